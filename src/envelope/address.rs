@@ -1,0 +1,383 @@
+//! Envelope addresses: the reverse-path of MAIL and the forward-path of RCPT.
+//!
+//! An address is kept as it was sent, letter for letter: what we do not edit must leave exactly as it came. Everything
+//! that compares (is this domain ours? which text does the MAC cover?) asks for a canonical form at that moment.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// The longest address this program reads, in octets. RFC 5321 section 4.5.3.1.3 allows 256 for a path; peers write
+/// longer ones (an SRS address around a long local part), so there is room to spare, and still an end.
+pub const MAX_ADDRESS: usize = 1024;
+
+/// The longest local part of RFC 5321 section 4.5.3.1.1, in octets, quotes included.
+pub const MAX_LOCAL_PART: usize = 64;
+
+/// Why a text is not an address. The text says what would be right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// Nothing there at all.
+    #[error("the address is empty; expected local-part@domain")]
+    Empty,
+    /// No `@` outside quotes.
+    #[error("the address has no domain; expected local-part@domain")]
+    NoDomain,
+    /// Nothing before the `@`.
+    #[error("the address has no local part; expected local-part@domain")]
+    NoLocalPart,
+    /// An octet that no address may contain at that place.
+    #[error("octet {0:#04x} is not allowed here in an address; quote the local part or leave it out")]
+    BadOctet(u8),
+    /// A quoted string that does not end.
+    #[error("a quote is opened in the local part and not closed")]
+    OpenQuote,
+    /// More than [`MAX_ADDRESS`] octets.
+    #[error("the address is longer than {MAX_ADDRESS} octets")]
+    TooLong,
+    /// `[…]` that is neither an IPv4 nor a tagged literal.
+    #[error("the address literal is not of the form [192.0.2.1] or [IPv6:2001:db8::1]")]
+    BadLiteral,
+    /// `<` without `>` or text around them.
+    #[error("the path is not of the form <local-part@domain>")]
+    BadPath,
+    /// Octets above 127 that are not UTF-8 (RFC 6531 section 3.3).
+    #[error("the address is not UTF-8")]
+    NotUtf8,
+}
+
+/// An envelope address: local part and domain, as they were sent.
+///
+/// Accepts what MTAs accept in practice: dots anywhere in the local part, quoted strings as a whole or as a part of it
+/// (`prvs=0307abcdef="john doe"` is what peers write), UTF-8 (RFC 6531), address literals (RFC 5321 section 4.1.3).
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Address {
+    text: String,
+    /// Where the `@` stands.
+    at: usize,
+}
+
+impl Address {
+    /// Reads `local-part@domain`, without angle brackets.
+    ///
+    /// # Errors
+    /// See [`AddressError`]; each says what is wrong.
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        if text.is_empty() {
+            return Err(AddressError::Empty);
+        }
+        if text.len() > MAX_ADDRESS {
+            return Err(AddressError::TooLong);
+        }
+        let at = find_at(text)?;
+        let (local, domain) = (text.get(..at).unwrap_or(""), text.get(at + 1..).unwrap_or(""));
+        if local.is_empty() {
+            return Err(AddressError::NoLocalPart);
+        }
+        check_domain(domain)?;
+        Ok(Self { text: text.to_owned(), at })
+    }
+
+    /// Puts an address together from a local part that may need quotes and a domain.
+    ///
+    /// `content` is the local part *without* quotes; it is quoted as a whole when it has to be (RFC 5321 section 4.1.2).
+    ///
+    /// # Errors
+    /// The same as [`Address::parse`]: an empty content, a control character, a domain that is none.
+    pub fn from_content(content: &str, domain: &str) -> Result<Self, AddressError> {
+        if needs_quotes(content) {
+            let mut text = String::with_capacity(content.len() + domain.len() + 3);
+            text.push('"');
+            for c in content.chars() {
+                if matches!(c, '"' | '\\') {
+                    text.push('\\');
+                }
+                text.push(c);
+            }
+            text.push('"');
+            text.push('@');
+            text.push_str(domain);
+            Self::parse(&text)
+        } else {
+            Self::parse(&format!("{content}@{domain}"))
+        }
+    }
+
+    /// The whole address as it stands between `<` and `>`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The local part as sent, quotes included.
+    #[must_use]
+    pub fn local(&self) -> &str {
+        self.text.get(..self.at).unwrap_or("")
+    }
+
+    /// The local part without its quotes: what it *means*. `"john doe"` and `john\ doe` are the same mailbox
+    /// (RFC 5321 section 4.1.2), so rules and MACs of our own work on this.
+    #[must_use]
+    pub fn content(&self) -> Cow<'_, str> {
+        unquote(self.local())
+    }
+
+    /// The domain as sent.
+    #[must_use]
+    pub fn domain(&self) -> &str {
+        self.text.get(self.at + 1..).unwrap_or("")
+    }
+
+    /// The domain in the one spelling that two equal domains share; see [`canonical_domain`].
+    #[must_use]
+    pub fn canonical_domain(&self) -> Cow<'_, str> {
+        canonical_domain(self.domain())
+    }
+
+    /// Whether the two name the same mailbox for our purposes: same content and same domain, without ASCII case.
+    #[must_use]
+    pub fn same_mailbox(&self, other: &Self) -> bool {
+        self.content().eq_ignore_ascii_case(&other.content()) && self.canonical_domain() == other.canonical_domain()
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<{}>", self.text)
+    }
+}
+
+/// The argument of MAIL FROM: the null sender `<>` or an address (RFC 5321 section 4.5.5).
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum ReversePath {
+    /// `<>`: the sender of bounces, which must never be bounced itself.
+    Null,
+    /// Somebody.
+    Mailbox(Address),
+}
+
+impl ReversePath {
+    /// Reads what stands between `<` and `>`; empty is the null sender. A source route (`@a,@b:user@c`, RFC 5321
+    /// appendix C) is stripped, as that RFC wants.
+    ///
+    /// # Errors
+    /// See [`AddressError`].
+    pub fn parse(text: &str) -> Result<Self, AddressError> {
+        if text.is_empty() { Ok(Self::Null) } else { Ok(Self::Mailbox(Address::parse(strip_source_route(text))?)) }
+    }
+
+    /// The address, unless it is the null sender.
+    #[must_use]
+    pub fn address(&self) -> Option<&Address> {
+        match self {
+            Self::Null => None,
+            Self::Mailbox(address) => Some(address),
+        }
+    }
+}
+
+impl fmt::Display for ReversePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => Ok(()),
+            Self::Mailbox(address) => address.fmt(f),
+        }
+    }
+}
+
+/// Removes a source route from a path; anything else comes back as it is.
+#[must_use]
+pub fn strip_source_route(path: &str) -> &str {
+    match path.strip_prefix('@').and_then(|rest| rest.split_once(':')) {
+        // A literal domain in a route has colons of its own: `@[IPv6:…]:user@host` is not worth guessing at.
+        Some((route, rest)) if !route.contains('[') => rest,
+        _ => path,
+    }
+}
+
+/// The spelling of a domain that all its equal spellings share: ASCII lower case, U-labels as A-labels (RFC 5890).
+///
+/// Only the U-label form that its A-label decodes back to is taken for the same. What IDNA merely *maps* (full-width
+/// letters, ideographic dots, upper-case umlauts) stays another text: two spellings of a domain must not be a way to
+/// bend a signed address.
+#[must_use]
+pub fn canonical_domain(domain: &str) -> Cow<'_, str> {
+    if domain.is_ascii() {
+        return if domain.bytes().any(|b| b.is_ascii_uppercase()) {
+            Cow::Owned(domain.to_ascii_lowercase())
+        } else {
+            Cow::Borrowed(domain)
+        };
+    }
+    let lower = domain.to_ascii_lowercase();
+    match idna::domain_to_ascii(&lower) {
+        Ok(ascii) if idna::domain_to_unicode(&ascii).0 == lower => Cow::Owned(ascii),
+        _ => Cow::Owned(lower),
+    }
+}
+
+/// Whether a local part content has to stand in quotes: it is no dot-string of atoms (RFC 5321 section 4.1.2).
+///
+/// Dots at the ends or doubled are let through bare: peers sign such addresses as they are, and MTAs take them.
+#[must_use]
+pub fn needs_quotes(content: &str) -> bool {
+    content.bytes().any(|b| !is_atom_octet(b))
+}
+
+/// Removes quotes and backslashes from a local part, wherever the quoted string stands in it.
+fn unquote(local: &str) -> Cow<'_, str> {
+    if !local.contains('"') {
+        return Cow::Borrowed(local);
+    }
+    let mut out = String::with_capacity(local.len());
+    let mut quoted = false;
+    let mut chars = local.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' => quoted = !quoted,
+            '\\' if quoted => out.extend(chars.next()),
+            c => out.push(c),
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// Octets that stand in a local part without quotes: atext, the dot, and everything of UTF-8 beyond ASCII.
+fn is_atom_octet(b: u8) -> bool {
+    b >= 0x80 || b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~.".contains(&b)
+}
+
+/// Finds the `@` between local part and domain, and refuses every octet that may not stand before it.
+fn find_at(text: &str) -> Result<usize, AddressError> {
+    let (mut quoted, mut escaped) = (false, false);
+    for (at, b) in text.bytes().enumerate() {
+        if b < 0x20 || b == 0x7f {
+            return Err(AddressError::BadOctet(b));
+        }
+        match b {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ if quoted => {}
+            b'@' => return Ok(at),
+            // `[`, `]` and `:` belong into quotes, but peers write SRS0=HHHH=TT=[192.0.2.1]=user, and mean no harm.
+            _ if is_atom_octet(b) || matches!(b, b'[' | b']' | b':') => {}
+            _ => return Err(AddressError::BadOctet(b)),
+        }
+    }
+    Err(if quoted { AddressError::OpenQuote } else { AddressError::NoDomain })
+}
+
+fn check_domain(domain: &str) -> Result<(), AddressError> {
+    if domain.is_empty() {
+        return Err(AddressError::NoDomain);
+    }
+    if let Some(literal) = domain.strip_prefix('[') {
+        let inner = literal.strip_suffix(']').ok_or(AddressError::BadLiteral)?;
+        let ok = match inner.split_once(':') {
+            Some((tag, rest)) if tag.eq_ignore_ascii_case("IPv6") => rest.parse::<core::net::Ipv6Addr>().is_ok(),
+            // RFC 5321 section 4.1.3: a general literal is tag ":" dcontent.
+            Some((tag, rest)) => is_ldh(tag) && !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_graphic()),
+            None => inner.parse::<core::net::Ipv4Addr>().is_ok(),
+        };
+        return if ok && !inner.contains(['[', ']', '\\', '<', '>']) { Ok(()) } else { Err(AddressError::BadLiteral) };
+    }
+    // `_` and a trailing dot are no host names and yet sent; who compares decides. Nothing that could end a path.
+    match domain.bytes().find(|&b| !(b >= 0x80 || b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))) {
+        Some(b) => Err(AddressError::BadOctet(b)),
+        None => Ok(()),
+    }
+}
+
+fn is_ldh(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn addresses_are_kept_as_sent() {
+        for text in ["Bob@Example.Com", "\"john doe\"@example.com", "jörg@exämple.example", "a=b=c@[IPv6:2001:db8::1]"]
+        {
+            let address = Address::parse(text).unwrap();
+            assert_eq!(address.as_str(), text);
+            assert_eq!(format!("{}@{}", address.local(), address.domain()), text);
+        }
+    }
+
+    #[test]
+    fn each_broken_address_is_refused_for_its_own_reason() {
+        use AddressError::*;
+        let cases = [
+            ("", Empty),
+            ("bob", NoDomain),
+            ("bob@", NoDomain),
+            ("@example.com", NoLocalPart),
+            ("bob smith@example.com", BadOctet(b' ')),
+            ("bob@exa mple.com", BadOctet(b' ')),
+            ("bob>@example.com", BadOctet(b'>')),
+            ("bob@example.com>", BadOctet(b'>')),
+            ("\"bob@example.com", OpenQuote),
+            ("bob\r@example.com", BadOctet(b'\r')),
+            ("\"a\nb\"@example.com", BadOctet(b'\n')),
+            ("bob@\0", BadOctet(0)),
+            ("bob@[300.1.1.1]", BadLiteral),
+            ("bob@[IPv6:zz]", BadLiteral),
+            ("bob@a@b", BadOctet(b'@')),
+        ];
+        for (text, want) in cases {
+            assert_eq!(Address::parse(text).err(), Some(want), "{text:?}");
+        }
+        assert_eq!(Address::parse(&format!("{}@x.example", "a".repeat(MAX_ADDRESS))).err(), Some(TooLong));
+    }
+
+    #[test]
+    fn quotes_are_removed_to_compare_and_added_where_needed() {
+        assert_eq!(Address::parse("\"john doe\"@x.example").unwrap().content(), "john doe");
+        assert_eq!(Address::parse("prvs=0307abcdef=\"a\\\"b\"@x.example").unwrap().content(), "prvs=0307abcdef=a\"b");
+        assert_eq!(Address::from_content("john doe", "x.example").unwrap().as_str(), "\"john doe\"@x.example");
+        assert_eq!(Address::from_content("a\"b", "x.example").unwrap().as_str(), "\"a\\\"b\"@x.example");
+        assert_eq!(Address::from_content("plain=x", "x.example").unwrap().as_str(), "plain=x@x.example");
+    }
+
+    #[test]
+    fn domains_compare_without_ascii_case_and_by_labels() {
+        assert_eq!(canonical_domain("Our.EXAMPLE"), "our.example");
+        assert_eq!(canonical_domain("bücher.example"), "xn--bcher-kva.example");
+        assert_eq!(canonical_domain("xn--bcher-kva.example"), "xn--bcher-kva.example");
+        // Mapped, not equal: full-width letters and the ideographic full stop.
+        assert_ne!(canonical_domain("ｏur.example"), "our.example");
+        assert_ne!(canonical_domain("our。example"), "our.example");
+    }
+
+    #[test]
+    fn source_routes_are_stripped() {
+        let path = ReversePath::parse("@relay.example,@two.example:ann@our.example").unwrap();
+        assert_eq!(path.to_string(), "ann@our.example");
+        assert_eq!(ReversePath::parse("").unwrap(), ReversePath::Null);
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics_and_keeps_the_text(text in "\\PC{0,80}") {
+            if let Ok(address) = Address::parse(&text) {
+                prop_assert_eq!(address.as_str(), text.as_str());
+            }
+            let _ = ReversePath::parse(&text);
+        }
+
+        #[test]
+        fn content_survives_quoting(content in "[ -~]{1,40}") {
+            let address = Address::from_content(&content, "x.example").unwrap();
+            prop_assert_eq!(address.content().into_owned(), content);
+        }
+    }
+}

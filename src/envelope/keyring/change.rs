@@ -1,0 +1,278 @@
+//! Every change of a ring. Each takes the moment as an argument and leaves a ring whose promises still hold, or an error
+//! and the ring as it was.
+
+use super::key::{Algorithm, Key, KeyId, KeyState, Purpose, Secret, SrsLimits};
+use super::{Keyring, RingError};
+use crate::envelope::time::Timestamp;
+
+/// Why a ring was not changed. Each says what to do instead.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// No such id.
+    #[error("there is no key {0} in the ring; see: countersign keys list")]
+    NoSuchKey(KeyId),
+    /// All ten digits are taken.
+    #[error(
+        "all ten key digits are in use; retire and prune old keys first (countersign keys list says which are free to go)"
+    )]
+    NoFreeDigit,
+    /// The id is taken.
+    #[error("key {0} exists already; give another id with --id, or retire and prune that one first")]
+    IdInUse(KeyId),
+    /// Promoting what cannot sign.
+    #[error("key {0} is retired and can never sign again; make a new one with: countersign keys rotate")]
+    Retired(KeyId),
+    /// Promoting what signs.
+    #[error("key {0} signs already")]
+    SignsAlready(KeyId),
+    /// Retiring what signs.
+    #[error("key {0} signs; put another in its place first with: countersign keys rotate")]
+    StillSigns(KeyId),
+    /// Tags of it may come back.
+    #[error("key {id} is needed until {until}: bounces to mail signed with it may still come back")]
+    StillNeeded {
+        /// Which.
+        id: KeyId,
+        /// The first moment at which it is not needed, in the form the caller prints it.
+        until: TimestampText,
+    },
+    /// Pruning what is not retired.
+    #[error("key {0} is not retired; retire it first with: countersign keys retire {0}")]
+    NotRetired(KeyId),
+    /// The result would break a ring.
+    #[error(transparent)]
+    Ring(#[from] RingError),
+}
+
+/// A moment that errors print as days UTC, without a calendar library in the core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TimestampText(pub Timestamp);
+
+impl std::fmt::Display for TimestampText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (year, month, day) = civil(self.0.day().0);
+        write!(f, "{year:04}-{month:02}-{day:02} 00:00 UTC")
+    }
+}
+
+/// Days since 1970 as year, month, day (Gregorian, proleptic).
+fn civil(days: i64) -> (i64, i64, i64) {
+    // Counted from 0000-03-01, so that the leap day is the last of a year.
+    let z = days + 719_468;
+    let (era, doe) = (z.div_euclid(146_097), z.rem_euclid(146_097));
+    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let month = if mp < 10 { mp + 3 } else { mp - 9 };
+    (yoe + era * 400 + i64::from(month <= 2), month, doy - (153 * mp + 2) / 5 + 1)
+}
+
+/// A key to be added.
+#[derive(Debug)]
+pub struct NewKey {
+    /// Whose tags it makes.
+    pub algorithm: Algorithm,
+    /// Its secret.
+    pub secret: Secret,
+    /// The BATV lifetime that it signs, or was used, with.
+    pub lifetime: u16,
+    /// The SRS lifetime that it signs with.
+    pub srs_lifetime: u16,
+    /// Whether it makes short prvs tags.
+    pub short_tags: bool,
+}
+
+/// The keys that a prune removed.
+pub type Pruned = Vec<KeyId>;
+
+impl Keyring {
+    /// A new ring with one own key, which signs.
+    ///
+    /// # Errors
+    /// If the secret is empty.
+    pub fn create(key: NewKey, now: Timestamp) -> Result<Self, RingError> {
+        let mut key = build(key, KeyId::Digit(1), now);
+        key.state = KeyState::Signing;
+        key.signed_from = Some(now);
+        Self::new(vec![key], std::collections::BTreeMap::new())
+    }
+
+    /// Adds an own key that verifies and does not sign yet.
+    ///
+    /// # Errors
+    /// No digit is free.
+    pub fn add(&mut self, key: NewKey, now: Timestamp) -> Result<KeyId, ChangeError> {
+        let id = self.next_digit().ok_or(ChangeError::NoFreeDigit)?;
+        self.keys.push(build(key, id.clone(), now));
+        Ok(id)
+    }
+
+    /// The digit after the newest own key's, 1 to 9 and then 0, that nobody uses.
+    fn next_digit(&self) -> Option<KeyId> {
+        let own = self.keys.iter().filter(|k| k.algorithm.purpose() == Purpose::All);
+        // Of equally old ones the later in the file is the newer.
+        let newest = own.max_by_key(|k| k.created).and_then(|k| k.id.digit()).unwrap_or(0);
+        (1..=10u8).map(|step| KeyId::Digit((newest + step) % 10)).find(|id| self.key(id).is_none())
+    }
+
+    /// Makes a key sign. An own key takes over every scheme; an imported one only its own.
+    ///
+    /// # Errors
+    /// There is no such key, it signs already, or it is retired.
+    pub fn promote(&mut self, id: &KeyId, now: Timestamp) -> Result<(), ChangeError> {
+        let key = self.key(id).ok_or_else(|| ChangeError::NoSuchKey(id.clone()))?;
+        let purpose = key.algorithm.purpose();
+        match key.state {
+            KeyState::Retired => return Err(ChangeError::Retired(id.clone())),
+            KeyState::Signing => return Err(ChangeError::SignsAlready(id.clone())),
+            KeyState::Next | KeyState::Verifying => {}
+        }
+        for other in self.keys.iter_mut().filter(|k| k.state == KeyState::Signing) {
+            if purpose == Purpose::All || other.algorithm.purpose() == purpose {
+                other.state = KeyState::Verifying;
+                other.signed_until = Some(now);
+            }
+        }
+        for key in self.keys.iter_mut().filter(|k| k.id == *id) {
+            key.state = KeyState::Signing;
+            key.signed_from = key.signed_from.or(Some(now));
+            key.signed_until = None;
+        }
+        Ok(())
+    }
+
+    /// Adds an own key and makes it sign at once.
+    ///
+    /// # Errors
+    /// As [`Keyring::add`] and [`Keyring::promote`].
+    pub fn rotate(&mut self, key: NewKey, now: Timestamp) -> Result<KeyId, ChangeError> {
+        let id = self.add(key, now)?;
+        self.promote(&id, now)?;
+        Ok(id)
+    }
+
+    /// Retires a key: its tags answer `expired` from now on. `force` does it while tags may still come back.
+    ///
+    /// # Errors
+    /// It signs, does not exist, or is needed and `force` is not given.
+    pub fn retire(&mut self, id: &KeyId, now: Timestamp, force: bool) -> Result<(), ChangeError> {
+        let key = self.key(id).ok_or_else(|| ChangeError::NoSuchKey(id.clone()))?;
+        if key.state == KeyState::Signing {
+            return Err(ChangeError::StillSigns(id.clone()));
+        }
+        match key.needed_until() {
+            Some(until) if now < until && !force => {
+                return Err(ChangeError::StillNeeded { id: id.clone(), until: TimestampText(until) });
+            }
+            _ => {}
+        }
+        for key in self.keys.iter_mut().filter(|k| k.id == *id) {
+            // A key that never signed has nothing to wait for; `created` bounds it.
+            key.state = KeyState::Retired;
+        }
+        Ok(())
+    }
+
+    /// Removes a retired key, or all retired keys that no living tag needs.
+    ///
+    /// # Errors
+    /// The named key does not exist, is not retired, or is needed.
+    pub fn prune(&mut self, id: Option<&KeyId>, now: Timestamp) -> Result<Pruned, ChangeError> {
+        let needed = |k: &Key| {
+            if k.signed_from.is_none() && k.algorithm.purpose() == Purpose::All { None } else { k.needed_until() }
+        };
+        if let Some(id) = id {
+            let key = self.key(id).ok_or_else(|| ChangeError::NoSuchKey(id.clone()))?;
+            match needed(key) {
+                _ if key.state != KeyState::Retired => return Err(ChangeError::NotRetired(id.clone())),
+                Some(until) if now < until => {
+                    return Err(ChangeError::StillNeeded { id: id.clone(), until: TimestampText(until) });
+                }
+                _ => {}
+            }
+        }
+        let goes = |k: &Key| {
+            let free = k.state == KeyState::Retired && needed(k).is_none_or(|until| until <= now);
+            free && id.is_none_or(|id| k.id == *id)
+        };
+        let pruned = self.keys.iter().filter(|k| goes(k)).map(|k| k.id.clone()).collect();
+        self.keys.retain(|k| !goes(k));
+        Ok(pruned)
+    }
+
+    /// Adds a peer's secret. It verifies; with `sign` it also makes the tags of its scheme from now on.
+    ///
+    /// # Errors
+    /// The id is taken or of the wrong kind.
+    pub fn import(
+        &mut self,
+        key: NewKey,
+        id: &KeyId,
+        limits: SrsLimits,
+        sign: bool,
+        now: Timestamp,
+    ) -> Result<(), ChangeError> {
+        if self.key(id).is_some() {
+            return Err(ChangeError::IdInUse(id.clone()));
+        }
+        let mut key = build(key, id.clone(), now);
+        key.state = KeyState::Verifying;
+        key.srs = limits;
+        // The peer signed with it until this moment.
+        key.signed_until = Some(now);
+        self.keys.push(key);
+        if let Err(error) = self.check() {
+            self.keys.pop();
+            return Err(error.into());
+        }
+        if sign { self.promote(id, now) } else { Ok(()) }
+    }
+
+    /// A free name for an imported SRS secret: the peer's, and a number.
+    #[must_use]
+    pub fn free_name(&self, algorithm: Algorithm) -> KeyId {
+        let names = (1u32..).map(|n| KeyId::Name(format!("{}-{n}", algorithm.name())));
+        names.into_iter().find(|id| self.key(id).is_none()).unwrap_or(KeyId::Name(algorithm.name().to_owned()))
+    }
+
+    /// Remembers since when mail of a domain (canonical spelling) is signed. The earliest moment wins. Says whether
+    /// anything changed.
+    pub fn ramp_start(&mut self, domain: &str, now: Timestamp) -> bool {
+        match self.signing_since.get(domain) {
+            Some(&since) if since <= now => false,
+            _ => {
+                self.signing_since.insert(domain.to_owned(), now);
+                true
+            }
+        }
+    }
+
+    /// Remembers what the signing keys sign with from now on; the maximum wins. Says whether anything changed.
+    pub fn raise(&mut self, lifetime: u16, srs_lifetime: u16, short_tags: bool) -> bool {
+        let mut changed = false;
+        for key in self.keys.iter_mut().filter(|k| k.state == KeyState::Signing) {
+            let before = (key.longest_lifetime, key.longest_srs_lifetime, key.short_tags);
+            key.longest_lifetime = key.longest_lifetime.max(lifetime);
+            key.longest_srs_lifetime = key.longest_srs_lifetime.max(srs_lifetime);
+            key.short_tags |= short_tags;
+            changed |= before != (key.longest_lifetime, key.longest_srs_lifetime, key.short_tags);
+        }
+        changed
+    }
+}
+
+fn build(key: NewKey, id: KeyId, now: Timestamp) -> Key {
+    Key {
+        id,
+        algorithm: key.algorithm,
+        state: KeyState::Next,
+        secret: key.secret,
+        created: now,
+        signed_from: None,
+        signed_until: None,
+        longest_lifetime: key.lifetime,
+        longest_srs_lifetime: key.srs_lifetime,
+        short_tags: key.short_tags,
+        srs: key.algorithm.srs_limits(),
+    }
+}

@@ -1,0 +1,6 @@
+//! The pure core: addresses, tags, keys, and every rule. No I/O, no clock, no globals; time and randomness are arguments.
+
+pub mod address;
+pub mod keyring;
+pub mod tag;
+pub mod time;

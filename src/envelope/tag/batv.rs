@@ -1,0 +1,293 @@
+//! BATV: `prvs=KDDDSSSSSS=local-part@domain` (draft-levine-smtp-batv-01 section 4).
+//!
+//! K is the digit of the key, DDD the last three digits of the day on which the tag *expires*, SSSSSS the first octets of
+//! a MAC in hex. Own keys put the full day number under the MAC and fold ASCII case, so a tag neither revives after
+//! 1,000 days nor dies in a relay that lower-cases; imported keys do exactly what their peer does.
+
+use data_encoding::HEXLOWER;
+
+use super::{Case, Defect, Scheme, Signed, Tagged, Verdict, mac, strip_prefix_ci};
+use crate::envelope::address::{Address, AddressError};
+use crate::envelope::keyring::{Algorithm, Key, KeyId, KeyState, Purpose};
+use crate::envelope::time::{BatvDay, Day};
+
+/// How much of the MAC stands in a tag of an own key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MacLength {
+    /// Six hex digits, 24 bits: the one shape that the whole world recognises and strips.
+    #[default]
+    Short,
+    /// Sixteen hex digits, 64 bits: for sites that see millions of guesses.
+    Long,
+}
+
+impl MacLength {
+    fn octets(self) -> usize {
+        match self {
+            Self::Short => 3,
+            Self::Long => 8,
+        }
+    }
+
+    fn from_digits(digits: usize) -> Option<Self> {
+        match digits {
+            6 => Some(Self::Short),
+            16 => Some(Self::Long),
+            _ => None,
+        }
+    }
+}
+
+/// What a site has decided about its tags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Params {
+    /// Days from signing until a tag expires; the draft says 7.
+    pub lifetime: u16,
+    /// How much MAC new tags of own keys carry.
+    pub mac: MacLength,
+    /// Days that another host's clock may be ahead of ours; own keys only.
+    pub clock_tolerance: u16,
+    /// How tags of imported keys are compared.
+    pub case: Case,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Self { lifetime: 7, mac: MacLength::Short, clock_tolerance: 1, case: Case::Fold }
+    }
+}
+
+/// A local part taken apart. Nothing is proven by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prvs<'a> {
+    /// K.
+    pub key: u8,
+    /// DDD, the day of expiry.
+    pub day: BatvDay,
+    /// The hex digits, 6 or 16 of them, as received.
+    pub hex: &'a str,
+    /// The local part behind the tag, not empty.
+    pub core: &'a str,
+}
+
+impl<'a> Prvs<'a> {
+    /// Reads `prvs=` + four digits + 6 or 16 hex digits + `=` + something, in any ASCII case. `None`: not of this form.
+    #[must_use]
+    pub fn parse(local: &'a str) -> Option<Self> {
+        let (value, core) = strip_prefix_ci(local, "prvs=")?.split_once('=')?;
+        let (key, day, hex) = read_value(value)?;
+        (!core.is_empty()).then_some(Self { key, day, hex, core })
+    }
+}
+
+/// Whether a local part starts like a prvs tag, well-formed or not.
+#[must_use]
+pub fn looks_tagged(local: &str) -> bool {
+    strip_prefix_ci(local, "prvs=").is_some()
+}
+
+fn read_value(value: &str) -> Option<(u8, BatvDay, &str)> {
+    let (digits, hex) = value.split_at_checked(4)?;
+    MacLength::from_digits(hex.len())?;
+    if !digits.bytes().all(|b| b.is_ascii_digit()) || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return None;
+    }
+    let number: u16 = digits.parse().ok()?;
+    Some((u8::try_from(number / 1000).ok()?, BatvDay::new(number % 1000)?, hex))
+}
+
+/// Signs an address: tag in front of the local part.
+///
+/// # Errors
+/// When the result is no address (longer than [`crate::envelope::address::MAX_ADDRESS`], say), or the key has no digit
+/// or serves SRS only.
+pub fn sign(key: &Key, params: &Params, today: Day, address: &Address) -> Result<Signed, SignError> {
+    let digit = digit_for_batv(key)?;
+    let expires = today.plus(i64::from(params.lifetime));
+    let day = expires.batv();
+    let result = if key.algorithm == Algorithm::HmacSha256 {
+        let content = address.content();
+        let tag = own_mac(key, digit, expires, &content, address.domain());
+        let hex = HEXLOWER.encode(tag.get(..params.mac.octets()).unwrap_or(&tag));
+        Address::from_content(&format!("prvs={digit}{day}{hex}={content}"), address.domain())?
+    } else {
+        let hex = peer_hex(key, digit, day, address.local(), address.domain());
+        Address::parse(&format!("prvs={digit}{day}{hex}={address}"))?
+    };
+    Ok(Signed::new(result, key.id.clone()))
+}
+
+/// Signs in the sub-address form of batv-tools: `user+prvs=KDDDSSSSSS@domain`, with the MAC of the other form. Only for
+/// imported keys: own keys have one form.
+///
+/// # Errors
+/// As [`sign`].
+pub fn sign_subaddress(
+    key: &Key,
+    params: &Params,
+    today: Day,
+    address: &Address,
+    delimiter: char,
+) -> Result<Signed, SignError> {
+    let digit = digit_for_batv(key)?;
+    let day = today.plus(i64::from(params.lifetime)).batv();
+    let (local, domain) = (address.local(), address.domain());
+    let hex = peer_hex(key, digit, day, local, domain);
+    let result = Address::parse(&format!("{local}{delimiter}prvs={digit}{day}{hex}@{domain}"))?;
+    Ok(Signed::new(result, key.id.clone()))
+}
+
+/// Why an address could not be signed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SignError {
+    /// The result would be no address.
+    #[error("the signed address would be none: {0}")]
+    Address(#[from] AddressError),
+    /// The wrong kind of key.
+    #[error("key {0} does not make tags of this kind")]
+    WrongKey(KeyId),
+}
+
+/// Asks what a tagged address proves, under any key of a ring.
+#[must_use]
+pub fn verify(keys: &[Key], params: &Params, today: Day, address: &Address) -> Verdict {
+    let content = address.content();
+    let Some(prvs) = Prvs::parse(&content) else {
+        return if looks_tagged(&content) { Verdict::Malformed(Defect::Syntax) } else { Verdict::Untagged };
+    };
+    let expires = prvs.day.nearest(today);
+    // An imported key placed and hashed quotes as they stood; where the whole local part is quoted, as it means.
+    let received = Prvs::parse(address.local()).map_or(prvs.core, |raw| raw.core);
+    let Some(key) = key_of(keys, prvs.key) else {
+        return unknown_key(keys, params, today, expires, tagged(&prvs, prvs.core, address, expires));
+    };
+    if key.algorithm == Algorithm::HmacSha256 {
+        verify_own(key, params, today, &prvs, address, expires)
+    } else {
+        let prvs = Prvs { core: received, ..prvs };
+        // A core with its quotes still on it is an address as it is.
+        let mut tagged = tagged(&prvs, received, address, expires);
+        tagged.bare = Address::parse(&format!("{received}@{}", address.domain())).ok().or(tagged.bare);
+        match judge_peer(key, params, today, &prvs, address.domain()) {
+            Outcome::Valid => Verdict::valid(tagged),
+            Outcome::Expired => Verdict::Expired(tagged),
+            Outcome::Future => Verdict::Future(tagged),
+            Outcome::Forged => Verdict::Forged(tagged),
+        }
+    }
+}
+
+/// What an address in the sub-address form of batv-tools proves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Subaddress<'a> {
+    /// What stands before the delimiter. batv-tools takes an empty one, too.
+    pub user: &'a str,
+    /// What MAC and date say.
+    pub outcome: Outcome,
+}
+
+/// What MAC and date of a tag say, by the draft's rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Both hold.
+    Valid,
+    /// The MAC holds, the date is over or the key is retired.
+    Expired,
+    /// The MAC holds, the date is too far ahead.
+    Future,
+    /// The MAC does not hold.
+    Forged,
+}
+
+/// Reads `user+prvs=KDDDSSSSSS@domain` under the imported keys of a ring. `None`: not of this form, or no such key.
+#[must_use]
+pub fn verify_subaddress<'a>(
+    keys: &[Key],
+    params: &Params,
+    today: Day,
+    address: &'a Address,
+    delimiter: char,
+) -> Option<Subaddress<'a>> {
+    let (user, tag) = address.local().rsplit_once(delimiter)?;
+    let (key, day, hex) = read_value(strip_prefix_ci(tag, "prvs=")?)?;
+    let prvs = Prvs { key, day, hex, core: user };
+    let key = key_of(keys, prvs.key).filter(|k| k.algorithm.purpose() == Purpose::Batv)?;
+    Some(Subaddress { user, outcome: judge_peer(key, params, today, &prvs, address.domain()) })
+}
+
+fn key_of(keys: &[Key], digit: u8) -> Option<&Key> {
+    keys.iter().find(|k| k.id == KeyId::Digit(digit) && k.algorithm.purpose() != Purpose::Srs)
+}
+
+fn digit_for_batv(key: &Key) -> Result<u8, SignError> {
+    match (key.id.digit(), key.algorithm.purpose()) {
+        (Some(digit), Purpose::All | Purpose::Batv) => Ok(digit),
+        _ => Err(SignError::WrongKey(key.id.clone())),
+    }
+}
+
+/// What stands in the address, with what is behind the tag as the address to deliver to.
+fn tagged(prvs: &Prvs<'_>, core: &str, address: &Address, expires: Day) -> Tagged {
+    let domain = address.domain();
+    let bare = Address::from_content(core, domain).ok();
+    let key = Some(KeyId::Digit(prvs.key));
+    Tagged { scheme: Scheme::Batv, bare, key, signed_on: None, expires: Some(expires) }
+}
+
+fn unknown_key(keys: &[Key], params: &Params, today: Day, expires: Day, tagged: Tagged) -> Verdict {
+    let lifetime = keys.iter().map(|k| k.longest_lifetime).fold(params.lifetime, u16::max);
+    let last = today.plus(i64::from(lifetime) + i64::from(params.clock_tolerance));
+    if today <= expires && expires <= last { Verdict::UnknownKey(tagged) } else { Verdict::Expired(tagged) }
+}
+
+fn verify_own(key: &Key, params: &Params, today: Day, prvs: &Prvs<'_>, address: &Address, expires: Day) -> Verdict {
+    let tagged = tagged(prvs, prvs.core, address, expires);
+    let mac = own_mac(key, prvs.key, expires, prvs.core, address.domain());
+    let Some(length) = MacLength::from_digits(prvs.hex.len()) else { return Verdict::Forged(tagged) };
+    let short_refused = length == MacLength::Short && params.mac == MacLength::Long && !key.short_tags;
+    let expected = HEXLOWER.encode(mac.get(..length.octets()).unwrap_or(&mac));
+    if !mac::equal(expected.as_bytes(), prvs.hex.to_ascii_lowercase().as_bytes()) || short_refused {
+        return Verdict::Forged(tagged);
+    }
+    let lifetime = i64::from(key.longest_lifetime.max(params.lifetime)) + i64::from(params.clock_tolerance);
+    if key.state == KeyState::Retired || expires < today {
+        Verdict::Expired(tagged)
+    } else if expires > today.plus(lifetime) {
+        Verdict::Future(tagged)
+    } else {
+        Verdict::valid(tagged)
+    }
+}
+
+fn judge_peer(key: &Key, params: &Params, today: Day, prvs: &Prvs<'_>, domain: &str) -> Outcome {
+    let received = prvs.hex.to_ascii_lowercase();
+    let holds = |core: &str, domain: &str| {
+        mac::equal(peer_hex(key, prvs.key, prvs.day, core, domain).as_bytes(), received.as_bytes())
+    };
+    let folded = params.case == Case::Fold && holds(&prvs.core.to_ascii_lowercase(), &domain.to_ascii_lowercase());
+    if !holds(prvs.core, domain) && !folded {
+        return Outcome::Forged;
+    }
+    // The draft's arithmetic, mod 1000 (section 4.2.2); it knows no clock tolerance.
+    let ahead = prvs.day.ahead_of(today);
+    if key.state != KeyState::Retired && ahead <= i64::from(key.longest_lifetime.max(params.lifetime)) {
+        Outcome::Valid
+    } else if key.state == KeyState::Retired || ahead >= 500 {
+        Outcome::Expired
+    } else {
+        Outcome::Future
+    }
+}
+
+fn own_mac(key: &Key, digit: u8, expires: Day, content: &str, domain: &str) -> [u8; 32] {
+    let (digit, day) = (digit.to_string(), expires.0.to_string());
+    let domain = crate::envelope::address::canonical_domain(domain);
+    mac::own(&key.secret, &["countersign batv 1", &digit, &day, &content.to_ascii_lowercase(), &domain])
+}
+
+/// The six hex digits of Exim and batv-tools: HMAC-SHA-1 over K, DDD and the address, bare.
+fn peer_hex(key: &Key, digit: u8, day: BatvDay, local: &str, domain: &str) -> String {
+    let head = format!("{digit}{day}");
+    let mac = mac::sha1(&key.secret, &[&head, local, "@", domain]);
+    HEXLOWER.encode(mac.get(..3).unwrap_or(&mac))
+}
