@@ -2,5 +2,7 @@
 
 pub mod address;
 pub mod keyring;
+pub mod policy;
+pub mod rules;
 pub mod tag;
 pub mod time;

@@ -180,7 +180,8 @@ fn forward_own(key: &Key, params: &Params, today: Day, sender: &Address, alias: 
     let content = sender.content();
     let hash_of = |mac: [u8; 32]| base32_prefix(&mac, params.hash_length);
     let sep = params.separator;
-    let local = match onward(&content, sender.domain())? {
+    // A broken SRS1 cannot be pointed onward; it is wrapped like any other local part.
+    let local = match onward(&content, sender.domain()).unwrap_or(None) {
         Some((host, rest)) => {
             let hash = hash_of(own_srs1(key, host, rest, alias));
             format!("SRS1{sep}{hash}={host}={rest}")

@@ -1,0 +1,165 @@
+//! The config file as it is typed. Every field may be missing here; `super` knows the defaults.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::values::{self, Endpoint, Entry, Name, Network, NotYet, Size, Span};
+use super::{LogFormat, Protocol, Role, StrayNewline};
+use crate::envelope::policy::{Action, InboundMode, Mixed, OutboundMode, Overflow, RejectAt};
+use crate::envelope::tag::batv::MacLength;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Raw {
+    pub domains: Domains,
+    pub keys: Keys,
+    pub listener: Vec<Spanned<Listener>>,
+    pub outbound: Outbound,
+    pub inbound: Inbound,
+    pub batv: Batv,
+    pub srs: Srs,
+    pub clock_tolerance: Option<u16>,
+    pub limits: Limits,
+    pub timeouts: Timeouts,
+    pub log: Log,
+    pub status: Option<NotYet>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Domains {
+    pub local: Vec<Name>,
+    pub relay: Vec<Name>,
+    pub srs_domain: Option<SrsDomain>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "expected one domain, or a table from sender domain to alias domain")]
+pub(super) enum SrsDomain {
+    One(Name),
+    Table(BTreeMap<String, Name>),
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Keys {
+    pub ring: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Listener {
+    #[serde(deserialize_with = "values::role")]
+    pub role: Option<Role>,
+    #[serde(deserialize_with = "values::protocol")]
+    pub protocol: Option<Protocol>,
+    pub listen: Option<Endpoint>,
+    pub next_hop: Option<Endpoint>,
+    pub clients: Vec<Network>,
+    #[serde(deserialize_with = "values::stray_newline")]
+    pub stray_newline: Option<StrayNewline>,
+    pub trusted_proxies: Option<NotYet>,
+    pub tls: Option<NotYet>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Outbound {
+    #[serde(deserialize_with = "values::outbound_mode")]
+    pub mode: Option<OutboundMode>,
+    pub pilot: Vec<Entry>,
+    #[serde(deserialize_with = "values::overflow")]
+    pub overflow: Option<Overflow>,
+    #[serde(deserialize_with = "values::mixed")]
+    pub mixed: Option<Mixed>,
+    pub exempt_senders: Option<Vec<Entry>>,
+    pub exempt_recipients: Vec<Entry>,
+    pub evidence: Option<NotYet>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Inbound {
+    #[serde(deserialize_with = "values::inbound_mode")]
+    pub mode: Option<InboundMode>,
+    #[serde(deserialize_with = "values::reject_at")]
+    pub reject_at: Option<RejectAt>,
+    #[serde(deserialize_with = "values::action")]
+    pub action: Option<Action>,
+    pub actions: Actions,
+    pub hold: Option<Size>,
+    pub exempt_recipients: Option<Vec<Entry>>,
+    pub exempt_clients: Vec<Network>,
+    #[serde(deserialize_with = "values::foreign")]
+    pub foreign: Option<bool>,
+    pub srs_next_hop: Option<Endpoint>,
+    #[serde(deserialize_with = "values::srs_stays")]
+    pub srs_reverse: Option<bool>,
+    pub srs_for_senders: bool,
+    pub daemon_senders: Option<Vec<Entry>>,
+    pub trusted_relays: Option<NotYet>,
+    pub guesses_per_minute: Option<NotYet>,
+    pub quarantine_to: Option<NotYet>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub(super) struct Actions {
+    #[serde(deserialize_with = "values::action")]
+    pub forged: Option<Action>,
+    #[serde(deserialize_with = "values::action")]
+    pub expired: Option<Action>,
+    #[serde(deserialize_with = "values::action")]
+    pub future: Option<Action>,
+    #[serde(deserialize_with = "values::action")]
+    pub untagged_ndr: Option<Action>,
+    #[serde(deserialize_with = "values::action")]
+    pub daemon_ndr: Option<Action>,
+    pub text_ndr: Option<NotYet>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Batv {
+    pub lifetime: Option<Spanned<u16>>,
+    pub queue_lifetime: Option<u16>,
+    #[serde(deserialize_with = "values::mac")]
+    pub mac: Option<MacLength>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Srs {
+    pub lifetime: Option<Spanned<u16>>,
+    #[serde(deserialize_with = "values::separator")]
+    pub separator: Option<char>,
+    pub hash_length: Option<Spanned<u8>>,
+    pub hash_min: Option<Spanned<u8>>,
+    pub always_rewrite: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Limits {
+    pub connections: Option<usize>,
+    pub held: Option<Size>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Timeouts {
+    pub connect: Option<Span>,
+    pub command: Option<Span>,
+    pub next_hop: Option<Span>,
+    pub drain: Option<Span>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Log {
+    #[serde(deserialize_with = "values::log_format")]
+    pub format: Option<LogFormat>,
+    pub level: Option<String>,
+}

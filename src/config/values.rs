@@ -1,0 +1,249 @@
+//! Values of the config file that have a form of their own. Each reads itself from its text and refuses what it cannot
+//! mean, so that the error points at the line and says what would be right.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::de::{self, Deserialize, Deserializer};
+
+/// Where to listen, or where to connect: `host:port` or `unix:/path`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Endpoint {
+    /// A host name or address, and a port.
+    Tcp {
+        /// As written.
+        host: String,
+        /// 1 to 65535; 0 to listen on any free port.
+        port: u16,
+    },
+    /// A socket in the file system.
+    Unix(PathBuf),
+}
+
+impl Endpoint {
+    /// Whether nobody outside this machine can reach it.
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        match self {
+            Self::Unix(_) => true,
+            Self::Tcp { host, .. } => host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()),
+        }
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is neither host:port (\"127.0.0.1:10025\", \"[::1]:25\") nor unix:/path");
+        if let Some(path) = text.strip_prefix("unix:") {
+            return if path.starts_with('/') { Ok(Self::Unix(path.into())) } else { Err(wrong()) };
+        }
+        if let Ok(address) = text.parse::<SocketAddr>() {
+            return Ok(Self::Tcp { host: address.ip().to_string(), port: address.port() });
+        }
+        let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+        let named =
+            !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+        match port.parse() {
+            Ok(port) if named => Ok(Self::Tcp { host: host.to_owned(), port }),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            Self::Tcp { host, port } => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// A time: `"30s"`, `"5m"`, `"2h"`, `"1d"`.
+#[derive(Debug, Clone, Copy)]
+pub struct Span(pub Duration);
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is no time; write a number and s, m, h or d, for example \"30s\"");
+        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+        let unit = match text.get(digits.len()..).map(str::trim) {
+            Some("s") => 1,
+            Some("m") => 60,
+            Some("h") => 3600,
+            Some("d") => 86_400,
+            _ => return Err(wrong()),
+        };
+        let seconds =
+            digits.parse::<u64>().ok().and_then(|n| n.checked_mul(unit)).filter(|&n| n > 0 && n <= 30 * 86_400);
+        seconds.map(|n| Self(Duration::from_secs(n))).ok_or_else(wrong)
+    }
+}
+
+/// A size in octets: `"128 KiB"`, `"1 MiB"`, `"1000"`.
+#[derive(Debug, Clone, Copy)]
+pub struct Size(pub usize);
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is no size; write a number and B, KiB, MiB or GiB, for example \"128 KiB\"");
+        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+        let unit: usize = match text.get(digits.len()..).map(str::trim) {
+            Some("" | "B") => 1,
+            Some("KiB") => 1 << 10,
+            Some("MiB") => 1 << 20,
+            Some("GiB") => 1 << 30,
+            _ => return Err(wrong()),
+        };
+        digits.parse::<usize>().ok().and_then(|n| n.checked_mul(unit)).map(Self).ok_or_else(wrong)
+    }
+}
+
+/// A domain name, perhaps with a leading dot or `*.` for its subdomains.
+#[derive(Debug, Clone)]
+pub struct Name(pub String);
+
+impl FromStr for Name {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bare = text.strip_prefix("*.").or_else(|| text.strip_prefix('.')).unwrap_or(text);
+        let label = |l: &str| {
+            !l.is_empty() && l.bytes().all(|b| b >= 0x80 || b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+        };
+        if text == "*" || bare.split('.').all(label) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(format!("`{text}` is no domain name; write our.example, or .our.example for its subdomains"))
+        }
+    }
+}
+
+/// An entry of an exemption list.
+#[derive(Debug, Clone)]
+pub struct Entry(pub String);
+
+impl FromStr for Entry {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (local, domain) = text.rsplit_once('@').unwrap_or(("", text));
+        let names_something = !local.is_empty() || !domain.is_empty();
+        if names_something && (domain.is_empty() || domain.parse::<Name>().is_ok()) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(format!("`{text}` is neither an address, nor local-part@, nor a domain"))
+        }
+    }
+}
+
+/// A network: `192.0.2.0/24`, or one address.
+#[derive(Debug, Clone, Copy)]
+pub struct Network(pub ipnet::IpNet);
+
+impl FromStr for Network {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let net = text.parse::<ipnet::IpNet>().or_else(|_| text.parse::<IpAddr>().map(Into::into));
+        net.map(|net| Self(net.trunc()))
+            .map_err(|_| format!("`{text}` is no network; write 192.0.2.0/24 or 2001:db8::/32"))
+    }
+}
+
+/// A setting of the design that this version does not have.
+#[derive(Debug)]
+pub struct NotYet;
+
+impl<'de> Deserialize<'de> for NotYet {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        de::IgnoredAny::deserialize(deserializer)?;
+        Err(de::Error::custom("this setting is not available in this version; remove the line"))
+    }
+}
+
+macro_rules! from_text {
+    ($($type:ty),*) => {$(
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+            }
+        }
+    )*};
+}
+
+from_text!(Endpoint, Span, Size, Name, Entry, Network);
+
+/// Declares how a word of the config becomes a value: the words there are, and those that a later version will have.
+macro_rules! words {
+    ($read:ident -> $type:ty { $($word:literal => $value:expr),+ $(,)? } $(later { $($later:literal),+ })?) => {
+        pub(super) fn $read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<$type>, D::Error> {
+            let known: &[&str] = &[$($word),+];
+            let later: &[&str] = &[$($($later),+)?];
+            let text = String::deserialize(deserializer)?;
+            match text.as_str() {
+                $($word => Ok(Some($value)),)+
+                word if later.contains(&word) => Err(de::Error::custom(format!(
+                    "`{word}` is not available in this version; use {}", super::one_of(known)
+                ))),
+                word => Err(de::Error::custom(format!("`{word}` is none of {}", super::one_of(known)))),
+            }
+        }
+    };
+}
+
+use super::{Protocol, Role, StrayNewline};
+use crate::envelope::policy::{Action, InboundMode, Mixed, OutboundMode, Overflow, RejectAt};
+use crate::envelope::tag::batv::MacLength;
+
+words!(role -> Role { "outbound" => Role::Outbound, "inbound" => Role::Inbound } later { "auto" });
+words!(protocol -> Protocol { "smtp" => Protocol::Smtp } later { "lmtp", "milter", "socketmap", "policy" });
+words!(stray_newline -> StrayNewline { "normalize" => StrayNewline::Normalize, "reject" => StrayNewline::Reject });
+words!(outbound_mode -> OutboundMode { "off" => OutboundMode::Off, "pilot" => OutboundMode::Pilot, "sign" => OutboundMode::Sign });
+words!(overflow -> Overflow { "pass" => Overflow::Pass, "sign" => Overflow::Sign, "reject" => Overflow::Reject });
+words!(mixed -> Mixed { "split" => Mixed::Split, "sign" => Mixed::Sign });
+words!(inbound_mode -> InboundMode { "observe" => InboundMode::Observe, "enforce" => InboundMode::Enforce } later { "ramp" });
+words!(reject_at -> RejectAt { "data" => RejectAt::Data, "rcpt" => RejectAt::Rcpt } later { "auto" });
+words!(action -> Action { "reject" => Action::Reject, "mark" => Action::Mark } later { "discard", "quarantine", "defer" });
+words!(foreign -> bool { "reject" => false, "pass" => true });
+words!(srs_stays -> bool { "proxy" => false, "mta" => true });
+words!(mac -> MacLength { "short" => MacLength::Short, "long" => MacLength::Long });
+words!(separator -> char { "=" => '=', "+" => '+', "-" => '-' });
+words!(log_format -> super::LogFormat { "text" => super::LogFormat::Text, "json" => super::LogFormat::Json });
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints() {
+        for text in ["127.0.0.1:25", "[::1]:25", "mail.example:25", "unix:/run/x.sock"] {
+            assert_eq!(text.parse::<Endpoint>().unwrap().to_string(), text);
+        }
+        for text in ["", "25", "host", "host:", "host:99999", "unix:relative", "a b:25", ":25"] {
+            assert!(text.parse::<Endpoint>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_and_sizes() {
+        assert_eq!("5m".parse::<Span>().unwrap().0.as_secs(), 300);
+        assert_eq!("128 KiB".parse::<Size>().unwrap().0, 131_072);
+        for text in ["", "5", "m", "-1s", "1.5h", "99999999999999999999d", "0s"] {
+            assert!(text.parse::<Span>().is_err(), "{text}");
+        }
+        for text in ["", "KiB", "1 kb", "99999999999999999999 GiB"] {
+            assert!(text.parse::<Size>().is_err(), "{text}");
+        }
+    }
+}

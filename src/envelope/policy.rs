@@ -1,0 +1,416 @@
+//! What a site has decided, in the form the rules ask it: sets of domains, addresses and networks, and the switches.
+//!
+//! Pure data. `config` builds it from the file and says what is wrong there; here nothing can be wrong any more.
+
+use core::net::IpAddr;
+use std::collections::HashSet;
+
+use ipnet::IpNet;
+
+use super::address::{Address, canonical_domain};
+use super::tag::{batv, srs};
+
+/// Everything the rules need to know beside keys and time.
+#[derive(Debug, Clone, Default)]
+pub struct Policy {
+    /// Whose domain is whose.
+    pub domains: Domains,
+    /// What happens to mail that leaves.
+    pub outbound: Outbound,
+    /// What happens to mail that comes in.
+    pub inbound: Inbound,
+    /// Lifetime and form of prvs tags.
+    pub batv: batv::Params,
+    /// Lifetime and form of SRS addresses.
+    pub srs: srs::Params,
+}
+
+/// Whose domain is whose.
+#[derive(Debug, Clone, Default)]
+pub struct Domains {
+    /// Ours: signed going out, judged coming in.
+    pub local: DomainSet,
+    /// Mail for others that we carry on: no tags, no verdicts.
+    pub relay: DomainSet,
+    /// Where SRS addresses live.
+    pub srs: AliasDomains,
+}
+
+/// A set of domain names, some of them standing for all their subdomains.
+#[derive(Debug, Clone, Default)]
+pub struct DomainSet {
+    exact: HashSet<String>,
+    /// Without the leading dot.
+    below: HashSet<String>,
+}
+
+impl DomainSet {
+    /// Adds `our.example`, or `.our.example` or `*.our.example` for its subdomains.
+    pub fn insert(&mut self, name: &str) {
+        match name.strip_prefix("*.").or_else(|| name.strip_prefix('.')) {
+            Some(parent) => self.below.insert(canonical_domain(parent).into_owned()),
+            None => self.exact.insert(canonical_domain(name).into_owned()),
+        };
+    }
+
+    /// Whether a domain, in whatever spelling, is in the set.
+    #[must_use]
+    pub fn contains(&self, domain: &str) -> bool {
+        if self.exact.is_empty() && self.below.is_empty() {
+            return false;
+        }
+        let domain = canonical_domain(domain);
+        if self.exact.contains(domain.as_ref()) {
+            return true;
+        }
+        let mut rest = domain.as_ref();
+        while let Some((_, parent)) = rest.split_once('.') {
+            if self.below.contains(parent) {
+                return true;
+            }
+            rest = parent;
+        }
+        false
+    }
+
+    /// Whether nothing is in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.below.is_empty()
+    }
+
+    /// The names that stand for themselves, for showing.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.exact.iter().map(String::as_str)
+    }
+}
+
+impl<S: AsRef<str>> FromIterator<S> for DomainSet {
+    fn from_iter<I: IntoIterator<Item = S>>(names: I) -> Self {
+        let mut set = Self::default();
+        names.into_iter().for_each(|name| set.insert(name.as_ref()));
+        set
+    }
+}
+
+/// Which alias domain a foreign sender is rewritten into.
+#[derive(Debug, Clone, Default)]
+pub struct AliasDomains {
+    rules: Vec<(DomainSet, String)>,
+    default: Option<String>,
+    all: DomainSet,
+}
+
+impl AliasDomains {
+    /// One alias domain for everybody.
+    #[must_use]
+    pub fn one(alias: &str) -> Self {
+        let mut domains = Self::default();
+        domains.insert("*", alias);
+        domains
+    }
+
+    /// Senders of this domain (or `*`: of all others) get this alias domain. The first that fits decides.
+    pub fn insert(&mut self, sender_domain: &str, alias: &str) {
+        self.all.insert(alias);
+        if sender_domain == "*" {
+            self.default = Some(alias.to_owned());
+        } else {
+            self.rules.push((DomainSet::from_iter([sender_domain]), alias.to_owned()));
+        }
+    }
+
+    /// The alias domain for a sender; `None`: SRS is off for it.
+    #[must_use]
+    pub fn alias_for(&self, sender_domain: &str) -> Option<&str> {
+        let special = self.rules.iter().find(|(domains, _)| domains.contains(sender_domain)).map(|(_, alias)| alias);
+        special.or(self.default.as_ref()).map(String::as_str)
+    }
+
+    /// Whether a domain is one of the alias domains.
+    #[must_use]
+    pub fn contains(&self, domain: &str) -> bool {
+        self.all.contains(domain)
+    }
+
+    /// Whether SRS is off.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+}
+
+/// A set of addresses: whole ones, local parts in every domain (`postmaster@`), domains (`our.example`, `@our.example`,
+/// `.our.example`).
+#[derive(Debug, Clone, Default)]
+pub struct AddressSet {
+    whole: HashSet<(String, String)>,
+    locals: HashSet<String>,
+    domains: DomainSet,
+}
+
+impl AddressSet {
+    /// Adds one entry; see the type for its forms.
+    pub fn insert(&mut self, entry: &str) {
+        match entry.rsplit_once('@') {
+            Some(("", domain)) => self.domains.insert(domain),
+            Some((local, "")) => {
+                self.locals.insert(local.to_ascii_lowercase());
+            }
+            Some((local, domain)) => {
+                self.whole.insert((local.to_ascii_lowercase(), canonical_domain(domain).into_owned()));
+            }
+            None => self.domains.insert(entry),
+        }
+    }
+
+    /// Whether an address is in the set, without case.
+    #[must_use]
+    pub fn contains(&self, address: &Address) -> bool {
+        if !self.locals.is_empty() || !self.whole.is_empty() {
+            let local = address.content().to_ascii_lowercase();
+            if self.locals.contains(&local) {
+                return true;
+            }
+            if !self.whole.is_empty() && self.whole.contains(&(local, address.canonical_domain().into_owned())) {
+                return true;
+            }
+        }
+        self.domains.contains(address.domain())
+    }
+}
+
+impl<S: AsRef<str>> FromIterator<S> for AddressSet {
+    fn from_iter<I: IntoIterator<Item = S>>(entries: I) -> Self {
+        let mut set = Self::default();
+        entries.into_iter().for_each(|entry| set.insert(entry.as_ref()));
+        set
+    }
+}
+
+/// A list of client networks.
+#[derive(Debug, Clone, Default)]
+pub struct Networks(Vec<IpNet>);
+
+impl Networks {
+    /// Whether an address is in one of them. An IPv4 client on an IPv6 socket counts as IPv4.
+    #[must_use]
+    pub fn contains(&self, client: IpAddr) -> bool {
+        let client = client.to_canonical();
+        self.0.iter().any(|net| net.contains(&client))
+    }
+
+    /// Whether it is loopback only (and not empty).
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        !self.0.is_empty() && self.0.iter().all(|net| net.network().is_loopback() && net.broadcast().is_loopback())
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl FromIterator<IpNet> for Networks {
+    fn from_iter<I: IntoIterator<Item = IpNet>>(nets: I) -> Self {
+        Self(nets.into_iter().collect())
+    }
+}
+
+/// Whether mail that leaves is signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OutboundMode {
+    /// Nobody's.
+    Off,
+    /// Of those in `pilot`.
+    Pilot,
+    /// Everybody's.
+    #[default]
+    Sign,
+}
+
+/// What to do when the signed local part is longer than 64 octets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Overflow {
+    /// It goes unsigned.
+    #[default]
+    Pass,
+    /// It is signed all the same.
+    Sign,
+    /// 553 5.1.7.
+    Reject,
+}
+
+/// What to do with recipients that want another sender than the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mixed {
+    /// A transaction for each sender.
+    #[default]
+    Split,
+    /// Recipient exemptions are not looked at.
+    Sign,
+}
+
+/// What happens to mail that leaves.
+#[derive(Debug, Clone, Default)]
+pub struct Outbound {
+    /// Whether it is signed.
+    pub mode: OutboundMode,
+    /// Who is signed under [`OutboundMode::Pilot`].
+    pub pilot: AddressSet,
+    /// Signed local parts over 64 octets.
+    pub overflow: Overflow,
+    /// Recipients of two kinds in one transaction.
+    pub mixed: Mixed,
+    /// Senders that are never signed.
+    pub exempt_senders: AddressSet,
+    /// Recipients for whom nothing is signed.
+    pub exempt_recipients: AddressSet,
+}
+
+/// Whether verdicts are carried out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum InboundMode {
+    /// Nothing is refused; what would have been is marked.
+    #[default]
+    Observe,
+    /// Verdicts are carried out.
+    Enforce,
+}
+
+/// When a null-sender recipient without a tag is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RejectAt {
+    /// When its content has been seen.
+    #[default]
+    Data,
+    /// At once.
+    Rcpt,
+}
+
+/// What is done to mail that fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Action {
+    /// 550.
+    #[default]
+    Reject,
+    /// Delivered, with a header that says why it should not be.
+    Mark,
+}
+
+/// Why mail fails, as config, headers and logs name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The MAC is not ours.
+    Forged,
+    /// The tag is too old, or its key retired.
+    Expired,
+    /// The tag is dated further ahead than we sign.
+    Future,
+    /// A null-sender NDR to an address without a tag.
+    UntaggedNdr,
+    /// An NDR of a daemon sender that is not null, to an address without a good tag.
+    DaemonNdr,
+}
+
+impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Forged, Self::Expired, Self::Future, Self::UntaggedNdr, Self::DaemonNdr];
+
+    /// The word in config, headers and logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Forged => "forged",
+            Self::Expired => "expired",
+            Self::Future => "future",
+            Self::UntaggedNdr => "untagged-ndr",
+            Self::DaemonNdr => "daemon-ndr",
+        }
+    }
+}
+
+/// What is done, by reason.
+#[derive(Debug, Clone, Default)]
+pub struct Actions {
+    /// Where nothing else is said.
+    pub default: Action,
+    /// What is said.
+    pub by_reason: Vec<(Reason, Action)>,
+}
+
+impl Actions {
+    /// The action for a reason.
+    #[must_use]
+    pub fn of(&self, reason: Reason) -> Action {
+        self.by_reason.iter().find(|(r, _)| *r == reason).map_or(self.default, |(_, action)| *action)
+    }
+}
+
+/// What happens to mail that comes in.
+#[derive(Debug, Clone, Default)]
+pub struct Inbound {
+    /// Whether verdicts are carried out.
+    pub mode: InboundMode,
+    /// When untagged null-sender recipients are refused.
+    pub reject_at: RejectAt,
+    /// What is done to what fails.
+    pub actions: Actions,
+    /// Recipients who get everything.
+    pub exempt_recipients: AddressSet,
+    /// Clients whose mail is never refused.
+    pub exempt_clients: Networks,
+    /// Whether recipients that are neither ours nor relayed pass on to the next hop's judgement.
+    pub pass_foreign: bool,
+    /// Whether SRS addresses are reversed for senders other than the null sender, too.
+    pub srs_for_senders: bool,
+    /// Whether a valid SRS recipient keeps its tag, for the MTA to reverse.
+    pub srs_stays: bool,
+    /// Local parts of senders that speak for a machine.
+    pub daemon_senders: AddressSet,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn domains_and_their_subdomains() {
+        let set = DomainSet::from_iter(["our.example", ".deep.example", "*.star.example", "bücher.example"]);
+        for yes in [
+            "our.example",
+            "OUR.Example",
+            "a.deep.example",
+            "a.b.deep.example",
+            "x.star.example",
+            "xn--bcher-kva.example",
+        ] {
+            assert!(set.contains(yes), "{yes}");
+        }
+        for no in ["a.our.example", "deep.example", "star.example", "example", "our.example.", "xour.example", ""] {
+            assert!(!set.contains(no), "{no}");
+        }
+    }
+
+    #[test]
+    fn address_lists() {
+        let set = AddressSet::from_iter(["postmaster@", "ann@our.example", "@list.example", ".sub.example"]);
+        for yes in ["PostMaster@any.example", "Ann@OUR.example", "x@list.example", "x@a.sub.example"] {
+            assert!(set.contains(&Address::parse(yes).unwrap()), "{yes}");
+        }
+        for no in ["bob@our.example", "ann@else.example", "x@sub.example"] {
+            assert!(!set.contains(&Address::parse(no).unwrap()), "{no}");
+        }
+    }
+
+    #[test]
+    fn clients_by_network() {
+        let nets: Networks = ["192.0.2.0/24", "2001:db8::/32"].iter().map(|n| n.parse().unwrap()).collect();
+        assert!(nets.contains("192.0.2.9".parse().unwrap()));
+        assert!(nets.contains("::ffff:192.0.2.9".parse().unwrap()));
+        assert!(!nets.contains("192.0.3.9".parse().unwrap()));
+        assert!(!nets.is_loopback());
+    }
+}

@@ -1,0 +1,54 @@
+//! Every rule of this program, in two questions: what becomes of a sender that leaves ([`Rules::outbound`]), and what
+//! becomes of a recipient that comes in ([`Rules::inbound`], and for candidates [`Rules::content`]).
+//!
+//! Each front end asks here and decides nothing itself. The answers are plain data with a reason in it.
+
+mod inbound;
+mod outbound;
+
+pub use inbound::{Content, Inbound, InboundAction, Judge, Kind, Mark, Route};
+pub use outbound::{Outbound, OutboundAction};
+
+use super::keyring::Keyring;
+use super::policy::Policy;
+use super::time::Timestamp;
+
+/// The rules of a site at one moment. Made anew for each command: the clock moves on and keys change while a
+/// connection is open.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    /// What the site has decided.
+    pub policy: &'a Policy,
+    /// Its keys.
+    pub ring: &'a Keyring,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// An answer that refuses, as every SMTP-like front end gives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The reply code, RFC 5321 section 4.2.
+    pub code: u16,
+    /// The enhanced status code, RFC 3463.
+    pub status: &'static str,
+    /// What it says.
+    pub text: &'static str,
+    /// The word for logs.
+    pub reason: &'static str,
+}
+
+impl Refusal {
+    /// Whether the same again later may be taken.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        self.code < 500
+    }
+}
+
+/// No key can be asked: never a guess, always later.
+const NO_KEY: Refusal =
+    Refusal { code: 451, status: "4.3.5", text: "no signing key is at hand, try again later", reason: "no-key" };
+
+#[cfg(test)]
+mod tests;

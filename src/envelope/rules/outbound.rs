@@ -1,0 +1,159 @@
+//! Mail that leaves: is its sender signed, rewritten, or left alone?
+
+use super::{NO_KEY, Refusal, Rules};
+use crate::envelope::address::{Address, MAX_LOCAL_PART, ReversePath};
+use crate::envelope::keyring::Key;
+use crate::envelope::policy::{Mixed, OutboundMode, Overflow};
+use crate::envelope::tag::srs::Forwarded;
+use crate::envelope::tag::{Signed, Verdict, batv, srs};
+
+/// What becomes of a sender.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OutboundAction {
+    /// It is ours: BATV.
+    Sign(Signed),
+    /// It is not ours: SRS.
+    Rewrite(Signed),
+    /// It goes as it is.
+    Pass,
+    /// It does not go.
+    Reject(Refusal),
+}
+
+/// What becomes of a sender, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outbound {
+    /// What.
+    pub action: OutboundAction,
+    /// Why, as a word for logs and JSON.
+    pub reason: &'static str,
+}
+
+impl Outbound {
+    /// The address to send with, where it is another than the one that came.
+    #[must_use]
+    pub fn signed(&self) -> Option<&Signed> {
+        match &self.action {
+            OutboundAction::Sign(signed) | OutboundAction::Rewrite(signed) => Some(signed),
+            OutboundAction::Pass | OutboundAction::Reject(_) => None,
+        }
+    }
+
+    fn pass(reason: &'static str) -> Self {
+        Self { action: OutboundAction::Pass, reason }
+    }
+
+    fn reject(refusal: Refusal) -> Self {
+        Self { reason: refusal.reason, action: OutboundAction::Reject(refusal) }
+    }
+}
+
+const TOO_LONG: Refusal = Refusal {
+    code: 553,
+    status: "5.1.7",
+    text: "the sender's local part is too long to be signed",
+    reason: "overflow",
+};
+
+impl Rules<'_> {
+    /// What becomes of this sender. `recipient` is absent at MAIL, where no recipient is known yet.
+    #[must_use]
+    pub fn outbound(&self, sender: &ReversePath, recipient: Option<&Address>) -> Outbound {
+        let ReversePath::Mailbox(sender) = sender else { return Outbound::pass("null-sender") };
+        let outbound = &self.policy.outbound;
+        match outbound.mode {
+            OutboundMode::Off => return Outbound::pass("mode-off"),
+            OutboundMode::Pilot if !outbound.pilot.contains(sender) => return Outbound::pass("not-in-pilot"),
+            OutboundMode::Pilot | OutboundMode::Sign => {}
+        }
+        if outbound.exempt_senders.contains(sender) {
+            return Outbound::pass("exempt-sender");
+        }
+        let recipients_count = outbound.mixed == Mixed::Split;
+        if recipients_count && recipient.is_some_and(|r| outbound.exempt_recipients.contains(r)) {
+            return Outbound::pass("exempt-recipient");
+        }
+        self.by_domain(sender)
+    }
+
+    fn by_domain(&self, sender: &Address) -> Outbound {
+        let domains = &self.policy.domains;
+        let local = domains.local.contains(sender.domain());
+        if domains.srs.contains(sender.domain()) && (!local || srs::looks_tagged(&sender.content())) {
+            return Outbound::pass("own-srs-address");
+        }
+        if local {
+            return self.sign(sender);
+        }
+        if domains.relay.contains(sender.domain()) {
+            return Outbound::pass("relay-domain");
+        }
+        match domains.srs.alias_for(sender.domain()) {
+            Some(alias) => self.rewrite(sender, alias),
+            None => Outbound::pass("foreign-sender"),
+        }
+    }
+
+    /// Ours: a tag in front, once.
+    fn sign(&self, sender: &Address) -> Outbound {
+        let today = self.now.day();
+        let (keys, params) = (self.ring.keys(), &self.policy.batv);
+        if matches!(batv::verify(keys, params, today, sender), Verdict::Valid(_)) {
+            return Outbound::pass("signed-already");
+        }
+        // A tag of ours that does not hold is taken off, as often as it stands there: never nested.
+        let mut bare = sender.clone();
+        while let Some(inner) = batv::strip(&bare) {
+            bare = inner;
+        }
+        let Some(key) = self.signer(self.ring.batv_signer(), &bare) else { return Outbound::reject(NO_KEY) };
+        match batv::sign(key, params, today, &bare) {
+            Ok(signed) => self.within_length(signed, OutboundAction::Sign, "signed"),
+            // What cannot be written as an address cannot be over the limit by less than everything.
+            Err(_) => self.overflowing(None),
+        }
+    }
+
+    /// Not ours: SRS0, or SRS1 where it is SRS already.
+    fn rewrite(&self, sender: &Address, alias: &str) -> Outbound {
+        let today = self.now.day();
+        let Some(own) = self.ring.own_signer() else { return Outbound::reject(NO_KEY) };
+        let key = self.signer(self.ring.srs_signer(), sender).unwrap_or(own);
+        let params = &self.policy.srs;
+        // A peer's scheme has no form for a broken SRS1; ours wraps it like any other local part.
+        let forwarded = srs::forward(key, params, today, sender, alias)
+            .or_else(|_| srs::forward(own, params, today, sender, alias));
+        match forwarded {
+            Ok(Forwarded::Rewritten(signed)) => self.within_length(signed, OutboundAction::Rewrite, "forwarded"),
+            Ok(Forwarded::Unchanged) => Outbound::pass("same-domain"),
+            Err(_) => self.overflowing(None),
+        }
+    }
+
+    /// The imported signer, except for addresses that need quotes: peers do not agree where those stand.
+    fn signer<'k>(&'k self, signer: Option<&'k Key>, address: &Address) -> Option<&'k Key> {
+        if address.local().contains('"') { self.ring.own_signer() } else { signer }
+    }
+
+    fn within_length(&self, signed: Signed, action: fn(Signed) -> OutboundAction, reason: &'static str) -> Outbound {
+        if signed.address().local().len() <= MAX_LOCAL_PART {
+            Outbound { action: action(signed), reason }
+        } else {
+            self.overflowing(Some(action(signed)))
+        }
+    }
+
+    fn overflowing(&self, action: Option<OutboundAction>) -> Outbound {
+        match (self.policy.outbound.overflow, action) {
+            (Overflow::Sign, Some(action)) => Outbound { action, reason: "overflow" },
+            (Overflow::Pass | Overflow::Sign, _) => Outbound::pass("overflow"),
+            (Overflow::Reject, _) => Outbound::reject(TOO_LONG),
+        }
+    }
+
+    /// Whether mail of this address of ours leaves without a tag, so that its genuine bounces come back without one.
+    pub(super) fn leaves_unsigned(&self, address: &Address) -> bool {
+        let outbound = self.outbound(&ReversePath::Mailbox(address.clone()), None);
+        matches!(outbound.action, OutboundAction::Pass) && outbound.reason != "signed-already"
+    }
+}
