@@ -1,4 +1,6 @@
 //! placeholder
 #![forbid(unsafe_code)]
+pub mod cli;
 pub mod config;
 pub mod envelope;
+pub mod state;

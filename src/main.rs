@@ -1,1 +1,7 @@
-fn main() {}
+//! The program: arguments, run, exit status; everything else is the library's.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    countersign::cli::run()
+}

@@ -159,14 +159,14 @@ pub fn verify(keys: &[Key], params: &Params, today: Day, address: &Address) -> V
     // An imported key placed and hashed quotes as they stood; where the whole local part is quoted, as it means.
     let received = Prvs::parse(address.local()).map_or(prvs.core, |raw| raw.core);
     let Some(key) = key_of(keys, prvs.key) else {
-        return unknown_key(keys, params, today, expires, tagged(&prvs, prvs.core, address, expires));
+        return unknown_key(keys, params, today, expires, tagged(&prvs, prvs.core, address, expires, params.lifetime));
     };
     if key.algorithm == Algorithm::HmacSha256 {
         verify_own(key, params, today, &prvs, address, expires)
     } else {
         let prvs = Prvs { core: received, ..prvs };
         // A core with its quotes still on it is an address as it is.
-        let mut tagged = tagged(&prvs, received, address, expires);
+        let mut tagged = tagged(&prvs, received, address, expires, params.lifetime);
         tagged.bare = Address::parse(&format!("{received}@{}", address.domain())).ok().or(tagged.bare);
         match judge_peer(key, params, today, &prvs, address.domain()) {
             Outcome::Valid => Verdict::valid(tagged),
@@ -227,11 +227,12 @@ fn digit_for_batv(key: &Key) -> Result<u8, SignError> {
 }
 
 /// What stands in the address, with what is behind the tag as the address to deliver to.
-fn tagged(prvs: &Prvs<'_>, core: &str, address: &Address, expires: Day) -> Tagged {
+fn tagged(prvs: &Prvs<'_>, core: &str, address: &Address, expires: Day, lifetime: u16) -> Tagged {
     let domain = address.domain();
     let bare = Address::from_content(core, domain).ok();
     let key = Some(KeyId::Digit(prvs.key));
-    Tagged { scheme: Scheme::Batv, bare, key, signed_on: None, expires: Some(expires) }
+    let signed_on = Some(expires.plus(-i64::from(lifetime)));
+    Tagged { scheme: Scheme::Batv, bare, key, signed_on, expires: Some(expires) }
 }
 
 fn unknown_key(keys: &[Key], params: &Params, today: Day, expires: Day, tagged: Tagged) -> Verdict {
@@ -241,7 +242,7 @@ fn unknown_key(keys: &[Key], params: &Params, today: Day, expires: Day, tagged: 
 }
 
 fn verify_own(key: &Key, params: &Params, today: Day, prvs: &Prvs<'_>, address: &Address, expires: Day) -> Verdict {
-    let tagged = tagged(prvs, prvs.core, address, expires);
+    let tagged = tagged(prvs, prvs.core, address, expires, params.lifetime);
     let mac = own_mac(key, prvs.key, expires, prvs.core, address.domain());
     let Some(length) = MacLength::from_digits(prvs.hex.len()) else { return Verdict::Forged(tagged) };
     let short_refused = length == MacLength::Short && params.mac == MacLength::Long && !key.short_tags;

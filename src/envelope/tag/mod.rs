@@ -70,7 +70,7 @@ pub struct Tagged {
     pub bare: Option<Address>,
     /// The key named in the tag, or the one whose MAC holds.
     pub key: Option<KeyId>,
-    /// The day on which an SRS0 address was made.
+    /// The day on which it was made. SRS0 says so; for a prvs tag it is worked out from the lifetime in force now.
     pub signed_on: Option<Day>,
     /// The last day on which it is good; an SRS1 address has none.
     pub expires: Option<Day>,

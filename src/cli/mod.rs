@@ -1,0 +1,73 @@
+//! The command line: one file per subcommand. Nothing is decided here; it asks the library and prints.
+
+mod explain;
+mod keys;
+mod site;
+mod tags;
+
+use std::io;
+use std::process::ExitCode;
+
+use anstyle::{AnsiColor, Style};
+use clap::{Parser, Subcommand};
+
+/// Signs the envelope sender of mail that leaves, and refuses bounces to mail that never left.
+#[derive(Debug, Parser)]
+#[command(name = "countersign", version, max_term_width = 100, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  countersign keys init                                  make a key ring
+  countersign sign --local our.example ann@our.example   what leaves
+  countersign verify -c countersign.toml < addresses     what comes back, one a line
+  countersign keys rotate                                a new key signs from now on
+
+Exit status: 0 all well, 1 something was refused, 2 wrong usage, config or key ring.";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make, show and change the keys
+    #[command(subcommand)]
+    Keys(keys::Keys),
+    /// What outbound would make of a sender
+    Sign(tags::Sign),
+    /// What inbound would make of a recipient
+    Verify(tags::Verify),
+    /// Each part of a tagged address, in words
+    Explain(explain::Explain),
+}
+
+/// Reads the arguments, runs the subcommand, and says how it went.
+#[must_use]
+pub fn run() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Keys(command) => keys::run(command),
+        Command::Sign(command) => tags::sign(&command),
+        Command::Verify(command) => tags::verify(&command),
+        Command::Explain(command) => explain::run(&command),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        // Somebody closed the pipe: `countersign keys list | head`.
+        Err(error) if broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            anstream::eprintln!("{RED}countersign:{RED:#} {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().filter_map(|e| e.downcast_ref::<io::Error>()).any(|e| e.kind() == io::ErrorKind::BrokenPipe)
+}
+
+const RED: Style = AnsiColor::Red.on_default().bold();
+const GREEN: Style = AnsiColor::Green.on_default();
+const YELLOW: Style = AnsiColor::Yellow.on_default();
+const BOLD: Style = Style::new().bold();
+const DIM: Style = Style::new().dimmed();

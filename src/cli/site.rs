@@ -1,0 +1,170 @@
+//! What most subcommands need first: the config or the switches that stand for it, the ring, and the time.
+
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::config::Config;
+use crate::envelope::keyring::Keyring;
+use crate::envelope::policy::{AddressSet, AliasDomains, InboundMode, Policy};
+use crate::envelope::time::Timestamp;
+use crate::state;
+
+/// Where the config is looked for when none is named.
+const CONFIG_PLACES: [&str; 2] = ["countersign.toml", "/etc/countersign/countersign.toml"];
+/// Where the ring is when neither a switch nor a config says so.
+const RING_PLACE: &str = "keys/ring.toml";
+
+/// The key ring, and the moment.
+#[derive(Debug, Args)]
+pub(super) struct RingArgs {
+    /// Config file [default: countersign.toml here, then /etc/countersign/countersign.toml]
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Key ring [default: the config's, else keys/ring.toml]
+    #[arg(long, value_name = "FILE")]
+    pub ring: Option<PathBuf>,
+    /// Another moment than now: RFC 3339 (2026-11-22T12:00:00Z) or seconds since 1970
+    #[arg(long, value_name = "TIME", value_parser = parse_time, allow_negative_numbers = true)]
+    pub at: Option<Timestamp>,
+}
+
+impl RingArgs {
+    /// The config, where one is named or stands in its place.
+    pub fn config(&self) -> Result<Option<Config>> {
+        find_config(self.config.as_deref())
+    }
+
+    /// The file of the ring.
+    pub fn ring_path(&self, config: Option<&Config>) -> PathBuf {
+        let configured = || config.map(|c| c.ring.clone());
+        self.ring.clone().or_else(configured).unwrap_or_else(|| RING_PLACE.into())
+    }
+
+    /// The moment asked for, or now.
+    pub fn now(&self) -> Timestamp {
+        self.at.unwrap_or_else(now)
+    }
+}
+
+/// The switches that make `sign` and `verify` work without a config.
+#[derive(Debug, Args)]
+pub(super) struct SiteArgs {
+    #[command(flatten)]
+    pub ring: RingArgs,
+    /// A domain of ours (repeatable); instead of a config
+    #[arg(long, value_name = "DOMAIN")]
+    local: Vec<String>,
+    /// The domain that SRS addresses stand in; instead of a config
+    #[arg(long, value_name = "DOMAIN")]
+    srs_domain: Option<String>,
+    /// Days that a prvs tag lives
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u16).range(1..=400))]
+    lifetime: Option<u16>,
+    /// What stands behind SRS0 and SRS1
+    #[arg(long, value_name = "CHAR", value_parser = ["=", "+", "-"])]
+    srs_separator: Option<String>,
+    /// Characters of hash in SRS addresses
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=52))]
+    srs_hash_length: Option<u8>,
+    /// Fewest characters of hash accepted
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=52))]
+    srs_hash_min: Option<u8>,
+    /// Days that an SRS address lives
+    #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u16).range(0..=1023))]
+    srs_max_age: Option<u16>,
+    /// Rewrite senders that are in the SRS domain already, too
+    #[arg(long)]
+    always_rewrite: bool,
+}
+
+/// What the rules are asked with.
+pub(super) struct Site {
+    pub policy: Policy,
+    pub ring: Keyring,
+    pub now: Timestamp,
+}
+
+impl SiteArgs {
+    /// Reads config, switches and ring.
+    pub fn load(&self) -> Result<Site> {
+        let by_switches = !self.local.is_empty() || self.srs_domain.is_some();
+        // Switches that name domains stand for a config, unless one is named, too.
+        let config = if by_switches && self.ring.config.is_none() { None } else { self.ring.config()? };
+        let mut policy = match &config {
+            Some(config) => config.policy.clone(),
+            None if by_switches => default_policy(),
+            None => bail!(
+                "which domains are yours? Name them with --local our.example (and --srs-domain), or a config with -c FILE"
+            ),
+        };
+        self.apply(&mut policy)?;
+        let ring = state::ring::load(&self.ring.ring_path(config.as_ref()))?;
+        Ok(Site { policy, ring, now: self.ring.now() })
+    }
+
+    fn apply(&self, policy: &mut Policy) -> Result<()> {
+        for name in &self.local {
+            policy.domains.local.insert(name);
+        }
+        if let Some(alias) = &self.srs_domain {
+            policy.domains.srs = AliasDomains::one(alias);
+        }
+        let srs = &mut policy.srs;
+        if let Some(days) = self.lifetime {
+            policy.batv.lifetime = days;
+        }
+        if let Some(separator) = self.srs_separator.as_ref().and_then(|s| s.chars().next()) {
+            srs.separator = separator;
+        }
+        if let Some(length) = self.srs_hash_length {
+            (srs.hash_length, srs.hash_min, srs.peer_hash_length) = (length, length, Some(length));
+        }
+        if let Some(min) = self.srs_hash_min {
+            (srs.hash_min, srs.peer_hash_min) = (min, Some(min));
+        }
+        if let Some(days) = self.srs_max_age {
+            (srs.lifetime, srs.peer_max_age) = (days, Some(days));
+        }
+        srs.always_rewrite |= self.always_rewrite;
+        Ok(())
+    }
+}
+
+/// What a config with nothing but domains in it would say; verdicts are shown as enforcing would act.
+fn default_policy() -> Policy {
+    let mut policy = Policy::default();
+    policy.outbound.exempt_senders = AddressSet::from_iter(["double-bounce@", "postmaster@"]);
+    policy.inbound.mode = InboundMode::Enforce;
+    policy.inbound.exempt_recipients = AddressSet::from_iter(["postmaster@", "abuse@"]);
+    policy.inbound.daemon_senders =
+        AddressSet::from_iter(["mailer-daemon@", "postmaster@", "mail-daemon@", "double-bounce@"]);
+    policy
+}
+
+/// The named config, or the first that stands in its place.
+pub(super) fn find_config(named: Option<&Path>) -> Result<Option<Config>> {
+    let place = named.or_else(|| CONFIG_PLACES.iter().map(Path::new).find(|p| p.exists()));
+    place.map(Config::load).transpose().map_err(Into::into)
+}
+
+/// The clock of this machine.
+pub(super) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    Timestamp(i64::try_from(since).unwrap_or(i64::MAX))
+}
+
+fn parse_time(text: &str) -> Result<Timestamp> {
+    if let Ok(seconds) = text.parse::<i64>() {
+        // Far beyond every calendar the day arithmetic would be of no use to anybody.
+        return if seconds.unsigned_abs() < 1 << 40 {
+            Ok(Timestamp(seconds))
+        } else {
+            bail!("the time is out of range")
+        };
+    }
+    let at: jiff::Timestamp = text.parse().ok().context("write 2026-11-22T12:00:00Z or seconds since 1970")?;
+    Ok(Timestamp(at.as_second()))
+}

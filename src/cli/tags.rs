@@ -1,0 +1,267 @@
+//! `sign` and `verify`: the rules, asked for addresses from the arguments or from standard input.
+
+use std::io::{self, BufRead as _, BufReader, BufWriter, Write};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use serde_json::json;
+
+use super::site::{Site, SiteArgs};
+use crate::envelope::address::{Address, AddressError, MAX_ADDRESS, ReversePath};
+use crate::envelope::rules::{InboundAction, Judge, OutboundAction, Rules};
+use crate::envelope::tag::{Tagged, Verdict};
+use crate::envelope::time::Day;
+use crate::state::ring::rfc3339;
+
+/// `countersign sign`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  countersign sign --local our.example ann@our.example
+  countersign sign --srs-domain srs.our.example bob@else.example
+  countersign sign --json < senders.txt")]
+pub(super) struct Sign {
+    #[command(flatten)]
+    site: SiteArgs,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+    /// Senders; without any, one a line from standard input
+    addresses: Vec<String>,
+}
+
+/// `countersign verify`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  countersign verify --local our.example prvs=1786a1b2c3=ann@our.example
+  countersign verify --json --mail-from somebody@else.example < recipients.txt")]
+pub(super) struct Verify {
+    #[command(flatten)]
+    site: SiteArgs,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+    /// The envelope sender of the mail [default: the null sender]
+    #[arg(long, value_name = "ADDRESS", default_value = "")]
+    mail_from: String,
+    /// Recipients; without any, one a line from standard input
+    addresses: Vec<String>,
+}
+
+/// Prints what outbound would make of each address. `false`: something is rejected.
+pub(super) fn sign(args: &Sign) -> Result<bool> {
+    let site = args.site.load()?;
+    each_address(&args.addresses, |text, out| {
+        let (action, result, reason, note) = match read(text) {
+            Err(error) => ("reject", None, "malformed", error.to_string()),
+            Ok(path) => {
+                let outbound = site.rules().outbound(&path, None);
+                match outbound.action {
+                    OutboundAction::Sign(signed) => {
+                        ("sign", Some(signed.address().to_string()), outbound.reason, String::new())
+                    }
+                    OutboundAction::Rewrite(signed) => {
+                        ("rewrite", Some(signed.address().to_string()), outbound.reason, String::new())
+                    }
+                    OutboundAction::Pass => ("pass", Some(shown(&path)), outbound.reason, String::new()),
+                    OutboundAction::Reject(refusal) => ("reject", None, outbound.reason, refusal.text.to_owned()),
+                }
+            }
+        };
+        if args.json {
+            let line = json!({"address": text.to_string_lossy(), "action": action, "result": result, "reason": reason});
+            writeln!(out, "{line}")?;
+        } else {
+            match &result {
+                Some(result) => writeln!(out, "{result}")?,
+                None => {
+                    out.flush()?;
+                    anstream::eprintln!("{}: {note}", text.to_string_lossy());
+                }
+            }
+        }
+        Ok(result.is_some())
+    })
+}
+
+/// Prints what inbound would make of each address. `false`: something is not delivered as it is.
+pub(super) fn verify(args: &Verify) -> Result<bool> {
+    let site = args.site.load()?;
+    let sender =
+        ReversePath::parse(bare(&args.mail_from)).with_context(|| format!("--mail-from {}", args.mail_from))?;
+    each_address(&args.addresses, |text, out| {
+        let address = text.to_str().map_err(|_| AddressError::NotUtf8).and_then(Address::parse);
+        let found = match &address {
+            Ok(address) => found(&site, &sender, address),
+            Err(error) => Found::malformed(&error.to_string()),
+        };
+        if args.json {
+            writeln!(out, "{}", found.json(&text.to_string_lossy()))?;
+        } else {
+            writeln!(out, "{}", found.words(&text.to_string_lossy()))?;
+        }
+        Ok(found.action == "deliver")
+    })
+}
+
+struct Found {
+    verdict: &'static str,
+    tagged: Option<Tagged>,
+    result: Option<String>,
+    action: &'static str,
+    note: String,
+}
+
+impl Found {
+    fn malformed(note: &str) -> Self {
+        Self { verdict: "malformed", tagged: None, result: None, action: "reject", note: note.to_owned() }
+    }
+
+    fn json(&self, address: &str) -> serde_json::Value {
+        let tagged = self.tagged.as_ref();
+        json!({
+            "address": address,
+            "verdict": self.verdict,
+            "scheme": tagged.map(|t| t.scheme.name()),
+            "result": self.result,
+            "key": tagged.and_then(|t| t.key.as_ref()).map(ToString::to_string),
+            "action": self.action,
+        })
+    }
+
+    fn words(&self, address: &str) -> String {
+        let what = match (&self.result, self.action) {
+            (Some(to), "deliver") => format!("deliver to {to}"),
+            (Some(to), action) => format!("{action}, then deliver to {to}"),
+            (None, action) => action.to_owned(),
+        };
+        format!("{address}: {}, {what} ({})", self.verdict, self.note)
+    }
+}
+
+fn found(site: &Site, sender: &ReversePath, address: &Address) -> Found {
+    let inbound = site.rules().inbound(None, sender, address);
+    let note = describe(&inbound.verdict, site.now.day());
+    let (action, result, why) = match inbound.action {
+        InboundAction::Deliver { to, judge: Judge::No, .. } => ("deliver", Some(to.to_string()), None),
+        InboundAction::Deliver { to, judge: Judge::Null | Judge::Daemon, .. } => {
+            ("content", Some(to.to_string()), None)
+        }
+        InboundAction::Refuse(refusal) => {
+            let action = if refusal.is_temporary() { "defer" } else { "reject" };
+            (action, None, Some(refusal.text))
+        }
+    };
+    let note = match why {
+        Some(text) if inbound.verdict == Verdict::Untagged => text.to_owned(),
+        _ => note,
+    };
+    Found { verdict: inbound.verdict.name(), tagged: inbound.verdict.tagged().cloned(), result, action, note }
+}
+
+/// Which key, signed when, good until when, or exactly why not.
+pub(super) fn describe(verdict: &Verdict, today: Day) -> String {
+    let why = match verdict {
+        Verdict::Untagged => return "it carries no tag of ours".into(),
+        Verdict::Malformed(defect) => return defect.to_string(),
+        Verdict::Valid(_) => None,
+        Verdict::Expired(tagged) if tagged.expires.is_none_or(|day| day >= today) => Some("its key is retired"),
+        Verdict::Expired(_) => Some("its time is over"),
+        Verdict::Future(_) => Some("it is dated further ahead than this site signs; is a clock wrong?"),
+        Verdict::Forged(_) => Some("its hash is not the hash that this key makes for this address and date"),
+        Verdict::UnknownKey(_) => Some("the ring has no such key; is this copy of the ring an old one?"),
+    };
+    let mut parts: Vec<String> = why.into_iter().map(str::to_owned).collect();
+    if let Some(tagged) = verdict.tagged() {
+        parts.extend(tagged.key.as_ref().map(|key| format!("key {key}")));
+        parts.extend(tagged.signed_on.map(|day| format!("signed {}", date(day))));
+        parts.extend(tagged.expires.map(|day| format!("good through {}", date(day))));
+    }
+    parts.join(", ")
+}
+
+/// A day as `2026-11-22`.
+pub(super) fn date(day: Day) -> String {
+    rfc3339(day.start()).split('T').next().unwrap_or_default().to_owned()
+}
+
+impl Site {
+    fn rules(&self) -> Rules<'_> {
+        Rules { policy: &self.policy, ring: &self.ring, now: self.now }
+    }
+}
+
+/// A line of input: what stood there, without the line end.
+pub(super) struct Line<'a>(&'a [u8]);
+
+impl Line<'_> {
+    fn to_str(&self) -> Result<&str, std::str::Utf8Error> {
+        std::str::from_utf8(self.0).map(bare)
+    }
+
+    fn to_string_lossy(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(self.0)
+    }
+}
+
+/// A sender; the null sender is written `<>`, an empty text is a mistake.
+fn read(text: &Line<'_>) -> Result<ReversePath, AddressError> {
+    if text.0.is_empty() {
+        return Err(AddressError::Empty);
+    }
+    ReversePath::parse(text.to_str().map_err(|_| AddressError::NotUtf8)?)
+}
+
+/// The null sender is written as on the wire, so that no line is empty.
+fn shown(path: &ReversePath) -> String {
+    path.address().map_or_else(|| "<>".to_owned(), ToString::to_string)
+}
+
+/// An address with or without its angle brackets.
+fn bare(text: &str) -> &str {
+    let text = text.trim_ascii();
+    text.strip_prefix('<').and_then(|t| t.strip_suffix('>')).unwrap_or(text)
+}
+
+/// Calls `one` for each address, streaming: memory does not grow with the input. `false` if any call said so.
+fn each_address(arguments: &[String], mut one: impl FnMut(&Line<'_>, &mut dyn Write) -> Result<bool>) -> Result<bool> {
+    let mut out = BufWriter::new(anstream::AutoStream::auto(io::stdout()));
+    let mut all = true;
+    for text in arguments {
+        all &= one(&Line(text.as_bytes()), &mut out)?;
+    }
+    if arguments.is_empty() {
+        let mut input = BufReader::with_capacity(64 << 10, io::stdin().lock());
+        let mut line = Vec::new();
+        while next_line(&mut input, &mut line)? {
+            all &= one(&Line(line.trim_ascii()), &mut out)?;
+            // Whoever asks line by line waits for the answer to each.
+            if input.buffer().is_empty() {
+                out.flush()?;
+            }
+        }
+    }
+    out.flush()?;
+    Ok(all)
+}
+
+/// Reads one line; of an endless one only the beginning, enough to see that it is too long.
+fn next_line(input: &mut BufReader<io::StdinLock<'_>>, line: &mut Vec<u8>) -> Result<bool> {
+    line.clear();
+    loop {
+        let chunk = input.fill_buf()?;
+        if chunk.is_empty() {
+            return Ok(!line.is_empty());
+        }
+        let end = memchr::memchr(b'\n', chunk);
+        let text = chunk.get(..end.unwrap_or(chunk.len())).unwrap_or(chunk);
+        let used = text.len() + usize::from(end.is_some());
+        let room = (MAX_ADDRESS + 3).saturating_sub(line.len());
+        line.extend(text.iter().take(room));
+        input.consume(used);
+        if end.is_some() {
+            return Ok(true);
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! What outlives the process: the key ring file.
+
+pub mod ring;
