@@ -4,3 +4,4 @@ pub mod cli;
 pub mod config;
 pub mod envelope;
 pub mod state;
+pub mod wire;

@@ -1,6 +1,7 @@
 //! The pure core: addresses, tags, keys, and every rule. No I/O, no clock, no globals; time and randomness are arguments.
 
 pub mod address;
+pub mod bounce;
 pub mod keyring;
 pub mod policy;
 pub mod rules;

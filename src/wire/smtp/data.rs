@@ -1,0 +1,273 @@
+//! A message body on its way: finds the end of data, mends line ends, and refuses what smuggles.
+//!
+//! Servers differ in what ends a line, and so in where a message ends; who can write a dot between two odd line ends can
+//! hide a second message in a first ("SMTP smuggling", 2023). Here only CR LF `.` CR LF ends a message. Other line ends
+//! are mended on the way out, so that the next hop sees exactly one way to read it; a lone dot between line ends of which
+//! any is odd is refused outright.
+//!
+//! Clean input, which is nearly all, is looked at by two vectorised passes and copied; only the rest goes octet by octet.
+
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
+/// Where in a line the scanner stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// At the beginning of a line, or behind a lone CR, which some take for a line end.
+    Start,
+    /// Anywhere else in a line.
+    Mid,
+    /// Behind a CR.
+    Cr,
+    /// Behind a dot that began the line. It is held back.
+    Dot,
+    /// Behind that and a CR.
+    DotCr,
+}
+
+/// What a piece of input led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// All of it was body.
+    More,
+    /// The message ended; this many octets of the input belong to it, the final dot line among them.
+    End(usize),
+    /// A lone dot between odd line ends. Nothing after it may be believed.
+    Smuggling,
+}
+
+/// Watches one message. What comes out is the body still dot-stuffed, with CR LF for every line end, and without the
+/// final dot line: who forwards decides whether that is sent.
+#[derive(Debug)]
+pub struct DataScanner {
+    state: State,
+    /// Whether the line end before this line was anything but CR LF.
+    odd: bool,
+    nul: bool,
+    stray: bool,
+}
+
+impl Default for DataScanner {
+    fn default() -> Self {
+        Self { state: State::Start, odd: false, nul: false, stray: false }
+    }
+}
+
+static DOT_LINE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n."));
+
+impl DataScanner {
+    /// Whether a NUL was seen (RFC 5321 section 4.5.2 leaves it out of text).
+    #[must_use]
+    pub fn saw_nul(&self) -> bool {
+        self.nul
+    }
+
+    /// Whether a line ended in anything but CR LF, or a CR stood alone.
+    #[must_use]
+    pub fn saw_stray(&self) -> bool {
+        self.stray
+    }
+
+    /// Takes input, gives the mended body to `out`, piece by piece.
+    pub fn push(&mut self, input: &[u8], mut out: impl FnMut(&[u8])) -> Progress {
+        let mut at = 0;
+        // Up to here the rest of the input is known to be clean.
+        let mut clean_until = 0;
+        while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
+            if matches!(self.state, State::Start | State::Mid) && clean_until <= at {
+                // A CR at the very end belongs to what comes next.
+                let whole = rest.strip_suffix(b"\r").unwrap_or(rest);
+                clean_until = if is_clean(whole) { at + whole.len() } else { 0 };
+                if clean_until == 0 {
+                    return self.push_octets(input, at, out);
+                }
+            }
+            if matches!(self.state, State::Start | State::Mid) && at < clean_until {
+                at += self.push_clean(input.get(at..clean_until).unwrap_or_default(), &mut out);
+                if at >= clean_until {
+                    continue;
+                }
+            }
+            let Some(&octet) = input.get(at) else { break };
+            at += 1;
+            match self.step(octet, &mut out) {
+                Some(Progress::End(_)) => return Progress::End(at),
+                Some(progress) => return progress,
+                None => {}
+            }
+        }
+        Progress::More
+    }
+
+    /// Copies clean text up to a line that begins with a dot. Says how much that was.
+    fn push_clean(&mut self, text: &[u8], out: &mut impl FnMut(&[u8])) -> usize {
+        if self.state == State::Start && text.first() == Some(&b'.') {
+            return 0;
+        }
+        let end = DOT_LINE.find(text).map_or(text.len(), |newline| newline + 1);
+        let part = text.get(..end).unwrap_or(text);
+        if let Some(&last) = part.last() {
+            out(part);
+            (self.state, self.odd) = (if last == b'\n' { State::Start } else { State::Mid }, false);
+        }
+        part.len()
+    }
+
+    fn push_octets(&mut self, input: &[u8], from: usize, mut out: impl FnMut(&[u8])) -> Progress {
+        // Gathered, so that odd input does not cost a call for each octet.
+        let mut gathered = Vec::with_capacity(input.len() - from.min(input.len()) + 16);
+        let mut progress = Progress::More;
+        for (at, &octet) in input.iter().enumerate().skip(from) {
+            match self.step(octet, &mut |part: &[u8]| gathered.extend_from_slice(part)) {
+                Some(Progress::End(_)) => progress = Progress::End(at + 1),
+                Some(other) => progress = other,
+                None => continue,
+            }
+            break;
+        }
+        out(&gathered);
+        progress
+    }
+
+    fn step(&mut self, octet: u8, out: &mut impl FnMut(&[u8])) -> Option<Progress> {
+        match (self.state, octet) {
+            (State::Start, b'.') => self.state = State::Dot,
+            (State::Start | State::Mid, b'\r') => self.state = State::Cr,
+            (State::Start | State::Mid, b'\n') => self.bare_newline(out),
+            (State::Start | State::Mid, _) => self.text(octet, out),
+            (State::Cr, b'\n') => {
+                out(b"\r\n");
+                (self.state, self.odd) = (State::Start, false);
+            }
+            (State::Cr, _) => {
+                // The CR stood alone. It becomes a space; a dot behind it is as good as one that begins a line.
+                out(b" ");
+                (self.state, self.odd, self.stray) = (State::Start, true, true);
+                return self.step(octet, out);
+            }
+            (State::Dot, b'\r') => self.state = State::DotCr,
+            (State::Dot, b'\n') => return Some(Progress::Smuggling),
+            (State::Dot, _) => {
+                out(b".");
+                self.text(octet, out);
+            }
+            (State::DotCr, b'\n') if !self.odd => return Some(Progress::End(0)),
+            (State::DotCr, _) => return Some(Progress::Smuggling),
+        }
+        None
+    }
+
+    fn bare_newline(&mut self, out: &mut impl FnMut(&[u8])) {
+        out(b"\r\n");
+        (self.state, self.odd, self.stray) = (State::Start, true, true);
+    }
+
+    fn text(&mut self, octet: u8, out: &mut impl FnMut(&[u8])) {
+        self.nul |= octet == 0;
+        out(&[octet]);
+        self.state = State::Mid;
+    }
+}
+
+/// Whether every CR stands before an LF and every LF behind a CR, and no NUL is there. Written so that the compiler
+/// makes vector code of it: no branch, no early end.
+fn is_clean(text: &[u8]) -> bool {
+    let Some((&first, tail)) = text.split_first() else { return false };
+    let odd_pair = |(&a, &b): (&u8, &u8)| (u8::from(a == b'\r') ^ u8::from(b == b'\n')) | u8::from(b == 0);
+    let bad = text.iter().zip(tail).map(odd_pair).fold(0, |all, pair| all | pair);
+    bad == 0 && first != b'\n' && first != 0 && text.last() != Some(&b'\r')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Feeds a text in pieces of the given size; the body that came out, and how it ended.
+    fn run(text: &[u8], size: usize) -> (Vec<u8>, Progress, DataScanner) {
+        let (mut scanner, mut out) = (DataScanner::default(), Vec::new());
+        for (i, piece) in text.chunks(size.max(1)).enumerate() {
+            match scanner.push(piece, |part| out.extend_from_slice(part)) {
+                Progress::More => {}
+                Progress::End(used) => return (out, Progress::End(i * size.max(1) + used), scanner),
+                Progress::Smuggling => return (out, Progress::Smuggling, scanner),
+            }
+        }
+        (out, Progress::More, scanner)
+    }
+
+    #[test]
+    fn the_end_is_found_wherever_the_pieces_break() {
+        let text = b"Subject: x\r\n\r\nHello\r\n..stuffed\r\n.x\r\n.\r\nQUIT\r\n";
+        for size in 1..text.len() + 1 {
+            let (out, progress, _) = run(text, size);
+            assert_eq!(progress, Progress::End(text.len() - 6), "pieces of {size}");
+            assert_eq!(out, b"Subject: x\r\n\r\nHello\r\n..stuffed\r\n.x\r\n", "pieces of {size}");
+        }
+        assert_eq!(run(b".\r\n", 1).1, Progress::End(3));
+    }
+
+    #[test]
+    fn a_dot_between_odd_line_ends_is_never_an_end() {
+        let ends: [&[u8]; 3] = [b"\r\n", b"\n", b"\r"];
+        for before in ends {
+            for after in ends {
+                if before == b"\r\n" && after == b"\r\n" {
+                    continue;
+                }
+                let text = [b"a", before, b".", after, b"MAIL FROM:<evil@x.example>\r\n"].concat();
+                for size in [1, 2, 3, 4, 100] {
+                    assert_eq!(run(&text, size).1, Progress::Smuggling, "{:?}", String::from_utf8_lossy(&text));
+                }
+            }
+        }
+        for odd in ["\r\n.\r\r\n", "\n.\r\r\n", "\r\r.\r\n", "\r\n.\r.\r\n", "\r.\r", "\n\n.\r\n"] {
+            assert_eq!(run(format!("a{odd}b").as_bytes(), 2).1, Progress::Smuggling, "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn stray_line_ends_are_mended() {
+        let (out, progress, scanner) = run(b"a\nb\rc\r\n\r\r\nd\n\r\n.\r\n", 3);
+        assert_eq!(String::from_utf8(out).unwrap(), "a\r\nb c\r\n \r\nd\r\n\r\n");
+        assert!(matches!(progress, Progress::End(_)) && scanner.saw_stray() && !scanner.saw_nul());
+        assert!(run(b"a\0b\r\n.\r\n", 100).2.saw_nul());
+        assert!(!run(b"a\r\n.\r\n", 100).2.saw_stray());
+    }
+
+    /// The obvious way to read a body whose line ends are all CR LF: for comparison.
+    fn decode(stuffed: &[u8]) -> Vec<u8> {
+        let text = stuffed.strip_prefix(b".").map_or(stuffed.to_vec(), <[u8]>::to_vec);
+        String::from_utf8(text).unwrap().replace("\r\n.", "\r\n").into_bytes()
+    }
+
+    proptest! {
+        #[test]
+        fn what_comes_out_has_one_reading(text in "[a.\r\n\0]{0,60}", size in 1usize..9) {
+            let text = format!("{text}\r\n.\r\n");
+            let (out, progress, scanner) = run(text.as_bytes(), size);
+            // The same whatever the pieces.
+            let whole = run(text.as_bytes(), text.len());
+            prop_assert_eq!(&out, &whole.0);
+            prop_assert_eq!(progress, whole.1);
+            // No line end but CR LF leaves, so no server can find an end where another does not.
+            let rest = String::from_utf8(out.clone()).unwrap().replace("\r\n", "");
+            prop_assert!(!rest.contains(['\r', '\n']));
+            prop_assert!(!String::from_utf8_lossy(&out).contains("\r\n.\r\n") && !out.starts_with(b".\r\n"));
+            // Clean input decodes to the same message on both sides.
+            if let (Progress::End(used), false) = (progress, scanner.saw_stray()) {
+                prop_assert_eq!(decode(&out), decode(&text.as_bytes()[..used - 3]));
+            }
+        }
+
+        #[test]
+        fn clean_text_goes_the_fast_way_unchanged(lines in prop::collection::vec("[ab.]{0,9}", 0..20), size in 1usize..40) {
+            let body: String = lines.iter().map(|l| format!("{}{l}\r\n", if l.starts_with('.') { "." } else { "" })).collect();
+            let (out, progress, scanner) = run(format!("{body}.\r\n").as_bytes(), size);
+            prop_assert_eq!(String::from_utf8(out).unwrap(), body.clone());
+            prop_assert_eq!(progress, Progress::End(body.len() + 3));
+            prop_assert!(!scanner.saw_stray());
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! The head of a message on its way in: our own headers that came from outside are dropped, ours are put first.
+
+/// The beginning of every header of ours, in lower case.
+const OURS: &[u8; 12] = b"countersign-";
+
+/// Drops `Countersign-*` headers from the header block of a stream of CR LF lines, and lets all else through.
+#[derive(Debug, Default)]
+pub struct HeaderFilter {
+    state: State,
+    /// Octets of the current line, as far as they agree with [`OURS`]; not let through yet.
+    matched: usize,
+    /// The octets themselves, for their case.
+    held: [u8; 12],
+    /// Whether a header is being dropped; its folded lines go with it.
+    dropping: bool,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// At the first octet of a line.
+    #[default]
+    Start,
+    /// At a CR that was the first octet of a line: the header block ends here if an LF follows.
+    Blank,
+    /// In a line whose beginning agrees so far.
+    Matching,
+    /// In a line that has been decided on.
+    Decided,
+    /// In the body.
+    Body,
+}
+
+impl HeaderFilter {
+    /// Whether the header block is over: everything goes through from here.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.state == State::Body
+    }
+
+    /// Takes a piece, gives what stays to `out`.
+    pub fn push(&mut self, input: &[u8], mut out: impl FnMut(&[u8])) {
+        let mut from = 0;
+        for (at, &octet) in input.iter().enumerate() {
+            if self.state == State::Body {
+                break;
+            }
+            from = at + 1;
+            self.step(octet, &mut out);
+        }
+        if let Some(rest) = input.get(from..).filter(|rest| !rest.is_empty() && self.is_done()) {
+            out(rest);
+        }
+    }
+
+    /// The message is over: what was held back was no header of ours.
+    pub fn finish(&mut self, mut out: impl FnMut(&[u8])) {
+        self.release(&mut out);
+    }
+
+    fn step(&mut self, octet: u8, out: &mut impl FnMut(&[u8])) {
+        match self.state {
+            State::Start if octet == b'\r' => {
+                self.dropping = false;
+                self.state = State::Blank;
+                out(b"\r");
+            }
+            // A folded line belongs to the one before it.
+            State::Start if matches!(octet, b' ' | b'\t') => self.decided(octet, out),
+            State::Start | State::Matching => {
+                if self.state == State::Start {
+                    self.dropping = false;
+                }
+                self.compare(octet, out);
+            }
+            State::Blank => {
+                out(&[octet]);
+                self.state = if octet == b'\n' { State::Body } else { State::Decided };
+            }
+            State::Decided => self.decided(octet, out),
+            State::Body => out(&[octet]),
+        }
+    }
+
+    fn compare(&mut self, octet: u8, out: &mut impl FnMut(&[u8])) {
+        let agrees = OURS.get(self.matched).is_some_and(|ours| ours.eq_ignore_ascii_case(&octet));
+        match self.held.get_mut(self.matched) {
+            Some(place) if agrees => {
+                *place = octet;
+                self.matched += 1;
+                self.state = State::Matching;
+                if self.matched == OURS.len() {
+                    (self.matched, self.dropping, self.state) = (0, true, State::Decided);
+                }
+            }
+            _ => {
+                self.release(out);
+                self.decided(octet, out);
+            }
+        }
+    }
+
+    fn release(&mut self, out: &mut impl FnMut(&[u8])) {
+        if let Some(held) = self.held.get(..self.matched).filter(|held| !held.is_empty()) {
+            out(held);
+        }
+        self.matched = 0;
+    }
+
+    fn decided(&mut self, octet: u8, out: &mut impl FnMut(&[u8])) {
+        if !self.dropping {
+            out(&[octet]);
+        }
+        self.state = if octet == b'\n' { State::Start } else { State::Decided };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(text: &str, size: usize) -> String {
+        let (mut filter, mut out) = (HeaderFilter::default(), Vec::new());
+        for piece in text.as_bytes().chunks(size) {
+            filter.push(piece, |part| out.extend_from_slice(part));
+        }
+        filter.finish(|part| out.extend_from_slice(part));
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn our_headers_from_outside_are_dropped_with_their_folds() {
+        let text = "Countersign-Result: v=1\r\n\tfolded\r\nFrom: a\r\nCOUNTERSIGN-evidence : x\r\n y\r\nCount: 1\r\n\
+                    Subject: Countersign-Result: x\r\n folded\r\n\r\nCountersign-Result: body\r\n";
+        let want =
+            "From: a\r\nCount: 1\r\nSubject: Countersign-Result: x\r\n folded\r\n\r\nCountersign-Result: body\r\n";
+        for size in 1..text.len() {
+            assert_eq!(run(text, size), want, "pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn a_message_without_a_body_keeps_what_it_has() {
+        for text in ["", "From: a\r\n", "Countersig", "\r\nbody", "Counter", "\r", "a\r\n\r\n"] {
+            assert_eq!(run(text, 1), text);
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! SMTP in the middle.
+pub mod data;
+pub mod header;
