@@ -1,0 +1,155 @@
+//! What the next hop answers: lines that begin with three digits, the last of them with a space behind those.
+
+use std::fmt::Write as _;
+
+/// The longest line of a reply; RFC 5321 section 4.5.3.1.5 says 512, and servers write more.
+const MAX_LINE: usize = 4096;
+/// The longest reply, all lines.
+const MAX_REPLY: usize = 64 << 10;
+
+/// A whole reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// 200 to 599.
+    pub code: u16,
+    /// Its lines as they go to a client, each with CR LF.
+    pub text: Vec<u8>,
+}
+
+impl Reply {
+    /// A reply of one line.
+    #[must_use]
+    pub fn new(code: u16, status: &str, text: &str) -> Self {
+        let mut line = String::with_capacity(text.len() + 16);
+        let space = if status.is_empty() { "" } else { " " };
+        let _ = write!(line, "{code} {status}{space}{text}\r\n");
+        Self { code, text: line.into_bytes() }
+    }
+
+    /// Whether it says yes.
+    #[must_use]
+    pub fn is_positive(&self) -> bool {
+        (200..300).contains(&self.code)
+    }
+
+    /// Its lines without line ends, codes and separators.
+    pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
+        self.text.split(|&b| b == b'\n').filter_map(|line| line.trim_ascii_end().get(4..))
+    }
+}
+
+/// What a next hop said that is no reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReplyError {
+    /// No three digits, or other ones than on the line before.
+    #[error("the next hop said something that is no SMTP reply")]
+    Garbage,
+    /// A line or a reply without end.
+    #[error("the next hop's reply is too long")]
+    TooLong,
+}
+
+/// Puts replies together from octets.
+#[derive(Debug, Default)]
+pub struct ReplyReader {
+    line: Vec<u8>,
+    text: Vec<u8>,
+    code: u16,
+}
+
+impl ReplyReader {
+    /// Takes octets up to the end of one reply; says how many. Call again with the rest.
+    ///
+    /// # Errors
+    /// See [`ReplyError`]; the reader is of no use after it.
+    pub fn push(&mut self, input: &[u8]) -> Result<(usize, Option<Reply>), ReplyError> {
+        let mut used = 0;
+        while let Some(rest) = input.get(used..).filter(|rest| !rest.is_empty()) {
+            let end = memchr::memchr(b'\n', rest);
+            let part = rest.get(..end.map_or(rest.len(), |e| e + 1)).unwrap_or(rest);
+            self.line.extend_from_slice(part);
+            used += part.len();
+            if self.line.len() > MAX_LINE || self.text.len() > MAX_REPLY {
+                return Err(ReplyError::TooLong);
+            }
+            if end.is_some() && self.take_line()? {
+                let text = std::mem::take(&mut self.text);
+                return Ok((used, Some(Reply { code: self.code, text })));
+            }
+        }
+        Ok((used, None))
+    }
+
+    /// `true`: this was the last line of a reply.
+    fn take_line(&mut self) -> Result<bool, ReplyError> {
+        let line = self.line.trim_ascii_end();
+        let (digits, rest) = line.split_at_checked(3).ok_or(ReplyError::Garbage)?;
+        let code =
+            std::str::from_utf8(digits).ok().and_then(|d| d.parse::<u16>().ok()).filter(|c| (200..600).contains(c));
+        let code = code.ok_or(ReplyError::Garbage)?;
+        let more = match rest.first() {
+            Some(b'-') => true,
+            Some(b' ') | None => false,
+            Some(_) => return Err(ReplyError::Garbage),
+        };
+        if !self.text.is_empty() && code != self.code {
+            return Err(ReplyError::Garbage);
+        }
+        self.code = code;
+        self.text.extend_from_slice(digits);
+        self.text.push(if more { b'-' } else { b' ' });
+        // A CR inside a line must not become two lines at the client; a NUL is of no use to anybody.
+        let safe = |b: &u8| if matches!(b, b'\r' | 0) { b' ' } else { *b };
+        self.text.extend(rest.get(1..).unwrap_or_default().iter().map(safe));
+        self.text.extend_from_slice(b"\r\n");
+        self.line.clear();
+        Ok(!more)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(text: &[u8], size: usize) -> Result<Vec<Reply>, ReplyError> {
+        let (mut reader, mut replies) = (ReplyReader::default(), Vec::new());
+        for mut piece in text.chunks(size) {
+            while !piece.is_empty() {
+                let (used, reply) = reader.push(piece)?;
+                piece = &piece[used..];
+                replies.extend(reply);
+            }
+        }
+        Ok(replies)
+    }
+
+    #[test]
+    fn replies_are_put_together_whatever_the_pieces() {
+        let text = b"220 mx.example ESMTP\r\n250-mx.example\r\n250-SIZE 100\r\n250 DSN\r\n354\r\n550 5.1.1 no\n";
+        for size in 1..text.len() {
+            let replies = read(text, size).unwrap();
+            assert_eq!(replies.iter().map(|r| r.code).collect::<Vec<_>>(), [220, 250, 354, 550]);
+            assert_eq!(replies[1].lines().collect::<Vec<_>>(), [b"mx.example".as_slice(), b"SIZE 100", b"DSN"]);
+            assert_eq!(replies[2].text, b"354 \r\n");
+            assert_eq!(replies[3].text, b"550 5.1.1 no\r\n");
+        }
+    }
+
+    #[test]
+    fn a_hostile_next_hop_splits_no_replies() {
+        assert_eq!(read(b"250 ok\r250 more\r\n", 99).unwrap()[0].text, b"250 ok 250 more\r\n");
+        for garbage in ["hello\r\n", "99 x\r\n", "250x\r\n", "250-a\r\n251 b\r\n", "\r\n", "600 x\r\n", "150 x\r\n"] {
+            assert_eq!(read(garbage.as_bytes(), 99), Err(ReplyError::Garbage), "{garbage:?}");
+        }
+        assert_eq!(read(&[b'2'; 5000], 99), Err(ReplyError::TooLong));
+        assert_eq!(read(&b"250-x\r\n".repeat(20_000), 99), Err(ReplyError::TooLong));
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets_are_read(text in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = read(&text, 7);
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! Message bodies: streamed, held and judged, or thrown away.
+//!
+//! A candidate's DATA is answered by us and its head held, *before* the next hop hears of it: recipient and header can
+//! still change, and a refusal costs one RSET. What is longer than the hold streams on; to refuse it then, the final dot
+//! is not sent and the connection closed.
+
+use super::edge::Asking;
+use super::queue::{Item, Kind, Quiet};
+use super::{Ask, Event, Session};
+use crate::envelope::bounce;
+use crate::envelope::rules::{Content, Judge};
+use crate::wire::smtp::data::{DataScanner, Progress};
+use crate::wire::smtp::header::HeaderFilter;
+use crate::wire::smtp::reply::Reply;
+
+/// What the client's octets are.
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// Commands.
+    Command,
+    /// A body that flows to the next hop.
+    Stream(Box<Stream>),
+    /// The head of a candidate.
+    Hold(Box<Hold>),
+    /// Nothing for now: a held head waits for the next hop's answer to DATA.
+    Release(Box<Release>),
+    /// A body that goes nowhere; at its end the client hears this.
+    Discard { scanner: DataScanner, reply: Reply },
+}
+
+impl Phase {
+    pub fn hold(judge: Judge) -> Self {
+        let stream = Stream {
+            filter: Some(HeaderFilter::default()),
+            bounce: Some(bounce::Scanner::default()),
+            judge,
+            ..Stream::default()
+        };
+        Self::Hold(Box::new(Hold { stream, held: Vec::new(), complete: false }))
+    }
+
+    pub fn discard(scanner: DataScanner, text: &str) -> Self {
+        Self::Discard { scanner, reply: Reply::new(451, "4.4.2", text) }
+    }
+}
+
+/// A body under way.
+#[derive(Debug, Default)]
+pub(super) struct Stream {
+    pub scanner: DataScanner,
+    filter: Option<HeaderFilter>,
+    /// For a candidate: is it a bounce?
+    bounce: Option<bounce::Scanner>,
+    judge: Judge,
+}
+
+/// A head that is held.
+#[derive(Debug)]
+pub(super) struct Hold {
+    stream: Stream,
+    held: Vec<u8>,
+    /// Whether the whole message is in it.
+    complete: bool,
+}
+
+impl Hold {
+    pub fn into_scanner(self) -> DataScanner {
+        self.stream.scanner
+    }
+}
+
+/// A held head on its way, and what follows it.
+#[derive(Debug)]
+pub(super) struct Release {
+    text: Vec<u8>,
+    /// The body still to come; none when the whole message is in `text`.
+    pub rest: Option<Box<Stream>>,
+}
+
+/// Why a body cannot be taken, whatever the rules say.
+enum Fault {
+    Nul,
+    Stray,
+}
+
+impl Fault {
+    fn reply(&self) -> Reply {
+        match self {
+            Self::Nul => Reply::new(550, "5.6.0", "the message contains NUL octets"),
+            Self::Stray => Reply::new(550, "5.5.2", "lines must end in CR LF, and CR must not stand alone"),
+        }
+    }
+}
+
+impl Stream {
+    /// Passes input through scanner, filter and bounce scanner.
+    fn push(&mut self, input: &[u8], out: &mut Vec<u8>) -> Progress {
+        let Self { scanner, filter, bounce, .. } = self;
+        let progress = scanner.push(input, |part| {
+            if let Some(bounce) = bounce {
+                bounce.push(part);
+            }
+            match filter {
+                Some(filter) if !filter.is_done() => filter.push(part, |part| out.extend_from_slice(part)),
+                _ => out.extend_from_slice(part),
+            }
+        });
+        if let (Progress::End(_), Some(filter)) = (progress, filter) {
+            filter.finish(|part| out.extend_from_slice(part));
+        }
+        progress
+    }
+
+    fn fault(&self, reject_stray: bool) -> Option<Fault> {
+        if self.scanner.saw_nul() {
+            Some(Fault::Nul)
+        } else if self.scanner.saw_stray() && reject_stray {
+            Some(Fault::Stray)
+        } else {
+            None
+        }
+    }
+
+    fn kind(&self) -> crate::envelope::rules::Kind {
+        self.bounce.as_ref().map_or(crate::envelope::rules::Kind::Other, bounce::Scanner::kind)
+    }
+}
+
+impl Session {
+    /// The next hop has said 354 to the client's DATA.
+    pub(super) fn begin_stream(&mut self) {
+        let inbound = self.settings.direction == super::Direction::Inbound;
+        let stream = Stream { filter: inbound.then(HeaderFilter::default), ..Stream::default() };
+        if let Some(mark) = self.transaction.as_ref().and_then(|t| t.class.mark) {
+            self.to_hop.extend_from_slice(mark.header().as_bytes());
+            self.to_hop.extend_from_slice(b"\r\n");
+        }
+        self.phase = Phase::Stream(Box::new(stream));
+    }
+
+    /// Takes octets of a body; says how many.
+    pub(super) fn take_body(&mut self, input: &[u8]) -> usize {
+        match std::mem::replace(&mut self.phase, Phase::Command) {
+            Phase::Stream(stream) => self.take_stream(stream, input),
+            Phase::Hold(hold) => self.take_hold(hold, input),
+            Phase::Discard { mut scanner, reply } => match scanner.push(input, |_| {}) {
+                Progress::More => {
+                    self.phase = Phase::Discard { scanner, reply };
+                    input.len()
+                }
+                Progress::End(used) => {
+                    self.finished(reply.code);
+                    self.reply_with(reply);
+                    used
+                }
+                Progress::Smuggling => self.smuggling(input),
+            },
+            phase @ (Phase::Command | Phase::Release(_)) => {
+                self.phase = phase;
+                0
+            }
+        }
+    }
+
+    fn take_stream(&mut self, mut stream: Box<Stream>, input: &[u8]) -> usize {
+        let progress = stream.push(input, &mut self.to_hop);
+        if progress == Progress::Smuggling {
+            return self.smuggling(input);
+        }
+        if let Some(fault) = stream.fault(self.settings.reject_stray) {
+            self.drop_hop();
+            return self.discard(stream.scanner, fault.reply(), progress, input);
+        }
+        match progress {
+            Progress::More => {
+                self.phase = Phase::Stream(stream);
+                input.len()
+            }
+            Progress::Smuggling => input.len(),
+            Progress::End(used) if stream.judge != Judge::No && stream.kind().is_ndr() => {
+                self.ask_content(&stream);
+                // Whatever the answer, there is no more body: see `answer_content`.
+                self.phase = Phase::Stream(stream);
+                used
+            }
+            Progress::End(used) => {
+                self.end_of_data();
+                used
+            }
+        }
+    }
+
+    fn take_hold(&mut self, mut hold: Box<Hold>, input: &[u8]) -> usize {
+        let room = self.settings.hold.saturating_sub(hold.held.len()).max(1);
+        let input = input.get(..room).unwrap_or(input);
+        let progress = hold.stream.push(input, &mut hold.held);
+        if progress == Progress::Smuggling {
+            return self.smuggling(input);
+        }
+        if let Some(fault) = hold.stream.fault(self.settings.reject_stray) {
+            self.send(b"RSET", Item::Swallowed(Quiet::Rset));
+            return self.discard(hold.stream.scanner, fault.reply(), progress, input);
+        }
+        let used = match progress {
+            Progress::End(used) => {
+                hold.complete = true;
+                used
+            }
+            Progress::More | Progress::Smuggling => input.len(),
+        };
+        if hold.complete || (hold.held.len() >= self.settings.hold && hold.stream.kind().is_ndr()) {
+            self.ask_content(&hold.stream);
+            self.phase = Phase::Hold(hold);
+        } else if hold.held.len() >= self.settings.hold {
+            self.release(*hold, None);
+        } else {
+            self.phase = Phase::Hold(hold);
+        }
+        used
+    }
+
+    fn ask_content(&mut self, stream: &Stream) {
+        self.events.push_back(Event::Ask(Ask::Content { judge: stream.judge, kind: stream.kind() }));
+        self.asking = Some(Asking::Content);
+    }
+
+    /// The answer to [`Ask::Content`].
+    pub fn answer_content(&mut self, content: &Content) {
+        if self.take_asking(|a| matches!(a, Asking::Content)).is_none() {
+            return;
+        }
+        match (std::mem::replace(&mut self.phase, Phase::Command), content) {
+            (Phase::Hold(hold), Content::Refuse(refusal)) => {
+                self.send(b"RSET", Item::Swallowed(Quiet::Rset));
+                let reply = Reply::new(refusal.code, refusal.status, refusal.text);
+                if hold.complete {
+                    self.finished(refusal.code);
+                    self.reply_with(reply);
+                } else {
+                    self.phase = Phase::Discard { scanner: hold.stream.scanner, reply };
+                }
+            }
+            (Phase::Hold(hold), Content::Deliver) => self.release(*hold, None),
+            (Phase::Hold(hold), Content::Mark(mark)) => {
+                if let Some(transaction) = &mut self.transaction {
+                    transaction.class.mark = Some(*mark);
+                }
+                self.release(*hold, Some(mark.header()));
+            }
+            (Phase::Stream(_), Content::Refuse(refusal)) => {
+                // The next hop has the message and not its end: without that it is nothing.
+                self.drop_hop();
+                self.finished(refusal.code);
+                self.refuse(refusal);
+            }
+            // Too late for a header.
+            (Phase::Stream(_), Content::Deliver | Content::Mark(_)) => self.end_of_data(),
+            (phase, _) => self.phase = phase,
+        }
+        self.resume();
+        self.settle();
+    }
+
+    /// Tells the next hop of a message that was held.
+    fn release(&mut self, hold: Hold, header: Option<String>) {
+        let mut text = header.map_or_else(Vec::new, |header| format!("{header}\r\n").into_bytes());
+        text.extend_from_slice(&hold.held);
+        let rest = (!hold.complete).then(|| Box::new(hold.stream));
+        self.send(b"DATA", Item::Swallowed(Quiet::LateData));
+        self.phase = Phase::Release(Box::new(Release { text, rest }));
+    }
+
+    /// The next hop's answer to the DATA of a held message.
+    pub(super) fn late_data(&mut self, reply: Reply) {
+        let Phase::Release(release) = std::mem::replace(&mut self.phase, Phase::Command) else { return };
+        if reply.code == 354 {
+            self.to_hop.extend_from_slice(&release.text);
+            match release.rest {
+                Some(stream) => self.phase = Phase::Stream(stream),
+                None => self.end_of_data(),
+            }
+            return;
+        }
+        let reply =
+            if reply.code < 400 { Reply::new(451, "4.5.0", "the next hop did not take the message") } else { reply };
+        match release.rest {
+            Some(stream) => self.phase = Phase::Discard { scanner: stream.scanner, reply },
+            None => {
+                self.finished(reply.code);
+                self.queue.push(Item::Local(reply.text));
+            }
+        }
+        self.send(b"RSET", Item::Swallowed(Quiet::Rset));
+    }
+
+    fn end_of_data(&mut self) {
+        self.to_hop.extend_from_slice(b".\r\n");
+        self.queue.push(Item::Forwarded(Kind::EndOfData));
+        self.ended = self.transaction.take();
+        self.phase = Phase::Command;
+    }
+
+    /// The rest of this body goes nowhere.
+    fn discard(&mut self, scanner: DataScanner, reply: Reply, progress: Progress, input: &[u8]) -> usize {
+        match progress {
+            Progress::End(used) => {
+                self.finished(reply.code);
+                self.reply_with(reply);
+                used
+            }
+            Progress::More | Progress::Smuggling => {
+                self.phase = Phase::Discard { scanner, reply };
+                input.len()
+            }
+        }
+    }
+
+    /// Nothing after this may be believed: neither the message nor what looks like commands behind it.
+    fn smuggling(&mut self, input: &[u8]) -> usize {
+        self.drop_hop();
+        self.finished(550);
+        self.say_last("550", "5.5.2 a lone dot between line ends other than CR LF is refused");
+        input.len()
+    }
+}

@@ -1,0 +1,99 @@
+//! What is in flight: the order in which a client gets its answers.
+//!
+//! One entry for each command that the client, or this machine, has sent. The next hop answers in order; our own replies
+//! wait for their turn among its answers.
+
+use std::collections::VecDeque;
+
+/// The most entries; while it is full, the client is not listened to.
+const MAX: usize = 100;
+
+/// One thing that is waited for.
+#[derive(Debug)]
+pub(super) enum Item {
+    /// The next hop's reply goes to the client.
+    Forwarded(Kind),
+    /// Our reply; it leaves when it is at the front.
+    Local(Vec<u8>),
+    /// The next hop's reply is ours to read.
+    Swallowed(Quiet),
+}
+
+/// What the client asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Greeting,
+    Hello { extended: bool },
+    Mail { transaction: u64 },
+    Rcpt { transaction: u64 },
+    Data,
+    EndOfData,
+    Quit,
+    Other,
+}
+
+/// What this machine asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Quiet {
+    Greeting,
+    Hello,
+    Rset,
+    Mail,
+    LateData,
+}
+
+#[derive(Debug)]
+struct Entry {
+    item: Item,
+    /// The command itself, while a next hop without PIPELINING has others to answer first.
+    unsent: Option<Vec<u8>>,
+}
+
+/// The FIFO between the two sides.
+#[derive(Debug, Default)]
+pub(super) struct Queue(VecDeque<Entry>);
+
+impl Queue {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.0.len() >= MAX
+    }
+
+    /// Whether the next hop has something to answer.
+    pub fn is_waiting(&self) -> bool {
+        self.0.iter().any(|entry| !matches!(entry.item, Item::Local(_)))
+    }
+
+    pub fn push(&mut self, item: Item) {
+        self.0.push_back(Entry { item, unsent: None });
+    }
+
+    /// An entry whose command waits for the answers before it.
+    pub fn push_unsent(&mut self, item: Item, command: Vec<u8>) {
+        self.0.push_back(Entry { item, unsent: Some(command) });
+    }
+
+    /// Our replies at the front, to be written to the client.
+    pub fn take_local(&mut self) -> Option<Vec<u8>> {
+        match self.0.front() {
+            Some(Entry { item: Item::Local(_), .. }) => match self.0.pop_front() {
+                Some(Entry { item: Item::Local(text), .. }) => Some(text),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// What a reply of the next hop answers. `None`: nothing was asked.
+    pub fn answered(&mut self) -> Option<Item> {
+        self.0.pop_front().map(|entry| entry.item)
+    }
+
+    /// The next command that may be sent now, if one has waited.
+    pub fn next_unsent(&mut self) -> Option<Vec<u8>> {
+        self.0.iter_mut().find(|entry| !matches!(entry.item, Item::Local(_)))?.unsent.take()
+    }
+}
