@@ -231,7 +231,6 @@ impl Session {
         }
         match (std::mem::replace(&mut self.phase, Phase::Command), content) {
             (Phase::Hold(hold), Content::Refuse(refusal)) => {
-                self.send(b"RSET", Item::Swallowed(Quiet::Rset));
                 let reply = Reply::new(refusal.code, refusal.status, refusal.text);
                 if hold.complete {
                     self.finished(refusal.code);
@@ -239,6 +238,7 @@ impl Session {
                 } else {
                     self.phase = Phase::Discard { scanner: hold.stream.scanner, reply };
                 }
+                self.send(b"RSET", Item::Swallowed(Quiet::Rset));
             }
             (Phase::Hold(hold), Content::Deliver) => self.release(*hold, None),
             (Phase::Hold(hold), Content::Mark(mark)) => {
