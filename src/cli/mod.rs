@@ -2,6 +2,7 @@
 
 mod explain;
 mod keys;
+mod serve;
 mod site;
 mod tags;
 
@@ -30,6 +31,8 @@ Exit status: 0 all well, 1 something was refused, 2 wrong usage, config or key r
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the daemon
+    Serve(serve::Serve),
     /// Make, show and change the keys
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -45,6 +48,7 @@ enum Command {
 #[must_use]
 pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Serve(command) => serve::run(&command),
         Command::Keys(command) => keys::run(command),
         Command::Sign(command) => tags::sign(&command),
         Command::Verify(command) => tags::verify(&command),

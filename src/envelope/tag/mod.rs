@@ -182,6 +182,20 @@ pub enum Case {
     Fold,
 }
 
+/// An address for logs: a tag shows everything but its hash, so that no line of a log is a key to anybody's mailbox.
+#[must_use]
+pub fn masked(address: &Address) -> String {
+    let content = address.content();
+    let shown = match (batv::Prvs::parse(&content), srs::Srs::parse(&content)) {
+        (Some(tag), _) => format!("prvs={}{}~={}", tag.key, tag.day, tag.core),
+        (None, Ok(Some(srs::Srs::Zero { stamp, host, user, .. }))) => format!("SRS0=~={stamp}={host}={user}"),
+        // The rest is the tag of another forwarder, hash and all.
+        (None, Ok(Some(srs::Srs::One { host, .. }))) => format!("SRS1=~={host}=~"),
+        (None, _) => return address.to_string(),
+    };
+    format!("{shown}@{}", address.domain())
+}
+
 /// Strips a prefix without regard to ASCII case.
 fn strip_prefix_ci<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
     match text.get(..prefix.len()) {

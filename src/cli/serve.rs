@@ -1,0 +1,50 @@
+//! `serve`: the daemon.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::site::find_config;
+use crate::service::{Service, logs, runtime};
+use crate::state;
+
+/// `countersign serve`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+SIGHUP reads the key ring again (a changed ring is noticed within two seconds anyway). SIGTERM stops: no new connections,
+transactions in progress may finish.")]
+pub(super) struct Serve {
+    /// Config file [default: countersign.toml here, then /etc/countersign/countersign.toml]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Serves until told to stop.
+pub(super) fn run(args: &Serve) -> Result<bool> {
+    let config = find_config(args.config.as_deref())?.context("there is no config; name one with -c FILE")?;
+    let ring = state::ring::load(&config.ring)?;
+    logs::start(config.log_format, &config.log_level).map_err(anyhow::Error::msg)?;
+    let control = runtime::control()?;
+    control.block_on(async {
+        // Before anything listens: a signal must not find nobody at home.
+        let (mut hup, mut term, mut int) =
+            (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let service = Service::bind(config, ring)?;
+        let reload = service.reload();
+        tokio::spawn(async move {
+            while hup.recv().await.is_some() {
+                reload.now();
+            }
+        });
+        let stop = async {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+        };
+        service.run(stop).await?;
+        Ok(true)
+    })
+}

@@ -1,0 +1,7 @@
+//! Sockets on one side, `wire` on the other: carries bytes, asks `envelope::rules`, decides nothing.
+
+pub mod listener;
+mod pool;
+pub mod shared;
+pub mod smtp;
+pub mod stream;

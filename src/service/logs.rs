@@ -1,0 +1,25 @@
+//! Log lines: text for people, JSON for programs, on standard error.
+//!
+//! Policy: one line at `info` for each decision and each message, with fields to search by; `warn` for what an
+//! administrator should look at, `error` for what needs one. Never a secret, never a whole valid tag.
+
+use std::io::{self, IsTerminal as _};
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::LogFormat;
+
+/// Starts logging for the process.
+///
+/// # Errors
+/// The level is neither a level nor a filter; the text says which are.
+pub fn start(format: LogFormat, level: &str) -> Result<(), String> {
+    let filter = EnvFilter::try_new(level)
+        .map_err(|error| format!("log.level `{level}`: {error}; use error, warn, info, debug or trace"))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
+    let result = match format {
+        LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+    };
+    result.map_err(|error| error.to_string())
+}

@@ -1,0 +1,200 @@
+//! The daemon: binds, starts the runtimes, keeps the ring fresh, and stops without losing anything.
+
+pub mod logs;
+mod reload;
+pub mod runtime;
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, watch};
+use tracing::{info, warn};
+
+use self::runtime::Workers;
+use crate::config::{Config, Endpoint, Role};
+use crate::drive::listener::Bound;
+use crate::drive::shared::{Door, Shared};
+use crate::drive::smtp;
+use crate::drive::stream::Accepted;
+use crate::envelope::keyring::Keyring;
+
+/// Why the daemon does not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// A listener cannot be bound.
+    Bind {
+        /// Where.
+        listen: Endpoint,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// There is nothing to listen on.
+    NoListener,
+    /// No thread or no runtime can be had.
+    Runtime(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind { listen, error } => write!(f, "cannot listen on {listen}: {error}"),
+            Self::NoListener => f.write_str("the config has no [[listener]]; there is nothing to do"),
+            Self::Runtime(error) => write!(f, "cannot start: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+/// A daemon with its sockets bound, not accepting yet.
+#[derive(Debug)]
+pub struct Service {
+    shared: Arc<Shared>,
+    doors: Vec<(Arc<Door>, Bound)>,
+    reload: Arc<Notify>,
+}
+
+/// Asks a running daemon to look at its ring now.
+#[derive(Debug, Clone)]
+pub struct Reload(Arc<Notify>);
+
+impl Reload {
+    /// Does so.
+    pub fn now(&self) {
+        self.0.notify_one();
+    }
+}
+
+impl Service {
+    /// Binds every listener.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing is left bound then.
+    pub fn bind(config: Config, ring: Keyring) -> Result<Self, StartError> {
+        if config.listeners.is_empty() {
+            return Err(StartError::NoListener);
+        }
+        let mut doors = Vec::new();
+        for listener in &config.listeners {
+            let bind = |error| StartError::Bind { listen: listener.listen.clone(), error };
+            let bound = Bound::bind(&listener.listen).map_err(bind)?;
+            let srs_next_hop = config.srs_next_hop.clone();
+            doors.push((Arc::new(Door { listener: listener.clone(), srs_next_hop }), bound));
+        }
+        Ok(Self { shared: Arc::new(Shared::new(config, ring)), doors, reload: Arc::default() })
+    }
+
+    /// Where it listens: role and address of each, with the ports that the system chose.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<(Role, Endpoint)> {
+        self.doors.iter().map(|(door, bound)| (door.listener.role, bound.endpoint())).collect()
+    }
+
+    /// A handle to ask for a reload of the ring.
+    #[must_use]
+    pub fn reload(&self) -> Reload {
+        Reload(Arc::clone(&self.reload))
+    }
+
+    /// Accepts and serves until `stop` is done, then lets transactions finish for as long as the config says.
+    ///
+    /// # Errors
+    /// No thread or no runtime can be had.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
+        let workers = Workers::start().map_err(StartError::Runtime)?;
+        let (drain_tx, drain) = watch::channel(false);
+        // Each session holds a clone; when the last is gone, all are done.
+        let (alive, mut all_gone) = mpsc::channel::<()>(1);
+        let open = Arc::new(AtomicUsize::new(0));
+        let mut acceptors = tokio::task::JoinSet::new();
+        for (door, bound) in self.doors {
+            info!(role = door.listener.role.name(), listen = %bound.endpoint(), next_hop = %door.listener.next_hop, "listening");
+            let (shared, workers, drain) = (Arc::clone(&self.shared), workers.clone(), drain.clone());
+            let (open, alive) = (Arc::clone(&open), alive.clone());
+            acceptors.spawn(bound.accept_all(move |accepted| {
+                let ticket = Ticket::new(&open, alive.clone());
+                admit(accepted, &shared, &door, &workers, &drain, ticket);
+            }));
+        }
+        drop(alive);
+        reload::raise(&self.shared);
+        let watching = reload::watch(Arc::clone(&self.shared), self.reload);
+        tokio::select! {
+            () = stop => {}
+            () = watching => {}
+        }
+        let drain_time = self.shared.config.timeouts.drain;
+        info!(sessions = open.load(Ordering::Relaxed), "stopping: no new connections, transactions may finish");
+        acceptors.shutdown().await;
+        let _ = drain_tx.send(true);
+        if tokio::time::timeout(drain_time, all_gone.recv()).await.is_err() {
+            warn!(
+                sessions = open.load(Ordering::Relaxed),
+                "transactions were still open when the drain time was over; their senders will try again"
+            );
+        }
+        tokio::task::spawn_blocking(move || workers.stop())
+            .await
+            .map_err(|e| StartError::Runtime(io::Error::other(e)))?;
+        info!("stopped");
+        Ok(())
+    }
+}
+
+/// One open session, counted.
+struct Ticket {
+    open: Arc<AtomicUsize>,
+    number: usize,
+    _alive: mpsc::Sender<()>,
+}
+
+impl Ticket {
+    fn new(open: &Arc<AtomicUsize>, alive: mpsc::Sender<()>) -> Self {
+        let number = open.fetch_add(1, Ordering::Relaxed) + 1;
+        Self { open: Arc::clone(open), number, _alive: alive }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Gives a connection to a worker, or refuses it.
+fn admit(
+    accepted: Accepted,
+    shared: &Arc<Shared>,
+    door: &Arc<Door>,
+    workers: &Workers,
+    drain: &watch::Receiver<bool>,
+    ticket: Ticket,
+) {
+    let peer = accepted.peer();
+    let clients = &door.listener.clients;
+    let refusal = if peer.is_some_and(|peer| !clients.is_empty() && !clients.contains(peer)) {
+        Some("554 5.7.1 you may not use this server\r\n")
+    } else if ticket.number > shared.config.connections {
+        Some("421 4.3.2 too many connections, try again later\r\n")
+    } else {
+        None
+    };
+    let (shared, door, drain) = (Arc::clone(shared), Arc::clone(door), drain.clone());
+    workers.spawn(async move {
+        let _ticket = ticket;
+        let stream = match accepted.into_stream() {
+            Ok(stream) => stream,
+            Err(error) => return warn!(%error, "a connection was lost at once"),
+        };
+        match refusal {
+            None => smtp::serve(stream, peer, shared, door, drain).await,
+            Some(text) => {
+                warn!(client = ?peer, listen = %door.listener.listen, reply = text.trim_end(), "connection refused");
+                let _ = tokio::time::timeout(Duration::from_secs(2), smtp::refuse(stream, text)).await;
+            }
+        }
+    });
+}

@@ -1,0 +1,74 @@
+//! Keeps the ring in force the same as the file: looked at once a second, and when asked. A bad file changes nothing.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tracing::{error, info, warn};
+
+use crate::drive::shared::Shared;
+use crate::envelope::tag::batv::MacLength;
+use crate::state::ring::{self, Changed};
+
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// What tells one version of a file from another.
+type Version = Option<(u64, i64, i64, u64, u32)>;
+
+fn version(path: &Path) -> Version {
+    let m = fs::metadata(path).ok()?;
+    Some((m.ino(), m.mtime(), m.mtime_nsec(), m.size(), m.mode()))
+}
+
+/// Never ends.
+pub(super) async fn watch(shared: Arc<Shared>, asked: Arc<Notify>) {
+    let path = shared.config.ring.clone();
+    let mut seen = version(&path);
+    loop {
+        let asked = tokio::select! {
+            () = asked.notified() => true,
+            () = tokio::time::sleep(INTERVAL) => false,
+        };
+        let now = version(&path);
+        if asked || now != seen {
+            seen = now;
+            reload(&shared);
+        }
+    }
+}
+
+fn reload(shared: &Shared) {
+    match ring::load(&shared.config.ring) {
+        Ok(ring) => {
+            let signer = ring.own_signer().map(|key| key.id.to_string());
+            shared.ring.store(Arc::new(ring));
+            info!(ring = %shared.config.ring.display(), signing = signer, "key ring loaded");
+            raise(shared);
+        }
+        Err(error) => error!(%error, "the key ring is bad; the last good one stays in force"),
+    }
+}
+
+/// Writes into the ring what its keys sign with from now on, so that other hosts, and later configs, know how long their
+/// tags live. A ring that cannot be written is no reason to stop.
+pub(super) fn raise(shared: &Shared) {
+    let policy = &shared.config.policy;
+    let (lifetime, srs_lifetime) = (policy.batv.lifetime, policy.srs.lifetime);
+    let short = policy.batv.mac == MacLength::Short;
+    let ring = shared.ring.load();
+    let needed = ring.keys().iter().filter(|k| k.state == crate::envelope::keyring::KeyState::Signing).any(|key| {
+        key.longest_lifetime < lifetime || key.longest_srs_lifetime < srs_lifetime || (short && !key.short_tags)
+    });
+    if !needed {
+        return;
+    }
+    let written = ring::update(&shared.config.ring, |ring| {
+        Ok(if ring.raise(lifetime, srs_lifetime, short) { Changed::Yes(()) } else { Changed::No(()) })
+    });
+    if let Err(error) = written {
+        warn!(%error, "the ring could not be told how long tags live; keys may look unneeded too early on other hosts");
+    }
+}

@@ -1,0 +1,69 @@
+//! Threads and runtimes: one single-threaded runtime for each core carries sessions from beginning to end, so a session
+//! never moves between cores. Nothing else in the program builds a runtime.
+
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::watch;
+
+/// The threads that carry sessions.
+#[derive(Debug, Clone)]
+pub(super) struct Workers(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    handles: Vec<Handle>,
+    next: AtomicUsize,
+    stop: watch::Sender<bool>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Workers {
+    /// One for each core.
+    pub fn start() -> io::Result<Self> {
+        let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let (stop, stopped) = watch::channel(false);
+        let (mut handles, mut threads) = (Vec::new(), Vec::new());
+        for n in 0..cores {
+            let runtime = Builder::new_current_thread().enable_all().build()?;
+            handles.push(runtime.handle().clone());
+            let mut stopped = stopped.clone();
+            let body = move || {
+                runtime.block_on(async move {
+                    let _ = stopped.wait_for(|stop| *stop).await;
+                });
+            };
+            threads.push(thread::Builder::new().name(format!("session-{n}")).spawn(body)?);
+        }
+        Ok(Self(Arc::new(Inner { handles, next: AtomicUsize::new(0), stop, threads: Mutex::new(threads) })))
+    }
+
+    /// Runs a session on the next worker in turn.
+    pub fn spawn(&self, session: impl Future<Output = ()> + Send + 'static) {
+        let n = self.0.next.fetch_add(1, Ordering::Relaxed);
+        if let Some(handle) = self.0.handles.get(n.checked_rem(self.0.handles.len()).unwrap_or(0)) {
+            handle.spawn(session);
+        }
+    }
+
+    /// Ends the threads; sessions that are still open are dropped.
+    pub fn stop(&self) {
+        let _ = self.0.stop.send(true);
+        let threads = self.0.threads.lock().map(|mut t| std::mem::take(&mut *t)).unwrap_or_default();
+        for thread in threads {
+            // A worker that panicked has said so itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The runtime for everything that is no session: accepting, signals, the ring.
+///
+/// # Errors
+/// As the system says.
+pub fn control() -> io::Result<tokio::runtime::Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
