@@ -2,7 +2,7 @@
 //! `state::ring`'s.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
@@ -148,11 +148,8 @@ impl Target {
         NewKey { algorithm, secret, lifetime, srs_lifetime, short_tags: self.short_tags }
     }
 
-    /// A new own key: 32 octets from the system.
     fn new_key(&self) -> Result<NewKey> {
-        let mut octets = Zeroizing::new(vec![0; 32]);
-        getrandom::fill(&mut octets).map_err(|e| anyhow::anyhow!("the system gives no random octets: {e}"))?;
-        Ok(self.key(Algorithm::HmacSha256, Secret::new(octets)))
+        Ok(self.key(Algorithm::HmacSha256, new_secret()?))
     }
 
     /// Makes the folder of a ring that is to be made.
@@ -162,6 +159,25 @@ impl Target {
             None => Ok(()),
         }
     }
+}
+
+/// The secret of a new own key: 32 octets from the system.
+fn new_secret() -> Result<Secret> {
+    let mut octets = Zeroizing::new(vec![0; 32]);
+    getrandom::fill(&mut octets).map_err(|e| anyhow::anyhow!("the system gives no random octets: {e}"))?;
+    Ok(Secret::new(octets))
+}
+
+/// A new own key as a config without a word about lifetimes would make it.
+pub(super) fn new_own_key() -> Result<NewKey> {
+    let (algorithm, secret) = (Algorithm::HmacSha256, new_secret()?);
+    Ok(NewKey { algorithm, secret, lifetime: 7, srs_lifetime: 21, short_tags: true })
+}
+
+/// What `keys rotate` does, without a word.
+pub(super) fn rotate_quietly(path: &Path) -> Result<KeyId> {
+    let key = new_own_key()?;
+    Ok(ring::update(path, |ring| ring.rotate(key, super::site::now()).map(Changed::Yes))?)
 }
 
 /// Runs a subcommand. Refusals come back as errors.

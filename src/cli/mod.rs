@@ -1,5 +1,7 @@
 //! The command line: one file per subcommand. Nothing is decided here; it asks the library and prints.
 
+mod check;
+mod demo;
 mod explain;
 mod keys;
 mod serve;
@@ -22,6 +24,7 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
+  countersign demo                                       see what it does
   countersign keys init                                  make a key ring
   countersign sign --local our.example ann@our.example   what leaves
   countersign verify -c countersign.toml < addresses     what comes back, one a line
@@ -31,6 +34,10 @@ Exit status: 0 all well, 1 something was refused, 2 wrong usage, config or key r
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// The whole story in one process on loopback, without any set-up
+    Demo(demo::Demo),
+    /// Validate config and key ring, and say in words what would happen
+    Check(check::Check),
     /// Run the daemon
     Serve(serve::Serve),
     /// Make, show and change the keys
@@ -48,6 +55,8 @@ enum Command {
 #[must_use]
 pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Demo(command) => demo::run(&command),
+        Command::Check(command) => check::run(&command),
         Command::Serve(command) => serve::run(&command),
         Command::Keys(command) => keys::run(command),
         Command::Sign(command) => tags::sign(&command),

@@ -1,0 +1,156 @@
+//! `check`: is the config good, and what would happen with it?
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use super::site::{find_config, now};
+use super::{BOLD, GREEN, YELLOW};
+use crate::config::{Config, Listener, Role};
+use crate::envelope::keyring::{KeyState, Keyring};
+use crate::envelope::policy::{Action, InboundMode, OutboundMode, Overflow, Reason, RejectAt};
+use crate::state;
+
+/// `countersign check`
+#[derive(Debug, Args)]
+#[command(after_help = "Exit status: 0 the config is good (warnings may still be worth reading), 2 it is not.")]
+pub(super) struct Check {
+    /// Config file [default: countersign.toml here, then /etc/countersign/countersign.toml]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Says what the config means, and what in it is a trap.
+pub(super) fn run(args: &Check) -> Result<bool> {
+    let config = find_config(args.config.as_deref())?.context("there is no config; name one with -c FILE")?;
+    let ring = state::ring::load(&config.ring)?;
+    anstream::println!("{GREEN}{} and {} are good.{GREEN:#}", config.path.display(), config.ring.display());
+    for line in keys(&config, &ring).into_iter().chain(outbound(&config)).chain(inbound(&config)) {
+        anstream::println!("  {line}");
+    }
+    for listener in &config.listeners {
+        anstream::println!("  {}", door(listener));
+    }
+    for warning in warnings(&config, &ring) {
+        anstream::println!("{YELLOW}warning:{YELLOW:#} {warning}");
+    }
+    Ok(true)
+}
+
+fn keys(config: &Config, ring: &Keyring) -> Vec<String> {
+    let signer = ring.own_signer().map_or_else(String::new, |k| format!("Key {} signs", k.id));
+    let others = ring.keys().iter().filter(|k| matches!(k.state, KeyState::Verifying | KeyState::Next)).count();
+    let policy = &config.policy;
+    vec![format!(
+        "{BOLD}Keys{BOLD:#}: {signer}, {others} more verify. Tags live {} days, SRS addresses {}.",
+        policy.batv.lifetime, policy.srs.lifetime
+    )]
+}
+
+fn names(config: &Config) -> String {
+    let mut names: Vec<&str> = config.policy.domains.local.names().collect();
+    names.sort_unstable();
+    names.join(", ")
+}
+
+fn outbound(config: &Config) -> Vec<String> {
+    let policy = &config.policy;
+    let ours = match policy.outbound.mode {
+        OutboundMode::Off => "nothing is signed (mode = \"off\")".to_owned(),
+        OutboundMode::Pilot => "only senders in outbound.pilot are signed".to_owned(),
+        OutboundMode::Sign => format!("senders in {} are signed", names(config)),
+    };
+    let foreign = match policy.domains.srs.alias_for("") {
+        Some(alias) => format!("foreign senders are rewritten into {alias}"),
+        None if policy.domains.srs.is_empty() => "foreign senders pass as they are (no srs_domain)".to_owned(),
+        None => "foreign senders are rewritten as the table srs_domain says".to_owned(),
+    };
+    let long = match policy.outbound.overflow {
+        Overflow::Pass => "pass unsigned",
+        Overflow::Sign => "are signed all the same",
+        Overflow::Reject => "are rejected",
+    };
+    vec![format!("{BOLD}Outbound{BOLD:#}: {ours}; {foreign}; senders too long to be signed {long}.")]
+}
+
+fn inbound(config: &Config) -> Vec<String> {
+    let inbound = &config.policy.inbound;
+    let mut lines = vec![match inbound.mode {
+        InboundMode::Observe => {
+            format!(
+                "{BOLD}Inbound{BOLD:#}: nothing is refused yet (mode = \"observe\"); what would be is marked and logged."
+            )
+        }
+        InboundMode::Enforce => format!("{BOLD}Inbound{BOLD:#}: false bounces are acted on (mode = \"enforce\")."),
+    }];
+    let lenient = inbound.mode == InboundMode::Observe;
+    for reason in Reason::ALL {
+        let what = match reason {
+            Reason::Forged => "a bounce to a tag that is not ours",
+            Reason::Expired => "a bounce to a tag that is too old",
+            Reason::Future => "a bounce to a tag from the future",
+            Reason::UntaggedNdr => "a bounce to an address without a tag",
+            Reason::DaemonNdr => "the same from MAILER-DAEMON@… instead of <>",
+        };
+        let action = match inbound.actions.of(reason) {
+            Action::Reject if lenient => "would be rejected with 550 5.7.1",
+            Action::Reject => "rejected with 550 5.7.1",
+            Action::Mark => "delivered with the header Countersign-Result",
+        };
+        lines.push(format!("  {:13} {what}: {action}", reason.name()));
+    }
+    lines.push(match inbound.reject_at {
+        RejectAt::Data => {
+            "  Null-sender mail without a tag is judged by its content: replies and receipts are delivered.".into()
+        }
+        RejectAt::Rcpt => {
+            "  Null-sender mail without a tag is refused at RCPT, replies and receipts included (reject_at = \"rcpt\")."
+                .into()
+        }
+    });
+    lines
+}
+
+fn door(listener: &Listener) -> String {
+    let clients = if listener.clients.is_empty() { "everybody" } else { "listed clients" };
+    let (role, listen, next_hop) = (listener.role.name(), &listener.listen, &listener.next_hop);
+    format!("{BOLD}Listener{BOLD:#}: {role} on {listen} for {clients}, next hop {next_hop}")
+}
+
+fn warnings(config: &Config, ring: &Keyring) -> Vec<String> {
+    let policy = &config.policy;
+    let mut warnings = Vec::new();
+    for (name, lifetime) in [("batv", policy.batv.lifetime), ("srs", policy.srs.lifetime)] {
+        let least = config.queue_lifetime.saturating_add(2);
+        if lifetime < least {
+            warnings.push(format!(
+                "{name}.lifetime is {lifetime} days; mail may wait {} days in a queue before it bounces: use {least} or more",
+                config.queue_lifetime
+            ));
+        }
+    }
+    if !policy.domains.srs.is_empty() && config.srs_next_hop.is_none() && !policy.inbound.srs_stays {
+        warnings.push(
+            "srs_domain is set, and neither inbound.srs_next_hop nor srs_reverse = \"mta\": bounces of forwarded mail go to \
+             next_hop with a foreign recipient, which it may refuse to relay"
+                .into(),
+        );
+    }
+    if config.listeners.iter().any(|l| l.role == Role::Inbound && !l.listen.is_loopback()) {
+        warnings.push("an inbound listener can be reached from outside: this version has no STARTTLS and few limits; put it behind your MTA".into());
+    }
+    let now = now();
+    for key in ring.keys() {
+        if key.needed_until().is_some_and(|until| until <= now) {
+            warnings.push(format!("key {} is not needed any more; see: countersign keys list", key.id));
+        }
+        if key.created > now {
+            warnings.push(format!("key {} is from the future; is the clock right?", key.id));
+        }
+    }
+    if config.listeners.is_empty() {
+        warnings.push("there is no [[listener]]: `serve` would have nothing to do".into());
+    }
+    warnings
+}
