@@ -1,0 +1,334 @@
+//! What whole-program tests share: a folder of their own, a daemon, a mail server that keeps what it gets, a client.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+pub mod postfix;
+
+use std::io::{BufRead, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The program under test.
+pub fn countersign() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
+    command.env("NO_COLOR", "1");
+    command
+}
+
+/// Runs it in a folder; what it printed, and how it ended.
+pub fn run(folder: &Path, arguments: &[&str]) -> Output {
+    countersign().current_dir(folder).args(arguments).stdin(Stdio::null()).output().unwrap()
+}
+
+/// The same, which must succeed; its standard output.
+pub fn run_ok(folder: &Path, arguments: &[&str]) -> String {
+    let output = run(folder, arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A folder that others may look into, as mail servers do.
+pub fn folder() -> tempfile::TempDir {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::Builder::new().prefix("countersign-test-").tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    folder
+}
+
+/// Waits for something to become true; an event that nobody announces is looked for again and again.
+pub fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = found() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+/// A port that was free a moment ago, for servers that cannot choose one themselves.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// Lines that somebody writes, to be waited for.
+#[derive(Clone, Default)]
+pub struct Lines(Arc<(Mutex<Vec<String>>, Condvar)>);
+
+impl Lines {
+    fn read(input: impl std::io::Read + Send + 'static) -> Self {
+        let lines = Self::default();
+        let store = lines.clone();
+        std::thread::spawn(move || {
+            for line in BufReader::new(input).lines().map_while(Result::ok) {
+                store.0.0.lock().unwrap().push(line);
+                store.0.1.notify_all();
+            }
+        });
+        lines
+    }
+
+    pub fn all(&self) -> Vec<String> {
+        self.0.0.lock().unwrap().clone()
+    }
+
+    /// The first line, from the `skip`th, that fits.
+    pub fn wait(&self, what: &str, skip: usize, fits: impl Fn(&str) -> bool) -> String {
+        self.wait_with(what, |lines| lines.iter().skip(skip).find(|line| fits(line)).cloned())
+    }
+
+    /// Waits until the lines, all of them, hold something.
+    pub fn wait_with<T>(&self, what: &str, found: impl Fn(&[String]) -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        let mut lines = self.0.0.lock().unwrap();
+        loop {
+            if let Some(found) = found(&lines) {
+                return found;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "waited in vain for {what} in:\n{}", lines.join("\n"));
+            lines = self.0.1.wait_timeout(lines, left).unwrap().0;
+        }
+    }
+}
+
+/// A running daemon. Ended by its pid when dropped.
+pub struct Daemon {
+    pub child: Child,
+    pub log: Lines,
+    pub ports: Vec<u16>,
+}
+
+impl Daemon {
+    /// Starts it with a config file and waits until it listens.
+    pub fn start(folder: &Path, config: &str) -> Self {
+        let listeners = config.matches("[[listener]]").count();
+        let config = format!("[log]\nformat = \"json\"\n{config}");
+        std::fs::write(folder.join("countersign.toml"), config).unwrap();
+        let mut child = countersign()
+            .current_dir(folder)
+            .args(["serve", "-c", "countersign.toml"])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Lines::read(child.stderr.take().unwrap());
+        let ports = log.wait_with("the listeners", |lines| {
+            let listening = lines.iter().filter(|line| line.contains("\"message\":\"listening\""));
+            let ports: Vec<u16> = listening.map(|line| port_of(line)).collect();
+            (ports.len() == listeners).then_some(ports)
+        });
+        Self { child, log, ports }
+    }
+
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    }
+
+    /// Waits for its end; the exit status.
+    pub fn wait(mut self) -> Option<i32> {
+        self.child.wait().unwrap().code()
+    }
+}
+
+fn port_of(line: &str) -> u16 {
+    let value: serde_json::Value = serde_json::from_str(line).unwrap();
+    value["listen"].as_str().unwrap().rsplit_once(':').unwrap().1.parse().unwrap()
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A message as the sink got it.
+#[derive(Debug, Clone)]
+pub struct Message {
+    pub from: String,
+    pub to: Vec<String>,
+    pub text: String,
+}
+
+/// A mail server that takes everything, in this process.
+#[derive(Clone)]
+pub struct Sink {
+    pub port: u16,
+    pub messages: Arc<Mutex<Vec<Message>>>,
+}
+
+impl Sink {
+    pub fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let sink = Self { port: listener.local_addr().unwrap().port(), messages: Arc::default() };
+        let store = sink.messages.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let store = store.clone();
+                std::thread::spawn(move || sink_session(&stream, &store));
+            }
+        });
+        sink
+    }
+
+    pub fn all(&self) -> Vec<Message> {
+        self.messages.lock().unwrap().clone()
+    }
+
+    pub fn last(&self) -> Message {
+        self.all().pop().expect("no message arrived")
+    }
+}
+
+fn sink_session(stream: &TcpStream, store: &Mutex<Vec<Message>>) -> Option<()> {
+    stream.set_nodelay(true).ok()?;
+    let mut out = stream;
+    let mut lines = BufReader::new(stream);
+    let mut message = Message { from: String::new(), to: vec![], text: String::new() };
+    out.write_all(b"220 sink.example ESMTP\r\n").ok()?;
+    loop {
+        let mut line = Vec::new();
+        if lines.read_until(b'\n', &mut line).ok()? == 0 {
+            return None;
+        }
+        let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+        let path = line.split_once('<').and_then(|(_, p)| p.rsplit_once('>')).map_or("", |(p, _)| p).to_owned();
+        let reply = match line.get(..4).unwrap_or(&line).to_ascii_uppercase().as_str() {
+            "EHLO" => {
+                "250-sink.example\r\n250-PIPELINING\r\n250-SMTPUTF8\r\n250-8BITMIME\r\n250-DSN\r\n250 SIZE 99999999"
+            }
+            "MAIL" => {
+                message = Message { from: path, to: vec![], text: String::new() };
+                "250 2.1.0 ok"
+            }
+            "RCPT" => {
+                message.to.push(path);
+                "250 2.1.5 ok"
+            }
+            "DATA" => {
+                out.write_all(b"354 go on\r\n").ok()?;
+                let mut text = Vec::new();
+                loop {
+                    let mut line = Vec::new();
+                    // A message without its end is none.
+                    if lines.read_until(b'\n', &mut line).ok()? == 0 {
+                        return None;
+                    }
+                    if line == b".\r\n" {
+                        break;
+                    }
+                    text.extend_from_slice(line.strip_prefix(b".").unwrap_or(&line));
+                }
+                message.text = String::from_utf8_lossy(&text).into_owned();
+                store.lock().unwrap().push(message.clone());
+                "250 2.0.0 queued"
+            }
+            "QUIT" => {
+                out.write_all(b"221 2.0.0 bye\r\n").ok()?;
+                return Some(());
+            }
+            _ => "250 2.0.0 ok",
+        };
+        out.write_all(format!("{reply}\r\n").as_bytes()).ok()?;
+    }
+}
+
+/// A client that says what it is told.
+pub struct Client {
+    stream: TcpStream,
+    lines: BufReader<TcpStream>,
+}
+
+impl Client {
+    /// Connects and reads the greeting.
+    pub fn connect(port: u16) -> Self {
+        let (client, greeting) = Self::try_connect(port).unwrap();
+        assert!(greeting.starts_with("220 "), "{greeting}");
+        client
+    }
+
+    pub fn try_connect(port: u16) -> std::io::Result<(Self, String)> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let lines = BufReader::new(stream.try_clone()?);
+        let mut client = Self { stream, lines };
+        let greeting = client.read_reply()?;
+        Ok((client, greeting))
+    }
+
+    /// Sends a line and reads its reply, the last line of it.
+    pub fn say(&mut self, line: &str) -> String {
+        self.try_say(line).unwrap()
+    }
+
+    pub fn try_say(&mut self, line: &str) -> std::io::Result<String> {
+        self.stream.write_all(format!("{line}\r\n").as_bytes())?;
+        self.read_reply()
+    }
+
+    pub fn write(&mut self, octets: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(octets)
+    }
+
+    pub fn read_reply(&mut self) -> std::io::Result<String> {
+        loop {
+            let mut line = String::new();
+            if self.lines.read_line(&mut line)? == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            if line.as_bytes().get(3) != Some(&b'-') {
+                return Ok(line.trim_end().to_owned());
+            }
+        }
+    }
+
+    /// Whether the other side has closed.
+    pub fn is_closed(&mut self) -> bool {
+        self.lines.read(&mut [0; 1]).is_ok_and(|n| n == 0)
+    }
+
+    /// A whole message; the reply that decided.
+    pub fn send(&mut self, from: &str, to: &str, text: &str) -> std::io::Result<String> {
+        for line in [format!("MAIL FROM:<{from}>"), format!("RCPT TO:<{to}>"), "DATA".into()] {
+            let reply = self.try_say(&line)?;
+            if !reply.starts_with(['2', '3']) {
+                return Ok(reply);
+            }
+        }
+        self.try_say(&format!("{text}\r\n."))
+    }
+}
+
+/// A delivery status report.
+pub fn dsn(action: &str) -> String {
+    format!(
+        "From: MAILER-DAEMON@mx.example\r\nSubject: Undelivered\r\nMIME-Version: 1.0\r\n\
+         Content-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n--b\r\n\r\nsorry\r\n--b\r\n\
+         Content-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; mx.example\r\n\r\n\
+         Final-Recipient: rfc822; x@else.example\r\nAction: {action}\r\nStatus: 5.1.1\r\n\r\n--b--\r\n"
+    )
+}
+
+/// Whether this machine can run real mail servers; says loudly what is skipped if not.
+pub fn can_run(programs: &[&str], test: &str) -> bool {
+    let root = Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout == b"0\n");
+    let missing: Vec<&&str> = programs.iter().filter(|p| which(p).is_none()).collect();
+    if root && missing.is_empty() {
+        return true;
+    }
+    eprintln!("SKIPPED {test}: it needs root ({root}) and these programs: {missing:?}");
+    false
+}
+
+pub fn which(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+    folders.map(|folder| folder.join(program)).find(|file| file.is_file())
+}

@@ -1,0 +1,112 @@
+//! A private Postfix: a config folder and a queue folder of its own, on loopback, ended when dropped.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{wait_for, which};
+
+/// One instance.
+pub struct Postfix {
+    folder: PathBuf,
+}
+
+/// What an instance is for.
+pub struct Role<'a> {
+    pub name: &'a str,
+    /// Its domain, and the mailboxes there are.
+    pub domain: &'a str,
+    pub mailboxes: &'a [&'a str],
+    /// Ports, each with options of its smtpd.
+    pub ports: &'a [(u16, &'a str)],
+    pub relayhost: u16,
+}
+
+impl Postfix {
+    pub fn start(base: &Path, role: &Role<'_>) -> Self {
+        let folder = base.join(role.name);
+        let etc = folder.join("etc");
+        for sub in ["etc", "queue", "data", "mail"] {
+            fs::create_dir_all(folder.join(sub)).unwrap();
+        }
+        run("chown", &["postfix", folder.join("data").to_str().unwrap()]);
+        run("chown", &["nobody", folder.join("mail").to_str().unwrap()]);
+        fs::write(etc.join("main.cf"), main_cf(&folder, role)).unwrap();
+        fs::write(etc.join("master.cf"), master_cf(role)).unwrap();
+        fs::write(etc.join("dynamicmaps.cf"), "").unwrap();
+        // Postfix's tools refuse to work without a main.cf in the usual place.
+        if !Path::new("/etc/postfix/main.cf").exists() {
+            fs::write("/etc/postfix/main.cf", "compatibility_level = 3.6\nmyhostname = test.example\n").unwrap();
+        }
+        run("postfix", &["-c", etc.to_str().unwrap(), "start"]);
+        let postfix = Self { folder };
+        for (port, _) in role.ports {
+            wait_for(&format!("Postfix {} on port {port}: {}", role.name, postfix.log()), || {
+                std::net::TcpStream::connect(("127.0.0.1", *port)).ok()
+            });
+        }
+        postfix
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("maillog")).unwrap_or_default()
+    }
+
+    /// The messages in a mailbox.
+    pub fn mailbox(&self, name: &str) -> Vec<String> {
+        let files = fs::read_dir(self.folder.join("mail").join(name).join("new")).into_iter().flatten();
+        files.filter_map(|file| fs::read_to_string(file.ok()?.path()).ok()).collect()
+    }
+}
+
+impl Drop for Postfix {
+    fn drop(&mut self) {
+        let etc = self.folder.join("etc");
+        let _ = Command::new(which("postfix").unwrap()).args(["-c", etc.to_str().unwrap(), "stop"]).output();
+    }
+}
+
+fn run(program: &str, arguments: &[&str]) {
+    let program = which(program).unwrap_or_else(|| program.into());
+    let output = Command::new(&program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program:?} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+fn main_cf(folder: &Path, role: &Role<'_>) -> String {
+    let folder = folder.display();
+    let (domain, relayhost) = (role.domain, role.relayhost);
+    let mailboxes: Vec<String> = role.mailboxes.iter().map(|m| format!("{{ {m}@{domain} = {m}/ }}")).collect();
+    let mailboxes = if mailboxes.is_empty() { format!("{{ none@{domain} = none/ }}") } else { mailboxes.join(", ") };
+    format!(
+        "compatibility_level = 3.6\nqueue_directory = {folder}/queue\ndata_directory = {folder}/data\n\
+         command_directory = /usr/sbin\ndaemon_directory = /usr/lib/postfix/sbin\nmail_owner = postfix\n\
+         setgid_group = postdrop\nmyhostname = mail.{domain}\nmydestination =\nmyorigin = {domain}\n\
+         inet_interfaces = 127.0.0.1\ninet_protocols = ipv4\nmynetworks = 127.0.0.0/8\n\
+         relayhost = [127.0.0.1]:{relayhost}\nsmtp_dns_support_level = disabled\nsmtp_host_lookup = native\n\
+         smtpd_peername_lookup = no\nalias_maps =\nalias_database =\nvirtual_mailbox_domains = {domain}\n\
+         virtual_mailbox_maps = inline:{{ {mailboxes} }}\nvirtual_mailbox_base = {folder}/mail\n\
+         virtual_minimum_uid = 100\nvirtual_uid_maps = static:65534\nvirtual_gid_maps = static:65534\n\
+         smtpd_relay_restrictions = permit_mynetworks, reject\nmaillog_file_prefixes = {folder}\n\
+         maillog_file = {folder}/maillog\n"
+    )
+}
+
+fn master_cf(role: &Role<'_>) -> String {
+    let mut text = String::new();
+    for (port, options) in role.ports {
+        text.push_str(&format!("127.0.0.1:{port} inet n - n - - smtpd\n"));
+        for option in options.split_whitespace() {
+            text.push_str(&format!("  -o {option}\n"));
+        }
+    }
+    text.push_str(
+        "pickup unix n - n 60 1 pickup\ncleanup unix n - n - 0 cleanup\nqmgr unix n - n 300 1 qmgr\n\
+         rewrite unix - - n - - trivial-rewrite\nbounce unix - - n - 0 bounce\ndefer unix - - n - 0 bounce\n\
+         trace unix - - n - 0 bounce\nverify unix - - n - 1 verify\nflush unix n - n 1000? 0 flush\n\
+         proxymap unix - - n - - proxymap\nsmtp unix - - n - - smtp\nrelay unix - - n - - smtp\n\
+         error unix - - n - - error\nretry unix - - n - - error\ndiscard unix - - n - - discard\n\
+         local unix - n n - - local\nvirtual unix - n n - - virtual\nanvil unix - - n - 1 anvil\n\
+         scache unix - - n - 1 scache\npostlog unix-dgram n - n - 1 postlogd\n",
+    );
+    text
+}
