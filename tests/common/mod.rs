@@ -108,7 +108,7 @@ impl Daemon {
     /// Starts it with a config file and waits until it listens.
     pub fn start(folder: &Path, config: &str) -> Self {
         let listeners = config.matches("[[listener]]").count();
-        let config = format!("[log]\nformat = \"json\"\n{config}");
+        let config = format!("log.format = \"json\"\n{config}");
         std::fs::write(folder.join("countersign.toml"), config).unwrap();
         let mut child = countersign()
             .current_dir(folder)

@@ -1,0 +1,293 @@
+//! The table of cases in `cases/verdicts.toml`, through the pure rules and through real SMTP sessions.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use common::{Client, Daemon, Sink, dsn, folder, run_ok};
+use countersign::config::Config;
+use countersign::envelope::address::{Address, ReversePath, strip_source_route};
+use countersign::envelope::bounce;
+use countersign::envelope::keyring::Keyring;
+use countersign::envelope::rules::{Content, InboundAction, Judge, OutboundAction, Rules};
+use countersign::envelope::tag::{batv, srs};
+use countersign::envelope::time::Timestamp;
+use countersign::state::ring;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    inbound: Vec<Inbound>,
+    outbound: Vec<Outbound>,
+}
+
+#[derive(Deserialize, Clone)]
+#[serde(deny_unknown_fields)]
+struct Inbound {
+    name: String,
+    #[serde(default)]
+    config: String,
+    #[serde(default)]
+    sender: String,
+    to_address: String,
+    #[serde(default = "ordinary")]
+    content: String,
+    #[serde(default = "yes")]
+    rcpt: u16,
+    #[serde(default = "yes")]
+    data: u16,
+    to: Option<String>,
+    mark: Option<String>,
+}
+
+#[derive(Deserialize, Clone)]
+#[serde(deny_unknown_fields)]
+struct Outbound {
+    name: String,
+    #[serde(default)]
+    config: String,
+    sender: String,
+    #[serde(default = "bob")]
+    recipient: String,
+    #[serde(default = "yes")]
+    mail: u16,
+    #[serde(default)]
+    leaves: String,
+}
+
+fn ordinary() -> String {
+    "ordinary".into()
+}
+fn bob() -> String {
+    "bob@third.example".into()
+}
+fn yes() -> u16 {
+    250
+}
+
+/// What came of a case, whoever was asked.
+#[derive(Debug, PartialEq, Eq)]
+struct Came {
+    rcpt: u16,
+    data: Option<u16>,
+    to: Option<String>,
+    mark: Option<String>,
+}
+
+fn table() -> Table {
+    toml::from_str(include_str!("cases/verdicts.toml")).unwrap()
+}
+
+fn config_text(extra: &str, listeners: &str) -> String {
+    // A case's own lines win over the common ones.
+    let mut lines: BTreeMap<&str, String> = BTreeMap::from([
+        ("domains.local", "[\"our.example\", \"deep.our.example\"]".to_owned()),
+        ("domains.srs_domain", "\"srs.our.example\"".to_owned()),
+        ("inbound.mode", "\"enforce\"".to_owned()),
+    ]);
+    for line in extra.lines() {
+        let (key, value) = line.split_once(" = ").unwrap();
+        lines.insert(key, value.to_owned());
+    }
+    let lines: Vec<String> = lines.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+    format!("keys.ring = \"keys/ring.toml\"\n{}\n{listeners}", lines.join("\n"))
+}
+
+fn content(kind: &str) -> String {
+    match kind {
+        "ordinary" => "Subject: hi\r\n\r\nHello\r\n".into(),
+        "reply" => "Subject: away\r\nAuto-Submitted: auto-replied\r\n\r\nI am away\r\n".into(),
+        "dsn-failed" => dsn("failed"),
+        "dsn-delayed" => dsn("delayed"),
+        "dsn-success" => dsn("delivered"),
+        other => panic!("{other}"),
+    }
+}
+
+/// Fills in `{valid ann@our.example}` and the like.
+fn fill(text: &str, ring: &Keyring, now: Timestamp) -> String {
+    let Some(inner) = text.strip_prefix('{').and_then(|t| t.strip_suffix('}')) else { return text.to_owned() };
+    let (kind, rest) = inner.split_once(' ').unwrap();
+    if kind == "upper" {
+        return fill(rest, ring, now).to_uppercase();
+    }
+    let address = Address::parse(rest).unwrap();
+    let key = ring.own_signer().unwrap();
+    let days = |days: i64| now.day().plus(days);
+    let params = batv::Params::default();
+    let tag = |day| batv::sign(key, &params, day, &address).unwrap().address().to_string();
+    let srs_of = |day| match srs::forward(key, &srs::Params::default(), day, &address, "srs.our.example").unwrap() {
+        srs::Forwarded::Rewritten(signed) => signed.address().to_string(),
+        srs::Forwarded::Unchanged => panic!("{rest}"),
+    };
+    match kind {
+        "valid" => tag(days(0)),
+        "expired" => tag(days(-9)),
+        "future" => tag(days(9)),
+        "unknown" => tag(days(0)).replacen("prvs=1", "prvs=7", 1),
+        "forged" => other_hex(&tag(days(0))),
+        "srs" => srs_of(days(0)),
+        "srs-expired" => srs_of(days(-30)),
+        "srs-forged" => srs_of(days(0)).replace("=bob@", "=rob@"),
+        other => panic!("{other}"),
+    }
+}
+
+/// The last digit of the hash changed.
+fn other_hex(tag: &str) -> String {
+    let at = tag.find("prvs=").unwrap() + 14;
+    let digit = if &tag[at..=at] == "0" { "1" } else { "0" };
+    format!("{}{digit}{}", &tag[..at], &tag[at + 1..])
+}
+
+fn expected(case: &Inbound, ring: &Keyring, now: Timestamp) -> Came {
+    let taken = case.rcpt == 250 && case.data == 250;
+    let address = || strip_source_route(&fill(&case.to_address, ring, now)).to_owned();
+    Came {
+        rcpt: case.rcpt,
+        data: (case.rcpt == 250).then_some(case.data),
+        to: taken.then(|| case.to.as_deref().map_or_else(address, |to| fill(to, ring, now))),
+        mark: case.mark.clone(),
+    }
+}
+
+/// Asks the rules themselves.
+fn by_rules(case: &Inbound, ring: &Keyring, now: Timestamp) -> Came {
+    let config = Config::parse(Path::new("case.toml"), &config_text(&case.config, "")).unwrap();
+    let rules = Rules { policy: &config.policy, ring, now };
+    let client = Some("127.0.0.1".parse().unwrap());
+    let sender = ReversePath::parse(&case.sender).unwrap();
+    let filled = fill(&case.to_address, ring, now);
+    let recipient = Address::parse(strip_source_route(&filled)).unwrap();
+    match rules.inbound(client, &sender, &recipient).action {
+        InboundAction::Refuse(refusal) => Came { rcpt: refusal.code, data: None, to: None, mark: None },
+        InboundAction::Deliver { to, mark, judge, .. } => {
+            let mut scanner = bounce::Scanner::default();
+            scanner.push(content(&case.content).as_bytes());
+            let judged =
+                if judge == Judge::No { Content::Deliver } else { rules.content(client, judge, scanner.kind()) };
+            let to = Some(to.to_string());
+            let mark = mark.map(|m| m.reason.to_owned());
+            match judged {
+                Content::Deliver => Came { rcpt: 250, data: Some(250), to, mark },
+                Content::Mark(mark) => Came { rcpt: 250, data: Some(250), to, mark: Some(mark.reason.to_owned()) },
+                Content::Refuse(refusal) => Came { rcpt: 250, data: Some(refusal.code), to: None, mark: None },
+            }
+        }
+    }
+}
+
+/// A daemon for each config that a case asks for, and one sink behind them all.
+struct Daemons {
+    folder: tempfile::TempDir,
+    sink: Sink,
+    running: BTreeMap<String, Daemon>,
+}
+
+impl Daemons {
+    fn new() -> Self {
+        let folder = folder();
+        run_ok(folder.path(), &["keys", "init"]);
+        Self { folder, sink: Sink::start(), running: BTreeMap::new() }
+    }
+
+    fn ring(&self) -> Keyring {
+        ring::load(&self.folder.path().join("keys/ring.toml")).unwrap()
+    }
+
+    /// The ports of outbound and inbound.
+    fn ports(&mut self, config: &str) -> (u16, u16) {
+        let (folder, port) = (self.folder.path(), self.sink.port);
+        let daemon = self.running.entry(config.to_owned()).or_insert_with(|| {
+            let listener = |role: &str| {
+                format!("[[listener]]\nrole = \"{role}\"\nlisten = \"127.0.0.1:0\"\nnext_hop = \"127.0.0.1:{port}\"\n")
+            };
+            let text = config_text(config, &format!("{}{}", listener("outbound"), listener("inbound")));
+            Daemon::start(folder, &text)
+        });
+        (daemon.ports[0], daemon.ports[1])
+    }
+
+    fn by_smtp(&mut self, case: &Inbound, ring: &Keyring, now: Timestamp) -> Came {
+        let (_, port) = self.ports(&case.config);
+        let mut client = Client::connect(port);
+        client.say("EHLO client.example");
+        let code = |reply: String| reply[..3].parse::<u16>().unwrap();
+        assert_eq!(code(client.say(&format!("MAIL FROM:<{}>", case.sender))), 250);
+        let before = self.sink.all().len();
+        let rcpt = code(client.say(&format!("RCPT TO:<{}>", fill(&case.to_address, ring, now))));
+        if rcpt != 250 {
+            return Came { rcpt, data: None, to: None, mark: None };
+        }
+        assert_eq!(code(client.say("DATA")), 354);
+        let data = code(client.say(&format!("{}.", content(&case.content))));
+        client.say("QUIT");
+        let messages = self.sink.all();
+        if data != 250 {
+            assert_eq!(messages.len(), before, "{}: refused and delivered", case.name);
+            return Came { rcpt, data: Some(data), to: None, mark: None };
+        }
+        let message = messages.last().unwrap();
+        let mark = message.text.lines().next().and_then(|l| l.strip_prefix("Countersign-Result: "));
+        let mark = mark.and_then(|m| m.split("reason=").nth(1)).map(str::to_owned);
+        Came { rcpt, data: Some(data), to: Some(message.to.concat()), mark }
+    }
+}
+
+fn now() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    Timestamp(since.as_secs() as i64)
+}
+
+#[test]
+fn inbound_cases_hold_in_the_rules_and_over_smtp() {
+    let mut daemons = Daemons::new();
+    let ring = daemons.ring();
+    let cases = table().inbound;
+    assert!(cases.len() > 35);
+    for case in cases {
+        let now = now();
+        let want = expected(&case, &ring, now);
+        assert_eq!(by_rules(&case, &ring, now), want, "the rules: {}", case.name);
+        assert_eq!(daemons.by_smtp(&case, &ring, now), want, "over SMTP: {}", case.name);
+    }
+}
+
+#[test]
+fn outbound_cases_hold_in_the_rules_and_over_smtp() {
+    let mut daemons = Daemons::new();
+    let ring = daemons.ring();
+    for case in table().outbound {
+        let now = now();
+        let (sender, want) = (fill(&case.sender, &ring, now), fill(&case.leaves, &ring, now));
+        let fits = |got: &str| match want.split_once('…') {
+            Some((head, tail)) => got.starts_with(head) && got.ends_with(tail) && got.len() > want.len(),
+            None => got == want,
+        };
+        let config = Config::parse(Path::new("case.toml"), &config_text(&case.config, "")).unwrap();
+        let rules = Rules { policy: &config.policy, ring: &ring, now };
+        let path = ReversePath::parse(&sender).unwrap();
+        let recipient = Address::parse(&case.recipient).unwrap();
+        match rules.outbound(&path, Some(&recipient)).action {
+            OutboundAction::Reject(refusal) => assert_eq!(refusal.code, case.mail, "the rules: {}", case.name),
+            OutboundAction::Pass => assert!(fits(&sender), "the rules pass: {}", case.name),
+            OutboundAction::Sign(signed) | OutboundAction::Rewrite(signed) => {
+                assert!(fits(signed.address().as_str()), "the rules: {}: {signed:?}", case.name);
+            }
+        }
+        let (port, _) = daemons.ports(&case.config);
+        let mut client = Client::connect(port);
+        client.say("EHLO client.example");
+        let reply = client.say(&format!("MAIL FROM:<{sender}>"));
+        assert!(reply.starts_with(&case.mail.to_string()), "{}: {reply}", case.name);
+        if case.mail == 250 {
+            assert!(client.say(&format!("RCPT TO:<{}>", case.recipient)).starts_with("250"), "{}", case.name);
+            assert!(client.say("DATA").starts_with("354"));
+            assert!(client.say("x\r\n.").starts_with("250"));
+            let got = daemons.sink.last().from;
+            assert!(fits(&got), "over SMTP: {}: {got}", case.name);
+        }
+    }
+}
