@@ -220,7 +220,6 @@ fn shown(path: &ReversePath) -> String {
 
 /// An address with or without its angle brackets.
 fn bare(text: &str) -> &str {
-    let text = text.trim_ascii();
     text.strip_prefix('<').and_then(|t| t.strip_suffix('>')).unwrap_or(text)
 }
 

@@ -168,7 +168,7 @@ fn parameter(value: &[u8], name: &[u8]) -> Option<Vec<u8>> {
             false
         })?;
         rest = rest.get(at + 1..)?.trim_ascii_start();
-        let Some(equals) = rest.iter().position(|&b| b == b'=' || b == b';') else { return None };
+        let equals = rest.iter().position(|&b| b == b'=' || b == b';')?;
         let (key, tail) = rest.split_at_checked(equals)?;
         if tail.first() == Some(&b'=') && key.trim_ascii().eq_ignore_ascii_case(name) {
             return Some(unquote(tail.get(1..)?.trim_ascii_start()));

@@ -137,6 +137,9 @@ pub fn update<T>(
     path: &Path,
     change: impl FnOnce(&mut Keyring) -> Result<Changed<T>, ChangeError>,
 ) -> Result<T, RingFileError> {
+    if !at(path, path.try_exists())? {
+        return at(path, Err(Problem::Missing));
+    }
     let _lock = lock(path)?;
     let mut ring = load(path)?;
     match at(path, change(&mut ring))? {

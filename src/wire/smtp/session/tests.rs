@@ -470,11 +470,9 @@ proptest::proptest! {
                 d.session.hop_data(if d.session.hello.is_some() { b"220 x\r\n" } else { b"220 y\r\n" });
                 d.session.hop_data(EHLO.as_bytes());
                 moved = true;
-            } else if d.session.queue.is_waiting() {
-                if let Some(answer) = answers.next() {
-                    d.session.hop_data(answer.as_bytes());
-                    moved = true;
-                }
+            } else if d.session.queue.is_waiting() && let Some(answer) = answers.next() {
+                d.session.hop_data(answer.as_bytes());
+                moved = true;
             }
             d.run();
             to_hop.extend(std::mem::take(&mut d.session.to_hop));

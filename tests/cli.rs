@@ -1,0 +1,240 @@
+//! The command line as scripts and people use it.
+
+mod common;
+
+use std::fs;
+use std::io::Write as _;
+use std::process::Stdio;
+
+use common::{countersign, folder, run, run_ok};
+use serde_json::{Value, json};
+
+const NOW: &str = "2026-11-22T12:00:00Z";
+
+fn json_lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn the_life_of_a_key() {
+    let folder = folder();
+    let at = |time: &'static str, arguments: &[&'static str]| {
+        let mut all = vec!["keys", arguments[0], "--at", time];
+        all.extend(&arguments[1..]);
+        run(folder.path(), &all)
+    };
+    let ok = |time: &'static str, arguments: &[&'static str]| {
+        let output = at(time, arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    ok(NOW, &["init"]);
+    assert_eq!(at(NOW, &["init"]).status.code(), Some(2), "a ring is never overwritten");
+    ok(NOW, &["add"]);
+    ok("2026-11-23T12:00:00Z", &["promote", "2"]);
+    let list = json_lines(&ok("2026-11-23T12:00:00Z", &["list", "--json"]));
+    assert_eq!(
+        list[0],
+        json!({"id": "1", "state": "verifying", "algorithm": "hmac-sha256", "purpose": "all",
+               "created": NOW, "needed_until": "2026-12-15T00:00:00Z"})
+    );
+    assert_eq!((&list[1]["state"], &list[1]["needed_until"]), (&json!("signing"), &Value::Null));
+    let refused = at("2026-12-14T23:59:59Z", &["retire", "1"]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("needed until 2026-12-15"));
+    ok("2026-12-15T00:00:00Z", &["retire", "1"]);
+    assert!(ok("2026-12-15T00:00:00Z", &["list"]).contains("no more: prune it"));
+    assert!(ok("2026-12-15T00:00:00Z", &["prune"]).contains("Removed: 1"));
+    ok("2026-12-15T00:00:00Z", &["ramp-start", "Our.Example"]);
+    let export = ok("2026-12-15T00:00:00Z", &["export"]);
+    assert!(export.contains("\"our.example\" = 2026-12-15T00:00:00Z") && !export.contains("secret = "), "{export}");
+    assert!(ok("2026-12-15T00:00:00Z", &["export", "--reveal-secrets"]).contains("secret = \""));
+    let leaked = at("2026-12-15T00:00:00Z", &["retire", "2", "--force"]);
+    assert!(String::from_utf8_lossy(&leaked.stderr).contains("keys rotate"), "a key that signs has no end");
+}
+
+#[test]
+fn json_says_what_the_rules_say() {
+    let folder = folder();
+    run_ok(folder.path(), &["keys", "init", "--at", NOW]);
+    let site = ["--at", NOW, "--local", "our.example", "--srs-domain", "srs.our.example", "--json"];
+    let sign = run(
+        folder.path(),
+        &[&["sign"], site.as_slice(), &["ann@our.example", "bob@else.example", "<>", "x y"]].concat(),
+    );
+    assert_eq!(sign.status.code(), Some(1));
+    let lines = json_lines(std::str::from_utf8(&sign.stdout).unwrap());
+    let what: Vec<_> = lines.iter().map(|l| l["action"].as_str().unwrap()).collect();
+    assert_eq!(what, ["sign", "rewrite", "pass", "reject"]);
+    assert_eq!(lines[3], json!({"address": "x y", "action": "reject", "result": null, "reason": "malformed"}));
+    let (tag, srs) = (lines[0]["result"].as_str().unwrap(), lines[1]["result"].as_str().unwrap());
+    let verify = run(
+        folder.path(),
+        &[
+            &["verify"],
+            site.as_slice(),
+            &[tag, srs, "ann@our.example", "prvs=ann@our.example", "SRS0=x@srs.our.example"],
+        ]
+        .concat(),
+    );
+    assert_eq!(verify.status.code(), Some(1));
+    let lines = json_lines(std::str::from_utf8(&verify.stdout).unwrap());
+    assert_eq!(
+        lines[0],
+        json!({"address": tag, "verdict": "valid", "scheme": "batv", "result": "ann@our.example", "key": "1", "action": "deliver"})
+    );
+    assert_eq!((&lines[1]["scheme"], &lines[1]["result"]), (&json!("srs0"), &json!("bob@else.example")));
+    assert_eq!((&lines[2]["verdict"], &lines[2]["action"]), (&json!("untagged"), &json!("content")));
+    assert_eq!((&lines[3]["verdict"], &lines[3]["action"]), (&json!("untagged"), &json!("content")));
+    assert_eq!((&lines[4]["verdict"], &lines[4]["action"]), (&json!("malformed"), &json!("reject")));
+    let later = run_ok(folder.path(), &["verify", "--local", "our.example", "--at", "2026-11-29T23:59:59Z", tag]);
+    assert!(
+        later.contains("valid")
+            && later.contains("key 1")
+            && later.contains("signed 2026-11-22")
+            && later.contains("good through 2026-11-29"),
+        "{later}"
+    );
+    let over = run(folder.path(), &["explain", "--at", "2026-11-30T00:00:00Z", tag]);
+    assert_eq!(over.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&over.stdout).contains("expired: its time is over"));
+}
+
+#[test]
+fn a_stream_of_addresses_is_answered_line_by_line_in_constant_memory() {
+    let folder = folder();
+    run_ok(folder.path(), &["keys", "init"]);
+    let mut child = countersign()
+        .current_dir(folder.path())
+        .args(["sign", "--local", "our.example"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || {
+        for n in 0..20_000 {
+            writeln!(input, "user{n}@our.example").unwrap();
+        }
+    });
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stdout.take().unwrap()));
+    for n in 0..10_000 {
+        assert!(lines.next().unwrap().unwrap().ends_with(&format!("=user{n}@our.example")));
+    }
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+    let peak = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap().trim().trim_end_matches(" kB");
+    assert!(peak.parse::<u32>().unwrap() < 30_000, "{peak} kB");
+    assert_eq!(lines.count(), 10_000);
+    writer.join().unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn secrets_of_other_programs_are_taken_over() {
+    // What those programs themselves made with these secrets, as relays may bring it back.
+    let cases = [
+        ("exim", "shared-key-one", "2026-01-26T00:00:00Z", "PRVS=0486e24cbd=bob@example.com", "bob@example.com"),
+        (
+            "batv-tools",
+            "0123456789abcdef",
+            "2027-06-24T00:00:00Z",
+            "prvs=0000C63F1E=bob@example.com",
+            "bob@example.com",
+        ),
+        (
+            "mail-srs",
+            "shared-key-one",
+            "2027-07-01T00:00:00Z",
+            "SRS0=EE+b=QI=example.com=x123@fwd.example",
+            "x123@example.com",
+        ),
+        (
+            "postsrsd1",
+            "shared-key-one",
+            "2025-08-07T00:00:00Z",
+            "srs0=iick=2m=example.ie=o'neil@fwd.example",
+            "o'neil@example.ie",
+        ),
+        (
+            "postsrsd",
+            "shared-key-one",
+            "2025-12-28T00:00:00Z",
+            "SRS0=eikheOm_=7C=example.net=news-letter@fwd.example",
+            "news-letter@example.net",
+        ),
+        (
+            "pysrs",
+            "shared-key-one",
+            "2027-07-01T00:00:00Z",
+            "SRS0+EE+b=QI=example.com=x123@fwd.example",
+            "x123@example.com",
+        ),
+        (
+            "libsrs2",
+            "shared-key-one",
+            "2027-07-01T00:00:00Z",
+            "SRS0=ee+B=qi=example.com=x123@fwd.example",
+            "x123@example.com",
+        ),
+        (
+            "exim-srs",
+            "shared-key-one",
+            "2025-07-31T00:00:00Z",
+            "SRS0=ba94=2m=example.com=bob@fwd.example",
+            "bob@example.com",
+        ),
+    ];
+    for (program, secret, at, address, want) in cases {
+        let folder = folder();
+        fs::write(folder.path().join("secret"), format!("{secret}\n")).unwrap();
+        run_ok(folder.path(), &["keys", "import", "--from", program, "--sign", "secret"]);
+        let arguments =
+            ["verify", "--json", "--local", "example.com", "--srs-domain", "fwd.example", "--at", at, address];
+        let output = run(folder.path(), &arguments);
+        let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+        if want.is_empty() {
+            assert_eq!(found["verdict"], "forged", "{program}: {found}");
+        } else {
+            assert_eq!(
+                (found["verdict"].as_str(), found["result"].as_str()),
+                (Some("valid"), Some(want)),
+                "{program}: {found}"
+            );
+        }
+    }
+    // And new mail is signed as there.
+    let folder = folder();
+    fs::write(folder.path().join("secret"), "0123456789abcdef\n").unwrap();
+    run_ok(folder.path(), &["keys", "import", "--from", "exim", "--id", "0", "--sign", "secret"]);
+    let signed =
+        run_ok(folder.path(), &["sign", "--local", "example.com", "--at", "2027-06-24T00:00:00Z", "bob@example.com"]);
+    assert_eq!(signed, "prvs=0000c63f1e=bob@example.com\n");
+}
+
+#[test]
+fn mistakes_are_told_with_what_would_be_right() {
+    let folder = folder();
+    for (arguments, want) in [
+        (&["sign", "ann@our.example"][..], "--local our.example"),
+        (&["sign", "--local", "our.example", "ann@our.example"], "keys/ring.toml: there is no key ring"),
+        (&["keys", "rotate"], "there is no key ring; make one with: countersign keys init"),
+        (&["serve"], "name one with -c FILE"),
+        (&["check", "-c", "nowhere.toml"], "nowhere.toml: cannot be read"),
+        (&["verify", "--at", "yesterday", "x@y.example"], "2026-11-22T12:00:00Z"),
+        (&["keys", "import", "--from", "sendmail", "x"], "possible values"),
+    ] {
+        let output = run(folder.path(), arguments);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {error}");
+        assert!(error.contains(want), "{arguments:?}: {error}");
+    }
+    run_ok(folder.path(), &["keys", "init"]);
+    let bad = run(folder.path(), &["verify", "--local", "our.example", "not an address", "\u{7f}@x"]);
+    assert_eq!(bad.status.code(), Some(1));
+    assert_eq!(String::from_utf8_lossy(&bad.stdout).lines().count(), 2, "each still gets its line");
+    let ring = folder.path().join("keys/ring.toml");
+    let text = fs::read_to_string(&ring).unwrap().replace("state = \"signing\"", "state = \"singing\"");
+    fs::write(&ring, text).unwrap();
+    let output = run(folder.path(), &["keys", "list"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("ring.toml:6: `singing` is none of: next, signing"));
+}

@@ -1,0 +1,65 @@
+//! The seams between the layers, guarded: what the pure ones must never mention.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+fn forbid(folder: &str, words: &[&str]) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(folder);
+    let files = sources(&folder);
+    assert!(!files.is_empty(), "{folder:?}");
+    for file in files {
+        let text = fs::read_to_string(&file).unwrap();
+        for (n, line) in text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+            for word in words {
+                assert!(!line.contains(word), "{}:{}: `{word}` does not belong here: {line}", file.display(), n + 1);
+            }
+        }
+    }
+}
+
+const IMPURE: [&str; 8] =
+    ["tokio", "std::fs", "std::net", "std::io", "SystemTime", "Instant::now", "tracing", "getrandom"];
+
+#[test]
+fn the_core_knows_no_world() {
+    forbid("envelope", &IMPURE);
+    forbid(
+        "envelope",
+        &["crate::wire", "crate::drive", "crate::state", "crate::config", "crate::service", "crate::cli"],
+    );
+}
+
+#[test]
+fn the_machines_know_no_world() {
+    forbid("wire", &IMPURE);
+    forbid("wire", &["crate::drive", "crate::state", "crate::config", "crate::service", "crate::cli"]);
+}
+
+#[test]
+fn the_drivers_do_not_reach_up() {
+    forbid("drive", &["crate::service", "crate::cli", "crate::state"]);
+    forbid("state", &["crate::drive", "crate::service", "crate::cli", "crate::wire"]);
+    forbid("config", &["crate::drive", "crate::service", "crate::cli", "crate::wire"]);
+}
+
+#[test]
+fn only_one_file_builds_runtimes() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for file in sources(&src).into_iter().filter(|f| !f.ends_with("service/runtime.rs")) {
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(!text.contains("runtime::Builder") && !text.contains("Runtime::new"), "{}", file.display());
+    }
+}
