@@ -7,6 +7,9 @@ use std::process::Command;
 use common::postfix::{Postfix, Role};
 use common::{Daemon, can_run, dsn, folder, free_port, run_ok, wait_for};
 
+/// What a server on the internet says to strangers.
+const NO_RELAY: &str = "smtpd_relay_restrictions=reject_unauth_destination";
+
 /// Sends with swaks; its exit status and what it printed.
 fn swaks(arguments: &[&str]) -> (Option<i32>, String) {
     let output =
@@ -21,8 +24,9 @@ fn a_real_bounce_comes_home_and_a_forged_one_does_not() {
     }
     let folder = folder();
     run_ok(folder.path(), &["keys", "init"]);
-    // Ports that Postfix cannot choose itself; ours submits on one and takes mail from the proxy on another.
-    let (submit, deliver, world) = (free_port(), free_port(), free_port());
+    // Ports that Postfix cannot choose itself. On ours users submit, the world knocks at the front, which hands each session
+    // to the inbound proxy (`smtpd_proxy_filter`), and the proxy delivers.
+    let (submit, front, deliver, world) = (free_port(), free_port(), free_port(), free_port());
     let daemon = Daemon::start(
         folder.path(),
         &format!(
@@ -32,6 +36,9 @@ fn a_real_bounce_comes_home_and_a_forged_one_does_not() {
         ),
     );
     let (outbound, inbound) = (daemon.ports[0], daemon.ports[1]);
+    let at_the_front =
+        format!("smtpd_proxy_filter=127.0.0.1:{inbound} smtpd_reject_unlisted_recipient=no mynetworks= {NO_RELAY}");
+    let at_the_back = format!("smtpd_proxy_filter= mynetworks= {NO_RELAY}");
     let ours = Postfix::start(
         folder.path(),
         &Role {
@@ -39,7 +46,7 @@ fn a_real_bounce_comes_home_and_a_forged_one_does_not() {
             domain: "our.example",
             mailboxes: &["ann"],
             // As the internet sees it: nobody may relay, unknown recipients are refused.
-            ports: &[(submit, ""), (deliver, "mynetworks= smtpd_relay_restrictions=reject_unauth_destination")],
+            ports: &[(submit, ""), (front, &at_the_front), (deliver, &at_the_back)],
             relayhost: outbound,
         },
     );
@@ -51,7 +58,7 @@ fn a_real_bounce_comes_home_and_a_forged_one_does_not() {
             mailboxes: &["bob"],
             // Takes mail for everybody and bounces afterwards, as some do.
             ports: &[(world, "smtpd_reject_unlisted_recipient=no")],
-            relayhost: inbound,
+            relayhost: front,
         },
     );
 
@@ -73,15 +80,16 @@ fn a_real_bounce_comes_home_and_a_forged_one_does_not() {
     assert!(!bounce.contains("Countersign-Result"), "{bounce}");
 
     // A forged bounce is refused in the SMTP session, and nobody ever sees it.
-    let inbound = inbound.to_string();
-    let forged = dsn("failed");
-    let data = format!("{}\n", forged.replace("\r\n", "\n"));
-    let (status, text) = swaks(&["-p", &inbound, "-f", "<>", "-t", "ann@our.example", "-d", &data]);
-    assert_eq!(status, Some(26), "{text}");
-    assert!(text.contains("<** 550 5.7.1 "), "{text}");
-    let (status, text) = swaks(&["-p", &inbound, "-f", "<>", "-t", "prvs=1000abcdef=ann@our.example"]);
-    assert_eq!(status, Some(24), "{text}");
-    assert!(text.contains("<** 550 5.7.1 "), "{text}");
+    let (inbound, front) = (inbound.to_string(), front.to_string());
+    let data = format!("{}\n", dsn("failed").replace("\r\n", "\n"));
+    for port in [&inbound, &front] {
+        let (status, text) = swaks(&["-p", port, "-f", "<>", "-t", "ann@our.example", "-d", &data]);
+        assert_eq!(status, Some(26), "{text}");
+        assert!(text.contains("<** 550 5.7.1 "), "{text}");
+        let (status, text) = swaks(&["-p", port, "-f", "<>", "-t", "prvs=1000abcdef=ann@our.example"]);
+        assert_eq!(status, Some(24), "{text}");
+        assert!(text.contains("<** 550 5.7.1 "), "{text}");
+    }
     // Unknown recipients are the MTA's to refuse, and strangers do not relay.
     let (_, text) = swaks(&["-p", &inbound, "-f", "x@else.example", "-t", "unknown@our.example"]);
     assert!(text.contains("<** 550 5.1.1 "), "{text}");
