@@ -7,7 +7,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::site::find_config;
-use crate::service::{Service, logs, runtime};
+use crate::service::{Service, limits, logs, runtime};
 use crate::state;
 
 /// `countersign serve`
@@ -26,6 +26,7 @@ pub(super) fn run(args: &Serve) -> Result<bool> {
     let config = find_config(args.config.as_deref())?.context("there is no config; name one with -c FILE")?;
     let ring = state::ring::load(&config.ring)?;
     logs::start(config.log_format, &config.log_level).map_err(anyhow::Error::msg)?;
+    limits::raise_descriptors(config.connections)?;
     let control = runtime::control()?;
     control.block_on(async {
         // Before anything listens: a signal must not find nobody at home.
