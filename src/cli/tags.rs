@@ -145,7 +145,7 @@ fn found(site: &Site, sender: &ReversePath, address: &Address) -> Found {
     let note = describe(&inbound.verdict, site.now.day());
     let (action, result, why) = match inbound.action {
         InboundAction::Deliver { to, judge: Judge::No, .. } => ("deliver", Some(to.to_string()), None),
-        InboundAction::Deliver { to, judge: Judge::Null | Judge::Daemon, .. } => {
+        InboundAction::Deliver { to, judge: Judge::Null | Judge::Daemon | Judge::Overflow, .. } => {
             ("content", Some(to.to_string()), None)
         }
         InboundAction::Refuse(refusal) => {

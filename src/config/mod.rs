@@ -275,6 +275,13 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
             ..srs::Params::default()
         },
     };
+    let (hold, held) = (inbound.hold.map_or(128 << 10, |s| s.0), raw.limits.held.map_or(64 << 20, |s| s.0));
+    if held < hold || hold == 0 {
+        return Err((
+            None,
+            format!("limits.held is {held} octets, and inbound.hold {hold}: not one message could be held"),
+        ));
+    }
     let span = |value: Option<values::Span>, default: u64| value.map_or(Duration::from_secs(default), |s| s.0);
     Ok(Config {
         path: path.to_owned(),
@@ -283,8 +290,8 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
         listeners,
         srs_next_hop: inbound.srs_next_hop,
         queue_lifetime: raw.batv.queue_lifetime.unwrap_or(5),
-        hold: inbound.hold.map_or(128 << 10, |s| s.0),
-        held: raw.limits.held.map_or(64 << 20, |s| s.0),
+        hold,
+        held,
         connections: raw.limits.connections.unwrap_or(1000),
         timeouts: Timeouts {
             connect: span(raw.timeouts.connect, 30),

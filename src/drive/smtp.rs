@@ -131,7 +131,7 @@ impl Link {
     /// How long to wait, given whose turn it is.
     fn patience(&self) -> Duration {
         let timeouts = &self.shared.config.timeouts;
-        if self.connecting.is_some() {
+        if self.session.is_opening() {
             timeouts.connect
         } else if self.session.waits_for_hop() || !self.session.to_hop.is_empty() {
             timeouts.next_hop
@@ -181,8 +181,12 @@ impl Link {
             let buffer = buffer.get_mut(..size).unwrap_or_default();
             match self.client.poll_read(cx, buffer) {
                 Poll::Pending => false,
-                Poll::Ready(Ok(0) | Err(_)) => {
+                Poll::Ready(Ok(0)) => {
                     self.session.client_eof();
+                    true
+                }
+                Poll::Ready(Err(_)) => {
+                    self.session.client_lost();
                     self.gone = true;
                     self.act(cx);
                     true
@@ -211,9 +215,11 @@ impl Link {
             }
             return true;
         }
-        if self.session.to_client.len() > BACKLOG {
-            return false;
-        }
+        self.session.to_client.len() <= BACKLOG && self.read_hop(cx)
+    }
+
+    /// Reads what the next hop has said. `false`: nothing.
+    fn read_hop(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(hop) = &mut self.hop else { return false };
         let session = &mut self.session;
         let read = pool::with_read_buffer(|buffer| {
@@ -240,12 +246,15 @@ impl Link {
             None => (false, true),
         };
         if !hop_open {
-            self.hop = None;
-            self.session.hop_eof();
+            // It may have said why before it closed.
+            while self.hop.is_some() && self.read_hop(cx) {}
+            if self.hop.take().is_some() {
+                self.session.hop_eof();
+            }
         }
         let (client_moved, client_open) = write_out(&mut self.client, &mut self.session.to_client, cx);
         if !client_open && !self.gone {
-            self.session.client_eof();
+            self.session.client_lost();
             self.gone = true;
         }
         hop_moved || client_moved || !hop_open || !client_open
@@ -267,9 +276,9 @@ impl Link {
                 Event::CloseClient => self.closing = true,
                 Event::Finished(finished) => self.log_finished(&finished),
             }
-            if !self.session.is_holding() {
-                self.room = None;
-            }
+        }
+        if !self.session.is_holding() {
+            self.room = None;
         }
     }
 

@@ -1,4 +1,4 @@
-//! Is this message a bounce? Read from its text as it goes by, in bounded memory.
+//! Is this message a bounce? Read from its text as it goes by, dot-stuffed as it is on the wire, in bounded memory.
 //!
 //! Counted as one: a well-formed `multipart/report; report-type=delivery-status` (RFC 6522, RFC 3464, RFC 6533) whose
 //! status part says `Action: failed` or `delayed`. Everything else is not: a wrong "yes" loses mail.
@@ -48,7 +48,9 @@ impl Scanner {
             input = rest;
             if end.is_some() {
                 let line = std::mem::take(&mut self.line);
-                self.take_line(line.trim_ascii_end());
+                // The dot that begins a line is one that the next hop takes away (RFC 5321 section 4.5.2).
+                let text = line.strip_prefix(b".").unwrap_or(&line);
+                self.take_line(text.trim_ascii_end());
                 self.line = line;
                 self.line.clear();
             }
@@ -228,6 +230,12 @@ mod tests {
         assert_eq!(kind(&report(DSN, "failed").replace("\r\n", "\n")), Kind::DsnFailed);
         let odd = "Multipart/Report;Boundary=\"b=1\" ; charset=\"a;b\"; REPORT-TYPE=\"Delivery-Status\"";
         assert_eq!(kind(&report(odd, "FAILED")), Kind::DsnFailed);
+    }
+
+    #[test]
+    fn a_stuffed_dot_hides_nothing() {
+        let stuffed: String = report(DSN, "failed").lines().map(|line| format!(".{line}\r\n")).collect();
+        assert_eq!(kind(&stuffed), Kind::DsnFailed);
     }
 
     #[test]

@@ -121,7 +121,6 @@ impl Service {
             }));
         }
         drop(alive);
-        reload::raise(&self.shared);
         let watching = reload::watch(Arc::clone(&self.shared), self.reload);
         tokio::select! {
             () = stop => {}

@@ -27,6 +27,11 @@ fn version(path: &Path) -> Version {
 pub(super) async fn watch(shared: Arc<Shared>, asked: Arc<Notify>) {
     let path = shared.config.ring.clone();
     let mut seen = version(&path);
+    // Whatever came between the first look at the file and this one.
+    if let Ok(ring) = ring::load(&path) {
+        shared.ring.store(Arc::new(ring));
+    }
+    raise_aside(&shared).await;
     loop {
         let asked = tokio::select! {
             () = asked.notified() => true,
@@ -36,6 +41,7 @@ pub(super) async fn watch(shared: Arc<Shared>, asked: Arc<Notify>) {
         if asked || now != seen {
             seen = now;
             reload(&shared);
+            raise_aside(&shared).await;
         }
     }
 }
@@ -46,15 +52,20 @@ fn reload(shared: &Shared) {
             let signer = ring.own_signer().map(|key| key.id.to_string());
             shared.ring.store(Arc::new(ring));
             info!(ring = %shared.config.ring.display(), signing = signer, "key ring loaded");
-            raise(shared);
         }
         Err(error) => error!(%error, "the key ring is bad; the last good one stays in force"),
     }
 }
 
+/// Somebody may be holding the lock of the ring: connections and signals do not wait for that.
+async fn raise_aside(shared: &Arc<Shared>) {
+    let shared = Arc::clone(shared);
+    let _ = tokio::task::spawn_blocking(move || raise(&shared)).await;
+}
+
 /// Writes into the ring what its keys sign with from now on, so that other hosts, and later configs, know how long their
 /// tags live. A ring that cannot be written is no reason to stop.
-pub(super) fn raise(shared: &Shared) {
+fn raise(shared: &Shared) {
     let policy = &shared.config.policy;
     let (lifetime, srs_lifetime) = (policy.batv.lifetime, policy.srs.lifetime);
     let short = policy.batv.mac == MacLength::Short;

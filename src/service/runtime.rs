@@ -35,6 +35,8 @@ impl Workers {
                 runtime.block_on(async move {
                     let _ = stopped.wait_for(|stop| *stop).await;
                 });
+                // A name that is being looked up is not waited for.
+                runtime.shutdown_background();
             };
             threads.push(thread::Builder::new().name(format!("session-{n}")).spawn(body)?);
         }

@@ -56,6 +56,8 @@ pub enum Judge {
     Null,
     /// The sender speaks for a machine, and there is no good tag.
     Daemon,
+    /// The sender is null, and mail of this recipient is too long to be signed: a bounce is marked, never refused.
+    Overflow,
 }
 
 /// What a message turned out to be.
@@ -161,6 +163,12 @@ impl Rules<'_> {
         let domains = &self.policy.domains;
         let domain = recipient.domain();
         let (local, alias) = (domains.local.contains(domain), domains.srs.contains(domain));
+        let is_srs = alias && srs::looks_tagged(&recipient.content());
+        // An address that we signed ourselves may look like anything; see `tagged_recipient`.
+        let is_prvs = local && batv::strip(recipient).is_some();
+        if !is_srs && !is_prvs && routes_onward(recipient) {
+            return refuse(Verdict::Untagged, RELAYING_DENIED);
+        }
         if !local && !alias {
             return if domains.relay.contains(domain) {
                 untouched(recipient, "relay-domain")
@@ -172,7 +180,7 @@ impl Rules<'_> {
         }
         let lenient = self.policy.inbound.mode == InboundMode::Observe
             || client.is_some_and(|c| self.policy.inbound.exempt_clients.contains(c));
-        if alias && srs::looks_tagged(&recipient.content()) {
+        if is_srs {
             return self.srs_recipient(lenient, sender, recipient);
         }
         if !local {
@@ -229,6 +237,11 @@ impl Rules<'_> {
             let to = found.address().clone();
             return deliver(verdict, to, Route::NextHop, None, Judge::No, "valid");
         }
+        let hides_srs = self.policy.domains.srs.contains(bare.domain()) && srs::looks_tagged(&bare.content());
+        if routes_onward(&bare) || hides_srs {
+            // Behind a tag that is not ours stands no user of ours, but a way onward or round the rules for SRS.
+            return refuse(verdict, refusal_of(Reason::Forged));
+        }
         if let ReversePath::Mailbox(address) = sender {
             // Somebody answered the envelope address. It leads to our own user anyway.
             let judge = if self.policy.inbound.daemon_senders.contains(address) { Judge::Daemon } else { Judge::No };
@@ -262,9 +275,15 @@ impl Rules<'_> {
         if inbound.exempt_recipients.contains(recipient) {
             return untouched(recipient, "exempt-recipient");
         }
-        if self.leaves_unsigned(recipient) {
+        match self.leaves_unsigned(recipient) {
+            None => {}
+            // Anybody can write an address of ours that is too long: its bounces are looked at all the same.
+            Some("overflow") => {
+                let to = recipient.clone();
+                return deliver(Verdict::Untagged, to, Route::NextHop, None, Judge::Overflow, "leaves-unsigned");
+            }
             // Its genuine bounces have no tag either: there is nothing to tell them apart by.
-            return untouched(recipient, "leaves-unsigned");
+            Some(_) => return untouched(recipient, "leaves-unsigned"),
         }
         let at_once = inbound.reject_at == RejectAt::Rcpt && judge == Judge::Null;
         if at_once && !lenient && inbound.actions.of(Reason::UntaggedNdr) == Action::Reject {
@@ -282,7 +301,7 @@ impl Rules<'_> {
     pub fn content(&self, client: Option<IpAddr>, judge: Judge, kind: Kind) -> Content {
         let reason = match judge {
             Judge::No => return Content::Deliver,
-            Judge::Null => Reason::UntaggedNdr,
+            Judge::Null | Judge::Overflow => Reason::UntaggedNdr,
             Judge::Daemon => Reason::DaemonNdr,
         };
         if !kind.is_ndr() {
@@ -291,12 +310,18 @@ impl Rules<'_> {
         let inbound = &self.policy.inbound;
         let lenient =
             inbound.mode == InboundMode::Observe || client.is_some_and(|c| inbound.exempt_clients.contains(c));
-        if lenient || inbound.actions.of(reason) == Action::Mark {
+        if lenient || judge == Judge::Overflow || inbound.actions.of(reason) == Action::Mark {
             Content::Mark(Mark { verdict: "untagged", would: "reject", reason: reason.name() })
         } else {
             Content::Refuse(refusal_of(reason))
         }
     }
+}
+
+/// Whether a local part asks to be sent on elsewhere (`user%host@ours`, `host!user@ours`, `"user@host"@ours`). An MTA that
+/// trusts this proxy would do so for anybody.
+fn routes_onward(recipient: &Address) -> bool {
+    recipient.content().contains(['%', '!', '@'])
 }
 
 fn deliver(

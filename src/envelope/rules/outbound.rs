@@ -151,9 +151,11 @@ impl Rules<'_> {
         }
     }
 
-    /// Whether mail of this address of ours leaves without a tag, so that its genuine bounces come back without one.
-    pub(super) fn leaves_unsigned(&self, address: &Address) -> bool {
+    /// Why mail of this address of ours leaves without a tag, so that its genuine bounces come back without one. `None`: it
+    /// leaves signed.
+    pub(super) fn leaves_unsigned(&self, address: &Address) -> Option<&'static str> {
         let outbound = self.outbound(&ReversePath::Mailbox(address.clone()), None);
-        matches!(outbound.action, OutboundAction::Pass) && outbound.reason != "signed-already"
+        let unsigned = matches!(outbound.action, OutboundAction::Pass) && outbound.reason != "signed-already";
+        unsigned.then_some(outbound.reason)
     }
 }

@@ -4,9 +4,16 @@
 const OURS: &[u8; 12] = b"countersign-";
 
 /// Drops `Countersign-*` headers from the header block of a stream of CR LF lines, and lets all else through.
+///
+/// The stream is dot-stuffed (RFC 5321 section 4.5.2): the dot that begins a line may be one that the next hop takes away,
+/// so a line is looked at without it.
 #[derive(Debug, Default)]
 pub struct HeaderFilter {
     state: State,
+    /// A dot began this line; it is held until the line is decided on.
+    dot: bool,
+    /// A header of ours goes before the message: nothing may continue it.
+    guard: bool,
     /// Octets of the current line, as far as they agree with [`OURS`]; not let through yet.
     matched: usize,
     /// The octets themselves, for their case.
@@ -31,6 +38,12 @@ enum State {
 }
 
 impl HeaderFilter {
+    /// A filter for a message that gets a header of ours in front.
+    #[must_use]
+    pub fn behind_a_mark() -> Self {
+        Self { guard: true, ..Self::default() }
+    }
+
     /// Whether the header block is over: everything goes through from here.
     #[must_use]
     pub fn is_done(&self) -> bool {
@@ -55,11 +68,23 @@ impl HeaderFilter {
     /// The message is over: what was held back was no header of ours.
     pub fn finish(&mut self, mut out: impl FnMut(&[u8])) {
         self.release(&mut out);
+        self.release_dot(&mut out);
     }
 
     fn step(&mut self, octet: u8, out: &mut impl FnMut(&[u8])) {
+        let first = std::mem::take(&mut self.guard);
         match self.state {
-            State::Start if octet == b'\r' => {
+            State::Start if octet == b'.' && !self.dot => {
+                (self.dot, self.guard) = (true, first);
+            }
+            // A message that begins with white space has no header block; it must not become the rest of our mark.
+            State::Start if first && matches!(octet, b' ' | b'\t') => {
+                out(b"\r\n");
+                self.release_dot(out);
+                out(&[octet]);
+                self.state = State::Body;
+            }
+            State::Start if octet == b'\r' && !self.dot => {
                 self.dropping = false;
                 self.state = State::Blank;
                 out(b"\r");
@@ -89,7 +114,7 @@ impl HeaderFilter {
                 self.matched += 1;
                 self.state = State::Matching;
                 if self.matched == OURS.len() {
-                    (self.matched, self.dropping, self.state) = (0, true, State::Decided);
+                    (self.matched, self.dropping, self.dot, self.state) = (0, true, false, State::Decided);
                 }
             }
             _ => {
@@ -99,7 +124,16 @@ impl HeaderFilter {
         }
     }
 
+    fn release_dot(&mut self, out: &mut impl FnMut(&[u8])) {
+        if std::mem::take(&mut self.dot) && !self.dropping {
+            out(b".");
+        }
+    }
+
     fn release(&mut self, out: &mut impl FnMut(&[u8])) {
+        if self.matched > 0 {
+            self.release_dot(out);
+        }
         if let Some(held) = self.held.get(..self.matched).filter(|held| !held.is_empty()) {
             out(held);
         }
@@ -107,6 +141,7 @@ impl HeaderFilter {
     }
 
     fn decided(&mut self, octet: u8, out: &mut impl FnMut(&[u8])) {
+        self.release_dot(out);
         if !self.dropping {
             out(&[octet]);
         }
@@ -135,6 +170,33 @@ mod tests {
             "From: a\r\nCount: 1\r\nSubject: Countersign-Result: x\r\n folded\r\n\r\nCountersign-Result: body\r\n";
         for size in 1..text.len() {
             assert_eq!(run(text, size), want, "pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn a_stuffed_dot_hides_no_header() {
+        let text = ".Countersign-Result: v=1\r\n. folded\r\n.From: a\r\n. b\r\n..x: y\r\n.count: 1\r\n\r\n.Countersign-A: b\r\n";
+        for size in 1..text.len() {
+            assert_eq!(
+                run(text, size),
+                ".From: a\r\n. b\r\n..x: y\r\n.count: 1\r\n\r\n.Countersign-A: b\r\n",
+                "pieces of {size}"
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_continues_our_mark() {
+        for (text, want) in [
+            (" ; verdict=valid\r\n", "\r\n ; verdict=valid\r\n"),
+            (".\tx\r\n\r\ny", "\r\n.\tx\r\n\r\ny"),
+            ("From: a\r\n b\r\n", "From: a\r\n b\r\n"),
+            ("\r\n body", "\r\n body"),
+        ] {
+            let (mut filter, mut out) = (HeaderFilter::behind_a_mark(), Vec::new());
+            filter.push(text.as_bytes(), |part| out.extend_from_slice(part));
+            filter.finish(|part| out.extend_from_slice(part));
+            assert_eq!(String::from_utf8(out).unwrap(), want);
         }
     }
 

@@ -130,11 +130,13 @@ impl Session {
     /// The next hop has said 354 to the client's DATA.
     pub(super) fn begin_stream(&mut self) {
         let inbound = self.settings.direction == super::Direction::Inbound;
-        let stream = Stream { filter: inbound.then(HeaderFilter::default), ..Stream::default() };
-        if let Some(mark) = self.transaction.as_ref().and_then(|t| t.class.mark) {
+        let mark = self.transaction.as_ref().and_then(|t| t.class.mark);
+        let filter = if mark.is_some() { HeaderFilter::behind_a_mark() } else { HeaderFilter::default() };
+        if let Some(mark) = mark {
             self.to_hop.extend_from_slice(mark.header().as_bytes());
             self.to_hop.extend_from_slice(b"\r\n");
         }
+        let stream = Stream { filter: inbound.then_some(filter), ..Stream::default() };
         self.phase = Phase::Stream(Box::new(stream));
     }
 
@@ -264,6 +266,11 @@ impl Session {
     /// Tells the next hop of a message that was held.
     fn release(&mut self, hold: Hold, header: Option<String>) {
         let mut text = header.map_or_else(Vec::new, |header| format!("{header}\r\n").into_bytes());
+        // A message that begins with white space has no header block; it must not become the rest of our mark.
+        let first = hold.held.strip_prefix(b".").unwrap_or(&hold.held).first();
+        if !text.is_empty() && first.is_some_and(|b| matches!(b, b' ' | b'\t')) {
+            text.extend_from_slice(b"\r\n");
+        }
         text.extend_from_slice(&hold.held);
         let rest = (!hold.complete).then(|| Box::new(hold.stream));
         self.send(b"DATA", Item::Swallowed(Quiet::LateData));

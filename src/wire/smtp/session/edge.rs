@@ -32,7 +32,8 @@ impl Session {
             return input.len();
         };
         let (line, used) = (input.get(..end).unwrap_or_default(), end + 1);
-        if std::mem::take(&mut self.skipping) || used > MAX_LINE {
+        // Counted as if it ended in CR LF: a line that was put back has one.
+        if std::mem::take(&mut self.skipping) || line.strip_suffix(b"\r").unwrap_or(line).len() + 2 > MAX_LINE {
             self.bad_command("5.5.2", "line too long");
             return used;
         }
@@ -41,8 +42,8 @@ impl Session {
             None => (line, false),
         };
         let lone_cr = text.contains(&b'\r');
-        if text.contains(&0) {
-            self.bad_command("5.5.2", "NUL is not allowed in a command");
+        if text.iter().any(|&b| (b < 0x20 && !matches!(b, b'\t' | b'\r')) || b == 0x7f) {
+            self.bad_command("5.5.2", "control characters are not allowed in a command");
             return used;
         }
         if self.settings.reject_stray && (!clean || lone_cr) {
@@ -97,7 +98,7 @@ impl Session {
 
     fn hello(&mut self, line: &[u8], extended: bool) {
         self.transaction = None;
-        self.hello = Some(line.to_vec());
+        self.hello_asked = Some(line.to_vec());
         self.forward(line, Kind::Hello { extended });
         self.barrier = true;
     }
@@ -285,13 +286,14 @@ impl Session {
         let signed = signed.flatten();
         let at_hop = AtHop { signed: signed.is_some(), path: signed.unwrap_or_else(|| transaction.path.clone()) };
         let line = mail_line(&at_hop.path, &transaction.params);
+        let id = transaction.id;
         let fresh = transaction.at_hop.is_none() && transaction.refused.is_none();
         transaction.refused = None;
         transaction.at_hop = Some(at_hop);
         if !fresh {
             self.send(b"RSET", Item::Swallowed(Quiet::Rset));
         }
-        self.send(line.as_bytes(), Item::Swallowed(Quiet::Mail));
+        self.send(line.as_bytes(), Item::Swallowed(Quiet::Mail { transaction: id }));
     }
 
     fn data(&mut self) -> bool {
@@ -356,7 +358,9 @@ impl Session {
     fn bad(&mut self, code: u16, status: &str, text: &str) {
         self.bad_commands += 1;
         if self.bad_commands > MAX_BAD_COMMANDS {
-            self.say_last("421", "4.7.0 too many bad commands");
+            // In its turn: the answer to a message may still be owed.
+            self.reply(421, "4.7.0", "too many bad commands");
+            self.ending = true;
         } else {
             self.reply(code, status, text);
         }

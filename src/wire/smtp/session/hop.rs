@@ -34,6 +34,7 @@ impl Hop {
 }
 
 const LOST_AFTER_DATA: &str = "next hop was lost before it had confirmed the message, try again later";
+const NO_SENSE: &str = "the next hop's answer makes no sense here, try again later";
 const LOST: &str = "next hop was lost, try again later";
 
 impl Session {
@@ -53,11 +54,17 @@ impl Session {
     /// The next hop has closed, or the connection broke.
     pub fn hop_eof(&mut self) {
         self.hop_lost();
+        self.resume();
+        self.settle();
     }
 
     /// The next hop owed an answer for too long.
     pub fn hop_timeout(&mut self) {
-        if self.hop.is_opening() { self.hop_failed() } else { self.hop_lost() }
+        if self.hop.is_opening() {
+            self.hop_failed();
+        } else {
+            self.hop_eof();
+        }
     }
 
     /// The next hop has sent this.
@@ -75,7 +82,8 @@ impl Session {
                     break;
                 }
             }
-            if self.hop == Hop::Closed {
+            if self.hop == Hop::Closed || matches!(self.hop, Hop::Connecting { .. }) {
+                // What else it said belongs to nobody.
                 break;
             }
         }
@@ -96,6 +104,7 @@ impl Session {
     }
 
     fn answered(&mut self, kind: Kind, mut reply: Reply) {
+        let mut senseless = false;
         match kind {
             Kind::Greeting => {
                 self.hop = Hop::Ready;
@@ -107,9 +116,14 @@ impl Session {
             }
             Kind::Hello { extended } => {
                 self.pipelining = false;
-                if !reply.is_positive() {
-                    self.hello = None;
-                } else if extended {
+                let asked = self.hello_asked.take();
+                if reply.is_positive() {
+                    self.hello = asked;
+                } else {
+                    // The last one stays in force, and with it what the next hop knows of a transaction.
+                    self.send(b"RSET", Item::Swallowed(Quiet::Rset));
+                }
+                if extended && reply.is_positive() {
                     let offer = extensions::filter(&reply);
                     (self.pipelining, reply.text) = (offer.pipelining, offer.reply);
                 }
@@ -117,19 +131,44 @@ impl Session {
             Kind::Mail { transaction } => self.mail_answered(transaction, &reply),
             Kind::Rcpt { transaction } => reply = self.rcpt_answered(transaction, reply),
             Kind::Data if reply.code == 354 => self.begin_stream(),
+            Kind::Data if reply.code < 400 => {
+                // Neither yes nor no: what it thinks of this transaction, nobody knows.
+                reply = Reply::new(451, "4.5.0", NO_SENSE);
+                self.transaction = None;
+                senseless = true;
+            }
             Kind::Data | Kind::Other => {}
-            Kind::EndOfData => self.finished(reply.code),
+            Kind::EndOfData => {
+                // An answer to a message that it has not seen the end of: a no may be believed, a yes never.
+                senseless = self.dot_is_unsent();
+                if reply.code < 400 && (senseless || reply.code >= 300) {
+                    reply = Reply::new(451, "4.5.0", NO_SENSE);
+                }
+                self.finished(reply.code);
+            }
             Kind::Quit => {
                 self.to_client.extend_from_slice(&reply.text);
                 self.end();
                 return;
             }
         }
+        if (300..400).contains(&reply.code) && kind != Kind::Data {
+            reply = Reply::new(451, "4.5.0", NO_SENSE);
+        }
         self.to_client.extend_from_slice(&reply.text);
-        if reply.code == 421 {
+        if senseless {
+            self.hop_lost();
+        } else if reply.code == 421 {
             // It closes, so do we.
             self.end();
         }
+    }
+
+    /// Whether the end of the message is still to be written.
+    fn dot_is_unsent(&self) -> bool {
+        let unsent = self.to_hop.as_slice();
+        [b".\r\n".as_slice(), b"\r\n", b"\n"].iter().any(|end| unsent.starts_with(end))
+            || memchr::memmem::find(unsent, b"\n.\r\n").is_some()
     }
 
     fn mail_answered(&mut self, id: u64, reply: &Reply) {
@@ -176,8 +215,9 @@ impl Session {
             }
             Quiet::Greeting | Quiet::Hello => self.hop_failed(),
             Quiet::Rset => {}
-            Quiet::Mail => {
-                if let Some(transaction) = self.transaction.as_mut().filter(|_| !reply.is_positive()) {
+            Quiet::Mail { transaction: id } => {
+                let transaction = self.transaction.as_mut().filter(|t| t.id == id);
+                if let Some(transaction) = transaction.filter(|_| !reply.is_positive()) {
                     transaction.at_hop = None;
                     transaction.refused = Some(reply);
                 }
@@ -242,7 +282,6 @@ impl Session {
             // The next hop has forgotten sender and recipients.
             self.say_last("421", &format!("4.4.2 {LOST}"));
         }
-        self.resume();
     }
 
     /// Connects again, or elsewhere. Only while nothing is in flight.

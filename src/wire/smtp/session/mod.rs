@@ -158,6 +158,8 @@ pub struct Session {
     route: Route,
     /// The client's HELO or EHLO line, for a second connection.
     hello: Option<Vec<u8>>,
+    /// One that the next hop has not answered.
+    hello_asked: Option<Vec<u8>>,
     pipelining: bool,
     phase: Phase,
     transaction: Option<Transaction>,
@@ -165,6 +167,8 @@ pub struct Session {
     ended: Option<Transaction>,
     transactions: u64,
     draining: bool,
+    /// Nothing more of the client is looked at; the session ends when all is answered.
+    ending: bool,
     closed: bool,
 }
 
@@ -187,12 +191,14 @@ impl Session {
             hop: Hop::Connecting { first: true },
             route: Route::NextHop,
             hello: None,
+            hello_asked: None,
             pipelining: false,
             phase: Phase::Command,
             transaction: None,
             ended: None,
             transactions: 0,
             draining: false,
+            ending: false,
             closed: false,
         }
     }
@@ -217,8 +223,17 @@ impl Session {
         self.settle();
     }
 
-    /// The client will send no more.
+    /// The client will send no more; it may still be listening, so what is owed to it is waited for.
     pub fn client_eof(&mut self) {
+        if matches!(self.phase, Phase::Command | Phase::Release(_)) && self.queue.is_waiting() && !self.closed {
+            self.ending = true;
+        } else {
+            self.client_lost();
+        }
+    }
+
+    /// The client is gone.
+    pub fn client_lost(&mut self) {
         if !self.closed {
             self.leave_hop();
             self.end();
@@ -266,6 +281,12 @@ impl Session {
         self.hop.is_opening() || self.queue.is_waiting()
     }
 
+    /// Whether the next hop is being connected to, or has not greeted yet.
+    #[must_use]
+    pub fn is_opening(&self) -> bool {
+        self.hop.is_opening()
+    }
+
     /// Whether the session is over, but for what is still to be written.
     #[must_use]
     pub fn is_closed(&self) -> bool {
@@ -309,11 +330,18 @@ impl Session {
 
     /// Whether a line of the client may be looked at.
     fn may_parse(&self) -> bool {
-        !self.barrier && self.hop.is_usable() && !self.queue.is_full() && (self.pipelining || !self.queue.is_waiting())
+        !self.ending
+            && !self.barrier
+            && self.hop.is_usable()
+            && !self.queue.is_full()
+            && (self.pipelining || !self.queue.is_waiting())
     }
 
     /// After every input: what can go, goes.
     fn settle(&mut self) {
+        if self.ending && !self.closed && self.queue.is_empty() && matches!(self.phase, Phase::Command) {
+            self.client_lost();
+        }
         if self.draining && !self.closed && self.is_idle() {
             self.say_last("421", "4.3.2 closing for a restart, try again later");
         }

@@ -38,7 +38,7 @@ pub(super) enum Quiet {
     Greeting,
     Hello,
     Rset,
-    Mail,
+    Mail { transaction: u64 },
     LateData,
 }
 

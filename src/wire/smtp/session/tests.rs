@@ -368,6 +368,81 @@ fn a_lost_next_hop_loses_nothing() {
 }
 
 #[test]
+fn a_refused_second_mail_is_no_business_of_the_next_transaction() {
+    let mut d = Dialogue::ready(Direction::Outbound);
+    d.client(
+        "MAIL FROM:<ann@our.example>\r\nRCPT TO:<l@list.example>\r\nRSET\r\n\
+         MAIL FROM:<ann@our.example>\r\nRCPT TO:<x@else.example>\r\n",
+    );
+    assert_eq!(d.hop("250 first\r\n"), "250 first\r\n");
+    let heard = d.hop("250 reset\r\n553 no\r\n503 need mail\r\n250 reset\r\n250 mail\r\n250 rcpt\r\n");
+    assert_eq!(heard, "503 need mail\r\n250 reset\r\n250 mail\r\n250 rcpt\r\n");
+}
+
+#[test]
+fn a_yes_to_a_message_that_was_not_sent_yet_is_not_believed() {
+    let mut d = Dialogue::ready(Direction::Inbound);
+    candidate(&mut d);
+    d.client("A: b\r\n\r\nx\r\n.\r\nQUIT\r\n");
+    let heard = d.hop("354 go\r\n250 thanks already\r\n");
+    assert_eq!(heard.split_terminator("\r\n").map(|l| &l[..3]).collect::<Vec<_>>(), ["451", "221"]);
+    assert_eq!((d.finished.last().unwrap().code, d.hop_closed > 0), (451, true));
+}
+
+#[test]
+fn answers_that_make_no_sense_are_a_later() {
+    let mut d = Dialogue::ready(Direction::Outbound);
+    d.client("MAIL FROM:<ann@our.example>\r\nRCPT TO:<x@else.example>\r\n");
+    assert!(d.hop("250 a\r\n354 what\r\n").contains("\r\n451 4.5.0 "));
+    d.client("DATA\r\n");
+    assert!(d.hop("250 what\r\n").starts_with("451 4.5.0 "));
+    assert_eq!(d.hop_closed, 1);
+}
+
+#[test]
+fn a_client_that_only_stops_talking_still_gets_its_answer() {
+    let mut d = Dialogue::ready(Direction::Outbound);
+    d.client("MAIL FROM:<ann@our.example>\r\nRCPT TO:<x@else.example>\r\nDATA\r\n");
+    d.hop("250 a\r\n250 b\r\n354 c\r\n");
+    d.client("x\r\n.\r\n");
+    d.session.client_eof();
+    d.run();
+    assert!(!d.client_closed);
+    assert_eq!(d.hop("250 queued\r\n"), "250 queued\r\n");
+    assert!(d.client_closed);
+}
+
+#[test]
+fn too_many_bad_commands_do_not_jump_the_queue() {
+    let mut d = Dialogue::ready(Direction::Outbound);
+    d.client("MAIL FROM:<ann@our.example>\r\nRCPT TO:<x@else.example>\r\nDATA\r\n");
+    d.hop("250 a\r\n250 b\r\n354 c\r\n");
+    d.client(&format!("x\r\n.\r\n{}", "X\r\n".repeat(60)));
+    assert_eq!((d.heard_by_client().as_str(), d.client_closed), ("", false));
+    let heard = d.hop("250 queued\r\n");
+    assert!(
+        heard.starts_with("250 queued\r\n500 ") && heard.ends_with("421 4.7.0 too many bad commands\r\n"),
+        "{heard}"
+    );
+    assert!(d.client_closed);
+}
+
+#[test]
+fn an_ehlo_that_is_refused_leaves_the_last_one_in_force() {
+    let mut d = Dialogue::ready(Direction::Outbound);
+    d.client("EHLO again.example\r\n");
+    assert_eq!(d.hop("501 no\r\n"), "501 no\r\n");
+    assert_eq!(d.heard_by_hop(), "RSET\r\n");
+    d.hop("250 reset\r\n");
+    d.session.hop_eof();
+    d.run();
+    d.client("MAIL FROM:<ann@our.example>\r\n");
+    d.session.hop_connected();
+    d.hop("220 again\r\n");
+    assert_eq!(d.heard_by_hop(), "EHLO c.example\r\n");
+}
+
+#[test]
 fn smuggling_and_nul_deliver_nothing() {
     for (direction, body, code) in [
         (Direction::Outbound, "x\n.\r\nMAIL FROM:<evil@x.example>\r\n", "550 5.5.2"),
@@ -404,6 +479,7 @@ fn commands_that_are_none_are_told_so_and_never_reach_the_next_hop() {
     d.client("yyy\r\n");
     assert_eq!(d.heard_by_client(), "500 5.5.2 line too long\r\n");
     assert_eq!(d.client("NOOP a\rb\n"), "NOOP a b\r\n");
+    d.hop("250 ok\r\n");
     for _ in 0..60 {
         d.client("X\r\n");
     }
