@@ -149,6 +149,65 @@ fn a_next_hop_that_closes_before_it_confirms_is_a_later() {
 }
 
 #[test]
+fn a_refusal_that_comes_with_a_reset_is_still_heard() {
+    let folder = folder();
+    let rude = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = rude.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let (stream, _) = rude.accept().unwrap();
+        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(stream.try_clone().unwrap()));
+        let mut out = stream;
+        out.write_all(b"220 rude.example\r\n").unwrap();
+        for reply in ["250 rude.example", "250 ok", "250 ok", "354 go"] {
+            lines.next().unwrap().unwrap();
+            out.write_all(format!("{reply}\r\n").as_bytes()).unwrap();
+        }
+        lines.next().unwrap().unwrap();
+        // Closed with most of the message unread: the system answers what still comes with a reset.
+        out.write_all(b"552 5.3.4 too big\r\n").unwrap();
+    });
+    let daemon = start(folder.path(), port);
+    let mut client = Client::connect(daemon.ports[0]);
+    client.say("EHLO client.example");
+    let text = "a line of a message that is too large for this next hop\r\n".repeat(400_000);
+    let reply = client.send("ann@our.example", "b@else.example", &text).unwrap();
+    assert_eq!(reply, "552 5.3.4 too big");
+    server.join().unwrap();
+}
+
+#[test]
+fn the_room_for_held_messages_is_given_back() {
+    let folder = folder();
+    let sink = Sink::start();
+    run_ok(folder.path(), &["keys", "init"]);
+    // Room for one message at a time, of which 1000 octets are held.
+    let daemon = Daemon::start(
+        folder.path(),
+        &format!(
+            "[domains]\nlocal = [\"our.example\"]\n[inbound]\nmode = \"enforce\"\nhold = \"1000\"\n[limits]\nheld = \"1000\"\n\
+             [[listener]]\nrole = \"inbound\"\nlisten = \"127.0.0.1:0\"\nnext_hop = \"127.0.0.1:{}\"\n",
+            sink.port
+        ),
+    );
+    let ready = || {
+        let mut client = Client::connect(daemon.ports[0]);
+        client.say("EHLO client.example");
+        client.say("MAIL FROM:<>");
+        assert!(client.say("RCPT TO:<ann@our.example>").starts_with("250"));
+        client
+    };
+    let (mut first, mut second) = (ready(), ready());
+    assert!(first.say("DATA").starts_with("354"));
+    assert!(second.say("DATA").starts_with("451 4.3.1 "));
+    // What is longer than the hold streams on, and frees its room before it ends.
+    first.write("a long answer from somebody on holiday\r\n".repeat(100).as_bytes()).unwrap();
+    let mut third = ready();
+    common::wait_for("room", || third.say("DATA").starts_with("354").then_some(()));
+    assert!(third.say("Subject: away\r\n\r\nx\r\n.").starts_with("250"));
+    assert!(first.say(".").starts_with("250"));
+}
+
+#[test]
 fn what_comes_byte_by_byte_is_the_same() {
     let folder = folder();
     let sink = Sink::start();

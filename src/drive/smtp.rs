@@ -56,6 +56,7 @@ pub async fn serve(
         session: Session::new(settings),
         client,
         hop: None,
+        hop_is_deaf: false,
         connecting: None,
         peer,
         room: None,
@@ -83,6 +84,8 @@ struct Link {
     session: Session,
     client: Stream,
     hop: Option<Stream>,
+    /// Writing to the next hop has failed; it is read to its end.
+    hop_is_deaf: bool,
     connecting: Option<Connecting>,
     peer: Option<IpAddr>,
     room: Option<Room>,
@@ -206,6 +209,7 @@ impl Link {
             match connected {
                 Ok(stream) => {
                     self.hop = Some(stream);
+                    self.hop_is_deaf = false;
                     self.session.hop_connected();
                 }
                 Err(error) => {
@@ -215,11 +219,9 @@ impl Link {
             }
             return true;
         }
-        self.session.to_client.len() <= BACKLOG && self.read_hop(cx)
-    }
-
-    /// Reads what the next hop has said. `false`: nothing.
-    fn read_hop(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.session.to_client.len() > BACKLOG {
+            return false;
+        }
         let Some(hop) = &mut self.hop else { return false };
         let session = &mut self.session;
         let read = pool::with_read_buffer(|buffer| {
@@ -242,15 +244,13 @@ impl Link {
 
     fn poll_write_both(&mut self, cx: &mut Context<'_>) -> bool {
         let (hop_moved, hop_open) = match &mut self.hop {
+            Some(_) if self.hop_is_deaf => (false, true),
             Some(hop) => write_out(hop, &mut self.session.to_hop, cx),
             None => (false, true),
         };
         if !hop_open {
-            // It may have said why before it closed.
-            while self.hop.is_some() && self.read_hop(cx) {}
-            if self.hop.take().is_some() {
-                self.session.hop_eof();
-            }
+            // It may have said why before it closed: what it said is still to be read, and then its end.
+            self.hop_is_deaf = true;
         }
         let (client_moved, client_open) = write_out(&mut self.client, &mut self.session.to_client, cx);
         if !client_open && !self.gone {
@@ -345,7 +345,6 @@ impl Link {
             OutboundAction::Pass => "pass",
             OutboundAction::Reject(_) => "reject",
         };
-        let key = outbound.signed().map(|signed| signed.key().to_string());
         info!(
             session = self.id,
             client = self.who(),
@@ -354,7 +353,7 @@ impl Link {
             to = recipient.map(ToString::to_string),
             action,
             reason = outbound.reason,
-            key,
+            key = outbound.signed().map(|signed| signed.key().to_string()),
         );
     }
 
@@ -365,7 +364,6 @@ impl Link {
             InboundAction::Refuse(refusal) if refusal.is_temporary() => "defer",
             InboundAction::Refuse(_) => "reject",
         };
-        let key = inbound.verdict.tagged().and_then(|t| t.key.as_ref()).map(ToString::to_string);
         info!(
             session = self.id,
             client = self.who(),
@@ -375,7 +373,7 @@ impl Link {
             verdict = inbound.verdict.name(),
             action,
             reason = inbound.reason,
-            key,
+            key = inbound.verdict.tagged().and_then(|t| t.key.as_ref()).map(ToString::to_string),
         );
     }
 

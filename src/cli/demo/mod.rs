@@ -301,8 +301,14 @@ impl Story {
              \x20 what a tag says           countersign explain -c {config} '{signed}'\n\
              \x20 another key               countersign keys rotate -c {config}\n"
         ));
-        runtime::control()?.block_on(tokio::signal::ctrl_c())?;
-        Ok(())
+        runtime::control()?.block_on(async {
+            let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+            tokio::select! {
+                done = tokio::signal::ctrl_c() => done?,
+                _ = term.recv() => {}
+            }
+            Ok(())
+        })
     }
 }
 

@@ -390,6 +390,17 @@ fn a_yes_to_a_message_that_was_not_sent_yet_is_not_believed() {
 }
 
 #[test]
+fn a_refusal_in_the_middle_of_a_message_is_its_answer() {
+    let mut d = Dialogue::ready(Direction::Outbound);
+    d.client("MAIL FROM:<ann@our.example>\r\nRCPT TO:<x@else.example>\r\nDATA\r\n");
+    d.hop("250 a\r\n250 b\r\n354 c\r\n");
+    d.client("Subject: x\r\n");
+    assert_eq!((d.hop("552 5.3.4 too big\r\n").as_str(), d.hop_closed), ("", 1));
+    assert_eq!(d.client("more\r\n.\r\n"), "");
+    assert_eq!(d.heard_by_client(), "552 5.3.4 too big\r\n");
+}
+
+#[test]
 fn answers_that_make_no_sense_are_a_later() {
     let mut d = Dialogue::ready(Direction::Outbound);
     d.client("MAIL FROM:<ann@our.example>\r\nRCPT TO:<x@else.example>\r\n");

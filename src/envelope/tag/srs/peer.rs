@@ -1,0 +1,153 @@
+//! SRS under secrets of other programs, to the letter: what they write, and what they read.
+
+use data_encoding::{BASE64_NOPAD, HEXLOWER};
+
+use super::{Found, Params, Srs, SrsError, dated, onward, read, undated};
+use crate::envelope::address::Address;
+use crate::envelope::keyring::{Algorithm, Key, KeyState};
+use crate::envelope::tag::batv::SignError;
+use crate::envelope::tag::{Defect, Signed, Tagged, Verdict, mac};
+use crate::envelope::time::{Day, SrsStamp};
+
+pub(super) fn forward_shevek(
+    key: &Key,
+    params: &Params,
+    today: Day,
+    sender: &Address,
+    alias: &str,
+) -> Result<Address, SrsError> {
+    let length = params.peer(key).hash_length;
+    let sep = params.separator;
+    let text = match onward(sender.local(), sender.domain())? {
+        Some((host, rest)) => {
+            let hash = shevek_hash(key, &[host, rest], length);
+            format!("SRS1{sep}{hash}={host}={rest}@{alias}")
+        }
+        None => {
+            let (stamp, host, user) = (today.srs().to_string(), sender.domain(), sender.local());
+            let hash = shevek_hash(key, &[&stamp, host, user], length);
+            format!("SRS0{sep}{hash}={stamp}={host}={user}@{alias}")
+        }
+    };
+    Ok(Address::parse(&text).map_err(SignError::from)?)
+}
+
+pub(super) fn forward_exim(
+    key: &Key,
+    params: &Params,
+    today: Day,
+    sender: &Address,
+    alias: &str,
+) -> Result<Address, SrsError> {
+    let hash = exim_hash(key, sender.as_str(), params.peer(key).hash_length);
+    let stamp = today.srs().to_string().to_ascii_lowercase();
+    let text = format!("SRS0={hash}={stamp}={}={}@{alias}", sender.domain(), sender.local());
+    Ok(Address::parse(&text).map_err(SignError::from)?)
+}
+
+/// pysrs only: signs a sender of our own, with an empty host field and the real host under the hash.
+///
+/// # Errors
+/// When the result would be no address.
+pub fn sign_own_pysrs(key: &Key, params: &Params, today: Day, sender: &Address) -> Result<Signed, SrsError> {
+    let (stamp, host, user) = (today.srs().to_string(), sender.domain(), sender.local());
+    let hash = shevek_hash(key, &[&stamp, host, user], params.peer(key).hash_length);
+    let text = format!("SRS0{}{hash}={stamp}=={user}@{host}", params.separator);
+    Ok(Signed::new(Address::parse(&text).map_err(SignError::from)?, key.id.clone()))
+}
+
+pub(super) fn verify_shevek(key: &Key, params: &Params, today: Day, form: &Srs<'_>, domain: &str) -> Found {
+    let limits = params.peer(key);
+    // pysrs signs own senders with an empty host; the hash covers the domain behind the @.
+    let (form, other) = match *form {
+        Srs::Zero { hash, stamp, host: "", user } if key.algorithm == Algorithm::Pysrs => {
+            (&Srs::Zero { hash, stamp, host: domain, user }, Found::NotOfThisKind)
+        }
+        _ => (form, Found::OtherHash),
+    };
+    if !form.complete() {
+        return Found::NotOfThisKind;
+    }
+    let holds = |hash: &str, fields: &[&str]| {
+        if hash.len() < usize::from(limits.hash_min) {
+            return false;
+        }
+        let expected = shevek_hash(key, fields, u8::try_from(hash.len()).unwrap_or(u8::MAX));
+        // PostSRSd 2 reads both alphabets as one. Case is ignored by every peer, so exact first would change nothing.
+        let plain = |text: &str| text.replace('-', "+").replace('_', "/").to_ascii_lowercase();
+        let (expected, received) = if key.algorithm == Algorithm::Postsrsd {
+            (plain(&expected), plain(hash))
+        } else {
+            (expected.to_ascii_lowercase(), hash.to_ascii_lowercase())
+        };
+        mac::equal(expected.as_bytes(), received.as_bytes())
+    };
+    match *form {
+        Srs::Zero { hash, stamp, host, user } => {
+            if !holds(hash, &[stamp, host, user]) {
+                return other;
+            }
+            Found::Decided(judge_stamp(key, limits.max_age, today, form, stamp))
+        }
+        Srs::One { hash, host, rest } => {
+            if !holds(hash, &[host, rest]) {
+                return other;
+            }
+            Found::Decided(undated(key, unproven_raw(form)))
+        }
+    }
+}
+
+pub(super) fn verify_exim(key: &Key, params: &Params, today: Day, local: &str) -> Found {
+    // Exim knows SRS0 with `=` only, and never inside quotes.
+    let form = Srs::parse(local).ok().flatten().filter(|_| local.as_bytes().get(4) == Some(&b'='));
+    let Some(Srs::Zero { hash, stamp, host, user }) = form else { return Found::NotOfThisKind };
+    let limits = params.peer(key);
+    let expected = exim_hash(key, &format!("{user}@{host}"), limits.hash_length);
+    if !mac::equal(expected.as_bytes(), hash.to_ascii_lowercase().as_bytes()) {
+        return Found::OtherHash;
+    }
+    // Exim delivers to the lower-cased address.
+    let (host, user) = (host.to_ascii_lowercase(), user.to_ascii_lowercase());
+    let form = Srs::Zero { hash, stamp, host: &host, user: &user };
+    Found::Decided(judge_stamp(key, limits.max_age, today, &form, stamp))
+}
+
+/// The peers' arithmetic, mod 1024: no tolerance, and an address revives after 1,024 days.
+fn judge_stamp(key: &Key, max_age: u16, today: Day, form: &Srs<'_>, stamp: &str) -> Verdict {
+    let Some(stamp) = SrsStamp::parse(stamp) else { return Verdict::Malformed(Defect::BadStamp) };
+    let age = stamp.age(today);
+    let valid = age <= i64::from(max_age);
+    let signed_on = if valid { today.plus(-age) } else { stamp.nearest(today) };
+    let tagged = dated(key, unproven_raw(form), signed_on, i64::from(max_age));
+    if key.state == KeyState::Retired || (!valid && age < 512) {
+        Verdict::Expired(tagged)
+    } else if valid {
+        Verdict::valid(tagged)
+    } else {
+        Verdict::Future(tagged)
+    }
+}
+
+/// The same for fields as a peer hashed them, which may have kept their quotes or lost them.
+fn unproven_raw(form: &Srs<'_>) -> Tagged {
+    read(form, |local, domain| {
+        Address::parse(&format!("{local}@{domain}")).or_else(|_| Address::from_content(local, domain)).ok()
+    })
+}
+
+/// The peers' hash: HMAC-SHA-1 over the lower-cased fields, bare, in base64, cut.
+fn shevek_hash(key: &Key, fields: &[&str], length: u8) -> String {
+    let lower: Vec<String> = fields.iter().map(|f| f.to_ascii_lowercase()).collect();
+    let fields: Vec<&str> = lower.iter().map(String::as_str).collect();
+    let mut text = BASE64_NOPAD.encode(&mac::sha1(&key.secret, &fields));
+    text.truncate(usize::from(length));
+    if key.algorithm == Algorithm::Postsrsd { text.replace('+', "-").replace('/', "_") } else { text }
+}
+
+/// Exim's hash: HMAC-MD5 over the lower-cased address, in hex, cut.
+fn exim_hash(key: &Key, address: &str, length: u8) -> String {
+    let mut text = HEXLOWER.encode(&mac::md5(&key.secret, &address.to_ascii_lowercase()));
+    text.truncate(usize::from(length));
+    text
+}
