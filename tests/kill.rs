@@ -97,12 +97,11 @@ fn rotations_killed_in_the_middle_leave_a_good_ring() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        // At a moment that differs from round to round: after so many turns of waiting.
-        for _ in 0..(round * 7) % 250 {
+        // At a moment that differs from round to round, from before it has begun to after it has ended.
+        let moment = std::time::Duration::from_micros(round * 37 % 6000);
+        let started = std::time::Instant::now();
+        while started.elapsed() < moment {
             std::thread::yield_now();
-            if child.try_wait().unwrap().is_some() {
-                break;
-            }
         }
         killed += usize::from(child.try_wait().unwrap().is_none());
         let _ = child.kill();

@@ -40,18 +40,21 @@ pub(super) fn run(args: &Check) -> Result<bool> {
 
 fn keys(config: &Config, ring: &Keyring) -> Vec<String> {
     let signer = ring.own_signer().map_or_else(String::new, |k| format!("Key {} signs", k.id));
-    let others = ring.keys().iter().filter(|k| matches!(k.state, KeyState::Verifying | KeyState::Next)).count();
+    let in_state = |states: &[KeyState]| {
+        let ids: Vec<String> =
+            ring.keys().iter().filter(|k| states.contains(&k.state)).map(|k| k.id.to_string()).collect();
+        if ids.is_empty() { "no other".to_owned() } else { ids.join(", ") }
+    };
+    let others = in_state(&[KeyState::Verifying, KeyState::Next]);
     let policy = &config.policy;
     vec![format!(
-        "{BOLD}Keys{BOLD:#}: {signer}, {others} more verify. Tags live {} days, SRS addresses {}.",
+        "{BOLD}Keys{BOLD:#}: {signer}, {others} verifies. Tags live {} days, SRS addresses {}.",
         policy.batv.lifetime, policy.srs.lifetime
     )]
 }
 
 fn names(config: &Config) -> String {
-    let mut names: Vec<&str> = config.policy.domains.local.names().collect();
-    names.sort_unstable();
-    names.join(", ")
+    config.policy.domains.local.names().join(", ")
 }
 
 fn outbound(config: &Config) -> Vec<String> {
@@ -113,14 +116,39 @@ fn inbound(config: &Config) -> Vec<String> {
 }
 
 fn door(listener: &Listener) -> String {
-    let clients = if listener.clients.is_empty() { "everybody" } else { "listed clients" };
+    let clients = match &listener.clients {
+        none if none.is_empty() => "everybody who can reach it".to_owned(),
+        loopback if loopback.is_loopback() => "loopback clients".to_owned(),
+        listed => listed.names().join(", "),
+    };
     let (role, listen, next_hop) = (listener.role.name(), &listener.listen, &listener.next_hop);
     format!("{BOLD}Listener{BOLD:#}: {role} on {listen} for {clients}, next hop {next_hop}")
 }
 
-fn warnings(config: &Config, ring: &Keyring) -> Vec<String> {
+pub(super) fn warnings(config: &Config, ring: &Keyring) -> Vec<String> {
     let policy = &config.policy;
     let mut warnings = Vec::new();
+    let lists = [
+        ("outbound.pilot", &policy.outbound.pilot),
+        ("outbound.exempt_senders", &policy.outbound.exempt_senders),
+        ("outbound.exempt_recipients", &policy.outbound.exempt_recipients),
+        ("inbound.exempt_recipients", &policy.inbound.exempt_recipients),
+        ("inbound.daemon_senders", &policy.inbound.daemon_senders),
+    ];
+    for (list, word) in lists.into_iter().flat_map(|(list, set)| set.bare_words().into_iter().map(move |w| (list, w))) {
+        warnings.push(format!(
+            "`{word}` in {list} is taken for a domain; for a local part in every domain write `{word}@`"
+        ));
+    }
+    if policy.outbound.mode == OutboundMode::Pilot && policy.outbound.pilot.is_empty() {
+        warnings.push("outbound.mode is \"pilot\" and outbound.pilot is empty: nothing is signed".into());
+    }
+    if policy.inbound.exempt_clients.contains([127, 0, 0, 1].into()) {
+        warnings.push(
+            "inbound.exempt_clients holds loopback: behind smtpd_proxy_filter every client is 127.0.0.1, and nothing would be refused"
+                .into(),
+        );
+    }
     for (name, lifetime) in [("batv", policy.batv.lifetime), ("srs", policy.srs.lifetime)] {
         let least = config.queue_lifetime.saturating_add(2);
         if lifetime < least {

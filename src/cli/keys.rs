@@ -21,8 +21,9 @@ use crate::state::ring::{self, Changed, Secrets, rfc3339};
 /// `countersign keys …`
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
-One host: `keys rotate` twice a year. Several hosts: `keys add`, copy the ring to all of them, then `keys promote` and copy
-again. Old keys go on verifying until `keys list` says they are not needed; then `keys retire` and `keys prune`.")]
+One host: `keys rotate` twice a year. Several hosts: `keys add`, copy the ring to all of them,
+then `keys promote`, and copy again. Old keys go on verifying until `keys list` says that they
+are not needed; then `keys retire` and `keys prune`.")]
 pub(super) enum Keys {
     /// Make a ring with one key, which signs
     Init(Common),

@@ -13,8 +13,8 @@ use crate::state;
 /// `countersign serve`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-SIGHUP reads the key ring again (a changed ring is noticed within two seconds anyway). SIGTERM stops: no new connections,
-transactions in progress may finish.")]
+SIGHUP reads the key ring again (a changed ring is noticed within two seconds anyway).
+SIGTERM stops: no new connections, transactions in progress may finish.")]
 pub(super) struct Serve {
     /// Config file [default: countersign.toml here, then /etc/countersign/countersign.toml]
     #[arg(short, long, value_name = "FILE")]
@@ -26,6 +26,18 @@ pub(super) fn run(args: &Serve) -> Result<bool> {
     let config = find_config(args.config.as_deref())?.context("there is no config; name one with -c FILE")?;
     let ring = state::ring::load(&config.ring)?;
     logs::start(config.log_format, &config.log_level).map_err(anyhow::Error::msg)?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        config = %config.path.display(),
+        ring = %config.ring.display(),
+        signing = ring.own_signer().map(|key| key.id.to_string()),
+        outbound = ?config.policy.outbound.mode,
+        inbound = ?config.policy.inbound.mode,
+        "starting"
+    );
+    for warning in super::check::warnings(&config, &ring) {
+        tracing::warn!("{warning}");
+    }
     limits::raise_descriptors(config.connections)?;
     let control = runtime::control()?;
     control.block_on(async {

@@ -166,7 +166,7 @@ impl Config {
         let at = |offset: usize| text.get(..offset).map(|head| head.matches('\n').count() + 1);
         let error = |line, text: String| ConfigError { path: path.to_owned(), line, text };
         let raw: Raw = toml::from_str(text)
-            .map_err(|e| error(e.span().and_then(|span| at(span.start)), with_nearest(e.message().trim_end())))?;
+            .map_err(|e| error(e.span().and_then(|span| at(span.start)), in_our_words(e.message().trim_end())))?;
         check(&raw).map_err(|(offset, text)| error(offset.and_then(at), text))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         build(raw, path, folder).map_err(|(offset, text)| error(offset.and_then(at), text))
@@ -192,6 +192,9 @@ fn check(raw: &Raw) -> Result<(), Wrong> {
     // Half the day circle of the tag, less the clock tolerance: further ahead could not be told from long ago.
     days("batv.lifetime", &raw.batv.lifetime, 400)?;
     days("srs.lifetime", &raw.srs.lifetime, 400)?;
+    if let Some(none) = raw.limits.connections.as_ref().filter(|n| *n.as_ref() == 0) {
+        return Err((Some(none.span().start), "limits.connections must be at least 1".into()));
+    }
     if let Some(length) = raw.srs.hash_length.as_ref().filter(|n| !(4..=32).contains(n.as_ref())) {
         return Err((Some(length.span().start), "srs.hash_length must be 4 to 32 characters".into()));
     }
@@ -204,7 +207,22 @@ fn check(raw: &Raw) -> Result<(), Wrong> {
 
 fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
     let tolerance = raw.clock_tolerance.unwrap_or(1);
-    let listeners = raw.listener.into_iter().map(listener).collect::<Result<Vec<_>, _>>()?;
+    let mut listeners: Vec<Listener> = Vec::new();
+    for raw in raw.listener {
+        let start = Some(raw.span().start);
+        let next = listener(raw)?;
+        let fixed = !matches!(next.listen, Endpoint::Tcp { port: 0, .. });
+        if fixed && listeners.iter().any(|other| other.listen == next.listen) {
+            return Err((start, format!("two listeners on {}", next.listen)));
+        }
+        if fixed && next.next_hop == next.listen {
+            return Err((
+                start,
+                format!("the next_hop {} is the listener itself: mail would go round for ever", next.next_hop),
+            ));
+        }
+        listeners.push(next);
+    }
     let entries = |list: Vec<values::Entry>| list.into_iter().map(|e| e.0).collect::<AddressSet>();
     let or = |list: Option<Vec<values::Entry>>, default: &[&str]| match list {
         Some(list) => entries(list),
@@ -292,7 +310,7 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
         queue_lifetime: raw.batv.queue_lifetime.unwrap_or(5),
         hold,
         held,
-        connections: raw.limits.connections.unwrap_or(1000),
+        connections: raw.limits.connections.map_or(1000, toml::Spanned::into_inner),
         timeouts: Timeouts {
             connect: span(raw.timeouts.connect, 30),
             command: span(raw.timeouts.command, 300),
@@ -300,7 +318,7 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
             drain: span(raw.timeouts.drain, 30),
         },
         log_format: raw.log.format.unwrap_or_default(),
-        log_level: raw.log.level.unwrap_or_else(|| "info".into()),
+        log_level: raw.log.level.map_or_else(|| "info".into(), |level| level.0),
     })
 }
 
@@ -342,18 +360,44 @@ fn one_of(words: &[&str]) -> String {
     }
 }
 
-/// An unknown key gets the nearest right one as a hint, before the long list of all there are.
-fn with_nearest(message: &str) -> String {
+/// Keys that are known so that asking for them gets a better answer than "unknown".
+const NOT_YET: [&str; 11] = [
+    "status",
+    "milter",
+    "socketmap",
+    "policy",
+    "evidence",
+    "trusted_proxies",
+    "tls",
+    "trusted_relays",
+    "guesses_per_minute",
+    "quarantine_to",
+    "text-ndr",
+];
+
+/// The reader's messages, with what would be right: the nearest key for an unknown one, the form for a wrong type.
+fn in_our_words(message: &str) -> String {
+    let hint = match message.rsplit_once("expected ") {
+        _ if !message.starts_with("invalid type") => "",
+        Some((_, "a sequence")) => "; write a list, for example [\"our.example\"]",
+        Some((_, "u8" | "u16" | "usize")) => "; write a number, without quotes and unit",
+        Some((_, "a string")) => "; write it in quotes, times and sizes with their unit: \"30s\", \"128 KiB\"",
+        _ => "",
+    };
+    if !hint.is_empty() {
+        return format!("{message}{hint}");
+    }
     let mut quoted = message.split('`').skip(1).step_by(2);
     let Some(unknown) = quoted.next().filter(|_| message.starts_with("unknown field")) else {
         return message.to_owned();
     };
-    let near = quoted.map(|known| (strsim::damerau_levenshtein(unknown, known), known)).min();
+    let known = quoted.filter(|known| !NOT_YET.contains(known));
+    let near = known.clone().map(|known| (strsim::damerau_levenshtein(unknown, known), known)).min();
     match near {
         Some((distance, known)) if distance <= unknown.len().div_ceil(3) + 1 => {
             format!("unknown key `{unknown}`; did you mean `{known}`?")
         }
-        _ => message.replacen("unknown field", "unknown key", 1),
+        _ => format!("unknown key `{unknown}`; there are {}", one_of(&known.collect::<Vec<_>>())),
     }
 }
 

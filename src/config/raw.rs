@@ -25,6 +25,9 @@ pub(super) struct Raw {
     pub timeouts: Timeouts,
     pub log: Log,
     pub status: Option<NotYet>,
+    pub milter: Option<NotYet>,
+    pub socketmap: Option<NotYet>,
+    pub policy: Option<NotYet>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -102,6 +105,7 @@ pub(super) struct Inbound {
     pub trusted_relays: Option<NotYet>,
     pub guesses_per_minute: Option<NotYet>,
     pub quarantine_to: Option<NotYet>,
+    pub evidence: Option<NotYet>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -143,7 +147,7 @@ pub(super) struct Srs {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Limits {
-    pub connections: Option<usize>,
+    pub connections: Option<Spanned<usize>>,
     pub held: Option<Size>,
 }
 
@@ -161,5 +165,5 @@ pub(super) struct Timeouts {
 pub(super) struct Log {
     #[serde(deserialize_with = "values::log_format")]
     pub format: Option<LogFormat>,
-    pub level: Option<String>,
+    pub level: Option<values::LogLevel>,
 }

@@ -161,6 +161,28 @@ impl FromStr for Network {
     }
 }
 
+/// Which log lines there are: a level, or levels by target (`warn,countersign=debug`).
+#[derive(Debug)]
+pub struct LogLevel(pub String);
+
+impl FromStr for LogLevel {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+        // The filter takes any other word for the name of a target, and then shows nothing at all.
+        let good = text.split(',').all(|part| LEVELS.contains(&part.rsplit_once('=').map_or(part, |(_, level)| level)));
+        if good {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(format!(
+                "`{text}` is no log level; write {}, or levels by target: \"warn,countersign=debug\"",
+                super::one_of(&LEVELS)
+            ))
+        }
+    }
+}
+
 /// A setting of the design that this version does not have.
 #[derive(Debug)]
 pub struct NotYet;
@@ -182,7 +204,7 @@ macro_rules! from_text {
     )*};
 }
 
-from_text!(Endpoint, Span, Size, Name, Entry, Network);
+from_text!(Endpoint, Span, Size, Name, Entry, Network, LogLevel);
 
 /// Declares how a word of the config becomes a value: the words there are, and those that a later version will have.
 macro_rules! words {

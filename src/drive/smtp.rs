@@ -20,7 +20,7 @@ use super::shared::{Door, Room, Shared};
 use super::stream::Stream;
 use crate::config::{Role, StrayNewline};
 use crate::envelope::address::{Address, ReversePath};
-use crate::envelope::rules::{Content, Inbound, InboundAction, Outbound, OutboundAction, Route, Rules};
+use crate::envelope::rules::{Content, Inbound, InboundAction, Judge, Outbound, OutboundAction, Route, Rules};
 use crate::envelope::tag::masked;
 use crate::wire::smtp::session::{Ask, Direction, Event, Finished, Session, Settings};
 
@@ -60,6 +60,7 @@ pub async fn serve(
         connecting: None,
         peer,
         room: None,
+        asked: String::new(),
         drain: Some(Box::pin(drained(drain))),
         timer: Box::pin(sleep_until(deadline)),
         deadline,
@@ -89,6 +90,8 @@ struct Link {
     connecting: Option<Connecting>,
     peer: Option<IpAddr>,
     room: Option<Room>,
+    /// The recipient last asked about, as logs show it.
+    asked: String,
     drain: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     timer: Pin<Box<Sleep>>,
     /// When somebody has been silent for too long. The timer may fire earlier and is then set again.
@@ -274,6 +277,13 @@ impl Link {
                     self.session.to_hop.clear();
                 }
                 Event::CloseClient => self.closing = true,
+                Event::Refused { command, reply } => {
+                    info!(session = self.id, client = self.who(), event = "next-hop", command, reply);
+                }
+                Event::OwnTransaction => {
+                    let (action, reason) = ("defer", "own-transaction");
+                    info!(session = self.id, client = self.who(), event = "recipient", to = self.asked, action, reason);
+                }
                 Event::Finished(finished) => self.log_finished(&finished),
             }
         }
@@ -302,6 +312,7 @@ impl Link {
             }
             Ask::Rcpt { sender, recipient } => match self.door.listener.role {
                 Role::Outbound => {
+                    self.asked = masked(&recipient);
                     let outbound = rules.outbound(&sender, Some(&recipient));
                     if outbound.reason == "exempt-recipient" {
                         self.log_sender(&sender, Some(&recipient), &outbound);
@@ -310,7 +321,8 @@ impl Link {
                 }
                 Role::Inbound => {
                     let inbound = rules.inbound(self.peer, &sender, &recipient);
-                    self.log_recipient(&sender, &recipient, &inbound);
+                    self.asked = masked(&recipient);
+                    self.log_recipient(&sender, &inbound);
                     self.session.answer_inbound_rcpt(&inbound);
                 }
             },
@@ -323,12 +335,13 @@ impl Link {
             }
             Ask::Content { judge, kind } => {
                 let content = rules.content(self.peer, judge, kind);
-                let action = match &content {
-                    Content::Deliver => "deliver",
-                    Content::Mark(_) => "mark",
-                    Content::Refuse(_) => "reject",
+                let (action, reason) = match &content {
+                    Content::Deliver => ("deliver", "no-bounce"),
+                    Content::Mark(mark) => ("mark", mark.reason),
+                    Content::Refuse(refusal) => ("reject", refusal.reason),
                 };
-                info!(session = self.id, client = self.who(), event = "content", kind = kind.name(), action);
+                let kind = kind.name();
+                info!(session = self.id, client = self.who(), event = "content", to = self.asked, kind, action, reason);
                 self.session.answer_content(&content);
             }
         }
@@ -357,10 +370,11 @@ impl Link {
         );
     }
 
-    fn log_recipient(&self, sender: &ReversePath, recipient: &Address, inbound: &Inbound) {
+    fn log_recipient(&self, sender: &ReversePath, inbound: &Inbound) {
         let action = match &inbound.action {
-            InboundAction::Deliver { mark: Some(_), .. } => "mark",
-            InboundAction::Deliver { .. } => "deliver",
+            InboundAction::Deliver { judge: Judge::Null | Judge::Daemon | Judge::Overflow, .. } => "content",
+            InboundAction::Deliver { judge: Judge::No, mark: Some(_), .. } => "mark",
+            InboundAction::Deliver { judge: Judge::No, mark: None, .. } => "deliver",
             InboundAction::Refuse(refusal) if refusal.is_temporary() => "defer",
             InboundAction::Refuse(_) => "reject",
         };
@@ -369,7 +383,7 @@ impl Link {
             client = self.who(),
             event = "recipient",
             from = shown(sender),
-            to = masked(recipient),
+            to = self.asked,
             verdict = inbound.verdict.name(),
             action,
             reason = inbound.reason,
@@ -384,7 +398,8 @@ impl Link {
             event = "message",
             from = shown(&finished.sender),
             recipients = finished.recipients,
-            reply = finished.code,
+            reply = finished.reply,
+            code = finished.code,
             mark = finished.mark.map(|mark| mark.reason),
         );
     }

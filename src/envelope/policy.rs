@@ -79,9 +79,13 @@ impl DomainSet {
         self.exact.is_empty() && self.below.is_empty()
     }
 
-    /// The names that stand for themselves, for showing.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.exact.iter().map(String::as_str)
+    /// The names as they are written in a config, sorted, for showing.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let below = self.below.iter().map(|parent| format!(".{parent}"));
+        let mut names: Vec<String> = self.exact.iter().cloned().chain(below).collect();
+        names.sort_unstable();
+        names
     }
 }
 
@@ -164,6 +168,18 @@ impl AddressSet {
         }
     }
 
+    /// Whether nobody is in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.whole.is_empty() && self.locals.is_empty() && self.domains.is_empty()
+    }
+
+    /// Domains in it without a dot: more likely local parts whose `@` was forgotten.
+    #[must_use]
+    pub fn bare_words(&self) -> Vec<String> {
+        self.domains.names().into_iter().filter(|name| !name.contains('.')).collect()
+    }
+
     /// Whether an address is in the set, without case.
     #[must_use]
     pub fn contains(&self, address: &Address) -> bool {
@@ -210,6 +226,12 @@ impl Networks {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// As they are written in a config.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.0.iter().map(ToString::to_string).collect()
     }
 }
 

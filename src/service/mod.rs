@@ -192,7 +192,8 @@ fn admit(
         match refusal {
             None => smtp::serve(stream, peer, shared, door, drain).await,
             Some(text) => {
-                warn!(client = ?peer, listen = %door.listener.listen, reply = text.trim_end(), "connection refused");
+                let client = peer.map_or_else(|| "local".to_owned(), |peer| peer.to_string());
+                warn!(client, listen = %door.listener.listen, reply = text.trim_end(), "connection refused");
                 let _ = tokio::time::timeout(Duration::from_secs(2), smtp::refuse(stream, text)).await;
             }
         }

@@ -32,6 +32,13 @@ impl Reply {
         (200..300).contains(&self.code)
     }
 
+    /// Its first line as text, for a log.
+    #[must_use]
+    pub fn first_line(&self) -> String {
+        let line = self.text.split(|&b| b == b'\r').next().unwrap_or_default();
+        String::from_utf8_lossy(line).into_owned()
+    }
+
     /// Its lines without line ends, codes and separators.
     pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
         self.text.split(|&b| b == b'\n').filter_map(|line| line.trim_ascii_end().get(4..))

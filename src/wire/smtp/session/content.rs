@@ -151,7 +151,7 @@ impl Session {
                     input.len()
                 }
                 Progress::End(used) => {
-                    self.finished(reply.code);
+                    self.finished(&reply);
                     self.reply_with(reply);
                     used
                 }
@@ -235,7 +235,7 @@ impl Session {
             (Phase::Hold(hold), Content::Refuse(refusal)) => {
                 let reply = Reply::new(refusal.code, refusal.status, refusal.text);
                 if hold.complete {
-                    self.finished(refusal.code);
+                    self.finished(&reply);
                     self.reply_with(reply);
                 } else {
                     self.phase = Phase::Discard { scanner: hold.stream.scanner, reply };
@@ -252,8 +252,9 @@ impl Session {
             (Phase::Stream(_), Content::Refuse(refusal)) => {
                 // The next hop has the message and not its end: without that it is nothing.
                 self.drop_hop();
-                self.finished(refusal.code);
-                self.refuse(refusal);
+                let reply = Reply::new(refusal.code, refusal.status, refusal.text);
+                self.finished(&reply);
+                self.reply_with(reply);
             }
             // Too late for a header.
             (Phase::Stream(_), Content::Deliver | Content::Mark(_)) => self.end_of_data(),
@@ -293,7 +294,7 @@ impl Session {
         match release.rest {
             Some(stream) => self.phase = Phase::Discard { scanner: stream.scanner, reply },
             None => {
-                self.finished(reply.code);
+                self.finished(&reply);
                 self.queue.push(Item::Local(reply.text));
             }
         }
@@ -311,7 +312,7 @@ impl Session {
     fn discard(&mut self, scanner: DataScanner, reply: Reply, progress: Progress, input: &[u8]) -> usize {
         match progress {
             Progress::End(used) => {
-                self.finished(reply.code);
+                self.finished(&reply);
                 self.reply_with(reply);
                 used
             }
@@ -325,8 +326,9 @@ impl Session {
     /// Nothing after this may be believed: neither the message nor what looks like commands behind it.
     fn smuggling(&mut self, input: &[u8]) -> usize {
         self.drop_hop();
-        self.finished(550);
-        self.say_last("550", "5.5.2 a lone dot between line ends other than CR LF is refused");
+        const TEXT: &str = "a lone dot between line ends other than CR LF is refused";
+        self.finished(&Reply::new(550, "5.5.2", TEXT));
+        self.say_last("550", &format!("5.5.2 {TEXT}"));
         input.len()
     }
 }

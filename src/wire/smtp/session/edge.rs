@@ -256,6 +256,7 @@ impl Session {
         };
         let other_class = transaction.class != class;
         if transaction.has_recipients() && (other_sender || other_class) {
+            self.events.push_back(Event::OwnTransaction);
             self.reply(452, "4.5.3", "this recipient needs a transaction of its own, send it again");
             return;
         }

@@ -105,6 +105,15 @@ impl Session {
 
     fn answered(&mut self, kind: Kind, mut reply: Reply) {
         let mut senseless = false;
+        let command = match kind {
+            Kind::Mail { .. } => "MAIL",
+            Kind::Rcpt { .. } => "RCPT",
+            Kind::Data => "DATA",
+            Kind::Greeting | Kind::Hello { .. } | Kind::EndOfData | Kind::Quit | Kind::Other => "",
+        };
+        if reply.code >= 400 && !command.is_empty() {
+            self.events.push_back(Event::Refused { command, reply: reply.first_line() });
+        }
         match kind {
             Kind::Greeting => {
                 self.hop = Hop::Ready;
@@ -144,7 +153,7 @@ impl Session {
                 if reply.code < 400 && (senseless || reply.code >= 300) {
                     reply = Reply::new(451, "4.5.0", NO_SENSE);
                 }
-                self.finished(reply.code);
+                self.finished(&reply);
             }
             Kind::Quit => {
                 self.to_client.extend_from_slice(&reply.text);
@@ -259,8 +268,9 @@ impl Session {
             Phase::Release(release) => match release.rest {
                 Some(stream) => self.phase = Phase::discard(stream.scanner, LOST),
                 None => {
-                    self.to_client.extend_from_slice(&Reply::new(451, "4.4.2", LOST).text);
-                    self.finished(451);
+                    let reply = Reply::new(451, "4.4.2", LOST);
+                    self.to_client.extend_from_slice(&reply.text);
+                    self.finished(&reply);
                 }
             },
             phase @ Phase::Discard { .. } => self.phase = phase,
@@ -270,8 +280,9 @@ impl Session {
                 Item::Local(text) => self.to_client.extend_from_slice(&text),
                 Item::Swallowed(_) => {}
                 Item::Forwarded(Kind::EndOfData) => {
-                    self.to_client.extend_from_slice(&Reply::new(451, "4.4.2", LOST_AFTER_DATA).text);
-                    self.finished(451);
+                    let reply = Reply::new(451, "4.4.2", LOST_AFTER_DATA);
+                    self.to_client.extend_from_slice(&reply.text);
+                    self.finished(&reply);
                 }
                 Item::Forwarded(Kind::Quit) => return self.say_last("221", "2.0.0 bye"),
                 Item::Forwarded(_) => return self.say_last("421", &format!("4.4.2 {LOST}")),
@@ -325,12 +336,13 @@ impl Session {
     }
 
     /// For the log; and the transaction is over.
-    pub(super) fn finished(&mut self, code: u16) {
+    pub(super) fn finished(&mut self, reply: &Reply) {
         if let Some(transaction) = self.ended.take().or_else(|| self.transaction.take()) {
             self.events.push_back(Event::Finished(Finished {
                 sender: transaction.sender,
                 recipients: transaction.accepted,
-                code,
+                code: reply.code,
+                reply: reply.first_line(),
                 mark: transaction.class.mark,
             }));
         }

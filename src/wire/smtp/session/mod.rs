@@ -53,6 +53,15 @@ pub enum Event {
     CloseHop,
     /// Send what is in [`Session::to_client`] and end the session.
     CloseClient,
+    /// For the log: the next hop has refused a command.
+    Refused {
+        /// MAIL, RCPT or DATA.
+        command: &'static str,
+        /// What it said.
+        reply: String,
+    },
+    /// For the log: the recipient last asked about has to come again, in a transaction of its own.
+    OwnTransaction,
     /// For the log: what became of a message.
     Finished(Finished),
 }
@@ -92,6 +101,8 @@ pub struct Finished {
     pub recipients: u32,
     /// The reply code that the client got.
     pub code: u16,
+    /// The first line of that reply.
+    pub reply: String,
     /// The mark it carries.
     pub mark: Option<Mark>,
 }

@@ -84,6 +84,7 @@ impl Dialogue {
                     self.session.to_hop.clear();
                 }
                 Event::CloseClient => self.client_closed = true,
+                Event::Refused { .. } | Event::OwnTransaction => {}
                 Event::Finished(finished) => self.finished.push(finished),
             }
         }
