@@ -20,6 +20,36 @@
 //! Keys come from [`envelope::keyring`], as [`state::ring`] reads them from a file; what the site has decided from
 //! [`envelope::policy`], as [`config`] builds it. 250 after a message means that the next hop has said 250.
 //!
+//! # As a library
+//!
+//! ```
+//! use countersign::envelope::address::Address;
+//! use countersign::envelope::keyring::{Algorithm, Keyring, NewKey, Secret};
+//! use countersign::envelope::tag::{Verdict, batv};
+//! use countersign::envelope::time::Timestamp;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let now = Timestamp(1_795_382_400);
+//! let secret = Secret::new(vec![7; 32].into());
+//! let key = NewKey { algorithm: Algorithm::HmacSha256, secret, lifetime: 7, srs_lifetime: 21, short_tags: true };
+//! let ring = Keyring::create(key, now)?;
+//! let params = batv::Params::default();
+//! let signer = ring.batv_signer().ok_or("a new ring has a key that signs")?;
+//!
+//! let ann = Address::parse("ann@our.example")?;
+//! let signed = batv::sign(signer, &params, now.day(), &ann)?;
+//! assert!(signed.address().as_str().starts_with("prvs=1786"));
+//!
+//! match batv::verify(ring.keys(), &params, now.day().plus(7), signed.address()) {
+//!     Verdict::Valid(found) => assert_eq!(found.address(), &ann),
+//!     other => panic!("{other:?}"),
+//! }
+//! let too_late = batv::verify(ring.keys(), &params, now.day().plus(8), signed.address());
+//! assert!(matches!(too_late, Verdict::Expired(_)));
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # The layers
 //!
 //! Arrows point one way, and a test guards them: `cli → service → drive → wire → envelope`. [`envelope`] and [`wire`] are

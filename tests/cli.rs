@@ -238,3 +238,19 @@ fn mistakes_are_told_with_what_would_be_right() {
     let output = run(folder.path(), &["keys", "list"]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("ring.toml:6: `singing` is none of: next, signing"));
 }
+
+#[test]
+fn root_changes_a_ring_and_leaves_it_to_its_owner() {
+    use std::os::unix::fs::{MetadataExt as _, chown};
+    let folder = folder();
+    run_ok(folder.path(), &["keys", "init"]);
+    let ring = folder.path().join("keys/ring.toml");
+    if chown(&ring, Some(65_534), Some(65_534)).is_err() {
+        eprintln!("SKIPPED the owner of a ring: only root can give it away");
+        return;
+    }
+    run_ok(folder.path(), &["keys", "rotate"]);
+    let metadata = fs::metadata(&ring).unwrap();
+    assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o777), (65_534, 65_534, 0o600));
+    assert_eq!(fs::metadata(ring.with_extension("toml.lock")).unwrap().uid(), 65_534);
+}

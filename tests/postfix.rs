@@ -10,6 +10,10 @@ use common::{Daemon, can_run, dsn, folder, free_port, run_ok, wait_for};
 /// What a server on the internet says to strangers.
 const NO_RELAY: &str = "smtpd_relay_restrictions=reject_unauth_destination";
 
+/// What has been checked at the front is not checked again at the back, and a proxy is one client with many sessions.
+const TRUSTS_THE_FRONT: &str = "smtpd_client_restrictions= smtpd_helo_restrictions= smtpd_sender_restrictions= \
+    smtpd_tls_security_level=none smtpd_client_connection_count_limit=0 smtpd_client_event_limit_exceptions=127.0.0.0/8";
+
 /// Sends with swaks; its exit status and what it printed.
 fn swaks(arguments: &[&str]) -> (Option<i32>, String) {
     let output =
@@ -38,7 +42,7 @@ fn a_real_bounce_comes_home_and_a_forged_one_does_not() {
     let (outbound, inbound) = (daemon.ports[0], daemon.ports[1]);
     let at_the_front =
         format!("smtpd_proxy_filter=127.0.0.1:{inbound} smtpd_reject_unlisted_recipient=no mynetworks= {NO_RELAY}");
-    let at_the_back = format!("smtpd_proxy_filter= mynetworks= {NO_RELAY}");
+    let at_the_back = format!("smtpd_proxy_filter= mynetworks= {NO_RELAY} {TRUSTS_THE_FRONT}");
     let ours = Postfix::start(
         folder.path(),
         &Role {
@@ -95,6 +99,10 @@ fn a_real_bounce_comes_home_and_a_forged_one_does_not() {
     assert!(text.contains("<** 550 5.1.1 "), "{text}");
     let (_, text) = swaks(&["-p", &inbound, "-f", "x@else.example", "-t", "bob@else.example"]);
     assert!(text.contains("<** 550 5.7.1 relaying denied"), "{text}");
+
+    // More sessions at once than a default Postfix takes from one client.
+    let sessions: Vec<_> = (0..70).map(|_| common::Client::connect(daemon.ports[1])).collect();
+    drop(sessions);
 
     // A vacation reply and an ordinary message arrive, pipelined and not.
     for arguments in [["-f", "<>"], ["-f", "bob@else.example"]] {

@@ -327,7 +327,7 @@ fn import(args: &Import) -> Result<()> {
         (true, purpose) => format!("signs {} from now on", purpose.name()),
     };
     let (first, rest) = imported.split_first().context("the file is empty")?;
-    let rest = if rest.is_empty() { String::new() } else { format!("; {} verify", rest.join(", ")) };
+    let rest = if rest.is_empty() { String::new() } else { format!(", {} verifies", rest.join(", ")) };
     say(&format!("Key {first} of {} {does}{rest}.", algorithm.name()));
     Ok(())
 }

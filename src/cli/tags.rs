@@ -35,7 +35,9 @@ pub(super) struct Sign {
 #[command(after_help = "\
 Examples:
   countersign verify --local our.example prvs=1786a1b2c3=ann@our.example
-  countersign verify --json --mail-from somebody@else.example < recipients.txt")]
+  countersign verify --json --mail-from somebody@else.example < recipients.txt
+
+Exit status: 0 every mail would be delivered, 1 some are refused or their content decides, 2 usage, config or key ring.")]
 pub(super) struct Verify {
     #[command(flatten)]
     site: SiteArgs,
@@ -43,8 +45,8 @@ pub(super) struct Verify {
     #[arg(long)]
     json: bool,
     /// The envelope sender of the mail [default: the null sender]
-    #[arg(long, value_name = "ADDRESS", default_value = "")]
-    mail_from: String,
+    #[arg(long, value_name = "ADDRESS")]
+    mail_from: Option<String>,
     /// Recipients; without any, one a line from standard input
     addresses: Vec<String>,
 }
@@ -88,8 +90,8 @@ pub(super) fn sign(args: &Sign) -> Result<bool> {
 /// Prints what inbound would make of each address. `false`: something is not delivered as it is.
 pub(super) fn verify(args: &Verify) -> Result<bool> {
     let site = args.site.load()?;
-    let sender =
-        ReversePath::parse(bare(&args.mail_from)).with_context(|| format!("--mail-from {}", args.mail_from))?;
+    let sender = args.mail_from.as_deref().unwrap_or_default();
+    let sender = ReversePath::parse(bare(sender)).with_context(|| format!("--mail-from {sender}"))?;
     each_address(&args.addresses, |text, out| {
         let address = text.to_str().map_err(|_| AddressError::NotUtf8).and_then(Address::parse);
         let found = match &address {
@@ -110,12 +112,14 @@ struct Found {
     tagged: Option<Tagged>,
     result: Option<String>,
     action: &'static str,
+    /// What is done to it beside being delivered.
+    mark: Option<&'static str>,
     note: String,
 }
 
 impl Found {
     fn malformed(note: &str) -> Self {
-        Self { verdict: "malformed", tagged: None, result: None, action: "reject", note: note.to_owned() }
+        Self { verdict: "malformed", tagged: None, result: None, action: "reject", mark: None, note: note.to_owned() }
     }
 
     fn json(&self, address: &str) -> serde_json::Value {
@@ -132,8 +136,8 @@ impl Found {
 
     fn words(&self, address: &str) -> String {
         let what = match (&self.result, self.action) {
-            (Some(to), "deliver") => format!("deliver to {to}"),
-            (Some(to), action) => format!("{action}, then deliver to {to}"),
+            (Some(to), "deliver") => format!("deliver to {to}{}", self.mark.unwrap_or_default()),
+            (Some(to), _) => format!("the content decides whether it is delivered to {to}"),
             (None, action) => action.to_owned(),
         };
         format!("{address}: {}, {what} ({})", self.verdict, self.note)
@@ -143,8 +147,13 @@ impl Found {
 fn found(site: &Site, sender: &ReversePath, address: &Address) -> Found {
     let inbound = site.rules().inbound(None, sender, address);
     let note = describe(&inbound.verdict, site.now.day());
+    let (verdict, tagged) = (inbound.verdict.name(), inbound.verdict.tagged().cloned());
+    let of = |action, result, note| Found { verdict, tagged, result, action, mark: None, note };
     let (action, result, why) = match inbound.action {
-        InboundAction::Deliver { to, judge: Judge::No, .. } => ("deliver", Some(to.to_string()), None),
+        InboundAction::Deliver { to, judge: Judge::No, mark, .. } => {
+            let marked = mark.map(|m| if m.would == "defer" { MARKED_DEFER } else { MARKED_REJECT });
+            return Found { mark: marked, ..of("deliver", Some(to.to_string()), note) };
+        }
         InboundAction::Deliver { to, judge: Judge::Null | Judge::Daemon | Judge::Overflow, .. } => {
             ("content", Some(to.to_string()), None)
         }
@@ -157,8 +166,11 @@ fn found(site: &Site, sender: &ReversePath, address: &Address) -> Found {
         Some(text) if inbound.verdict == Verdict::Untagged => text.to_owned(),
         _ => note,
     };
-    Found { verdict: inbound.verdict.name(), tagged: inbound.verdict.tagged().cloned(), result, action, note }
+    of(action, result, note)
 }
+
+const MARKED_REJECT: &str = " with a mark, for it would be rejected";
+const MARKED_DEFER: &str = " with a mark, for it would be deferred";
 
 /// Which key, signed when, good until when, or exactly why not.
 pub(super) fn describe(verdict: &Verdict, today: Day) -> String {
@@ -168,9 +180,9 @@ pub(super) fn describe(verdict: &Verdict, today: Day) -> String {
         Verdict::Valid(_) => None,
         Verdict::Expired(tagged) if tagged.expires.is_none_or(|day| day >= today) => Some("its key is retired"),
         Verdict::Expired(_) => Some("its time is over"),
-        Verdict::Future(_) => Some("it is dated further ahead than this site signs; is a clock wrong?"),
-        Verdict::Forged(_) => Some("its hash is not the hash that this key makes for this address and date"),
-        Verdict::UnknownKey(_) => Some("the ring has no such key; is this copy of the ring an old one?"),
+        Verdict::Future(_) => Some("it is dated further ahead than this site signs: a clock may be wrong"),
+        Verdict::Forged(_) => Some("its hash is not what a key of this ring makes for this address and date"),
+        Verdict::UnknownKey(_) => Some("the ring has no such key: this copy of the ring may be an old one"),
     };
     let mut parts: Vec<String> = why.into_iter().map(str::to_owned).collect();
     if let Some(tagged) = verdict.tagged() {

@@ -21,7 +21,7 @@ use super::stream::Stream;
 use crate::config::{Role, StrayNewline};
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::rules::{Content, Inbound, InboundAction, Judge, Outbound, OutboundAction, Route, Rules};
-use crate::envelope::tag::masked;
+use crate::envelope::tag::{masked, masked_text};
 use crate::wire::smtp::session::{Ask, Direction, Event, Finished, Session, Settings};
 
 /// Above this much unwritten output for one side, the other is not read.
@@ -278,6 +278,7 @@ impl Link {
                 }
                 Event::CloseClient => self.closing = true,
                 Event::Refused { command, reply } => {
+                    let reply = masked_text(&reply);
                     info!(session = self.id, client = self.who(), event = "next-hop", command, reply);
                 }
                 Event::OwnTransaction => {
@@ -398,7 +399,7 @@ impl Link {
             event = "message",
             from = shown(&finished.sender),
             recipients = finished.recipients,
-            reply = finished.reply,
+            reply = masked_text(&finished.reply),
             code = finished.code,
             mark = finished.mark.map(|mark| mark.reason),
         );

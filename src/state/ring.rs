@@ -164,8 +164,10 @@ pub enum Changed<T> {
 fn lock(path: &Path) -> Result<File, RingFileError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".lock");
+    let ring = path;
     let path = PathBuf::from(name);
     let file = at(&path, File::options().create(true).truncate(false).write(true).mode(0o600).open(&path))?;
+    keep_owner(ring, &file);
     at(&path, file.lock())?;
     Ok(file)
 }
@@ -181,13 +183,18 @@ fn write(path: &Path, ring: &Keyring) -> Result<(), RingFileError> {
 fn replace(path: &Path, folder: &Path, text: &str) -> io::Result<()> {
     let mut file = tempfile::Builder::new().prefix(".ring-").tempfile_in(folder)?;
     file.write_all(text.as_bytes())?;
-    if let Ok(old) = fs::metadata(path) {
-        // root rotates, the daemon's own user reads. Without the right to give it away, it stays ours.
-        let _ = fchown(file.as_file(), Some(old.uid()), Some(old.gid()));
-    }
+    keep_owner(path, file.as_file());
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
     File::open(folder)?.sync_all()
+}
+
+/// Gives a file to the owner of the ring: root rotates, the daemon's own user reads. Without the right to do so, it stays
+/// ours.
+fn keep_owner(ring: &Path, file: &File) {
+    if let Ok(ring) = fs::metadata(ring) {
+        let _ = fchown(file, Some(ring.uid()), Some(ring.gid()));
+    }
 }
 
 /// Whether a text shows the secrets.

@@ -1,6 +1,8 @@
 //! Every change of a ring. Each takes the moment as an argument and leaves a ring whose promises still hold, or an error
 //! and the ring as it was.
 
+use subtle::ConstantTimeEq as _;
+
 use super::key::{Algorithm, Key, KeyId, KeyState, Purpose, Secret, SrsLimits};
 use super::{Keyring, RingError};
 use crate::envelope::time::Timestamp;
@@ -19,6 +21,9 @@ pub enum ChangeError {
     /// The id is taken.
     #[error("key {0} exists already; give another id with --id, or retire and prune that one first")]
     IdInUse(KeyId),
+    /// The same secret twice.
+    #[error("this secret is in the ring already, as key {0}")]
+    SecretKnown(KeyId),
     /// Promoting what cannot sign.
     #[error("key {0} is retired and can never sign again; make a new one with: countersign keys rotate")]
     Retired(KeyId),
@@ -214,6 +219,10 @@ impl Keyring {
     ) -> Result<(), ChangeError> {
         if self.key(id).is_some() {
             return Err(ChangeError::IdInUse(id.clone()));
+        }
+        let same = |k: &&Key| k.algorithm == key.algorithm && k.secret.expose().ct_eq(key.secret.expose()).into();
+        if let Some(known) = self.keys.iter().find(same) {
+            return Err(ChangeError::SecretKnown(known.id.clone()));
         }
         let mut key = build(key, id.clone(), now);
         key.state = KeyState::Verifying;

@@ -64,8 +64,11 @@ fn an_imported_key_signs_only_its_scheme_until_an_own_key_takes_over() {
     for signer in [ring.srs_signer(), ring.batv_signer(), ring.own_signer()] {
         assert_eq!(signer.unwrap().id, own_again);
     }
+    let again = ring.import(import(Algorithm::Exim), &digit(7), Algorithm::Exim.srs_limits(), false, Timestamp(0));
+    assert_eq!(again, Err(ChangeError::SecretKnown(digit(0))));
+    let other = Secret::new(Zeroizing::new(b"another".to_vec()));
     let wrong = ring.import(
-        import(Algorithm::Exim),
+        NewKey { secret: other, ..import(Algorithm::Exim) },
         &KeyId::Name("x-1".into()),
         Algorithm::Exim.srs_limits(),
         false,

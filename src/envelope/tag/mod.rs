@@ -196,6 +196,37 @@ pub fn masked(address: &Address) -> String {
     format!("{shown}@{}", address.domain())
 }
 
+/// The same for a text in which addresses may stand, such as another server's reply.
+#[must_use]
+pub fn masked_text(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let hash = strip_prefix_ci(rest, "prvs=")
+            .and_then(|after| after.split_at_checked(4))
+            .filter(|(digits, _)| digits.bytes().all(|b| b.is_ascii_digit()))
+            .and_then(|(_, hash)| hash.split_once('='))
+            .or_else(|| {
+                let after = strip_prefix_ci(rest, "SRS0").or_else(|| strip_prefix_ci(rest, "SRS1"))?;
+                after.strip_prefix(['=', '+', '-'])?.split_once('=')
+            })
+            .filter(|(hash, _)| !hash.is_empty() && hash.len() <= 40 && !hash.contains([' ', '@', '<', '>']));
+        match hash {
+            Some((hash, after)) => {
+                let before = rest.len() - after.len() - 1 - hash.len();
+                out.push_str(rest.get(..before).unwrap_or_default());
+                out.push_str("~=");
+                rest = after;
+            }
+            None => {
+                out.push(first);
+                rest = rest.get(first.len_utf8()..).unwrap_or_default();
+            }
+        }
+    }
+    out
+}
+
 /// Strips a prefix without regard to ASCII case.
 fn strip_prefix_ci<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
     match text.get(..prefix.len()) {

@@ -192,6 +192,22 @@ fn a_retired_key_answers_expired_and_an_unknown_one_is_told_apart() {
 }
 
 #[test]
+fn no_hash_is_left_in_what_is_shown() {
+    for (text, want) in [
+        ("553 5.7.1 <prvs=1786a1b2c3=ann@our.example>: rejected", "553 5.7.1 <prvs=1786~=ann@our.example>: rejected"),
+        (
+            "no SRS0=OJWK5A=JL=else.example=bob@x, SRS1+abcd=h==e=f@x",
+            "no SRS0=~=JL=else.example=bob@x, SRS1+~=h==e=f@x",
+        ),
+        ("prvs= and SRS0 as words, prvs=é, SRS0= = x", "prvs= and SRS0 as words, prvs=é, SRS0= = x"),
+        ("", ""),
+    ] {
+        assert_eq!(masked_text(text), want);
+    }
+    assert_eq!(masked(&address("PRVS=1786a1b2c3=ann@our.example")), "prvs=1786~=ann@our.example");
+}
+
+#[test]
 fn long_tags_and_the_end_of_short_ones() {
     let long = batv::Params { mac: batv::MacLength::Long, ..batv::Params::default() };
     let signed = batv::sign(&own(), &long, TODAY, &address("ann@our.example")).unwrap();
