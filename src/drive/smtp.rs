@@ -61,7 +61,7 @@ pub async fn serve(
         peer,
         room: None,
         asked: String::new(),
-        drain: Some(Box::pin(drained(drain))),
+        drain: Some(Drain::new(drain)),
         timer: Box::pin(sleep_until(deadline)),
         deadline,
         closing: false,
@@ -75,9 +75,29 @@ pub async fn serve(
     link.say_goodbye().await;
 }
 
-async fn drained(mut drain: watch::Receiver<bool>) {
-    // Without a sender the process is ending anyway.
-    let _ = drain.wait_for(|draining| *draining).await;
+/// The signal that the daemon is about to stop.
+struct Drain {
+    signal: Pin<Box<dyn Future<Output = ()> + Send>>,
+    changed: watch::Receiver<bool>,
+    registered: bool,
+}
+
+impl Drain {
+    fn new(changed: watch::Receiver<bool>) -> Self {
+        let mut receiver = changed.clone();
+        let signal = Box::pin(async move {
+            // Without a sender the process is ending anyway.
+            let _ = receiver.wait_for(|draining| *draining).await;
+        });
+        Self { signal, changed, registered: false }
+    }
+
+    /// Registers the task once: a session is one task all its life. After that a look is enough.
+    fn has_come(&mut self, cx: &mut Context<'_>) -> bool {
+        let look = !self.registered || self.changed.has_changed().unwrap_or(true);
+        self.registered = true;
+        look && self.signal.as_mut().poll(cx).is_ready()
+    }
 }
 
 struct Link {
@@ -92,7 +112,7 @@ struct Link {
     room: Option<Room>,
     /// The recipient last asked about, as logs show it.
     asked: String,
-    drain: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    drain: Option<Drain>,
     timer: Pin<Box<Sleep>>,
     /// When somebody has been silent for too long. The timer may fire earlier and is then set again.
     deadline: Instant,
@@ -169,7 +189,7 @@ impl Link {
     }
 
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> bool {
-        let draining = self.drain.as_mut().is_some_and(|drain| drain.as_mut().poll(cx).is_ready());
+        let draining = self.drain.as_mut().is_some_and(|drain| drain.has_come(cx));
         if draining {
             self.drain = None;
             self.session.drain();
@@ -310,6 +330,9 @@ impl Link {
                 let outbound = rules.outbound(&sender, None);
                 self.log_sender(&sender, None, &outbound);
                 self.session.answer_mail(&outbound);
+            }
+            Ask::Rcpt { .. } if self.door.listener.role == Role::Outbound && !rules.recipients_matter() => {
+                self.session.answer_same_sender();
             }
             Ask::Rcpt { sender, recipient } => match self.door.listener.role {
                 Role::Outbound => {

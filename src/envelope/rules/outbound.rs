@@ -69,11 +69,17 @@ impl Rules<'_> {
         if outbound.exempt_senders.contains(sender) {
             return Outbound::pass("exempt-sender");
         }
-        let recipients_count = outbound.mixed == Mixed::Split;
-        if recipients_count && recipient.is_some_and(|r| outbound.exempt_recipients.contains(r)) {
+        if self.recipients_matter() && recipient.is_some_and(|r| outbound.exempt_recipients.contains(r)) {
             return Outbound::pass("exempt-recipient");
         }
         self.by_domain(sender)
+    }
+
+    /// Whether a recipient can make a difference to its sender. Where none can, nobody has to ask for each.
+    #[must_use]
+    pub fn recipients_matter(&self) -> bool {
+        let outbound = &self.policy.outbound;
+        outbound.mixed == Mixed::Split && !outbound.exempt_recipients.is_empty()
     }
 
     fn by_domain(&self, sender: &Address) -> Outbound {

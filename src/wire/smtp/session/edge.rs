@@ -215,6 +215,18 @@ impl Session {
         self.settle();
     }
 
+    /// The answer to [`Ask::Rcpt`] on the way out where the sender of MAIL is right for every recipient.
+    pub fn answer_same_sender(&mut self) {
+        let Some(Asking::Rcpt { line, recipient, params }) = self.take_asking(|a| matches!(a, Asking::Rcpt { .. }))
+        else {
+            return;
+        };
+        let edited = edited_rcpt(&line, &recipient, &params);
+        self.recipient(&edited, Some(&line), Class::default(), None);
+        self.resume();
+        self.settle();
+    }
+
     fn outbound_recipient(&mut self, line: &[u8], recipient: &Address, params: &str, signed: Option<String>) {
         let edited = edited_rcpt(line, recipient, params);
         self.recipient(&edited, Some(line), Class::default(), Some(signed));

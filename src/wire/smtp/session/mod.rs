@@ -74,7 +74,8 @@ pub enum Ask {
         /// Who.
         sender: ReversePath,
     },
-    /// What becomes of this recipient? Answer by [`Session::answer_outbound_rcpt`] or [`Session::answer_inbound_rcpt`].
+    /// What becomes of this recipient? Answer by [`Session::answer_outbound_rcpt`], [`Session::answer_same_sender`] or
+    /// [`Session::answer_inbound_rcpt`].
     Rcpt {
         /// Whose mail.
         sender: ReversePath,
