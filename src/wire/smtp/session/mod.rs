@@ -405,4 +405,6 @@ impl Session {
 }
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;

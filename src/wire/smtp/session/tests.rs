@@ -13,19 +13,19 @@ const NOW: Timestamp = Timestamp(1_795_382_400);
 const EHLO: &str = "250-mx.example\r\n250-PIPELINING\r\n250-STARTTLS\r\n250 DSN\r\n";
 
 /// A session with its rules, and a next hop that this test plays.
-struct Dialogue {
-    session: Session,
+pub(super) struct Dialogue {
+    pub session: Session,
     policy: Policy,
     ring: Keyring,
-    opened: Vec<Route>,
-    hop_closed: usize,
-    client_closed: bool,
+    pub opened: Vec<Route>,
+    pub hop_closed: usize,
+    pub client_closed: bool,
     finished: Vec<Finished>,
     room: bool,
 }
 
 impl Dialogue {
-    fn new(direction: Direction, hold: usize) -> Self {
+    pub fn new(direction: Direction, hold: usize) -> Self {
         let mut policy = Policy::default();
         policy.domains.local = DomainSet::from_iter(["our.example"]);
         policy.domains.srs = AliasDomains::one("srs.our.example");
@@ -54,7 +54,7 @@ impl Dialogue {
         dialogue
     }
 
-    fn greet(&mut self) {
+    pub fn greet(&mut self) {
         self.run();
         self.session.hop_connected();
         assert_eq!(self.hop("220 mx.example ESMTP\r\n"), "220 mx.example ESMTP\r\n");
@@ -62,7 +62,7 @@ impl Dialogue {
         assert_eq!(self.hop(EHLO), "250-mx.example\r\n250-PIPELINING\r\n250 DSN\r\n");
     }
 
-    fn run(&mut self) {
+    pub fn run(&mut self) {
         while let Some(event) = self.session.next_event() {
             let rules = Rules { policy: &self.policy, ring: &self.ring, now: NOW };
             match event {
