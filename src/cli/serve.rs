@@ -40,7 +40,7 @@ pub(super) fn run(args: &Serve) -> Result<bool> {
     }
     limits::raise_descriptors(config.connections)?;
     let control = runtime::control()?;
-    control.block_on(async {
+    let served = control.block_on(async {
         // Before anything listens: a signal must not find nobody at home.
         let (mut hup, mut term, mut int) =
             (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -59,5 +59,8 @@ pub(super) fn run(args: &Serve) -> Result<bool> {
         };
         service.run(stop).await?;
         Ok(true)
-    })
+    });
+    // Whoever holds the lock of the ring does not hold up the end.
+    control.shutdown_background();
+    served
 }

@@ -21,7 +21,7 @@ use super::stream::Stream;
 use crate::config::{Role, StrayNewline};
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::rules::{Content, Inbound, InboundAction, Judge, Outbound, OutboundAction, Route, Rules};
-use crate::envelope::tag::{masked, masked_text};
+use crate::envelope::tag::{Verdict, masked, masked_text};
 use crate::wire::smtp::session::{Ask, Direction, Event, Finished, Session, Settings};
 
 /// Above this much unwritten output for one side, the other is not read.
@@ -402,6 +402,13 @@ impl Link {
             InboundAction::Refuse(refusal) if refusal.is_temporary() => "defer",
             InboundAction::Refuse(_) => "reject",
         };
+        if matches!(inbound.verdict, Verdict::UnknownKey(_)) {
+            warn!(
+                session = self.id,
+                to = self.asked,
+                "a tag names a key that the ring does not have: is it an old copy?"
+            );
+        }
         info!(
             session = self.id,
             client = self.who(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::drive::shared::Shared;
@@ -14,6 +15,8 @@ use crate::envelope::tag::batv::MacLength;
 use crate::state::ring::{self, Changed};
 
 const INTERVAL: Duration = Duration::from_secs(1);
+/// A ring that stays bad is complained about this often.
+const REMINDER: Duration = Duration::from_secs(3600);
 
 /// What tells one version of a file from another.
 type Version = Option<(u64, i64, i64, u64, u32)>;
@@ -32,28 +35,34 @@ pub(super) async fn watch(shared: Arc<Shared>, asked: Arc<Notify>) {
         shared.ring.store(Arc::new(ring));
     }
     raise_aside(&shared).await;
+    let mut remind_at = None;
     loop {
         let asked = tokio::select! {
             () = asked.notified() => true,
             () = tokio::time::sleep(INTERVAL) => false,
         };
         let now = version(&path);
-        if asked || now != seen {
+        if asked || now != seen || remind_at.is_some_and(|at| at <= Instant::now()) {
             seen = now;
-            reload(&shared);
+            remind_at = if reload(&shared) { None } else { Some(Instant::now() + REMINDER) };
             raise_aside(&shared).await;
         }
     }
 }
 
-fn reload(shared: &Shared) {
+/// `false`: the file is bad.
+fn reload(shared: &Shared) -> bool {
     match ring::load(&shared.config.ring) {
         Ok(ring) => {
             let signer = ring.own_signer().map(|key| key.id.to_string());
             shared.ring.store(Arc::new(ring));
             info!(ring = %shared.config.ring.display(), signing = signer, "key ring loaded");
+            true
         }
-        Err(error) => error!(%error, "the key ring is bad; the last good one stays in force"),
+        Err(error) => {
+            error!(%error, "the key ring is bad; the last good one stays in force");
+            false
+        }
     }
 }
 
