@@ -21,54 +21,104 @@ fn swaks(arguments: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Our server and the world's, with Countersign between them as `docs/postfix.md` says.
+struct Site {
+    daemon: Daemon,
+    ours: Postfix,
+    world: Postfix,
+    /// Where our users submit.
+    submit: String,
+    /// Where the world knocks: an smtpd that hands each session to the inbound proxy.
+    front: String,
+    outbound: String,
+    inbound: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Site {
+    fn start() -> Self {
+        let folder = folder();
+        run_ok(folder.path(), &["keys", "init"]);
+        // Ports that Postfix cannot choose itself.
+        let [submit, front, deliver, relay, world] = [(); 5].map(|()| free_port());
+        let daemon = Daemon::start(
+            folder.path(),
+            &format!(
+                "[domains]\nlocal = [\"our.example\"]\nsrs_domain = \"srs.our.example\"\n\
+                 [inbound]\nmode = \"enforce\"\nsrs_next_hop = \"127.0.0.1:{relay}\"\n\
+                 [[listener]]\nrole = \"outbound\"\nlisten = \"127.0.0.1:0\"\nnext_hop = \"127.0.0.1:{world}\"\n\
+                 [[listener]]\nrole = \"inbound\"\nlisten = \"127.0.0.1:0\"\nnext_hop = \"127.0.0.1:{deliver}\"\n"
+            ),
+        );
+        let (outbound, inbound) = (daemon.ports[0], daemon.ports[1]);
+        let at_the_front =
+            format!("smtpd_proxy_filter=127.0.0.1:{inbound} smtpd_reject_unlisted_recipient=no mynetworks= {NO_RELAY}");
+        let at_the_back = format!("smtpd_proxy_filter= mynetworks= {NO_RELAY} {TRUSTS_THE_FRONT}");
+        let for_bounces_of_forwarded_mail =
+            format!("smtpd_relay_restrictions=permit_mynetworks,reject {TRUSTS_THE_FRONT}");
+        let ours = Postfix::start(
+            folder.path(),
+            &Role {
+                name: "ours",
+                domain: "our.example",
+                mailboxes: &["ann"],
+                ports: &[
+                    (submit, ""),
+                    (front, &at_the_front),
+                    (deliver, &at_the_back),
+                    (relay, &for_bounces_of_forwarded_mail),
+                ],
+                relayhost: outbound,
+                extra: "relay_domains = srs.our.example",
+            },
+        );
+        let world = Postfix::start(
+            folder.path(),
+            &Role {
+                name: "world",
+                domain: "else.example",
+                mailboxes: &["bob"],
+                // Takes mail for everybody and bounces afterwards, as some do.
+                ports: &[(world, "smtpd_reject_unlisted_recipient=no")],
+                relayhost: front,
+                extra: "",
+            },
+        );
+        let [submit, front, outbound, inbound] = [submit, front, outbound, inbound].map(|port| port.to_string());
+        Self { daemon, ours, world, submit, front, outbound, inbound, _folder: folder }
+    }
+}
+
+#[test]
+fn a_bounce_of_forwarded_mail_goes_back_to_who_sent_it() {
+    if !can_run(&["postfix", "swaks"], "the way back of forwarded mail") {
+        return;
+    }
+    let site = Site::start();
+    // Bob's mail was forwarded by us to somebody who is not there.
+    let (status, text) = swaks(&["-p", &site.outbound, "-f", "bob@else.example", "-t", "nobody@else.example"]);
+    assert_eq!(status, Some(0), "{text}");
+    // Its bounce comes to the SRS address, is reversed, and goes out again to Bob's own server.
+    let bounce = wait_for("the bounce in Bob's mailbox", || site.world.mailbox("bob").pop());
+    assert!(bounce.contains("nobody@else.example") && bounce.contains("Delivered-To: bob@else.example"), "{bounce}");
+    assert!(site.world.log().contains("from=<SRS0="), "{}", site.world.log());
+    // Nobody else gets through that way.
+    for recipient in ["SRS0=AAAAAA=AA=else.example=bob@srs.our.example", "bob@srs.our.example"] {
+        let (_, text) = swaks(&["-p", &site.front, "-f", "<>", "-t", recipient]);
+        assert!(text.contains("<** 550 5."), "{text}");
+    }
+}
+
 #[test]
 fn a_real_bounce_comes_home_and_a_forged_one_does_not() {
     if !can_run(&["postfix", "swaks"], "the Postfix round trip") {
         return;
     }
-    let folder = folder();
-    run_ok(folder.path(), &["keys", "init"]);
-    // Ports that Postfix cannot choose itself. On ours users submit, the world knocks at the front, which hands each session
-    // to the inbound proxy (`smtpd_proxy_filter`), and the proxy delivers.
-    let (submit, front, deliver, world) = (free_port(), free_port(), free_port(), free_port());
-    let daemon = Daemon::start(
-        folder.path(),
-        &format!(
-            "[domains]\nlocal = [\"our.example\"]\n[inbound]\nmode = \"enforce\"\n\
-             [[listener]]\nrole = \"outbound\"\nlisten = \"127.0.0.1:0\"\nnext_hop = \"127.0.0.1:{world}\"\n\
-             [[listener]]\nrole = \"inbound\"\nlisten = \"127.0.0.1:0\"\nnext_hop = \"127.0.0.1:{deliver}\"\n"
-        ),
-    );
-    let (outbound, inbound) = (daemon.ports[0], daemon.ports[1]);
-    let at_the_front =
-        format!("smtpd_proxy_filter=127.0.0.1:{inbound} smtpd_reject_unlisted_recipient=no mynetworks= {NO_RELAY}");
-    let at_the_back = format!("smtpd_proxy_filter= mynetworks= {NO_RELAY} {TRUSTS_THE_FRONT}");
-    let ours = Postfix::start(
-        folder.path(),
-        &Role {
-            name: "ours",
-            domain: "our.example",
-            mailboxes: &["ann"],
-            // As the internet sees it: nobody may relay, unknown recipients are refused.
-            ports: &[(submit, ""), (front, &at_the_front), (deliver, &at_the_back)],
-            relayhost: outbound,
-        },
-    );
-    let world = Postfix::start(
-        folder.path(),
-        &Role {
-            name: "world",
-            domain: "else.example",
-            mailboxes: &["bob"],
-            // Takes mail for everybody and bounces afterwards, as some do.
-            ports: &[(world, "smtpd_reject_unlisted_recipient=no")],
-            relayhost: front,
-        },
-    );
+    let site = Site::start();
+    let Site { daemon, ours, world, submit, front, inbound, .. } = &site;
 
     // Ann's message to Bob leaves signed.
-    let submit = submit.to_string();
-    let (status, text) = swaks(&["-p", &submit, "-f", "ann@our.example", "-t", "bob@else.example"]);
+    let (status, text) = swaks(&["-p", submit, "-f", "ann@our.example", "-t", "bob@else.example"]);
     assert_eq!(status, Some(0), "{text}");
     let message = wait_for("Bob's message", || world.mailbox("bob").pop());
     let signed =
@@ -76,7 +126,7 @@ fn a_real_bounce_comes_home_and_a_forged_one_does_not() {
     assert!(signed.starts_with("prvs=1") && signed.ends_with("=ann@our.example"), "{message}");
 
     // Her message to somebody unknown comes back, from a Postfix, through the inbound proxy, to her plain address.
-    let (status, text) = swaks(&["-p", &submit, "-f", "ann@our.example", "-t", "nobody@else.example"]);
+    let (status, text) = swaks(&["-p", submit, "-f", "ann@our.example", "-t", "nobody@else.example"]);
     assert_eq!(status, Some(0), "{text}");
     let bounce = wait_for("the bounce in Ann's mailbox", || ours.mailbox("ann").pop());
     assert!(bounce.contains("Delivered-To: ann@our.example"), "{bounce}");
@@ -84,9 +134,8 @@ fn a_real_bounce_comes_home_and_a_forged_one_does_not() {
     assert!(!bounce.contains("Countersign-Result"), "{bounce}");
 
     // A forged bounce is refused in the SMTP session, and nobody ever sees it.
-    let (inbound, front) = (inbound.to_string(), front.to_string());
     let data = format!("{}\n", dsn("failed").replace("\r\n", "\n"));
-    for port in [&inbound, &front] {
+    for port in [inbound, front] {
         let (status, text) = swaks(&["-p", port, "-f", "<>", "-t", "ann@our.example", "-d", &data]);
         assert_eq!(status, Some(26), "{text}");
         assert!(text.contains("<** 550 5.7.1 "), "{text}");
@@ -95,9 +144,9 @@ fn a_real_bounce_comes_home_and_a_forged_one_does_not() {
         assert!(text.contains("<** 550 5.7.1 "), "{text}");
     }
     // Unknown recipients are the MTA's to refuse, and strangers do not relay.
-    let (_, text) = swaks(&["-p", &inbound, "-f", "x@else.example", "-t", "unknown@our.example"]);
+    let (_, text) = swaks(&["-p", inbound, "-f", "x@else.example", "-t", "unknown@our.example"]);
     assert!(text.contains("<** 550 5.1.1 "), "{text}");
-    let (_, text) = swaks(&["-p", &inbound, "-f", "x@else.example", "-t", "bob@else.example"]);
+    let (_, text) = swaks(&["-p", inbound, "-f", "x@else.example", "-t", "bob@else.example"]);
     assert!(text.contains("<** 550 5.7.1 relaying denied"), "{text}");
 
     // More sessions at once than a default Postfix takes from one client.
@@ -107,7 +156,7 @@ fn a_real_bounce_comes_home_and_a_forged_one_does_not() {
     // A vacation reply and an ordinary message arrive, pipelined and not.
     for arguments in [["-f", "<>"], ["-f", "bob@else.example"]] {
         let (status, text) =
-            swaks(&[&["-p", &inbound, "--pipeline", "-t", "ann@our.example"], arguments.as_slice()].concat());
+            swaks(&[&["-p", inbound, "--pipeline", "-t", "ann@our.example"], arguments.as_slice()].concat());
         assert_eq!(status, Some(0), "{text}");
     }
     wait_for("both messages", || (ours.mailbox("ann").len() == 3).then_some(()));

@@ -20,6 +20,8 @@ pub struct Role<'a> {
     /// Ports, each with options of its smtpd.
     pub ports: &'a [(u16, &'a str)],
     pub relayhost: u16,
+    /// More lines of main.cf.
+    pub extra: &'a str,
 }
 
 impl Postfix {
@@ -74,7 +76,7 @@ fn run(program: &str, arguments: &[&str]) {
 
 fn main_cf(folder: &Path, role: &Role<'_>) -> String {
     let folder = folder.display();
-    let (domain, relayhost) = (role.domain, role.relayhost);
+    let (domain, relayhost, extra) = (role.domain, role.relayhost, role.extra);
     let mailboxes: Vec<String> = role.mailboxes.iter().map(|m| format!("{{ {m}@{domain} = {m}/ }}")).collect();
     let mailboxes = if mailboxes.is_empty() { format!("{{ none@{domain} = none/ }}") } else { mailboxes.join(", ") };
     format!(
@@ -87,7 +89,7 @@ fn main_cf(folder: &Path, role: &Role<'_>) -> String {
          virtual_mailbox_maps = inline:{{ {mailboxes} }}\nvirtual_mailbox_base = {folder}/mail\n\
          virtual_minimum_uid = 100\nvirtual_uid_maps = static:65534\nvirtual_gid_maps = static:65534\n\
          smtpd_relay_restrictions = permit_mynetworks, reject\nmaillog_file_prefixes = {folder}\n\
-         maillog_file = {folder}/maillog\n"
+         maillog_file = {folder}/maillog\n{extra}\n"
     )
 }
 
