@@ -252,5 +252,14 @@ fn root_changes_a_ring_and_leaves_it_to_its_owner() {
     run_ok(folder.path(), &["keys", "rotate"]);
     let metadata = fs::metadata(&ring).unwrap();
     assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o777), (65_534, 65_534, 0o600));
-    assert_eq!(fs::metadata(ring.with_extension("toml.lock")).unwrap().uid(), 65_534);
+    // A lock that is made anew goes to the owner, too; a link in its place is not followed, and gives nothing away.
+    let (lock, other) = (ring.with_extension("toml.lock"), folder.path().join("other"));
+    fs::remove_file(&lock).unwrap();
+    run_ok(folder.path(), &["keys", "rotate"]);
+    assert_eq!(fs::metadata(&lock).unwrap().uid(), 65_534);
+    fs::remove_file(&lock).unwrap();
+    fs::write(&other, "").unwrap();
+    std::os::unix::fs::symlink(&other, &lock).unwrap();
+    assert_eq!(run(folder.path(), &["keys", "rotate"]).status.code(), Some(2));
+    assert_eq!(fs::metadata(&other).unwrap().uid(), 0);
 }

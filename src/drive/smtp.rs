@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::{info, warn};
 
@@ -61,6 +62,7 @@ pub async fn serve(
         peer,
         room: None,
         asked: String::new(),
+        candidate: String::new(),
         drain: Some(Drain::new(drain)),
         timer: Box::pin(sleep_until(deadline)),
         deadline,
@@ -86,8 +88,9 @@ impl Drain {
     fn new(changed: watch::Receiver<bool>) -> Self {
         let mut receiver = changed.clone();
         let signal = Box::pin(async move {
-            // Without a sender the process is ending anyway.
-            let _ = receiver.wait_for(|draining| *draining).await;
+            // Without a sender the process is ending anyway. It must be registered by its first poll, whatever the task has
+            // done before.
+            let _ = unconstrained(receiver.wait_for(|draining| *draining)).await;
         });
         Self { signal, changed, registered: false }
     }
@@ -112,6 +115,8 @@ struct Link {
     room: Option<Room>,
     /// The recipient last asked about, as logs show it.
     asked: String,
+    /// The recipient whose content decides, as logs show it.
+    candidate: String,
     drain: Option<Drain>,
     timer: Pin<Box<Sleep>>,
     /// When somebody has been silent for too long. The timer may fire earlier and is then set again.
@@ -347,6 +352,9 @@ impl Link {
                     let inbound = rules.inbound(self.peer, &sender, &recipient);
                     self.asked = masked(&recipient);
                     self.log_recipient(&sender, &inbound);
+                    if matches!(inbound.action, InboundAction::Deliver { .. }) {
+                        self.candidate.clone_from(&self.asked);
+                    }
                     self.session.answer_inbound_rcpt(&inbound);
                 }
             },
@@ -365,7 +373,15 @@ impl Link {
                     Content::Refuse(refusal) => ("reject", refusal.reason),
                 };
                 let kind = kind.name();
-                info!(session = self.id, client = self.who(), event = "content", to = self.asked, kind, action, reason);
+                info!(
+                    session = self.id,
+                    client = self.who(),
+                    event = "content",
+                    to = self.candidate,
+                    kind,
+                    action,
+                    reason
+                );
                 self.session.answer_content(&content);
             }
         }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -31,11 +32,14 @@ pub(super) async fn watch(shared: Arc<Shared>, asked: Arc<Notify>) {
     let path = shared.config.ring.clone();
     let mut seen = version(&path);
     // Whatever came between the first look at the file and this one.
-    if let Ok(ring) = ring::load(&path) {
-        shared.ring.store(Arc::new(ring));
-    }
-    raise_aside(&shared).await;
-    let mut remind_at = None;
+    let mut remind_at = match ring::load(&path) {
+        Ok(ring) => {
+            shared.ring.store(Arc::new(ring));
+            None
+        }
+        Err(_) => Some(Instant::now()),
+    };
+    let mut raising = raise_aside(&shared);
     loop {
         let asked = tokio::select! {
             () = asked.notified() => true,
@@ -45,7 +49,9 @@ pub(super) async fn watch(shared: Arc<Shared>, asked: Arc<Notify>) {
         if asked || now != seen || remind_at.is_some_and(|at| at <= Instant::now()) {
             seen = now;
             remind_at = if reload(&shared) { None } else { Some(Instant::now() + REMINDER) };
-            raise_aside(&shared).await;
+            if raising.is_finished() {
+                raising = raise_aside(&shared);
+            }
         }
     }
 }
@@ -66,10 +72,10 @@ fn reload(shared: &Shared) -> bool {
     }
 }
 
-/// Somebody may be holding the lock of the ring: connections and signals do not wait for that.
-async fn raise_aside(shared: &Arc<Shared>) {
+/// Somebody may be holding the lock of the ring: nothing else waits for that.
+fn raise_aside(shared: &Arc<Shared>) -> JoinHandle<()> {
     let shared = Arc::clone(shared);
-    let _ = tokio::task::spawn_blocking(move || raise(&shared)).await;
+    tokio::task::spawn_blocking(move || raise(&shared))
 }
 
 /// Writes into the ring what its keys sign with from now on, so that other hosts, and later configs, know how long their

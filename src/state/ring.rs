@@ -166,8 +166,19 @@ fn lock(path: &Path) -> Result<File, RingFileError> {
     name.push(".lock");
     let ring = path;
     let path = PathBuf::from(name);
-    let file = at(&path, File::options().create(true).truncate(false).write(true).mode(0o600).open(&path))?;
-    keep_owner(ring, &file);
+    // The folder may belong to the daemon's user and root be at work: only a file made here is given away, and a link in
+    // its place is not followed.
+    let file = match File::options().create_new(true).write(true).mode(0o600).open(&path) {
+        Ok(file) => {
+            keep_owner(ring, &file);
+            file
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let no_links = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
+            at(&path, File::options().write(true).custom_flags(no_links).open(&path))?
+        }
+        Err(error) => return at(&path, Err(error)),
+    };
     at(&path, file.lock())?;
     Ok(file)
 }

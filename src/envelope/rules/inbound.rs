@@ -221,6 +221,10 @@ impl Rules<'_> {
 
     /// Refuses, or observes: an SRS address that does not hold goes on as it came, marked.
     fn or_as_it_came(&self, lenient: bool, verdict: Verdict, recipient: &Address, refusal: Refusal) -> Inbound {
+        if routes_onward(recipient) {
+            // Unproven, it is a way onward, whatever the mode.
+            return refuse(verdict, refusal);
+        }
         let action =
             Reason::ALL.into_iter().find(|r| r.name() == refusal.reason).map(|r| self.policy.inbound.actions.of(r));
         if lenient || action == Some(Action::Mark) {

@@ -202,20 +202,10 @@ pub fn masked_text(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
-        let hash = strip_prefix_ci(rest, "prvs=")
-            .and_then(|after| after.split_at_checked(4))
-            .filter(|(digits, _)| digits.bytes().all(|b| b.is_ascii_digit()))
-            .and_then(|(_, hash)| hash.split_once('='))
-            .or_else(|| {
-                let after = strip_prefix_ci(rest, "SRS0").or_else(|| strip_prefix_ci(rest, "SRS1"))?;
-                after.strip_prefix(['=', '+', '-'])?.split_once('=')
-            })
-            .filter(|(hash, _)| !hash.is_empty() && hash.len() <= 40 && !hash.contains([' ', '@', '<', '>']));
-        match hash {
-            Some((hash, after)) => {
-                let before = rest.len() - after.len() - 1 - hash.len();
-                out.push_str(rest.get(..before).unwrap_or_default());
-                out.push_str("~=");
+        match hidden(rest) {
+            Some((shown, after)) => {
+                out.push_str(rest.get(..shown).unwrap_or_default());
+                out.push('~');
                 rest = after;
             }
             None => {
@@ -225,6 +215,28 @@ pub fn masked_text(text: &str) -> String {
         }
     }
     out
+}
+
+/// Where a text begins with a tag: how much of it may be shown, and what follows the hidden part.
+fn hidden(text: &str) -> Option<(usize, &str)> {
+    let is_end = |c: char| c.is_whitespace() || matches!(c, '@' | '<' | '>');
+    let hash = |start: usize| {
+        let rest = text.get(start..)?;
+        let end = rest.find(|c| c == '=' || is_end(c))?;
+        (end > 0 && rest.get(end..)?.starts_with('=')).then(|| rest.get(end..)).flatten()
+    };
+    if let Some(after) = strip_prefix_ci(text, "prvs=") {
+        let digits = after.get(..4).filter(|digits| digits.bytes().all(|b| b.is_ascii_digit()));
+        return digits.and_then(|_| Some((9, hash(9)?)));
+    }
+    let is_separated = |after: &&str| after.starts_with(['=', '+', '-']);
+    if strip_prefix_ci(text, "SRS0").filter(is_separated).is_some() {
+        return Some((5, hash(5)?));
+    }
+    // The rest of an SRS1 address is the tag of another forwarder, hash and all.
+    strip_prefix_ci(text, "SRS1").filter(is_separated)?;
+    let after = hash(5)?;
+    Some((5, after.get(after.find(is_end).unwrap_or(after.len())..)?))
 }
 
 /// Strips a prefix without regard to ASCII case.

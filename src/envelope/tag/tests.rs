@@ -195,10 +195,7 @@ fn a_retired_key_answers_expired_and_an_unknown_one_is_told_apart() {
 fn no_hash_is_left_in_what_is_shown() {
     for (text, want) in [
         ("553 5.7.1 <prvs=1786a1b2c3=ann@our.example>: rejected", "553 5.7.1 <prvs=1786~=ann@our.example>: rejected"),
-        (
-            "no SRS0=OJWK5A=JL=else.example=bob@x, SRS1+abcd=h==e=f@x",
-            "no SRS0=~=JL=else.example=bob@x, SRS1+~=h==e=f@x",
-        ),
+        ("no SRS0=OJWK5A=JL=else.example=bob@x, SRS1+abcd=h==e=f@x", "no SRS0=~=JL=else.example=bob@x, SRS1+~@x"),
         ("prvs= and SRS0 as words, prvs=é, SRS0= = x", "prvs= and SRS0 as words, prvs=é, SRS0= = x"),
         ("", ""),
     ] {
