@@ -263,3 +263,22 @@ fn root_changes_a_ring_and_leaves_it_to_its_owner() {
     assert_eq!(run(folder.path(), &["keys", "rotate"]).status.code(), Some(2));
     assert_eq!(fs::metadata(&other).unwrap().uid(), 0);
 }
+
+#[test]
+fn a_full_disk_leaves_the_ring_as_it_was() {
+    let folder = folder();
+    run_ok(folder.path(), &["keys", "init"]);
+    let keys = folder.path().join("keys");
+    let before = fs::read(keys.join("ring.toml")).unwrap();
+    // No file may grow: the system answers a write as it does when the disk is full.
+    let output = std::process::Command::new("bash")
+        .args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$0\" keys rotate", env!("CARGO_BIN_EXE_countersign")])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("keys/ring.toml: "), "{output:?}");
+    assert_eq!(fs::read(keys.join("ring.toml")).unwrap(), before);
+    let left: Vec<_> = fs::read_dir(&keys).unwrap().map(|f| f.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "only the ring and its lock: {left:?}");
+}

@@ -124,22 +124,29 @@ fn a_next_hop_that_is_silent_is_a_later() {
     assert!(greeting.starts_with("421 4.4.1 "), "{greeting}");
 }
 
-#[test]
-fn a_next_hop_that_closes_before_it_confirms_is_a_later() {
-    let folder = folder();
-    let rude = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = rude.local_addr().unwrap().port();
+/// A next hop that is polite up to its 354. After so many lines of the message it says its last word, if it has one, and
+/// closes: what is still unread then is answered with a reset.
+fn rude_next_hop(until: fn(&str) -> bool, last_word: &'static str) -> (u16, std::thread::JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
     let server = std::thread::spawn(move || {
-        let (stream, _) = rude.accept().unwrap();
-        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(stream.try_clone().unwrap()));
-        let mut out = stream;
+        let (mut out, _) = listener.accept().unwrap();
+        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(out.try_clone().unwrap()));
         out.write_all(b"220 rude.example\r\n").unwrap();
         for reply in ["250 rude.example", "250 ok", "250 ok", "354 go"] {
             lines.next().unwrap().unwrap();
             out.write_all(format!("{reply}\r\n").as_bytes()).unwrap();
         }
-        while lines.next().unwrap().unwrap() != "." {}
+        while !until(&lines.next().unwrap().unwrap()) {}
+        out.write_all(last_word.as_bytes()).unwrap();
     });
+    (port, server)
+}
+
+#[test]
+fn a_next_hop_that_closes_before_it_confirms_is_a_later() {
+    let folder = folder();
+    let (port, server) = rude_next_hop(|line| line == ".", "");
     let daemon = start(folder.path(), port);
     let mut client = Client::connect(daemon.ports[0]);
     client.say("EHLO client.example");
@@ -151,21 +158,7 @@ fn a_next_hop_that_closes_before_it_confirms_is_a_later() {
 #[test]
 fn a_refusal_that_comes_with_a_reset_is_still_heard() {
     let folder = folder();
-    let rude = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = rude.local_addr().unwrap().port();
-    let server = std::thread::spawn(move || {
-        let (stream, _) = rude.accept().unwrap();
-        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(stream.try_clone().unwrap()));
-        let mut out = stream;
-        out.write_all(b"220 rude.example\r\n").unwrap();
-        for reply in ["250 rude.example", "250 ok", "250 ok", "354 go"] {
-            lines.next().unwrap().unwrap();
-            out.write_all(format!("{reply}\r\n").as_bytes()).unwrap();
-        }
-        lines.next().unwrap().unwrap();
-        // Closed with most of the message unread: the system answers what still comes with a reset.
-        out.write_all(b"552 5.3.4 too big\r\n").unwrap();
-    });
+    let (port, server) = rude_next_hop(|_| true, "552 5.3.4 too big\r\n");
     let daemon = start(folder.path(), port);
     let mut client = Client::connect(daemon.ports[0]);
     client.say("EHLO client.example");

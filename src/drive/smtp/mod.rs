@@ -3,6 +3,9 @@
 //! All that can be done is done on each wake-up and written once: what arrives together leaves together. Nothing is
 //! buffered while the session waits.
 
+mod answers;
+mod drain;
+
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::IpAddr;
@@ -12,18 +15,17 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::{info, warn};
 
+use self::drain::Drain;
 use super::pool;
 use super::shared::{Door, Room, Shared};
 use super::stream::Stream;
 use crate::config::{Role, StrayNewline};
-use crate::envelope::address::{Address, ReversePath};
-use crate::envelope::rules::{Content, Inbound, InboundAction, Judge, Outbound, OutboundAction, Route, Rules};
-use crate::envelope::tag::{Verdict, masked, masked_text};
-use crate::wire::smtp::session::{Ask, Direction, Event, Finished, Session, Settings};
+use crate::envelope::rules::Route;
+use crate::envelope::tag::masked_text;
+use crate::wire::smtp::session::{Direction, Event, Session, Settings};
 
 /// Above this much unwritten output for one side, the other is not read.
 const BACKLOG: usize = 64 << 10;
@@ -75,32 +77,6 @@ pub async fn serve(
         poll_fn(|cx| link.poll_step(cx)).await;
     }
     link.say_goodbye().await;
-}
-
-/// The signal that the daemon is about to stop.
-struct Drain {
-    signal: Pin<Box<dyn Future<Output = ()> + Send>>,
-    changed: watch::Receiver<bool>,
-    registered: bool,
-}
-
-impl Drain {
-    fn new(changed: watch::Receiver<bool>) -> Self {
-        let mut receiver = changed.clone();
-        let signal = Box::pin(async move {
-            // Without a sender the process is ending anyway. It must be registered by its first poll, whatever the task has
-            // done before.
-            let _ = unconstrained(receiver.wait_for(|draining| *draining)).await;
-        });
-        Self { signal, changed, registered: false }
-    }
-
-    /// Registers the task once: a session is one task all its life. After that a look is enough.
-    fn has_come(&mut self, cx: &mut Context<'_>) -> bool {
-        let look = !self.registered || self.changed.has_changed().unwrap_or(true);
-        self.registered = true;
-        look && self.signal.as_mut().poll(cx).is_ready()
-    }
 }
 
 struct Link {
@@ -326,131 +302,6 @@ impl Link {
         Box::pin(async move { Stream::connect(&to).await })
     }
 
-    /// Asks the rules. Keys and clock are looked at now: they change while a connection is open.
-    fn answer(&mut self, ask: Ask) {
-        let ring = self.shared.ring.load();
-        let rules = Rules { policy: &self.shared.config.policy, ring: &ring, now: self.shared.now() };
-        match ask {
-            Ask::Mail { sender } => {
-                let outbound = rules.outbound(&sender, None);
-                self.log_sender(&sender, None, &outbound);
-                self.session.answer_mail(&outbound);
-            }
-            Ask::Rcpt { .. } if self.door.listener.role == Role::Outbound && !rules.recipients_matter() => {
-                self.session.answer_same_sender();
-            }
-            Ask::Rcpt { sender, recipient } => match self.door.listener.role {
-                Role::Outbound => {
-                    self.asked = masked(&recipient);
-                    let outbound = rules.outbound(&sender, Some(&recipient));
-                    if outbound.reason == "exempt-recipient" {
-                        self.log_sender(&sender, Some(&recipient), &outbound);
-                    }
-                    self.session.answer_outbound_rcpt(&outbound);
-                }
-                Role::Inbound => {
-                    let inbound = rules.inbound(self.peer, &sender, &recipient);
-                    self.asked = masked(&recipient);
-                    self.log_recipient(&sender, &inbound);
-                    if matches!(inbound.action, InboundAction::Deliver { .. }) {
-                        self.candidate.clone_from(&self.asked);
-                    }
-                    self.session.answer_inbound_rcpt(&inbound);
-                }
-            },
-            Ask::Hold => {
-                self.room = self.shared.room();
-                if self.room.is_none() {
-                    warn!(session = self.id, "no room to hold another message: limits.held is used up");
-                }
-                self.session.answer_hold(self.room.is_some());
-            }
-            Ask::Content { judge, kind } => {
-                let content = rules.content(self.peer, judge, kind);
-                let (action, reason) = match &content {
-                    Content::Deliver => ("deliver", "no-bounce"),
-                    Content::Mark(mark) => ("mark", mark.reason),
-                    Content::Refuse(refusal) => ("reject", refusal.reason),
-                };
-                let kind = kind.name();
-                info!(
-                    session = self.id,
-                    client = self.who(),
-                    event = "content",
-                    to = self.candidate,
-                    kind,
-                    action,
-                    reason
-                );
-                self.session.answer_content(&content);
-            }
-        }
-    }
-
-    fn who(&self) -> String {
-        self.peer.map_or_else(|| "local".to_owned(), |peer| peer.to_string())
-    }
-
-    fn log_sender(&self, sender: &ReversePath, recipient: Option<&Address>, outbound: &Outbound) {
-        let action = match &outbound.action {
-            OutboundAction::Sign(_) => "sign",
-            OutboundAction::Rewrite(_) => "rewrite",
-            OutboundAction::Pass => "pass",
-            OutboundAction::Reject(_) => "reject",
-        };
-        info!(
-            session = self.id,
-            client = self.who(),
-            event = "sender",
-            from = shown(sender),
-            to = recipient.map(ToString::to_string),
-            action,
-            reason = outbound.reason,
-            key = outbound.signed().map(|signed| signed.key().to_string()),
-        );
-    }
-
-    fn log_recipient(&self, sender: &ReversePath, inbound: &Inbound) {
-        let action = match &inbound.action {
-            InboundAction::Deliver { judge: Judge::Null | Judge::Daemon | Judge::Overflow, .. } => "content",
-            InboundAction::Deliver { judge: Judge::No, mark: Some(_), .. } => "mark",
-            InboundAction::Deliver { judge: Judge::No, mark: None, .. } => "deliver",
-            InboundAction::Refuse(refusal) if refusal.is_temporary() => "defer",
-            InboundAction::Refuse(_) => "reject",
-        };
-        if matches!(inbound.verdict, Verdict::UnknownKey(_)) {
-            warn!(
-                session = self.id,
-                to = self.asked,
-                "a tag names a key that the ring does not have: is it an old copy?"
-            );
-        }
-        info!(
-            session = self.id,
-            client = self.who(),
-            event = "recipient",
-            from = shown(sender),
-            to = self.asked,
-            verdict = inbound.verdict.name(),
-            action,
-            reason = inbound.reason,
-            key = inbound.verdict.tagged().and_then(|t| t.key.as_ref()).map(ToString::to_string),
-        );
-    }
-
-    fn log_finished(&self, finished: &Finished) {
-        info!(
-            session = self.id,
-            client = self.who(),
-            event = "message",
-            from = shown(&finished.sender),
-            recipients = finished.recipients,
-            reply = masked_text(&finished.reply),
-            code = finished.code,
-            mark = finished.mark.map(|mark| mark.reason),
-        );
-    }
-
     /// Lets the client read its last reply: closing with unread input would take it away.
     async fn say_goodbye(mut self) {
         if self.gone {
@@ -482,11 +333,6 @@ pub async fn refuse(mut client: Stream, text: &str) -> io::Result<()> {
         text = text.get(n..).unwrap_or_default();
     }
     poll_fn(|cx| client.poll_shutdown(cx)).await
-}
-
-/// Addresses in logs: the null sender as it is written, a tag without its hash.
-fn shown(path: &ReversePath) -> String {
-    path.address().map_or_else(|| "<>".to_owned(), masked)
 }
 
 /// Writes what goes. Says whether anything did, and whether the connection still stands.
