@@ -7,7 +7,8 @@ use clap::Args;
 
 use super::site::{find_config, now};
 use super::{BOLD, GREEN, YELLOW};
-use crate::config::{Config, Listener, Role};
+use crate::config::{Config, Listener, Protocol, Role, TlsMode, listed};
+use crate::drive::shared::Door;
 use crate::envelope::keyring::{KeyState, Keyring};
 use crate::envelope::policy::{Action, InboundMode, OutboundMode, Overflow, Reason, RejectAt};
 use crate::state;
@@ -25,6 +26,11 @@ pub(super) struct Check {
 pub(super) fn run(args: &Check) -> Result<bool> {
     let config = find_config(args.config.as_deref())?.context("there is no config; name one with -c FILE")?;
     let ring = state::ring::load(&config.ring)?;
+    for listener in &config.listeners {
+        Door::new(listener, &config)
+            .map_err(anyhow::Error::msg)
+            .with_context(|| format!("{}: TLS of the listener {}", config.path.display(), listener.listen))?;
+    }
     anstream::println!("{GREEN}{} and {} are good.{GREEN:#}", config.path.display(), config.ring.display());
     for line in keys(&config, &ring).into_iter().chain(outbound(&config)).chain(inbound(&config)) {
         anstream::println!("  {line}");
@@ -121,8 +127,28 @@ fn door(listener: &Listener) -> String {
         loopback if loopback.is_loopback() => "loopback clients".to_owned(),
         listed => listed.names().join(", "),
     };
-    let (role, listen, next_hop) = (listener.role.name(), &listener.listen, &listener.next_hop);
-    format!("{BOLD}Listener{BOLD:#}: {role} on {listen} for {clients}, next hop {next_hop}")
+    let (role, listen, next_hop) = (listener.role.name(), &listener.listen, listed(&listener.next_hop));
+    let protocol = if listener.protocol == Protocol::Lmtp { ", LMTP" } else { "" };
+    let tls = |mode, off| match mode {
+        TlsMode::Off => off,
+        TlsMode::May => ", TLS where the other side can",
+        TlsMode::Require => ", TLS required",
+        TlsMode::Implicit => ", TLS from the first octet",
+    };
+    let verified = if listener.hop_tls.verify { ", certificate verified" } else { "" };
+    let mut line = format!(
+        "{BOLD}Listener{BOLD:#}: {role} on {listen} for {clients}{protocol}{}; next hop {next_hop}{}{verified}",
+        tls(listener.tls, ""),
+        tls(listener.hop_tls.mode, "")
+    );
+    for (domains, hops) in &listener.by_domain {
+        line.push_str(&format!("; for {} {}", domains.names().join(", "), listed(hops)));
+    }
+    if !listener.trusted_proxies.is_empty() {
+        let how = if listener.accept_proxy { "PROXY header, XCLIENT, XFORWARD" } else { "XCLIENT, XFORWARD" };
+        line.push_str(&format!("; {} may say who the client is ({how})", listener.trusted_proxies.names().join(", ")));
+    }
+    line
 }
 
 pub(super) fn warnings(config: &Config, ring: &Keyring) -> Vec<String> {
@@ -158,15 +184,27 @@ pub(super) fn warnings(config: &Config, ring: &Keyring) -> Vec<String> {
             ));
         }
     }
-    if !policy.domains.srs.is_empty() && config.srs_next_hop.is_none() && !policy.inbound.srs_stays {
+    if !policy.domains.srs.is_empty() && config.srs_next_hop.is_empty() && !policy.inbound.srs_stays {
         warnings.push(
             "srs_domain is set, and neither inbound.srs_next_hop nor srs_reverse = \"mta\": bounces of forwarded mail go to \
              next_hop with a foreign recipient, which it may refuse to relay"
                 .into(),
         );
     }
-    if config.listeners.iter().any(|l| l.role == Role::Inbound && !l.listen.is_loopback()) {
-        warnings.push("an inbound listener can be reached from outside: this version has no STARTTLS and few limits; put it behind your MTA".into());
+    for listener in &config.listeners {
+        let outside = listener.role == Role::Inbound && listener.clients.is_empty() && !listener.listen.is_loopback();
+        if outside && listener.tls == TlsMode::Off && listener.protocol == Protocol::Smtp {
+            warnings.push(format!(
+                "the inbound listener {} can be reached from outside and has no TLS; give it tls = \"may\", certificate and private_key",
+                listener.listen
+            ));
+        }
+        if listener.trusted_proxies.contains([127, 0, 0, 1].into()) && outside {
+            warnings.push(format!(
+                "the listener {} trusts 127.0.0.1 to say who its client is: every local user may then be anybody",
+                listener.listen
+            ));
+        }
     }
     let now = now();
     for key in ring.keys() {

@@ -13,7 +13,7 @@ use crate::state;
 /// `countersign serve`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-SIGHUP reads the key ring again (a changed ring is noticed within two seconds anyway).
+SIGHUP reads key ring and certificates again (changed ones are noticed within two seconds anyway).
 SIGTERM stops: no new connections, transactions in progress may finish.")]
 pub(super) struct Serve {
     /// Config file [default: countersign.toml here, then /etc/countersign/countersign.toml]
@@ -38,7 +38,7 @@ pub(super) fn run(args: &Serve) -> Result<bool> {
     for warning in super::check::warnings(&config, &ring) {
         tracing::warn!("{warning}");
     }
-    limits::raise_descriptors(config.connections)?;
+    limits::raise_descriptors(config.limits.connections)?;
     let control = runtime::control()?;
     let served = control.block_on(async {
         // Before anything listens: a signal must not find nobody at home.

@@ -1,6 +1,7 @@
 //! The config file: one TOML file, read twice. `raw` is what was typed; [`Config`] is what the program needs, and cannot
 //! be wrong any more.
 
+mod listeners;
 mod raw;
 mod values;
 
@@ -8,50 +9,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use listeners::{Certificate, HopTls, Listener, Protocol, Role, SendProxy, StrayNewline, TlsMode};
 use raw::{Raw, SrsDomain};
-pub use values::Endpoint;
+pub use values::{Endpoint, listed};
 
 use crate::envelope::policy::{
-    Actions, AddressSet, AliasDomains, DomainSet, Domains, Inbound, Networks, Outbound, Policy, Reason,
+    Actions, AddressSet, AliasDomains, DomainSet, Domains, Inbound, Outbound, Policy, Reason,
 };
 use crate::envelope::tag::{Case, batv, srs};
-
-/// Which way mail goes through a listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// It leaves: senders are signed.
-    Outbound,
-    /// It comes in: recipients are judged.
-    Inbound,
-}
-
-impl Role {
-    /// The word in config and logs.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Outbound => "outbound",
-            Self::Inbound => "inbound",
-        }
-    }
-}
-
-/// What a listener speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocol {
-    /// SMTP, to an SMTP next hop.
-    Smtp,
-}
-
-/// What becomes of line ends that are not CR LF.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum StrayNewline {
-    /// LF becomes CR LF, a lone CR a space.
-    #[default]
-    Normalize,
-    /// 550 5.5.2 at the end of data, 500 for a command.
-    Reject,
-}
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -63,34 +28,44 @@ pub enum LogFormat {
     Json,
 }
 
-/// One way in.
-#[derive(Debug, Clone)]
-pub struct Listener {
-    /// Which way mail goes.
-    pub role: Role,
-    /// What is spoken.
-    pub protocol: Protocol,
-    /// Where.
-    pub listen: Endpoint,
-    /// The MTA behind.
-    pub next_hop: Endpoint,
-    /// Who may connect; empty: everybody (inbound only).
-    pub clients: Networks,
-    /// What becomes of odd line ends.
-    pub stray_newline: StrayNewline,
-}
-
 /// How long to wait for whom.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
     /// For a connection to the next hop, and its greeting.
     pub connect: Duration,
-    /// For the client.
+    /// For a command of the client, or the next octets of a message.
     pub command: Duration,
+    /// For a whole transaction, from MAIL to the end of the message.
+    pub transaction: Duration,
     /// For an answer of the next hop.
     pub next_hop: Duration,
     /// For transactions in progress, at the end.
     pub drain: Duration,
+}
+
+/// What clients may cost.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Sessions at a time.
+    pub connections: usize,
+    /// Sessions at a time of one client network (/24 of IPv4, /56 of IPv6); 0: any number.
+    pub connections_per_client: usize,
+    /// Commands between two messages.
+    pub commands: u32,
+    /// Mistakes in a session.
+    pub bad_commands: u32,
+    /// Recipients of a message.
+    pub recipients: u32,
+    /// Octets of a command line.
+    pub line: usize,
+    /// Octets of a header block.
+    pub header: usize,
+    /// Octets of a message; 0: as many as the next hop takes.
+    pub message: usize,
+    /// The fewest octets per second while a message is sent, taken over a minute; 0: any number.
+    pub octets_per_second: u32,
+    /// How much is held for all sessions together, in octets.
+    pub held: usize,
 }
 
 /// The whole config, checked.
@@ -105,15 +80,15 @@ pub struct Config {
     /// The ways in.
     pub listeners: Vec<Listener>,
     /// Where reversed SRS recipients go.
-    pub srs_next_hop: Option<Endpoint>,
+    pub srs_next_hop: Vec<Endpoint>,
     /// Days that the MTA keeps mail in its queue.
     pub queue_lifetime: u16,
     /// How much of a candidate is held, in octets.
     pub hold: usize,
-    /// How much is held for all sessions together, in octets.
-    pub held: usize,
-    /// Sessions at a time.
-    pub connections: usize,
+    /// What clients may cost.
+    pub limits: Limits,
+    /// Where health and readiness can be asked for, by HTTP.
+    pub status: Option<Endpoint>,
     /// How long to wait for whom.
     pub timeouts: Timeouts,
     /// How log lines look.
@@ -192,8 +167,22 @@ fn check(raw: &Raw) -> Result<(), Wrong> {
     // Half the day circle of the tag, less the clock tolerance: further ahead could not be told from long ago.
     days("batv.lifetime", &raw.batv.lifetime, 400)?;
     days("srs.lifetime", &raw.srs.lifetime, 400)?;
-    if let Some(none) = raw.limits.connections.as_ref().filter(|n| *n.as_ref() == 0) {
-        return Err((Some(none.span().start), "limits.connections must be at least 1".into()));
+    let least = |name: &str, value: Option<(usize, usize)>, least: usize| match value {
+        Some((n, at)) if n < least => Err((Some(at), format!("limits.{name} must be at least {least}"))),
+        _ => Ok(()),
+    };
+    fn placed<T: Copy + TryInto<usize>>(value: &Option<toml::Spanned<T>>) -> Option<(usize, usize)> {
+        value.as_ref().map(|v| ((*v.get_ref()).try_into().unwrap_or(usize::MAX), v.span().start))
+    }
+    least("connections", placed(&raw.limits.connections), 1)?;
+    least("commands", placed(&raw.limits.commands), 10)?;
+    // RFC 5321 sections 4.5.3.1.8 and 4.5.3.1.4.
+    least("recipients", placed(&raw.limits.recipients), 100)?;
+    least("line", placed(&raw.limits.line), 512)?;
+    if let Some(status) = &raw.status.listen
+        && !matches!(status.get_ref(), Endpoint::Tcp { .. })
+    {
+        return Err((Some(status.span().start), "status.listen must be host:port".into()));
     }
     if let Some(length) = raw.srs.hash_length.as_ref().filter(|n| !(4..=32).contains(n.as_ref())) {
         return Err((Some(length.span().start), "srs.hash_length must be 4 to 32 characters".into()));
@@ -207,22 +196,7 @@ fn check(raw: &Raw) -> Result<(), Wrong> {
 
 fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
     let tolerance = raw.clock_tolerance.unwrap_or(1);
-    let mut listeners: Vec<Listener> = Vec::new();
-    for raw in raw.listener {
-        let start = Some(raw.span().start);
-        let next = listener(raw)?;
-        let fixed = !matches!(next.listen, Endpoint::Tcp { port: 0, .. });
-        if fixed && listeners.iter().any(|other| other.listen == next.listen) {
-            return Err((start, format!("two listeners on {}", next.listen)));
-        }
-        if fixed && next.next_hop == next.listen {
-            return Err((
-                start,
-                format!("the next_hop {} is the listener itself: mail would go round for ever", next.next_hop),
-            ));
-        }
-        listeners.push(next);
-    }
+    let listeners = listeners::build(raw.listener, folder)?;
     let entries = |list: Vec<values::Entry>| list.into_iter().map(|e| e.0).collect::<AddressSet>();
     let or = |list: Option<Vec<values::Entry>>, default: &[&str]| match list {
         Some(list) => entries(list),
@@ -293,7 +267,9 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
             ..srs::Params::default()
         },
     };
-    let (hold, held) = (inbound.hold.map_or(128 << 10, |s| s.0), raw.limits.held.map_or(64 << 20, |s| s.0));
+    let hold = inbound.hold.map_or(128 << 10, |s| s.0);
+    let limits = limits(raw.limits);
+    let held = limits.held;
     if held < hold || hold == 0 {
         return Err((
             None,
@@ -306,14 +282,15 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
         policy,
         ring: folder.join(raw.keys.ring.as_deref().unwrap_or("keys/ring.toml")),
         listeners,
-        srs_next_hop: inbound.srs_next_hop,
+        srs_next_hop: inbound.srs_next_hop.map(Into::into).unwrap_or_default(),
         queue_lifetime: raw.batv.queue_lifetime.unwrap_or(5),
         hold,
-        held,
-        connections: raw.limits.connections.map_or(1000, toml::Spanned::into_inner),
+        limits,
+        status: raw.status.listen.map(toml::Spanned::into_inner),
         timeouts: Timeouts {
             connect: span(raw.timeouts.connect, 30),
             command: span(raw.timeouts.command, 300),
+            transaction: span(raw.timeouts.transaction, 3600),
             next_hop: span(raw.timeouts.next_hop, 600),
             drain: span(raw.timeouts.drain, 30),
         },
@@ -322,33 +299,23 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
     })
 }
 
-fn listener(raw: toml::Spanned<raw::Listener>) -> Result<Listener, Wrong> {
-    let start = Some(raw.span().start);
-    let raw = raw.into_inner();
-    let missing =
-        |name: &str, example: &str| (start, format!("this listener has no {name}; write {name} = \"{example}\""));
-    let role = raw.role.ok_or_else(|| missing("role", "outbound"))?;
-    let listen = raw.listen.ok_or_else(|| missing("listen", "127.0.0.1:10025"))?;
-    let clients: Networks = if raw.clients.is_empty() && role == Role::Outbound {
-        if !listen.is_loopback() {
-            let text = format!(
-                "the outbound listener {listen} can be reached from outside and would sign for everybody; \
-                 name who may use it, for example clients = [\"192.0.2.0/24\"]"
-            );
-            return Err((start, text));
-        }
-        ["127.0.0.0/8", "::1/128"].iter().filter_map(|net| net.parse().ok()).collect()
-    } else {
-        raw.clients.iter().map(|n| n.0).collect()
-    };
-    Ok(Listener {
-        role,
-        protocol: raw.protocol.unwrap_or(Protocol::Smtp),
-        listen,
-        next_hop: raw.next_hop.ok_or_else(|| missing("next_hop", "127.0.0.1:10026"))?,
-        clients,
-        stray_newline: raw.stray_newline.unwrap_or_default(),
-    })
+fn limits(raw: raw::Limits) -> Limits {
+    fn or<T>(value: Option<toml::Spanned<T>>, default: T) -> T {
+        value.map_or(default, toml::Spanned::into_inner)
+    }
+    let size = |value: Option<values::Size>, default: usize| value.map_or(default, |size| size.0);
+    Limits {
+        connections: or(raw.connections, 1000),
+        connections_per_client: raw.connections_per_client.unwrap_or(100),
+        commands: or(raw.commands, 5000),
+        bad_commands: raw.bad_commands.unwrap_or(20),
+        recipients: or(raw.recipients, 1000),
+        line: or(raw.line, 2048),
+        header: size(raw.header, 256 << 10),
+        message: size(raw.message, 256 << 20),
+        octets_per_second: raw.octets_per_second.unwrap_or(100),
+        held: size(raw.held, 64 << 20),
+    }
 }
 
 /// `a`, `b` or `c`.
@@ -361,19 +328,8 @@ fn one_of(words: &[&str]) -> String {
 }
 
 /// Keys that are known so that asking for them gets a better answer than "unknown".
-const NOT_YET: [&str; 11] = [
-    "status",
-    "milter",
-    "socketmap",
-    "policy",
-    "evidence",
-    "trusted_proxies",
-    "tls",
-    "trusted_relays",
-    "guesses_per_minute",
-    "quarantine_to",
-    "text-ndr",
-];
+const NOT_YET: [&str; 8] =
+    ["milter", "socketmap", "policy", "evidence", "trusted_relays", "guesses_per_minute", "quarantine_to", "text-ndr"];
 
 /// The reader's messages, with what would be right: the nearest key for an unknown one, the form for a wrong type.
 fn in_our_words(message: &str) -> String {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::values::{self, Endpoint, Entry, Name, Network, NotYet, Size, Span};
-use super::{LogFormat, Protocol, Role, StrayNewline};
+use super::values::{self, Endpoint, Entry, Name, Network, NextHops, NotYet, Size, Span};
+use super::{LogFormat, Protocol, Role, SendProxy, StrayNewline, TlsMode};
 use crate::envelope::policy::{Action, InboundMode, Mixed, OutboundMode, Overflow, RejectAt};
 use crate::envelope::tag::batv::MacLength;
 
@@ -24,7 +24,7 @@ pub(super) struct Raw {
     pub limits: Limits,
     pub timeouts: Timeouts,
     pub log: Log,
-    pub status: Option<NotYet>,
+    pub status: Status,
     pub milter: Option<NotYet>,
     pub socketmap: Option<NotYet>,
     pub policy: Option<NotYet>,
@@ -59,12 +59,30 @@ pub(super) struct Listener {
     #[serde(deserialize_with = "values::protocol")]
     pub protocol: Option<Protocol>,
     pub listen: Option<Endpoint>,
-    pub next_hop: Option<Endpoint>,
+    pub next_hop: Option<NextHops>,
+    pub by_domain: BTreeMap<Name, NextHops>,
     pub clients: Vec<Network>,
     #[serde(deserialize_with = "values::stray_newline")]
     pub stray_newline: Option<StrayNewline>,
-    pub trusted_proxies: Option<NotYet>,
-    pub tls: Option<NotYet>,
+    #[serde(deserialize_with = "values::tls")]
+    pub tls: Option<TlsMode>,
+    pub certificate: Option<String>,
+    pub private_key: Option<String>,
+    #[serde(deserialize_with = "values::tls")]
+    pub next_hop_tls: Option<TlsMode>,
+    pub next_hop_verify: Option<bool>,
+    pub next_hop_name: Option<Name>,
+    pub next_hop_ca: Option<String>,
+    pub trusted_proxies: Vec<Network>,
+    pub accept_proxy: bool,
+    #[serde(deserialize_with = "values::send_proxy")]
+    pub send_proxy: Option<SendProxy>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Status {
+    pub listen: Option<Spanned<Endpoint>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -97,7 +115,7 @@ pub(super) struct Inbound {
     pub exempt_clients: Vec<Network>,
     #[serde(deserialize_with = "values::foreign")]
     pub foreign: Option<bool>,
-    pub srs_next_hop: Option<Endpoint>,
+    pub srs_next_hop: Option<NextHops>,
     #[serde(deserialize_with = "values::srs_stays")]
     pub srs_reverse: Option<bool>,
     pub srs_for_senders: bool,
@@ -148,6 +166,14 @@ pub(super) struct Srs {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Limits {
     pub connections: Option<Spanned<usize>>,
+    pub connections_per_client: Option<usize>,
+    pub commands: Option<Spanned<u32>>,
+    pub bad_commands: Option<u32>,
+    pub recipients: Option<Spanned<u32>>,
+    pub line: Option<Spanned<usize>>,
+    pub header: Option<Size>,
+    pub message: Option<Size>,
+    pub octets_per_second: Option<u32>,
     pub held: Option<Size>,
 }
 
@@ -156,6 +182,7 @@ pub(super) struct Limits {
 pub(super) struct Timeouts {
     pub connect: Option<Span>,
     pub command: Option<Span>,
+    pub transaction: Option<Span>,
     pub next_hop: Option<Span>,
     pub drain: Option<Span>,
 }

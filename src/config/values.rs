@@ -21,6 +21,8 @@ pub enum Endpoint {
     },
     /// A socket in the file system.
     Unix(PathBuf),
+    /// To listen: a socket that systemd has opened, by its name (`FileDescriptorName=`).
+    Systemd(String),
 }
 
 impl Endpoint {
@@ -29,6 +31,8 @@ impl Endpoint {
     pub fn is_loopback(&self) -> bool {
         match self {
             Self::Unix(_) => true,
+            // Who opened it knows.
+            Self::Systemd(_) => false,
             Self::Tcp { host, .. } => host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()),
         }
     }
@@ -41,6 +45,9 @@ impl FromStr for Endpoint {
         let wrong = || format!("`{text}` is neither host:port (\"127.0.0.1:10025\", \"[::1]:25\") nor unix:/path");
         if let Some(path) = text.strip_prefix("unix:") {
             return if path.starts_with('/') { Ok(Self::Unix(path.into())) } else { Err(wrong()) };
+        }
+        if let Some(name) = text.strip_prefix("systemd:") {
+            return if name.is_empty() { Err(wrong()) } else { Ok(Self::Systemd(name.to_owned())) };
         }
         if let Ok(address) = text.parse::<SocketAddr>() {
             return Ok(Self::Tcp { host: address.ip().to_string(), port: address.port() });
@@ -61,6 +68,32 @@ impl fmt::Display for Endpoint {
             Self::Tcp { host, port } if host.contains(':') => write!(f, "[{host}]:{port}"),
             Self::Tcp { host, port } => write!(f, "{host}:{port}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Systemd(name) => write!(f, "systemd:{name}"),
+        }
+    }
+}
+
+/// One next hop, or several in the order in which they are tried.
+#[derive(Debug, Clone, serde::Deserialize)]
+#[serde(untagged, expecting = "expected \"host:port\" or \"unix:/path\", or a list of them")]
+pub enum NextHops {
+    /// One.
+    One(Endpoint),
+    /// Several.
+    Several(Vec<Endpoint>),
+}
+
+/// Next hops, for people.
+#[must_use]
+pub fn listed(hops: &[Endpoint]) -> String {
+    hops.iter().map(ToString::to_string).collect::<Vec<_>>().join(", then ")
+}
+
+impl From<NextHops> for Vec<Endpoint> {
+    fn from(hops: NextHops) -> Self {
+        match hops {
+            NextHops::One(hop) => vec![hop],
+            NextHops::Several(hops) => hops,
         }
     }
 }
@@ -110,7 +143,7 @@ impl FromStr for Size {
 }
 
 /// A domain name, perhaps with a leading dot or `*.` for its subdomains.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name(pub String);
 
 impl FromStr for Name {
@@ -224,12 +257,14 @@ macro_rules! words {
     };
 }
 
-use super::{Protocol, Role, StrayNewline};
+use super::{Protocol, Role, SendProxy, StrayNewline, TlsMode};
 use crate::envelope::policy::{Action, InboundMode, Mixed, OutboundMode, Overflow, RejectAt};
 use crate::envelope::tag::batv::MacLength;
 
 words!(role -> Role { "outbound" => Role::Outbound, "inbound" => Role::Inbound } later { "auto" });
-words!(protocol -> Protocol { "smtp" => Protocol::Smtp } later { "lmtp", "milter", "socketmap", "policy" });
+words!(protocol -> Protocol { "smtp" => Protocol::Smtp, "lmtp" => Protocol::Lmtp } later { "milter", "socketmap", "policy" });
+words!(tls -> TlsMode { "off" => TlsMode::Off, "may" => TlsMode::May, "require" => TlsMode::Require, "implicit" => TlsMode::Implicit });
+words!(send_proxy -> SendProxy { "off" => SendProxy::Off, "v1" => SendProxy::V1, "v2" => SendProxy::V2 });
 words!(stray_newline -> StrayNewline { "normalize" => StrayNewline::Normalize, "reject" => StrayNewline::Reject });
 words!(outbound_mode -> OutboundMode { "off" => OutboundMode::Off, "pilot" => OutboundMode::Pilot, "sign" => OutboundMode::Sign });
 words!(overflow -> Overflow { "pass" => Overflow::Pass, "sign" => Overflow::Sign, "reject" => Overflow::Reject });

@@ -13,6 +13,37 @@ use tracing::warn;
 use super::stream::Accepted;
 use crate::config::Endpoint;
 
+/// The sockets that systemd has opened for this process (sd_listen_fds(3)), by their names.
+pub struct Inherited {
+    sockets: listenfd::ListenFd,
+    names: Vec<String>,
+}
+
+impl Inherited {
+    /// Those of the environment.
+    #[must_use]
+    pub fn from_env() -> Self {
+        let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
+        Self { sockets: listenfd::ListenFd::from_env(), names: names.split(':').map(ToOwned::to_owned).collect() }
+    }
+
+    fn take(&mut self, name: &str) -> io::Result<Socket> {
+        for at in (0..self.sockets.len()).filter(|&at| self.names.get(at).is_some_and(|known| known == name)) {
+            if let Ok(Some(tcp)) = self.sockets.take_tcp_listener(at) {
+                return Ok(tcp.into());
+            }
+            if let Ok(Some(unix)) = self.sockets.take_unix_listener(at) {
+                return Ok(unix.into());
+            }
+        }
+        let there = self.names.iter().filter(|name| !name.is_empty()).map(String::as_str).collect::<Vec<_>>();
+        let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
+        Err(io::Error::other(format!(
+            "systemd has passed no such socket (FileDescriptorName= in a .socket unit); there are: {there}"
+        )))
+    }
+}
+
 /// Connections that wait to be accepted: a burst of some hundreds must not lose a SYN, which costs its sender a second.
 const BACKLOG: i32 = 1024;
 /// How long to wait after an error of accept, such as having no descriptor left.
@@ -31,8 +62,13 @@ impl Bound {
     ///
     /// # Errors
     /// As the system says; the address is for the caller to name.
-    pub fn bind(endpoint: &Endpoint) -> io::Result<Self> {
+    pub fn bind(endpoint: &Endpoint, inherited: &mut Inherited) -> io::Result<Self> {
         let (socket, address) = match endpoint {
+            Endpoint::Systemd(name) => {
+                let socket = inherited.take(name)?;
+                socket.set_nonblocking(true)?;
+                return Ok(Self { endpoint: endpoint.clone(), socket, _file: SocketFile(None) });
+            }
             Endpoint::Tcp { host, port } => {
                 let address = (host.as_str(), *port).to_socket_addrs()?.next();
                 let address = address.ok_or_else(|| io::Error::other("the host name has no address"))?;
@@ -55,7 +91,7 @@ impl Bound {
         socket.set_nonblocking(true)?;
         let file = match endpoint {
             Endpoint::Unix(path) => Some(path.clone()),
-            Endpoint::Tcp { .. } => None,
+            Endpoint::Tcp { .. } | Endpoint::Systemd(_) => None,
         };
         Ok(Self { endpoint: endpoint.clone(), socket, _file: SocketFile(file) })
     }
@@ -69,15 +105,21 @@ impl Bound {
         }
     }
 
+    /// The socket, for somebody else to accept from.
+    #[must_use]
+    pub fn into_std(self) -> std::net::TcpListener {
+        self.socket.into()
+    }
+
     /// Accepts for ever; what comes goes to `take`.
     ///
     /// # Errors
     /// Only if the runtime cannot watch the socket.
     pub async fn accept_all(self, mut take: impl FnMut(Accepted)) -> io::Result<()> {
         let Self { socket, endpoint, _file } = self;
-        let listener = match endpoint {
-            Endpoint::Tcp { .. } => Listener::Tcp(TcpListener::from_std(socket.into())?),
-            Endpoint::Unix(_) => Listener::Unix(UnixListener::from_std(socket.into())?),
+        let listener = match socket.local_addr()?.is_unix() {
+            false => Listener::Tcp(TcpListener::from_std(socket.into())?),
+            true => Listener::Unix(UnixListener::from_std(socket.into())?),
         };
         loop {
             match listener.accept().await {
@@ -104,7 +146,7 @@ impl Listener {
         Ok(match self {
             Self::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                Accepted::Tcp(stream.into_std()?, peer.ip())
+                Accepted::Tcp(stream.into_std()?, peer)
             }
             Self::Unix(listener) => Accepted::Unix(listener.accept().await?.0.into_std()?),
         })

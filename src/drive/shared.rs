@@ -6,9 +6,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 
-use crate::config::{Config, Endpoint, Listener};
+use super::clients::Clients;
+use super::hops::Hops;
+use super::tls::{Acceptor, Connector};
+use crate::config::{Config, HopTls, Listener, Protocol, Role, StrayNewline, TlsMode};
 use crate::envelope::keyring::Keyring;
+use crate::envelope::policy::DomainSet;
 use crate::envelope::time::Timestamp;
+use crate::wire::smtp::session::{Direction, Limits, Settings, Target, Tls};
 
 /// One for the process.
 #[derive(Debug)]
@@ -17,6 +22,8 @@ pub struct Shared {
     pub config: Config,
     /// The ring in force; replaced as a whole.
     pub ring: ArcSwap<Keyring>,
+    /// Who has how many sessions.
+    pub clients: Arc<Clients>,
     held: AtomicUsize,
     sessions: AtomicU64,
 }
@@ -26,7 +33,7 @@ impl Shared {
     #[must_use]
     pub fn new(config: Config, ring: Keyring) -> Self {
         let (held, sessions) = (AtomicUsize::new(0), AtomicU64::new(0));
-        Self { config, ring: ArcSwap::from_pointee(ring), held, sessions }
+        Self { config, ring: ArcSwap::from_pointee(ring), clients: Arc::default(), held, sessions }
     }
 
     /// The clock of this machine.
@@ -48,7 +55,7 @@ impl Shared {
         let before = self.held.fetch_add(size, Ordering::Relaxed);
         let room = Room { shared: Arc::clone(self), size };
         // Dropping it gives the octets back.
-        (before + size <= self.config.held).then_some(room)
+        (before + size <= self.config.limits.held).then_some(room)
     }
 }
 
@@ -70,6 +77,104 @@ impl Drop for Room {
 pub struct Door {
     /// As configured.
     pub listener: Listener,
-    /// Where reversed SRS recipients go.
-    pub srs_next_hop: Option<Endpoint>,
+    /// What encrypts for clients.
+    pub acceptor: Option<Acceptor>,
+    /// What encrypts towards next hops that are asked for STARTTLS.
+    pub connector: Option<Connector>,
+    main: Hops,
+    domains: Vec<(DomainSet, Hops)>,
+    srs: Option<Hops>,
+    srs_tls: Tls,
+}
+
+impl Door {
+    /// Reads certificates and gets everything ready.
+    ///
+    /// # Errors
+    /// Which file is wrong, and why.
+    pub fn new(listener: &Listener, config: &Config) -> Result<Self, String> {
+        let mode = listener.hop_tls.mode;
+        let connector = (mode != TlsMode::Off).then(|| Connector::load(&listener.hop_tls)).transpose()?;
+        let implicit = connector.clone().filter(|_| mode == TlsMode::Implicit);
+        let (proxy, timeout) = (listener.send_proxy, config.timeouts.connect);
+        let hops = |hops| Hops::new(hops, implicit.clone(), proxy, timeout);
+        // The loopback listener that may relay needs no TLS. It is not told the client either: its right to relay is ours.
+        let nearby = config.srs_next_hop.iter().all(crate::config::Endpoint::is_loopback);
+        let srs = (!config.srs_next_hop.is_empty()).then(|| {
+            let implicit = implicit.clone().filter(|_| !nearby);
+            Hops::new(&config.srs_next_hop, implicit, crate::config::SendProxy::Off, timeout)
+        });
+        Ok(Self {
+            acceptor: listener.certificate.as_ref().map(Acceptor::load).transpose()?,
+            main: hops(&listener.next_hop),
+            domains: listener.by_domain.iter().map(|(names, list)| (names.clone(), hops(list))).collect(),
+            srs,
+            srs_tls: if nearby { Tls::Off } else { starttls(&listener.hop_tls) },
+            connector,
+            listener: listener.clone(),
+        })
+    }
+
+    /// The next hop for recipients in this domain, where it has one of its own.
+    #[must_use]
+    pub fn domain(&self, domain: &str) -> Option<u16> {
+        let at = self.domains.iter().position(|(names, _)| names.contains(domain))?;
+        u16::try_from(at).ok()
+    }
+
+    /// The next hops behind a target.
+    #[must_use]
+    pub fn hops(&self, target: Target) -> &Hops {
+        match target {
+            Target::Main => &self.main,
+            Target::Srs => self.srs.as_ref().unwrap_or(&self.main),
+            Target::Domain(n) => self.domains.get(usize::from(n)).map_or(&self.main, |(_, hops)| hops),
+        }
+    }
+
+    /// All of them.
+    pub fn all_hops(&self) -> impl Iterator<Item = &Hops> {
+        self.domains.iter().map(|(_, hops)| hops).chain([&self.main]).chain(&self.srs)
+    }
+
+    /// What a session has to know.
+    #[must_use]
+    pub fn settings(&self, config: &Config, encrypted: bool, trusted: bool) -> Settings {
+        let limits = &config.limits;
+        Settings {
+            direction: match self.listener.role {
+                Role::Outbound => Direction::Outbound,
+                Role::Inbound => Direction::Inbound,
+            },
+            lmtp: self.listener.protocol == Protocol::Lmtp,
+            reject_stray: self.listener.stray_newline == StrayNewline::Reject,
+            hold: config.hold,
+            has_srs_next_hop: self.srs.is_some(),
+            client_tls: match self.listener.tls {
+                TlsMode::May => Tls::May,
+                TlsMode::Require => Tls::Require,
+                TlsMode::Off | TlsMode::Implicit => Tls::Off,
+            },
+            encrypted,
+            hop_tls: starttls(&self.listener.hop_tls),
+            srs_tls: self.srs_tls,
+            trusted,
+            limits: Limits {
+                commands: limits.commands,
+                bad_commands: limits.bad_commands,
+                recipients: limits.recipients,
+                line: limits.line,
+                header: limits.header as u64,
+                message: limits.message as u64,
+            },
+        }
+    }
+}
+
+fn starttls(tls: &HopTls) -> Tls {
+    match tls.mode {
+        TlsMode::May => Tls::May,
+        TlsMode::Require => Tls::Require,
+        TlsMode::Off | TlsMode::Implicit => Tls::Off,
+    }
 }

@@ -1,25 +1,26 @@
-//! A connection, over TCP or a socket in the file system.
+//! A connection: over TCP or a socket in the file system, in plain text or encrypted.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsStream;
 
 use crate::config::Endpoint;
 
-/// One connection.
+/// A connection as the system gives it.
 #[derive(Debug)]
-pub enum Stream {
+pub enum Plain {
     /// Over TCP, with Nagle's algorithm off: replies are small, and the other side waits for each.
     Tcp(TcpStream),
     /// Over a socket in the file system.
     Unix(UnixStream),
 }
 
-impl Stream {
+impl Plain {
     /// Connects.
     ///
     /// # Errors
@@ -32,6 +33,72 @@ impl Stream {
                 Ok(Self::Tcp(stream))
             }
             Endpoint::Unix(path) => Ok(Self::Unix(UnixStream::connect(path).await?)),
+            Endpoint::Systemd(name) => Err(io::Error::other(format!("systemd:{name} is no next hop"))),
+        }
+    }
+
+    /// The address of this end, where it has one.
+    #[must_use]
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(stream) => stream.local_addr().ok(),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl AsyncRead for Plain {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Plain {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, octets),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, octets),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+pub enum Stream {
+    /// In plain text.
+    Plain(Plain),
+    /// Encrypted.
+    Tls(Box<TlsStream<Plain>>),
+    /// None: it is lent out for a handshake, or lost in one.
+    Gone,
+}
+
+impl Stream {
+    /// Takes the connection out, to encrypt it. One that is encrypted stays.
+    pub fn take_plain(&mut self) -> Option<Plain> {
+        match std::mem::replace(self, Self::Gone) {
+            Self::Plain(plain) => Some(plain),
+            other => {
+                *self = other;
+                None
+            }
         }
     }
 
@@ -39,8 +106,9 @@ impl Stream {
     pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(buffer);
         let read = match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
-            Self::Unix(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+            Self::Gone => Poll::Pending,
         };
         read.map_ok(|()| buffer.filled().len())
     }
@@ -48,16 +116,26 @@ impl Stream {
     /// Writes what can be written.
     pub fn poll_write(&mut self, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
         match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, octets),
-            Self::Unix(stream) => Pin::new(stream).poll_write(cx, octets),
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, octets),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, octets),
+            Self::Gone => Poll::Pending,
+        }
+    }
+
+    /// Sends what encryption has kept back; in plain text there is never anything.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Plain(_) | Self::Gone => Poll::Ready(Ok(())),
         }
     }
 
     /// Says that nothing more will be written.
     pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Gone => Poll::Ready(Ok(())),
         }
     }
 }
@@ -66,7 +144,7 @@ impl Stream {
 #[derive(Debug)]
 pub enum Accepted {
     /// Over TCP.
-    Tcp(std::net::TcpStream, IpAddr),
+    Tcp(std::net::TcpStream, SocketAddr),
     /// Over a socket in the file system.
     Unix(std::os::unix::net::UnixStream),
 }
@@ -74,9 +152,9 @@ pub enum Accepted {
 impl Accepted {
     /// Who it is, where that is an address.
     #[must_use]
-    pub fn peer(&self) -> Option<IpAddr> {
+    pub fn peer(&self) -> Option<SocketAddr> {
         match self {
-            Self::Tcp(_, peer) => Some(peer.to_canonical()),
+            Self::Tcp(_, peer) => Some(SocketAddr::new(peer.ip().to_canonical(), peer.port())),
             Self::Unix(_) => None,
         }
     }
@@ -85,16 +163,16 @@ impl Accepted {
     ///
     /// # Errors
     /// As the system says.
-    pub fn into_stream(self) -> io::Result<Stream> {
+    pub fn into_plain(self) -> io::Result<Plain> {
         match self {
             Self::Tcp(stream, _) => {
                 stream.set_nonblocking(true)?;
                 stream.set_nodelay(true)?;
-                Ok(Stream::Tcp(TcpStream::from_std(stream)?))
+                Ok(Plain::Tcp(TcpStream::from_std(stream)?))
             }
             Self::Unix(stream) => {
                 stream.set_nonblocking(true)?;
-                Ok(Stream::Unix(UnixStream::from_std(stream)?))
+                Ok(Plain::Unix(UnixStream::from_std(stream)?))
             }
         }
     }

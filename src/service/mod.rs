@@ -4,6 +4,8 @@ pub mod limits;
 pub mod logs;
 mod reload;
 pub mod runtime;
+mod status;
+mod supervisor;
 
 use std::fmt;
 use std::io;
@@ -15,8 +17,8 @@ use tokio::sync::{Notify, mpsc, watch};
 use tracing::{info, warn};
 
 use self::runtime::Workers;
-use crate::config::{Config, Endpoint, Role};
-use crate::drive::listener::Bound;
+use crate::config::{Config, Endpoint, Role, listed};
+use crate::drive::listener::{Bound, Inherited};
 use crate::drive::shared::{Door, Shared};
 use crate::drive::smtp;
 use crate::drive::stream::Accepted;
@@ -32,6 +34,13 @@ pub enum StartError {
         /// What the system says.
         error: io::Error,
     },
+    /// A certificate cannot be used.
+    Tls {
+        /// The listener that wants it.
+        listen: Endpoint,
+        /// What is wrong with it.
+        error: String,
+    },
     /// There is nothing to listen on.
     NoListener,
     /// No thread or no runtime can be had.
@@ -42,6 +51,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Bind { listen, error } => write!(f, "cannot listen on {listen}: {error}"),
+            Self::Tls { listen, error } => write!(f, "TLS of the listener {listen}: {error}"),
             Self::NoListener => f.write_str("the config has no [[listener]]; there is nothing to do"),
             Self::Runtime(error) => write!(f, "cannot start: {error}"),
         }
@@ -55,8 +65,12 @@ impl std::error::Error for StartError {}
 pub struct Service {
     shared: Arc<Shared>,
     doors: Vec<(Arc<Door>, Bound)>,
+    status: Option<Bound>,
     reload: Arc<Notify>,
 }
+
+/// How often next hops that are down are looked for.
+const PROBE: Duration = Duration::from_secs(5);
 
 /// Asks a running daemon to look at its ring now.
 #[derive(Debug, Clone)]
@@ -78,14 +92,24 @@ impl Service {
         if config.listeners.is_empty() {
             return Err(StartError::NoListener);
         }
+        let mut inherited = Inherited::from_env();
+        let mut bind = |listen: &Endpoint| {
+            Bound::bind(listen, &mut inherited).map_err(|error| StartError::Bind { listen: listen.clone(), error })
+        };
         let mut doors = Vec::new();
         for listener in &config.listeners {
-            let bind = |error| StartError::Bind { listen: listener.listen.clone(), error };
-            let bound = Bound::bind(&listener.listen).map_err(bind)?;
-            let srs_next_hop = config.srs_next_hop.clone();
-            doors.push((Arc::new(Door { listener: listener.clone(), srs_next_hop }), bound));
+            let tls = |error| StartError::Tls { listen: listener.listen.clone(), error };
+            let door = Door::new(listener, &config).map_err(tls)?;
+            doors.push((Arc::new(door), bind(&listener.listen)?));
         }
-        Ok(Self { shared: Arc::new(Shared::new(config, ring)), doors, reload: Arc::default() })
+        let status = config.status.as_ref().map(bind).transpose()?;
+        Ok(Self { shared: Arc::new(Shared::new(config, ring)), doors, status, reload: Arc::default() })
+    }
+
+    /// Where health and readiness can be asked for.
+    #[must_use]
+    pub fn status_address(&self) -> Option<Endpoint> {
+        self.status.as_ref().map(Bound::endpoint)
     }
 
     /// Where it listens: role and address of each, with the ports that the system chose.
@@ -111,8 +135,16 @@ impl Service {
         let (alive, mut all_gone) = mpsc::channel::<()>(1);
         let open = Arc::new(AtomicUsize::new(0));
         let mut acceptors = tokio::task::JoinSet::new();
+        let doors: Arc<[Arc<Door>]> = self.doors.iter().map(|(door, _)| Arc::clone(door)).collect();
+        let mut helpers = tokio::task::JoinSet::new();
+        if let Some(status) = self.status {
+            info!(listen = %status.endpoint(), "status");
+            helpers.spawn(status::serve(status, Arc::clone(&doors), drain.clone()));
+        }
+        helpers.spawn(probe(Arc::clone(&doors)));
+        helpers.spawn(supervisor::feed_watchdog(workers.clone()));
         for (door, bound) in self.doors {
-            info!(role = door.listener.role.name(), listen = %bound.endpoint(), next_hop = %door.listener.next_hop, "listening");
+            info!(role = door.listener.role.name(), listen = %bound.endpoint(), next_hop = listed(&door.listener.next_hop), "listening");
             let (shared, workers, drain) = (Arc::clone(&self.shared), workers.clone(), drain.clone());
             let (open, alive) = (Arc::clone(&open), alive.clone());
             acceptors.spawn(bound.accept_all(move |accepted| {
@@ -121,12 +153,14 @@ impl Service {
             }));
         }
         drop(alive);
-        let watching = reload::watch(Arc::clone(&self.shared), self.reload);
+        supervisor::ready();
+        let watching = reload::watch(Arc::clone(&self.shared), doors, self.reload);
         tokio::select! {
             () = stop => {}
             () = watching => {}
         }
         let drain_time = self.shared.config.timeouts.drain;
+        supervisor::stopping();
         info!(sessions = open.load(Ordering::Relaxed), "stopping: no new connections, transactions may finish");
         acceptors.shutdown().await;
         let _ = drain_tx.send(true);
@@ -174,28 +208,26 @@ fn admit(
     ticket: Ticket,
 ) {
     let peer = accepted.peer();
-    let clients = &door.listener.clients;
-    let refusal = if peer.is_some_and(|peer| !clients.is_empty() && !clients.contains(peer)) {
-        Some("554 5.7.1 you may not use this server\r\n")
-    } else if ticket.number > shared.config.connections {
-        Some("421 4.3.2 too many connections, try again later\r\n")
-    } else {
-        None
-    };
+    let full = ticket.number > shared.config.limits.connections;
     let (shared, door, drain) = (Arc::clone(shared), Arc::clone(door), drain.clone());
     workers.spawn(async move {
         let _ticket = ticket;
-        let stream = match accepted.into_stream() {
-            Ok(stream) => stream,
-            Err(error) => return warn!(%error, "a connection was lost at once"),
-        };
-        match refusal {
-            None => smtp::serve(stream, peer, shared, door, drain).await,
-            Some(text) => {
-                let client = peer.map_or_else(|| "local".to_owned(), |peer| peer.to_string());
-                warn!(client, listen = %door.listener.listen, reply = text.trim_end(), "connection refused");
-                let _ = tokio::time::timeout(Duration::from_secs(2), smtp::refuse(stream, text)).await;
+        match accepted.into_plain() {
+            Err(error) => warn!(%error, "a connection was lost at once"),
+            Ok(client) if full => {
+                smtp::refuse(client, peer, "421 4.3.2 too many connections, try again later\r\n", &door).await;
             }
+            Ok(client) => smtp::serve(client, peer, shared, door, drain).await,
         }
     });
+}
+
+/// Looks for next hops that are down, for ever.
+async fn probe(doors: Arc<[Arc<Door>]>) {
+    loop {
+        tokio::time::sleep(PROBE).await;
+        for hops in doors.iter().flat_map(|door| door.all_hops()) {
+            hops.probe().await;
+        }
+    }
 }

@@ -1,4 +1,5 @@
-//! Keeps the ring in force the same as the file: looked at once a second, and when asked. A bad file changes nothing.
+//! Keeps ring and certificates in force the same as their files: looked at once a second, and when asked. A bad file changes
+//! nothing.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -11,7 +12,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use crate::drive::shared::Shared;
+use crate::drive::shared::{Door, Shared};
+use crate::drive::tls::Acceptor;
 use crate::envelope::tag::batv::MacLength;
 use crate::state::ring::{self, Changed};
 
@@ -28,8 +30,10 @@ fn version(path: &Path) -> Version {
 }
 
 /// Never ends.
-pub(super) async fn watch(shared: Arc<Shared>, asked: Arc<Notify>) {
+pub(super) async fn watch(shared: Arc<Shared>, doors: Arc<[Arc<Door>]>, asked: Arc<Notify>) {
     let path = shared.config.ring.clone();
+    let mut certificates: Vec<WatchedCertificate> =
+        doors.iter().filter(|door| door.acceptor.is_some()).map(WatchedCertificate::new).collect();
     let mut seen = version(&path);
     // Whatever came between the first look at the file and this one.
     let mut remind_at = match ring::load(&path) {
@@ -45,6 +49,7 @@ pub(super) async fn watch(shared: Arc<Shared>, asked: Arc<Notify>) {
             () = asked.notified() => true,
             () = tokio::time::sleep(INTERVAL) => false,
         };
+        certificates.iter_mut().for_each(|certificate| certificate.look(asked));
         let now = version(&path);
         if asked || now != seen || remind_at.is_some_and(|at| at <= Instant::now()) {
             seen = now;
@@ -52,6 +57,40 @@ pub(super) async fn watch(shared: Arc<Shared>, asked: Arc<Notify>) {
             if raising.is_finished() {
                 raising = raise_aside(&shared);
             }
+        }
+    }
+}
+
+/// The certificate of a listener, and the versions of its files.
+struct WatchedCertificate {
+    door: Arc<Door>,
+    seen: Vec<Version>,
+}
+
+impl WatchedCertificate {
+    fn new(door: &Arc<Door>) -> Self {
+        let mut watched = Self { door: Arc::clone(door), seen: Vec::new() };
+        watched.seen = watched.versions();
+        watched
+    }
+
+    fn versions(&self) -> Vec<Version> {
+        self.door.acceptor.iter().flat_map(Acceptor::files).map(version).collect()
+    }
+
+    /// A renewal writes two files: between them they do not go together, which is complained about and mended by the
+    /// second.
+    fn look(&mut self, asked: bool) {
+        let now = self.versions();
+        if now == self.seen && !asked {
+            return;
+        }
+        self.seen = now;
+        let listen = &self.door.listener.listen;
+        match self.door.acceptor.as_ref().map(Acceptor::reload) {
+            Some(Ok(())) => info!(%listen, "certificate loaded"),
+            Some(Err(error)) => error!(%listen, error, "the certificate is bad; the last good one stays in force"),
+            None => {}
         }
     }
 }

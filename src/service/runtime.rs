@@ -51,6 +51,13 @@ impl Workers {
         }
     }
 
+    /// Done when every worker has had a turn.
+    pub async fn answer(&self) {
+        for handle in &self.0.handles {
+            let _ = handle.spawn(async {}).await;
+        }
+    }
+
     /// Ends the threads; sessions that are still open are dropped.
     pub fn stop(&self) {
         let _ = self.0.stop.send(true);

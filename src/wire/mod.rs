@@ -1,3 +1,4 @@
-//! Protocol machines without I/O: bytes in, bytes and events out. No clock, no sockets, no runtime.
+//! Protocols as pure machines: bytes in, bytes and events out. No sockets, no clock.
 
+pub mod proxy;
 pub mod smtp;

@@ -1,8 +1,10 @@
 //! What the rules say to a session's questions, and the log lines about it: one for each decision.
 
+use std::net::IpAddr;
+
 use tracing::{info, warn};
 
-use super::Link;
+use super::link::Link;
 use crate::config::Role;
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::rules::{Content, Inbound, InboundAction, Judge, Outbound, OutboundAction, Rules};
@@ -20,8 +22,8 @@ impl Link {
                 self.log_sender(&sender, None, &outbound);
                 self.session.answer_mail(&outbound);
             }
-            Ask::Rcpt { .. } if self.door.listener.role == Role::Outbound && !rules.recipients_matter() => {
-                self.session.answer_same_sender();
+            Ask::Rcpt { recipient, .. } if self.door.listener.role == Role::Outbound && !rules.recipients_matter() => {
+                self.session.answer_same_sender(self.door.domain(recipient.domain()));
             }
             Ask::Rcpt { sender, recipient } => match self.door.listener.role {
                 Role::Outbound => {
@@ -30,16 +32,16 @@ impl Link {
                     if outbound.reason == "exempt-recipient" {
                         self.log_sender(&sender, Some(&recipient), &outbound);
                     }
-                    self.session.answer_outbound_rcpt(&outbound);
+                    self.session.answer_outbound_rcpt(&outbound, self.door.domain(recipient.domain()));
                 }
                 Role::Inbound => {
-                    let inbound = rules.inbound(self.peer, &sender, &recipient);
+                    let inbound = rules.inbound(self.peer(), &sender, &recipient);
                     self.asked = masked(&recipient);
                     self.log_recipient(&sender, &inbound);
                     if matches!(inbound.action, InboundAction::Deliver { .. }) {
                         self.candidate.clone_from(&self.asked);
                     }
-                    self.session.answer_inbound_rcpt(&inbound);
+                    self.session.answer_inbound_rcpt(&inbound, self.door.domain(recipient.domain()));
                 }
             },
             Ask::Hold => {
@@ -50,7 +52,7 @@ impl Link {
                 self.session.answer_hold(self.room.is_some());
             }
             Ask::Content { judge, kind } => {
-                let content = rules.content(self.peer, judge, kind);
+                let content = rules.content(self.peer(), judge, kind);
                 let (action, reason) = match &content {
                     Content::Deliver => ("deliver", "no-bounce"),
                     Content::Mark(mark) => ("mark", mark.reason),
@@ -71,8 +73,13 @@ impl Link {
         }
     }
 
+    /// The client that the rules are about.
+    fn peer(&self) -> Option<IpAddr> {
+        self.caller.address.map(|address| address.ip())
+    }
+
     pub(super) fn who(&self) -> String {
-        self.peer.map_or_else(|| "local".to_owned(), |peer| peer.to_string())
+        self.peer().map_or_else(|| "local".to_owned(), |peer| peer.to_string())
     }
 
     fn log_sender(&self, sender: &ReversePath, recipient: Option<&Address>, outbound: &Outbound) {

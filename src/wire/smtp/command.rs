@@ -1,17 +1,24 @@
 //! What a client says: one line, one command. Only the path of MAIL and RCPT is taken apart; the rest goes on as it came.
 
-/// The longest command line, in octets with its line end. RFC 5321 section 4.5.3.1.4 says 512 and each extension adds to
-/// it; this is Postfix's limit.
-pub const MAX_LINE: usize = 2048;
+/// The longest line of an AUTH dialogue, in octets with its line end (RFC 4954 section 4).
+pub const MAX_AUTH_LINE: usize = 12_288;
+
+/// How a client says hello.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// HELO: no extensions.
+    Helo,
+    /// EHLO.
+    Ehlo,
+    /// LHLO, of LMTP (RFC 2033).
+    Lhlo,
+}
 
 /// A command, as far as a proxy has to understand it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command<'a> {
-    /// HELO or EHLO.
-    Hello {
-        /// Whether it was EHLO.
-        extended: bool,
-    },
+    /// HELO, EHLO or LHLO.
+    Hello(Verb),
     /// MAIL FROM.
     Mail(Path<'a>),
     /// RCPT TO.
@@ -26,10 +33,23 @@ pub enum Command<'a> {
     Harmless,
     /// VRFY.
     Vrfy,
+    /// STARTTLS (RFC 3207).
+    StartTls,
+    /// AUTH (RFC 4954).
+    Auth,
+    /// BDAT (RFC 3030): so many octets of the message follow.
+    Bdat {
+        /// How many.
+        size: u64,
+        /// Whether they are its last.
+        last: bool,
+    },
     /// A command that exists and is not offered here.
     NotOffered,
-    /// XCLIENT and XFORWARD, by which a client would say who it is.
-    Identity,
+    /// XCLIENT: the client is somebody else.
+    XClient(&'a str),
+    /// XFORWARD: the client passes mail of somebody else on.
+    XForward(&'a str),
 }
 
 /// The argument of MAIL or RCPT.
@@ -70,11 +90,13 @@ impl<'a> Command<'a> {
         let has_argument = !rest.trim_ascii().is_empty();
         let plain = |command| if has_argument { Err(CommandError::Syntax("no argument")) } else { Ok(command) };
         let is = |name: &[u8]| verb.eq_ignore_ascii_case(name);
-        if is(b"EHLO") || is(b"HELO") {
-            let hello = Self::Hello { extended: is(b"EHLO") };
-            return if has_argument { Ok(hello) } else { Err(CommandError::Syntax("EHLO hostname")) };
-        }
+        let hello =
+            |verb, expected| if has_argument { Ok(Self::Hello(verb)) } else { Err(CommandError::Syntax(expected)) };
+        let text = || std::str::from_utf8(rest).map(str::trim_ascii).map_err(|_| CommandError::NotUtf8);
         match () {
+            () if is(b"EHLO") => hello(Verb::Ehlo, "EHLO hostname"),
+            () if is(b"HELO") => hello(Verb::Helo, "HELO hostname"),
+            () if is(b"LHLO") => hello(Verb::Lhlo, "LHLO hostname"),
             () if is(b"MAIL") => argument(rest, "FROM:", "MAIL FROM:<address>").map(Self::Mail),
             () if is(b"RCPT") => argument(rest, "TO:", "RCPT TO:<address>").map(Self::Rcpt),
             () if is(b"DATA") => plain(Self::Data),
@@ -82,15 +104,41 @@ impl<'a> Command<'a> {
             () if is(b"QUIT") => plain(Self::Quit),
             () if is(b"NOOP") || is(b"HELP") => Ok(Self::Harmless),
             () if is(b"VRFY") => Ok(Self::Vrfy),
-            () if is(b"XCLIENT") || is(b"XFORWARD") => Ok(Self::Identity),
+            () if is(b"STARTTLS") => plain(Self::StartTls),
+            () if is(b"AUTH") => {
+                if has_argument {
+                    Ok(Self::Auth)
+                } else {
+                    Err(CommandError::Syntax("AUTH mechanism"))
+                }
+            }
+            () if is(b"BDAT") => bdat(text()?),
+            () if is(b"XCLIENT") => text().map(Self::XClient),
+            () if is(b"XFORWARD") => text().map(Self::XForward),
             () if NOT_OFFERED.iter().any(|name| is(name)) => Ok(Self::NotOffered),
             () => Err(CommandError::Unknown),
         }
     }
 }
 
-const NOT_OFFERED: [&[u8]; 10] =
-    [b"STARTTLS", b"AUTH", b"BDAT", b"BURL", b"EXPN", b"ETRN", b"ATRN", b"TURN", b"LHLO", b"SEND"];
+const NOT_OFFERED: [&[u8]; 8] = [b"BURL", b"EXPN", b"ETRN", b"ATRN", b"TURN", b"SEND", b"SOML", b"SAML"];
+
+/// What a chunk that cannot be read should have been. Where the next command begins is then unknown.
+pub const BDAT_SYNTAX: CommandError = CommandError::Syntax("BDAT size [LAST]");
+
+fn bdat<'a>(text: &str) -> Result<Command<'a>, CommandError> {
+    let mut words = text.split_ascii_whitespace();
+    let size = words.next().filter(|n| n.bytes().all(|b| b.is_ascii_digit())).and_then(|n| n.parse().ok());
+    let last = match words.next() {
+        None => false,
+        Some(word) if word.eq_ignore_ascii_case("LAST") => true,
+        Some(_) => return Err(BDAT_SYNTAX),
+    };
+    match (size, words.next()) {
+        (Some(size), None) => Ok(Command::Bdat { size, last }),
+        _ => Err(BDAT_SYNTAX),
+    }
+}
 
 fn argument<'a>(rest: &'a [u8], word: &str, expected: &'static str) -> Result<Path<'a>, CommandError> {
     let wrong = CommandError::Syntax(expected);
@@ -177,8 +225,21 @@ mod tests {
             assert_eq!(Command::parse(line.as_bytes()), Err(want), "{line}");
         }
         assert_eq!(Command::parse(b"MAIL FROM:<\xff@b>"), Err(NotUtf8));
-        assert_eq!(Command::parse(b"xclient ADDR=127.0.0.1"), Ok(Command::Identity));
-        assert_eq!(Command::parse(b"StartTLS"), Ok(Command::NotOffered));
+        assert_eq!(Command::parse(b"xclient ADDR=127.0.0.1"), Ok(Command::XClient("ADDR=127.0.0.1")));
+        assert_eq!(Command::parse(b"StartTLS"), Ok(Command::StartTls));
+        assert_eq!(Command::parse(b"StartTLS now"), Err(Syntax("no argument")));
+        assert_eq!(Command::parse(b"lhlo x"), Ok(Command::Hello(Verb::Lhlo)));
+    }
+
+    #[test]
+    fn chunks_have_a_size() {
+        assert_eq!(Command::parse(b"BDAT 100"), Ok(Command::Bdat { size: 100, last: false }));
+        assert_eq!(Command::parse(b"bdat 0 last "), Ok(Command::Bdat { size: 0, last: true }));
+        for wrong in
+            ["BDAT", "BDAT LAST", "BDAT -1", "BDAT +1", "BDAT 1 LAST x", "BDAT 1 FIRST", "BDAT 99999999999999999999"]
+        {
+            assert_eq!(Command::parse(wrong.as_bytes()), Err(BDAT_SYNTAX), "{wrong}");
+        }
     }
 
     proptest! {

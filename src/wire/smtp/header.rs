@@ -20,6 +20,8 @@ pub struct HeaderFilter {
     held: [u8; 12],
     /// Whether a header is being dropped; its folded lines go with it.
     dropping: bool,
+    /// The stream is as it is: no dot is stuffing, and a line may end in LF alone.
+    plain: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +43,19 @@ impl HeaderFilter {
     /// A filter for a message that gets a header of ours in front.
     #[must_use]
     pub fn behind_a_mark() -> Self {
-        Self { guard: true, ..Self::default() }
+        Self::default().guarded()
+    }
+
+    /// A filter for a message that comes in chunks (RFC 3030), where nothing is stuffed and nothing mended.
+    #[must_use]
+    pub fn of_chunks() -> Self {
+        Self { plain: true, ..Self::default() }
+    }
+
+    /// The same, for a message that gets a header of ours in front.
+    #[must_use]
+    pub fn guarded(self) -> Self {
+        Self { guard: true, ..self }
     }
 
     /// Whether the header block is over: everything goes through from here.
@@ -74,7 +88,11 @@ impl HeaderFilter {
     fn step(&mut self, octet: u8, out: &mut impl FnMut(&[u8])) {
         let first = std::mem::take(&mut self.guard);
         match self.state {
-            State::Start if octet == b'.' && !self.dot => {
+            State::Start if octet == b'\n' && self.plain => {
+                out(b"\n");
+                self.state = State::Body;
+            }
+            State::Start if octet == b'.' && !self.dot && !self.plain => {
                 (self.dot, self.guard) = (true, first);
             }
             // A message that begins with white space has no header block; it must not become the rest of our mark.
@@ -197,6 +215,18 @@ mod tests {
             filter.push(text.as_bytes(), |part| out.extend_from_slice(part));
             filter.finish(|part| out.extend_from_slice(part));
             assert_eq!(String::from_utf8(out).unwrap(), want);
+        }
+    }
+
+    #[test]
+    fn chunks_are_not_stuffed() {
+        let text = ".Countersign-A: b\nCountersign-A: b\n c\nA: b\n\nCountersign-A: b\r\n\r\n";
+        for size in 1..text.len() {
+            let (mut filter, mut out) = (HeaderFilter::of_chunks(), Vec::new());
+            for piece in text.as_bytes().chunks(size) {
+                filter.push(piece, |part| out.extend_from_slice(part));
+            }
+            assert_eq!(String::from_utf8(out).unwrap(), ".Countersign-A: b\nA: b\n\nCountersign-A: b\r\n\r\n");
         }
     }
 

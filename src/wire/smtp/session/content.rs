@@ -4,13 +4,15 @@
 //! still change, and a refusal costs one RSET. What is longer than the hold streams on; to refuse it then, the final dot
 //! is not sent and the connection closed.
 
-use super::edge::Asking;
+use super::chunk::Chunk;
 use super::queue::{Item, Kind, Quiet};
-use super::{Ask, Event, Session};
+use super::transaction::Asking;
+use super::{Ask, Event, Limits, Session};
 use crate::envelope::bounce;
 use crate::envelope::rules::{Content, Judge};
 use crate::wire::smtp::data::{DataScanner, Progress};
 use crate::wire::smtp::header::HeaderFilter;
+use crate::wire::smtp::meter::{Meter, TooLong};
 use crate::wire::smtp::reply::Reply;
 
 /// What the client's octets are.
@@ -18,6 +20,8 @@ use crate::wire::smtp::reply::Reply;
 pub(super) enum Phase {
     /// Commands.
     Command,
+    /// The client's answer to a challenge of AUTH.
+    Auth,
     /// A body that flows to the next hop.
     Stream(Box<Stream>),
     /// The head of a candidate.
@@ -26,11 +30,16 @@ pub(super) enum Phase {
     Release(Box<Release>),
     /// A body that goes nowhere; at its end the client hears this.
     Discard { scanner: DataScanner, reply: Reply },
+    /// A chunk of BDAT.
+    Chunk(Box<Chunk>),
+    /// So many octets of a chunk that goes nowhere; at its end the client hears this, so many times.
+    Swallow { left: u64, reply: Reply, times: u32 },
 }
 
 impl Phase {
-    pub fn hold(judge: Judge) -> Self {
+    pub fn hold(judge: Judge, limits: Limits) -> Self {
         let stream = Stream {
+            meter: Some(Meter::new(limits.header, limits.message)),
             filter: Some(HeaderFilter::default()),
             bounce: Some(bounce::Scanner::default()),
             judge,
@@ -38,16 +47,14 @@ impl Phase {
         };
         Self::Hold(Box::new(Hold { stream, held: Vec::new(), complete: false }))
     }
-
-    pub fn discard(scanner: DataScanner, text: &str) -> Self {
-        Self::Discard { scanner, reply: Reply::new(451, "4.4.2", text) }
-    }
 }
 
 /// A body under way.
 #[derive(Debug, Default)]
 pub(super) struct Stream {
     pub scanner: DataScanner,
+    meter: Option<Meter>,
+    too_long: Option<TooLong>,
     filter: Option<HeaderFilter>,
     /// For a candidate: is it a bounce?
     bounce: Option<bounce::Scanner>,
@@ -78,16 +85,29 @@ pub(super) struct Release {
 }
 
 /// Why a body cannot be taken, whatever the rules say.
-enum Fault {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
     Nul,
     Stray,
+    Long(TooLong),
 }
 
 impl Fault {
-    fn reply(&self) -> Reply {
+    pub fn reply(self) -> Reply {
         match self {
             Self::Nul => Reply::new(550, "5.6.0", "the message contains NUL octets"),
             Self::Stray => Reply::new(550, "5.5.2", "lines must end in CR LF, and CR must not stand alone"),
+            Self::Long(TooLong::Header) => Reply::new(552, "5.3.4", "the header of the message is too long"),
+            Self::Long(TooLong::Message) => Reply::new(552, "5.3.4", "message size exceeds fixed limit"),
+        }
+    }
+
+    /// The limit that was reached, as the config calls it.
+    pub fn limit(self) -> Option<&'static str> {
+        match self {
+            Self::Long(TooLong::Header) => Some("header"),
+            Self::Long(TooLong::Message) => Some("message"),
+            Self::Nul | Self::Stray => None,
         }
     }
 }
@@ -95,8 +115,11 @@ impl Fault {
 impl Stream {
     /// Passes input through scanner, filter and bounce scanner.
     fn push(&mut self, input: &[u8], out: &mut Vec<u8>) -> Progress {
-        let Self { scanner, filter, bounce, .. } = self;
+        let Self { scanner, filter, bounce, meter, too_long, .. } = self;
         let progress = scanner.push(input, |part| {
+            if let Some(meter) = meter {
+                *too_long = too_long.or(meter.push(part));
+            }
             if let Some(bounce) = bounce {
                 bounce.push(part);
             }
@@ -112,7 +135,9 @@ impl Stream {
     }
 
     fn fault(&self, reject_stray: bool) -> Option<Fault> {
-        if self.scanner.saw_nul() {
+        if let Some(too_long) = self.too_long {
+            Some(Fault::Long(too_long))
+        } else if self.scanner.saw_nul() {
             Some(Fault::Nul)
         } else if self.scanner.saw_stray() && reject_stray {
             Some(Fault::Stray)
@@ -136,7 +161,9 @@ impl Session {
             self.to_hop.extend_from_slice(mark.header().as_bytes());
             self.to_hop.extend_from_slice(b"\r\n");
         }
-        let stream = Stream { filter: inbound.then_some(filter), ..Stream::default() };
+        let limits = self.settings.limits;
+        let meter = Some(Meter::new(limits.header, limits.message));
+        let stream = Stream { filter: inbound.then_some(filter), meter, ..Stream::default() };
         self.phase = Phase::Stream(Box::new(stream));
     }
 
@@ -151,13 +178,14 @@ impl Session {
                     input.len()
                 }
                 Progress::End(used) => {
-                    self.finished(&reply);
-                    self.reply_with(reply);
+                    self.refuse_message(&reply);
                     used
                 }
                 Progress::Smuggling => self.smuggling(input),
             },
-            phase @ (Phase::Command | Phase::Release(_)) => {
+            Phase::Chunk(chunk) => self.take_chunk(chunk, input),
+            Phase::Swallow { left, reply, times } => self.take_swallow(left, reply, times, input),
+            phase @ (Phase::Command | Phase::Auth | Phase::Release(_)) => {
                 self.phase = phase;
                 0
             }
@@ -170,6 +198,7 @@ impl Session {
             return self.smuggling(input);
         }
         if let Some(fault) = stream.fault(self.settings.reject_stray) {
+            self.note_limit(fault);
             self.drop_hop();
             return self.discard(stream.scanner, fault.reply(), progress, input);
         }
@@ -180,7 +209,7 @@ impl Session {
             }
             Progress::Smuggling => input.len(),
             Progress::End(used) if stream.judge != Judge::No && stream.kind().is_ndr() => {
-                self.ask_content(&stream);
+                self.ask_content(stream.judge, stream.kind());
                 // Whatever the answer, there is no more body: see `answer_content`.
                 self.phase = Phase::Stream(stream);
                 used
@@ -200,6 +229,7 @@ impl Session {
             return self.smuggling(input);
         }
         if let Some(fault) = hold.stream.fault(self.settings.reject_stray) {
+            self.note_limit(fault);
             self.send(b"RSET", Item::Swallowed(Quiet::Rset));
             return self.discard(hold.stream.scanner, fault.reply(), progress, input);
         }
@@ -211,7 +241,7 @@ impl Session {
             Progress::More | Progress::Smuggling => input.len(),
         };
         if hold.complete || (hold.held.len() >= self.settings.hold && hold.stream.kind().is_ndr()) {
-            self.ask_content(&hold.stream);
+            self.ask_content(hold.stream.judge, hold.stream.kind());
             self.phase = Phase::Hold(hold);
         } else if hold.held.len() >= self.settings.hold {
             self.release(*hold, None);
@@ -221,9 +251,22 @@ impl Session {
         used
     }
 
-    fn ask_content(&mut self, stream: &Stream) {
-        self.events.push_back(Event::Ask(Ask::Content { judge: stream.judge, kind: stream.kind() }));
+    pub(super) fn ask_content(&mut self, judge: Judge, kind: crate::envelope::rules::Kind) {
+        self.events.push_back(Event::Ask(Ask::Content { judge, kind }));
         self.asking = Some(Asking::Content);
+    }
+
+    pub(super) fn note_limit(&mut self, fault: Fault) {
+        self.events.extend(fault.limit().map(Event::Limit));
+    }
+
+    /// The answer to a message that goes nowhere, and the end of its transaction.
+    pub(super) fn refuse_message(&mut self, reply: &Reply) {
+        let recipients = self.transaction.as_ref().map_or(1, |transaction| transaction.accepted);
+        if let Some(transaction) = self.transaction.take() {
+            self.finished(transaction, reply);
+        }
+        self.reply_to_message(reply, recipients);
     }
 
     /// The answer to [`Ask::Content`].
@@ -235,8 +278,7 @@ impl Session {
             (Phase::Hold(hold), Content::Refuse(refusal)) => {
                 let reply = Reply::new(refusal.code, refusal.status, refusal.text);
                 if hold.complete {
-                    self.finished(&reply);
-                    self.reply_with(reply);
+                    self.refuse_message(&reply);
                 } else {
                     self.phase = Phase::Discard { scanner: hold.stream.scanner, reply };
                 }
@@ -252,12 +294,11 @@ impl Session {
             (Phase::Stream(_), Content::Refuse(refusal)) => {
                 // The next hop has the message and not its end: without that it is nothing.
                 self.drop_hop();
-                let reply = Reply::new(refusal.code, refusal.status, refusal.text);
-                self.finished(&reply);
-                self.reply_with(reply);
+                self.refuse_message(&Reply::new(refusal.code, refusal.status, refusal.text));
             }
             // Too late for a header.
             (Phase::Stream(_), Content::Deliver | Content::Mark(_)) => self.end_of_data(),
+            (Phase::Chunk(chunk), content) => self.chunk_judged(chunk, content),
             (phase, _) => self.phase = phase,
         }
         self.resume();
@@ -266,13 +307,7 @@ impl Session {
 
     /// Tells the next hop of a message that was held.
     fn release(&mut self, hold: Hold, header: Option<String>) {
-        let mut text = header.map_or_else(Vec::new, |header| format!("{header}\r\n").into_bytes());
-        // A message that begins with white space has no header block; it must not become the rest of our mark.
-        let first = hold.held.strip_prefix(b".").unwrap_or(&hold.held).first();
-        if !text.is_empty() && first.is_some_and(|b| matches!(b, b' ' | b'\t')) {
-            text.extend_from_slice(b"\r\n");
-        }
-        text.extend_from_slice(&hold.held);
+        let text = with_header(header, &hold.held);
         let rest = (!hold.complete).then(|| Box::new(hold.stream));
         self.send(b"DATA", Item::Swallowed(Quiet::LateData));
         self.phase = Phase::Release(Box::new(Release { text, rest }));
@@ -293,27 +328,38 @@ impl Session {
             if reply.code < 400 { Reply::new(451, "4.5.0", "the next hop did not take the message") } else { reply };
         match release.rest {
             Some(stream) => self.phase = Phase::Discard { scanner: stream.scanner, reply },
-            None => {
-                self.finished(&reply);
-                self.queue.push(Item::Local(reply.text));
-            }
+            None => self.refuse_message(&reply),
         }
         self.send(b"RSET", Item::Swallowed(Quiet::Rset));
     }
 
     fn end_of_data(&mut self) {
         self.to_hop.extend_from_slice(b".\r\n");
-        self.queue.push(Item::Forwarded(Kind::EndOfData));
-        self.ended = self.transaction.take();
+        self.message_sent();
+    }
+
+    /// The next hop has all of a message, or will have it when what is to be written is.
+    pub(super) fn message_sent(&mut self) {
         self.phase = Phase::Command;
+        let Some(mut transaction) = self.transaction.take() else {
+            // The next hop has refused its sender while it was under way, and refuses it again now.
+            self.queue.push(Item::Forwarded(Kind::Other));
+            return;
+        };
+        transaction.ends_at = self.hop_sent + self.to_hop.len() as u64;
+        // RFC 2033 section 4.2: LMTP answers for each recipient that was taken.
+        transaction.replies_due = if self.settings.lmtp { transaction.accepted.max(1) } else { 1 };
+        for _ in 0..transaction.replies_due {
+            self.queue.push(Item::Forwarded(Kind::EndOfData));
+        }
+        self.ended.push_back(transaction);
     }
 
     /// The rest of this body goes nowhere.
     fn discard(&mut self, scanner: DataScanner, reply: Reply, progress: Progress, input: &[u8]) -> usize {
         match progress {
             Progress::End(used) => {
-                self.finished(&reply);
-                self.reply_with(reply);
+                self.refuse_message(&reply);
                 used
             }
             Progress::More | Progress::Smuggling => {
@@ -324,11 +370,25 @@ impl Session {
     }
 
     /// Nothing after this may be believed: neither the message nor what looks like commands behind it.
-    fn smuggling(&mut self, input: &[u8]) -> usize {
+    pub(super) fn smuggling(&mut self, input: &[u8]) -> usize {
         self.drop_hop();
         const TEXT: &str = "a lone dot between line ends other than CR LF is refused";
-        self.finished(&Reply::new(550, "5.5.2", TEXT));
+        if let Some(transaction) = self.transaction.take() {
+            self.finished(transaction, &Reply::new(550, "5.5.2", TEXT));
+        }
         self.say_last("550", &format!("5.5.2 {TEXT}"));
         input.len()
     }
+}
+
+/// A header in front of a message.
+pub(super) fn with_header(header: Option<String>, message: &[u8]) -> Vec<u8> {
+    let mut text = header.map_or_else(Vec::new, |header| format!("{header}\r\n").into_bytes());
+    // A message that begins with white space has no header block; it must not become the rest of our header.
+    let first = message.strip_prefix(b".").unwrap_or(message).first();
+    if !text.is_empty() && first.is_some_and(|b| matches!(b, b' ' | b'\t')) {
+        text.extend_from_slice(b"\r\n");
+    }
+    text.extend_from_slice(message);
+    text
 }

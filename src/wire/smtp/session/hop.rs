@@ -2,9 +2,9 @@
 
 use super::content::Phase;
 use super::queue::{Item, Kind, Quiet};
-use super::{Event, Finished, Session};
-use crate::envelope::rules::Route;
-use crate::wire::smtp::extensions;
+use super::transaction::Transaction;
+use super::{Event, Finished, Session, Target};
+use crate::wire::smtp::extensions::{self, Offer};
 use crate::wire::smtp::reply::{Reply, ReplyReader};
 
 /// How far the connection to the next hop is.
@@ -14,8 +14,10 @@ pub(super) enum Hop {
     Connecting { first: bool },
     /// Connected; a later one greets us, not the client.
     Greeting { first: bool },
-    /// A later one hears the client's EHLO again.
-    Hello,
+    /// Hears what it has to know first: see `setup`.
+    Setup,
+    /// Does a TLS handshake.
+    Securing,
     /// At the client's service.
     Ready,
     /// Gone; opened again for the next command.
@@ -24,7 +26,7 @@ pub(super) enum Hop {
 
 impl Hop {
     pub fn is_opening(self) -> bool {
-        matches!(self, Self::Connecting { .. } | Self::Greeting { .. } | Self::Hello)
+        matches!(self, Self::Connecting { .. } | Self::Greeting { .. } | Self::Setup | Self::Securing)
     }
 
     /// Whether a command may be looked at: there is a next hop, or one can be had.
@@ -33,14 +35,29 @@ impl Hop {
     }
 }
 
+/// What is true of one connection to a next hop.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    /// It has answered a hello.
+    pub set_up: bool,
+    pub encrypted: bool,
+    /// Which identity of the client it was told by XCLIENT.
+    pub told: Option<u32>,
+    /// Whether it is still to be told by XFORWARD.
+    pub xforward_due: bool,
+    pub offer: Offer,
+}
+
 const LOST_AFTER_DATA: &str = "next hop was lost before it had confirmed the message, try again later";
 const NO_SENSE: &str = "the next hop's answer makes no sense here, try again later";
-const LOST: &str = "next hop was lost, try again later";
+pub(super) const LOST: &str = "next hop was lost, try again later";
 
 impl Session {
-    /// The connection asked for by [`Event::Open`] stands.
-    pub fn hop_connected(&mut self) {
+    /// The connection asked for by [`Event::Open`] stands; `encrypted`: with TLS from its first octet.
+    pub fn hop_connected(&mut self, encrypted: bool) {
         if let Hop::Connecting { first } = self.hop {
+            self.progress += 1;
+            self.facts.encrypted = encrypted;
             self.hop = Hop::Greeting { first };
             self.queue.push(if first { Item::Forwarded(Kind::Greeting) } else { Item::Swallowed(Quiet::Greeting) });
         }
@@ -74,6 +91,7 @@ impl Session {
                 Ok((used, reply)) => {
                     octets = octets.get(used..).unwrap_or_default();
                     if let Some(reply) = reply {
+                        self.progress += 1;
                         self.take_reply(reply);
                     }
                 }
@@ -84,6 +102,13 @@ impl Session {
             }
             if self.hop == Hop::Closed || matches!(self.hop, Hop::Connecting { .. }) {
                 // What else it said belongs to nobody.
+                break;
+            }
+            if self.hop == Hop::Securing {
+                if !octets.is_empty() {
+                    // Said before the handshake: by whom, nobody knows (CVE-2011-0411, from the other side).
+                    self.hop_failed();
+                }
                 break;
             }
         }
@@ -104,39 +129,28 @@ impl Session {
     }
 
     fn answered(&mut self, kind: Kind, mut reply: Reply) {
-        let mut senseless = false;
         let command = match kind {
             Kind::Mail { .. } => "MAIL",
             Kind::Rcpt { .. } => "RCPT",
             Kind::Data => "DATA",
+            Kind::Chunk { .. } => "BDAT",
+            Kind::Auth => "AUTH",
             Kind::Greeting | Kind::Hello { .. } | Kind::EndOfData | Kind::Quit | Kind::Other => "",
         };
         if reply.code >= 400 && !command.is_empty() {
             self.events.push_back(Event::Refused { command, reply: reply.first_line() });
         }
+        let mut senseless = false;
         match kind {
-            Kind::Greeting => {
+            Kind::Greeting | Kind::Quit => {
                 self.hop = Hop::Ready;
-                if reply.code != 220 {
-                    self.to_client.extend_from_slice(&reply.text);
+                self.to_client.extend_from_slice(&reply.text);
+                if kind == Kind::Quit || reply.code != 220 {
                     self.end();
-                    return;
                 }
+                return;
             }
-            Kind::Hello { extended } => {
-                self.pipelining = false;
-                let asked = self.hello_asked.take();
-                if reply.is_positive() {
-                    self.hello = asked;
-                } else {
-                    // The last one stays in force, and with it what the next hop knows of a transaction.
-                    self.send(b"RSET", Item::Swallowed(Quiet::Rset));
-                }
-                if extended && reply.is_positive() {
-                    let offer = extensions::filter(&reply);
-                    (self.pipelining, reply.text) = (offer.pipelining, offer.reply);
-                }
-            }
+            Kind::Hello { extended } => self.client_hello_answered(extended, &mut reply),
             Kind::Mail { transaction } => self.mail_answered(transaction, &reply),
             Kind::Rcpt { transaction } => reply = self.rcpt_answered(transaction, reply),
             Kind::Data if reply.code == 354 => self.begin_stream(),
@@ -146,22 +160,19 @@ impl Session {
                 self.transaction = None;
                 senseless = true;
             }
-            Kind::Data | Kind::Other => {}
-            Kind::EndOfData => {
-                // An answer to a message that it has not seen the end of: a no may be believed, a yes never.
-                senseless = self.dot_is_unsent();
-                if reply.code < 400 && (senseless || reply.code >= 300) {
-                    reply = Reply::new(451, "4.5.0", NO_SENSE);
-                }
-                self.finished(&reply);
+            Kind::Auth if reply.code == 334 => self.phase = Phase::Auth,
+            Kind::Auth if reply.is_positive() => {
+                self.authenticated = true;
+                self.events.push_back(Event::LoggedIn);
             }
-            Kind::Quit => {
-                self.to_client.extend_from_slice(&reply.text);
-                self.end();
-                return;
+            Kind::Chunk { transaction } => {
+                reply = self.known(transaction).and_then(|t| t.chunk_refused.clone()).unwrap_or(reply);
             }
+            Kind::EndOfData => (reply, senseless) = self.message_answered(reply),
+            Kind::Data | Kind::Auth | Kind::Other => {}
         }
-        if (300..400).contains(&reply.code) && kind != Kind::Data {
+        let awaited = matches!((kind, reply.code), (Kind::Data, 354) | (Kind::Auth, 334));
+        if (300..400).contains(&reply.code) && !awaited {
             reply = Reply::new(451, "4.5.0", NO_SENSE);
         }
         self.to_client.extend_from_slice(&reply.text);
@@ -173,11 +184,57 @@ impl Session {
         }
     }
 
-    /// Whether the end of the message is still to be written.
-    fn dot_is_unsent(&self) -> bool {
-        let unsent = self.to_hop.as_slice();
-        [b".\r\n".as_slice(), b"\r\n", b"\n"].iter().any(|end| unsent.starts_with(end))
-            || memchr::memmem::find(unsent, b"\n.\r\n").is_some()
+    /// A hello of the client on a connection that has heard one before.
+    fn client_hello_answered(&mut self, extended: bool, reply: &mut Reply) {
+        self.facts.offer.pipelining = false;
+        let asked = self.hello_asked.take();
+        if !reply.is_positive() {
+            // The last one stays in force, and with it what the next hop knows of a transaction.
+            return self.send(b"RSET", Item::Swallowed(Quiet::Rset));
+        }
+        self.hello = asked;
+        if extended {
+            self.facts.offer = extensions::read(reply);
+            reply.text = extensions::filter(reply, &self.ours());
+        }
+    }
+
+    /// A transaction that is open, or whose message is not answered.
+    fn known(&mut self, id: u64) -> Option<&mut Transaction> {
+        self.ended.iter_mut().chain(&mut self.transaction).find(|transaction| transaction.id == id)
+    }
+
+    /// What the client hears about its message, and whether the next hop can be believed any more.
+    fn message_answered(&mut self, mut reply: Reply) -> (Reply, bool) {
+        let ended = self.ended.front();
+        if let Some(refused) = ended.and_then(|ended| ended.chunk_refused.as_ref()) {
+            reply = refused.clone();
+        }
+        // An answer to a message that it has not seen the end of: a no may be believed, a yes never.
+        let senseless = ended.is_some_and(|ended| self.hop_sent < ended.ends_at);
+        if reply.code < 400 && (senseless || reply.code >= 300) {
+            reply = Reply::new(451, "4.5.0", NO_SENSE);
+        }
+        self.count_reply(&reply);
+        (reply, senseless)
+    }
+
+    /// One of the replies to a message that has ended; with the last the transaction is over.
+    fn count_reply(&mut self, reply: &Reply) {
+        let Some(ended) = self.ended.front_mut() else { return };
+        ended.replies_due = ended.replies_due.saturating_sub(1);
+        if ended.worst.as_ref().is_none_or(|worst| worst.code < reply.code) {
+            ended.worst = Some(reply.clone());
+        }
+        if reply.is_positive() {
+            self.commands = 0;
+        }
+        if ended.replies_due == 0
+            && let Some(mut ended) = self.ended.pop_front()
+        {
+            let worst = ended.worst.take().unwrap_or_else(|| reply.clone());
+            self.finished(ended, &worst);
+        }
     }
 
     fn mail_answered(&mut self, id: u64, reply: &Reply) {
@@ -207,44 +264,53 @@ impl Session {
 
     fn answered_quietly(&mut self, quiet: Quiet, reply: Reply) {
         match quiet {
-            Quiet::Greeting if reply.code == 220 => match self.hello.clone() {
-                Some(line) => {
-                    self.hop = Hop::Hello;
-                    self.pipelining = false;
-                    self.send(&line, Item::Swallowed(Quiet::Hello));
-                }
-                None => self.hop = Hop::Ready,
-            },
-            Quiet::Hello if reply.is_positive() => {
-                self.hop = Hop::Ready;
-                // A HELO client was never offered it.
-                let extended =
-                    self.hello.as_ref().is_some_and(|h| h.first().is_some_and(|b| b.eq_ignore_ascii_case(&b'E')));
-                self.pipelining = extended && extensions::filter(&reply).pipelining;
+            Quiet::Greeting if reply.code == 220 => {
+                let asked = self.setup.take();
+                self.begin_setup_again(asked);
             }
-            Quiet::Greeting | Quiet::Hello => self.hop_failed(),
-            Quiet::Rset => {}
+            Quiet::Greeting => self.hop_failed(),
+            Quiet::Hello => self.hello_answered(reply),
+            Quiet::StartTls => self.starttls_answered(&reply),
+            Quiet::XClient => self.xclient_answered(reply),
+            // Who does not want to know is no worse off.
+            Quiet::Rset | Quiet::XForward => {}
             Quiet::Mail { transaction: id } => {
                 let transaction = self.transaction.as_mut().filter(|t| t.id == id);
                 if let Some(transaction) = transaction.filter(|_| !reply.is_positive()) {
-                    transaction.at_hop = None;
+                    transaction.in_effect = false;
                     transaction.refused = Some(reply);
                 }
             }
             Quiet::LateData => self.late_data(reply),
+            Quiet::Chunk { .. } if reply.is_positive() => {}
+            Quiet::Chunk { transaction: id } => {
+                let reply = if reply.code < 400 { Reply::new(451, "4.5.0", NO_SENSE) } else { reply };
+                self.events.push_back(Event::Refused { command: "BDAT", reply: reply.first_line() });
+                if let Some(transaction) = self.known(id) {
+                    transaction.chunk_refused.get_or_insert(reply);
+                }
+            }
         }
     }
 
     /// A reply that nobody asked for: a goodbye, or the refusal of a message that is still under way.
     fn unasked(&mut self, reply: Reply) {
-        match std::mem::replace(&mut self.phase, Phase::Command) {
-            Phase::Stream(stream) if reply.code >= 400 => {
-                let answer = Reply { code: if reply.code == 421 { 451 } else { reply.code }, text: reply.text };
-                let answer = if reply.code == 421 { Reply::new(451, "4.4.2", LOST) } else { answer };
-                self.phase = Phase::Discard { scanner: stream.scanner, reply: answer };
+        let refusal = match reply.code {
+            421 => Some(Reply::new(451, "4.4.2", LOST)),
+            400.. => Some(reply),
+            _ => None,
+        };
+        match (std::mem::replace(&mut self.phase, Phase::Command), refusal) {
+            (Phase::Stream(stream), Some(reply)) => {
+                self.phase = Phase::Discard { scanner: stream.scanner, reply };
                 self.drop_hop();
             }
-            phase => {
+            (Phase::Chunk(mut chunk), Some(reply)) if chunk.is_open() => {
+                chunk.kill(reply);
+                self.phase = Phase::Chunk(chunk);
+                self.drop_hop();
+            }
+            (phase, _) => {
                 self.phase = phase;
                 self.hop_lost();
             }
@@ -252,7 +318,7 @@ impl Session {
     }
 
     /// The connection is of no more use. Nobody is left without an answer, and no answer is a guess.
-    fn hop_lost(&mut self) {
+    pub(super) fn hop_lost(&mut self) {
         if self.closed || self.hop == Hop::Closed {
             return;
         }
@@ -261,20 +327,7 @@ impl Session {
             return;
         }
         self.drop_hop();
-        match std::mem::replace(&mut self.phase, Phase::Command) {
-            Phase::Command => {}
-            Phase::Stream(stream) => self.phase = Phase::discard(stream.scanner, LOST),
-            Phase::Hold(hold) => self.phase = Phase::discard(hold.into_scanner(), LOST),
-            Phase::Release(release) => match release.rest {
-                Some(stream) => self.phase = Phase::discard(stream.scanner, LOST),
-                None => {
-                    let reply = Reply::new(451, "4.4.2", LOST);
-                    self.to_client.extend_from_slice(&reply.text);
-                    self.finished(&reply);
-                }
-            },
-            phase @ Phase::Discard { .. } => self.phase = phase,
-        }
+        self.body_without_hop();
         while let Some(item) = self.queue.answered() {
             match item {
                 Item::Local(text) => self.to_client.extend_from_slice(&text),
@@ -282,38 +335,69 @@ impl Session {
                 Item::Forwarded(Kind::EndOfData) => {
                     let reply = Reply::new(451, "4.4.2", LOST_AFTER_DATA);
                     self.to_client.extend_from_slice(&reply.text);
-                    self.finished(&reply);
+                    self.count_reply(&reply);
                 }
                 Item::Forwarded(Kind::Quit) => return self.say_last("221", "2.0.0 bye"),
                 Item::Forwarded(_) => return self.say_last("421", &format!("4.4.2 {LOST}")),
             }
         }
         self.barrier = false;
-        if self.transaction.is_some() && matches!(self.phase, Phase::Command) {
+        if self.transaction.is_some() && matches!(self.phase, Phase::Command) || matches!(self.phase, Phase::Auth) {
             // The next hop has forgotten sender and recipients.
             self.say_last("421", &format!("4.4.2 {LOST}"));
         }
     }
 
-    /// Connects again, or elsewhere. Only while nothing is in flight.
-    pub(super) fn open(&mut self, route: Route) {
-        self.route = route;
-        self.hop = Hop::Connecting { first: false };
-        self.replies = ReplyReader::default();
-        self.events.push_back(Event::Open(route));
+    /// A body whose next hop is gone: the client hears of it at its end.
+    fn body_without_hop(&mut self) {
+        let lost = || Reply::new(451, "4.4.2", LOST);
+        match std::mem::replace(&mut self.phase, Phase::Command) {
+            Phase::Stream(stream) => self.phase = Phase::Discard { scanner: stream.scanner, reply: lost() },
+            Phase::Hold(hold) => self.phase = Phase::Discard { scanner: hold.into_scanner(), reply: lost() },
+            Phase::Release(release) => match release.rest {
+                Some(stream) => self.phase = Phase::Discard { scanner: stream.scanner, reply: lost() },
+                None => {
+                    self.refuse_message(&lost());
+                }
+            },
+            Phase::Chunk(mut chunk) => {
+                chunk.kill(lost());
+                self.phase = Phase::Chunk(chunk);
+            }
+            phase @ (Phase::Command | Phase::Auth | Phase::Discard { .. } | Phase::Swallow { .. }) => {
+                self.phase = phase
+            }
+        }
     }
 
-    /// Another next hop for this transaction. `false`, as the line that needs it comes again.
-    pub(super) fn change_route(&mut self, route: Route) -> bool {
-        if self.queue.is_empty() {
+    /// Connects again, or elsewhere. Only while nothing is in flight.
+    pub(super) fn open(&mut self, target: Target) {
+        if target != self.target {
+            self.plain_only = false;
+        }
+        self.target = target;
+        self.hop = Hop::Connecting { first: false };
+        self.facts = Facts::default();
+        self.setup = None;
+        self.replies = ReplyReader::default();
+        self.hop_sent = 0;
+        self.events.push_back(Event::Open(target));
+    }
+
+    /// Another connection for this transaction. `false`, as the line that needs it comes again.
+    pub(super) fn change_target(&mut self, target: Target) -> bool {
+        if !self.queue.is_empty() {
+            self.barrier = true;
+        } else if self.authenticated {
+            // Nobody can log in again on the client's behalf.
+            self.say_last("421", "4.3.2 this needs another connection to the next hop, connect and log in again");
+        } else {
             self.leave_hop();
             self.events.push_back(Event::CloseHop);
             if let Some(transaction) = &mut self.transaction {
-                transaction.at_hop = None;
+                (transaction.in_effect, transaction.refused) = (false, None);
             }
-            self.open(route);
-        } else {
-            self.barrier = true;
+            self.open(target);
         }
         false
     }
@@ -335,16 +419,14 @@ impl Session {
         self.events.push_back(Event::CloseHop);
     }
 
-    /// For the log; and the transaction is over.
-    pub(super) fn finished(&mut self, reply: &Reply) {
-        if let Some(transaction) = self.ended.take().or_else(|| self.transaction.take()) {
-            self.events.push_back(Event::Finished(Finished {
-                sender: transaction.sender,
-                recipients: transaction.accepted,
-                code: reply.code,
-                reply: reply.first_line(),
-                mark: transaction.class.mark,
-            }));
-        }
+    /// For the log: what became of a message.
+    pub(super) fn finished(&mut self, transaction: Transaction, reply: &Reply) {
+        self.events.push_back(Event::Finished(Finished {
+            sender: transaction.sender,
+            recipients: transaction.accepted,
+            code: reply.code,
+            reply: reply.first_line(),
+            mark: transaction.class.mark,
+        }));
     }
 }

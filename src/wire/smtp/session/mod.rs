@@ -1,24 +1,32 @@
 //! The machine between a client and a next hop.
 //!
-//! Two halves: `edge` reads what the client says, `hop` what the next hop answers, `content` what happens to a message
-//! body. Between them stands one bounded queue of what is in flight, so that each command is answered once, in order.
-//! Nothing here knows a socket or a clock. Who drives it feeds bytes in, carries [`Session::to_client`] and
+//! Two halves: `edge` reads what the client says and `transaction` what becomes of its senders and recipients; `hop` what the
+//! next hop answers and `setup` what it has to hear before the client's commands. `content` and `chunk` are what happens to
+//! a message body. Between the halves stands one bounded queue of what is in flight, so that each command is answered
+//! once, in order. Nothing here knows a socket or a clock. Who drives it feeds bytes in, carries [`Session::to_client`] and
 //! [`Session::to_hop`] out, and acts on each [`Event`] in order.
 
+mod chunk;
 mod content;
 mod edge;
 mod hop;
 mod queue;
+mod setup;
+mod transaction;
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
+use self::chunk::Chunked;
 use self::content::Phase;
-use self::edge::Asking;
-use self::hop::Hop;
+use self::hop::{Facts, Hop};
 use self::queue::{Item, Queue};
+use self::setup::{Hello, Setup};
+use self::transaction::{Asking, Transaction};
+use super::identity::Identity;
 use super::reply::{Reply, ReplyReader};
 use crate::envelope::address::{Address, ReversePath};
-use crate::envelope::rules::{Judge, Kind, Mark, Route};
+use crate::envelope::rules::{Judge, Kind, Mark};
 
 /// Which way mail goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,17 +37,80 @@ pub enum Direction {
     Inbound,
 }
 
+/// Whether a connection is to be encrypted by STARTTLS (RFC 3207).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tls {
+    /// Never.
+    #[default]
+    Off,
+    /// Where the other side can.
+    May,
+    /// Before any mail.
+    Require,
+}
+
+/// What a client may cost. Each limit has a reply of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Commands between two messages that were taken: 421 4.7.0.
+    pub commands: u32,
+    /// Mistakes in a session: 421 4.7.0.
+    pub bad_commands: u32,
+    /// Recipients of a message: 452 4.5.3.
+    pub recipients: u32,
+    /// Octets of a command line, its end included (RFC 5321 section 4.5.3.1.4): 500 5.5.2. Lines of AUTH may have
+    /// [`MAX_AUTH_LINE`](super::command::MAX_AUTH_LINE).
+    pub line: usize,
+    /// Octets of the header block of a message: 552 5.3.4.
+    pub header: u64,
+    /// Octets of a message: 552 5.3.4. 0: as many as the next hop takes.
+    pub message: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { commands: 5000, bad_commands: 20, recipients: 1000, line: 2048, header: 256 << 10, message: 256 << 20 }
+    }
+}
+
 /// What a session is told once.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     /// Which way mail goes.
     pub direction: Direction,
+    /// Whether both sides speak LMTP (RFC 2033) instead of SMTP.
+    pub lmtp: bool,
     /// Whether line ends other than CR LF are refused; else they are mended.
     pub reject_stray: bool,
     /// How much of a candidate is held, in octets.
     pub hold: usize,
     /// Whether reversed SRS recipients have a next hop of their own.
     pub has_srs_next_hop: bool,
+    /// What the client may or must ask for.
+    pub client_tls: Tls,
+    /// Whether the client's connection is encrypted from its first octet.
+    pub encrypted: bool,
+    /// What is asked of the next hop.
+    pub hop_tls: Tls,
+    /// What is asked of the next hop of reversed SRS recipients.
+    pub srs_tls: Tls,
+    /// Whether the client may say on whose behalf it speaks (XCLIENT, XFORWARD, `AUTH=`).
+    pub trusted: bool,
+    /// What the client may cost.
+    pub limits: Limits,
+}
+
+/// Which of the next hops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Target {
+    /// The one for all mail.
+    #[default]
+    Main,
+    /// The one that may relay, for reversed SRS recipients. It never hears who the client is by XCLIENT: its right to relay is
+    /// ours.
+    Srs,
+    /// The one for the domain of the recipient, by its number.
+    Domain(u16),
 }
 
 /// What the driver has to do.
@@ -48,18 +119,35 @@ pub enum Event {
     /// Ask the rules, and give the answer back; nothing is read from the client until then.
     Ask(Ask),
     /// Connect to this next hop.
-    Open(Route),
+    Open(Target),
     /// Send what is in [`Session::to_hop`] if that goes at once, and close the connection to the next hop.
     CloseHop,
     /// Send what is in [`Session::to_client`] and end the session.
     CloseClient,
+    /// Send what is in [`Session::to_client`], then do the TLS handshake with the client; see [`Session::client_secured`].
+    SecureClient,
+    /// Do the TLS handshake with the next hop; see [`Session::hop_secured`] and [`Session::hop_not_secured`].
+    SecureHop,
+    /// A trusted proxy says that the client is somebody else, by XCLIENT or (`forwarded`) XFORWARD.
+    Client {
+        /// Where that one connected from, if that is an address.
+        address: Option<IpAddr>,
+        /// Whether it is only for the log and the rules: access has been decided for the proxy itself.
+        forwarded: bool,
+    },
     /// For the log: the next hop has refused a command.
     Refused {
-        /// MAIL, RCPT or DATA.
+        /// MAIL, RCPT, DATA or BDAT.
         command: &'static str,
         /// What it said.
         reply: String,
     },
+    /// For the log: the next hop cannot be used, and why.
+    Unfit(&'static str),
+    /// For the log: the client has reached this limit.
+    Limit(&'static str),
+    /// For the log: the client has logged in at the next hop.
+    LoggedIn,
     /// For the log: the recipient last asked about has to come again, in a transaction of its own.
     OwnTransaction,
     /// For the log: what became of a message.
@@ -108,45 +196,6 @@ pub struct Finished {
     pub mark: Option<Mark>,
 }
 
-/// One mail transaction, from MAIL to the end of data.
-#[derive(Debug)]
-struct Transaction {
-    id: u64,
-    sender: ReversePath,
-    /// The path and parameters of MAIL as they came.
-    path: String,
-    params: String,
-    /// Whether the next hop has a MAIL of this transaction in effect, and with which path.
-    at_hop: Option<AtHop>,
-    /// The next hop's answer to MAIL is not here yet.
-    mail_pending: bool,
-    /// A swallowed second MAIL was refused with this; it answers the RCPT that needed it.
-    refused: Option<Reply>,
-    outstanding: u32,
-    accepted: u32,
-    class: Class,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct AtHop {
-    path: String,
-    signed: bool,
-}
-
-/// Recipients of different classes do not share a transaction: what becomes of the message would differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Class {
-    judge: Judge,
-    mark: Option<Mark>,
-    route: Route,
-}
-
-impl Transaction {
-    fn has_recipients(&self) -> bool {
-        self.outstanding > 0 || self.accepted > 0
-    }
-}
-
 /// One client, and the next hop behind it.
 #[derive(Debug)]
 pub struct Session {
@@ -156,28 +205,46 @@ pub struct Session {
     pub to_hop: Vec<u8>,
     settings: Settings,
     events: VecDeque<Event>,
+    /// Who the client is, as far as that is known.
+    identity: Option<Identity>,
+    /// Counts the changes of that.
+    identity_version: u32,
     /// What the client sent and has not been looked at.
     pending: Vec<u8>,
     /// In the middle of a line that is too long.
     skipping: bool,
     bad_commands: u32,
+    /// Since the last message that was taken.
+    commands: u32,
     asking: Option<Asking>,
     replies: ReplyReader,
     queue: Queue,
     /// The client waits for an answer before it says more, or its next line waits for one.
     barrier: bool,
     hop: Hop,
-    route: Route,
-    /// The client's HELO or EHLO line, for a second connection.
-    hello: Option<Vec<u8>>,
+    facts: Facts,
+    target: Target,
+    /// A next hop that offers TLS and cannot do it is spoken to without, where that is allowed.
+    plain_only: bool,
+    setup: Option<Setup>,
+    /// The client's HELO or EHLO, for a second connection.
+    hello: Option<Hello>,
     /// One that the next hop has not answered.
-    hello_asked: Option<Vec<u8>>,
-    pipelining: bool,
+    hello_asked: Option<Hello>,
+    encrypted: bool,
+    /// A TLS handshake with the client is under way.
+    securing: bool,
+    authenticated: bool,
     phase: Phase,
+    /// A message that comes in chunks, between two of them.
+    chunked: Option<Box<Chunked>>,
     transaction: Option<Transaction>,
-    /// The transaction whose end of data the next hop has not answered.
-    ended: Option<Transaction>,
+    /// Those whose end of data the next hop has not answered.
+    ended: VecDeque<Transaction>,
     transactions: u64,
+    /// Octets that were written to the next hop.
+    hop_sent: u64,
+    progress: u64,
     draining: bool,
     /// Nothing more of the client is looked at; the session ends when all is answered.
     ending: bool,
@@ -187,28 +254,39 @@ pub struct Session {
 impl Session {
     /// A session that has just begun. Its first event opens the next hop, whose greeting becomes ours.
     #[must_use]
-    pub fn new(settings: Settings) -> Self {
+    pub fn new(settings: Settings, identity: Option<Identity>) -> Self {
         Self {
             to_client: Vec::new(),
             to_hop: Vec::new(),
             settings,
-            events: VecDeque::from([Event::Open(Route::NextHop)]),
+            events: VecDeque::from([Event::Open(Target::Main)]),
+            identity,
+            identity_version: 0,
             pending: Vec::new(),
             skipping: false,
             bad_commands: 0,
+            commands: 0,
             asking: None,
             replies: ReplyReader::default(),
             queue: Queue::default(),
             barrier: false,
             hop: Hop::Connecting { first: true },
-            route: Route::NextHop,
+            facts: Facts::default(),
+            target: Target::Main,
+            plain_only: false,
+            setup: None,
             hello: None,
             hello_asked: None,
-            pipelining: false,
+            encrypted: settings.encrypted,
+            securing: false,
+            authenticated: false,
             phase: Phase::Command,
+            chunked: None,
             transaction: None,
-            ended: None,
+            ended: VecDeque::new(),
             transactions: 0,
+            hop_sent: 0,
+            progress: 0,
             draining: false,
             ending: false,
             closed: false,
@@ -252,9 +330,35 @@ impl Session {
         }
     }
 
+    /// The TLS handshake with the client is done: what it said before is forgotten (RFC 3207 section 4.2).
+    pub fn client_secured(&mut self) {
+        self.securing = false;
+        self.encrypted = true;
+        self.hello = None;
+        self.progress += 1;
+        self.settle();
+    }
+
     /// The client was silent for too long.
     pub fn client_timeout(&mut self) {
         self.say_last("421", "4.4.2 timeout, nothing was heard from you for too long");
+    }
+
+    /// The client sends its message slower than it may.
+    pub fn client_too_slow(&mut self) {
+        self.events.push_back(Event::Limit("octets_per_second"));
+        self.say_last("421", "4.4.2 too slow, try again over a better line");
+    }
+
+    /// The client has had a transaction open for longer than it may.
+    pub fn transaction_timeout(&mut self) {
+        self.events.push_back(Event::Limit("transaction"));
+        self.say_last("421", "4.4.2 the transaction has taken too long");
+    }
+
+    /// A connection of this client is one too many, or it may not use this server after all.
+    pub fn turn_away(&mut self, code: &str, text: &str) {
+        self.say_last(code, text);
     }
 
     /// The daemon is about to stop: the session ends when no transaction is open.
@@ -263,14 +367,22 @@ impl Session {
         self.settle();
     }
 
+    /// So many octets of [`Session::to_hop`] have been written.
+    pub fn wrote_to_hop(&mut self, octets: usize) {
+        self.hop_sent += octets as u64;
+    }
+
     /// Whether more octets of the client are of use now.
     #[must_use]
     pub fn wants_client(&self) -> bool {
         !self.closed
+            && !self.securing
             && self.asking.is_none()
             && match self.phase {
-                Phase::Command => self.may_parse(),
-                Phase::Stream(_) | Phase::Hold(_) | Phase::Discard { .. } => true,
+                Phase::Command | Phase::Auth => self.may_parse(),
+                Phase::Stream(_) | Phase::Hold(_) | Phase::Discard { .. } | Phase::Chunk(_) | Phase::Swallow { .. } => {
+                    true
+                }
                 Phase::Release(_) => false,
             }
     }
@@ -278,13 +390,17 @@ impl Session {
     /// Whether a message body is under way: large reads pay.
     #[must_use]
     pub fn in_body(&self) -> bool {
-        !matches!(self.phase, Phase::Command)
+        !matches!(self.phase, Phase::Command | Phase::Auth)
     }
 
     /// Whether part of a message is held in memory.
     #[must_use]
     pub fn is_holding(&self) -> bool {
-        matches!(self.phase, Phase::Hold(_) | Phase::Release(_))
+        match &self.phase {
+            Phase::Hold(_) | Phase::Release(_) => true,
+            Phase::Chunk(chunk) => chunk.is_holding(),
+            _ => self.chunked.as_ref().is_some_and(|chunked| chunked.is_holding()),
+        }
     }
 
     /// Whether it is the next hop's turn.
@@ -293,16 +409,41 @@ impl Session {
         self.hop.is_opening() || self.queue.is_waiting()
     }
 
-    /// Whether the next hop is being connected to, or has not greeted yet.
+    /// Whether the next hop is being connected to, or has not said all that is needed to begin.
     #[must_use]
     pub fn is_opening(&self) -> bool {
         self.hop.is_opening()
+    }
+
+    /// Whether a TLS handshake with the client is under way, or about to begin.
+    #[must_use]
+    pub fn is_securing(&self) -> bool {
+        self.securing
     }
 
     /// Whether the session is over, but for what is still to be written.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.closed
+    }
+
+    /// The number of the transaction that the client has open.
+    #[must_use]
+    pub fn transaction(&self) -> Option<u64> {
+        self.transaction.as_ref().map(|transaction| transaction.id)
+    }
+
+    /// Counts what one side can make happen only by going on: whole lines, whole replies, octets of a body. What does not
+    /// change it is no reason to wait longer.
+    #[must_use]
+    pub fn progress(&self) -> u64 {
+        self.progress
+    }
+
+    /// The address that counts for the rules: the client's, or the one a trusted proxy has named.
+    #[must_use]
+    pub fn client_address(&self) -> Option<IpAddr> {
+        self.identity.as_ref().and_then(Identity::address)
     }
 
     /// Looks at what the client sent earlier, now that something has changed.
@@ -325,16 +466,22 @@ impl Session {
     fn consume(&mut self, input: &[u8]) -> usize {
         let mut at = 0;
         while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
+            if self.securing {
+                // Said before the handshake by whoever could: dropped (RFC 3207 section 4.2).
+                return input.len();
+            }
             if !self.wants_client() || !self.pending.is_empty() {
                 break;
             }
             let used = match self.phase {
-                Phase::Command => self.take_line(rest),
+                Phase::Command | Phase::Auth => self.take_line(rest),
                 _ => self.take_body(rest),
             };
             if used == 0 {
                 break;
             }
+            // A line without end gets nowhere.
+            self.progress += u64::from(!self.skipping);
             at += used;
         }
         at
@@ -346,7 +493,7 @@ impl Session {
             && !self.barrier
             && self.hop.is_usable()
             && !self.queue.is_full()
-            && (self.pipelining || !self.queue.is_waiting())
+            && (self.facts.offer.pipelining || !self.queue.is_waiting())
     }
 
     /// After every input: what can go, goes.
@@ -364,6 +511,7 @@ impl Session {
             && self.transaction.is_none()
             && self.queue.is_empty()
             && self.asking.is_none()
+            && !self.securing
             && self.hop.is_usable()
     }
 
@@ -374,6 +522,14 @@ impl Session {
 
     fn reply_with(&mut self, reply: Reply) {
         self.queue.push(Item::Local(reply.text));
+        self.flush_local();
+    }
+
+    /// A reply of ours to a whole message. LMTP has one for each recipient (RFC 2033 section 4.2).
+    fn reply_to_message(&mut self, reply: &Reply, recipients: u32) {
+        for _ in 0..if self.settings.lmtp { recipients.max(1) } else { 1 } {
+            self.queue.push(Item::Local(reply.text.clone()));
+        }
         self.flush_local();
     }
 

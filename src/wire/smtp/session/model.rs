@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::tests::Dialogue;
-use super::{Direction, Route};
+use super::{Direction, Target};
 
 /// A next hop as RFC 5321 describes it, which refuses what `refusals` says.
 #[derive(Default)]
@@ -68,7 +68,7 @@ impl World {
     fn settle(&mut self) {
         loop {
             let closed = self.dialogue.hop_closed;
-            let octets = std::mem::take(&mut self.dialogue.session.to_hop);
+            let octets = self.dialogue.heard_by_hop().into_bytes();
             let mut replies = self.hop.take(&octets);
             if self.dialogue.opened.len() > self.opened {
                 self.opened = self.dialogue.opened.len();
@@ -78,7 +78,7 @@ impl World {
                     commands: self.hop.commands,
                     ..NextHop::default()
                 };
-                self.dialogue.session.hop_connected();
+                self.dialogue.session.hop_connected(false);
                 replies = "220 again\r\n".into();
             }
             if replies.is_empty() {
@@ -153,6 +153,6 @@ proptest! {
             }
         }
         prop_assert_eq!(&world.hop.messages, &taken);
-        prop_assert!(world.dialogue.opened.iter().all(|route| *route == Route::NextHop));
+        prop_assert!(world.dialogue.opened.iter().all(|route| *route == Target::Main));
     }
 }

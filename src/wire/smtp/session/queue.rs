@@ -23,11 +23,22 @@ pub(super) enum Item {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Greeting,
-    Hello { extended: bool },
-    Mail { transaction: u64 },
-    Rcpt { transaction: u64 },
+    Hello {
+        extended: bool,
+    },
+    Mail {
+        transaction: u64,
+    },
+    Rcpt {
+        transaction: u64,
+    },
     Data,
+    /// A chunk that is not the last.
+    Chunk {
+        transaction: u64,
+    },
     EndOfData,
+    Auth,
     Quit,
     Other,
 }
@@ -37,9 +48,13 @@ pub(super) enum Kind {
 pub(super) enum Quiet {
     Greeting,
     Hello,
+    StartTls,
+    XClient,
+    XForward,
     Rset,
     Mail { transaction: u64 },
     LateData,
+    Chunk { transaction: u64 },
 }
 
 #[derive(Debug)]

@@ -17,24 +17,39 @@ pub(super) struct Dialogue {
     pub session: Session,
     policy: Policy,
     ring: Keyring,
-    pub opened: Vec<Route>,
+    pub opened: Vec<Target>,
     pub hop_closed: usize,
     pub client_closed: bool,
     finished: Vec<Finished>,
     room: bool,
+    /// How often a handshake was asked for, with the client and with the next hop.
+    secure: (usize, usize),
 }
 
 impl Dialogue {
     pub fn new(direction: Direction, hold: usize) -> Self {
-        let mut policy = Policy::default();
-        policy.domains.local = DomainSet::from_iter(["our.example"]);
-        policy.domains.srs = AliasDomains::one("srs.our.example");
-        policy.outbound.exempt_recipients = AddressSet::from_iter(["@list.example"]);
-        policy.inbound.mode = InboundMode::Enforce;
-        policy.inbound.daemon_senders = AddressSet::from_iter(["mailer-daemon@"]);
-        let ring = Keyring::new(vec![Key::for_test("1", Algorithm::HmacSha256, b"secret")], BTreeMap::new()).unwrap();
-        let settings = Settings { direction, reject_stray: false, hold, has_srs_next_hop: true };
-        let session = Session::new(settings);
+        Self::with(direction, hold, |_| {}, None)
+    }
+
+    /// With other settings, and a client that is known.
+    pub fn with(direction: Direction, hold: usize, change: impl FnOnce(&mut Settings), client: Option<&str>) -> Self {
+        let (policy, ring) = site();
+        let mut settings = Settings {
+            direction,
+            lmtp: false,
+            reject_stray: false,
+            hold,
+            has_srs_next_hop: true,
+            client_tls: Tls::Off,
+            encrypted: false,
+            hop_tls: Tls::Off,
+            srs_tls: Tls::Off,
+            trusted: false,
+            limits: Limits { bad_commands: 50, ..Limits::default() },
+        };
+        change(&mut settings);
+        let identity = client.map(|ip| Identity::of(ip.parse().unwrap(), 1234));
+        let session = Session::new(settings, identity);
         Self {
             session,
             policy,
@@ -44,6 +59,7 @@ impl Dialogue {
             client_closed: false,
             finished: vec![],
             room: true,
+            secure: (0, 0),
         }
     }
 
@@ -56,7 +72,7 @@ impl Dialogue {
 
     pub fn greet(&mut self) {
         self.run();
-        self.session.hop_connected();
+        self.session.hop_connected(false);
         assert_eq!(self.hop("220 mx.example ESMTP\r\n"), "220 mx.example ESMTP\r\n");
         assert_eq!(self.client("EHLO c.example\r\n"), "EHLO c.example\r\n");
         assert_eq!(self.hop(EHLO), "250-mx.example\r\n250-PIPELINING\r\n250 DSN\r\n");
@@ -68,17 +84,22 @@ impl Dialogue {
             match event {
                 Event::Ask(Ask::Mail { sender }) => self.session.answer_mail(&rules.outbound(&sender, None)),
                 Event::Ask(Ask::Rcpt { sender, recipient }) => match self.session.settings.direction {
-                    Direction::Outbound => {
-                        self.session.answer_outbound_rcpt(&rules.outbound(&sender, Some(&recipient)))
+                    Direction::Outbound => self
+                        .session
+                        .answer_outbound_rcpt(&rules.outbound(&sender, Some(&recipient)), domain(&recipient)),
+                    Direction::Inbound => {
+                        self.session.answer_inbound_rcpt(&rules.inbound(None, &sender, &recipient), domain(&recipient));
                     }
-                    Direction::Inbound => self.session.answer_inbound_rcpt(&rules.inbound(None, &sender, &recipient)),
                 },
                 Event::Ask(Ask::Hold) => self.session.answer_hold(self.room),
                 Event::Ask(Ask::Content { judge, kind }) => {
                     let content = rules.content(None, judge, kind);
                     self.session.answer_content(&content);
                 }
-                Event::Open(route) => self.opened.push(route),
+                Event::Open(target) => self.opened.push(target),
+                Event::SecureClient => self.secure.0 += 1,
+                Event::SecureHop => self.secure.1 += 1,
+                Event::Client { .. } | Event::Unfit(_) | Event::Limit(_) | Event::LoggedIn => {}
                 Event::CloseHop => {
                     self.hop_closed += 1;
                     self.session.to_hop.clear();
@@ -104,7 +125,8 @@ impl Dialogue {
         self.heard_by_client()
     }
 
-    fn heard_by_hop(&mut self) -> String {
+    pub fn heard_by_hop(&mut self) -> String {
+        self.session.wrote_to_hop(self.session.to_hop.len());
         String::from_utf8(std::mem::take(&mut self.session.to_hop)).unwrap()
     }
 
@@ -117,6 +139,22 @@ impl Dialogue {
         let signed = batv::sign(&self.ring.keys()[0], &self.policy.batv, NOW.day(), &address).unwrap();
         signed.address().to_string()
     }
+}
+
+/// One domain has a next hop of its own.
+fn domain(recipient: &Address) -> Option<u16> {
+    (recipient.domain() == "branch.our.example").then_some(0)
+}
+
+fn site() -> (Policy, Keyring) {
+    let mut policy = Policy::default();
+    policy.domains.local = DomainSet::from_iter(["our.example", "branch.our.example"]);
+    policy.domains.srs = AliasDomains::one("srs.our.example");
+    policy.outbound.exempt_recipients = AddressSet::from_iter(["@list.example"]);
+    policy.inbound.mode = InboundMode::Enforce;
+    policy.inbound.daemon_senders = AddressSet::from_iter(["mailer-daemon@"]);
+    let ring = Keyring::new(vec![Key::for_test("1", Algorithm::HmacSha256, b"secret")], BTreeMap::new()).unwrap();
+    (policy, ring)
 }
 
 fn dsn(action: &str) -> String {
@@ -284,8 +322,8 @@ fn a_bounce_longer_than_the_hold_is_refused_without_its_end() {
     assert_eq!(d.hop_closed, 1);
     // The next transaction gets a fresh connection, which hears the same EHLO.
     assert_eq!(d.client("MAIL FROM:<a@b.example>\r\n"), "");
-    assert_eq!(d.opened, [Route::NextHop, Route::NextHop]);
-    d.session.hop_connected();
+    assert_eq!(d.opened, [Target::Main, Target::Main]);
+    d.session.hop_connected(false);
     d.hop("220 again\r\n");
     assert_eq!(d.heard_by_hop(), "EHLO c.example\r\n");
     assert_eq!(d.hop(EHLO), "");
@@ -311,8 +349,8 @@ fn reversed_recipients_go_to_their_own_next_hop() {
     d.client("MAIL FROM:<> SIZE=3\r\n");
     d.hop("250 ok\r\n");
     assert_eq!(d.client(&format!("RCPT TO:<{srs}>\r\nRCPT TO:<ann@our.example>\r\n")), "");
-    assert_eq!(d.opened, [Route::NextHop, Route::SrsNextHop]);
-    d.session.hop_connected();
+    assert_eq!(d.opened, [Target::Main, Target::Srs]);
+    d.session.hop_connected(false);
     d.hop("220 relay\r\n");
     assert_eq!(d.heard_by_hop(), "EHLO c.example\r\n");
     d.hop(EHLO);
@@ -324,7 +362,7 @@ fn reversed_recipients_go_to_their_own_next_hop() {
     d.hop("250 ok\r\n");
     // Back to the MTA for what comes next.
     assert_eq!(d.client("MAIL FROM:<>\r\n"), "");
-    assert_eq!(d.opened.last(), Some(&Route::NextHop));
+    assert_eq!(d.opened.last(), Some(&Target::Main));
 }
 
 #[test]
@@ -449,7 +487,7 @@ fn an_ehlo_that_is_refused_leaves_the_last_one_in_force() {
     d.session.hop_eof();
     d.run();
     d.client("MAIL FROM:<ann@our.example>\r\n");
-    d.session.hop_connected();
+    d.session.hop_connected(false);
     d.hop("220 again\r\n");
     assert_eq!(d.heard_by_hop(), "EHLO c.example\r\n");
 }
@@ -502,7 +540,7 @@ fn commands_that_are_none_are_told_so_and_never_reach_the_next_hop() {
 fn a_next_hop_without_pipelining_hears_one_command_at_a_time() {
     let mut d = Dialogue::new(Direction::Outbound, 100);
     d.run();
-    d.session.hop_connected();
+    d.session.hop_connected(false);
     d.hop("220 mx\r\n");
     d.client("EHLO c.example\r\n");
     assert_eq!(d.hop("250 mx.example\r\n"), "250 mx.example\r\n");
@@ -554,7 +592,7 @@ proptest::proptest! {
             }
             d.run();
             if d.session.hop.is_opening() {
-                d.session.hop_connected();
+                d.session.hop_connected(false);
                 d.session.hop_data(if d.session.hello.is_some() { b"220 x\r\n" } else { b"220 y\r\n" });
                 d.session.hop_data(EHLO.as_bytes());
                 moved = true;
@@ -563,7 +601,7 @@ proptest::proptest! {
                 moved = true;
             }
             d.run();
-            to_hop.extend(std::mem::take(&mut d.session.to_hop));
+            to_hop.extend(d.heard_by_hop().into_bytes());
         }
         // Whatever happened, nothing odd reached the next hop.
         let heard = String::from_utf8(to_hop).unwrap();

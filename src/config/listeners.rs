@@ -1,0 +1,234 @@
+//! The ways in: each `[[listener]]`, checked.
+
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+
+use super::Wrong;
+use super::raw;
+use super::values::Endpoint;
+use crate::envelope::policy::{DomainSet, Networks};
+
+/// Which way mail goes through a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// It leaves: senders are signed.
+    Outbound,
+    /// It comes in: recipients are judged.
+    Inbound,
+}
+
+impl Role {
+    /// The word in config and logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Outbound => "outbound",
+            Self::Inbound => "inbound",
+        }
+    }
+}
+
+/// What a listener speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// SMTP, to an SMTP next hop.
+    Smtp,
+    /// LMTP, to an LMTP next hop: one reply per recipient cannot be told to an SMTP client.
+    Lmtp,
+}
+
+/// How a connection is encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TlsMode {
+    /// It is not.
+    #[default]
+    Off,
+    /// By STARTTLS, where the other side can.
+    May,
+    /// By STARTTLS, before any mail.
+    Require,
+    /// From the first octet.
+    Implicit,
+}
+
+/// Which PROXY header a next hop gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SendProxy {
+    /// None.
+    #[default]
+    Off,
+    /// Text.
+    V1,
+    /// Binary.
+    V2,
+}
+
+/// A certificate and its key, PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Certificate {
+    /// The chain, its own certificate first.
+    pub chain: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// How next hops are spoken to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HopTls {
+    /// Whether encrypted.
+    pub mode: TlsMode,
+    /// Whether the certificate must be good for the name.
+    pub verify: bool,
+    /// The name, where it is not the host of the next hop.
+    pub name: Option<String>,
+    /// Who may have signed it; else the system's list.
+    pub ca: Option<PathBuf>,
+}
+
+/// What becomes of line ends that are not CR LF.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StrayNewline {
+    /// LF becomes CR LF, a lone CR a space.
+    #[default]
+    Normalize,
+    /// 550 5.5.2 at the end of data, 500 for a command.
+    Reject,
+}
+
+/// One way in.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// Which way mail goes.
+    pub role: Role,
+    /// What is spoken.
+    pub protocol: Protocol,
+    /// Where.
+    pub listen: Endpoint,
+    /// The MTA behind: the first of these that can be reached.
+    pub next_hop: Vec<Endpoint>,
+    /// Others, for recipients in these domains.
+    pub by_domain: Vec<(DomainSet, Vec<Endpoint>)>,
+    /// Who may connect; empty: everybody (inbound only).
+    pub clients: Networks,
+    /// What becomes of odd line ends.
+    pub stray_newline: StrayNewline,
+    /// How clients may or must encrypt.
+    pub tls: TlsMode,
+    /// What it is done with.
+    pub certificate: Option<Certificate>,
+    /// How next hops are spoken to.
+    pub hop_tls: HopTls,
+    /// Who may say on whose behalf it comes: by PROXY header, XCLIENT, XFORWARD, `AUTH=`.
+    pub trusted_proxies: Networks,
+    /// Whether those begin with a PROXY header.
+    pub accept_proxy: bool,
+    /// Which one the next hop gets.
+    pub send_proxy: SendProxy,
+}
+
+/// Checks all of them, and that they fit together.
+pub(super) fn build(raw: Vec<Spanned<raw::Listener>>, folder: &Path) -> Result<Vec<Listener>, Wrong> {
+    let mut listeners: Vec<Listener> = Vec::new();
+    for raw in raw {
+        let start = Some(raw.span().start);
+        let next = listener(raw, folder)?;
+        let fixed = !matches!(next.listen, Endpoint::Tcp { port: 0, .. });
+        if fixed && listeners.iter().any(|other| other.listen == next.listen) {
+            return Err((start, format!("two listeners on {}", next.listen)));
+        }
+        let itself =
+            next.by_domain.iter().flat_map(|(_, hops)| hops).chain(&next.next_hop).any(|hop| *hop == next.listen);
+        if fixed && itself {
+            let text = format!("the next_hop {} is the listener itself: mail would go round for ever", next.listen);
+            return Err((start, text));
+        }
+        listeners.push(next);
+    }
+    Ok(listeners)
+}
+
+fn listener(raw: Spanned<raw::Listener>, folder: &Path) -> Result<Listener, Wrong> {
+    let start = Some(raw.span().start);
+    let raw = raw.into_inner();
+    let missing =
+        |name: &str, example: &str| (start, format!("this listener has no {name}; write {name} = \"{example}\""));
+    let role = raw.role.ok_or_else(|| missing("role", "outbound"))?;
+    let listen = raw.listen.ok_or_else(|| missing("listen", "127.0.0.1:10025"))?;
+    let trusted_proxies: Networks = raw.trusted_proxies.iter().map(|n| n.0).collect();
+    let clients: Networks = if raw.clients.is_empty() && role == Role::Outbound {
+        if !listen.is_loopback() {
+            let text = format!(
+                "the outbound listener {listen} can be reached from outside and would sign for everybody; \
+                 name who may use it, for example clients = [\"192.0.2.0/24\"]"
+            );
+            return Err((start, text));
+        }
+        ["127.0.0.0/8", "::1/128"].iter().filter_map(|net| net.parse().ok()).collect()
+    } else {
+        raw.clients.iter().map(|n| n.0).collect()
+    };
+    let next_hop: Vec<Endpoint> = raw.next_hop.ok_or_else(|| missing("next_hop", "127.0.0.1:10026"))?.into();
+    let by_domain: Vec<(DomainSet, Vec<Endpoint>)> =
+        raw.by_domain.into_iter().map(|(name, hops)| (DomainSet::from_iter([name.0]), hops.into())).collect();
+    let hops = || by_domain.iter().map(|(_, hops)| hops).chain([&next_hop]);
+    if hops().any(Vec::is_empty) {
+        return Err((start, "a list of next hops is empty; name at least one, \"127.0.0.1:10026\"".into()));
+    }
+    if hops().flatten().any(|hop| matches!(hop, Endpoint::Systemd(_) | Endpoint::Tcp { port: 0, .. })) {
+        return Err((start, "a next hop must be host:port or unix:/path".into()));
+    }
+    if raw.accept_proxy && trusted_proxies.is_empty() {
+        let text = "accept_proxy = true needs trusted_proxies: who may say which client it brings?";
+        return Err((start, text.into()));
+    }
+    let tls = raw.tls.unwrap_or_default();
+    let certificate = match (raw.certificate, raw.private_key) {
+        (Some(chain), Some(key)) => Some(Certificate { chain: folder.join(chain), key: folder.join(key) }),
+        (None, None) => None,
+        _ => return Err((start, "certificate and private_key belong together: one of them is missing".into())),
+    };
+    if (tls == TlsMode::Off) != certificate.is_none() {
+        let text = if certificate.is_some() {
+            "this listener has a certificate and tls = \"off\"; write tls = \"may\", \"require\" or \"implicit\""
+        } else {
+            "tls needs certificate = \"chain.pem\" and private_key = \"key.pem\""
+        };
+        return Err((start, text.into()));
+    }
+    let mode = raw.next_hop_tls.unwrap_or_default();
+    let certain = matches!(mode, TlsMode::Require | TlsMode::Implicit);
+    let hop_tls = HopTls {
+        mode,
+        // To encrypt for whoever answers is half the work; who wants it says so.
+        verify: raw.next_hop_verify.unwrap_or(certain),
+        name: raw.next_hop_name.map(|name| name.0),
+        ca: raw.next_hop_ca.map(|ca| folder.join(ca)),
+    };
+    if hop_tls.verify && !certain {
+        let text = "next_hop_verify = true needs next_hop_tls = \"require\" or \"implicit\"; with less, mail would go on in plain text";
+        return Err((start, text.into()));
+    }
+    let unix = hops().flatten().any(|hop| matches!(hop, Endpoint::Unix(_)));
+    if hop_tls.verify && unix && hop_tls.name.is_none() {
+        return Err((
+            start,
+            "to verify a next hop on a unix socket, say its name: next_hop_name = \"mail.our.example\"".into(),
+        ));
+    }
+    Ok(Listener {
+        role,
+        protocol: raw.protocol.unwrap_or(Protocol::Smtp),
+        listen,
+        next_hop,
+        by_domain,
+        clients,
+        stray_newline: raw.stray_newline.unwrap_or_default(),
+        tls,
+        certificate,
+        hop_tls,
+        trusted_proxies,
+        accept_proxy: raw.accept_proxy,
+        send_proxy: raw.send_proxy.unwrap_or_default(),
+    })
+}

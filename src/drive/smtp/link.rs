@@ -1,0 +1,436 @@
+//! The two connections of a session and the machine between them.
+//!
+//! All that can be done is done on each wake-up and written once: what arrives together leaves together. Nothing is
+//! buffered while the session waits.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tracing::{debug, info, warn};
+
+use super::drain::Drain;
+use super::patience::{Patience, TimeUp};
+use super::{Caller, admit};
+use crate::drive::hops::Reached;
+use crate::drive::pool;
+use crate::drive::shared::{Door, Room, Shared};
+use crate::drive::stream::Stream;
+use crate::envelope::tag::masked_text;
+use crate::wire::smtp::identity::Identity;
+use crate::wire::smtp::session::{Event, Session, Settings, Target};
+
+/// Above this much unwritten output for one side, the other is not read.
+const BACKLOG: usize = 64 << 10;
+
+type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+pub(super) struct Link {
+    pub id: u64,
+    pub session: Session,
+    pub caller: Caller,
+    pub room: Option<Room>,
+    /// The recipient last asked about, as logs show it.
+    pub asked: String,
+    /// The recipient whose content decides, as logs show it.
+    pub candidate: String,
+    pub shared: Arc<Shared>,
+    pub door: Arc<Door>,
+    client: Stream,
+    hop: Option<Stream>,
+    /// Its name, to be verified.
+    host: String,
+    /// Writing to the next hop has failed; it is read to its end.
+    hop_is_deaf: bool,
+    connecting: Option<Later<Result<Reached, String>>>,
+    securing_client: Option<Later<io::Result<Stream>>>,
+    securing_hop: Option<Later<io::Result<Stream>>>,
+    drain: Option<Drain>,
+    timer: Pin<Box<Sleep>>,
+    patience: Patience,
+    /// The machine has ended the session; its last words are still to be written.
+    closing: bool,
+    /// The client's connection is of no more use.
+    gone: bool,
+}
+
+impl Link {
+    pub fn new(
+        client: Stream,
+        caller: Caller,
+        settings: Settings,
+        identity: Option<Identity>,
+        shared: Arc<Shared>,
+        door: Arc<Door>,
+        drain: watch::Receiver<bool>,
+    ) -> Self {
+        let deadline = Instant::now() + shared.config.timeouts.connect;
+        Self {
+            id: shared.next_session(),
+            session: Session::new(settings, identity),
+            caller,
+            room: None,
+            asked: String::new(),
+            candidate: String::new(),
+            client,
+            hop: None,
+            host: String::new(),
+            hop_is_deaf: false,
+            connecting: None,
+            securing_client: None,
+            securing_hop: None,
+            drain: Some(Drain::new(drain)),
+            timer: Box::pin(sleep_until(deadline)),
+            patience: Patience::new(deadline, shared.config.limits.octets_per_second),
+            closing: false,
+            gone: false,
+            shared,
+            door,
+        }
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.gone || (self.closing && self.session.to_client.is_empty())
+    }
+
+    /// The client's connection, where it is still of use.
+    pub fn into_client(self) -> Option<Stream> {
+        (!self.gone).then_some(self.client)
+    }
+
+    /// Does what can be done; ready when anything was.
+    pub fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        pool::lend(&mut self.session.to_client);
+        pool::lend(&mut self.session.to_hop);
+        self.act(cx);
+        let mut moved = self.poll_write_both(cx);
+        if !self.closing {
+            moved |= self.poll_handshakes(cx);
+            moved |= self.poll_hop(cx);
+            moved |= self.poll_client(cx);
+        }
+        self.act(cx);
+        moved |= self.poll_write_both(cx);
+        pool::give_back(&mut self.session.to_client);
+        pool::give_back(&mut self.session.to_hop);
+        if moved {
+            self.keep_time();
+        }
+        // Only before it really waits: most steps are followed by another.
+        moved = moved || self.poll_timer(cx) || (!self.closing && self.poll_drain(cx));
+        if moved || self.is_over() { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// How long to wait, given whose turn it is.
+    fn wait(&self) -> Duration {
+        let timeouts = &self.shared.config.timeouts;
+        if self.connecting.is_some() {
+            self.door.hops(Target::Main).patience().max(timeouts.connect)
+        } else if self.session.is_opening() || self.session.is_securing() {
+            timeouts.connect
+        } else if self.session.waits_for_hop() || !self.session.to_hop.is_empty() {
+            timeouts.next_hop
+        } else {
+            timeouts.command
+        }
+    }
+
+    fn keep_time(&mut self) {
+        let wait = self.wait();
+        let in_body = self.session.in_body();
+        self.patience.moved(self.session.progress(), self.closing, wait);
+        self.patience.transaction(self.session.transaction(), self.shared.config.timeouts.transaction);
+        self.patience.body(in_body && self.session.wants_client());
+        let next = self.patience.next();
+        if next < self.timer.deadline() {
+            self.timer.as_mut().reset(next);
+        }
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.timer.as_mut().poll(cx).is_pending() {
+            return false;
+        }
+        let wait = self.wait();
+        match self.patience.time_up(wait) {
+            None => {}
+            Some(_) if self.closing => self.gone = true,
+            Some(TimeUp::Silence) => self.silence(),
+            Some(TimeUp::Transaction) => self.session.transaction_timeout(),
+            Some(TimeUp::TooSlow) => self.session.client_too_slow(),
+        }
+        let next = self.patience.next();
+        self.timer.as_mut().reset(next);
+        true
+    }
+
+    fn silence(&mut self) {
+        let hops_turn = self.connecting.is_some() || self.session.waits_for_hop() || !self.session.to_hop.is_empty();
+        if hops_turn {
+            warn!(session = self.id, next_hop = self.host, "the next hop owed an answer for too long");
+            self.session.hop_timeout();
+        } else {
+            info!(session = self.id, client = self.who(), "the client was silent for too long");
+            self.session.client_timeout();
+        }
+    }
+
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> bool {
+        let draining = self.drain.as_mut().is_some_and(|drain| drain.has_come(cx));
+        if draining {
+            self.drain = None;
+            self.session.drain();
+        }
+        draining
+    }
+
+    fn poll_client(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.session.wants_client() {
+            return false;
+        }
+        if self.session.to_hop.len() > BACKLOG || self.session.to_client.len() > BACKLOG {
+            self.patience.held_up();
+            return false;
+        }
+        let size = if self.session.in_body() { pool::READ } else { 4096 };
+        pool::with_read_buffer(|buffer| {
+            let buffer = buffer.get_mut(..size).unwrap_or_default();
+            match self.client.poll_read(cx, buffer) {
+                Poll::Pending => false,
+                Poll::Ready(Ok(0)) => {
+                    self.session.client_eof();
+                    true
+                }
+                Poll::Ready(Err(_)) => {
+                    self.session.client_lost();
+                    self.gone = true;
+                    self.act(cx);
+                    true
+                }
+                Poll::Ready(Ok(n)) => {
+                    self.patience.octets(n);
+                    self.session.client_data(buffer.get(..n).unwrap_or_default());
+                    true
+                }
+            }
+        })
+    }
+
+    fn poll_hop(&mut self, cx: &mut Context<'_>) -> bool {
+        if let Some(connecting) = &mut self.connecting {
+            let Poll::Ready(connected) = connecting.as_mut().poll(cx) else { return false };
+            self.connecting = None;
+            match connected {
+                Ok(reached) => {
+                    (self.hop, self.host, self.hop_is_deaf) = (Some(reached.stream), reached.host, false);
+                    self.session.hop_connected(reached.encrypted);
+                    self.session.hop_data(&reached.first);
+                }
+                Err(error) => {
+                    warn!(session = self.id, error, "no next hop can be reached");
+                    self.session.hop_failed();
+                }
+            }
+            return true;
+        }
+        if self.session.to_client.len() > BACKLOG {
+            return false;
+        }
+        let Some(hop) = &mut self.hop else { return false };
+        let session = &mut self.session;
+        let read = pool::with_read_buffer(|buffer| {
+            let read = hop.poll_read(cx, buffer);
+            if let Poll::Ready(Ok(n)) = read {
+                session.hop_data(buffer.get(..n).unwrap_or_default());
+            }
+            read
+        });
+        match read {
+            Poll::Pending => false,
+            Poll::Ready(Ok(n)) if n > 0 => true,
+            Poll::Ready(_) => {
+                self.hop = None;
+                self.session.hop_eof();
+                true
+            }
+        }
+    }
+
+    /// TLS handshakes under way.
+    fn poll_handshakes(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut moved = false;
+        if let Some(handshake) = &mut self.securing_client
+            && let Poll::Ready(done) = handshake.as_mut().poll(cx)
+        {
+            (self.securing_client, moved) = (None, true);
+            match done {
+                Ok(stream) => {
+                    self.client = stream;
+                    self.session.client_secured();
+                }
+                Err(error) => {
+                    info!(session = self.id, client = self.who(), %error, "TLS handshake with the client failed");
+                    self.session.client_lost();
+                    self.gone = true;
+                    self.act(cx);
+                }
+            }
+        }
+        if let Some(handshake) = &mut self.securing_hop
+            && let Poll::Ready(done) = handshake.as_mut().poll(cx)
+        {
+            (self.securing_hop, moved) = (None, true);
+            match done {
+                Ok(stream) => {
+                    self.hop = Some(stream);
+                    self.session.hop_secured();
+                }
+                Err(error) => {
+                    warn!(session = self.id, next_hop = self.host, %error, "TLS handshake with the next hop failed");
+                    self.session.hop_not_secured();
+                }
+            }
+        }
+        moved
+    }
+
+    fn poll_write_both(&mut self, cx: &mut Context<'_>) -> bool {
+        let (hop_moved, hop_open) = match &mut self.hop {
+            Some(hop) if !self.hop_is_deaf => {
+                let (written, open) = write_out(hop, &mut self.session.to_hop, cx);
+                self.session.wrote_to_hop(written);
+                (written > 0, open)
+            }
+            _ => (false, true),
+        };
+        if !hop_open {
+            // It may have said why before it closed: what it said is still to be read, and then its end.
+            self.hop_is_deaf = true;
+        }
+        if hop_moved && self.session.in_body() {
+            self.patience.moved(self.session.progress(), true, self.wait());
+        }
+        let (written, client_open) = write_out(&mut self.client, &mut self.session.to_client, cx);
+        if !client_open && !self.gone {
+            self.session.client_lost();
+            self.gone = true;
+        }
+        self.begin_client_handshake();
+        hop_moved || written > 0 || !hop_open || !client_open
+    }
+
+    /// The client has read that it may begin, so the next octets are its handshake.
+    fn begin_client_handshake(&mut self) {
+        if !self.session.is_securing() || self.securing_client.is_some() || !self.session.to_client.is_empty() {
+            return;
+        }
+        let Some(plain) = self.client.take_plain() else { return };
+        let door = Arc::clone(&self.door);
+        self.securing_client = Some(Box::pin(async move {
+            match &door.acceptor {
+                Some(acceptor) => acceptor.accept(plain).await,
+                None => Err(io::Error::other("the listener has no certificate")),
+            }
+        }));
+    }
+
+    fn begin_hop_handshake(&mut self) {
+        let plain = self.hop.as_mut().and_then(Stream::take_plain);
+        self.hop = None;
+        let (connector, host) = (self.door.connector.clone(), self.host.clone());
+        self.securing_hop = Some(Box::pin(async move {
+            match (connector, plain) {
+                (Some(connector), Some(plain)) => connector.connect(&host, plain).await,
+                _ => Err(io::ErrorKind::NotConnected.into()),
+            }
+        }));
+    }
+
+    /// Acts on what the machine wants done.
+    pub fn act(&mut self, cx: &mut Context<'_>) {
+        while let Some(event) = self.session.next_event() {
+            match event {
+                Event::Ask(ask) => self.answer(ask),
+                Event::Open(target) => self.connecting = Some(self.connect(target)),
+                Event::CloseHop => {
+                    if let Some(mut hop) = self.hop.take() {
+                        let _ = write_out(&mut hop, &mut self.session.to_hop, cx);
+                    }
+                    (self.connecting, self.securing_hop) = (None, None);
+                    self.session.to_hop.clear();
+                }
+                Event::CloseClient => self.closing = true,
+                // It begins when all that was said before is written.
+                Event::SecureClient => {}
+                Event::SecureHop => self.begin_hop_handshake(),
+                Event::Client { address, forwarded } => self.client_is(address, forwarded),
+                Event::Refused { command, reply } => {
+                    let reply = masked_text(&reply);
+                    info!(session = self.id, client = self.who(), event = "next-hop", command, reply);
+                }
+                Event::Unfit(why) => warn!(session = self.id, next_hop = self.host, why, "next hop cannot be used"),
+                Event::Limit(limit) => info!(session = self.id, client = self.who(), event = "limit", limit),
+                Event::LoggedIn => info!(session = self.id, client = self.who(), event = "login"),
+                Event::OwnTransaction => {
+                    let (action, reason) = ("defer", "own-transaction");
+                    info!(session = self.id, client = self.who(), event = "recipient", to = self.asked, action, reason);
+                }
+                Event::Finished(finished) => self.log_finished(&finished),
+            }
+        }
+        if !self.session.is_holding() {
+            self.room = None;
+        }
+    }
+
+    /// A trusted proxy says who its client is. By XCLIENT that one stands in the proxy's place, with no more rights than it
+    /// would have itself.
+    fn client_is(&mut self, address: Option<std::net::IpAddr>, forwarded: bool) {
+        let proxy = self.who();
+        let address = address.map(|ip| SocketAddr::new(ip, 0));
+        if !forwarded {
+            self.caller.counted = None;
+            match admit(address, &self.shared, &self.door) {
+                Ok(counted) => self.caller.counted = counted,
+                Err(text) => {
+                    let (code, text) = text.trim_end().split_once(' ').unwrap_or(("421", text));
+                    self.session.turn_away(code, text);
+                }
+            }
+            self.caller.passed.source = address;
+        }
+        self.caller.address = address;
+        debug!(session = self.id, proxy, client = self.who(), forwarded, "a trusted proxy names its client");
+    }
+
+    fn connect(&self, target: Target) -> Later<Result<Reached, String>> {
+        let (door, passed) = (Arc::clone(&self.door), self.caller.passed);
+        Box::pin(async move { door.hops(target).reach(passed).await })
+    }
+}
+
+/// Writes what goes. Says how much that was, and whether the connection still stands.
+fn write_out(stream: &mut Stream, octets: &mut Vec<u8>, cx: &mut Context<'_>) -> (usize, bool) {
+    let mut written = 0;
+    let mut open = true;
+    while let Some(rest) = octets.get(written..).filter(|rest| !rest.is_empty()) {
+        match stream.poll_write(cx, rest) {
+            Poll::Ready(Ok(n)) if n > 0 => written += n,
+            Poll::Ready(_) => {
+                open = false;
+                break;
+            }
+            Poll::Pending => break,
+        }
+    }
+    octets.drain(..written);
+    // What encryption has kept back goes as soon as there is room again.
+    open &= !matches!(stream.poll_flush(cx), Poll::Ready(Err(_)));
+    (written, open)
+}

@@ -1,0 +1,204 @@
+//! TLS on both sides, by rustls with the ring provider. Certificates are read again without a restart.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
+use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme};
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+
+use super::stream::{Plain, Stream};
+use crate::config::{Certificate, HopTls};
+
+/// What encrypts for clients.
+pub struct Acceptor {
+    files: Certificate,
+    current: Arc<Current>,
+    acceptor: TlsAcceptor,
+}
+
+/// The certificate in force.
+#[derive(Debug)]
+struct Current(ArcSwap<CertifiedKey>);
+
+impl ResolvesServerCert for Current {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.load_full())
+    }
+}
+
+impl std::fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Acceptor").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+impl Acceptor {
+    /// Reads certificate and key.
+    ///
+    /// # Errors
+    /// Which file is wrong, and why.
+    pub fn load(files: &Certificate) -> Result<Self, String> {
+        let provider = Arc::new(ring::default_provider());
+        let current = Arc::new(Current(ArcSwap::from_pointee(read(files, &provider)?)));
+        let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(&current) as _;
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_no_client_auth()
+            .with_cert_resolver(resolver);
+        Ok(Self { files: files.clone(), current, acceptor: Arc::new(config).into() })
+    }
+
+    /// Reads the files again. New connections get the new certificate.
+    ///
+    /// # Errors
+    /// Which file is wrong, and why; the last good one stays in force.
+    pub fn reload(&self) -> Result<(), String> {
+        let key = read(&self.files, &ring::default_provider())?;
+        self.current.0.store(Arc::new(key));
+        Ok(())
+    }
+
+    /// The files that it came from.
+    #[must_use]
+    pub fn files(&self) -> [&Path; 2] {
+        [&self.files.chain, &self.files.key]
+    }
+
+    /// The handshake with a client.
+    ///
+    /// # Errors
+    /// It failed, or the connection did.
+    pub async fn accept(&self, client: Plain) -> io::Result<Stream> {
+        let stream = self.acceptor.accept(client).await?;
+        Ok(Stream::Tls(Box::new(TlsStream::Server(stream))))
+    }
+}
+
+fn read(files: &Certificate, provider: &CryptoProvider) -> Result<CertifiedKey, String> {
+    let chain = certificates(&files.chain)?;
+    let key = PrivateKeyDer::from_pem_file(&files.key)
+        .map_err(|error| format!("{}: no private key in PEM form: {error}", files.key.display()))?;
+    CertifiedKey::from_der(chain, key, provider)
+        .map_err(|error| format!("{} and {} do not go together: {error}", files.chain.display(), files.key.display()))
+}
+
+fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let wrong = |error: &dyn std::fmt::Display| format!("{}: no certificate in PEM form: {error}", file.display());
+    let certificates: Vec<_> =
+        CertificateDer::pem_file_iter(file).and_then(Iterator::collect).map_err(|error| wrong(&error))?;
+    if certificates.is_empty() { Err(wrong(&"the file holds none")) } else { Ok(certificates) }
+}
+
+/// What encrypts towards next hops.
+#[derive(Clone)]
+pub struct Connector {
+    connector: TlsConnector,
+    name: Option<String>,
+}
+
+impl std::fmt::Debug for Connector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Connector").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Connector {
+    /// Reads who may sign a next hop's certificate.
+    ///
+    /// # Errors
+    /// That cannot be read, or is empty.
+    pub fn load(settings: &HopTls) -> Result<Self, String> {
+        let provider = Arc::new(ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?;
+        let config = if settings.verify {
+            builder.with_root_certificates(roots(settings.ca.as_deref())?).with_no_client_auth()
+        } else {
+            let anybody = Arc::new(Anybody(provider));
+            builder.dangerous().with_custom_certificate_verifier(anybody).with_no_client_auth()
+        };
+        Ok(Self { connector: Arc::new(config).into(), name: settings.name.clone() })
+    }
+
+    /// The handshake with a next hop. `host` is its name, where the config has no other.
+    ///
+    /// # Errors
+    /// It failed, the certificate is not good for the name, or the connection broke.
+    pub async fn connect(&self, host: &str, hop: Plain) -> io::Result<Stream> {
+        let name = self.name.as_deref().unwrap_or(host);
+        // Who does not verify needs no name either, and a socket in the file system has none.
+        let name = ServerName::try_from(if name.is_empty() { "localhost" } else { name }.to_owned())
+            .map_err(io::Error::other)?;
+        let stream = self.connector.connect(name, hop).await?;
+        Ok(Stream::Tls(Box::new(TlsStream::Client(stream))))
+    }
+}
+
+fn roots(ca: Option<&Path>) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    match ca {
+        Some(file) => {
+            for certificate in certificates(file)? {
+                roots.add(certificate).map_err(|error| format!("{}: {error}", file.display()))?;
+            }
+        }
+        None => {
+            let _ = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+    }
+    if roots.is_empty() {
+        return Err("this system has no list of certificate authorities (package ca-certificates); install it, \
+                    name one as next_hop_ca, or set next_hop_verify = false"
+            .into());
+    }
+    Ok(roots)
+}
+
+/// Takes any certificate, as opportunistic TLS does: it keeps listeners out, not impostors.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

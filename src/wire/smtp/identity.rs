@@ -1,0 +1,267 @@
+//! Who a client is, as one mail server tells another: the attributes of XCLIENT and XFORWARD (Postfix's XCLIENT_README and
+//! XFORWARD_README).
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv6Addr};
+
+/// The longest value of an attribute, in octets as it is sent.
+const MAX_VALUE: usize = 255;
+/// What stands for "there is none".
+const UNAVAILABLE: &str = "[UNAVAILABLE]";
+
+/// One thing that can be said of a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attribute {
+    /// Its host name.
+    Name,
+    /// The name that its address resolves to.
+    ReverseName,
+    /// Its address.
+    Addr,
+    /// Its port.
+    Port,
+    /// SMTP or ESMTP.
+    Proto,
+    /// What it says it is called.
+    Helo,
+    /// Who has logged in.
+    Login,
+    /// The address that it connected to.
+    DestAddr,
+    /// The port that it connected to.
+    DestPort,
+    /// The queue id of the server before.
+    Ident,
+    /// LOCAL or REMOTE.
+    Source,
+}
+
+use Attribute::{Addr, DestAddr, DestPort, Helo, Ident, Login, Name, Port, Proto, ReverseName, Source};
+
+const NAMES: [(Attribute, &str); 11] = [
+    (Name, "NAME"),
+    (ReverseName, "REVERSE_NAME"),
+    (Addr, "ADDR"),
+    (Port, "PORT"),
+    (Proto, "PROTO"),
+    (Helo, "HELO"),
+    (Login, "LOGIN"),
+    (DestAddr, "DESTADDR"),
+    (DestPort, "DESTPORT"),
+    (Ident, "IDENT"),
+    (Source, "SOURCE"),
+];
+
+/// What XCLIENT may say here.
+pub const XCLIENT: &str = "XCLIENT NAME REVERSE_NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT";
+/// What XFORWARD may say here.
+pub const XFORWARD: &str = "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE";
+
+impl Attribute {
+    /// Reads a name, in any case.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        NAMES.iter().find(|(_, known)| known.eq_ignore_ascii_case(name)).map(|(attribute, _)| *attribute)
+    }
+
+    fn name(self) -> &'static str {
+        NAMES.iter().find(|(attribute, _)| *attribute == self).map_or("", |(_, name)| name)
+    }
+}
+
+/// What is known of a client.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Identity {
+    values: Vec<(Attribute, String)>,
+}
+
+impl Identity {
+    /// A client that connected from there.
+    #[must_use]
+    pub fn of(address: IpAddr, port: u16) -> Self {
+        let mut identity = Self::default();
+        identity.set(Addr, encoded(address));
+        identity.set(Port, port.to_string());
+        identity
+    }
+
+    /// What is known, as text.
+    #[must_use]
+    pub fn get(&self, attribute: Attribute) -> Option<&str> {
+        self.values.iter().find(|(known, _)| *known == attribute).map(|(_, value)| value.as_str())
+    }
+
+    /// The address, where it is one.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        decoded(self.get(Addr)?)
+    }
+
+    fn set(&mut self, attribute: Attribute, value: String) {
+        self.values.retain(|(known, _)| *known != attribute);
+        self.values.push((attribute, value));
+    }
+
+    /// Takes the argument of an XCLIENT or XFORWARD command: `NAME=value …`, values as xtext (RFC 3461 section 4).
+    ///
+    /// # Errors
+    /// What is wrong with it; nothing is changed then.
+    pub fn update(&mut self, argument: &str) -> Result<(), &'static str> {
+        let mut updated = self.clone();
+        let mut words = argument.split_ascii_whitespace().peekable();
+        if words.peek().is_none() {
+            return Err("an attribute is missing");
+        }
+        for word in words {
+            let (name, value) = word.split_once('=').ok_or("an attribute has no value")?;
+            let attribute = Attribute::named(name).ok_or("there is no such attribute")?;
+            if value.len() > MAX_VALUE {
+                return Err("a value is too long");
+            }
+            let value = from_xtext(value).ok_or("a value is no xtext")?;
+            let known = !is_unavailable(&value);
+            if attribute == Addr {
+                if known && decoded(&value).is_none() {
+                    return Err("ADDR is no address");
+                }
+                // Names belong to the address before.
+                updated.values.retain(|(known, _)| !matches!(known, Name | ReverseName | Port));
+            }
+            updated.values.retain(|(known, _)| *known != attribute);
+            if known {
+                updated.set(attribute, value);
+            }
+        }
+        // ADDR may stand behind NAME.
+        for word in argument.split_ascii_whitespace() {
+            if let Some((name, value)) = word.split_once('=')
+                && let Some(attribute @ (Name | ReverseName | Port)) = Attribute::named(name)
+                && let Some(value) = from_xtext(value).filter(|value| !is_unavailable(value))
+            {
+                updated.set(attribute, value);
+            }
+        }
+        *self = updated;
+        Ok(())
+    }
+
+    /// The command that tells all this to a server that takes these attributes. `hello` and `protocol` are what this
+    /// session knows of the client, used where no other server has said better.
+    #[must_use]
+    pub fn command(&self, verb: &str, taken: &[Attribute], hello: &str, protocol: &str) -> Option<String> {
+        let mut line = verb.to_owned();
+        for attribute in taken {
+            let value = match (attribute, self.get(*attribute)) {
+                (_, Some(value)) => value,
+                (Helo, None) => hello,
+                (Proto, None) => protocol,
+                (Source, None) => "REMOTE",
+                (Name | ReverseName | Addr, None) => UNAVAILABLE,
+                (Port | Login | DestAddr | DestPort | Ident, None) => continue,
+            };
+            let _ = write!(line, " {}={}", attribute.name(), to_xtext(value));
+        }
+        (line.len() > verb.len()).then_some(line)
+    }
+}
+
+fn is_unavailable(value: &str) -> bool {
+    value.is_empty() || value.eq_ignore_ascii_case(UNAVAILABLE) || value.eq_ignore_ascii_case("[TEMPUNAVAIL]")
+}
+
+fn encoded(address: IpAddr) -> String {
+    match address.to_canonical() {
+        IpAddr::V4(v4) => v4.to_string(),
+        IpAddr::V6(v6) => format!("IPV6:{v6}"),
+    }
+}
+
+fn decoded(value: &str) -> Option<IpAddr> {
+    match value.split_at_checked(5) {
+        Some((prefix, rest)) if prefix.eq_ignore_ascii_case("IPV6:") => {
+            Some(IpAddr::from(rest.parse::<Ipv6Addr>().ok()?).to_canonical())
+        }
+        _ => Some(value.parse::<IpAddr>().ok()?.to_canonical()),
+    }
+}
+
+/// RFC 3461 section 4: printable ASCII but `+` and `=`; all else as `+` and two hex digits.
+fn to_xtext(value: &str) -> String {
+    let mut out = String::with_capacity(value.len());
+    for octet in value.bytes() {
+        match octet {
+            b'+' | b'=' | 0..=32 | 127.. => {
+                let _ = write!(out, "+{octet:02X}");
+            }
+            _ => out.push(char::from(octet)),
+        }
+    }
+    out
+}
+
+fn from_xtext(text: &str) -> Option<String> {
+    let mut octets = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, tail)) = rest.split_first() {
+        rest = tail;
+        if first != b'+' {
+            octets.push(first);
+            continue;
+        }
+        let (digits, tail) = rest.split_at_checked(2)?;
+        octets.push(u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?);
+        rest = tail;
+    }
+    let text = String::from_utf8(octets).ok()?;
+    // What would end a line must not come out of a value, whoever reads it next.
+    (!text.chars().any(char::is_control)).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_client_is_told_as_far_as_the_next_hop_wants_to_know() {
+        let client = Identity::of("192.0.2.7".parse().unwrap(), 1234);
+        let all = [Name, Addr, Port, Proto, Helo, Login];
+        assert_eq!(
+            client.command("XCLIENT", &all, "spam+ham.example", "ESMTP").unwrap(),
+            "XCLIENT NAME=[UNAVAILABLE] ADDR=192.0.2.7 PORT=1234 PROTO=ESMTP HELO=spam+2Bham.example"
+        );
+        assert_eq!(client.command("XCLIENT", &[Login], "x", "SMTP"), None);
+        let six = Identity::of("2001:db8::1".parse().unwrap(), 25);
+        assert_eq!(six.command("XCLIENT", &[Addr], "", "").unwrap(), "XCLIENT ADDR=IPV6:2001:db8::1");
+        let mapped = Identity::of("::ffff:192.0.2.1".parse().unwrap(), 25);
+        assert_eq!(mapped.address(), "192.0.2.1".parse().ok());
+    }
+
+    #[test]
+    fn a_trusted_proxy_says_who_its_client_is() {
+        let mut client = Identity::of("127.0.0.1".parse().unwrap(), 9);
+        client.update("NAME=mx.example ADDR=ipv6:2001:DB8::7 HELO=a+20b PROTO=ESMTP").unwrap();
+        assert_eq!(client.address(), "2001:db8::7".parse().ok());
+        assert_eq!((client.get(Name), client.get(Helo), client.get(Port)), (Some("mx.example"), Some("a b"), None));
+        client.update("ADDR=[UNAVAILABLE] NAME=[TEMPUNAVAIL]").unwrap();
+        assert_eq!((client.address(), client.get(Name)), (None, None));
+        let before = client.clone();
+        for wrong in ["", "ADDR", "ADDR=nowhere", "WHAT=x", "HELO=a+0Db", "HELO=+0", "HELO=+zz"] {
+            assert!(client.update(wrong).is_err(), "{wrong}");
+        }
+        assert!(client.update(&format!("HELO={}", "x".repeat(300))).is_err());
+        assert_eq!(client, before);
+    }
+
+    proptest! {
+        #[test]
+        fn any_value_survives(value in "[ -~äß]{0,40}") {
+            prop_assert_eq!(from_xtext(&to_xtext(&value)), Some(value));
+        }
+
+        #[test]
+        fn any_argument_is_read(argument in ".{0,80}") {
+            let _ = Identity::default().update(&argument);
+        }
+    }
+}

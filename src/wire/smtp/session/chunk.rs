@@ -1,0 +1,483 @@
+//! Messages that come in chunks: BDAT (RFC 3030), never turned into DATA.
+//!
+//! A chunk says how long it is before it comes, so what is edited has to be known first: the header block of mail on its way
+//! in is gathered in small pieces, each sent on as a chunk of its own whose reply is swallowed. Candidates are held like
+//! those of DATA. What streams on past the hold goes without LAST, which is said by an empty chunk once the verdict is in.
+
+use super::content::{Fault, Phase, with_header};
+use super::queue::{Item, Kind, Quiet};
+use super::transaction::{Asking, Transaction};
+use super::{Ask, Direction, Event, Limits, Session};
+use crate::envelope::bounce;
+use crate::envelope::rules::{Content, Judge};
+use crate::wire::smtp::command::Command;
+use crate::wire::smtp::data::{DataScanner, Progress};
+use crate::wire::smtp::header::HeaderFilter;
+use crate::wire::smtp::meter::Meter;
+use crate::wire::smtp::reply::Reply;
+
+/// So much of a header block is gathered before it is sent on.
+const PIECE: usize = 4096;
+
+/// A message that comes in chunks.
+#[derive(Debug)]
+pub(super) struct Chunked {
+    meter: Meter,
+    /// None: the message is binary (RFC 3030 section 3), and no octet is odd.
+    text: Option<DataScanner>,
+    filter: Option<HeaderFilter>,
+    bounce: Option<bounce::Scanner>,
+    judge: Judge,
+    state: State,
+    /// The head of a candidate, or the part of a header block that is not sent yet.
+    held: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// A candidate's head is held.
+    Held,
+    /// The header block may still change, and its length with it.
+    Head,
+    /// Octets go on as they come.
+    Open,
+}
+
+impl Chunked {
+    fn new(transaction: &Transaction, limits: Limits) -> Self {
+        Self {
+            meter: Meter::new(limits.header, limits.message),
+            text: (!transaction.binary).then(DataScanner::default),
+            filter: None,
+            bounce: None,
+            judge: transaction.class.judge,
+            state: State::Open,
+            held: Vec::new(),
+        }
+    }
+
+    /// A candidate: what it is decides what becomes of it.
+    pub fn held(transaction: &Transaction, limits: Limits) -> Self {
+        Self {
+            filter: Some(HeaderFilter::of_chunks()),
+            bounce: Some(bounce::Scanner::default()),
+            state: State::Held,
+            ..Self::new(transaction, limits)
+        }
+    }
+
+    /// One on its way in that is delivered: our own headers from outside are taken out of it.
+    fn filtered(transaction: &Transaction, limits: Limits) -> Self {
+        let mark = transaction.class.mark;
+        let filter = HeaderFilter::of_chunks();
+        let filter = if mark.is_some() { filter.guarded() } else { filter };
+        let held = mark.map(|mark| format!("{}\r\n", mark.header()).into_bytes()).unwrap_or_default();
+        Self { filter: Some(filter), state: State::Head, held, ..Self::new(transaction, limits) }
+    }
+
+    pub fn is_holding(&self) -> bool {
+        self.state == State::Held
+    }
+
+    fn kind(&self) -> crate::envelope::rules::Kind {
+        self.bounce.as_ref().map_or(crate::envelope::rules::Kind::Other, bounce::Scanner::kind)
+    }
+
+    /// Looks at octets, whatever becomes of them.
+    fn look(&mut self, part: &[u8], reject_stray: bool) -> Result<(), Odd> {
+        if let Some(too_long) = self.meter.push(part) {
+            return Err(Odd::Fault(Fault::Long(too_long)));
+        }
+        if let Some(bounce) = &mut self.bounce {
+            bounce.push(part);
+        }
+        let Some(scanner) = &mut self.text else { return Ok(()) };
+        let mut rest = part;
+        loop {
+            match scanner.push(rest, |_| {}) {
+                Progress::More => break,
+                // A dot alone on a line is text here.
+                Progress::End(used) => rest = rest.get(used..).unwrap_or_default(),
+                Progress::Smuggling => return Err(Odd::Smuggling),
+            }
+        }
+        if scanner.saw_nul() {
+            return Err(Odd::Fault(Fault::Nul));
+        }
+        if reject_stray && scanner.saw_stray() {
+            return Err(Odd::Fault(Fault::Stray));
+        }
+        Ok(())
+    }
+}
+
+/// What may be wrong with the octets of a chunk.
+enum Odd {
+    Fault(Fault),
+    Smuggling,
+}
+
+/// A chunk under way.
+#[derive(Debug)]
+pub(super) struct Chunk {
+    left: u64,
+    size: u64,
+    last: bool,
+    /// Whether the next hop knows how much of this chunk it gets.
+    announced: bool,
+    message: Box<Chunked>,
+    /// The message is refused; the client hears of it at the end of the chunk.
+    dead: Option<Reply>,
+}
+
+impl Chunk {
+    pub fn is_holding(&self) -> bool {
+        self.message.is_holding() && self.dead.is_none()
+    }
+
+    /// Whether its octets go on as they come.
+    pub fn is_open(&self) -> bool {
+        self.message.state == State::Open && self.dead.is_none()
+    }
+
+    /// Nothing more of it goes anywhere.
+    pub fn kill(&mut self, reply: Reply) {
+        self.dead.get_or_insert(reply);
+        self.message.held = Vec::new();
+    }
+
+    /// Whether LAST is kept back until the verdict.
+    fn is_candidate(&self) -> bool {
+        self.message.judge != Judge::No
+    }
+}
+
+impl Session {
+    /// BDAT. Its octets follow whatever the answer is.
+    pub(super) fn bdat(&mut self, size: u64, last: bool) -> bool {
+        if let Some((code, status, text)) = self.too_early(&Command::Bdat { size, last }) {
+            return self.swallow_bad(size, Reply::new(code, status, text));
+        }
+        if !self.facts.offer.chunking {
+            return self.swallow_bad(size, Reply::new(502, "5.5.1", "BDAT is not available here"));
+        }
+        let Some(transaction) = &self.transaction else {
+            return self.swallow_bad(size, Reply::new(503, "5.5.1", "need RCPT command"));
+        };
+        if self.settings.lmtp && !self.queue.is_empty() {
+            // How many replies a message gets, the answers to RCPT say.
+            self.barrier = true;
+            return false;
+        }
+        if let Some(message) = self.chunked.take() {
+            self.begin_chunk(message, size, last);
+            return true;
+        }
+        if self.settings.lmtp && transaction.accepted == 0 {
+            return self.swallow_bad(size, Reply::new(503, "5.5.1", "no valid recipients"));
+        }
+        let limits = self.settings.limits;
+        if transaction.class.judge == Judge::No {
+            let message = match self.settings.direction {
+                Direction::Outbound => Chunked::new(transaction, limits),
+                Direction::Inbound => Chunked::filtered(transaction, limits),
+            };
+            self.begin_chunk(Box::new(message), size, last);
+            return true;
+        }
+        if !self.queue.is_empty() {
+            self.barrier = true;
+            return false;
+        }
+        if transaction.accepted == 0 {
+            return self.swallow_bad(size, Reply::new(554, "5.5.1", "no valid recipients"));
+        }
+        self.events.push_back(Event::Ask(Ask::Hold));
+        self.asking = Some(Asking::Hold(Some((size, last))));
+        true
+    }
+
+    pub(super) fn begin_chunk(&mut self, message: Box<Chunked>, size: u64, last: bool) {
+        let mut chunk = Chunk { left: size, size, last, announced: false, message, dead: None };
+        if chunk.message.state == State::Open {
+            self.announce(&mut chunk);
+        }
+        self.phase = Phase::Chunk(Box::new(chunk));
+        if size == 0 {
+            self.chunk_over();
+        }
+    }
+
+    /// Tells the next hop how much is left of a chunk that goes on as it comes.
+    fn announce(&mut self, chunk: &mut Chunk) {
+        self.announce_with(chunk, &[]);
+    }
+
+    /// The same, where some of it is at hand.
+    fn announce_with(&mut self, chunk: &mut Chunk, held: &[u8]) {
+        let last = chunk.last && !chunk.is_candidate();
+        self.to_hop.extend_from_slice(&bdat_line(chunk.left + held.len() as u64, last));
+        self.to_hop.extend_from_slice(held);
+        chunk.announced = true;
+    }
+
+    /// Sends what is held as a chunk of its own. What it is an answer to decides who hears the reply.
+    fn send_held(&mut self, held: &[u8], item: Item) {
+        self.to_hop.extend_from_slice(&bdat_line(held.len() as u64, false));
+        self.to_hop.extend_from_slice(held);
+        self.queue.push(item);
+    }
+
+    /// Takes octets of a chunk; says how many.
+    pub(super) fn take_chunk(&mut self, mut chunk: Box<Chunk>, input: &[u8]) -> usize {
+        let room = match chunk.message.state {
+            State::Held => self.settings.hold.saturating_sub(chunk.message.held.len()).max(1),
+            State::Head | State::Open => usize::MAX,
+        };
+        let room = room.min(usize::try_from(chunk.left).unwrap_or(usize::MAX));
+        let part = input.get(..room).unwrap_or(input);
+        chunk.left -= part.len() as u64;
+        if chunk.dead.is_none() {
+            match chunk.message.look(part, self.settings.reject_stray) {
+                Ok(()) => self.pass(&mut chunk, part),
+                Err(Odd::Smuggling) => return self.smuggling(input),
+                Err(Odd::Fault(fault)) => {
+                    self.note_limit(fault);
+                    self.abandon(&mut chunk, fault.reply());
+                }
+            }
+        }
+        let over = chunk.left == 0;
+        self.phase = Phase::Chunk(chunk);
+        if over && self.asking.is_none() {
+            self.chunk_over();
+        }
+        part.len()
+    }
+
+    fn pass(&mut self, chunk: &mut Chunk, part: &[u8]) {
+        let Chunked { filter, held, state, .. } = &mut *chunk.message;
+        match (*state, filter) {
+            (State::Open, _) | (_, None) => self.to_hop.extend_from_slice(part),
+            (State::Held, Some(filter)) => {
+                filter.push(part, |part| held.extend_from_slice(part));
+                if held.len() >= self.settings.hold && !(chunk.last && chunk.left == 0) {
+                    if chunk.message.kind().is_ndr() {
+                        self.ask_content(chunk.message.judge, chunk.message.kind());
+                    } else {
+                        self.release_chunk(chunk, None);
+                    }
+                }
+            }
+            (State::Head, Some(filter)) => {
+                filter.push(part, |part| held.extend_from_slice(part));
+                let done = filter.is_done();
+                if done || held.len() > PIECE {
+                    let held = std::mem::take(held);
+                    if done {
+                        *state = State::Open;
+                        // One chunk for both: the header block as it is now, and what is left as it comes.
+                        self.announce_with(chunk, &held);
+                    } else {
+                        let item = self.quiet_chunk();
+                        self.send_held(&held, item);
+                    }
+                }
+            }
+        }
+    }
+
+    fn quiet_chunk(&self) -> Item {
+        Item::Swallowed(Quiet::Chunk { transaction: self.transaction().unwrap_or_default() })
+    }
+
+    fn forwarded_chunk(&self) -> Item {
+        Item::Forwarded(Kind::Chunk { transaction: self.transaction().unwrap_or_default() })
+    }
+
+    /// A chunk is complete.
+    fn chunk_over(&mut self) {
+        let mut chunk = match std::mem::replace(&mut self.phase, Phase::Command) {
+            Phase::Chunk(chunk) => chunk,
+            phase => {
+                self.phase = phase;
+                return;
+            }
+        };
+        if let Some(reply) = chunk.dead {
+            return if chunk.last { self.refuse_message(&reply) } else { self.refuse_chunk(&reply) };
+        }
+        match chunk.message.state {
+            State::Held if chunk.last => {
+                self.ask_content(chunk.message.judge, chunk.message.kind());
+                self.phase = Phase::Chunk(chunk);
+                return;
+            }
+            State::Held => {
+                let size = chunk.size;
+                self.reply(250, "2.0.0", &format!("{size} octets received"));
+            }
+            State::Head => {
+                if let (true, Some(filter)) = (chunk.last, &mut chunk.message.filter) {
+                    filter.finish(|part| chunk.message.held.extend_from_slice(part));
+                }
+                let held = std::mem::take(&mut chunk.message.held);
+                if !chunk.last {
+                    let item = self.forwarded_chunk();
+                    self.send_held(&held, item);
+                } else {
+                    self.announce_with(&mut chunk, &held);
+                    return self.last_chunk_over(chunk);
+                }
+            }
+            State::Open if chunk.last => return self.last_chunk_over(chunk),
+            State::Open if chunk.announced => {
+                let item = self.forwarded_chunk();
+                self.queue.push(item);
+            }
+            // Its octets went with what was held.
+            State::Open => {}
+        }
+        self.chunked = Some(chunk.message);
+    }
+
+    /// All of a message has gone on. Of a candidate the next hop has not heard that it was the last.
+    fn last_chunk_over(&mut self, mut chunk: Box<Chunk>) {
+        if !chunk.is_candidate() {
+            return self.message_sent();
+        }
+        if std::mem::take(&mut chunk.announced) {
+            let item = self.quiet_chunk();
+            self.queue.push(item);
+        }
+        if chunk.message.kind().is_ndr() {
+            chunk.message.state = State::Open;
+            self.ask_content(chunk.message.judge, chunk.message.kind());
+            self.phase = Phase::Chunk(chunk);
+        } else {
+            self.say_last_chunk();
+        }
+    }
+
+    /// The verdict is in and the message is wanted: LAST, which was kept back.
+    fn say_last_chunk(&mut self) {
+        self.to_hop.extend_from_slice(&bdat_line(0, true));
+        self.message_sent();
+    }
+
+    /// The answer to [`Ask::Content`] for a message in chunks.
+    pub(super) fn chunk_judged(&mut self, mut chunk: Box<Chunk>, content: &Content) {
+        let at_end = chunk.last && chunk.left == 0;
+        let header = match content {
+            Content::Refuse(refusal) => {
+                let reply = Reply::new(refusal.code, refusal.status, refusal.text);
+                self.abandon(&mut chunk, reply);
+                self.phase = Phase::Chunk(chunk);
+                if self.chunk_is_complete() {
+                    self.chunk_over();
+                }
+                return;
+            }
+            Content::Deliver => None,
+            Content::Mark(mark) => Some(*mark),
+        };
+        if chunk.message.state == State::Open {
+            // Too late for a header.
+            return self.say_last_chunk();
+        }
+        if let (Some(mark), Some(transaction)) = (header, &mut self.transaction) {
+            transaction.class.mark = Some(mark);
+        }
+        let header = header.map(|mark| mark.header());
+        if at_end {
+            if let Some(filter) = &mut chunk.message.filter {
+                filter.finish(|part| chunk.message.held.extend_from_slice(part));
+            }
+            let text = with_header(header, &chunk.message.held);
+            self.to_hop.extend_from_slice(&bdat_line(text.len() as u64, true));
+            self.to_hop.extend_from_slice(&text);
+            return self.message_sent();
+        }
+        self.release_chunk(&mut chunk, header);
+        self.phase = Phase::Chunk(chunk);
+        if self.chunk_is_complete() {
+            self.chunk_over();
+        }
+    }
+
+    fn chunk_is_complete(&self) -> bool {
+        matches!(&self.phase, Phase::Chunk(chunk) if chunk.left == 0)
+    }
+
+    /// Sends what is held of a message that is longer, and lets the rest follow as it comes.
+    fn release_chunk(&mut self, chunk: &mut Chunk, header: Option<String>) {
+        let text = with_header(header, &std::mem::take(&mut chunk.message.held));
+        let in_body = chunk.message.filter.as_ref().is_none_or(HeaderFilter::is_done);
+        chunk.message.state = if in_body { State::Open } else { State::Head };
+        // Where the chunk ends with what was held, its reply is the client's to hear.
+        let item = if chunk.left == 0 && !chunk.last { self.forwarded_chunk() } else { self.quiet_chunk() };
+        self.send_held(&text, item);
+        if chunk.left > 0 && in_body {
+            self.announce(chunk);
+        }
+    }
+
+    /// Nothing more of this message goes on. What the next hop has of it is forgotten, or never ended.
+    fn abandon(&mut self, chunk: &mut Chunk, reply: Reply) {
+        if chunk.announced {
+            self.drop_hop();
+        } else {
+            self.send(b"RSET", Item::Swallowed(Quiet::Rset));
+        }
+        chunk.kill(reply);
+    }
+
+    /// A chunk is refused that is not the last: those that follow find no transaction (RFC 3030 section 2).
+    fn refuse_chunk(&mut self, reply: &Reply) {
+        if let Some(transaction) = self.transaction.take() {
+            self.finished(transaction, reply);
+        }
+        self.reply_with(reply.clone());
+    }
+
+    /// Room is short: the message cannot be taken now, and RSET or MAIL comes next.
+    pub(super) fn fail_transaction(&mut self) {
+        (self.transaction, self.chunked) = (None, None);
+        self.send(b"RSET", Item::Swallowed(Quiet::Rset));
+    }
+
+    /// The octets of a chunk that nobody wants, and a mistake of the client.
+    fn swallow_bad(&mut self, size: u64, reply: Reply) -> bool {
+        self.bad_commands += 1;
+        if self.bad_commands > self.settings.limits.bad_commands {
+            self.events.push_back(Event::Limit("bad_commands"));
+            self.reply(421, "4.7.0", "too many bad commands");
+            self.ending = true;
+        } else {
+            self.swallow(size, reply, 1);
+        }
+        true
+    }
+
+    /// The octets of a chunk go nowhere; the reply comes behind them.
+    pub(super) fn swallow(&mut self, size: u64, reply: Reply, times: u32) {
+        if size == 0 {
+            self.reply_to_message(&reply, times);
+        } else {
+            self.phase = Phase::Swallow { left: size, reply, times };
+        }
+    }
+
+    pub(super) fn take_swallow(&mut self, left: u64, reply: Reply, times: u32, input: &[u8]) -> usize {
+        let used = input.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        match left - used as u64 {
+            0 => self.reply_to_message(&reply, times),
+            left => self.phase = Phase::Swallow { left, reply, times },
+        }
+        used
+    }
+}
+
+fn bdat_line(size: u64, last: bool) -> Vec<u8> {
+    format!("BDAT {size}{}\r\n", if last { " LAST" } else { "" }).into_bytes()
+}

@@ -1,0 +1,242 @@
+//! What a next hop hears before the client's commands: EHLO, STARTTLS, who the client is.
+//!
+//! The first time the client's own EHLO begins it and gets the last answer; later, on a fresh connection, nobody notices.
+
+use super::hop::Hop;
+use super::queue::{Item, Quiet};
+use super::{Event, Session, Target, Tls};
+use crate::wire::smtp::command::Verb;
+use crate::wire::smtp::extensions::{self, Offer, Ours};
+use crate::wire::smtp::reply::Reply;
+
+/// A client's HELO, EHLO or LHLO.
+#[derive(Debug, Clone)]
+pub(super) struct Hello {
+    pub line: Vec<u8>,
+    pub verb: Verb,
+}
+
+impl Hello {
+    fn name(&self) -> String {
+        String::from_utf8_lossy(self.line.get(4..).unwrap_or_default()).trim().to_owned()
+    }
+}
+
+/// A set-up under way.
+#[derive(Debug)]
+pub(super) struct Setup {
+    hello: Hello,
+    /// Whether the client waits for the answer.
+    for_client: bool,
+    /// Whether EHLO is said for a client that said HELO: to see what the next hop offers.
+    probing: bool,
+}
+
+impl Session {
+    /// Begins it for the client's hello, or for the one that it said earlier.
+    pub(super) fn begin_setup(&mut self, asked: Option<Hello>) {
+        let for_client = asked.is_some();
+        let Some(hello) = asked.or_else(|| self.hello.clone()) else {
+            // Nothing that the next hop would have to be told comes before a hello.
+            self.hop = Hop::Ready;
+            return;
+        };
+        let wants_more = self.tls() != Tls::Off || (self.identity.is_some() && self.target != Target::Srs);
+        let probing = hello.verb == Verb::Helo && wants_more;
+        self.hop = Hop::Setup;
+        self.setup = Some(Setup { hello, for_client, probing });
+        self.say_hello();
+    }
+
+    /// Begins it on a fresh connection: where the last one was not finished, for whom that was.
+    pub(super) fn begin_setup_again(&mut self, unfinished: Option<Setup>) {
+        match unfinished {
+            Some(setup) if setup.for_client => self.begin_setup(Some(setup.hello)),
+            _ => self.begin_setup(None),
+        }
+    }
+
+    fn say_hello(&mut self) {
+        let Some(setup) = &self.setup else { return };
+        let line =
+            if setup.probing { format!("EHLO {}", setup.hello.name()).into_bytes() } else { setup.hello.line.clone() };
+        self.facts.offer.pipelining = false;
+        self.send(&line, Item::Swallowed(Quiet::Hello));
+    }
+
+    fn tls(&self) -> Tls {
+        match self.target {
+            Target::Srs => self.settings.srs_tls,
+            Target::Main | Target::Domain(_) => self.settings.hop_tls,
+        }
+    }
+
+    /// The next hop has answered a hello of the set-up.
+    pub(super) fn hello_answered(&mut self, reply: Reply) {
+        let Some(setup) = &mut self.setup else { return };
+        if !reply.is_positive() {
+            if setup.probing && reply.code >= 500 {
+                // It knows nothing but HELO. Where TLS is required, that is not enough.
+                setup.probing = false;
+                if self.tls() == Tls::Require && !self.facts.encrypted {
+                    return self.unfit("the next hop offers no TLS");
+                }
+                return self.say_hello();
+            }
+            return self.setup_refused(reply);
+        }
+        let (probing, verb) = (setup.probing, setup.hello.verb);
+        let extended = probing || verb != Verb::Helo;
+        let offer = if extended { extensions::read(&reply) } else { Offer::default() };
+        if extended && !self.facts.encrypted && self.tls() != Tls::Off && !self.plain_only {
+            if offer.starttls {
+                return self.send(b"STARTTLS", Item::Swallowed(Quiet::StartTls));
+            }
+            if self.tls() == Tls::Require {
+                return self.unfit("the next hop offers no TLS");
+            }
+        }
+        if extended
+            && self.must_tell(&offer)
+            && let Some(line) = self.identity_line("XCLIENT", &offer)
+        {
+            return self.send(line.as_bytes(), Item::Swallowed(Quiet::XClient));
+        }
+        if probing {
+            // What it offers is known; now the client's own word.
+            self.facts.offer = Offer { pipelining: false, ..offer };
+            if let Some(setup) = &mut self.setup {
+                setup.probing = false;
+            }
+            self.facts.xforward_due = !self.facts.offer.xforward.is_empty();
+            return self.say_hello();
+        }
+        self.setup_done(reply, if extended { Some(offer) } else { None });
+    }
+
+    fn must_tell(&self, offer: &Offer) -> bool {
+        !offer.xclient.is_empty() && self.target != Target::Srs && self.facts.told != Some(self.identity_version)
+    }
+
+    /// Whether the next hop has been told by XCLIENT of a client that is not this one any more.
+    pub(super) fn must_introduce_again(&self) -> bool {
+        self.facts.told.is_some_and(|told| told != self.identity_version)
+    }
+
+    /// The next hop's answer to our STARTTLS.
+    pub(super) fn starttls_answered(&mut self, reply: &Reply) {
+        if reply.code == 220 {
+            self.hop = Hop::Securing;
+            self.events.push_back(Event::SecureHop);
+        } else if self.tls() == Tls::Require {
+            self.unfit("the next hop refuses TLS");
+        } else {
+            self.plain_only = true;
+            self.say_hello();
+        }
+    }
+
+    /// The TLS handshake with the next hop is done.
+    pub fn hop_secured(&mut self) {
+        if self.hop == Hop::Securing {
+            self.hop = Hop::Setup;
+            self.facts.encrypted = true;
+            self.progress += 1;
+            self.say_hello();
+        }
+    }
+
+    /// It has failed. Where TLS is only wished for, the same again without.
+    pub fn hop_not_secured(&mut self) {
+        if self.hop != Hop::Securing {
+            return;
+        }
+        if self.tls() == Tls::May && !self.plain_only {
+            self.plain_only = true;
+            let setup = self.setup.take();
+            self.drop_hop();
+            self.open(self.target);
+            self.setup = setup;
+        } else {
+            self.unfit("the TLS handshake with the next hop failed");
+        }
+    }
+
+    /// The next hop's answer to XCLIENT: a new greeting, and everything begins again.
+    pub(super) fn xclient_answered(&mut self, reply: Reply) {
+        if reply.is_positive() {
+            self.facts.told = Some(self.identity_version);
+            self.say_hello();
+        } else {
+            self.setup_refused(reply);
+        }
+    }
+
+    fn setup_refused(&mut self, reply: Reply) {
+        let Some(setup) = self.setup.take() else { return };
+        if !setup.for_client {
+            return self.hop_failed();
+        }
+        self.hop = Hop::Ready;
+        self.to_client.extend_from_slice(&reply.text);
+        if reply.code == 421 || self.facts.told.is_some() || self.facts.encrypted {
+            self.end();
+        }
+    }
+
+    fn setup_done(&mut self, mut reply: Reply, offer: Option<Offer>) {
+        let Some(setup) = self.setup.take() else { return };
+        self.hop = Hop::Ready;
+        self.facts.set_up = true;
+        if let Some(offer) = offer {
+            self.facts.xforward_due = !offer.xforward.is_empty();
+            self.facts.offer = offer;
+        }
+        if setup.for_client {
+            if setup.hello.verb != Verb::Helo {
+                reply.text = extensions::filter(&reply, &self.ours());
+            }
+            self.hello = Some(setup.hello);
+            self.to_client.extend_from_slice(&reply.text);
+        }
+    }
+
+    /// What the client is offered beside the next hop's extensions.
+    pub(super) fn ours(&self) -> Ours {
+        Ours {
+            starttls: self.settings.client_tls != Tls::Off && !self.encrypted,
+            auth: !self.auth_needs_tls() && !self.authenticated,
+            encrypted: self.encrypted && self.facts.encrypted,
+            trusted: self.settings.trusted,
+            message: self.settings.limits.message,
+            recipients: self.settings.limits.recipients,
+        }
+    }
+
+    /// Tells the next hop on whose behalf mail comes, if it has not heard yet: together with the MAIL that follows.
+    pub(super) fn introduce(&mut self) {
+        if std::mem::take(&mut self.facts.xforward_due)
+            && self.facts.told.is_none()
+            && let Some(line) = self.identity_line("XFORWARD", &self.facts.offer)
+        {
+            self.send(line.as_bytes(), Item::Swallowed(Quiet::XForward));
+        }
+    }
+
+    fn identity_line(&self, verb: &str, offer: &Offer) -> Option<String> {
+        let hello = self.setup.as_ref().map(|setup| &setup.hello).or(self.hello.as_ref());
+        let name = hello.map(Hello::name).unwrap_or_default();
+        let protocol = match hello.map(|hello| hello.verb) {
+            Some(Verb::Helo) => "SMTP",
+            Some(Verb::Lhlo) => "LMTP",
+            Some(Verb::Ehlo) | None => "ESMTP",
+        };
+        let taken = if verb == "XCLIENT" { &offer.xclient } else { &offer.xforward };
+        self.identity.as_ref()?.command(verb, taken, &name, protocol)
+    }
+
+    fn unfit(&mut self, why: &'static str) {
+        self.events.push_back(Event::Unfit(why));
+        self.say_last("421", "4.4.1 next hop cannot be used, try again later");
+    }
+}

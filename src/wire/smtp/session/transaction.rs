@@ -1,0 +1,419 @@
+//! Senders and recipients: MAIL and RCPT, what the rules make of them, and what the next hop has to hear of it.
+
+use super::chunk::Chunked;
+use super::content::Phase;
+use super::queue::{Item, Kind, Quiet};
+use super::{Ask, Direction, Event, Session, Target};
+use crate::envelope::address::{Address, ReversePath, strip_source_route};
+use crate::envelope::rules::{Inbound, InboundAction, Judge, Mark, Outbound, OutboundAction, Refusal, Route};
+use crate::wire::smtp::command::{Command, Path};
+use crate::wire::smtp::reply::Reply;
+
+/// What is being asked about, while no answer is here.
+#[derive(Debug)]
+pub(super) enum Asking {
+    Mail {
+        line: Vec<u8>,
+        sender: ReversePath,
+        path: String,
+        params: String,
+    },
+    Rcpt {
+        line: Vec<u8>,
+        recipient: Address,
+        params: String,
+    },
+    /// Room for a message that begins with DATA, or with a chunk of that size.
+    Hold(Option<(u64, bool)>),
+    Content,
+}
+
+/// One mail transaction, from MAIL to the end of data.
+#[derive(Debug)]
+pub(super) struct Transaction {
+    pub id: u64,
+    pub sender: ReversePath,
+    /// The path of MAIL as it came, and its parameters as the next hop hears them.
+    pub path: String,
+    pub params: String,
+    /// Whether it has said `BODY=BINARYMIME`.
+    pub binary: bool,
+    /// The sender that the next hop was last told.
+    pub at_hop: AtHop,
+    /// Whether that MAIL is in effect there: not refused, and not on a connection that is gone.
+    pub in_effect: bool,
+    /// The next hop's answer to MAIL is not here yet.
+    pub mail_pending: bool,
+    /// A swallowed second MAIL was refused with this; it answers the RCPT that needed it.
+    pub refused: Option<Reply>,
+    pub outstanding: u32,
+    pub accepted: u32,
+    pub class: Class,
+    /// A chunk whose reply was swallowed was refused with this; it answers the chunk that the client waits for.
+    pub chunk_refused: Option<Reply>,
+    /// Of a message that has ended: where that stands in what the next hop is sent, how many replies are still to come, and
+    /// the worst so far.
+    pub ends_at: u64,
+    pub replies_due: u32,
+    pub worst: Option<Reply>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct AtHop {
+    pub path: String,
+    pub signed: bool,
+}
+
+/// Recipients of different classes do not share a transaction: what becomes of the message would differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Class {
+    pub judge: Judge,
+    pub mark: Option<Mark>,
+    pub target: Target,
+}
+
+impl Transaction {
+    fn has_recipients(&self) -> bool {
+        self.outstanding > 0 || self.accepted > 0
+    }
+}
+
+impl Session {
+    pub(super) fn mail(&mut self, line: &[u8], path: &Path<'_>) -> bool {
+        if self.transaction.is_some() {
+            self.bad(503, "5.5.1", "nested MAIL command");
+            return true;
+        }
+        if self.target == Target::Srs {
+            // The last transaction was for a next hop that relays whatever it gets.
+            return self.change_target(Target::Main);
+        }
+        if self.must_introduce_again() {
+            return self.change_target(self.target);
+        }
+        let sender = match ReversePath::parse(path.path) {
+            Ok(sender) => sender,
+            Err(error) => {
+                self.bad(501, "5.1.7", &format!("bad sender address: {error}"));
+                return true;
+            }
+        };
+        let binary = path.values("BODY").any(|v| v.eq_ignore_ascii_case("BINARYMIME"));
+        if binary && !self.facts.offer.binarymime {
+            self.bad(555, "5.5.4", "BODY=BINARYMIME is not available here");
+            return true;
+        }
+        let limit = self.settings.limits.message;
+        if limit > 0 && path.values("SIZE").any(|size| size.parse::<u64>().is_ok_and(|size| size > limit)) {
+            self.events.push_back(Event::Limit("message"));
+            self.reply(552, "5.3.4", "message size exceeds fixed limit");
+            return true;
+        }
+        let Some(params) = self.mail_params(path) else {
+            self.bad(555, "5.5.4", "AUTH= is not available here");
+            return true;
+        };
+        let line = if params == path.params { line.to_vec() } else { mail_line(path.path, &params).into_bytes() };
+        let path = path.path.to_owned();
+        match self.settings.direction {
+            Direction::Inbound => self.begin(&line, sender, path, params, None),
+            Direction::Outbound => {
+                self.events.push_back(Event::Ask(Ask::Mail { sender: sender.clone() }));
+                self.asking = Some(Asking::Mail { line, sender, path, params });
+            }
+        }
+        true
+    }
+
+    /// The parameters as the next hop may hear them. Who a message was submitted by is for those to say who are trusted
+    /// (RFC 4954 section 5). `None`: AUTH= is not offered here.
+    fn mail_params(&self, path: &Path<'_>) -> Option<String> {
+        if !path.has_param("AUTH") || self.settings.trusted || self.authenticated {
+            return Some(path.params.to_owned());
+        }
+        if !self.facts.offer.auth {
+            return None;
+        }
+        let word = |word: &str| {
+            let is_auth = word.split_once('=').map_or(word, |(key, _)| key).eq_ignore_ascii_case("AUTH");
+            if is_auth { " AUTH=<>".to_owned() } else { format!(" {word}") }
+        };
+        Some(path.params.split_ascii_whitespace().map(word).collect())
+    }
+
+    /// The answer to [`Ask::Mail`].
+    pub fn answer_mail(&mut self, outbound: &Outbound) {
+        let Some(Asking::Mail { line, sender, path, params }) = self.take_asking(|a| matches!(a, Asking::Mail { .. }))
+        else {
+            return;
+        };
+        match &outbound.action {
+            OutboundAction::Reject(refusal) => self.refuse(refusal),
+            OutboundAction::Pass => self.begin(&line, sender, path, params, None),
+            OutboundAction::Sign(signed) | OutboundAction::Rewrite(signed) => {
+                let signed = signed.address().to_string();
+                self.begin(&line, sender, path, params, Some(signed));
+            }
+        }
+        self.resume();
+        self.settle();
+    }
+
+    fn begin(&mut self, line: &[u8], sender: ReversePath, path: String, params: String, signed: Option<String>) {
+        self.transactions += 1;
+        let id = self.transactions;
+        self.chunked = None;
+        self.introduce();
+        match &signed {
+            None => self.forward(line, Kind::Mail { transaction: id }),
+            Some(signed) => self.forward(mail_line(signed, &params).as_bytes(), Kind::Mail { transaction: id }),
+        }
+        let at_hop = AtHop { signed: signed.is_some(), path: signed.unwrap_or_else(|| path.clone()) };
+        let binary = Path { path: "", params: &params }.values("BODY").any(|v| v.eq_ignore_ascii_case("BINARYMIME"));
+        self.transaction = Some(Transaction {
+            id,
+            sender,
+            path,
+            params,
+            binary,
+            at_hop,
+            in_effect: true,
+            mail_pending: true,
+            refused: None,
+            outstanding: 0,
+            accepted: 0,
+            class: Class::default(),
+            chunk_refused: None,
+            ends_at: 0,
+            replies_due: 0,
+            worst: None,
+        });
+    }
+
+    pub(super) fn rcpt(&mut self, line: &[u8], path: &Path<'_>) {
+        let Some(transaction) = self.transaction.as_ref().filter(|_| self.chunked.is_none()) else {
+            self.bad(503, "5.5.1", "need MAIL command");
+            return;
+        };
+        if transaction.accepted + transaction.outstanding >= self.settings.limits.recipients {
+            self.events.push_back(Event::Limit("recipients"));
+            self.reply(452, "4.5.3", "too many recipients, send the message to the rest in another transaction");
+            return;
+        }
+        if path.path.eq_ignore_ascii_case("postmaster") {
+            // RFC 5321 section 4.5.1: the one recipient without a domain; it is always there.
+            self.recipient(line, None, Class::default(), None);
+            return;
+        }
+        let recipient = match Address::parse(strip_source_route(path.path)) {
+            Ok(recipient) => recipient,
+            Err(error) => {
+                self.bad(501, "5.1.3", &format!("bad recipient address: {error}"));
+                return;
+            }
+        };
+        let sender = transaction.sender.clone();
+        self.events.push_back(Event::Ask(Ask::Rcpt { sender, recipient: recipient.clone() }));
+        let params = path.params.to_owned();
+        self.asking = Some(Asking::Rcpt { line: line.to_vec(), recipient, params });
+    }
+
+    /// The answer to [`Ask::Rcpt`] on the way out, and the next hop for the recipient's domain, where it has one.
+    pub fn answer_outbound_rcpt(&mut self, outbound: &Outbound, domain: Option<u16>) {
+        let signed = match &outbound.action {
+            OutboundAction::Reject(refusal) => {
+                if self.take_asking(|a| matches!(a, Asking::Rcpt { .. })).is_some() {
+                    self.refuse(refusal);
+                    self.resume();
+                    self.settle();
+                }
+                return;
+            }
+            OutboundAction::Pass => None,
+            OutboundAction::Sign(signed) | OutboundAction::Rewrite(signed) => Some(signed.address().to_string()),
+        };
+        self.outbound_recipient(Some(signed), domain);
+    }
+
+    /// The answer to [`Ask::Rcpt`] on the way out where the sender of MAIL is right for every recipient.
+    pub fn answer_same_sender(&mut self, domain: Option<u16>) {
+        self.outbound_recipient(None, domain);
+    }
+
+    fn outbound_recipient(&mut self, signed: Option<Option<String>>, domain: Option<u16>) {
+        let Some(Asking::Rcpt { line, recipient, params }) = self.take_asking(|a| matches!(a, Asking::Rcpt { .. }))
+        else {
+            return;
+        };
+        let class = Class { target: domain.map_or(Target::Main, Target::Domain), ..Class::default() };
+        let edited = edited_rcpt(&line, &recipient, &params);
+        self.recipient(&edited, Some(&line), class, signed);
+        self.resume();
+        self.settle();
+    }
+
+    /// The answer to [`Ask::Rcpt`] on the way in, and the next hop for the recipient's domain, where it has one.
+    pub fn answer_inbound_rcpt(&mut self, inbound: &Inbound, domain: Option<u16>) {
+        let Some(Asking::Rcpt { line, recipient, params }) = self.take_asking(|a| matches!(a, Asking::Rcpt { .. }))
+        else {
+            return;
+        };
+        match &inbound.action {
+            InboundAction::Refuse(refusal) => self.refuse(refusal),
+            InboundAction::Deliver { to, route, mark, judge } => {
+                let target = match route {
+                    Route::SrsNextHop if self.settings.has_srs_next_hop => Target::Srs,
+                    Route::SrsNextHop | Route::NextHop => domain.map_or(Target::Main, Target::Domain),
+                };
+                let class = Class { judge: *judge, mark: *mark, target };
+                let edited = if *to == recipient {
+                    edited_rcpt(&line, &recipient, &params)
+                } else {
+                    rcpt_line(to.as_str(), &params)
+                };
+                self.recipient(&edited, Some(&line), class, None);
+            }
+        }
+        self.resume();
+        self.settle();
+    }
+
+    /// Sends a recipient on, after what it needs: its next hop, and a MAIL with its sender.
+    ///
+    /// `original` is the line as it came, to be looked at again if it has to wait. `signed` is the sender that this
+    /// recipient wants, where senders differ by recipient.
+    fn recipient(&mut self, edited: &[u8], original: Option<&[u8]>, class: Class, signed: Option<Option<String>>) {
+        let Some(transaction) = &self.transaction else { return };
+        let differs = signed.as_ref().is_some_and(|signed| transaction.at_hop.signed != signed.is_some());
+        let other_sender = differs || !transaction.in_effect;
+        let other_class = transaction.class != class;
+        if transaction.has_recipients() && (other_sender || other_class) {
+            self.events.push_back(Event::OwnTransaction);
+            self.reply(452, "4.5.3", "this recipient needs a transaction of its own, send it again");
+            return;
+        }
+        let wait = other_sender || class.target != self.target;
+        if wait && (transaction.mail_pending || !self.queue.is_empty()) {
+            // What the next hop says to MAIL is the client's to hear before another one is sent.
+            self.put_back(original.unwrap_or(edited));
+            return;
+        }
+        if class.target != self.target {
+            self.put_back(original.unwrap_or(edited));
+            self.change_target(class.target);
+            return;
+        }
+        if other_sender {
+            self.second_mail(signed);
+        }
+        let Some(transaction) = &mut self.transaction else { return };
+        transaction.class = class;
+        transaction.outstanding += 1;
+        let id = transaction.id;
+        self.forward(edited, Kind::Rcpt { transaction: id });
+    }
+
+    /// Another MAIL for the same transaction: the same parameters, its replies swallowed.
+    fn second_mail(&mut self, signed: Option<Option<String>>) {
+        self.introduce();
+        let Some(transaction) = &mut self.transaction else { return };
+        // Where the recipient does not matter, the sender is the one that MAIL went on with.
+        let at_hop = match signed {
+            Some(Some(path)) => AtHop { signed: true, path },
+            Some(None) => AtHop { signed: false, path: transaction.path.clone() },
+            None => transaction.at_hop.clone(),
+        };
+        let line = mail_line(&at_hop.path, &transaction.params);
+        let id = transaction.id;
+        let fresh = !transaction.in_effect && transaction.refused.is_none();
+        transaction.refused = None;
+        (transaction.at_hop, transaction.in_effect) = (at_hop, true);
+        if !fresh {
+            self.send(b"RSET", Item::Swallowed(Quiet::Rset));
+        }
+        self.send(line.as_bytes(), Item::Swallowed(Quiet::Mail { transaction: id }));
+    }
+
+    pub(super) fn data(&mut self) -> bool {
+        let Some(transaction) = &self.transaction else {
+            self.bad(503, "5.5.1", "need RCPT command");
+            return true;
+        };
+        if transaction.binary || self.chunked.is_some() {
+            self.bad(503, "5.5.1", "BDAT is needed here");
+            return true;
+        }
+        if transaction.class.judge == Judge::No {
+            self.forward(b"DATA", Kind::Data);
+            self.barrier = true;
+            return true;
+        }
+        if !self.queue.is_empty() {
+            self.barrier = true;
+            return false;
+        }
+        if transaction.accepted == 0 {
+            self.reply(554, "5.5.1", "no valid recipients");
+            return true;
+        }
+        self.events.push_back(Event::Ask(Ask::Hold));
+        self.asking = Some(Asking::Hold(None));
+        true
+    }
+
+    /// The answer to [`Ask::Hold`].
+    pub fn answer_hold(&mut self, room: bool) {
+        let Some(Asking::Hold(chunk)) = self.take_asking(|a| matches!(a, Asking::Hold(_))) else { return };
+        let Some(transaction) = &self.transaction else { return };
+        const FULL: &str = "too many messages are being looked at, try again later";
+        match chunk {
+            None if room => {
+                self.phase = Phase::hold(transaction.class.judge, self.settings.limits);
+                self.reply(354, "", "end data with <CR><LF>.<CR><LF>");
+            }
+            None => self.reply(451, "4.3.1", FULL),
+            Some((size, last)) if room => {
+                let message = Chunked::held(transaction, self.settings.limits);
+                self.begin_chunk(Box::new(message), size, last);
+            }
+            Some((size, last)) => {
+                let recipients = if last { transaction.accepted } else { 1 };
+                self.swallow(size, Reply::new(451, "4.3.1", FULL), recipients);
+                self.fail_transaction();
+            }
+        }
+        self.resume();
+        self.settle();
+    }
+
+    pub(super) fn take_asking(&mut self, expected: impl Fn(&Asking) -> bool) -> Option<Asking> {
+        if self.asking.as_ref().is_some_and(expected) { self.asking.take() } else { None }
+    }
+
+    /// A line that has to wait for the next hop; it is looked at again when all is answered.
+    fn put_back(&mut self, line: &[u8]) {
+        let rest = std::mem::take(&mut self.pending);
+        self.pending = [line, b"\r\n", &rest].concat();
+        self.barrier = !self.queue.is_empty();
+    }
+
+    fn refuse(&mut self, refusal: &Refusal) {
+        self.reply(refusal.code, refusal.status, refusal.text);
+    }
+}
+
+fn mail_line(path: &str, params: &str) -> String {
+    format!("MAIL FROM:<{path}>{params}")
+}
+
+fn rcpt_line(path: &str, params: &str) -> Vec<u8> {
+    format!("RCPT TO:<{path}>{params}").into_bytes()
+}
+
+/// The line as it came, unless a source route was stripped from it.
+fn edited_rcpt(line: &[u8], recipient: &Address, params: &str) -> Vec<u8> {
+    match Command::parse(line) {
+        Ok(Command::Rcpt(path)) if path.path == recipient.as_str() => line.to_vec(),
+        _ => rcpt_line(recipient.as_str(), params),
+    }
+}
