@@ -1,7 +1,7 @@
 //! The PROXY header by which a load balancer says whose connection it passes on (HAProxy's proxy-protocol.txt, versions 1
 //! and 2).
 
-use std::net::{IpAddr, SocketAddr};
+use core::net::{IpAddr, SocketAddr};
 
 use ppp::v2::{Builder, Command, Protocol, Version};
 use ppp::{HeaderResult, v1, v2};

@@ -2,7 +2,7 @@
 //! XFORWARD_README).
 
 use std::fmt::Write as _;
-use std::net::{IpAddr, Ipv6Addr};
+use core::net::{IpAddr, Ipv6Addr};
 
 /// The longest value of an attribute, in octets as it is sent.
 const MAX_VALUE: usize = 255;

@@ -15,7 +15,7 @@ mod setup;
 mod transaction;
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use self::chunk::Chunked;
 use self::content::Phase;
