@@ -152,7 +152,10 @@ impl DataScanner {
                 out(b".");
                 self.text(octet, out);
             }
-            (State::DotCr, b'\n') if !self.odd => return Some(Progress::End(0)),
+            (State::DotCr, b'\n') if !self.odd => {
+                self.state = State::Start;
+                return Some(Progress::End(0));
+            }
             (State::DotCr, _) => return Some(Progress::Smuggling),
         }
         None

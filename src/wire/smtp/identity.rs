@@ -1,8 +1,8 @@
 //! Who a client is, as one mail server tells another: the attributes of XCLIENT and XFORWARD (Postfix's XCLIENT_README and
 //! XFORWARD_README).
 
-use std::fmt::Write as _;
 use core::net::{IpAddr, Ipv6Addr};
+use std::fmt::Write as _;
 
 /// The longest value of an attribute, in octets as it is sent.
 const MAX_VALUE: usize = 255;

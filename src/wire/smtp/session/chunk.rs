@@ -5,6 +5,7 @@
 //! those of DATA. What streams on past the hold goes without LAST, which is said by an empty chunk once the verdict is in.
 
 use super::content::{Fault, Phase, with_header};
+use super::hop::Hop;
 use super::queue::{Item, Kind, Quiet};
 use super::transaction::{Asking, Transaction};
 use super::{Ask, Direction, Event, Limits, Session};
@@ -125,6 +126,8 @@ pub(super) struct Chunk {
     last: bool,
     /// Whether the next hop knows how much of this chunk it gets.
     announced: bool,
+    /// Whether the reply that the client waits for is on its way already.
+    answered: bool,
     message: Box<Chunked>,
     /// The message is refused; the client hears of it at the end of the chunk.
     dead: Option<Reply>,
@@ -198,7 +201,7 @@ impl Session {
     }
 
     pub(super) fn begin_chunk(&mut self, message: Box<Chunked>, size: u64, last: bool) {
-        let mut chunk = Chunk { left: size, size, last, announced: false, message, dead: None };
+        let mut chunk = Chunk { left: size, size, last, announced: false, answered: false, message, dead: None };
         if chunk.message.state == State::Open {
             self.announce(&mut chunk);
         }
@@ -304,8 +307,8 @@ impl Session {
                 return;
             }
         };
-        if let Some(reply) = chunk.dead {
-            return if chunk.last { self.refuse_message(&reply) } else { self.refuse_chunk(&reply) };
+        if let Some(reply) = &chunk.dead {
+            return self.dead_chunk_over(reply, chunk.last);
         }
         match chunk.message.state {
             State::Held if chunk.last => {
@@ -322,12 +325,13 @@ impl Session {
                     filter.finish(|part| chunk.message.held.extend_from_slice(part));
                 }
                 let held = std::mem::take(&mut chunk.message.held);
-                if !chunk.last {
-                    let item = self.forwarded_chunk();
-                    self.send_held(&held, item);
-                } else {
+                if chunk.last {
                     self.announce_with(&mut chunk, &held);
                     return self.last_chunk_over(chunk);
+                }
+                if !chunk.answered {
+                    let item = self.forwarded_chunk();
+                    self.send_held(&held, item);
                 }
             }
             State::Open if chunk.last => return self.last_chunk_over(chunk),
@@ -415,29 +419,35 @@ impl Session {
         let in_body = chunk.message.filter.as_ref().is_none_or(HeaderFilter::is_done);
         chunk.message.state = if in_body { State::Open } else { State::Head };
         // Where the chunk ends with what was held, its reply is the client's to hear.
-        let item = if chunk.left == 0 && !chunk.last { self.forwarded_chunk() } else { self.quiet_chunk() };
+        chunk.answered = chunk.left == 0 && !chunk.last;
+        let item = if chunk.answered { self.forwarded_chunk() } else { self.quiet_chunk() };
         self.send_held(&text, item);
         if chunk.left > 0 && in_body {
             self.announce(chunk);
         }
     }
 
-    /// Nothing more of this message goes on. What the next hop has of it is forgotten, or never ended.
+    /// Nothing more of this message goes on. What the next hop has begun to read is never ended.
     fn abandon(&mut self, chunk: &mut Chunk, reply: Reply) {
         if chunk.announced {
             self.drop_hop();
-        } else {
-            self.send(b"RSET", Item::Swallowed(Quiet::Rset));
         }
         chunk.kill(reply);
     }
 
-    /// A chunk is refused that is not the last: those that follow find no transaction (RFC 3030 section 2).
-    fn refuse_chunk(&mut self, reply: &Reply) {
-        if let Some(transaction) = self.transaction.take() {
-            self.finished(transaction, reply);
+    /// A chunk of a message that is refused: those that follow find no transaction (RFC 3030 section 2).
+    fn dead_chunk_over(&mut self, reply: &Reply, last: bool) {
+        if last {
+            self.refuse_message(reply);
+        } else {
+            if let Some(transaction) = self.transaction.take() {
+                self.finished(transaction, reply);
+            }
+            self.reply_with(reply.clone());
         }
-        self.reply_with(reply.clone());
+        if self.hop == Hop::Ready {
+            self.send(b"RSET", Item::Swallowed(Quiet::Rset));
+        }
     }
 
     /// Room is short: the message cannot be taken now, and RSET or MAIL comes next.

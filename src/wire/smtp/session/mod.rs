@@ -14,8 +14,8 @@ mod queue;
 mod setup;
 mod transaction;
 
-use std::collections::VecDeque;
 use core::net::IpAddr;
+use std::collections::VecDeque;
 
 use self::chunk::Chunked;
 use self::content::Phase;

@@ -11,6 +11,10 @@ use super::{Direction, Target};
 struct NextHop {
     unread: Vec<u8>,
     body: Option<Vec<u8>>,
+    /// Octets of a chunk still to come, and whether it is the last.
+    chunk: Option<(usize, bool)>,
+    chunks: Vec<u8>,
+    dead: bool,
     messages: Vec<Vec<u8>>,
     /// For each command in turn, whether it is refused.
     refusals: Vec<bool>,
@@ -22,32 +26,69 @@ impl NextHop {
     fn take(&mut self, octets: &[u8]) -> String {
         self.unread.extend_from_slice(octets);
         let mut replies = String::new();
-        while let Some(end) = self.unread.windows(2).position(|pair| pair == b"\r\n") {
-            let line: Vec<u8> = self.unread.drain(..end + 2).collect();
-            if let Some(body) = &mut self.body {
-                if line == b".\r\n" {
-                    self.messages.extend(self.body.take());
-                    replies.push_str("250 queued\r\n");
-                } else {
-                    body.extend_from_slice(line.strip_prefix(b".").unwrap_or(&line));
+        loop {
+            if let Some((size, last)) = self.chunk {
+                if self.unread.len() < size {
+                    return replies;
                 }
-                continue;
-            }
-            self.commands += 1;
-            let verb = String::from_utf8_lossy(&line[..4]).into_owned();
-            let refused = matches!(verb.as_str(), "MAIL" | "RCPT" | "DATA")
-                && self.refusals.get(self.commands).copied().unwrap_or(false);
-            match verb.as_str() {
-                _ if refused => replies.push_str("451 not now\r\n"),
-                "EHLO" => replies.push_str("250-hop.example\r\n250 PIPELINING\r\n"),
-                "DATA" => {
-                    self.body = Some(Vec::new());
-                    replies.push_str("354 go\r\n");
-                }
-                _ => replies.push_str("250 ok\r\n"),
+                let octets = self.unread.drain(..size).collect();
+                self.chunk = None;
+                replies.push_str(self.take_chunk(octets, last));
+            } else if let Some(end) = self.unread.windows(2).position(|pair| pair == b"\r\n") {
+                let line: Vec<u8> = self.unread.drain(..end + 2).collect();
+                replies.push_str(self.take_line(&line));
+            } else {
+                return replies;
             }
         }
-        replies
+    }
+
+    fn is_refused(&mut self) -> bool {
+        self.commands += 1;
+        self.refusals.get(self.commands).copied().unwrap_or(false)
+    }
+
+    /// RFC 3030 section 2: after a chunk that was refused, nothing is taken until RSET.
+    fn take_chunk(&mut self, octets: Vec<u8>, last: bool) -> &'static str {
+        if self.dead || self.is_refused() {
+            (self.dead, self.chunks) = (true, vec![]);
+            return "451 no chunk now\r\n";
+        }
+        self.chunks.extend(octets);
+        if last {
+            self.messages.push(std::mem::take(&mut self.chunks));
+        }
+        "250 chunk\r\n"
+    }
+
+    fn take_line(&mut self, line: &[u8]) -> &'static str {
+        if let Some(body) = &mut self.body {
+            if line != b".\r\n" {
+                body.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
+                return "";
+            }
+            self.messages.extend(self.body.take());
+            return "250 queued\r\n";
+        }
+        let text = String::from_utf8_lossy(line).into_owned();
+        match &text[..4] {
+            "BDAT" => {
+                let mut words = text.split_ascii_whitespace().skip(1);
+                self.chunk = Some((words.next().unwrap().parse().unwrap(), words.next() == Some("LAST")));
+                ""
+            }
+            "MAIL" | "RCPT" | "DATA" if self.is_refused() => "451 not now\r\n",
+            "EHLO" => "250-hop.example\r\n250-CHUNKING\r\n250 PIPELINING\r\n",
+            "DATA" => {
+                self.body = Some(Vec::new());
+                "354 go\r\n"
+            }
+            "RSET" => {
+                (self.dead, self.chunks) = (false, vec![]);
+                "250 reset\r\n"
+            }
+            _ => "250 ok\r\n",
+        }
     }
 }
 
@@ -60,8 +101,11 @@ struct World {
 impl World {
     fn new(direction: Direction, hold: usize, refusals: Vec<bool>) -> Self {
         let mut dialogue = Dialogue::new(direction, hold);
-        dialogue.greet();
-        Self { dialogue, hop: NextHop { refusals, ..NextHop::default() }, opened: 1 }
+        dialogue.connect();
+        let mut hop = NextHop { refusals, ..NextHop::default() };
+        let hello = dialogue.client("EHLO c.example\r\n");
+        dialogue.hop(&hop.take(hello.as_bytes()));
+        Self { dialogue, hop, opened: 1 }
     }
 
     /// Lets both sides talk until nobody has anything to say.
@@ -88,9 +132,13 @@ impl World {
             self.dialogue.run();
             if self.dialogue.hop_closed > closed {
                 // A connection that was closed leaves nothing behind.
-                (self.hop.unread, self.hop.body) = (Vec::new(), None);
+                self.hop_forgets();
             }
         }
+    }
+
+    fn hop_forgets(&mut self) {
+        (self.hop.unread, self.hop.body, self.hop.chunk, self.hop.chunks) = (vec![], None, None, vec![]);
     }
 
     /// The client sends this in pieces; what it hears.
@@ -100,7 +148,7 @@ impl World {
             self.dialogue.session.client_data(piece);
             self.dialogue.run();
             if self.dialogue.hop_closed > closed {
-                (self.hop.unread, self.hop.body) = (Vec::new(), None);
+                self.hop_forgets();
             }
             self.settle();
         }
@@ -113,6 +161,16 @@ fn meaning(body: &str) -> Vec<u8> {
     let mended = body.replace("\r\n", "\n").replace('\r', " ").replace('\n', "\r\n");
     let unstuffed = mended.replace("\r\n.", "\r\n");
     unstuffed.strip_prefix('.').unwrap_or(&unstuffed).as_bytes().to_vec()
+}
+
+/// A message less the headers of ours that it came with.
+fn without_ours(text: &str) -> String {
+    let mut in_header = true;
+    let kept = text.split_inclusive("\r\n").filter(|line| {
+        in_header &= *line != "\r\n";
+        !(in_header && line.starts_with("Countersign-"))
+    });
+    kept.collect()
 }
 
 proptest! {
@@ -154,5 +212,38 @@ proptest! {
         }
         prop_assert_eq!(&world.hop.messages, &taken);
         prop_assert!(world.dialogue.opened.iter().all(|route| *route == Target::Main));
+    }
+
+    #[test]
+    fn chunks_are_one_message_or_none(
+        messages in prop::collection::vec(prop::collection::vec("(Countersign-A: x\r\n)?[ab.:-]{0,9}(\r\n){0,2}", 1..5), 1..4),
+        refusals in prop::collection::vec(prop::bool::weighted(0.1), 30),
+        inbound: bool,
+        null_sender: bool,
+        hold in 1usize..40,
+        size in 1usize..30,
+    ) {
+        let mut world = World::new(if inbound { Direction::Inbound } else { Direction::Outbound }, hold, refusals);
+        let mut taken = Vec::new();
+        for message in &messages {
+            let sender = if null_sender { "" } else { "bob@else.example" };
+            let head = format!("MAIL FROM:<{sender}>\r\nRCPT TO:<ann@our.example>\r\n");
+            prop_assert_eq!(world.say(head.as_bytes(), size).lines().count(), 2);
+            let mut last_reply = String::new();
+            for (n, chunk) in message.iter().enumerate() {
+                let last = if n + 1 == message.len() { " LAST" } else { "" };
+                last_reply = world.say(format!("BDAT {}{last}\r\n{chunk}", chunk.len()).as_bytes(), size);
+                prop_assert_eq!(last_reply.lines().count(), 1, "one reply for each chunk: {}", last_reply);
+            }
+            if last_reply.starts_with("250") {
+                let text = message.concat();
+                taken.push(if inbound { without_ours(&text) } else { text });
+            } else {
+                world.say(b"RSET\r\n", size);
+            }
+            prop_assert!(!world.dialogue.client_closed);
+        }
+        let got: Vec<String> = world.hop.messages.into_iter().map(|text| String::from_utf8(text).unwrap()).collect();
+        prop_assert_eq!(got, taken);
     }
 }

@@ -1,5 +1,9 @@
 //! Dialogues: what one side says, and what the other has to hear.
 
+mod chunks;
+mod clients;
+mod hops;
+
 use std::collections::BTreeMap;
 
 use super::*;
@@ -20,10 +24,11 @@ pub(super) struct Dialogue {
     pub opened: Vec<Target>,
     pub hop_closed: usize,
     pub client_closed: bool,
-    finished: Vec<Finished>,
+    pub finished: Vec<Finished>,
+    pub limits: Vec<&'static str>,
     room: bool,
     /// How often a handshake was asked for, with the client and with the next hop.
-    secure: (usize, usize),
+    pub secure: (usize, usize),
 }
 
 impl Dialogue {
@@ -58,22 +63,28 @@ impl Dialogue {
             hop_closed: 0,
             client_closed: false,
             finished: vec![],
+            limits: vec![],
             room: true,
             secure: (0, 0),
         }
     }
 
     /// After greeting and EHLO.
-    fn ready(direction: Direction) -> Self {
+    pub fn ready(direction: Direction) -> Self {
         let mut dialogue = Self::new(direction, 10_000);
         dialogue.greet();
         dialogue
     }
 
-    pub fn greet(&mut self) {
+    /// Connected and greeted.
+    pub fn connect(&mut self) {
         self.run();
         self.session.hop_connected(false);
         assert_eq!(self.hop("220 mx.example ESMTP\r\n"), "220 mx.example ESMTP\r\n");
+    }
+
+    pub fn greet(&mut self) {
+        self.connect();
         assert_eq!(self.client("EHLO c.example\r\n"), "EHLO c.example\r\n");
         assert_eq!(self.hop(EHLO), "250-mx.example\r\n250-PIPELINING\r\n250 DSN\r\n");
     }
@@ -99,7 +110,8 @@ impl Dialogue {
                 Event::Open(target) => self.opened.push(target),
                 Event::SecureClient => self.secure.0 += 1,
                 Event::SecureHop => self.secure.1 += 1,
-                Event::Client { .. } | Event::Unfit(_) | Event::Limit(_) | Event::LoggedIn => {}
+                Event::Limit(limit) => self.limits.push(limit),
+                Event::Client { .. } | Event::Unfit(_) | Event::LoggedIn => {}
                 Event::CloseHop => {
                     self.hop_closed += 1;
                     self.session.to_hop.clear();
@@ -112,14 +124,14 @@ impl Dialogue {
     }
 
     /// The client says something; what the next hop hears.
-    fn client(&mut self, text: &str) -> String {
+    pub fn client(&mut self, text: &str) -> String {
         self.session.client_data(text.as_bytes());
         self.run();
         self.heard_by_hop()
     }
 
     /// The next hop says something; what the client hears.
-    fn hop(&mut self, text: &str) -> String {
+    pub fn hop(&mut self, text: &str) -> String {
         self.session.hop_data(text.as_bytes());
         self.run();
         self.heard_by_client()
@@ -130,11 +142,11 @@ impl Dialogue {
         String::from_utf8(std::mem::take(&mut self.session.to_hop)).unwrap()
     }
 
-    fn heard_by_client(&mut self) -> String {
+    pub fn heard_by_client(&mut self) -> String {
         String::from_utf8(std::mem::take(&mut self.session.to_client)).unwrap()
     }
 
-    fn signed(&self, address: &str) -> String {
+    pub fn signed(&self, address: &str) -> String {
         let address = Address::parse(address).unwrap();
         let signed = batv::sign(&self.ring.keys()[0], &self.policy.batv, NOW.day(), &address).unwrap();
         signed.address().to_string()

@@ -1,0 +1,245 @@
+//! TLS, logging in, LMTP and limits, as a client meets them.
+
+use super::*;
+
+const AUTH: &str = "250-mx.example\r\n250-PIPELINING\r\n250 AUTH PLAIN LOGIN\r\n";
+
+fn with(ehlo: &str, change: impl FnOnce(&mut Settings)) -> Dialogue {
+    let mut d = Dialogue::with(Direction::Outbound, 10_000, change, None);
+    d.connect();
+    d.client("EHLO c.example\r\n");
+    d.hop(ehlo);
+    d
+}
+
+#[test]
+fn plaintext_after_starttls_is_dropped_and_everything_begins_again() {
+    let mut d = with(AUTH, |s| s.client_tls = Tls::May);
+    d.client("MAIL FROM:<>\r\n");
+    d.hop("250 ok\r\n");
+    assert_eq!(d.client("STARTTLS\r\nMAIL FROM:<evil@x.example>\r\n"), "RSET\r\n");
+    assert_eq!(d.heard_by_client(), "220 2.0.0 ready to start TLS\r\n");
+    assert_eq!(d.secure, (1, 0));
+    assert!(!d.session.wants_client());
+    d.session.client_data(b"RCPT TO:<x@y.example>\r\n");
+    d.session.client_secured();
+    d.hop("250 reset\r\n");
+    assert_eq!((d.heard_by_client(), d.heard_by_hop()), (String::new(), String::new()));
+    d.client("MAIL FROM:<>\r\n");
+    assert!(d.heard_by_client().starts_with("503 5.5.1 send HELO or EHLO first"));
+    assert_eq!(d.client("EHLO c.example\r\n"), "EHLO c.example\r\n");
+    assert_eq!(d.hop(AUTH), "250-mx.example\r\n250-PIPELINING\r\n250 AUTH PLAIN LOGIN\r\n", "no STARTTLS any more");
+    d.client("STARTTLS\r\n");
+    assert!(d.heard_by_client().starts_with("503 5.5.1 "));
+}
+
+#[test]
+fn where_tls_is_required_nothing_goes_before_it() {
+    let mut d = Dialogue::with(Direction::Inbound, 100, |s| s.client_tls = Tls::Require, None);
+    d.connect();
+    d.client("EHLO c.example\r\n");
+    assert_eq!(d.hop(AUTH), "250-mx.example\r\n250-PIPELINING\r\n250 STARTTLS\r\n", "and no AUTH yet");
+    for line in ["MAIL FROM:<>\r\n", "RCPT TO:<a@b>\r\n", "DATA\r\n", "AUTH PLAIN x\r\n", "VRFY x\r\n", "BDAT 3\r\nabc"]
+    {
+        assert_eq!(d.client(line), "", "{line}");
+        assert!(d.heard_by_client().starts_with("530 5.7.0 "), "{line}");
+    }
+    assert_eq!(d.client("NOOP\r\n"), "NOOP\r\n");
+}
+
+#[test]
+fn logging_in_is_between_client_and_next_hop() {
+    let mut d = with(AUTH, |_| {});
+    assert_eq!(d.client("AUTH LOGIN\r\nMAIL FROM:<>\r\n"), "AUTH LOGIN\r\n");
+    assert_eq!(d.hop("334 VXNlcm5hbWU6\r\n"), "334 VXNlcm5hbWU6\r\n");
+    // What was sent too early is the answer to the challenge, as it would be to any server.
+    assert_eq!(d.heard_by_hop(), "MAIL FROM:<>\r\n");
+    assert_eq!(d.hop("334 UGFzc3dvcmQ6\r\n"), "334 UGFzc3dvcmQ6\r\n");
+    let long = "x".repeat(12_000);
+    assert_eq!(d.client(&format!("{long}\r\n")), format!("{long}\r\n"));
+    assert_eq!(d.hop("235 2.7.0 welcome\r\n"), "235 2.7.0 welcome\r\n");
+    d.client("AUTH PLAIN x\r\n");
+    assert!(d.heard_by_client().starts_with("503 5.5.1 "));
+    // Who has logged in may say whose mail it is; a lost next hop cannot be logged in to again.
+    assert!(d.client("MAIL FROM:<> AUTH=ann@our.example\r\n").ends_with(" AUTH=ann@our.example\r\n"));
+    d.hop("250 ok\r\n");
+    d.client("RSET\r\n");
+    d.hop("250 ok\r\n");
+    d.session.hop_eof();
+    d.run();
+    assert!(!d.client_closed);
+    d.client("NOOP\r\n");
+    assert!(d.heard_by_client().starts_with("421 4.4.2 ") && d.client_closed);
+}
+
+#[test]
+fn passwords_need_tls_where_there_is_any() {
+    let mut d = with(AUTH, |s| s.client_tls = Tls::May);
+    assert_eq!(d.client("AUTH PLAIN dGVzdA==\r\n"), "");
+    assert!(d.heard_by_client().starts_with("538 5.7.11 "));
+    let mut d = with("250 mx.example\r\n", |_| {});
+    d.client("AUTH PLAIN dGVzdA==\r\n");
+    assert!(d.heard_by_client().starts_with("502 5.5.1 "));
+    let mut d = with(AUTH, |_| {});
+    d.client(&format!("AUTH PLAIN {}\r\n", "x".repeat(13_000)));
+    assert!(d.heard_by_client().starts_with("500 5.5.2 line too long"));
+}
+
+#[test]
+fn strangers_do_not_say_whose_mail_it_is() {
+    let mut d = with(AUTH, |_| {});
+    assert_eq!(d.client("MAIL FROM:<> SIZE=3 auth=ann@our.example\r\n"), "MAIL FROM:<> SIZE=3 AUTH=<>\r\n");
+    let mut d = with("250 mx.example\r\n", |_| {});
+    assert_eq!(d.client("MAIL FROM:<> AUTH=<>\r\n"), "");
+    assert!(d.heard_by_client().starts_with("555 5.5.4 "));
+    let mut d = with(AUTH, |s| s.trusted = true);
+    assert_eq!(d.client("MAIL FROM:<> AUTH=ann\r\n"), "MAIL FROM:<> AUTH=ann\r\n");
+}
+
+fn lmtp(direction: Direction) -> Dialogue {
+    let mut d = Dialogue::with(direction, 10_000, |s| s.lmtp = true, None);
+    d.connect();
+    d.client("LHLO c.example\r\n");
+    d.hop("250-mx.example\r\n250-PIPELINING\r\n250 CHUNKING\r\n");
+    d
+}
+
+#[test]
+fn lmtp_answers_for_each_recipient() {
+    let mut d = lmtp(Direction::Outbound);
+    d.client("MAIL FROM:<>\r\nRCPT TO:<a@x.example>\r\nRCPT TO:<b@x.example>\r\nRCPT TO:<c@x.example>\r\nDATA\r\n");
+    d.hop("250 m\r\n250 a\r\n550 b\r\n250 c\r\n354 go\r\n");
+    d.client("x\r\n.\r\n");
+    assert_eq!(d.hop("250 for a\r\n"), "250 for a\r\n");
+    assert!(d.finished.is_empty());
+    assert_eq!(d.hop("452 full\r\n"), "452 full\r\n");
+    assert_eq!((d.finished[0].code, d.finished[0].recipients), (452, 2));
+
+    // The same in chunks, pipelined.
+    let heard = d.client("MAIL FROM:<>\r\nRCPT TO:<a@x.example>\r\nRCPT TO:<b@x.example>\r\nBDAT 3 LAST\r\nabc");
+    assert!(heard.ends_with("RCPT TO:<b@x.example>\r\n"), "how many replies there will be is not known yet: {heard}");
+    d.hop("250 m\r\n250 a\r\n250 b\r\n");
+    assert_eq!(d.heard_by_hop(), "BDAT 3 LAST\r\nabc");
+    assert_eq!(d.hop("250 a\r\n250 b\r\n"), "250 a\r\n250 b\r\n");
+
+    // The next hop is lost: nobody is left without an answer.
+    d.client("MAIL FROM:<>\r\nRCPT TO:<a@x.example>\r\nRCPT TO:<b@x.example>\r\nDATA\r\n");
+    d.hop("250 m\r\n250 a\r\n250 b\r\n354 go\r\n");
+    d.client("x\r\n.\r\n");
+    assert_eq!(d.hop("250 a\r\n"), "250 a\r\n");
+    d.session.hop_eof();
+    d.run();
+    assert_eq!(d.heard_by_client().matches("451 4.4.2").count(), 1);
+    assert_eq!(d.finished.last().unwrap().code, 451);
+}
+
+#[test]
+fn a_refused_lmtp_message_is_refused_for_each_recipient() {
+    let mut d = lmtp(Direction::Inbound);
+    d.client("MAIL FROM:<>\r\nRCPT TO:<ann@our.example>\r\nRCPT TO:<ben@our.example>\r\n");
+    d.hop("250 m\r\n250 a\r\n250 b\r\n");
+    d.client("DATA\r\n");
+    d.heard_by_client();
+    d.client(&format!("{}.\r\n", dsn("failed")));
+    assert_eq!(d.heard_by_client().matches("550 5.7.1").count(), 2);
+    d.hop("250 reset\r\n");
+    for hello in ["EHLO", "HELO"] {
+        d.client(&format!("{hello} c.example\r\n"));
+        assert!(d.heard_by_client().starts_with("500 5.5.1 this is LMTP"));
+    }
+    let mut d = Dialogue::ready(Direction::Inbound);
+    d.client("LHLO c.example\r\n");
+    assert!(d.heard_by_client().starts_with("500 5.5.1 this is SMTP"));
+}
+
+#[test]
+fn each_limit_has_its_reply() {
+    let limits = |change: fn(&mut Limits)| {
+        with(EHLO, |s| {
+            s.limits.bad_commands = 3;
+            change(&mut s.limits);
+        })
+    };
+    let mut d = limits(|l| l.recipients = 2);
+    d.client("MAIL FROM:<>\r\nRCPT TO:<a@x.example>\r\nRCPT TO:<b@x.example>\r\nRCPT TO:<c@x.example>\r\n");
+    let heard = d.hop("250 m\r\n550 a\r\n250 b\r\n");
+    assert!(heard.contains("\r\n452 4.5.3 too many recipients"), "{heard}");
+    assert_eq!(
+        (d.client("RCPT TO:<d@x.example>\r\n").as_str(), d.limits.as_slice()),
+        ("RCPT TO:<d@x.example>\r\n", &["recipients"][..])
+    );
+
+    let mut d = limits(|l| l.commands = 12);
+    for _ in 0..11 {
+        d.client("NOOP\r\n");
+        assert_eq!(d.hop("250 ok\r\n"), "250 ok\r\n");
+    }
+    d.client("NOOP\r\n");
+    assert_eq!(
+        (d.heard_by_client().as_str(), d.client_closed),
+        ("421 4.7.0 too many commands without a message\r\n", true)
+    );
+    assert_eq!(d.limits, ["commands"]);
+
+    let mut d = limits(|l| l.line = 600);
+    d.client(&format!("NOOP {}\r\n", "x".repeat(600)));
+    assert_eq!((d.heard_by_client().as_str(), d.limits.as_slice()), ("500 5.5.2 line too long\r\n", &["line"][..]));
+
+    let mut d = limits(|l| l.message = 1000);
+    d.client("MAIL FROM:<> SIZE=1001\r\n");
+    assert!(d.heard_by_client().starts_with("552 5.3.4 message size exceeds"));
+
+    for (change, limit) in
+        [((|l: &mut Limits| l.message = 1000) as fn(&mut Limits), "message"), (|l| l.header = 1000, "header")]
+    {
+        let mut d = limits(change);
+        d.client("MAIL FROM:<>\r\nRCPT TO:<a@x.example>\r\nDATA\r\n");
+        d.hop("250 m\r\n250 a\r\n354 go\r\n");
+        assert!(!d.client(&"A: a header that is long\r\n".repeat(50)).contains("\r\n.\r\n"));
+        assert_eq!((d.heard_by_client().as_str(), d.hop_closed, d.limits.as_slice()), ("", 1, &[limit][..]));
+        d.client("\r\nx\r\n.\r\n");
+        assert!(d.heard_by_client().starts_with("552 5.3.4 "), "{limit}");
+        assert!(!d.client_closed);
+    }
+
+    let mut d = limits(|_| {});
+    for want in ["500", "500", "500", "421 4.7.0 too many bad commands"] {
+        d.client("WHAT\r\n");
+        assert!(d.heard_by_client().starts_with(want));
+    }
+    assert!(d.client_closed);
+}
+
+#[test]
+fn time_that_is_up_is_told() {
+    type Timeout = (fn(&mut Session), &'static str);
+    let timeouts: [Timeout; 3] = [
+        (Session::client_timeout, "421 4.4.2 timeout"),
+        (Session::client_too_slow, "421 4.4.2 too slow"),
+        (Session::transaction_timeout, "421 4.4.2 the transaction"),
+    ];
+    for (time_up, want) in timeouts {
+        let mut d = with(EHLO, |_| {});
+        d.client("MAIL FROM:<>\r\nRCPT TO:<a@x.example>\r\nDATA\r\n");
+        d.hop("250 m\r\n250 a\r\n354 go\r\n");
+        d.client("x\r\n");
+        time_up(&mut d.session);
+        d.run();
+        assert!(d.heard_by_client().starts_with(want) && d.client_closed && d.hop_closed == 1);
+        assert_eq!(d.heard_by_hop(), "", "and no QUIT that a next hop could take for a line of the message");
+    }
+}
+
+#[test]
+fn mail_needs_a_hello() {
+    let mut d = Dialogue::new(Direction::Outbound, 100);
+    d.connect();
+    for line in ["MAIL FROM:<>\r\n", "RCPT TO:<a@b.example>\r\n", "DATA\r\n", "AUTH PLAIN x\r\n"] {
+        assert_eq!(d.client(line), "");
+        assert!(d.heard_by_client().starts_with("503 5.5.1 send HELO or EHLO first"), "{line}");
+    }
+    for line in ["NOOP\r\n", "RSET\r\n", "HELP\r\n"] {
+        assert_eq!(d.client(line), line);
+        d.hop("250 ok\r\n");
+    }
+}

@@ -1,0 +1,228 @@
+//! What a next hop hears before the client's commands, and what becomes of one that is not as it should be.
+
+use super::*;
+
+const TLS: &str = "250-mx.example\r\n250-PIPELINING\r\n250 STARTTLS\r\n";
+const XCLIENT: &str = "250-mx.example\r\n250-PIPELINING\r\n250 XCLIENT NAME ADDR PORT PROTO HELO\r\n";
+const XFORWARD: &str = "250-mx.example\r\n250-PIPELINING\r\n250 XFORWARD NAME ADDR PROTO HELO SOURCE\r\n";
+
+fn with(change: impl FnOnce(&mut Settings)) -> Dialogue {
+    let mut d = Dialogue::with(Direction::Inbound, 10_000, change, Some("192.0.2.1"));
+    d.connect();
+    d
+}
+
+#[test]
+fn tls_is_asked_for_before_the_client_gets_an_answer() {
+    for tls in [Tls::May, Tls::Require] {
+        let mut d = with(|s| s.hop_tls = tls);
+        assert_eq!(d.client("EHLO c.example\r\n"), "EHLO c.example\r\n");
+        assert_eq!((d.hop(TLS), d.heard_by_hop()), (String::new(), "STARTTLS\r\n".into()));
+        assert_eq!((d.hop("220 go\r\n"), d.secure), (String::new(), (0, 1)));
+        d.session.hop_secured();
+        assert_eq!(d.heard_by_hop(), "EHLO c.example\r\n");
+        assert_eq!(d.hop(EHLO), "250-mx.example\r\n250-PIPELINING\r\n250 DSN\r\n");
+        assert_eq!(d.client("MAIL FROM:<>\r\n"), "MAIL FROM:<>\r\n");
+    }
+}
+
+#[test]
+fn without_tls_nothing_goes_where_it_is_required() {
+    let mut d = with(|s| s.hop_tls = Tls::Require);
+    d.client("EHLO c.example\r\n");
+    assert!(d.hop("250 mx.example\r\n").starts_with("421 4.4.1 ") && d.client_closed);
+    assert_eq!(d.heard_by_hop(), "");
+
+    let mut d = with(|s| s.hop_tls = Tls::Require);
+    d.client("HELO c.example\r\n");
+    assert!(d.hop("500 what\r\n").starts_with("421 4.4.1 "));
+
+    let mut d = with(|s| s.hop_tls = Tls::Require);
+    d.client("EHLO c.example\r\n");
+    d.hop(TLS);
+    d.hop("220 go\r\n");
+    d.session.hop_not_secured();
+    d.run();
+    assert!(d.heard_by_client().starts_with("421 4.4.1 ") && d.client_closed);
+}
+
+#[test]
+fn where_tls_is_only_wished_for_mail_goes_on_without() {
+    let mut d = with(|s| s.hop_tls = Tls::May);
+    d.client("EHLO c.example\r\n");
+    d.hop(TLS);
+    d.hop("220 go\r\n");
+    d.heard_by_hop();
+    d.session.hop_not_secured();
+    d.run();
+    assert_eq!((d.opened.len(), d.hop_closed), (2, 1));
+    d.session.hop_connected(false);
+    assert_eq!((d.hop("220 again\r\n"), d.heard_by_hop()), (String::new(), "EHLO c.example\r\n".into()));
+    assert_eq!(d.hop(TLS), "250-mx.example\r\n250 PIPELINING\r\n");
+}
+
+#[test]
+fn what_is_said_before_the_handshake_is_not_believed() {
+    let mut d = with(|s| s.hop_tls = Tls::May);
+    d.client("EHLO c.example\r\n");
+    d.hop(TLS);
+    assert!(d.hop("220 go\r\n250 and that\r\n").starts_with("421 4.4.1 "));
+    assert_eq!(d.secure, (0, 1), "the handshake that was asked for is of no use any more: the session is over");
+    assert!(d.client_closed);
+}
+
+#[test]
+fn a_next_hop_that_takes_xclient_knows_the_client() {
+    for hello in ["EHLO", "HELO"] {
+        let mut d = with(|_| {});
+        assert_eq!(d.client(&format!("{hello} c.example\r\n")), "EHLO c.example\r\n");
+        assert_eq!(d.hop(XCLIENT), "");
+        let proto = if hello == "EHLO" { "ESMTP" } else { "SMTP" };
+        assert_eq!(
+            d.heard_by_hop(),
+            format!("XCLIENT NAME=[UNAVAILABLE] ADDR=192.0.2.1 PORT=1234 PROTO={proto} HELO=c.example\r\n")
+        );
+        assert_eq!((d.hop("220 mx.example\r\n"), d.heard_by_hop()), (String::new(), "EHLO c.example\r\n".into()));
+        if hello == "HELO" {
+            assert_eq!((d.hop(EHLO), d.heard_by_hop()), (String::new(), "HELO c.example\r\n".into()));
+            assert_eq!(d.hop("250 mx.example\r\n"), "250 mx.example\r\n");
+        } else {
+            assert_eq!(d.hop(EHLO), "250-mx.example\r\n250-PIPELINING\r\n250 DSN\r\n");
+        }
+        assert_eq!(d.client("MAIL FROM:<>\r\n"), "MAIL FROM:<>\r\n");
+    }
+}
+
+#[test]
+fn a_client_that_the_next_hop_refuses_hears_why() {
+    let mut d = with(|_| {});
+    d.client("EHLO c.example\r\n");
+    d.hop(XCLIENT);
+    assert_eq!(d.hop("554 5.7.1 blocked\r\n"), "554 5.7.1 blocked\r\n");
+    // It would be taken for us now.
+    d.heard_by_hop();
+    assert_eq!(d.client("MAIL FROM:<>\r\n"), "");
+    assert!(d.heard_by_client().starts_with("503 5.5.1 "));
+}
+
+#[test]
+fn xforward_travels_with_the_first_mail() {
+    let mut d = with(|_| {});
+    d.client("EHLO c.example\r\n");
+    assert_eq!(d.hop(XFORWARD), "250-mx.example\r\n250 PIPELINING\r\n");
+    assert_eq!(
+        d.client("MAIL FROM:<>\r\n"),
+        "XFORWARD NAME=[UNAVAILABLE] ADDR=192.0.2.1 PROTO=ESMTP HELO=c.example SOURCE=REMOTE\r\nMAIL FROM:<>\r\n"
+    );
+    assert_eq!(d.hop("250 ok\r\n250 sender ok\r\n"), "250 sender ok\r\n");
+    assert_eq!(d.client("RSET\r\nMAIL FROM:<>\r\n"), "RSET\r\nMAIL FROM:<>\r\n", "once is enough");
+}
+
+#[test]
+fn the_next_hop_that_relays_never_hears_of_the_client_by_xclient() {
+    let mut d = Dialogue::ready(Direction::Outbound);
+    let srs = d.client("MAIL FROM:<bob@else.example>\r\n");
+    let srs = srs.trim_start_matches("MAIL FROM:<").trim_end_matches(">\r\n").to_owned();
+    let mut d = with(|_| {});
+    d.client("EHLO c.example\r\n");
+    d.hop(XCLIENT);
+    d.hop("220 mx.example\r\n");
+    d.hop(EHLO);
+    d.client("MAIL FROM:<>\r\n");
+    d.hop("250 ok\r\n");
+    d.heard_by_hop();
+    d.client(&format!("RCPT TO:<{srs}>\r\n"));
+    assert_eq!(d.opened, [Target::Main, Target::Srs]);
+    d.session.hop_connected(false);
+    d.hop("220 relay\r\n");
+    assert_eq!(d.heard_by_hop(), "EHLO c.example\r\n");
+    d.hop(XCLIENT);
+    assert_eq!(d.heard_by_hop(), "MAIL FROM:<>\r\nRCPT TO:<bob@else.example>\r\n");
+}
+
+#[test]
+fn recipients_of_a_domain_go_to_its_own_next_hop() {
+    for direction in [Direction::Outbound, Direction::Inbound] {
+        let mut d = Dialogue::ready(direction);
+        let mail = d.client("MAIL FROM:<bob@else.example>\r\n");
+        d.hop("250 ok\r\n");
+        assert_eq!(d.client("RCPT TO:<ann@branch.our.example>\r\nRCPT TO:<ann@our.example>\r\nDATA\r\n"), "");
+        assert_eq!(d.opened.last(), Some(&Target::Domain(0)));
+        d.session.hop_connected(false);
+        d.hop("220 branch\r\n");
+        d.heard_by_hop();
+        d.hop(EHLO);
+        assert_eq!(d.heard_by_hop(), format!("{mail}RCPT TO:<ann@branch.our.example>\r\nDATA\r\n"));
+        let heard = d.hop("250 mail\r\n250 rcpt\r\n354 go\r\n");
+        assert!(heard.starts_with("250 rcpt\r\n452 4.5.3 ") && heard.ends_with("354 go\r\n"), "{heard}");
+        d.client("x\r\n.\r\n");
+        assert_eq!(d.hop("250 queued\r\n"), "250 queued\r\n");
+        // It stays there until another is needed.
+        assert_eq!(d.client("MAIL FROM:<bob@else.example>\r\n"), mail);
+        d.hop("250 ok\r\n");
+        assert_eq!(d.client("RCPT TO:<ann@our.example>\r\n"), "");
+        assert_eq!(d.opened.last(), Some(&Target::Main));
+    }
+}
+
+#[test]
+fn what_a_trusted_proxy_says_of_its_client_goes_on() {
+    let mut d = with(|s| s.trusted = true);
+    d.client("EHLO c.example\r\n");
+    let heard = d.hop(XFORWARD);
+    assert!(
+        heard.contains("250-XCLIENT NAME")
+            && heard.ends_with("250 XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE\r\n")
+    );
+    assert_eq!(d.client("XFORWARD ADDR=198.51.100.7 NAME=far.example HELO=far PROTO=SMTP\r\n"), "");
+    assert_eq!(d.heard_by_client(), "250 2.0.0 Ok\r\n");
+    assert_eq!(d.session.client_address(), "198.51.100.7".parse().ok());
+    assert_eq!(
+        d.client("MAIL FROM:<>\r\n"),
+        "XFORWARD NAME=far.example ADDR=198.51.100.7 PROTO=SMTP HELO=far SOURCE=REMOTE\r\nMAIL FROM:<>\r\n"
+    );
+    d.hop("250 ok\r\n250 ok\r\n");
+    assert_eq!(d.client("XCLIENT ADDR=198.51.100.8\r\n"), "");
+    assert!(d.heard_by_client().starts_with("503 5.5.1 "));
+    d.client("RSET\r\n");
+    d.hop("250 ok\r\n");
+    // Another client: another connection, whose greeting is the answer.
+    assert_eq!(d.client("XCLIENT ADDR=198.51.100.8\r\nEHLO d.example\r\n"), "");
+    assert_eq!(d.opened.len(), 2);
+    d.session.hop_connected(false);
+    assert_eq!(d.hop("220 mx.example\r\n"), "220 mx.example\r\n");
+    assert_eq!(d.heard_by_hop(), "EHLO d.example\r\n");
+    d.hop(XCLIENT);
+    assert!(d.heard_by_hop().contains(" ADDR=198.51.100.8 "));
+    assert!(d.client("XCLIENT ADDR=nowhere\r\n").is_empty());
+}
+
+#[test]
+fn another_client_of_the_same_proxy_is_told_on_another_connection() {
+    let mut d = with(|s| s.trusted = true);
+    d.client("EHLO c.example\r\n");
+    d.hop(XCLIENT);
+    d.hop("220 mx\r\n");
+    d.hop(XCLIENT);
+    d.heard_by_hop();
+    d.client("XFORWARD ADDR=198.51.100.7\r\nMAIL FROM:<>\r\n");
+    assert_eq!((d.opened.len(), d.hop_closed), (2, 1));
+    d.session.hop_connected(false);
+    d.hop("220 mx\r\n");
+    d.hop(XCLIENT);
+    assert!(d.heard_by_hop().contains("XCLIENT NAME=[UNAVAILABLE] ADDR=198.51.100.7 "));
+    d.hop("220 mx\r\n");
+    d.hop(XCLIENT);
+    assert_eq!(d.heard_by_hop(), "EHLO c.example\r\nMAIL FROM:<>\r\n");
+}
+
+#[test]
+fn a_hello_that_is_refused_can_be_said_again() {
+    let mut d = with(|_| {});
+    d.client("EHLO bad\r\n");
+    assert_eq!(d.hop("501 no\r\n"), "501 no\r\n");
+    assert_eq!(d.client("EHLO c.example\r\n"), "EHLO c.example\r\n");
+    assert_eq!(d.hop(EHLO), "250-mx.example\r\n250-PIPELINING\r\n250 DSN\r\n");
+    assert_eq!(d.client("EHLO other.example\r\n"), "EHLO other.example\r\n");
+    assert_eq!(d.hop(TLS), "250-mx.example\r\n250 PIPELINING\r\n");
+}
