@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod postfix;
+pub mod tls;
 
 use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -161,17 +162,29 @@ pub struct Message {
 pub struct Sink {
     pub port: u16,
     pub messages: Arc<Mutex<Vec<Message>>>,
+    /// Every command it has heard.
+    pub commands: Arc<Mutex<Vec<String>>>,
+    offers: Arc<Vec<String>>,
 }
 
 impl Sink {
     pub fn start() -> Self {
+        Self::offering(&["PIPELINING", "SMTPUTF8", "8BITMIME", "DSN", "CHUNKING", "BINARYMIME", "SIZE 99999999"])
+    }
+
+    pub fn offering(offers: &[&str]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let sink = Self { port: listener.local_addr().unwrap().port(), messages: Arc::default() };
-        let store = sink.messages.clone();
+        let sink = Self {
+            port: listener.local_addr().unwrap().port(),
+            messages: Arc::default(),
+            commands: Arc::default(),
+            offers: Arc::new(offers.iter().map(ToString::to_string).collect()),
+        };
+        let server = sink.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let store = store.clone();
-                std::thread::spawn(move || sink_session(&stream, &store));
+                let server = server.clone();
+                std::thread::spawn(move || server.session(&stream));
             }
         });
         sink
@@ -184,65 +197,93 @@ impl Sink {
     pub fn last(&self) -> Message {
         self.all().pop().expect("no message arrived")
     }
+
+    pub fn heard(&self) -> Vec<String> {
+        self.commands.lock().unwrap().clone()
+    }
+
+    fn session(&self, stream: &TcpStream) -> Option<()> {
+        stream.set_nodelay(true).ok()?;
+        let mut out = stream;
+        let mut lines = BufReader::new(stream);
+        let mut message = Message { from: String::new(), to: vec![], text: String::new() };
+        let mut chunks = Vec::new();
+        out.write_all(b"220 sink.example ESMTP\r\n").ok()?;
+        loop {
+            let mut line = Vec::new();
+            if lines.read_until(b'\n', &mut line).ok()? == 0 {
+                return None;
+            }
+            let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+            self.commands.lock().unwrap().push(line.clone());
+            let path = line.split_once('<').and_then(|(_, p)| p.rsplit_once('>')).map_or("", |(p, _)| p).to_owned();
+            let reply = match line.get(..4).unwrap_or(&line).to_ascii_uppercase().as_str() {
+                "EHLO" => {
+                    let lines = ["sink.example".to_owned()].into_iter().chain(self.offers.iter().cloned());
+                    let lines: Vec<String> = lines.collect();
+                    let (last, head) = lines.split_last().unwrap();
+                    head.iter().map(|line| format!("250-{line}\r\n")).collect::<String>() + "250 " + last
+                }
+                "MAIL" => {
+                    (message, chunks) = (Message { from: path, to: vec![], text: String::new() }, vec![]);
+                    "250 2.1.0 ok".into()
+                }
+                "RCPT" => {
+                    message.to.push(path);
+                    "250 2.1.5 ok".into()
+                }
+                "BDAT" => {
+                    let mut chunk = vec![0; line.split_ascii_whitespace().nth(1)?.parse().ok()?];
+                    lines.read_exact(&mut chunk).ok()?;
+                    chunks.extend(chunk);
+                    if line.ends_with(" LAST") {
+                        message.text = String::from_utf8_lossy(&chunks).into_owned();
+                        self.messages.lock().unwrap().push(message.clone());
+                    }
+                    "250 2.0.0 chunk".into()
+                }
+                "DATA" => {
+                    out.write_all(b"354 go on\r\n").ok()?;
+                    message.text = read_data(&mut lines)?;
+                    self.messages.lock().unwrap().push(message.clone());
+                    "250 2.0.0 queued".into()
+                }
+                "XCLI" => "220 sink.example ESMTP".into(),
+                "QUIT" => {
+                    out.write_all(b"221 2.0.0 bye\r\n").ok()?;
+                    return Some(());
+                }
+                _ => "250 2.0.0 ok".to_owned(),
+            };
+            out.write_all(format!("{reply}\r\n").as_bytes()).ok()?;
+        }
+    }
 }
 
-fn sink_session(stream: &TcpStream, store: &Mutex<Vec<Message>>) -> Option<()> {
-    stream.set_nodelay(true).ok()?;
-    let mut out = stream;
-    let mut lines = BufReader::new(stream);
-    let mut message = Message { from: String::new(), to: vec![], text: String::new() };
-    out.write_all(b"220 sink.example ESMTP\r\n").ok()?;
+/// A body up to its end. A message without its end is none.
+fn read_data(lines: &mut impl BufRead) -> Option<String> {
+    let mut text = Vec::new();
     loop {
         let mut line = Vec::new();
         if lines.read_until(b'\n', &mut line).ok()? == 0 {
             return None;
         }
-        let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-        let path = line.split_once('<').and_then(|(_, p)| p.rsplit_once('>')).map_or("", |(p, _)| p).to_owned();
-        let reply = match line.get(..4).unwrap_or(&line).to_ascii_uppercase().as_str() {
-            "EHLO" => {
-                "250-sink.example\r\n250-PIPELINING\r\n250-SMTPUTF8\r\n250-8BITMIME\r\n250-DSN\r\n250 SIZE 99999999"
-            }
-            "MAIL" => {
-                message = Message { from: path, to: vec![], text: String::new() };
-                "250 2.1.0 ok"
-            }
-            "RCPT" => {
-                message.to.push(path);
-                "250 2.1.5 ok"
-            }
-            "DATA" => {
-                out.write_all(b"354 go on\r\n").ok()?;
-                let mut text = Vec::new();
-                loop {
-                    let mut line = Vec::new();
-                    // A message without its end is none.
-                    if lines.read_until(b'\n', &mut line).ok()? == 0 {
-                        return None;
-                    }
-                    if line == b".\r\n" {
-                        break;
-                    }
-                    text.extend_from_slice(line.strip_prefix(b".").unwrap_or(&line));
-                }
-                message.text = String::from_utf8_lossy(&text).into_owned();
-                store.lock().unwrap().push(message.clone());
-                "250 2.0.0 queued"
-            }
-            "QUIT" => {
-                out.write_all(b"221 2.0.0 bye\r\n").ok()?;
-                return Some(());
-            }
-            _ => "250 2.0.0 ok",
-        };
-        out.write_all(format!("{reply}\r\n").as_bytes()).ok()?;
+        if line == b".\r\n" {
+            return Some(String::from_utf8_lossy(&text).into_owned());
+        }
+        text.extend_from_slice(line.strip_prefix(b".").unwrap_or(&line));
     }
 }
 
+/// The two directions of a connection.
+pub trait Duplex: std::io::Read + std::io::Write + Send {}
+impl<T: std::io::Read + std::io::Write + Send> Duplex for T {}
+
 /// A client that says what it is told.
 pub struct Client {
-    stream: TcpStream,
-    lines: BufReader<TcpStream>,
+    stream: BufReader<Box<dyn Duplex>>,
+    /// The last reply, all its lines.
+    pub reply: Vec<String>,
 }
 
 impl Client {
@@ -254,13 +295,14 @@ impl Client {
     }
 
     pub fn try_connect(port: u16) -> std::io::Result<(Self, String)> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let lines = BufReader::new(stream.try_clone()?);
-        let mut client = Self { stream, lines };
+        let mut client = Self::over(tcp(port)?);
         let greeting = client.read_reply()?;
         Ok((client, greeting))
+    }
+
+    /// Over a connection that stands already; nothing is read yet.
+    pub fn over(stream: impl Duplex + 'static) -> Self {
+        Self { stream: BufReader::new(Box::new(stream)), reply: vec![] }
     }
 
     /// Sends a line and reads its reply, the last line of it.
@@ -269,20 +311,23 @@ impl Client {
     }
 
     pub fn try_say(&mut self, line: &str) -> std::io::Result<String> {
-        self.stream.write_all(format!("{line}\r\n").as_bytes())?;
+        self.write(format!("{line}\r\n").as_bytes())?;
         self.read_reply()
     }
 
     pub fn write(&mut self, octets: &[u8]) -> std::io::Result<()> {
-        self.stream.write_all(octets)
+        self.stream.get_mut().write_all(octets)?;
+        self.stream.get_mut().flush()
     }
 
     pub fn read_reply(&mut self) -> std::io::Result<String> {
+        self.reply.clear();
         loop {
             let mut line = String::new();
-            if self.lines.read_line(&mut line)? == 0 {
+            if self.stream.read_line(&mut line)? == 0 {
                 return Err(std::io::ErrorKind::UnexpectedEof.into());
             }
+            self.reply.push(line.trim_end().to_owned());
             if line.as_bytes().get(3) != Some(&b'-') {
                 return Ok(line.trim_end().to_owned());
             }
@@ -291,7 +336,7 @@ impl Client {
 
     /// Whether the other side has closed.
     pub fn is_closed(&mut self) -> bool {
-        self.lines.read(&mut [0; 1]).is_ok_and(|n| n == 0)
+        self.stream.read(&mut [0; 1]).is_ok_and(|n| n == 0)
     }
 
     /// A whole message; the reply that decided.
@@ -304,6 +349,14 @@ impl Client {
         }
         self.try_say(&format!("{text}\r\n."))
     }
+}
+
+/// A connection to a port on this machine.
+pub fn tcp(port: u16) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    Ok(stream)
 }
 
 /// A delivery status report.

@@ -1,0 +1,414 @@
+//! The edge between the internet and a mail server: TLS, who the client is, limits, next hops that fail, restarts.
+
+mod common;
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
+
+use common::tls::{NAME, certificate, secure, starttls};
+use common::{Client, Daemon, Sink, folder, free_port, run, run_ok, tcp, wait_for};
+
+/// A config with one listener. `listener` are lines of it, `rest` is the rest.
+fn config(role: &str, next_hop: &str, listener: &str, rest: &str) -> String {
+    format!(
+        "[domains]\nlocal = [\"our.example\"]\n{rest}\n[[listener]]\nrole = \"{role}\"\nlisten = \"127.0.0.1:0\"\n\
+         next_hop = {next_hop}\n{listener}\n"
+    )
+}
+
+fn hop(port: u16) -> String {
+    format!("\"127.0.0.1:{port}\"")
+}
+
+fn start(folder: &Path, config: &str) -> Daemon {
+    if !folder.join("keys/ring.toml").exists() {
+        run_ok(folder, &["keys", "init"]);
+    }
+    Daemon::start(folder, config)
+}
+
+const TLS: &str = "certificate = \"chain.pem\"\nprivate_key = \"key.pem\"";
+
+#[test]
+fn tls_on_both_sides_by_starttls_and_from_the_first_octet() {
+    for (mode, hop_mode) in [("require", "require"), ("may", "may"), ("implicit", "implicit")] {
+        let (outer, inner, sink) = (folder(), folder(), Sink::start());
+        certificate(outer.path());
+        certificate(inner.path());
+        let inside = start(inner.path(), &config("inbound", &hop(sink.port), &format!("tls = \"{mode}\"\n{TLS}"), ""));
+        let verify = if hop_mode == "may" {
+            String::new()
+        } else {
+            format!("next_hop_name = \"{NAME}\"\nnext_hop_ca = \"{}\"", inner.path().join("chain.pem").display())
+        };
+        let listener = format!("tls = \"{mode}\"\n{TLS}\nnext_hop_tls = \"{hop_mode}\"\n{verify}");
+        let outside = start(outer.path(), &config("outbound", &hop(inside.ports[0]), &listener, ""));
+        let mut client = if mode == "implicit" {
+            let mut client = Client::over(secure(outer.path(), tcp(outside.ports[0]).unwrap()).unwrap());
+            assert!(client.read_reply().unwrap().starts_with("220 "));
+            client
+        } else {
+            starttls(outer.path(), outside.ports[0])
+        };
+        client.say("EHLO client.example");
+        assert!(!client.reply.iter().any(|line| line.contains("STARTTLS")), "{:?}", client.reply);
+        let text: String = (0..20_000).map(|n| format!("line {n} of a message under TLS\r\n")).collect();
+        let reply = client.send("ann@our.example", "ben@our.example", &text).unwrap();
+        assert!(reply.starts_with("250 "), "{reply}");
+        assert_eq!(sink.last().text.len(), text.len() + 2, "{mode}");
+        assert!(sink.last().from.starts_with("prvs="));
+        assert_eq!(client.say("QUIT"), "221 2.0.0 bye");
+    }
+}
+
+#[test]
+fn plain_text_is_refused_where_tls_is_required() {
+    let (folder, sink) = (folder(), Sink::start());
+    certificate(folder.path());
+    let daemon = start(folder.path(), &config("inbound", &hop(sink.port), &format!("tls = \"require\"\n{TLS}"), ""));
+    let mut client = Client::connect(daemon.ports[0]);
+    client.say("EHLO client.example");
+    assert!(client.say("MAIL FROM:<>").starts_with("530 5.7.0 "));
+    // Octets behind STARTTLS are in the same packet: nobody may take them for the first of the encrypted session.
+    client.write(b"STARTTLS\r\nMAIL FROM:<evil@x.example>\r\n").unwrap();
+    assert!(client.read_reply().unwrap().starts_with("220 "));
+    assert!(!sink.heard().iter().any(|line| line.contains("evil")));
+}
+
+#[test]
+fn a_next_hop_that_is_not_who_it_should_be_gets_no_mail() {
+    let (outer, inner, sink) = (folder(), folder(), Sink::start());
+    certificate(inner.path());
+    let inside = start(inner.path(), &config("inbound", &hop(sink.port), &format!("tls = \"may\"\n{TLS}"), ""));
+    let ca = format!("next_hop_ca = \"{}\"", inner.path().join("chain.pem").display());
+    for (listener, fine) in [
+        (format!("next_hop_tls = \"require\"\nnext_hop_name = \"other.example\"\n{ca}"), false),
+        ("next_hop_tls = \"require\"\nnext_hop_verify = false".into(), true),
+        (format!("next_hop_tls = \"require\"\nnext_hop_name = \"{NAME}\"\n{ca}"), true),
+    ] {
+        let outside = start(outer.path(), &config("outbound", &hop(inside.ports[0]), &listener, ""));
+        let mut client = Client::connect(outside.ports[0]);
+        let reply = client.say("EHLO client.example");
+        assert_eq!(reply.starts_with("250"), fine, "{listener}: {reply}");
+        if fine {
+            assert!(client.send("ann@our.example", "ben@our.example", "x").unwrap().starts_with("250"));
+        } else {
+            assert!(reply.starts_with("421 4.4.1 "), "{reply}");
+            outside.log.wait("why", 0, |line| line.contains("TLS handshake with the next hop failed"));
+        }
+    }
+    // A next hop without TLS.
+    let outside = start(
+        outer.path(),
+        &config("outbound", &hop(sink.port), "next_hop_tls = \"require\"\nnext_hop_verify = false", ""),
+    );
+    assert!(Client::connect(outside.ports[0]).say("EHLO client.example").starts_with("421 4.4.1 "));
+    outside.log.wait("why", 0, |line| line.contains("the next hop offers no TLS"));
+}
+
+#[test]
+fn a_renewed_certificate_is_taken_without_a_restart() {
+    let (folder, old, sink) = (folder(), folder(), Sink::start());
+    certificate(folder.path());
+    fs::copy(folder.path().join("chain.pem"), old.path().join("chain.pem")).unwrap();
+    let daemon = start(folder.path(), &config("inbound", &hop(sink.port), &format!("tls = \"may\"\n{TLS}"), ""));
+    let mut before = starttls(old.path(), daemon.ports[0]);
+    let lines = daemon.log.all().len();
+    // Half of it is no certificate yet: the last good one stays.
+    fs::write(folder.path().join("key.pem"), "not a key").unwrap();
+    daemon.log.wait("the complaint", lines, |line| line.contains("the certificate is bad"));
+    starttls(old.path(), daemon.ports[0]);
+    certificate(folder.path());
+    daemon.log.wait("the new certificate", lines, |line| line.contains("certificate loaded"));
+    starttls(folder.path(), daemon.ports[0]);
+    assert!(secure_fails(old.path(), daemon.ports[0]));
+    assert!(before.say("EHLO client.example").starts_with("250"), "a session that is open goes on");
+}
+
+fn secure_fails(folder: &Path, port: u16) -> bool {
+    std::panic::catch_unwind(|| starttls(folder, port)).is_err()
+}
+
+#[test]
+fn a_bad_certificate_is_named_at_start() {
+    let folder = folder();
+    certificate(folder.path());
+    run_ok(folder.path(), &["keys", "init"]);
+    fs::write(folder.path().join("chain.pem"), "nothing").unwrap();
+    let text = config("inbound", "\"127.0.0.1:9\"", &format!("tls = \"may\"\n{TLS}"), "");
+    fs::write(folder.path().join("countersign.toml"), text).unwrap();
+    for command in ["check", "serve"] {
+        let output = run(folder.path(), &[command]);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains("chain.pem: no certificate in PEM form"), "{error}");
+    }
+}
+
+fn proxied(port: u16, header: &[u8]) -> Client {
+    let mut client = Client::over(tcp(port).unwrap());
+    client.write(header).unwrap();
+    client
+}
+
+#[test]
+fn a_trusted_proxy_says_by_its_header_who_the_client_is() {
+    let (folder, sink) = (folder(), Sink::offering(&["PIPELINING", "XFORWARD NAME ADDR PORT PROTO HELO SOURCE"]));
+    let listener = "trusted_proxies = [\"127.0.0.1\"]\naccept_proxy = true";
+    let daemon = start(folder.path(), &config("inbound", &hop(sink.port), listener, ""));
+    let v2 = [b"\r\n\r\n\0\r\nQUIT\n\x21\x11\x00\x0c".as_slice(), &[192, 0, 2, 9, 127, 0, 0, 1, 4, 0, 0, 25]].concat();
+    for header in [b"PROXY TCP4 192.0.2.9 127.0.0.1 1024 25\r\n".as_slice(), &v2] {
+        let mut client = proxied(daemon.ports[0], header);
+        assert!(client.read_reply().unwrap().starts_with("220 "));
+        client.say("EHLO client.example");
+        assert!(!client.reply.iter().any(|line| line.contains("XCLIENT")), "the client behind it is a stranger");
+        assert!(client.say("XCLIENT ADDR=127.0.0.1").starts_with("550 5.7.1 "));
+        assert!(client.send("bob@else.example", "ann@our.example", "x").unwrap().starts_with("250"));
+        daemon.log.wait("the client", 0, |line| line.contains("192.0.2.9") && line.contains("\"message\""));
+        let told = sink.heard().into_iter().find(|line| line.starts_with("XFORWARD")).unwrap();
+        assert!(told.contains(" ADDR=192.0.2.9 PORT=1024 PROTO=ESMTP HELO=client.example"), "{told}");
+    }
+    // A health check speaks for itself.
+    assert!(proxied(daemon.ports[0], b"PROXY UNKNOWN\r\n").read_reply().unwrap().starts_with("220 "));
+    for broken in [b"EHLO client.example\r\n".as_slice(), b"PROXY TCP4 a b c d\r\n"] {
+        assert!(proxied(daemon.ports[0], broken).read_reply().is_err());
+    }
+    // From all others it is only a strange command.
+    let daemon = start(
+        folder.path(),
+        &config("inbound", &hop(sink.port), "trusted_proxies = [\"192.0.2.1\"]\naccept_proxy = true", ""),
+    );
+    let mut stranger = proxied(daemon.ports[0], b"PROXY TCP4 192.0.2.9 127.0.0.1 1024 25\r\n");
+    assert!(stranger.read_reply().unwrap().starts_with("220 "));
+    assert!(stranger.read_reply().unwrap().starts_with("500 5.5.2 "));
+}
+
+#[test]
+fn a_next_hop_is_told_by_proxy_header() {
+    for version in ["v1", "v2"] {
+        let (outer, inner, sink) = (folder(), folder(), Sink::start());
+        let trusting = "trusted_proxies = [\"127.0.0.1\"]\naccept_proxy = true";
+        let inside = start(inner.path(), &config("inbound", &hop(sink.port), trusting, ""));
+        let listener = format!("{trusting}\nsend_proxy = \"{version}\"");
+        let outside = start(outer.path(), &config("inbound", &hop(inside.ports[0]), &listener, ""));
+        let mut client = proxied(outside.ports[0], b"PROXY TCP6 2001:db8::7 ::1 1024 25\r\n");
+        assert!(client.read_reply().unwrap().starts_with("220 "));
+        client.say("EHLO client.example");
+        assert!(client.send("bob@else.example", "ann@our.example", "x").unwrap().starts_with("250"));
+        inside.log.wait("the client", 0, |line| line.contains("\"client\":\"2001:db8::7\""));
+    }
+}
+
+#[test]
+fn no_stranger_is_somebody_else() {
+    let (folder, sink) = (folder(), Sink::offering(&["PIPELINING", "XCLIENT NAME ADDR PORT PROTO HELO LOGIN"]));
+    let daemon = start(folder.path(), &config("inbound", &hop(sink.port), "", ""));
+    let mut client = Client::connect(daemon.ports[0]);
+    assert!(client.say("XCLIENT ADDR=10.0.0.1").starts_with("550 5.7.1 "));
+    client.say("EHLO client.example");
+    for line in ["XCLIENT ADDR=10.0.0.1", "XFORWARD ADDR=10.0.0.1", "xclient NAME=x", "XCLIENT"] {
+        assert!(client.say(line).starts_with("550 5.7.1 "), "{line}");
+    }
+    client.send("bob@else.example", "ann@our.example", "x").unwrap();
+    let told: Vec<String> = sink.heard().into_iter().filter(|line| line.to_uppercase().starts_with('X')).collect();
+    assert_eq!(told.len(), 1);
+    assert!(told[0].contains("ADDR=127.0.0.1 ") && told[0].contains("HELO=client.example"), "{told:?}");
+}
+
+#[test]
+fn a_client_has_its_share_of_connections_and_no_more() {
+    let (folder, sink) = (folder(), Sink::start());
+    let rest = "[limits]\nconnections = 6\nconnections_per_client = 2";
+    let trusting = "trusted_proxies = [\"127.0.0.1\"]\naccept_proxy = true";
+    let daemon = start(folder.path(), &config("inbound", &hop(sink.port), trusting, rest));
+    let connect = |ip: &str| {
+        let mut client = proxied(daemon.ports[0], format!("PROXY TCP4 {ip} 127.0.0.1 1024 25\r\n").as_bytes());
+        let greeting = client.read_reply().unwrap();
+        (client, greeting)
+    };
+    let _first = [connect("192.0.2.1"), connect("192.0.2.2")];
+    let (_, greeting) = connect("192.0.2.3");
+    assert_eq!(greeting, "421 4.7.0 too many connections from your network, try again later");
+    let (gone, greeting) = connect("198.51.100.1");
+    assert!(greeting.starts_with("220 "));
+    drop(gone);
+    daemon.log.wait("the refusal", 0, |line| line.contains("too many connections from your network"));
+    // All together.
+    let mut held = Vec::new();
+    let full = wait_for("the limit", || {
+        let (client, greeting) = connect(&format!("203.0.{}.1", held.len()));
+        held.push(client);
+        (!greeting.starts_with("220 ")).then_some(greeting)
+    });
+    assert!(full.starts_with("421 4.3.2 too many connections"), "{full}");
+    assert!(held.len() <= 6);
+}
+
+#[test]
+fn time_is_limited_whatever_trickles_in() {
+    let (folder, sink) = (folder(), Sink::start());
+    let rest = "[timeouts]\ncommand = \"1s\"\ntransaction = \"2s\"";
+    let daemon = start(folder.path(), &config("outbound", &hop(sink.port), "", rest));
+    // A command that comes octet by octet is one command.
+    let mut client = Client::connect(daemon.ports[0]);
+    let started = std::time::Instant::now();
+    let mut stream = tcp(daemon.ports[0]).unwrap();
+    let mut reader = stream.try_clone().unwrap();
+    let trickle = std::thread::spawn(move || {
+        while stream.write_all(b"x").is_ok() {
+            std::thread::park_timeout(std::time::Duration::from_millis(50));
+        }
+    });
+    let mut text = String::new();
+    let _ = reader.read_to_string(&mut text);
+    assert!(text.contains("421 4.4.2 timeout"), "{text}");
+    assert!(started.elapsed() < std::time::Duration::from_secs(4), "{:?}", started.elapsed());
+    trickle.join().unwrap();
+    assert!(client.read_reply().unwrap().starts_with("421 4.4.2 "), "one that says nothing is let go, too");
+    // A transaction that goes on and on is too old some time.
+    let mut client = Client::connect(daemon.ports[0]);
+    client.say("EHLO client.example");
+    client.say("MAIL FROM:<ann@our.example>");
+    let last = wait_for("the end", || client.try_say("NOOP").ok().filter(|reply| !reply.starts_with("250")));
+    assert!(last.starts_with("421 4.4.2 the transaction"), "{last}");
+    daemon.log.wait("the limit", 0, |line| line.contains("\"limit\":\"transaction\""));
+}
+
+#[test]
+fn the_next_in_the_list_takes_over() {
+    let (folder, sink, dead) = (folder(), Sink::start(), free_port());
+    // One that accepts and wants nobody.
+    let unfriendly = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = unfriendly.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in unfriendly.incoming().map_while(Result::ok) {
+            let _ = stream.write_all(b"421 4.3.2 not now\r\n");
+        }
+    });
+    let hops = format!("[{}, {}, {}]", hop(dead), hop(port), hop(sink.port));
+    let status = format!("[status]\nlisten = \"127.0.0.1:{}\"", free_port());
+    let daemon = start(folder.path(), &config("outbound", &hops, "", &status));
+    for _ in 0..3 {
+        let mut client = Client::connect(daemon.ports[0]);
+        client.say("EHLO client.example");
+        assert!(client.send("ann@our.example", "b@else.example", "x").unwrap().starts_with("250"));
+    }
+    let complaints = daemon.log.all().iter().filter(|line| line.contains("next hop cannot be reached")).count();
+    assert_eq!(complaints, 1, "a next hop that is down is not asked by each client");
+    // It comes back, and is first again.
+    let back = TcpListener::bind(("127.0.0.1", dead)).unwrap();
+    std::thread::spawn(move || {
+        for mut stream in back.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let _ = stream.write_all(b"220 back.example\r\n");
+                let _ = stream.read_to_end(&mut Vec::new());
+            });
+        }
+    });
+    daemon.log.wait("its return", 0, |line| line.contains("next hop is back"));
+    let (_, greeting) = Client::try_connect(daemon.ports[0]).unwrap();
+    assert_eq!(greeting, "220 back.example");
+    // None at all.
+    let daemon = start(folder.path(), &config("outbound", &format!("[{}, {}]", hop(free_port()), hop(port)), "", ""));
+    let (_, greeting) = Client::try_connect(daemon.ports[0]).unwrap();
+    assert_eq!(greeting, "421 4.3.2 not now", "what a next hop says is better than what we could");
+}
+
+#[test]
+fn recipients_of_a_domain_have_a_next_hop_of_their_own() {
+    let (folder, sink, branch) = (folder(), Sink::start(), Sink::start());
+    let by_domain = format!("by_domain = {{ \"branch.our.example\" = \"127.0.0.1:{}\" }}", branch.port);
+    let text = config("inbound", &hop(sink.port), &by_domain, "")
+        .replace("\"our.example\"", "\"our.example\", \".our.example\"");
+    let daemon = start(folder.path(), &text);
+    let mut client = Client::connect(daemon.ports[0]);
+    client.say("EHLO client.example");
+    for (to, at) in [("ann@our.example", &sink), ("ann@branch.our.example", &branch), ("ben@our.example", &sink)] {
+        let before = at.all().len();
+        assert!(client.send("bob@else.example", to, "x").unwrap().starts_with("250"), "{to}");
+        assert_eq!(at.all().len(), before + 1, "{to}");
+        assert_eq!(at.last().to, [to]);
+    }
+    assert_eq!((sink.all().len(), branch.all().len()), (2, 1));
+}
+
+fn http(port: u16, path: &str) -> String {
+    let mut stream = tcp(port).unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+#[test]
+fn readiness_ends_when_it_stops_or_has_no_next_hop() {
+    let (folder, sink) = (folder(), Sink::start());
+    let status = free_port();
+    let rest = format!("[status]\nlisten = \"127.0.0.1:{status}\"\n[timeouts]\ndrain = \"20s\"");
+    let daemon = start(folder.path(), &config("outbound", &hop(sink.port), "", &rest));
+    assert!(http(status, "/healthz").starts_with("HTTP/1.1 200"));
+    assert!(http(status, "/readyz").contains("{\"draining\":false,\"next_hops_down\":[],\"ready\":true}"));
+    let mut busy = Client::connect(daemon.ports[0]);
+    busy.say("EHLO client.example");
+    busy.say("MAIL FROM:<ann@our.example>");
+    daemon.signal("TERM");
+    let answer = wait_for("the end of readiness", || {
+        Some(http(status, "/readyz")).filter(|answer| answer.starts_with("HTTP/1.1 503"))
+    });
+    assert!(answer.contains("\"draining\":true"), "{answer}");
+    for (line, want) in [("RCPT TO:<b@else.example>", "250"), ("DATA", "354"), ("x\r\n.", "250")] {
+        assert!(busy.say(line).starts_with(want));
+    }
+    assert_eq!(daemon.wait(), Some(0));
+
+    let dead = free_port();
+    let daemon = start(folder.path(), &config("outbound", &hop(dead), "", &rest));
+    let _ = Client::try_connect(daemon.ports[0]);
+    let answer = http(status, "/readyz");
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains(&format!("127.0.0.1:{dead}")), "{answer}");
+}
+
+#[test]
+fn what_is_sent_in_one_packet_leaves_in_one_packet() {
+    let next_hop = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = next_hop.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = next_hop.accept().unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.write_all(b"220 x\r\n").unwrap();
+        let mut read = || {
+            let mut buffer = vec![0; 1 << 16];
+            let n = stream.read(&mut buffer).unwrap();
+            let text = String::from_utf8_lossy(&buffer[..n]).into_owned();
+            let replies = match text.get(..4).unwrap_or("") {
+                "EHLO" => "250-x\r\n250 PIPELINING\r\n",
+                "MAIL" => "250 m\r\n250 r\r\n354 d\r\n",
+                _ => "250 queued\r\n221 bye\r\n",
+            };
+            stream.write_all(replies.as_bytes()).unwrap();
+            text
+        };
+        [read(), read(), read()]
+    });
+    let folder = folder();
+    let daemon = start(folder.path(), &config("outbound", &hop(port), "", ""));
+    let mut stream = tcp(daemon.ports[0]).unwrap();
+    let mut read = |text: &str| {
+        stream.write_all(text.as_bytes()).unwrap();
+        let mut buffer = vec![0; 1 << 16];
+        let n = stream.read(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..n]).into_owned()
+    };
+    assert_eq!(read(""), "220 x\r\n");
+    read("EHLO client.example\r\n");
+    let replies = read("MAIL FROM:<ann@our.example>\r\nRCPT TO:<b@else.example>\r\nDATA\r\n");
+    assert_eq!(replies, "250 m\r\n250 r\r\n354 d\r\n", "replies that come together leave together");
+    assert_eq!(read("Subject: x\r\n\r\nbody\r\n.\r\nQUIT\r\n"), "250 queued\r\n221 bye\r\n");
+    let [_, envelope, message] = server.join().unwrap();
+    assert!(
+        envelope.starts_with("MAIL FROM:<prvs=") && envelope.ends_with(">\r\nRCPT TO:<b@else.example>\r\nDATA\r\n")
+    );
+    assert_eq!(message, "Subject: x\r\n\r\nbody\r\n.\r\nQUIT\r\n");
+}
