@@ -19,6 +19,7 @@ pub struct Role<'a> {
     pub mailboxes: &'a [&'a str],
     /// Ports, each with options of its smtpd.
     pub ports: &'a [(u16, &'a str)],
+    /// The port of this machine that all other mail goes to; 0: nowhere.
     pub relayhost: u16,
     /// More lines of main.cf.
     pub extra: &'a str,
@@ -50,6 +51,10 @@ impl Postfix {
         postfix
     }
 
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     pub fn log(&self) -> String {
         fs::read_to_string(self.folder.join("maillog")).unwrap_or_default()
     }
@@ -76,7 +81,11 @@ fn run(program: &str, arguments: &[&str]) {
 
 fn main_cf(folder: &Path, role: &Role<'_>) -> String {
     let folder = folder.display();
-    let (domain, relayhost, extra) = (role.domain, role.relayhost, role.extra);
+    let (domain, extra) = (role.domain, role.extra);
+    let relayhost = match role.relayhost {
+        0 => String::new(),
+        port => format!("relayhost = [127.0.0.1]:{port}\n"),
+    };
     let mailboxes: Vec<String> = role.mailboxes.iter().map(|m| format!("{{ {m}@{domain} = {m}/ }}")).collect();
     let mailboxes = if mailboxes.is_empty() { format!("{{ none@{domain} = none/ }}") } else { mailboxes.join(", ") };
     format!(
@@ -84,7 +93,7 @@ fn main_cf(folder: &Path, role: &Role<'_>) -> String {
          command_directory = /usr/sbin\ndaemon_directory = /usr/lib/postfix/sbin\nmail_owner = postfix\n\
          setgid_group = postdrop\nmyhostname = mail.{domain}\nmydestination =\nmyorigin = {domain}\n\
          inet_interfaces = 127.0.0.1\ninet_protocols = ipv4\nmynetworks = 127.0.0.0/8\n\
-         relayhost = [127.0.0.1]:{relayhost}\nsmtp_dns_support_level = disabled\nsmtp_host_lookup = native\n\
+         {relayhost}smtp_dns_support_level = disabled\nsmtp_host_lookup = native\n\
          smtpd_peername_lookup = no\nalias_maps =\nalias_database =\nvirtual_mailbox_domains = {domain}\n\
          virtual_mailbox_maps = inline:{{ {mailboxes} }}\nvirtual_mailbox_base = {folder}/mail\n\
          virtual_minimum_uid = 100\nvirtual_uid_maps = static:65534\nvirtual_gid_maps = static:65534\n\
@@ -105,7 +114,8 @@ fn master_cf(role: &Role<'_>) -> String {
         "pickup unix n - n 60 1 pickup\ncleanup unix n - n - 0 cleanup\nqmgr unix n - n 300 1 qmgr\n\
          rewrite unix - - n - - trivial-rewrite\nbounce unix - - n - 0 bounce\ndefer unix - - n - 0 bounce\n\
          trace unix - - n - 0 bounce\nverify unix - - n - 1 verify\nflush unix n - n 1000? 0 flush\n\
-         proxymap unix - - n - - proxymap\nsmtp unix - - n - - smtp\nrelay unix - - n - - smtp\n\
+         tlsmgr unix - - n 1000? 1 tlsmgr\nproxymap unix - - n - - proxymap\nsmtp unix - - n - - smtp\nrelay unix - - n - - smtp\n\
+         lmtp unix - - n - - lmtp\n\
          error unix - - n - - error\nretry unix - - n - - error\ndiscard unix - - n - - discard\n\
          local unix - n n - - local\nvirtual unix - n n - - virtual\nanvil unix - - n - 1 anvil\n\
          scache unix - - n - 1 scache\npostlog unix-dgram n - n - 1 postlogd\n",

@@ -46,6 +46,8 @@ pub(super) struct Facts {
     /// Whether it is still to be told by XFORWARD.
     pub xforward_due: bool,
     pub offer: Offer,
+    /// Its last answer to a hello.
+    pub hello_reply: Option<Reply>,
 }
 
 const LOST_AFTER_DATA: &str = "next hop was lost before it had confirmed the message, try again later";
@@ -186,17 +188,23 @@ impl Session {
 
     /// A hello of the client on a connection that has heard one before.
     fn client_hello_answered(&mut self, extended: bool, reply: &mut Reply) {
-        self.facts.offer.pipelining = false;
         let asked = self.hello_asked.take();
-        if !reply.is_positive() {
+        if reply.is_positive() {
+            self.facts.offer = if extended { extensions::read(reply) } else { Offer::default() };
+            self.facts.hello_reply = Some(reply.clone());
+        } else {
             // The last one stays in force, and with it what the next hop knows of a transaction.
-            return self.send(b"RSET", Item::Swallowed(Quiet::Rset));
+            self.send(b"RSET", Item::Swallowed(Quiet::Rset));
+            self.facts.offer.pipelining &= extended;
         }
+        match (&self.facts.hello_reply, reply.code) {
+            // One who has done STARTTLS has to say EHLO again, and some servers listen to one only.
+            (Some(before), 503) => *reply = before.clone(),
+            _ if !reply.is_positive() => return,
+            _ => {}
+        }
+        reply.text = self.greeting_of(reply, extended);
         self.hello = asked;
-        if extended {
-            self.facts.offer = extensions::read(reply);
-            reply.text = extensions::filter(reply, &self.ours());
-        }
     }
 
     /// A transaction that is open, or whose message is not answered.

@@ -76,7 +76,7 @@ impl Session {
         let Some(setup) = &mut self.setup else { return };
         if !reply.is_positive() {
             if setup.probing && reply.code >= 500 {
-                // It knows nothing but HELO. Where TLS is required, that is not enough.
+                // It may know nothing but HELO. Where TLS is required, that is not enough.
                 setup.probing = false;
                 if self.tls() == Tls::Require && !self.facts.encrypted {
                     return self.unfit("the next hop offers no TLS");
@@ -101,15 +101,6 @@ impl Session {
             && let Some(line) = self.identity_line("XCLIENT", &offer)
         {
             return self.send(line.as_bytes(), Item::Swallowed(Quiet::XClient));
-        }
-        if probing {
-            // What it offers is known; now the client's own word.
-            self.facts.offer = Offer { pipelining: false, ..offer };
-            if let Some(setup) = &mut self.setup {
-                setup.probing = false;
-            }
-            self.facts.xforward_due = !self.facts.offer.xforward.is_empty();
-            return self.say_hello();
         }
         self.setup_done(reply, if extended { Some(offer) } else { None });
     }
@@ -184,21 +175,31 @@ impl Session {
         }
     }
 
-    fn setup_done(&mut self, mut reply: Reply, offer: Option<Offer>) {
+    fn setup_done(&mut self, reply: Reply, offer: Option<Offer>) {
         let Some(setup) = self.setup.take() else { return };
         self.hop = Hop::Ready;
         self.facts.set_up = true;
+        let extended = setup.hello.verb != Verb::Helo;
         if let Some(offer) = offer {
             self.facts.xforward_due = !offer.xforward.is_empty();
-            self.facts.offer = offer;
+            // Who says HELO sends one command at a time.
+            self.facts.offer = Offer { pipelining: offer.pipelining && extended, ..offer };
         }
         if setup.for_client {
-            if setup.hello.verb != Verb::Helo {
-                reply.text = extensions::filter(&reply, &self.ours());
-            }
+            self.to_client.extend_from_slice(&self.greeting_of(&reply, extended));
             self.hello = Some(setup.hello);
-            self.to_client.extend_from_slice(&reply.text);
         }
+        self.facts.hello_reply = Some(reply);
+    }
+
+    /// What a client hears in answer to its hello. To EHLO it is the next hop's offer; HELO gets one line, for some servers
+    /// refuse a HELO behind the EHLO that it was turned into.
+    pub(super) fn greeting_of(&self, reply: &Reply, extended: bool) -> Vec<u8> {
+        if extended {
+            return extensions::filter(reply, &self.ours());
+        }
+        let name = reply.lines().next().unwrap_or_default();
+        [reply.code.to_string().as_bytes(), b" ", name, b"\r\n"].concat()
     }
 
     /// What the client is offered beside the next hop's extensions.

@@ -1,0 +1,240 @@
+//! Mail servers beside Postfix, and one-shot clients: Exim, OpenSMTPD, Dovecot's LMTP, msmtp, Python's smtplib.
+//!
+//! Exim and OpenSMTPD cannot be installed together with Postfix; `scripts/mtas` unpacks them. Each server is a process group
+//! of its own in a folder of its own, and ends with the value that stands for it.
+
+use std::fs;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use super::{Client, can_run, wait_for};
+
+/// The domain whose mailboxes they have.
+pub const DOMAIN: &str = "dest.example";
+/// The mailboxes there are.
+pub const MAILBOXES: [&str; 2] = ["alice", "bob"];
+
+/// Where `scripts/mtas` has unpacked something.
+pub fn unpacked(package: &str) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(target).join("mtas").join(package)
+}
+
+/// Whether all of this is here; says loudly if not.
+pub fn can_run_all(test: &str) -> bool {
+    let there = ["exim4-daemon-heavy", "opensmtpd", "sasl2-bin"].iter().all(|package| unpacked(package).is_dir());
+    if !there {
+        eprintln!("SKIPPED {test}: scripts/mtas gets the mail servers that it needs");
+    }
+    there && can_run(&["postfix", "swaks", "dovecot", "msmtp", "python3", "smtp-source"], test)
+}
+
+/// A server in a folder of its own.
+pub struct Server {
+    child: Child,
+    pub folder: PathBuf,
+    pub port: u16,
+}
+
+impl Server {
+    fn start(folder: &Path, port: u16, command: &mut Command) -> Self {
+        let log = fs::File::create(folder.join("output")).unwrap();
+        let child =
+            command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let mut server = Self { child, folder: folder.to_owned(), port };
+        wait_for("a greeting", || {
+            assert!(server.child.try_wait().unwrap().is_none(), "it ended: {}", server.log());
+            Client::try_connect(port).ok().filter(|(_, greeting)| greeting.starts_with("220"))
+        });
+        server
+    }
+
+    /// What it has said.
+    pub fn log(&self) -> String {
+        ["output", "log/mainlog", "log/paniclog", "log"]
+            .iter()
+            .filter_map(|name| fs::read_to_string(self.folder.join(name)).ok())
+            .collect()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let group = format!("-{}", self.child.id());
+        let _ = Command::new("kill").args(["-TERM", "--", &group]).status();
+        let _ = self.child.wait();
+    }
+}
+
+fn folder(base: &Path, name: &str, subs: &[&str]) -> PathBuf {
+    let folder = base.join(name);
+    for sub in subs.iter().chain(&["mail"]) {
+        fs::create_dir_all(folder.join(sub)).unwrap();
+    }
+    folder
+}
+
+fn chown(owner: &str, path: &Path) {
+    assert!(Command::new("chown").args(["-R", owner]).arg(path).status().unwrap().success());
+}
+
+/// The newest message in a mailbox that has this in it, wherever in the server's folder that is.
+pub fn find_message(folder: &Path, mailbox: &str, what: &str) -> Option<String> {
+    let files = fs::read_dir(folder.join("mail").join(mailbox).join("new")).into_iter().flatten();
+    files.filter_map(|file| fs::read_to_string(file.ok()?.path()).ok()).find(|text| text.contains(what))
+}
+
+const EXIM_COMMON: &str = "exim_user = Debian-exim\nexim_group = Debian-exim\ndeliver_drop_privilege = true\n\
+    local_interfaces = 127.0.0.1\ndisable_ipv6 = true\nkeep_environment =\nhost_lookup =\nhelo_lookup_domains =\n\
+    rfc1413_hosts =\nrfc1413_query_timeout = 0s\nsmtp_accept_max = 200\nsmtp_accept_queue_per_connection = 0\n\
+    log_selector = +smtp_confirmation\n";
+
+fn exim_head(folder: &Path, port: u16) -> String {
+    let (d, exim) = (folder.display(), exim().display().to_string());
+    format!(
+        "{EXIM_COMMON}exim_path = {exim}\nprimary_hostname = exim.example\nspool_directory = {d}/spool\n\
+         log_file_path = {d}/log/%slog\npid_file_path = {d}/exim.pid\ndaemon_smtp_ports = {port}\n"
+    )
+}
+
+fn exim() -> PathBuf {
+    unpacked("exim4-daemon-heavy").join("usr/sbin/exim4")
+}
+
+/// An Exim that receives mail for [`DOMAIN`].
+pub fn exim_server(base: &Path, port: u16, tls: bool) -> Server {
+    let folder = folder(base, "exim-server", &["spool", "log"]);
+    for mailbox in MAILBOXES {
+        fs::create_dir_all(folder.join("mail").join(mailbox)).unwrap();
+    }
+    let d = folder.display();
+    let head = exim_head(&folder, port);
+    // Without a certificate of its own Exim makes one.
+    let tls = if tls { "tls_advertise_hosts = *" } else { "tls_advertise_hosts =" };
+    let config = format!(
+        "{head}{tls}\ndomainlist mine = {DOMAIN}\nacl_smtp_rcpt = rcpt\nbegin acl\nrcpt:\n  require domains = +mine\n  \
+         require verify = recipient\n  accept\nbegin routers\nbox:\n  driver = accept\n  domains = +mine\n  \
+         local_parts = dsearch,filter=dir;{d}/mail\n  transport = box\n  cannot_route_message = Unknown user\n\
+         begin transports\nbox:\n  driver = appendfile\n  directory = {d}/mail/$local_part_data\n  maildir_format\n  \
+         user = Debian-exim\n  group = Debian-exim\n  mode = 0644\n  mode_fail_narrower = false\n  return_path_add\n\
+         begin retry\n* * F,1h,1m\n"
+    );
+    fs::write(folder.join("exim.conf"), config).unwrap();
+    chown("Debian-exim:", &folder);
+    chown("root:", &folder.join("exim.conf"));
+    Server::start(&folder, port, Command::new(exim()).arg("-C").arg(folder.join("exim.conf")).arg("-bdf"))
+}
+
+/// Sends one message with Exim, which waits for the answer. `options` are lines of its smtp transport.
+pub fn exim_send(base: &Path, port: u16, from: &str, to: &str, message: &Path, options: &[&str]) -> Output {
+    let folder = folder(base, &format!("exim-client-{port}"), &["spool", "log"]);
+    let options: String = options.iter().map(|line| format!("  {line}\n")).collect();
+    let config = format!(
+        "{}mua_wrapper = true\nuntrusted_set_sender = *\nno_local_from_check\ntls_advertise_hosts =\nbegin routers\n\
+         out:\n  driver = manualroute\n  route_list = * 127.0.0.1\n  self = send\n  transport = out\nbegin transports\n\
+         out:\n  driver = smtp\n  port = {port}\n  hosts_try_dane =\n{options}begin retry\n* * F,1h,1m\n",
+        exim_head(&folder, 25)
+    );
+    fs::write(folder.join("exim.conf"), config).unwrap();
+    chown("Debian-exim:", &folder);
+    chown("root:", &folder.join("exim.conf"));
+    let mut command = Command::new(exim());
+    command.arg("-C").arg(folder.join("exim.conf")).args(["-oi", "-f", from, to]);
+    command.stdin(fs::File::open(message).unwrap()).output().unwrap()
+}
+
+/// OpenSMTPD knows its folders by heart, so each instance gets them from a mount namespace of its own.
+fn opensmtpd(base: &Path, name: &str, port: u16, config: &str) -> Server {
+    let folder = folder(base, name, &["spool", "run"]);
+    fs::write(folder.join("smtpd.conf"), config.replace("@D@", folder.to_str().unwrap())).unwrap();
+    let recipients: String = MAILBOXES.iter().map(|mailbox| format!("{mailbox}@{DOMAIN}\n")).collect();
+    fs::write(folder.join("recipients"), recipients).unwrap();
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(folder.join("spool"), fs::Permissions::from_mode(0o711)).unwrap();
+    chown("nobody:nogroup", &folder.join("mail"));
+    let script = "mount --bind \"$1/spool\" /var/spool/smtpd && mount --bind \"$1/run\" /run && \
+        mount --bind \"$2/usr/libexec/opensmtpd\" /usr/libexec/opensmtpd && \
+        exec \"$2/usr/sbin/smtpd\" -d -f \"$1/smtpd.conf\"";
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", script, "sh"]).arg(&folder).arg(unpacked("opensmtpd"));
+    Server::start(&folder, port, &mut command)
+}
+
+/// An OpenSMTPD that receives mail for [`DOMAIN`].
+pub fn opensmtpd_server(base: &Path, port: u16) -> Server {
+    let config = format!(
+        "table recipients file:@D@/recipients\ntable virtuals {{ \"@\" = vmail }}\n\
+         table users {{ vmail = \"65534:65534:@D@/mail\" }}\nlisten on 127.0.0.1 port {port} hostname opensmtpd.example\n\
+         action \"box\" maildir \"@D@/mail/%{{dest.user:raw}}\" userbase <users> virtual <virtuals>\n\
+         match from any for rcpt-to <recipients> action \"box\"\n"
+    );
+    opensmtpd(base, "opensmtpd-server", port, &config)
+}
+
+/// An OpenSMTPD that sends everything on to a URL such as `smtp+notls://127.0.0.1:25`.
+pub fn opensmtpd_relay(base: &Path, port: u16, url: &str, options: &str) -> Server {
+    let config = format!(
+        "listen on 127.0.0.1 port {port} hostname client.example\n\
+         action \"out\" relay host \"{url}\" helo \"client.example\" {options}\nmatch from any for any action \"out\"\n"
+    );
+    opensmtpd(base, &format!("opensmtpd-relay-{port}"), port, &config)
+}
+
+/// Dovecot's LMTP for [`DOMAIN`]. It takes XCLIENT from this machine.
+pub fn dovecot(base: &Path, port: u16) -> Server {
+    let folder = folder(base, "dovecot", &[]);
+    let users: String = MAILBOXES.iter().map(|mailbox| format!("{mailbox}@{DOMAIN}:::::::\n")).collect();
+    fs::write(folder.join("users"), users).unwrap();
+    chown("nobody", &folder.join("mail"));
+    let d = folder.display();
+    let config = format!(
+        "base_dir = {d}/run\nstate_dir = {d}/state\ninstance_name = test\nprotocols = lmtp\nlisten = 127.0.0.1\n\
+         log_path = {d}/log\nhostname = dovecot.example\nssl = no\ndefault_internal_user = nobody\n\
+         default_internal_group = nogroup\ndefault_login_user = nobody\nfirst_valid_uid = 1\nrecipient_delimiter =\n\
+         auth_username_format = %Lu\nmail_location = maildir:{d}/mail/%n\nlogin_trusted_networks = 127.0.0.0/8\n\
+         passdb {{\n  driver = passwd-file\n  args = {d}/users\n}}\n\
+         userdb {{\n  driver = passwd-file\n  args = {d}/users\n  \
+         override_fields = uid=nobody gid=nogroup home={d}/mail/%n\n}}\n\
+         service lmtp {{\n  inet_listener lmtp {{\n    address = 127.0.0.1\n    port = {port}\n  }}\n}}\n"
+    );
+    fs::write(folder.join("dovecot.conf"), config).unwrap();
+    Server::start(&folder, port, Command::new("dovecot").arg("-c").arg(folder.join("dovecot.conf")).arg("-F"))
+}
+
+/// msmtp, with more arguments.
+pub fn msmtp(port: u16, from: &str, to: &str, message: &Path, arguments: &[&str]) -> Output {
+    Command::new("msmtp")
+        .args(["--host=127.0.0.1", &format!("--port={port}"), "--domain=client.example", &format!("--from={from}")])
+        .args(arguments)
+        .args(["--", to])
+        .stdin(fs::File::open(message).unwrap())
+        .output()
+        .unwrap()
+}
+
+/// Python's smtplib; `class` is `SMTP` or `LMTP`.
+pub fn smtplib(class: &str, port: u16, from: &str, to: &str, message: &Path) -> Output {
+    let script = "import smtplib, sys\nkind, port, sender, to, name = sys.argv[1:]\n\
+        server = getattr(smtplib, kind)('127.0.0.1', int(port))\n\
+        refused = server.sendmail(sender, [to], open(name, 'rb').read())\nserver.quit()\nsys.exit(bool(refused))\n";
+    Command::new("python3").args(["-c", script, class, &port.to_string(), from, to]).arg(message).output().unwrap()
+}
+
+/// swaks, with more arguments.
+pub fn swaks(port: u16, from: &str, to: &str, message: &Path, arguments: &[&str]) -> Output {
+    Command::new("swaks")
+        .args(["--silent", "2", "-s", "127.0.0.1", "-p", &port.to_string(), "-f", from, "-t", to, "--data"])
+        .arg(format!("@{}", message.display()))
+        .args(arguments)
+        .output()
+        .unwrap()
+}
+
+/// smtp-source of Postfix, which makes its own message.
+pub fn smtp_source(port: u16, from: &str, to: &str, subject: &str) -> Output {
+    Command::new(super::which("smtp-source").unwrap())
+        .args(["-f", from, "-t", to, "-S", subject, "-l", "500", &format!("127.0.0.1:{port}")])
+        .output()
+        .unwrap()
+}
