@@ -62,7 +62,7 @@ pub struct Limits {
     pub header: usize,
     /// Octets of a message; 0: as many as the next hop takes.
     pub message: usize,
-    /// The fewest octets per second while a message is sent, taken over a minute; 0: any number.
+    /// The fewest octets per second while a message is sent, taken over `timeouts.command`; 0: any number.
     pub octets_per_second: u32,
     /// How much is held for all sessions together, in octets.
     pub held: usize,

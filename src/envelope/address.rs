@@ -28,6 +28,9 @@ pub enum AddressError {
     /// An octet that no address may contain at that place.
     #[error("octet {0:#04x} is not allowed here in an address; quote the local part or leave it out")]
     BadOctet(u8),
+    /// A control character or line separator outside ASCII: some program would take it for the end of a line.
+    #[error("control characters are not allowed in an address")]
+    Control,
     /// A quoted string that does not end.
     #[error("a quote is opened in the local part and not closed")]
     OpenQuote,
@@ -67,6 +70,9 @@ impl Address {
         }
         if text.len() > MAX_ADDRESS {
             return Err(AddressError::TooLong);
+        }
+        if !text.is_ascii() && text.chars().any(|c| matches!(c, '\u{80}'..='\u{9f}' | '\u{2028}' | '\u{2029}')) {
+            return Err(AddressError::Control);
         }
         let at = find_at(text)?;
         let (local, domain) = (text.get(..at).unwrap_or(""), text.get(at + 1..).unwrap_or(""));
@@ -317,6 +323,8 @@ mod tests {
     fn each_broken_address_is_refused_for_its_own_reason() {
         use AddressError::*;
         let cases = [
+            ("a\u{85}b@c.example", Control),
+            ("a@c\u{2028}.example", Control),
             ("", Empty),
             ("bob", NoDomain),
             ("bob@", NoDomain),

@@ -87,7 +87,7 @@ impl Link {
             securing_hop: None,
             drain: Some(Drain::new(drain)),
             timer: Box::pin(sleep_until(deadline)),
-            patience: Patience::new(deadline, shared.config.limits.octets_per_second),
+            patience: Patience::new(deadline, shared.config.limits.octets_per_second, shared.config.timeouts.command),
             closing: false,
             gone: false,
             shared,

@@ -4,9 +4,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The rate of a client that sends a message is taken over this long.
-const WINDOW: Duration = Duration::from_secs(60);
-
 /// Why the waiting is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TimeUp {
@@ -27,11 +24,12 @@ pub(super) struct Patience {
     /// The open transaction, and when it is too old.
     transaction: Option<(u64, Instant)>,
     window: Option<Window>,
-    /// Octets per second; 0: any.
+    /// Octets per second, taken over so long; 0: any.
     least: u32,
+    over: Duration,
 }
 
-/// A minute of a message.
+/// Some minutes of a message.
 #[derive(Debug)]
 struct Window {
     ends: Instant,
@@ -41,8 +39,8 @@ struct Window {
 }
 
 impl Patience {
-    pub fn new(silence: Instant, least: u32) -> Self {
-        Self { silence, progress: 0, transaction: None, window: None, least }
+    pub fn new(silence: Instant, least: u32, over: Duration) -> Self {
+        Self { silence, progress: 0, transaction: None, window: None, least, over }
     }
 
     /// The next moment to look.
@@ -70,7 +68,7 @@ impl Patience {
     /// Whether a message is being sent.
     pub fn body(&mut self, under_way: bool) {
         match (&self.window, under_way && self.least > 0) {
-            (None, true) => self.window = Some(Window { ends: Instant::now() + WINDOW, octets: 0, held_up: false }),
+            (None, true) => self.window = Some(Window { ends: Instant::now() + self.over, octets: 0, held_up: false }),
             (Some(_), false) => self.window = None,
             _ => {}
         }
@@ -101,9 +99,9 @@ impl Patience {
             return Some(TimeUp::Transaction);
         }
         let window = self.window.as_mut().filter(|window| window.ends <= now)?;
-        let least = u64::from(self.least) * WINDOW.as_secs();
+        let least = u64::from(self.least) * self.over.as_secs();
         let slow = window.octets < least && !window.held_up;
-        *window = Window { ends: now + WINDOW, octets: 0, held_up: false };
+        *window = Window { ends: now + self.over, octets: 0, held_up: false };
         slow.then_some(TimeUp::TooSlow)
     }
 }
@@ -113,10 +111,12 @@ mod tests {
     use super::*;
     use tokio::time::advance;
 
+    const WINDOW: Duration = Duration::from_secs(60);
+
     #[tokio::test(start_paused = true)]
     async fn octets_that_are_no_progress_buy_no_time() {
         let wait = Duration::from_secs(300);
-        let mut patience = Patience::new(Instant::now() + wait, 100);
+        let mut patience = Patience::new(Instant::now() + wait, 100, WINDOW);
         advance(Duration::from_secs(299)).await;
         patience.moved(0, false, wait);
         assert_eq!(patience.time_up(wait), None);
@@ -130,7 +130,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_transaction_ends_some_time() {
         let (wait, limit) = (Duration::from_secs(300), Duration::from_secs(3600));
-        let mut patience = Patience::new(Instant::now() + wait, 0);
+        let mut patience = Patience::new(Instant::now() + wait, 0, WINDOW);
         for minute in 0..60 {
             patience.transaction(Some(7), limit);
             patience.moved(minute, true, wait);
@@ -143,7 +143,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_client_is_told_from_one_that_is_held_up() {
         let wait = Duration::from_secs(300);
-        let mut patience = Patience::new(Instant::now() + wait, 100);
+        let mut patience = Patience::new(Instant::now() + wait, 100, WINDOW);
         patience.body(true);
         for (octets, held_up, want) in [(6000, false, None), (5999, true, None), (5999, false, Some(TimeUp::TooSlow))] {
             patience.octets(octets);

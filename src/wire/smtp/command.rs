@@ -101,7 +101,8 @@ impl<'a> Command<'a> {
             () if is(b"RCPT") => argument(rest, "TO:", "RCPT TO:<address>").map(Self::Rcpt),
             () if is(b"DATA") => plain(Self::Data),
             () if is(b"RSET") => plain(Self::Rset),
-            () if is(b"QUIT") => plain(Self::Quit),
+            // Whatever stands behind it, the client wants to go.
+            () if is(b"QUIT") => Ok(Self::Quit),
             () if is(b"NOOP") || is(b"HELP") => Ok(Self::Harmless),
             () if is(b"VRFY") => Ok(Self::Vrfy),
             () if is(b"STARTTLS") => plain(Self::StartTls),
@@ -149,10 +150,28 @@ fn argument<'a>(rest: &'a [u8], word: &str, expected: &'static str) -> Result<Pa
     }
     // A space before the bracket is wrong and everywhere.
     let tail = tail.trim_ascii_start();
-    let inner = tail.strip_prefix('<').ok_or(wrong)?;
+    let Some(inner) = tail.strip_prefix('<') else {
+        // Without brackets: broken clients are many, and servers take it.
+        let end = tail.find([' ', '\t']).unwrap_or(tail.len());
+        let (path, params) = tail.split_at_checked(end).ok_or(wrong)?;
+        let plain = !path.is_empty() && !path.contains(['<', '>', '"', '\\']) && are_params(params);
+        return if plain { Ok(Path { path, params }) } else { Err(wrong) };
+    };
     let end = closing_bracket(inner).ok_or(wrong)?;
     let (path, params) = (inner.get(..end).ok_or(wrong)?, inner.get(end + 1..).ok_or(wrong)?);
-    if params.is_empty() || params.starts_with([' ', '\t']) { Ok(Path { path, params }) } else { Err(wrong) }
+    if (params.is_empty() || params.starts_with([' ', '\t'])) && are_params(params) {
+        Ok(Path { path, params })
+    } else {
+        Err(wrong)
+    }
+}
+
+/// RFC 5321 section 4.1.2: `keyword[=value]` each. What a value may be, the next hop knows.
+fn are_params(params: &str) -> bool {
+    params.split_ascii_whitespace().all(|word| {
+        let keyword = word.split_once('=').map_or(word, |(keyword, _)| keyword);
+        !keyword.is_empty() && keyword.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    })
 }
 
 /// The `>` that ends a path: not one inside a quoted string.
@@ -200,6 +219,7 @@ mod tests {
             ("mail from: <a@b.example> SIZE=5 BODY=8BITMIME", "a@b.example", " SIZE=5 BODY=8BITMIME"),
             ("MAIL FROM:<\"a>b\"@c.example>", "\"a>b\"@c.example", ""),
             ("MAIL  FROM:<@r.example:a@b.example> ", "@r.example:a@b.example", ""),
+            ("MAIL FROM:a@b.example SIZE=3", "a@b.example", " SIZE=3"),
         ] {
             assert_eq!(Command::parse(line.as_bytes()), Ok(Command::Mail(Path { path, params })), "{line}");
         }
@@ -215,9 +235,13 @@ mod tests {
             ("GET / HTTP/1.1", Unknown),
             ("MAILFROM:<a@b>", Unknown),
             ("MAIL TO:<a@b>", Syntax("MAIL FROM:<address>")),
-            ("MAIL FROM:a@b", Syntax("MAIL FROM:<address>")),
+            ("MAIL FROM:", Syntax("MAIL FROM:<address>")),
+            ("MAIL FROM:a@b>", Syntax("MAIL FROM:<address>")),
+            ("MAIL FROM:\"a\"@b", Syntax("MAIL FROM:<address>")),
             ("RCPT TO:<a@b", Syntax("RCPT TO:<address>")),
             ("RCPT TO:<a@b>x", Syntax("RCPT TO:<address>")),
+            ("MAIL FROM:<a@b> RCPT TO:<c@d>", Syntax("MAIL FROM:<address>")),
+            ("MAIL FROM:<a@b> =x", Syntax("MAIL FROM:<address>")),
             ("RCPT TO:<\"a>@b", Syntax("RCPT TO:<address>")),
             ("EHLO", Syntax("EHLO hostname")),
             ("DATA now", Syntax("no argument")),

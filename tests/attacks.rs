@@ -1,0 +1,274 @@
+//! What hostile clients and hostile next hops try, over real sockets.
+
+mod common;
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+use common::{Client, Daemon, Sink, folder, run_ok, tcp};
+
+/// A next hop that takes every line end for one, as some did when smuggling was found: whatever gets past the proxy with a
+/// dot between two of them is two messages here.
+struct Credulous {
+    port: u16,
+    commands: Arc<Mutex<Vec<String>>>,
+    messages: Arc<Mutex<usize>>,
+}
+
+impl Credulous {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let server =
+            Self { port: listener.local_addr().unwrap().port(), commands: Arc::default(), messages: Arc::default() };
+        let (commands, messages) = (server.commands.clone(), server.messages.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let (commands, messages) = (commands.clone(), messages.clone());
+                std::thread::spawn(move || converse(stream, &commands, &messages));
+            }
+        });
+        server
+    }
+}
+
+/// The end of the first line, whatever ends it.
+fn line_end(text: &[u8]) -> Option<(usize, usize)> {
+    let at = text.iter().position(|b| matches!(b, b'\r' | b'\n'))?;
+    match (text[at], text.get(at + 1)) {
+        (b'\r', Some(b'\n')) => Some((at, at + 2)),
+        // A CR at the very end: the LF may still come.
+        (b'\r', None) => None,
+        _ => Some((at, at + 1)),
+    }
+}
+
+fn converse(mut stream: TcpStream, commands: &Mutex<Vec<String>>, messages: &Mutex<usize>) -> Option<()> {
+    let (mut unread, mut buffer) = (Vec::new(), vec![0; 65536]);
+    let (mut in_data, mut chunk) = (false, 0);
+    stream.write_all(b"220 credulous.example\r\n").ok()?;
+    loop {
+        let taken = unread.len().min(chunk);
+        unread.drain(..taken);
+        chunk -= taken;
+        match line_end(&unread).filter(|_| chunk == 0) {
+            Some((end, next)) => {
+                let line = String::from_utf8_lossy(&unread[..end]).into_owned();
+                unread.drain(..next);
+                if in_data && line != "." {
+                    continue;
+                }
+                let reply = if in_data {
+                    in_data = false;
+                    *messages.lock().unwrap() += 1;
+                    "250 queued"
+                } else {
+                    commands.lock().unwrap().push(line.clone());
+                    match line.get(..4).unwrap_or("").to_ascii_uppercase().as_str() {
+                        "EHLO" => "250-credulous.example\r\n250-CHUNKING\r\n250 PIPELINING",
+                        "DATA" => {
+                            in_data = true;
+                            "354 go"
+                        }
+                        "BDAT" => {
+                            chunk = line.split(' ').nth(1)?.parse().ok()?;
+                            *messages.lock().unwrap() += usize::from(line.ends_with("LAST"));
+                            "250 chunk"
+                        }
+                        _ => "250 ok",
+                    }
+                };
+                stream.write_all(format!("{reply}\r\n").as_bytes()).ok()?;
+            }
+            None => match stream.read(&mut buffer).ok()? {
+                0 => return None,
+                n => unread.extend_from_slice(&buffer[..n]),
+            },
+        }
+    }
+}
+
+fn daemon(folder: &std::path::Path, next_hop: u16, more: &str) -> Daemon {
+    run_ok(folder, &["keys", "init"]);
+    let listener = |role: &str| {
+        format!(
+            "[[listener]]\nrole = \"{role}\"\nlisten = \"127.0.0.1:0\"\nnext_hop = \"127.0.0.1:{next_hop}\"\n{more}\n"
+        )
+    };
+    let listeners = listener("outbound") + &listener("inbound");
+    Daemon::start(folder, &format!("[domains]\nlocal = [\"our.example\"]\n[inbound]\nmode = \"enforce\"\n{listeners}"))
+}
+
+#[test]
+fn nobody_smuggles_a_second_message() {
+    let mut ends = vec!["\r\n\0.\r\n".to_owned(), "\n\r.\r\n".into(), "\r\n.\r\r\n".into(), "\r\r\n.\r\n\n".into()];
+    for before in ["\r\n", "\n", "\r", "\n\n", "\r\r", "\r\n\r", "\n\r\n", "\u{85}", "\u{2028}", "\x0b", "\x0c"] {
+        for after in ["\r\n", "\n", "\r", "\r\r\n", "\n\r\n", "\r\n\n", " \r\n", "\t\n", "\0\r\n"] {
+            ends.push(format!("{before}.{after}"));
+        }
+    }
+    std::thread::scope(|scope| {
+        for (stray, role) in [("normalize", 0), ("normalize", 1), ("reject", 0), ("reject", 1)] {
+            let ends = &ends;
+            scope.spawn(move || {
+                let (folder, next_hop) = (folder(), Credulous::start());
+                let daemon = daemon(folder.path(), next_hop.port, &format!("stray_newline = \"{stray}\""));
+                for end in ends {
+                    for sender in ["bob@else.example", ""] {
+                        smuggle(daemon.ports[role], &next_hop, sender, end, false);
+                        smuggle(daemon.ports[role], &next_hop, sender, end, true);
+                    }
+                }
+            });
+        }
+    });
+}
+
+/// Tries to get a second message past the proxy behind this end of line.
+fn smuggle(port: u16, next_hop: &Credulous, sender: &str, end: &str, chunked: bool) {
+    const EVIL: &str = "MAIL FROM:<evil@x.example>\r\nRCPT TO:<ann@our.example>\r\nDATA\r\nevil\r\n.\r\n";
+    // A CR LF dot CR LF is an honest end; what follows it are commands of the client's own.
+    if !chunked && format!("a{end}").contains("\r\n.\r\n") {
+        return;
+    }
+    let mut client = Client::connect(port);
+    client.say("EHLO client.example");
+    client.say(&format!("MAIL FROM:<{sender}>"));
+    client.say("RCPT TO:<ann@our.example>");
+    let text = format!("Subject: x\r\n\r\na{end}{EVIL}");
+    if chunked {
+        let _ = client.write(format!("BDAT {} LAST\r\n{text}", text.len()).as_bytes());
+    } else {
+        client.say("DATA");
+        let _ = client.write(text.as_bytes());
+    }
+    while client.try_say("QUIT").is_ok_and(|reply| !reply.starts_with("221")) {}
+    let heard = std::mem::take(&mut *next_hop.commands.lock().unwrap());
+    assert!(!heard.iter().any(|line| line.contains("evil")), "{end:?} by {sender:?}, BDAT {chunked}: {heard:?}");
+    let messages = std::mem::take(&mut *next_hop.messages.lock().unwrap());
+    assert!(messages <= 1, "{end:?} by {sender:?}, BDAT {chunked}: {messages} messages");
+}
+
+#[test]
+fn nobody_puts_commands_into_addresses() {
+    let (folder, sink) = (folder(), Sink::start());
+    let daemon = daemon(folder.path(), sink.port, "");
+    for port in &daemon.ports {
+        for path in [
+            "<a@our.example>\rRCPT TO:<evil@x.example>",
+            "<a\rRCPT TO:<evil@x.example>",
+            "<\"a\0evil\"@our.example>",
+            "<a@our.example\0>evil",
+            "<a>RCPT TO:<evil@x.example>",
+            "<a@our.example> SIZE=1\rRCPT TO:<evil@x.example>",
+            "<<evil@x.example>",
+            "<\"a\\\"@our.example> evil",
+            "<a@our.example>evil",
+            "<\"evil>@our.example",
+            "<evil@our.example\u{7f}>",
+            "<evil\u{85}@our.example>",
+            "<evil\u{2028}x@our.example>",
+        ] {
+            let mut client = Client::connect(*port);
+            client.say("EHLO client.example");
+            let reply = client.say(&format!("MAIL FROM:{path}"));
+            assert!(reply.starts_with('5'), "{path:?}: {reply}");
+            client.say("MAIL FROM:<bob@else.example>");
+            let reply = client.say(&format!("RCPT TO:{path}"));
+            assert!(reply.starts_with('5'), "{path:?}: {reply}");
+            client.say("QUIT");
+        }
+    }
+    let heard = sink.heard();
+    assert!(!heard.iter().any(|line| line.contains("evil")), "{heard:?}");
+}
+
+#[test]
+fn nothing_is_too_long_or_too_much() {
+    let (folder, sink) = (folder(), Sink::start());
+    let daemon = daemon(folder.path(), sink.port, "");
+    // A line without end, in a session and before one.
+    let mut stream = tcp(daemon.ports[1]).unwrap();
+    let junk = vec![b'x'; 1 << 16];
+    for _ in 0..100 {
+        if stream.write_all(&junk).is_err() {
+            break;
+        }
+    }
+    let mut client = Client::over(stream);
+    assert!(client.read_reply().unwrap().starts_with("220 "));
+    assert!(client.say("").starts_with("500 5.5.2 line too long"));
+    client.say("EHLO client.example");
+    assert!(client.say(&format!("MAIL FROM:<{}@x.example>", "a".repeat(3000))).starts_with("500 5.5.2 "));
+    // Mistakes without end.
+    let last = (0..100).map(|_| client.try_say("GET / HTTP/1.1")).take_while(Result::is_ok).last().unwrap().unwrap();
+    assert_eq!(last, "421 4.7.0 too many bad commands");
+    // Octets of chunks that nobody asked for are not held.
+    let mut client = Client::connect(daemon.ports[1]);
+    client.write(b"BDAT 50000000 LAST\r\n").unwrap();
+    for _ in 0..50 {
+        client.write(&vec![b'x'; 1_000_000]).unwrap();
+    }
+    assert!(client.read_reply().unwrap().starts_with("503 5.5.1 "));
+    assert!(client.say("EHLO client.example").starts_with("250 "));
+}
+
+/// A next hop that says all this as soon as it hears a line that begins so.
+fn saying(script: &'static [(&'static str, &'static str)]) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let _ = stream.write_all(b"220 hostile.example\r\n");
+                let lines = std::io::BufRead::lines(std::io::BufReader::new(stream.try_clone().unwrap()));
+                for line in lines.map_while(Result::ok) {
+                    let said =
+                        script.iter().find(|(begin, _)| line.starts_with(begin)).map_or("250 ok\r\n", |(_, said)| said);
+                    if stream.write_all(said.as_bytes()).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+const BODY: (&str, &str) = ("x", "");
+const EHLO: (&str, &str) = ("EHLO", "250-hostile.example\r\n250 PIPELINING\r\n");
+
+#[test]
+fn a_hostile_next_hop_says_nothing_in_the_name_of_others() {
+    // A reply that would be two to the client, one that says yes too early, and words that nobody asked for.
+    let cases: [(&'static [(&str, &str)], &str); 4] = [
+        (
+            &[EHLO, BODY, ("MAIL", "250 ok\r550 no\r\n"), ("DATA", "354 go\r\n"), (".", "250 \0queued\r\n")],
+            "250  queued",
+        ),
+        (&[EHLO, BODY, ("DATA", "354 go\r\n250 queued\r\n"), (".", "250 again\r\n")], "451 4.4.2 "),
+        (&[EHLO, BODY, ("DATA", "354 go\r\n"), (".", "250-queued\r\n251 what\r\n")], "451 4.4.2 "),
+        (&[EHLO, BODY, ("RCPT", "250 ok\r\n354 go\r\n250 queued\r\n"), ("DATA", "")], "421 4.4.2 "),
+    ];
+    for (script, want) in cases {
+        let folder = folder();
+        let daemon = daemon(folder.path(), saying(script), "");
+        let mut client = Client::connect(daemon.ports[0]);
+        client.say("EHLO client.example");
+        let reply = client.send("ann@our.example", "b@else.example", "x").unwrap_or_else(|_| "closed".into());
+        let ended =
+            reply.starts_with(want) || (want.starts_with("421") && reply.starts_with("451") || reply == "closed");
+        assert!(ended, "{script:?}: {reply}");
+    }
+}
+
+#[test]
+fn many_clients_that_say_nothing_leave_room_for_others() {
+    let (folder, sink) = (folder(), Sink::start());
+    let daemon = daemon(folder.path(), sink.port, "");
+    let idle: Vec<TcpStream> = (0..300).map(|_| tcp(daemon.ports[1]).unwrap()).collect();
+    let mut client = Client::connect(daemon.ports[1]);
+    client.say("EHLO client.example");
+    assert!(client.send("bob@else.example", "ann@our.example", "x").unwrap().starts_with("250"));
+    drop(idle);
+}
