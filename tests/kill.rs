@@ -2,11 +2,12 @@
 
 mod common;
 
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use common::{Client, Daemon, Sink, countersign, folder, free_port, run_ok};
+use common::{Client, Daemon, Sink, countersign, folder, lasting_port, run_ok};
 use countersign::state::ring;
 
 const MESSAGES: usize = 2000;
@@ -18,7 +19,7 @@ fn the_daemon_killed_ten_times_loses_nothing_and_doubles_nothing() {
     let folder = folder();
     run_ok(folder.path(), &["keys", "init"]);
     let sink = Sink::start();
-    let port = free_port();
+    let port = lasting_port();
     let config = format!(
         "[domains]\nlocal = [\"our.example\"]\n[[listener]]\nrole = \"outbound\"\nlisten = \"127.0.0.1:{port}\"\n\
          next_hop = \"127.0.0.1:{}\"\n",
@@ -77,6 +78,174 @@ fn send_all(port: u16, next: &AtomicUsize, tally: &[Mutex<(usize, usize)>]) {
                 tally.lock().unwrap().1 += usize::from(reply.starts_with('2'));
                 client = Some(connected);
             }
+        }
+    }
+}
+
+/// A mail server that is a process: Postfix's smtp-sink, which writes each message into a file before it says 250.
+struct SinkProcess {
+    child: Child,
+    port: u16,
+    files: PathBuf,
+}
+
+impl SinkProcess {
+    fn start(port: u16, files: &Path) -> Self {
+        // It numbers its files from the beginning each time, and gives up where they are there.
+        let mine = tempfile::tempdir_in(files).unwrap().keep();
+        assert!(Command::new("chown").arg("nobody").arg(&mine).status().unwrap().success());
+        let template = mine.join("%H%M%S.");
+        let child = Command::new(common::which("smtp-sink").unwrap())
+            .args(["-u", "nobody", "-d", template.to_str().unwrap(), &format!("127.0.0.1:{port}"), "1000"])
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        common::wait_for("smtp-sink", || Client::try_connect(port).ok());
+        Self { child, port, files: files.to_owned() }
+    }
+
+    fn kill_and_start(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        *self = Self::start(self.port, &self.files.clone());
+    }
+}
+
+impl Drop for SinkProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What becomes of message n if nothing goes wrong: every fifth is a bounce to nobody's tag, every fifth a vacation reply,
+/// and some are long.
+fn message(n: usize) -> (&'static str, String) {
+    let end = format!("X-End: {n}.\r\n");
+    match n % 5 {
+        0 => ("", format!("X-Number: {n}.\r\n{}{end}", common::dsn("failed"))),
+        1 => ("", format!("X-Number: {n}.\r\nAuto-Submitted: auto-replied\r\n\r\nAway.\r\n{end}")),
+        2 => ("bob@else.example", format!("X-Number: {n}.\r\n\r\n{}{end}", "long enough to break\r\n".repeat(5000))),
+        _ => ("bob@else.example", format!("X-Number: {n}.\r\n\r\nx\r\n{end}")),
+    }
+}
+
+/// 1,000 messages; `scripts/endurance` says more.
+fn messages() -> usize {
+    std::env::var("COUNTERSIGN_MESSAGES").ok().and_then(|n| n.parse().ok()).unwrap_or(1000)
+}
+
+#[test]
+fn proxy_and_next_hop_killed_at_random_moments_lose_nothing_and_deliver_nothing_refused() {
+    if !common::can_run(&["smtp-sink"], "proxy_and_next_hop_killed_at_random_moments") {
+        return;
+    }
+    let folder = folder();
+    run_ok(folder.path(), &["keys", "init"]);
+    let files = folder.path().join("sink");
+    std::fs::create_dir(&files).unwrap();
+    let mut sink = SinkProcess::start(lasting_port(), &files);
+    let port = lasting_port();
+    let config = format!(
+        "[domains]\nlocal = [\"our.example\"]\n[inbound]\nmode = \"enforce\"\nhold = \"4 KiB\"\n\
+         [[listener]]\nrole = \"inbound\"\nlisten = \"127.0.0.1:{port}\"\nnext_hop = \"127.0.0.1:{}\"\n",
+        sink.port
+    );
+    let mut daemon = Daemon::start(folder.path(), &config);
+    let count = messages();
+    let (next, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    // The last word on each message: 250 or 550.
+    let verdicts: Arc<Vec<AtomicUsize>> = Arc::new((0..count).map(|_| AtomicUsize::new(0)).collect());
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|_| {
+            let (next, done, verdicts) = (next.clone(), done.clone(), verdicts.clone());
+            std::thread::spawn(move || {
+                let mut client = None;
+                loop {
+                    let n = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(verdict) = verdicts.get(n) else { return };
+                    verdict.store(insist(port, &mut client, n), Ordering::Relaxed);
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+            })
+        })
+        .collect();
+    // Any xorshift will do: the moments are random enough by what the kernel does with the threads.
+    let (mut random, mut kills) = (u64::from(std::process::id()) | 1, [0, 0]);
+    while done.load(Ordering::Relaxed) < count {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        std::thread::park_timeout(std::time::Duration::from_millis(5 + random % 60));
+        let which = usize::from(random & 0x100 == 0);
+        kills[which] += 1;
+        if which == 0 {
+            daemon.signal("KILL");
+            drop(daemon);
+            daemon = Daemon::start(folder.path(), &config);
+        } else {
+            sink.kill_and_start();
+        }
+    }
+    clients.into_iter().for_each(|client| client.join().unwrap());
+    drop((daemon, sink));
+    let mut copies = vec![0usize; count];
+    let folders = std::fs::read_dir(&files).unwrap().map(|folder| folder.unwrap().path());
+    for file in folders.flat_map(|folder| std::fs::read_dir(folder).unwrap()) {
+        let text = String::from_utf8_lossy(&std::fs::read(file.unwrap().path()).unwrap()).into_owned();
+        let number = |name: &str| {
+            let at = text.find(name)? + name.len();
+            text.get(at..)?.split('.').next()?.trim().parse::<usize>().ok()
+        };
+        // A file without its end is a message that was never confirmed.
+        if let (Some(n), Some(end)) = (number("X-Number:"), number("X-End:")) {
+            assert_eq!(n, end, "two messages in one");
+            copies[n] += 1;
+        }
+    }
+    for (n, verdict) in verdicts.iter().enumerate() {
+        match verdict.load(Ordering::Relaxed) {
+            250 => assert!(copies[n] >= 1, "message {n} was accepted and lost"),
+            550 => assert_eq!(copies[n], 0, "message {n} was refused and delivered"),
+            other => panic!("message {n}: {other}"),
+        }
+        assert_eq!(verdict.load(Ordering::Relaxed) == 550, n % 5 == 0, "message {n}");
+    }
+    let twice = copies.iter().filter(|copies| **copies > 1).count();
+    eprintln!(
+        "{count} messages, proxy killed {} times, next hop {} times, {twice} messages came twice",
+        kills[0], kills[1]
+    );
+    assert!(kills[0] > 1 && kills[1] > 1, "{kills:?}");
+}
+
+/// Hands a message over, again and again, until there is a last word.
+fn insist(port: u16, client: &mut Option<Client>, n: usize) -> usize {
+    let (sender, text) = message(n);
+    loop {
+        let connected = client.take().or_else(|| {
+            let (mut client, greeting) = Client::try_connect(port).ok()?;
+            let ready =
+                greeting.starts_with("220") && client.try_say("EHLO c.example").is_ok_and(|r| r.starts_with("250"));
+            ready.then_some(client)
+        });
+        let Some(mut connected) = connected else {
+            std::thread::yield_now();
+            continue;
+        };
+        let Ok(reply) = connected.send(sender, "ann@our.example", text.trim_end()) else { continue };
+        match reply.get(..3) {
+            Some("250") => {
+                *client = Some(connected);
+                return 250;
+            }
+            Some("550") => {
+                *client = Some(connected);
+                return 550;
+            }
+            // Later; what is left of the transaction is of no use.
+            _ if connected.try_say("RSET").is_ok_and(|reply| reply.starts_with("250")) => *client = Some(connected),
+            _ => {}
         }
     }
 }

@@ -29,6 +29,10 @@ impl Plain {
         match to {
             Endpoint::Tcp { host, port } => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                if stream.local_addr()? == stream.peer_addr()? {
+                    // Where nobody listens on a port of the ephemeral range, TCP can connect a socket to itself.
+                    return Err(io::ErrorKind::ConnectionRefused.into());
+                }
                 stream.set_nodelay(true)?;
                 Ok(Self::Tcp(stream))
             }

@@ -58,6 +58,14 @@ pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+/// The same for one that is left and taken again: below the ports that the system gives to clients.
+pub fn lasting_port() -> u16 {
+    static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(0);
+    let first = 15_000 + u16::try_from(std::process::id() % 1500).unwrap() * 10;
+    let candidates = || first + NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 1000;
+    std::iter::repeat_with(candidates).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
+}
+
 /// Lines that somebody writes, to be waited for.
 #[derive(Clone, Default)]
 pub struct Lines(Arc<(Mutex<Vec<String>>, Condvar)>);
@@ -109,10 +117,15 @@ pub struct Daemon {
 impl Daemon {
     /// Starts it with a config file and waits until it listens.
     pub fn start(folder: &Path, config: &str) -> Self {
+        Self::start_by(countersign(), folder, config)
+    }
+
+    /// The same, by a command that ends in running the program.
+    pub fn start_by(mut command: Command, folder: &Path, config: &str) -> Self {
         let listeners = config.matches("[[listener]]").count();
         let config = format!("log.format = \"json\"\n{config}");
         std::fs::write(folder.join("countersign.toml"), config).unwrap();
-        let mut child = countersign()
+        let mut child = command
             .current_dir(folder)
             .args(["serve", "-c", "countersign.toml"])
             .stderr(Stdio::piped())
@@ -277,8 +290,23 @@ fn read_data(lines: &mut impl BufRead) -> Option<String> {
 }
 
 /// The two directions of a connection.
-pub trait Duplex: std::io::Read + std::io::Write + Send {}
-impl<T: std::io::Read + std::io::Write + Send> Duplex for T {}
+pub trait Duplex: std::io::Read + std::io::Write + Send {
+    /// Gives up writing after so long.
+    fn set_write_timeout(&self, _: Duration) {}
+}
+
+impl Duplex for TcpStream {
+    fn set_write_timeout(&self, timeout: Duration) {
+        TcpStream::set_write_timeout(self, Some(timeout)).unwrap();
+    }
+}
+
+impl<C, S> Duplex for tokio_rustls::rustls::StreamOwned<C, TcpStream>
+where
+    C: std::ops::DerefMut<Target = tokio_rustls::rustls::ConnectionCommon<S>> + Send,
+    S: tokio_rustls::rustls::SideData,
+{
+}
 
 /// A client that says what it is told.
 pub struct Client {
@@ -319,6 +347,13 @@ impl Client {
     pub fn write(&mut self, octets: &[u8]) -> std::io::Result<()> {
         self.stream.get_mut().write_all(octets)?;
         self.stream.get_mut().flush()
+    }
+
+    /// Writes the same over and over until nothing more is taken for a while.
+    pub fn fill(&mut self, octets: &[u8]) {
+        let stream = self.stream.get_mut();
+        stream.set_write_timeout(Duration::from_millis(100));
+        while stream.write(octets).is_ok() {}
     }
 
     pub fn read_reply(&mut self) -> std::io::Result<String> {

@@ -19,7 +19,7 @@ use super::drain::Drain;
 use super::patience::{Patience, TimeUp};
 use super::{Caller, admit};
 use crate::drive::hops::Reached;
-use crate::drive::pool;
+use crate::drive::pool::{self, Large};
 use crate::drive::shared::{Door, Room, Shared};
 use crate::drive::stream::Stream;
 use crate::envelope::tag::masked_text;
@@ -27,7 +27,7 @@ use crate::wire::smtp::identity::Identity;
 use crate::wire::smtp::session::{Event, Session, Settings, Target};
 
 /// Above this much unwritten output for one side, the other is not read.
-const BACKLOG: usize = 64 << 10;
+const BACKLOG: usize = 8 << 10;
 
 type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -46,6 +46,8 @@ pub(super) struct Link {
     hop: Option<Stream>,
     /// Its name, to be verified.
     host: String,
+    /// What is to be written to the next hop stands in one of the worker's large buffers.
+    large: Option<Large>,
     /// Writing to the next hop has failed; it is read to its end.
     hop_is_deaf: bool,
     connecting: Option<Later<Result<Reached, String>>>,
@@ -81,6 +83,7 @@ impl Link {
             client,
             hop: None,
             host: String::new(),
+            large: None,
             hop_is_deaf: false,
             connecting: None,
             securing_client: None,
@@ -118,7 +121,7 @@ impl Link {
         self.act(cx);
         moved |= self.poll_write_both(cx);
         pool::give_back(&mut self.session.to_client);
-        pool::give_back(&mut self.session.to_hop);
+        self.give_back_output();
         if moved {
             self.keep_time();
         }
@@ -190,15 +193,35 @@ impl Link {
         draining
     }
 
+    fn give_back_output(&mut self) {
+        if !self.session.to_hop.is_empty() {
+            return;
+        }
+        match self.large.take() {
+            Some(large) => large.give_back(&mut self.session.to_hop),
+            None => pool::give_back(&mut self.session.to_hop),
+        }
+    }
+
     fn poll_client(&mut self, cx: &mut Context<'_>) -> bool {
         if !self.session.wants_client() {
             return false;
         }
-        if self.session.to_hop.len() > BACKLOG || self.session.to_client.len() > BACKLOG {
+        let in_body = self.session.in_body();
+        let unwritten = self.session.to_hop.len();
+        // Of a message no more is read than is gone again before the next read, or waits in one buffer.
+        if unwritten > if in_body { 0 } else { BACKLOG } || self.session.to_client.len() > BACKLOG {
             self.patience.held_up();
             return false;
         }
-        let size = if self.session.in_body() { pool::READ } else { 4096 };
+        if in_body && self.large.is_none() {
+            self.large = Large::lend(&mut self.session.to_hop);
+        }
+        let size = match (in_body, &self.large) {
+            (true, Some(_)) => pool::READ,
+            (true, None) => pool::SMALL_READ,
+            (false, _) => 4096,
+        };
         pool::with_read_buffer(|buffer| {
             let buffer = buffer.get_mut(..size).unwrap_or_default();
             match self.client.poll_read(cx, buffer) {
@@ -245,6 +268,8 @@ impl Link {
         let Some(hop) = &mut self.hop else { return false };
         let session = &mut self.session;
         let read = pool::with_read_buffer(|buffer| {
+            // Replies are short.
+            let buffer = buffer.get_mut(..pool::SMALL_READ).unwrap_or_default();
             let read = hop.poll_read(cx, buffer);
             if let Poll::Ready(Ok(n)) = read {
                 session.hop_data(buffer.get(..n).unwrap_or_default());

@@ -1,0 +1,235 @@
+//! Starting, restarting and stopping under a service manager, and what sessions cost.
+
+mod common;
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use common::{Client, Daemon, PATIENCE, Sink, folder, run, run_ok, tcp, wait_for};
+
+fn config(listen: &str, next_hop: u16) -> String {
+    format!(
+        "[domains]\nlocal = [\"our.example\"]\n[timeouts]\ndrain = \"5s\"\n[[listener]]\nrole = \"outbound\"\n\
+         listen = \"{listen}\"\nclients = [\"127.0.0.0/8\"]\nnext_hop = \"127.0.0.1:{next_hop}\"\n"
+    )
+}
+
+/// As systemd passes a socket: descriptor 3, and its name in the environment.
+fn with_socket(socket: &TcpListener) -> Command {
+    let mut command = Command::new("sh");
+    let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=smtp exec \"$0\" \"$@\"";
+    command.args(["-c", script, env!("CARGO_BIN_EXE_countersign")]);
+    command.stdin(Stdio::from(OwnedFd::from(socket.try_clone().unwrap())));
+    command
+}
+
+#[test]
+fn a_restart_refuses_no_connection() {
+    let (folder, sink) = (folder(), Sink::start());
+    run_ok(folder.path(), &["keys", "init"]);
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = socket.local_addr().unwrap().port();
+    let text = config("systemd:smtp", sink.port);
+    let mut daemon = Daemon::start_by(with_socket(&socket), folder.path(), &text);
+    let (stop, taken) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let clients: Vec<_> = (0..8)
+        .map(|_| {
+            let (stop, taken) = (stop.clone(), taken.clone());
+            std::thread::spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    let stream = tcp(port).expect("a connection was refused");
+                    let mut client = Client::over(stream);
+                    // A session that has just begun may be told to come again.
+                    let said = client.read_reply().and_then(|greeting| {
+                        assert!(greeting.starts_with("220 ") || greeting.starts_with("421 4.3.2 "), "{greeting}");
+                        client.try_say("EHLO client.example")?;
+                        client.send("ann@our.example", "b@else.example", "x")
+                    });
+                    if said.is_ok_and(|reply| reply.starts_with("250")) {
+                        taken.fetch_add(1, Ordering::Relaxed);
+                    }
+                }
+            })
+        })
+        .collect();
+    for restart in 1..=3 {
+        let before = taken.load(Ordering::Relaxed);
+        wait_for("some messages", || (taken.load(Ordering::Relaxed) > before + 50).then_some(()));
+        daemon.signal("TERM");
+        assert_eq!(daemon.wait(), Some(0), "restart {restart}");
+        daemon = Daemon::start_by(with_socket(&socket), folder.path(), &text);
+    }
+    stop.store(true, Ordering::Relaxed);
+    for client in clients {
+        client.join().unwrap();
+    }
+    assert_eq!(sink.all().len(), taken.load(Ordering::Relaxed), "each message that was taken, and no other");
+    drop(daemon);
+}
+
+#[test]
+fn a_socket_that_systemd_has_not_passed_is_named() {
+    let folder = folder();
+    run_ok(folder.path(), &["keys", "init"]);
+    std::fs::write(folder.path().join("countersign.toml"), config("systemd:smtp", 9)).unwrap();
+    let output = run(folder.path(), &["serve"]);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(error.contains("cannot listen on systemd:smtp: systemd has passed no such socket"), "{error}");
+}
+
+#[test]
+fn the_service_manager_hears_how_it_is() {
+    let (folder, sink) = (folder(), Sink::start());
+    run_ok(folder.path(), &["keys", "init"]);
+    let path = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", "WATCHDOG_PID=$$ exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_countersign")]);
+    command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
+    let daemon = Daemon::start_by(command, folder.path(), &config("127.0.0.1:0", sink.port));
+    let hear = |what: &str| {
+        wait_for(what, || {
+            let mut buffer = [0; 256];
+            let n = manager.recv(&mut buffer).unwrap();
+            String::from_utf8_lossy(&buffer[..n]).contains(what).then_some(())
+        });
+    };
+    hear("READY=1");
+    hear("WATCHDOG=1");
+    hear("WATCHDOG=1");
+    daemon.signal("TERM");
+    hear("STOPPING=1");
+    assert_eq!(daemon.wait(), Some(0));
+}
+
+/// Memory of a process that is its own, in KiB.
+fn memory(pid: u32) -> usize {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = text.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
+    line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// A next hop that reads everything and answers what has to be answered.
+fn patient_hop() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let serve = |mut stream: TcpStream| -> Option<()> {
+        let mut lines = BufReader::with_capacity(1 << 16, stream.try_clone().ok()?);
+        stream.write_all(b"220 hop.example\r\n").ok()?;
+        let (mut line, mut in_data) = (Vec::new(), false);
+        while lines.read_until(b'\n', &mut line).ok()? > 0 {
+            let reply = match line.get(..4).unwrap_or(&line) {
+                b".\r\n" if in_data => {
+                    in_data = false;
+                    "250 queued\r\n"
+                }
+                _ if in_data => "",
+                b"EHLO" => "250-hop.example\r\n250 PIPELINING\r\n",
+                b"DATA" => {
+                    in_data = true;
+                    "354 go\r\n"
+                }
+                _ => "250 ok\r\n",
+            };
+            stream.write_all(reply.as_bytes()).ok()?;
+            line.clear();
+        }
+        Some(())
+    };
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::Builder::new().stack_size(64 << 10).spawn(move || serve(stream)).unwrap();
+        }
+    });
+    port
+}
+
+/// A next hop that takes nothing more once a message is under way.
+fn stuck_hop() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // What the kernel holds for a connection is small, so that the daemon has to hold the rest.
+    let _ = socket2::SockRef::from(&listener).set_recv_buffer_size(4096);
+    let port = listener.local_addr().unwrap().port();
+    let serve = |mut stream: TcpStream| -> Option<()> {
+        let mut lines = BufReader::with_capacity(1024, stream.try_clone().ok()?);
+        stream.write_all(b"220 hop.example\r\n").ok()?;
+        let mut line = String::new();
+        while lines.read_line(&mut line).ok()? > 0 {
+            if line.starts_with("DATA") {
+                stream.write_all(b"354 go\r\n").ok()?;
+                loop {
+                    std::thread::park();
+                }
+            }
+            stream.write_all(b"250 ok\r\n").ok()?;
+            line.clear();
+        }
+        Some(())
+    };
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::Builder::new().stack_size(64 << 10).spawn(move || serve(stream)).unwrap();
+        }
+    });
+    port
+}
+
+/// So many sessions, each brought to the same place; what each costs the daemon, in KiB.
+fn cost(folder: &Path, sessions: usize, role: &str, next_hop: u16, bring: impl Fn(&mut Client)) -> usize {
+    let text = config("127.0.0.1:0", next_hop).replace("\"outbound\"", &format!("\"{role}\""));
+    let daemon = Daemon::start(folder, &text);
+    let open = || {
+        let mut client = Client::connect(daemon.ports[0]);
+        client.say("EHLO client.example");
+        bring(&mut client);
+        client
+    };
+    // What is shared by all is there after the first few.
+    let first: Vec<Client> = (0..20).map(|_| open()).collect();
+    let before = memory(daemon.child.id());
+    let more: Vec<Client> = (0..sessions).map(|_| open()).collect();
+    let after = memory(daemon.child.id());
+    drop((first, more));
+    (after - before) / sessions
+}
+
+#[test]
+fn a_session_costs_little_memory() {
+    let folder = folder();
+    run_ok(folder.path(), &["keys", "init"]);
+    let idle = cost(folder.path(), 300, "outbound", patient_hop(), |_| {});
+    let envelope = |client: &mut Client| {
+        for line in ["MAIL FROM:<ann@our.example>", "RCPT TO:<ben@our.example>", "DATA"] {
+            client.say(line);
+        }
+        client.write(b"Subject: a large one\r\n\r\n").unwrap();
+    };
+    let line = format!("{}\r\n", "x".repeat(998));
+    // The first four of a hundred megabytes, taken at once.
+    let flowing = |client: &mut Client| {
+        envelope(client);
+        (0..40).for_each(|_| client.write(line.repeat(100).as_bytes()).unwrap());
+    };
+    // As much as anybody takes of a message that nobody reads.
+    let stuck = |client: &mut Client| {
+        envelope(client);
+        client.fill(line.repeat(16).as_bytes());
+    };
+    let out = cost(folder.path(), 40, "outbound", patient_hop(), flowing);
+    let come_in = cost(folder.path(), 40, "inbound", patient_hop(), flowing);
+    let stuck = cost(folder.path(), 30, "inbound", stuck_hop(), stuck);
+    eprintln!(
+        "a session costs {idle} KiB when idle; in the middle of a message {out} KiB outbound, {come_in} KiB inbound, \
+         {stuck} KiB if the next hop takes no more"
+    );
+    assert!(out <= 24 && come_in <= 24 && stuck <= 24);
+    assert!(idle <= 24, "{idle} KiB");
+}
