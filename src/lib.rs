@@ -6,9 +6,11 @@
 //! # The way of a message
 //!
 //! A client connects to a [`drive::listener`], which gives the socket to one of the threads of [`service`]. There
-//! [`drive::smtp`] carries bytes between client and next hop, through the machine of [`wire::smtp::session`], in one task.
-//! The machine reads commands ([`wire::smtp::command`]) and replies ([`wire::smtp::reply`]), watches bodies go by
-//! ([`wire::smtp::data`]) and edits their heads ([`wire::smtp::header`]). What it cannot know it asks:
+//! [`drive::smtp`] finds out who it is ([`wire::proxy`], [`drive::clients`]) and carries bytes between it and the next hop
+//! that [`drive::hops`] reaches, encrypted by [`drive::tls`] where the config says so, through the machine of
+//! [`wire::smtp::session`], in one task. The machine reads commands ([`wire::smtp::command`]) and replies
+//! ([`wire::smtp::reply`]), tells the next hop whose mail it is ([`wire::smtp::identity`]), watches bodies go by
+//! ([`wire::smtp::data`], [`wire::smtp::meter`]) and edits their heads ([`wire::smtp::header`]). What it cannot know it asks:
 //!
 //! - outbound, at MAIL and RCPT: what becomes of this sender? [`envelope::rules::Rules::outbound`] answers with an address
 //!   that [`envelope::tag::batv`] or [`envelope::tag::srs`] has signed, or lets it pass;

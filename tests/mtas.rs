@@ -234,7 +234,7 @@ fn the_next_hop_knows_the_client_and_the_one_that_relays_does_not() {
     let daemon = start(base, &config, &[listener("inbound", port, trusting)]);
     let forwarded = run_ok(base, &["sign", "-c", "countersign.toml", "bob@else.example"]);
     let forwarded = forwarded.split_whitespace().find(|word| word.starts_with("SRS0=")).unwrap().to_owned();
-    let mut stranger = || {
+    let stranger = || {
         let mut client = Client::over(common::tcp(daemon.ports[0]).unwrap());
         client.write(b"PROXY TCP4 192.0.2.77 127.0.0.1 1024 25\r\n").unwrap();
         assert!(client.read_reply().unwrap().starts_with("220 "));

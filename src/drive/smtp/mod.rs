@@ -1,7 +1,7 @@
 //! One SMTP session: a client, a next hop, and `wire`'s machine between them, in one task.
 //!
 //! Here stands what comes before it and after it: who the client is, its TLS from the first octet, the last words. The
-//! session itself is a [`link::Link`].
+//! session itself is in `link`.
 
 mod answers;
 mod drain;
