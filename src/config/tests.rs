@@ -33,10 +33,34 @@ fn the_smallest_config_has_the_documented_defaults() {
     assert!(config.policy.domains.local.contains("a.our.example"));
 }
 
+/// One more listener, with this in its fourth line.
+fn in_listener(line: &str) -> String {
+    format!("[[listener]]\nrole = \"inbound\"\nlisten = \"127.0.0.1:1\"\nnext_hop = \"127.0.0.1:2\"\n{line}")
+}
+
+#[test]
+fn a_listener_may_say_more() {
+    let more = in_listener(
+        "protocol = \"lmtp\"\ntls = \"require\"\ncertificate = \"tls/chain.pem\"\nprivate_key = \"/etc/key.pem\"\n\
+         next_hop_tls = \"implicit\"\nnext_hop_name = \"mail.our.example\"\ntrusted_proxies = [\"192.0.2.0/24\"]\n\
+         accept_proxy = true\nsend_proxy = \"v2\"\nby_domain = { \".b.example\" = [\"127.0.0.1:3\", \"unix:/run/b\"] }",
+    );
+    let more = more.replace("next_hop = \"127.0.0.1:2\"", "next_hop = [\"127.0.0.1:2\", \"192.0.2.1:24\"]");
+    let config = parse(&format!("{SMALLEST}\n{more}\n[limits]\nmessage = \"10 MiB\"")).unwrap();
+    let listener = &config.listeners[2];
+    let certificate = listener.certificate.as_ref().unwrap();
+    assert_eq!(certificate.chain, Path::new("/etc/countersign/tls/chain.pem"));
+    assert_eq!(certificate.key, Path::new("/etc/key.pem"));
+    assert!(listener.hop_tls.verify && listener.hop_tls.mode == TlsMode::Implicit);
+    assert_eq!((listener.next_hop.len(), listener.by_domain[0].1.len()), (2, 2));
+    assert!(listener.by_domain[0].0.contains("a.b.example") && listener.protocol == Protocol::Lmtp);
+    assert_eq!((config.limits.message, config.limits.recipients), (10 << 20, 1000));
+}
+
 #[test]
 fn each_mistake_is_named_with_its_line_and_what_would_be_right() {
     let with = |extra: &str| parse(&format!("{SMALLEST}\n{extra}\n")).unwrap_err();
-    for (extra, line, wants) in [
+    let cases: &[(&str, usize, &str)] = &[
         ("[inbound]\nmod = \"observe\"", 18, "unknown key `mod`; did you mean `mode`?"),
         ("[inbound]\nmode = \"ramp\"", 18, "`ramp` is not available in this version; use `observe` or `enforce`"),
         ("[inbound]\nmode = \"strict\"", 18, "`strict` is none of `observe` or `enforce`"),
@@ -75,9 +99,25 @@ fn each_mistake_is_named_with_its_line_and_what_would_be_right() {
             17,
             "go round for ever",
         ),
+        (&in_listener("tls = \"may\""), 17, "tls needs certificate"),
+        (&in_listener("certificate = \"c\"\nprivate_key = \"k\""), 17, "tls = \"off\""),
+        (&in_listener("tls = \"may\"\ncertificate = \"c\""), 17, "belong together"),
+        (&in_listener("tls = \"yes\""), 21, "`yes` is none of `off`, `may`, `require` or `implicit`"),
+        (&in_listener("next_hop_tls = \"may\"\nnext_hop_verify = true"), 17, "would go on in plain text"),
+        (&in_listener("accept_proxy = true"), 17, "needs trusted_proxies"),
+        (&in_listener("send_proxy = \"v3\""), 21, "`off`, `v1` or `v2`"),
+        (&in_listener("by_domain = { \"b.example\" = \"systemd:x\" }"), 17, "a next hop must be host:port"),
+        (&in_listener("by_domain = { \"b.example\" = [] }"), 17, "a list of next hops is empty"),
+        (&in_listener("by_domain = { \"b example\" = \"127.0.0.1:3\" }"), 21, "is no domain name"),
+        (&in_listener("by_domain = { \"b.example\" = \"127.0.0.1:1\" }"), 17, "go round for ever"),
+        ("[limits]\nrecipients = 9", 18, "at least 100"),
+        ("[limits]\nline = 100", 18, "at least 512"),
+        ("[limits]\nmessages = 3", 18, "did you mean `message`?"),
+        ("[status]\nlisten = \"unix:/x\"", 18, "must be host:port"),
         ("[nonsense]", 17, "unknown key `nonsense`"),
         ("[domains]", 17, "duplicate"),
-    ] {
+    ];
+    for (extra, line, wants) in cases {
         let error = with(extra);
         assert!(error.starts_with(&format!("/etc/countersign/c.toml:{line}: ")), "{extra}: {error}");
         assert!(error.contains(wants), "{extra}: {error}");
