@@ -5,7 +5,6 @@
 
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,23 +12,22 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until};
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
+use super::Caller;
 use super::drain::Drain;
 use super::patience::{Patience, TimeUp};
-use super::{Caller, admit};
 use crate::drive::hops::Reached;
 use crate::drive::pool::{self, Large};
 use crate::drive::shared::{Door, Room, Shared};
 use crate::drive::stream::Stream;
-use crate::envelope::tag::masked_text;
 use crate::wire::smtp::identity::Identity;
-use crate::wire::smtp::session::{Event, Session, Settings, Target};
+use crate::wire::smtp::session::{Session, Settings, Target};
 
 /// Above this much unwritten output for one side, the other is not read.
 const BACKLOG: usize = 8 << 10;
 
-type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+pub(super) type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 pub(super) struct Link {
     pub id: u64,
@@ -42,24 +40,24 @@ pub(super) struct Link {
     pub candidate: String,
     pub shared: Arc<Shared>,
     pub door: Arc<Door>,
-    client: Stream,
-    hop: Option<Stream>,
+    pub client: Stream,
+    pub hop: Option<Stream>,
     /// Its name, to be verified.
-    host: String,
+    pub host: String,
     /// What is to be written to the next hop stands in one of the worker's large buffers.
     large: Option<Large>,
     /// Writing to the next hop has failed; it is read to its end.
     hop_is_deaf: bool,
-    connecting: Option<Later<Result<Reached, String>>>,
-    securing_client: Option<Later<io::Result<Stream>>>,
-    securing_hop: Option<Later<io::Result<Stream>>>,
+    pub connecting: Option<Later<Result<Reached, String>>>,
+    pub securing_client: Option<Later<io::Result<Stream>>>,
+    pub securing_hop: Option<Later<io::Result<Stream>>>,
     drain: Option<Drain>,
     timer: Pin<Box<Sleep>>,
     patience: Patience,
     /// The machine has ended the session; its last words are still to be written.
-    closing: bool,
+    pub closing: bool,
     /// The client's connection is of no more use.
-    gone: bool,
+    pub gone: bool,
 }
 
 impl Link {
@@ -287,44 +285,6 @@ impl Link {
         }
     }
 
-    /// TLS handshakes under way.
-    fn poll_handshakes(&mut self, cx: &mut Context<'_>) -> bool {
-        let mut moved = false;
-        if let Some(handshake) = &mut self.securing_client
-            && let Poll::Ready(done) = handshake.as_mut().poll(cx)
-        {
-            (self.securing_client, moved) = (None, true);
-            match done {
-                Ok(stream) => {
-                    self.client = stream;
-                    self.session.client_secured();
-                }
-                Err(error) => {
-                    info!(session = self.id, client = self.who(), %error, "TLS handshake with the client failed");
-                    self.session.client_lost();
-                    self.gone = true;
-                    self.act(cx);
-                }
-            }
-        }
-        if let Some(handshake) = &mut self.securing_hop
-            && let Poll::Ready(done) = handshake.as_mut().poll(cx)
-        {
-            (self.securing_hop, moved) = (None, true);
-            match done {
-                Ok(stream) => {
-                    self.hop = Some(stream);
-                    self.session.hop_secured();
-                }
-                Err(error) => {
-                    warn!(session = self.id, next_hop = self.host, %error, "TLS handshake with the next hop failed");
-                    self.session.hop_not_secured();
-                }
-            }
-        }
-        moved
-    }
-
     fn poll_write_both(&mut self, cx: &mut Context<'_>) -> bool {
         let (hop_moved, hop_open) = match &mut self.hop {
             Some(hop) if !self.hop_is_deaf => {
@@ -349,99 +309,10 @@ impl Link {
         self.begin_client_handshake();
         hop_moved || written > 0 || !hop_open || !client_open
     }
-
-    /// The client has read that it may begin, so the next octets are its handshake.
-    fn begin_client_handshake(&mut self) {
-        if !self.session.is_securing() || self.securing_client.is_some() || !self.session.to_client.is_empty() {
-            return;
-        }
-        let Some(plain) = self.client.take_plain() else { return };
-        let door = Arc::clone(&self.door);
-        self.securing_client = Some(Box::pin(async move {
-            match &door.acceptor {
-                Some(acceptor) => acceptor.accept(plain).await,
-                None => Err(io::Error::other("the listener has no certificate")),
-            }
-        }));
-    }
-
-    fn begin_hop_handshake(&mut self) {
-        let plain = self.hop.as_mut().and_then(Stream::take_plain);
-        self.hop = None;
-        let (connector, host) = (self.door.connector.clone(), self.host.clone());
-        self.securing_hop = Some(Box::pin(async move {
-            match (connector, plain) {
-                (Some(connector), Some(plain)) => connector.connect(&host, plain).await,
-                _ => Err(io::ErrorKind::NotConnected.into()),
-            }
-        }));
-    }
-
-    /// Acts on what the machine wants done.
-    pub fn act(&mut self, cx: &mut Context<'_>) {
-        while let Some(event) = self.session.next_event() {
-            match event {
-                Event::Ask(ask) => self.answer(ask),
-                Event::Open(target) => self.connecting = Some(self.connect(target)),
-                Event::CloseHop => {
-                    if let Some(mut hop) = self.hop.take() {
-                        let _ = write_out(&mut hop, &mut self.session.to_hop, cx);
-                    }
-                    (self.connecting, self.securing_hop) = (None, None);
-                    self.session.to_hop.clear();
-                }
-                Event::CloseClient => self.closing = true,
-                // It begins when all that was said before is written.
-                Event::SecureClient => {}
-                Event::SecureHop => self.begin_hop_handshake(),
-                Event::Client { address, forwarded } => self.client_is(address, forwarded),
-                Event::Refused { command, reply } => {
-                    let reply = masked_text(&reply);
-                    info!(session = self.id, client = self.who(), event = "next-hop", command, reply);
-                }
-                Event::Unfit(why) => warn!(session = self.id, next_hop = self.host, why, "next hop cannot be used"),
-                Event::Limit(limit) => info!(session = self.id, client = self.who(), event = "limit", limit),
-                Event::LoggedIn => info!(session = self.id, client = self.who(), event = "login"),
-                Event::OwnTransaction => {
-                    let (action, reason) = ("defer", "own-transaction");
-                    info!(session = self.id, client = self.who(), event = "recipient", to = self.asked, action, reason);
-                }
-                Event::Finished(finished) => self.log_finished(&finished),
-            }
-        }
-        if !self.session.is_holding() {
-            self.room = None;
-        }
-    }
-
-    /// A trusted proxy says who its client is. By XCLIENT that one stands in the proxy's place, with no more rights than it
-    /// would have itself.
-    fn client_is(&mut self, address: Option<std::net::IpAddr>, forwarded: bool) {
-        let proxy = self.who();
-        let address = address.map(|ip| SocketAddr::new(ip, 0));
-        if !forwarded {
-            self.caller.counted = None;
-            match admit(address, &self.shared, &self.door) {
-                Ok(counted) => self.caller.counted = counted,
-                Err(text) => {
-                    let (code, text) = text.trim_end().split_once(' ').unwrap_or(("421", text));
-                    self.session.turn_away(code, text);
-                }
-            }
-            self.caller.passed.source = address;
-        }
-        self.caller.address = address;
-        debug!(session = self.id, proxy, client = self.who(), forwarded, "a trusted proxy names its client");
-    }
-
-    fn connect(&self, target: Target) -> Later<Result<Reached, String>> {
-        let (door, passed) = (Arc::clone(&self.door), self.caller.passed);
-        Box::pin(async move { door.hops(target).reach(passed).await })
-    }
 }
 
 /// Writes what goes. Says how much that was, and whether the connection still stands.
-fn write_out(stream: &mut Stream, octets: &mut Vec<u8>, cx: &mut Context<'_>) -> (usize, bool) {
+pub(super) fn write_out(stream: &mut Stream, octets: &mut Vec<u8>, cx: &mut Context<'_>) -> (usize, bool) {
     let mut written = 0;
     let mut open = true;
     while let Some(rest) = octets.get(written..).filter(|rest| !rest.is_empty()) {

@@ -5,6 +5,8 @@
 
 mod answers;
 mod drain;
+mod events;
+mod handshakes;
 mod link;
 mod patience;
 

@@ -4,119 +4,19 @@
 //! in is gathered in small pieces, each sent on as a chunk of its own whose reply is swallowed. Candidates are held like
 //! those of DATA. What streams on past the hold goes without LAST, which is said by an empty chunk once the verdict is in.
 
-use super::content::{Fault, Phase, with_header};
+use super::chunked::{Chunked, Odd, State};
+use super::content::{Phase, with_header};
 use super::hop::Hop;
 use super::queue::{Item, Kind, Quiet};
-use super::transaction::{Asking, Transaction};
-use super::{Ask, Direction, Event, Limits, Session};
-use crate::envelope::bounce;
+use super::transaction::Asking;
+use super::{Ask, Direction, Event, Session};
 use crate::envelope::rules::{Content, Judge};
 use crate::wire::smtp::command::Command;
-use crate::wire::smtp::data::{DataScanner, Progress};
 use crate::wire::smtp::header::HeaderFilter;
-use crate::wire::smtp::meter::Meter;
 use crate::wire::smtp::reply::Reply;
 
 /// So much of a header block is gathered before it is sent on.
 const PIECE: usize = 4096;
-
-/// A message that comes in chunks.
-#[derive(Debug)]
-pub(super) struct Chunked {
-    meter: Meter,
-    /// None: the message is binary (RFC 3030 section 3), and no octet is odd.
-    text: Option<DataScanner>,
-    filter: Option<HeaderFilter>,
-    bounce: Option<bounce::Scanner>,
-    judge: Judge,
-    state: State,
-    /// The head of a candidate, or the part of a header block that is not sent yet.
-    held: Vec<u8>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// A candidate's head is held.
-    Held,
-    /// The header block may still change, and its length with it.
-    Head,
-    /// Octets go on as they come.
-    Open,
-}
-
-impl Chunked {
-    fn new(transaction: &Transaction, limits: Limits) -> Self {
-        Self {
-            meter: Meter::new(limits.header, limits.message),
-            text: (!transaction.binary).then(DataScanner::default),
-            filter: None,
-            bounce: None,
-            judge: transaction.class.judge,
-            state: State::Open,
-            held: Vec::new(),
-        }
-    }
-
-    /// A candidate: what it is decides what becomes of it.
-    pub fn held(transaction: &Transaction, limits: Limits) -> Self {
-        Self {
-            filter: Some(HeaderFilter::of_chunks()),
-            bounce: Some(bounce::Scanner::default()),
-            state: State::Held,
-            ..Self::new(transaction, limits)
-        }
-    }
-
-    /// One on its way in that is delivered: our own headers from outside are taken out of it.
-    fn filtered(transaction: &Transaction, limits: Limits) -> Self {
-        let mark = transaction.class.mark;
-        let filter = HeaderFilter::of_chunks();
-        let filter = if mark.is_some() { filter.guarded() } else { filter };
-        let held = mark.map(|mark| format!("{}\r\n", mark.header()).into_bytes()).unwrap_or_default();
-        Self { filter: Some(filter), state: State::Head, held, ..Self::new(transaction, limits) }
-    }
-
-    pub fn is_holding(&self) -> bool {
-        self.state == State::Held
-    }
-
-    fn kind(&self) -> crate::envelope::rules::Kind {
-        self.bounce.as_ref().map_or(crate::envelope::rules::Kind::Other, bounce::Scanner::kind)
-    }
-
-    /// Looks at octets, whatever becomes of them.
-    fn look(&mut self, part: &[u8], reject_stray: bool) -> Result<(), Odd> {
-        if let Some(too_long) = self.meter.push(part) {
-            return Err(Odd::Fault(Fault::Long(too_long)));
-        }
-        if let Some(bounce) = &mut self.bounce {
-            bounce.push(part);
-        }
-        let Some(scanner) = &mut self.text else { return Ok(()) };
-        let mut rest = part;
-        loop {
-            match scanner.push(rest, |_| {}) {
-                Progress::More => break,
-                // A dot alone on a line is text here.
-                Progress::End(used) => rest = rest.get(used..).unwrap_or_default(),
-                Progress::Smuggling => return Err(Odd::Smuggling),
-            }
-        }
-        if scanner.saw_nul() {
-            return Err(Odd::Fault(Fault::Nul));
-        }
-        if reject_stray && scanner.saw_stray() {
-            return Err(Odd::Fault(Fault::Stray));
-        }
-        Ok(())
-    }
-}
-
-/// What may be wrong with the octets of a chunk.
-enum Odd {
-    Fault(Fault),
-    Smuggling,
-}
 
 /// A chunk under way.
 #[derive(Debug)]
@@ -458,12 +358,7 @@ impl Session {
 
     /// The octets of a chunk that nobody wants, and a mistake of the client.
     fn swallow_bad(&mut self, size: u64, reply: Reply) -> bool {
-        self.bad_commands += 1;
-        if self.bad_commands > self.settings.limits.bad_commands {
-            self.events.push_back(Event::Limit("bad_commands"));
-            self.reply(421, "4.7.0", "too many bad commands");
-            self.ending = true;
-        } else {
+        if self.one_more_mistake() {
             self.swallow(size, reply, 1);
         }
         true

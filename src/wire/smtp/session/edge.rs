@@ -266,15 +266,22 @@ impl Session {
 
     /// A mistake of the client. Too many, and it is let go.
     pub(super) fn bad(&mut self, code: u16, status: &str, text: &str) {
+        if self.one_more_mistake() {
+            self.reply(code, status, text);
+        }
+    }
+
+    /// `false`: it was one too many, and the client is told so.
+    pub(super) fn one_more_mistake(&mut self) -> bool {
         self.bad_commands += 1;
-        if self.bad_commands > self.settings.limits.bad_commands {
+        let bearable = self.bad_commands <= self.settings.limits.bad_commands;
+        if !bearable {
             self.events.push_back(Event::Limit("bad_commands"));
             // In its turn: the answer to a message may still be owed.
             self.reply(421, "4.7.0", "too many bad commands");
             self.ending = true;
-        } else {
-            self.reply(code, status, text);
         }
+        bearable
     }
 
     /// A command of the client for the next hop.

@@ -7,194 +7,27 @@
 //! [`Session::to_hop`] out, and acts on each [`Event`] in order.
 
 mod chunk;
+mod chunked;
 mod content;
 mod edge;
 mod hop;
 mod queue;
 mod setup;
 mod transaction;
+mod types;
 
 use core::net::IpAddr;
 use std::collections::VecDeque;
 
-use self::chunk::Chunked;
+use self::chunked::Chunked;
 use self::content::Phase;
 use self::hop::{Facts, Hop};
 use self::queue::{Item, Queue};
 use self::setup::{Hello, Setup};
 use self::transaction::{Asking, Transaction};
+pub use self::types::{Ask, Direction, Event, Finished, Limits, Settings, Target, Tls};
 use super::identity::Identity;
 use super::reply::{Reply, ReplyReader};
-use crate::envelope::address::{Address, ReversePath};
-use crate::envelope::rules::{Judge, Kind, Mark};
-
-/// Which way mail goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// It leaves: MAIL is asked about, and RCPT for what changes with the recipient.
-    Outbound,
-    /// It comes in: RCPT is asked about, and the content of candidates.
-    Inbound,
-}
-
-/// Whether a connection is to be encrypted by STARTTLS (RFC 3207).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Tls {
-    /// Never.
-    #[default]
-    Off,
-    /// Where the other side can.
-    May,
-    /// Before any mail.
-    Require,
-}
-
-/// What a client may cost. Each limit has a reply of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Commands between two messages that were taken: 421 4.7.0.
-    pub commands: u32,
-    /// Mistakes in a session: 421 4.7.0.
-    pub bad_commands: u32,
-    /// Recipients of a message: 452 4.5.3.
-    pub recipients: u32,
-    /// Octets of a command line, its end included (RFC 5321 section 4.5.3.1.4): 500 5.5.2. Lines of AUTH may have
-    /// [`MAX_AUTH_LINE`](super::command::MAX_AUTH_LINE).
-    pub line: usize,
-    /// Octets of the header block of a message: 552 5.3.4.
-    pub header: u64,
-    /// Octets of a message: 552 5.3.4. 0: as many as the next hop takes.
-    pub message: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self { commands: 5000, bad_commands: 20, recipients: 1000, line: 2048, header: 256 << 10, message: 256 << 20 }
-    }
-}
-
-/// What a session is told once.
-#[derive(Debug, Clone, Copy)]
-pub struct Settings {
-    /// Which way mail goes.
-    pub direction: Direction,
-    /// Whether both sides speak LMTP (RFC 2033) instead of SMTP.
-    pub lmtp: bool,
-    /// Whether line ends other than CR LF are refused; else they are mended.
-    pub reject_stray: bool,
-    /// How much of a candidate is held, in octets.
-    pub hold: usize,
-    /// Whether reversed SRS recipients have a next hop of their own.
-    pub has_srs_next_hop: bool,
-    /// What the client may or must ask for.
-    pub client_tls: Tls,
-    /// Whether the client's connection is encrypted from its first octet.
-    pub encrypted: bool,
-    /// What is asked of the next hop.
-    pub hop_tls: Tls,
-    /// What is asked of the next hop of reversed SRS recipients.
-    pub srs_tls: Tls,
-    /// Whether the client may say on whose behalf it speaks (XCLIENT, XFORWARD, `AUTH=`).
-    pub trusted: bool,
-    /// What the client may cost.
-    pub limits: Limits,
-}
-
-/// Which of the next hops.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Target {
-    /// The one for all mail.
-    #[default]
-    Main,
-    /// The one that may relay, for reversed SRS recipients. It never hears who the client is by XCLIENT: its right to relay is
-    /// ours.
-    Srs,
-    /// The one for the domain of the recipient, by its number.
-    Domain(u16),
-}
-
-/// What the driver has to do.
-#[derive(Debug)]
-pub enum Event {
-    /// Ask the rules, and give the answer back; nothing is read from the client until then.
-    Ask(Ask),
-    /// Connect to this next hop.
-    Open(Target),
-    /// Send what is in [`Session::to_hop`] if that goes at once, and close the connection to the next hop.
-    CloseHop,
-    /// Send what is in [`Session::to_client`] and end the session.
-    CloseClient,
-    /// Send what is in [`Session::to_client`], then do the TLS handshake with the client; see [`Session::client_secured`].
-    SecureClient,
-    /// Do the TLS handshake with the next hop; see [`Session::hop_secured`] and [`Session::hop_not_secured`].
-    SecureHop,
-    /// A trusted proxy says that the client is somebody else, by XCLIENT or (`forwarded`) XFORWARD.
-    Client {
-        /// Where that one connected from, if that is an address.
-        address: Option<IpAddr>,
-        /// Whether it is only for the log and the rules: access has been decided for the proxy itself.
-        forwarded: bool,
-    },
-    /// For the log: the next hop has refused a command.
-    Refused {
-        /// MAIL, RCPT, DATA or BDAT.
-        command: &'static str,
-        /// What it said.
-        reply: String,
-    },
-    /// For the log: the next hop cannot be used, and why.
-    Unfit(&'static str),
-    /// For the log: the client has reached this limit.
-    Limit(&'static str),
-    /// For the log: the client has logged in at the next hop.
-    LoggedIn,
-    /// For the log: the recipient last asked about has to come again, in a transaction of its own.
-    OwnTransaction,
-    /// For the log: what became of a message.
-    Finished(Finished),
-}
-
-/// A question for the rules.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ask {
-    /// What becomes of this sender? Answer by [`Session::answer_mail`].
-    Mail {
-        /// Who.
-        sender: ReversePath,
-    },
-    /// What becomes of this recipient? Answer by [`Session::answer_outbound_rcpt`], [`Session::answer_same_sender`] or
-    /// [`Session::answer_inbound_rcpt`].
-    Rcpt {
-        /// Whose mail.
-        sender: ReversePath,
-        /// For whom.
-        recipient: Address,
-    },
-    /// Is there room to hold a message? Answer by [`Session::answer_hold`].
-    Hold,
-    /// What becomes of this message? Answer by [`Session::answer_content`].
-    Content {
-        /// Why it is asked.
-        judge: Judge,
-        /// What it is.
-        kind: Kind,
-    },
-}
-
-/// What became of a message, for the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finished {
-    /// Whose it was.
-    pub sender: ReversePath,
-    /// How many recipients the next hop had taken.
-    pub recipients: u32,
-    /// The reply code that the client got.
-    pub code: u16,
-    /// The first line of that reply.
-    pub reply: String,
-    /// The mark it carries.
-    pub mark: Option<Mark>,
-}
 
 /// One client, and the next hop behind it.
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! Senders and recipients: MAIL and RCPT, what the rules make of them, and what the next hop has to hear of it.
 
-use super::chunk::Chunked;
+use super::chunked::Chunked;
 use super::content::Phase;
 use super::queue::{Item, Kind, Quiet};
 use super::{Ask, Direction, Event, Session, Target};

@@ -7,6 +7,7 @@ mod hops;
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::envelope::address::Address;
 use crate::envelope::keyring::{Algorithm, Key, Keyring};
 use crate::envelope::policy::{AddressSet, AliasDomains, DomainSet, InboundMode, Policy};
 use crate::envelope::rules::Rules;

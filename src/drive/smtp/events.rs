@@ -1,0 +1,77 @@
+//! What the machine wants done, done: connections opened and closed, questions asked, lines logged.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Context;
+
+use tracing::{debug, info, warn};
+
+use super::admit;
+use super::link::{Later, Link, write_out};
+use crate::drive::hops::Reached;
+use crate::envelope::tag::masked_text;
+use crate::wire::smtp::session::{Event, Target};
+
+impl Link {
+    /// Acts on what the machine wants done.
+    pub(super) fn act(&mut self, cx: &mut Context<'_>) {
+        while let Some(event) = self.session.next_event() {
+            match event {
+                Event::Ask(ask) => self.answer(ask),
+                Event::Open(target) => self.connecting = Some(self.connect(target)),
+                Event::CloseHop => {
+                    if let Some(mut hop) = self.hop.take() {
+                        let _ = write_out(&mut hop, &mut self.session.to_hop, cx);
+                    }
+                    (self.connecting, self.securing_hop) = (None, None);
+                    self.session.to_hop.clear();
+                }
+                Event::CloseClient => self.closing = true,
+                // It begins when all that was said before is written.
+                Event::SecureClient => {}
+                Event::SecureHop => self.begin_hop_handshake(),
+                Event::Client { address, forwarded } => self.client_is(address, forwarded),
+                Event::Refused { command, reply } => {
+                    let reply = masked_text(&reply);
+                    info!(session = self.id, client = self.who(), event = "next-hop", command, reply);
+                }
+                Event::Unfit(why) => warn!(session = self.id, next_hop = self.host, why, "next hop cannot be used"),
+                Event::Limit(limit) => info!(session = self.id, client = self.who(), event = "limit", limit),
+                Event::LoggedIn => info!(session = self.id, client = self.who(), event = "login"),
+                Event::OwnTransaction => {
+                    let (action, reason) = ("defer", "own-transaction");
+                    info!(session = self.id, client = self.who(), event = "recipient", to = self.asked, action, reason);
+                }
+                Event::Finished(finished) => self.log_finished(&finished),
+            }
+        }
+        if !self.session.is_holding() {
+            self.room = None;
+        }
+    }
+
+    /// A trusted proxy says who its client is. By XCLIENT that one stands in the proxy's place, with no more rights than it
+    /// would have itself.
+    fn client_is(&mut self, address: Option<std::net::IpAddr>, forwarded: bool) {
+        let proxy = self.who();
+        let address = address.map(|ip| SocketAddr::new(ip, 0));
+        if !forwarded {
+            self.caller.counted = None;
+            match admit(address, &self.shared, &self.door) {
+                Ok(counted) => self.caller.counted = counted,
+                Err(text) => {
+                    let (code, text) = text.trim_end().split_once(' ').unwrap_or(("421", text));
+                    self.session.turn_away(code, text);
+                }
+            }
+            self.caller.passed.source = address;
+        }
+        self.caller.address = address;
+        debug!(session = self.id, proxy, client = self.who(), forwarded, "a trusted proxy names its client");
+    }
+
+    fn connect(&self, target: Target) -> Later<Result<Reached, String>> {
+        let (door, passed) = (Arc::clone(&self.door), self.caller.passed);
+        Box::pin(async move { door.hops(target).reach(passed).await })
+    }
+}

@@ -1,0 +1,77 @@
+//! TLS handshakes in the middle of a session, after STARTTLS on either side.
+
+use std::io;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tracing::{info, warn};
+
+use super::link::Link;
+use crate::drive::stream::Stream;
+
+impl Link {
+    /// TLS handshakes under way.
+    pub(super) fn poll_handshakes(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut moved = false;
+        if let Some(handshake) = &mut self.securing_client
+            && let Poll::Ready(done) = handshake.as_mut().poll(cx)
+        {
+            (self.securing_client, moved) = (None, true);
+            match done {
+                Ok(stream) => {
+                    self.client = stream;
+                    self.session.client_secured();
+                }
+                Err(error) => {
+                    info!(session = self.id, client = self.who(), %error, "TLS handshake with the client failed");
+                    self.session.client_lost();
+                    self.gone = true;
+                    self.act(cx);
+                }
+            }
+        }
+        if let Some(handshake) = &mut self.securing_hop
+            && let Poll::Ready(done) = handshake.as_mut().poll(cx)
+        {
+            (self.securing_hop, moved) = (None, true);
+            match done {
+                Ok(stream) => {
+                    self.hop = Some(stream);
+                    self.session.hop_secured();
+                }
+                Err(error) => {
+                    warn!(session = self.id, next_hop = self.host, %error, "TLS handshake with the next hop failed");
+                    self.session.hop_not_secured();
+                }
+            }
+        }
+        moved
+    }
+
+    /// The client has read that it may begin, so the next octets are its handshake.
+    pub(super) fn begin_client_handshake(&mut self) {
+        if !self.session.is_securing() || self.securing_client.is_some() || !self.session.to_client.is_empty() {
+            return;
+        }
+        let Some(plain) = self.client.take_plain() else { return };
+        let door = Arc::clone(&self.door);
+        self.securing_client = Some(Box::pin(async move {
+            match &door.acceptor {
+                Some(acceptor) => acceptor.accept(plain).await,
+                None => Err(io::Error::other("the listener has no certificate")),
+            }
+        }));
+    }
+
+    pub(super) fn begin_hop_handshake(&mut self) {
+        let plain = self.hop.as_mut().and_then(Stream::take_plain);
+        self.hop = None;
+        let (connector, host) = (self.door.connector.clone(), self.host.clone());
+        self.securing_hop = Some(Box::pin(async move {
+            match (connector, plain) {
+                (Some(connector), Some(plain)) => connector.connect(&host, plain).await,
+                _ => Err(io::ErrorKind::NotConnected.into()),
+            }
+        }));
+    }
+}

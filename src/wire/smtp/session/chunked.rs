@@ -1,0 +1,108 @@
+//! A message that comes in chunks: what is known of it between them.
+
+use super::Limits;
+use super::content::Fault;
+use super::transaction::Transaction;
+use crate::envelope::bounce;
+use crate::envelope::rules::Judge;
+use crate::wire::smtp::data::{DataScanner, Progress};
+use crate::wire::smtp::header::HeaderFilter;
+use crate::wire::smtp::meter::Meter;
+
+/// A message that comes in chunks.
+#[derive(Debug)]
+pub(super) struct Chunked {
+    meter: Meter,
+    /// None: the message is binary (RFC 3030 section 3), and no octet is odd.
+    text: Option<DataScanner>,
+    pub filter: Option<HeaderFilter>,
+    bounce: Option<bounce::Scanner>,
+    pub judge: Judge,
+    pub state: State,
+    /// The head of a candidate, or the part of a header block that is not sent yet.
+    pub held: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum State {
+    /// A candidate's head is held.
+    Held,
+    /// The header block may still change, and its length with it.
+    Head,
+    /// Octets go on as they come.
+    Open,
+}
+
+impl Chunked {
+    pub fn new(transaction: &Transaction, limits: Limits) -> Self {
+        Self {
+            meter: Meter::new(limits.header, limits.message),
+            text: (!transaction.binary).then(DataScanner::default),
+            filter: None,
+            bounce: None,
+            judge: transaction.class.judge,
+            state: State::Open,
+            held: Vec::new(),
+        }
+    }
+
+    /// A candidate: what it is decides what becomes of it.
+    pub fn held(transaction: &Transaction, limits: Limits) -> Self {
+        Self {
+            filter: Some(HeaderFilter::of_chunks()),
+            bounce: Some(bounce::Scanner::default()),
+            state: State::Held,
+            ..Self::new(transaction, limits)
+        }
+    }
+
+    /// One on its way in that is delivered: our own headers from outside are taken out of it.
+    pub fn filtered(transaction: &Transaction, limits: Limits) -> Self {
+        let mark = transaction.class.mark;
+        let filter = HeaderFilter::of_chunks();
+        let filter = if mark.is_some() { filter.guarded() } else { filter };
+        let held = mark.map(|mark| format!("{}\r\n", mark.header()).into_bytes()).unwrap_or_default();
+        Self { filter: Some(filter), state: State::Head, held, ..Self::new(transaction, limits) }
+    }
+
+    pub fn is_holding(&self) -> bool {
+        self.state == State::Held
+    }
+
+    pub fn kind(&self) -> crate::envelope::rules::Kind {
+        self.bounce.as_ref().map_or(crate::envelope::rules::Kind::Other, bounce::Scanner::kind)
+    }
+
+    /// Looks at octets, whatever becomes of them.
+    pub fn look(&mut self, part: &[u8], reject_stray: bool) -> Result<(), Odd> {
+        if let Some(too_long) = self.meter.push(part) {
+            return Err(Odd::Fault(Fault::Long(too_long)));
+        }
+        if let Some(bounce) = &mut self.bounce {
+            bounce.push(part);
+        }
+        let Some(scanner) = &mut self.text else { return Ok(()) };
+        let mut rest = part;
+        loop {
+            match scanner.push(rest, |_| {}) {
+                Progress::More => break,
+                // A dot alone on a line is text here.
+                Progress::End(used) => rest = rest.get(used..).unwrap_or_default(),
+                Progress::Smuggling => return Err(Odd::Smuggling),
+            }
+        }
+        if scanner.saw_nul() {
+            return Err(Odd::Fault(Fault::Nul));
+        }
+        if reject_stray && scanner.saw_stray() {
+            return Err(Odd::Fault(Fault::Stray));
+        }
+        Ok(())
+    }
+}
+
+/// What may be wrong with the octets of a chunk.
+pub(super) enum Odd {
+    Fault(Fault),
+    Smuggling,
+}
