@@ -153,6 +153,8 @@ impl Identity {
         for attribute in taken {
             let value = match (attribute, self.get(*attribute)) {
                 (_, Some(value)) => value,
+                // A longer one is no name, and some servers would refuse all of it.
+                (Helo, None) if hello.is_empty() || hello.len() > MAX_VALUE => continue,
                 (Helo, None) => hello,
                 (Proto, None) => protocol,
                 (Source, None) => "REMOTE",
@@ -231,6 +233,7 @@ mod tests {
             "XCLIENT NAME=[UNAVAILABLE] ADDR=192.0.2.7 PORT=1234 PROTO=ESMTP HELO=spam+2Bham.example"
         );
         assert_eq!(client.command("XCLIENT", &[Login], "x", "SMTP"), None);
+        assert_eq!(client.command("XCLIENT", &[Port, Helo], &"x".repeat(256), "").unwrap(), "XCLIENT PORT=1234");
         let six = Identity::of("2001:db8::1".parse().unwrap(), 25);
         assert_eq!(six.command("XCLIENT", &[Addr], "", "").unwrap(), "XCLIENT ADDR=IPV6:2001:db8::1");
         let mapped = Identity::of("::ffff:192.0.2.1".parse().unwrap(), 25);

@@ -155,11 +155,16 @@ impl Session {
 
     /// The next hop's answer to XCLIENT: a new greeting, and everything begins again.
     pub(super) fn xclient_answered(&mut self, reply: Reply) {
-        if reply.is_positive() {
-            self.facts.told = Some(self.identity_version);
-            self.say_hello();
-        } else {
-            self.setup_refused(reply);
+        match reply.code {
+            200..300 => {
+                self.facts.told = Some(self.identity_version);
+                self.say_hello();
+            }
+            // It wants nothing from this client, or not now: that is for the client to hear.
+            400..500 | 521 | 554 => self.setup_refused(reply),
+            // It does not understand, or does not trust us. That is our trouble, and no reason to lose mail; and without it
+            // the client would be taken for us.
+            _ => self.unfit("the next hop offers XCLIENT and refuses it"),
         }
     }
 

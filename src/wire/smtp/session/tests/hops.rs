@@ -96,10 +96,18 @@ fn a_client_that_the_next_hop_refuses_hears_why() {
     d.client("EHLO c.example\r\n");
     d.hop(XCLIENT);
     assert_eq!(d.hop("554 5.7.1 blocked\r\n"), "554 5.7.1 blocked\r\n");
-    // It would be taken for us now.
+    // It would be taken for us now, so it begins again or not at all.
     d.heard_by_hop();
     assert_eq!(d.client("MAIL FROM:<>\r\n"), "");
     assert!(d.heard_by_client().starts_with("503 5.5.1 "));
+}
+
+#[test]
+fn a_next_hop_that_does_not_understand_xclient_loses_no_mail() {
+    let mut d = with(|_| {});
+    d.client("EHLO c.example\r\n");
+    d.hop(XCLIENT);
+    assert!(d.hop("501 5.5.4 Bad ADDR syntax\r\n").starts_with("421 4.4.1 ") && d.client_closed);
 }
 
 #[test]
