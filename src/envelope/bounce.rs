@@ -20,6 +20,8 @@ pub struct Scanner {
     boundary: Vec<u8>,
     failed: bool,
     delayed: bool,
+    /// No dot is stuffing.
+    plain: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +40,19 @@ enum Stage {
 }
 
 impl Scanner {
+    /// For a message that comes in chunks (RFC 3030), where nothing is stuffed.
+    #[must_use]
+    pub fn of_chunks() -> Self {
+        Self { plain: true, ..Self::default() }
+    }
+
+    /// The message is over, perhaps without a last line end.
+    pub fn finish(&mut self) {
+        if !self.line.is_empty() {
+            self.push(b"\n");
+        }
+    }
+
     /// Takes a piece of the message; line ends are LF or CR LF.
     pub fn push(&mut self, mut input: &[u8]) {
         while self.stage != Stage::Done && !input.is_empty() {
@@ -49,7 +64,7 @@ impl Scanner {
             if end.is_some() {
                 let line = std::mem::take(&mut self.line);
                 // The dot that begins a line is one that the next hop takes away (RFC 5321 section 4.5.2).
-                let text = line.strip_prefix(b".").unwrap_or(&line);
+                let text = if self.plain { &line } else { line.strip_prefix(b".").unwrap_or(&line) };
                 self.take_line(text.trim_ascii_end());
                 self.line = line;
                 self.line.clear();

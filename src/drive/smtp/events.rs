@@ -52,9 +52,8 @@ impl Link {
 
     /// A trusted proxy says who its client is. By XCLIENT that one stands in the proxy's place, with no more rights than it
     /// would have itself.
-    fn client_is(&mut self, address: Option<std::net::IpAddr>, forwarded: bool) {
+    fn client_is(&mut self, address: Option<SocketAddr>, forwarded: bool) {
         let proxy = self.who();
-        let address = address.map(|ip| SocketAddr::new(ip, 0));
         if !forwarded {
             self.caller.counted = None;
             match admit(address, &self.shared, &self.door) {
@@ -65,13 +64,17 @@ impl Link {
                 }
             }
             self.caller.passed.source = address;
+            if address.is_some_and(|address| self.door.listener.trusted_proxies.contains(address.ip())) {
+                self.session.trust();
+            }
         }
         self.caller.address = address;
         debug!(session = self.id, proxy, client = self.who(), forwarded, "a trusted proxy names its client");
     }
 
-    fn connect(&self, target: Target) -> Later<Result<Reached, String>> {
+    fn connect(&mut self, target: Target) -> Later<Result<Reached, String>> {
         let (door, passed) = (Arc::clone(&self.door), self.caller.passed);
+        self.reach = door.hops(target).patience();
         Box::pin(async move { door.hops(target).reach(passed).await })
     }
 }

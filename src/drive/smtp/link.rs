@@ -46,6 +46,8 @@ pub(super) struct Link {
     pub host: String,
     /// What is to be written to the next hop stands in one of the worker's large buffers.
     large: Option<Large>,
+    /// How long connecting may take: each next hop of the list has its time.
+    pub reach: Duration,
     /// Writing to the next hop has failed; it is read to its end.
     hop_is_deaf: bool,
     pub connecting: Option<Later<Result<Reached, String>>>,
@@ -70,7 +72,8 @@ impl Link {
         door: Arc<Door>,
         drain: watch::Receiver<bool>,
     ) -> Self {
-        let deadline = Instant::now() + shared.config.timeouts.connect;
+        let reach = door.hops(Target::Main).patience();
+        let deadline = Instant::now() + reach;
         Self {
             id: shared.next_session(),
             session: Session::new(settings, identity),
@@ -82,6 +85,7 @@ impl Link {
             hop: None,
             host: String::new(),
             large: None,
+            reach,
             hop_is_deaf: false,
             connecting: None,
             securing_client: None,
@@ -132,7 +136,7 @@ impl Link {
     fn wait(&self) -> Duration {
         let timeouts = &self.shared.config.timeouts;
         if self.connecting.is_some() {
-            self.door.hops(Target::Main).patience().max(timeouts.connect)
+            self.reach
         } else if self.session.is_opening() || self.session.is_securing() {
             timeouts.connect
         } else if self.session.waits_for_hop() || !self.session.to_hop.is_empty() {
@@ -144,10 +148,12 @@ impl Link {
 
     fn keep_time(&mut self) {
         let wait = self.wait();
-        let in_body = self.session.in_body();
         self.patience.moved(self.session.progress(), self.closing, wait);
         self.patience.transaction(self.session.transaction(), self.shared.config.timeouts.transaction);
-        self.patience.body(in_body && self.session.wants_client());
+        self.patience.body(self.session.in_message());
+        if self.session.waits_for_hop() {
+            self.patience.held_up();
+        }
         let next = self.patience.next();
         if next < self.timer.deadline() {
             self.timer.as_mut().reset(next);

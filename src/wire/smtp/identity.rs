@@ -1,7 +1,7 @@
 //! Who a client is, as one mail server tells another: the attributes of XCLIENT and XFORWARD (Postfix's XCLIENT_README and
 //! XFORWARD_README).
 
-use core::net::{IpAddr, Ipv6Addr};
+use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::fmt::Write as _;
 
 /// The longest value of an attribute, in octets as it is sent.
@@ -97,16 +97,31 @@ impl Identity {
         decoded(self.get(Addr)?)
     }
 
+    /// The same with its port; 0 where that is not known.
+    #[must_use]
+    pub fn socket_address(&self) -> Option<SocketAddr> {
+        let port = self.get(Port).and_then(|port| port.parse().ok()).unwrap_or(0);
+        self.address().map(|ip| SocketAddr::new(ip, port))
+    }
+
+    /// Who it is by its address alone: what somebody else has said of who was there before is no longer true.
+    #[must_use]
+    pub fn by_address(&self) -> Self {
+        let kept = |attribute| matches!(attribute, Addr | Port | DestAddr | DestPort);
+        Self { values: self.values.iter().filter(|(attribute, _)| kept(*attribute)).cloned().collect() }
+    }
+
     fn set(&mut self, attribute: Attribute, value: String) {
         self.values.retain(|(known, _)| *known != attribute);
         self.values.push((attribute, value));
     }
 
-    /// Takes the argument of an XCLIENT or XFORWARD command: `NAME=value …`, values as xtext (RFC 3461 section 4).
+    /// Takes the argument of an XCLIENT or XFORWARD command: `NAME=value …`, values as xtext (RFC 3461 section 4), of those
+    /// attributes that were `offered` ([`XCLIENT`], [`XFORWARD`]).
     ///
     /// # Errors
     /// What is wrong with it; nothing is changed then.
-    pub fn update(&mut self, argument: &str) -> Result<(), &'static str> {
+    pub fn update(&mut self, argument: &str, offered: &str) -> Result<(), &'static str> {
         let mut updated = self.clone();
         let mut words = argument.split_ascii_whitespace().peekable();
         if words.peek().is_none() {
@@ -114,7 +129,9 @@ impl Identity {
         }
         for word in words {
             let (name, value) = word.split_once('=').ok_or("an attribute has no value")?;
-            let attribute = Attribute::named(name).ok_or("there is no such attribute")?;
+            let attribute = Attribute::named(name)
+                .filter(|attribute| offered.split(' ').skip(1).any(|offered| offered == attribute.name()))
+                .ok_or("there is no such attribute")?;
             if value.len() > MAX_VALUE {
                 return Err("a value is too long");
             }
@@ -154,7 +171,7 @@ impl Identity {
             let value = match (attribute, self.get(*attribute)) {
                 (_, Some(value)) => value,
                 // A longer one is no name, and some servers would refuse all of it.
-                (Helo, None) if hello.is_empty() || hello.len() > MAX_VALUE => continue,
+                (Helo, None) if hello.is_empty() || to_xtext(hello).len() > MAX_VALUE => continue,
                 (Helo, None) => hello,
                 (Proto, None) => protocol,
                 (Source, None) => "REMOTE",
@@ -243,16 +260,16 @@ mod tests {
     #[test]
     fn a_trusted_proxy_says_who_its_client_is() {
         let mut client = Identity::of("127.0.0.1".parse().unwrap(), 9);
-        client.update("NAME=mx.example ADDR=ipv6:2001:DB8::7 HELO=a+20b PROTO=ESMTP").unwrap();
+        client.update("NAME=mx.example ADDR=ipv6:2001:DB8::7 HELO=a+20b PROTO=ESMTP", XCLIENT).unwrap();
         assert_eq!(client.address(), "2001:db8::7".parse().ok());
         assert_eq!((client.get(Name), client.get(Helo), client.get(Port)), (Some("mx.example"), Some("a b"), None));
-        client.update("ADDR=[UNAVAILABLE] NAME=[TEMPUNAVAIL]").unwrap();
+        client.update("ADDR=[UNAVAILABLE] NAME=[TEMPUNAVAIL]", XFORWARD).unwrap();
         assert_eq!((client.address(), client.get(Name)), (None, None));
         let before = client.clone();
-        for wrong in ["", "ADDR", "ADDR=nowhere", "WHAT=x", "HELO=a+0Db", "HELO=+0", "HELO=+zz"] {
-            assert!(client.update(wrong).is_err(), "{wrong}");
+        for wrong in ["", "ADDR", "ADDR=nowhere", "WHAT=x", "HELO=a+0Db", "HELO=+0", "HELO=+zz", "LOGIN=root"] {
+            assert!(client.update(wrong, XFORWARD).is_err(), "{wrong}");
         }
-        assert!(client.update(&format!("HELO={}", "x".repeat(300))).is_err());
+        assert!(client.update(&format!("HELO={}", "x".repeat(300)), XCLIENT).is_err());
         assert_eq!(client, before);
     }
 
@@ -264,7 +281,7 @@ mod tests {
 
         #[test]
         fn any_argument_is_read(argument in ".{0,80}") {
-            let _ = Identity::default().update(&argument);
+            let _ = Identity::default().update(&argument, XCLIENT);
         }
     }
 }

@@ -45,6 +45,12 @@ impl Meter {
         Self { octets: 0, max_header, max_message, line: Line::default(), in_header: true }
     }
 
+    /// How many octets it has seen.
+    #[must_use]
+    pub fn octets(&self) -> u64 {
+        self.octets
+    }
+
     /// Takes a piece of the message, as it goes on to the next hop.
     pub fn push(&mut self, input: &[u8]) -> Option<TooLong> {
         let before = self.octets;

@@ -5,7 +5,7 @@
 //! those of DATA. What streams on past the hold goes without LAST, which is said by an empty chunk once the verdict is in.
 
 use super::chunked::{Chunked, Odd, State};
-use super::content::{Phase, with_header};
+use super::content::{Fault, Phase, with_header};
 use super::hop::Hop;
 use super::queue::{Item, Kind, Quiet};
 use super::transaction::Asking;
@@ -13,8 +13,11 @@ use super::{Ask, Direction, Event, Session};
 use crate::envelope::rules::{Content, Judge};
 use crate::wire::smtp::command::Command;
 use crate::wire::smtp::header::HeaderFilter;
+use crate::wire::smtp::meter::TooLong;
 use crate::wire::smtp::reply::Reply;
 
+/// The most octets of a message where the config sets no limit: more than any server takes, and far from where sums wrap.
+const MOST: u64 = 1 << 40;
 /// So much of a header block is gathered before it is sent on.
 const PIECE: usize = 4096;
 
@@ -58,8 +61,26 @@ impl Chunk {
 impl Session {
     /// BDAT. Its octets follow whatever the answer is.
     pub(super) fn bdat(&mut self, size: u64, last: bool) -> bool {
+        let most = match self.settings.limits.message {
+            0 => MOST,
+            limit => limit,
+        };
+        if size > most.saturating_mul(4) {
+            // Nobody waits for the end of that.
+            self.events.push_back(Event::Limit("message"));
+            self.reply(552, "5.3.4", "message size exceeds fixed limit");
+            self.ending = true;
+            return true;
+        }
         if let Some((code, status, text)) = self.too_early(&Command::Bdat { size, last }) {
             return self.swallow_bad(size, Reply::new(code, status, text));
+        }
+        if !self.facts.offer.chunking && self.offered_chunking && self.transaction.is_some() {
+            let text = "the next hop of this recipient takes no BDAT, try again later";
+            let recipients = if last { self.transaction.as_ref().map_or(1, |t| t.accepted) } else { 1 };
+            self.swallow(size, Reply::new(451, "4.3.5", text), recipients);
+            self.fail_transaction();
+            return true;
         }
         if !self.facts.offer.chunking {
             return self.swallow_bad(size, Reply::new(502, "5.5.1", "BDAT is not available here"));
@@ -102,7 +123,13 @@ impl Session {
 
     pub(super) fn begin_chunk(&mut self, message: Box<Chunked>, size: u64, last: bool) {
         let mut chunk = Chunk { left: size, size, last, announced: false, answered: false, message, dead: None };
-        if chunk.message.state == State::Open {
+        let most = if self.settings.limits.message == 0 { MOST } else { self.settings.limits.message };
+        if chunk.message.octets().saturating_add(size) > most {
+            // Known before it comes, so nobody hears any of it.
+            let fault = Fault::Long(TooLong::Message);
+            self.note_limit(fault);
+            chunk.kill(fault.reply());
+        } else if chunk.message.state == State::Open {
             self.announce(&mut chunk);
         }
         self.phase = Phase::Chunk(Box::new(chunk));
@@ -119,13 +146,24 @@ impl Session {
     /// The same, where some of it is at hand.
     fn announce_with(&mut self, chunk: &mut Chunk, held: &[u8]) {
         let last = chunk.last && !chunk.is_candidate();
-        self.to_hop.extend_from_slice(&bdat_line(chunk.left + held.len() as u64, last));
+        let size = chunk.left.saturating_add(held.len() as u64);
+        if size == 0 && !last {
+            // Some servers refuse an empty chunk that is not the last.
+            return;
+        }
+        self.to_hop.extend_from_slice(&bdat_line(size, last));
         self.to_hop.extend_from_slice(held);
         chunk.announced = true;
     }
 
     /// Sends what is held as a chunk of its own. What it is an answer to decides who hears the reply.
     fn send_held(&mut self, held: &[u8], item: Item) {
+        if held.is_empty() {
+            if matches!(item, Item::Forwarded(_)) {
+                self.reply(250, "2.0.0", "octets received");
+            }
+            return;
+        }
         self.to_hop.extend_from_slice(&bdat_line(held.len() as u64, false));
         self.to_hop.extend_from_slice(held);
         self.queue.push(item);
@@ -176,7 +214,9 @@ impl Session {
                 filter.push(part, |part| held.extend_from_slice(part));
                 let done = filter.is_done();
                 if done || held.len() > PIECE {
-                    let held = std::mem::take(held);
+                    // Something stays for the chunk that the client hears of.
+                    let rest = if done { Vec::new() } else { held.split_off(PIECE) };
+                    let held = std::mem::replace(held, rest);
                     if done {
                         *state = State::Open;
                         // One chunk for both: the header block as it is now, and what is left as it comes.
@@ -212,6 +252,7 @@ impl Session {
         }
         match chunk.message.state {
             State::Held if chunk.last => {
+                chunk.message.finish();
                 self.ask_content(chunk.message.judge, chunk.message.kind());
                 self.phase = Phase::Chunk(chunk);
                 return;
@@ -240,7 +281,9 @@ impl Session {
                 self.queue.push(item);
             }
             // Its octets went with what was held.
-            State::Open => {}
+            State::Open if chunk.answered => {}
+            // It was empty.
+            State::Open => self.reply(250, "2.0.0", "0 octets received"),
         }
         self.chunked = Some(chunk.message);
     }
@@ -250,6 +293,7 @@ impl Session {
         if !chunk.is_candidate() {
             return self.message_sent();
         }
+        chunk.message.finish();
         if std::mem::take(&mut chunk.announced) {
             let item = self.quiet_chunk();
             self.queue.push(item);
@@ -330,7 +374,7 @@ impl Session {
     /// Nothing more of this message goes on. What the next hop has begun to read is never ended.
     fn abandon(&mut self, chunk: &mut Chunk, reply: Reply) {
         if chunk.announced {
-            self.drop_hop();
+            self.drop_hop_when_answered();
         }
         chunk.kill(reply);
     }
@@ -345,7 +389,7 @@ impl Session {
             }
             self.reply_with(reply.clone());
         }
-        if self.hop == Hop::Ready {
+        if self.hop == Hop::Ready && !self.dropping {
             self.send(b"RSET", Item::Swallowed(Quiet::Rset));
         }
     }

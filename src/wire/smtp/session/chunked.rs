@@ -50,7 +50,7 @@ impl Chunked {
     pub fn held(transaction: &Transaction, limits: Limits) -> Self {
         Self {
             filter: Some(HeaderFilter::of_chunks()),
-            bounce: Some(bounce::Scanner::default()),
+            bounce: Some(bounce::Scanner::of_chunks()),
             state: State::Held,
             ..Self::new(transaction, limits)
         }
@@ -67,6 +67,18 @@ impl Chunked {
 
     pub fn is_holding(&self) -> bool {
         self.state == State::Held
+    }
+
+    /// The last octet has come.
+    pub fn finish(&mut self) {
+        if let Some(bounce) = &mut self.bounce {
+            bounce.finish();
+        }
+    }
+
+    /// How many octets have come.
+    pub fn octets(&self) -> u64 {
+        self.meter.octets()
     }
 
     pub fn kind(&self) -> crate::envelope::rules::Kind {

@@ -371,12 +371,11 @@ impl Session {
 
     /// Nothing after this may be believed: neither the message nor what looks like commands behind it.
     pub(super) fn smuggling(&mut self, input: &[u8]) -> usize {
-        self.drop_hop();
-        const TEXT: &str = "a lone dot between line ends other than CR LF is refused";
-        if let Some(transaction) = self.transaction.take() {
-            self.finished(transaction, &Reply::new(550, "5.5.2", TEXT));
-        }
-        self.say_last("550", &format!("5.5.2 {TEXT}"));
+        self.phase = Phase::Command;
+        self.drop_hop_when_answered();
+        // In its turn: an earlier message may not be answered yet.
+        self.refuse_message(&Reply::new(550, "5.5.2", "a lone dot between line ends other than CR LF is refused"));
+        self.ending = true;
         input.len()
     }
 }

@@ -2,10 +2,11 @@
 
 use super::content::Phase;
 use super::hop::Hop;
-use super::queue::{Item, Kind};
+use super::queue::{Item, Kind, Quiet};
 use super::setup::Hello;
 use super::{Event, Session, Target, Tls};
-use crate::wire::smtp::command::{BDAT_SYNTAX, Command, CommandError, MAX_AUTH_LINE, Verb};
+use crate::wire::smtp::command::{Command, CommandError, MAX_AUTH_LINE, Verb};
+use crate::wire::smtp::identity::{Identity, XCLIENT, XFORWARD};
 
 impl Session {
     /// Reads one line from the beginning of the input and acts on it; says how many octets it was. Nothing: there is no
@@ -22,33 +23,19 @@ impl Session {
             return input.len();
         };
         let (line, used) = (input.get(..end).unwrap_or_default(), end + 1);
-        // Counted as if it ended in CR LF: a line that was put back has one.
-        if std::mem::take(&mut self.skipping) || line.strip_suffix(b"\r").unwrap_or(line).len() + 2 > max {
-            self.phase = Phase::Command;
-            self.events.push_back(Event::Limit("line"));
-            self.bad_command("5.5.2", "line too long");
+        if let Err((limit, text)) = self.check_line(line, max) {
+            self.events.extend(limit.map(Event::Limit));
+            self.bad_line(line, text);
             return used;
         }
-        let (text, clean) = match line.strip_suffix(b"\r") {
-            Some(text) => (text, true),
-            None => (line, false),
-        };
-        let lone_cr = text.contains(&b'\r');
-        if text.iter().any(|&b| (b < 0x20 && !matches!(b, b'\t' | b'\r')) || b == 0x7f) {
-            self.bad_command("5.5.2", "control characters are not allowed in a command");
-            return used;
-        }
-        if self.settings.reject_stray && (!clean || lone_cr) {
-            self.bad_command("5.5.2", "lines must end in CR LF, and CR must not stand alone");
-            return used;
-        }
+        let text = line.strip_suffix(b"\r").unwrap_or(line);
         if matches!(self.phase, Phase::Auth) {
             self.phase = Phase::Command;
             self.forward(text, Kind::Auth);
             self.barrier = true;
             return used;
         }
-        let taken = if lone_cr {
+        let taken = if text.contains(&b'\r') {
             let mended: Vec<u8> = text.iter().map(|&b| if b == b'\r' { b' ' } else { b }).collect();
             self.command(&mended)
         } else {
@@ -57,12 +44,46 @@ impl Session {
         if taken { used } else { 0 }
     }
 
+    /// What is wrong with a line, whatever it says; and the limit that it has reached, if that is it.
+    fn check_line(&mut self, line: &[u8], max: usize) -> Result<(), (Option<&'static str>, &'static str)> {
+        // Counted as if it ended in CR LF: a line that was put back has one.
+        if std::mem::take(&mut self.skipping) || line.strip_suffix(b"\r").unwrap_or(line).len() + 2 > max {
+            return Err((Some("line"), "line too long"));
+        }
+        let (text, clean) = line.strip_suffix(b"\r").map_or((line, false), |text| (text, true));
+        if text.iter().any(|&b| (b < 0x20 && !matches!(b, b'\t' | b'\r')) || b == 0x7f) {
+            return Err((None, "control characters are not allowed in a command"));
+        }
+        if self.settings.reject_stray && (!clean || text.contains(&b'\r')) {
+            return Err((None, "lines must end in CR LF, and CR must not stand alone"));
+        }
+        Ok(())
+    }
+
+    /// A line that is not looked at further.
+    fn bad_line(&mut self, line: &[u8], text: &str) {
+        if matches!(std::mem::replace(&mut self.phase, Phase::Command), Phase::Auth) {
+            // The next hop waits for an answer to its challenge; this takes it back (RFC 4954 section 4).
+            self.send(b"*", Item::Swallowed(Quiet::Rset));
+        }
+        if is_bdat(line) {
+            return self.lost_track(500, "5.5.2", text);
+        }
+        self.bad(500, "5.5.2", text);
+    }
+
+    /// Where the octets of a message end and commands begin, nobody can say any more.
+    fn lost_track(&mut self, code: u16, status: &str, text: &str) {
+        self.reply(code, status, text);
+        self.ending = true;
+    }
+
     /// Acts on a command. `false`: it has to wait for the next hop; the same line comes again.
     fn command(&mut self, line: &[u8]) -> bool {
         let command = match Command::parse(line) {
             Ok(command) => command,
             Err(error) => {
-                self.not_a_command(error);
+                self.not_a_command(line, error);
                 return true;
             }
         };
@@ -94,6 +115,11 @@ impl Session {
             self.bad(code, status, text);
             return true;
         }
+        if self.target != Target::Main && matches!(command, Command::Hello(_) | Command::Auth) {
+            // The last transaction was for a next hop of its own: a password is none of its business.
+            (self.transaction, self.chunked) = (None, None);
+            return self.change_target(Target::Main);
+        }
         match command {
             Command::Hello(verb) => return self.hello(line, verb),
             Command::Mail(path) => return self.mail(line, &path),
@@ -101,6 +127,7 @@ impl Session {
             Command::Data => return self.data(),
             Command::Rset => {
                 (self.transaction, self.chunked) = (None, None);
+                self.forwarded_is_used = self.forwarded.is_some();
                 self.forward(line, Kind::Other);
             }
             Command::Quit if self.hop == Hop::Closed => self.say_last("221", "2.0.0 bye"),
@@ -132,17 +159,14 @@ impl Session {
         (mail && self.hello.is_none() && !matches!(command, Command::Vrfy)).then_some((503, "5.5.1", hello))
     }
 
-    fn not_a_command(&mut self, error: CommandError) {
-        if error == BDAT_SYNTAX {
-            // Where the octets of the message end and commands begin, nobody can say any more.
-            self.reply(501, "5.5.4", &error.to_string());
-            self.ending = true;
-            return;
-        }
+    fn not_a_command(&mut self, line: &[u8], error: CommandError) {
         let (code, status) = match error {
             CommandError::Unknown => (500, "5.5.2"),
             CommandError::Syntax(_) | CommandError::NotUtf8 => (501, "5.5.4"),
         };
+        if is_bdat(line) {
+            return self.lost_track(code, status, &error.to_string());
+        }
         self.bad(code, status, &error.to_string());
     }
 
@@ -180,7 +204,7 @@ impl Session {
             return false;
         }
         if self.transaction.take().is_some() {
-            self.send(b"RSET", Item::Swallowed(super::queue::Quiet::Rset));
+            self.send(b"RSET", Item::Swallowed(Quiet::Rset));
         }
         self.chunked = None;
         self.to_client.extend_from_slice(b"220 2.0.0 ready to start TLS\r\n");
@@ -223,14 +247,17 @@ impl Session {
             self.barrier = true;
             return false;
         }
-        let mut identity = self.identity.clone().unwrap_or_default();
-        if let Err(wrong) = identity.update(argument) {
+        // Of what was said before, only the address may stay.
+        let mut identity = self.identity.as_ref().map(Identity::by_address).unwrap_or_default();
+        if let Err(wrong) = identity.update(argument, XCLIENT) {
             self.bad(501, "5.5.4", wrong);
             return true;
         }
-        self.events.push_back(Event::Client { address: identity.address(), forwarded: false });
-        self.identity = Some(identity);
+        self.events.push_back(Event::Client { address: identity.socket_address(), forwarded: false });
+        (self.identity, self.forwarded) = (Some(identity), None);
         self.identity_version += 1;
+        // The one it speaks for is a stranger until the driver says otherwise.
+        self.settings.trusted = false;
         (self.hello, self.setup) = (None, None);
         self.leave_hop();
         self.events.push_back(Event::CloseHop);
@@ -248,20 +275,26 @@ impl Session {
             self.bad(503, "5.5.1", "a transaction is in progress");
             return;
         }
-        let mut identity = self.identity.clone().unwrap_or_default();
-        if let Err(wrong) = identity.update(argument) {
+        let begun = if std::mem::take(&mut self.forwarded_is_used) { None } else { self.forwarded.take() };
+        let mut identity =
+            begun.unwrap_or_else(|| self.identity.as_ref().map(Identity::by_address).unwrap_or_default());
+        if let Err(wrong) = identity.update(argument, XFORWARD) {
             self.bad(501, "5.5.4", wrong);
             return;
         }
-        self.events.push_back(Event::Client { address: identity.address(), forwarded: true });
-        self.identity = Some(identity);
+        self.events.push_back(Event::Client { address: identity.socket_address(), forwarded: true });
+        self.forwarded = Some(identity);
         self.identity_version += 1;
-        self.facts.xforward_due = !self.facts.offer.xforward.is_empty();
         self.reply(250, "2.0.0", "Ok");
     }
 
-    pub(super) fn bad_command(&mut self, status: &str, text: &str) {
-        self.bad(500, status, text);
+    /// What was said by XFORWARD was true of one message only.
+    pub(super) fn forget_forwarded(&mut self) {
+        if self.forwarded.take().is_some() {
+            self.identity_version += 1;
+            let address = self.identity.as_ref().and_then(Identity::socket_address);
+            self.events.push_back(Event::Client { address, forwarded: true });
+        }
     }
 
     /// A mistake of the client. Too many, and it is let go.
@@ -299,4 +332,9 @@ impl Session {
             self.queue.push_unsent(item, [line, b"\r\n"].concat());
         }
     }
+}
+
+fn is_bdat(line: &[u8]) -> bool {
+    let verb = line.trim_ascii_start().get(..4);
+    verb.is_some_and(|verb| verb.eq_ignore_ascii_case(b"BDAT"))
 }

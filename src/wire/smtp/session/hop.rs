@@ -43,8 +43,6 @@ pub(super) struct Facts {
     pub encrypted: bool,
     /// Which identity of the client it was told by XCLIENT.
     pub told: Option<u32>,
-    /// Whether it is still to be told by XFORWARD.
-    pub xforward_due: bool,
     pub offer: Offer,
     /// Its last answer to a hello.
     pub hello_reply: Option<Reply>,
@@ -124,6 +122,9 @@ impl Session {
             Some(Item::Swallowed(quiet)) => self.answered_quietly(quiet, reply),
             Some(Item::Local(_)) | None => self.unasked(reply),
         }
+        if self.dropping && !self.queue.is_waiting() {
+            self.drop_hop();
+        }
         self.flush_local();
         if let Some(command) = self.queue.next_unsent() {
             self.to_hop.extend_from_slice(&command);
@@ -190,7 +191,10 @@ impl Session {
     fn client_hello_answered(&mut self, extended: bool, reply: &mut Reply) {
         let asked = self.hello_asked.take();
         if reply.is_positive() {
-            self.facts.offer = if extended { extensions::read(reply) } else { Offer::default() };
+            let before = std::mem::take(&mut self.facts.offer);
+            // HELO takes nothing back of what it may be told.
+            let kept = Offer { xclient: before.xclient, xforward: before.xforward, ..Offer::default() };
+            self.facts.offer = if extended { extensions::read(reply) } else { kept };
             self.facts.hello_reply = Some(reply.clone());
         } else {
             // The last one stays in force, and with it what the next hop knows of a transaction.
@@ -203,6 +207,7 @@ impl Session {
             _ if !reply.is_positive() => return,
             _ => {}
         }
+        self.offered_chunking = extended && self.facts.offer.chunking;
         reply.text = self.greeting_of(reply, extended);
         self.hello = asked;
     }
@@ -259,7 +264,8 @@ impl Session {
 
     /// What the client hears about a recipient: the next hop's reply, or that to the MAIL which this recipient needed.
     fn rcpt_answered(&mut self, id: u64, reply: Reply) -> Reply {
-        let Some(transaction) = self.transaction.as_mut().filter(|t| t.id == id) else { return reply };
+        // With BDAT the message may have ended before its recipients are answered for.
+        let Some(transaction) = self.known(id) else { return reply };
         transaction.outstanding = transaction.outstanding.saturating_sub(1);
         if let Some(refused) = &transaction.refused {
             return refused.clone();
@@ -280,8 +286,10 @@ impl Session {
             Quiet::Hello => self.hello_answered(reply),
             Quiet::StartTls => self.starttls_answered(&reply),
             Quiet::XClient => self.xclient_answered(reply),
-            // Who does not want to know is no worse off.
-            Quiet::Rset | Quiet::XForward => {}
+            Quiet::Rset => {}
+            // It gives no rights, so mail goes on without.
+            Quiet::XForward if reply.is_positive() => {}
+            Quiet::XForward => self.events.push_back(Event::Refused { command: "XFORWARD", reply: reply.first_line() }),
             Quiet::Mail { transaction: id } => {
                 let transaction = self.transaction.as_mut().filter(|t| t.id == id);
                 if let Some(transaction) = transaction.filter(|_| !reply.is_positive()) {
@@ -327,7 +335,7 @@ impl Session {
 
     /// The connection is of no more use. Nobody is left without an answer, and no answer is a guess.
     pub(super) fn hop_lost(&mut self) {
-        if self.closed || self.hop == Hop::Closed {
+        if self.closed || (self.hop == Hop::Closed && !self.queue.is_waiting()) {
             return;
         }
         if self.hop.is_opening() {
@@ -386,6 +394,7 @@ impl Session {
         self.target = target;
         self.hop = Hop::Connecting { first: false };
         self.facts = Facts::default();
+        self.dropping = false;
         self.setup = None;
         self.replies = ReplyReader::default();
         self.hop_sent = 0;
@@ -412,7 +421,7 @@ impl Session {
 
     /// Says goodbye to a next hop that is not in the middle of a message.
     pub(super) fn leave_hop(&mut self) {
-        if self.hop != Hop::Ready || !matches!(self.phase, Phase::Command | Phase::Hold(_)) {
+        if self.hop != Hop::Ready || self.dropping || !matches!(self.phase, Phase::Command | Phase::Hold(_)) {
             self.to_hop.clear();
         } else {
             self.to_hop.extend_from_slice(b"QUIT\r\n");
@@ -421,10 +430,20 @@ impl Session {
 
     /// Closes without another word: what the next hop has of a message is never ended, so never delivered.
     pub(super) fn drop_hop(&mut self) {
+        self.dropping = false;
         self.to_hop.clear();
         self.hop = Hop::Closed;
         self.replies = ReplyReader::default();
         self.events.push_back(Event::CloseHop);
+    }
+
+    /// The same, but not before it has answered what it owes: that may be the fate of another message.
+    pub(super) fn drop_hop_when_answered(&mut self) {
+        if self.hop == Hop::Ready && self.queue.is_waiting() {
+            self.dropping = true;
+        } else {
+            self.drop_hop();
+        }
     }
 
     /// For the log: what became of a message.

@@ -16,7 +16,6 @@ mod setup;
 mod transaction;
 mod types;
 
-use core::net::IpAddr;
 use std::collections::VecDeque;
 
 use self::chunked::Chunked;
@@ -40,6 +39,9 @@ pub struct Session {
     events: VecDeque<Event>,
     /// Who the client is, as far as that is known.
     identity: Option<Identity>,
+    /// Whose message it passes on, as a trusted proxy has said by XFORWARD: true of the next message only.
+    forwarded: Option<Identity>,
+    forwarded_is_used: bool,
     /// Counts the changes of that.
     identity_version: u32,
     /// What the client sent and has not been looked at.
@@ -59,6 +61,10 @@ pub struct Session {
     target: Target,
     /// A next hop that offers TLS and cannot do it is spoken to without, where that is allowed.
     plain_only: bool,
+    /// The next hop is in the middle of a message that will not be ended: it is closed when what it owes is answered.
+    dropping: bool,
+    /// Whether the client was offered CHUNKING.
+    offered_chunking: bool,
     setup: Option<Setup>,
     /// The client's HELO or EHLO, for a second connection.
     hello: Option<Hello>,
@@ -94,6 +100,8 @@ impl Session {
             settings,
             events: VecDeque::from([Event::Open(Target::Main)]),
             identity,
+            forwarded: None,
+            forwarded_is_used: false,
             identity_version: 0,
             pending: Vec::new(),
             skipping: false,
@@ -107,6 +115,8 @@ impl Session {
             facts: Facts::default(),
             target: Target::Main,
             plain_only: false,
+            dropping: false,
+            offered_chunking: false,
             setup: None,
             hello: None,
             hello_asked: None,
@@ -273,10 +283,20 @@ impl Session {
         self.progress
     }
 
-    /// The address that counts for the rules: the client's, or the one a trusted proxy has named.
+    /// Whether a message is being sent, or a further chunk of one is awaited.
     #[must_use]
-    pub fn client_address(&self) -> Option<IpAddr> {
-        self.identity.as_ref().and_then(Identity::address)
+    pub fn in_message(&self) -> bool {
+        self.in_body() || self.chunked.is_some()
+    }
+
+    /// The client that a trusted proxy has named by XCLIENT is trusted itself.
+    pub fn trust(&mut self) {
+        self.settings.trusted = true;
+    }
+
+    /// Whose mail this is, as far as that is known.
+    fn client(&self) -> Option<&Identity> {
+        self.forwarded.as_ref().or(self.identity.as_ref())
     }
 
     /// Looks at what the client sent earlier, now that something has changed.
@@ -324,6 +344,7 @@ impl Session {
     fn may_parse(&self) -> bool {
         !self.ending
             && !self.barrier
+            && !self.dropping
             && self.hop.is_usable()
             && !self.queue.is_full()
             && (self.facts.offer.pipelining || !self.queue.is_waiting())

@@ -41,7 +41,7 @@ impl Session {
             self.hop = Hop::Ready;
             return;
         };
-        let wants_more = self.tls() != Tls::Off || (self.identity.is_some() && self.target != Target::Srs);
+        let wants_more = self.tls() != Tls::Off || (self.client().is_some() && self.target != Target::Srs);
         let probing = hello.verb == Verb::Helo && wants_more;
         self.hop = Hop::Setup;
         self.setup = Some(Setup { hello, for_client, probing });
@@ -186,11 +186,11 @@ impl Session {
         self.facts.set_up = true;
         let extended = setup.hello.verb != Verb::Helo;
         if let Some(offer) = offer {
-            self.facts.xforward_due = !offer.xforward.is_empty();
             // Who says HELO sends one command at a time.
             self.facts.offer = Offer { pipelining: offer.pipelining && extended, ..offer };
         }
         if setup.for_client {
+            self.offered_chunking = extended && self.facts.offer.chunking;
             self.to_client.extend_from_slice(&self.greeting_of(&reply, extended));
             self.hello = Some(setup.hello);
         }
@@ -219,10 +219,10 @@ impl Session {
         }
     }
 
-    /// Tells the next hop on whose behalf mail comes, if it has not heard yet: together with the MAIL that follows.
+    /// Tells the next hop on whose behalf mail comes, where it has not heard by XCLIENT: together with the MAIL that
+    /// follows, and again before the next, for it forgets with each message.
     pub(super) fn introduce(&mut self) {
-        if std::mem::take(&mut self.facts.xforward_due)
-            && self.facts.told.is_none()
+        if self.facts.told.is_none()
             && let Some(line) = self.identity_line("XFORWARD", &self.facts.offer)
         {
             self.send(line.as_bytes(), Item::Swallowed(Quiet::XForward));
@@ -238,7 +238,7 @@ impl Session {
             Some(Verb::Ehlo) | None => "ESMTP",
         };
         let taken = if verb == "XCLIENT" { &offer.xclient } else { &offer.xforward };
-        self.identity.as_ref()?.command(verb, taken, &name, protocol)
+        self.client()?.command(verb, taken, &name, protocol)
     }
 
     fn unfit(&mut self, why: &'static str) {

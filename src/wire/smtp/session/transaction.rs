@@ -84,8 +84,11 @@ impl Session {
             self.bad(503, "5.5.1", "nested MAIL command");
             return true;
         }
-        if self.target == Target::Srs {
-            // The last transaction was for a next hop that relays whatever it gets.
+        if std::mem::take(&mut self.forwarded_is_used) {
+            self.forget_forwarded();
+        }
+        if self.target != Target::Main {
+            // The last transaction was for a next hop of its own; what MAIL is answered is for the one of all mail to say.
             return self.change_target(Target::Main);
         }
         if self.must_introduce_again() {
@@ -163,6 +166,7 @@ impl Session {
         self.transactions += 1;
         let id = self.transactions;
         self.chunked = None;
+        self.forwarded_is_used = self.forwarded.is_some();
         self.introduce();
         match &signed {
             None => self.forward(line, Kind::Mail { transaction: id }),
@@ -315,7 +319,6 @@ impl Session {
 
     /// Another MAIL for the same transaction: the same parameters, its replies swallowed.
     fn second_mail(&mut self, signed: Option<Option<String>>) {
-        self.introduce();
         let Some(transaction) = &mut self.transaction else { return };
         // Where the recipient does not matter, the sender is the one that MAIL went on with.
         let at_hop = match signed {
@@ -325,12 +328,14 @@ impl Session {
         };
         let line = mail_line(&at_hop.path, &transaction.params);
         let id = transaction.id;
+        // RSET makes it forget whose mail it is, too.
         let fresh = !transaction.in_effect && transaction.refused.is_none();
         transaction.refused = None;
         (transaction.at_hop, transaction.in_effect) = (at_hop, true);
         if !fresh {
             self.send(b"RSET", Item::Swallowed(Quiet::Rset));
         }
+        self.introduce();
         self.send(line.as_bytes(), Item::Swallowed(Quiet::Mail { transaction: id }));
     }
 

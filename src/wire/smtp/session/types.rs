@@ -1,6 +1,6 @@
 //! What a session is told, and what it wants done.
 
-use core::net::IpAddr;
+use core::net::SocketAddr;
 
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::rules::{Judge, Kind, Mark};
@@ -108,7 +108,7 @@ pub enum Event {
     /// A trusted proxy says that the client is somebody else, by XCLIENT or (`forwarded`) XFORWARD.
     Client {
         /// Where that one connected from, if that is an address.
-        address: Option<IpAddr>,
+        address: Option<SocketAddr>,
         /// Whether it is only for the log and the rules: access has been decided for the proxy itself.
         forwarded: bool,
     },

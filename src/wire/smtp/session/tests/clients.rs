@@ -83,6 +83,15 @@ fn passwords_need_tls_where_there_is_any() {
     let mut d = with(AUTH, |_| {});
     d.client(&format!("AUTH PLAIN {}\r\n", "x".repeat(13_000)));
     assert!(d.heard_by_client().starts_with("500 5.5.2 line too long"));
+    // What is no answer to a challenge takes it back, or the next command would be one.
+    for line in [format!("{}\r\n", "x".repeat(13_000)), "x\0y\r\n".into()] {
+        let mut d = with(AUTH, |_| {});
+        d.client("AUTH LOGIN\r\n");
+        d.hop("334 VXNlcm5hbWU6\r\n");
+        assert_eq!(d.client(&line), "*\r\n");
+        assert!(d.hop("501 5.7.0 cancelled\r\n").starts_with("500 5.5.2 "));
+        assert_eq!(d.client("MAIL FROM:<>\r\n"), "MAIL FROM:<>\r\n");
+    }
 }
 
 #[test]

@@ -120,7 +120,16 @@ fn xforward_travels_with_the_first_mail() {
         "XFORWARD NAME=[UNAVAILABLE] ADDR=192.0.2.1 PROTO=ESMTP HELO=c.example SOURCE=REMOTE\r\nMAIL FROM:<>\r\n"
     );
     assert_eq!(d.hop("250 ok\r\n250 sender ok\r\n"), "250 sender ok\r\n");
-    assert_eq!(d.client("RSET\r\nMAIL FROM:<>\r\n"), "RSET\r\nMAIL FROM:<>\r\n", "once is enough");
+    let again = d.client("RSET\r\nMAIL FROM:<>\r\n");
+    assert!(
+        again.starts_with("RSET\r\nXFORWARD NAME=[UNAVAILABLE] ADDR=192.0.2.1 "),
+        "it forgets with each message: {again}"
+    );
+    // HELO takes nothing back of what it may be told.
+    d.hop("250 reset\r\n250 ok\r\n250 ok\r\n");
+    d.client("HELO c.example\r\n");
+    d.hop("250 mx.example\r\n");
+    assert!(d.client("MAIL FROM:<>\r\n").starts_with("XFORWARD "));
 }
 
 #[test]
@@ -162,10 +171,10 @@ fn recipients_of_a_domain_go_to_its_own_next_hop() {
         assert!(heard.starts_with("250 rcpt\r\n452 4.5.3 ") && heard.ends_with("354 go\r\n"), "{heard}");
         d.client("x\r\n.\r\n");
         assert_eq!(d.hop("250 queued\r\n"), "250 queued\r\n");
-        // It stays there until another is needed.
-        assert_eq!(d.client("MAIL FROM:<bob@else.example>\r\n"), mail);
-        d.hop("250 ok\r\n");
-        assert_eq!(d.client("RCPT TO:<ann@our.example>\r\n"), "");
+        // What comes next is for the next hop of all mail to answer, and a password is for no other.
+        let next =
+            if direction == Direction::Outbound { "AUTH PLAIN x\r\n" } else { "MAIL FROM:<bob@else.example>\r\n" };
+        assert_eq!(d.client(next), "");
         assert_eq!(d.opened.last(), Some(&Target::Main));
     }
 }
@@ -181,7 +190,7 @@ fn what_a_trusted_proxy_says_of_its_client_goes_on() {
     );
     assert_eq!(d.client("XFORWARD ADDR=198.51.100.7 NAME=far.example HELO=far PROTO=SMTP\r\n"), "");
     assert_eq!(d.heard_by_client(), "250 2.0.0 Ok\r\n");
-    assert_eq!(d.session.client_address(), "198.51.100.7".parse().ok());
+    assert_eq!(d.named, ["198.51.100.7:0".parse().ok()]);
     assert_eq!(
         d.client("MAIL FROM:<>\r\n"),
         "XFORWARD NAME=far.example ADDR=198.51.100.7 PROTO=SMTP HELO=far SOURCE=REMOTE\r\nMAIL FROM:<>\r\n"
@@ -199,7 +208,38 @@ fn what_a_trusted_proxy_says_of_its_client_goes_on() {
     assert_eq!(d.heard_by_hop(), "EHLO d.example\r\n");
     d.hop(XCLIENT);
     assert!(d.heard_by_hop().contains(" ADDR=198.51.100.8 "));
-    assert!(d.client("XCLIENT ADDR=nowhere\r\n").is_empty());
+    d.hop("220 mx.example\r\n");
+    // The one it speaks for is a stranger.
+    assert!(!d.hop(XFORWARD).contains("XCLIENT"));
+    d.client("XCLIENT ADDR=127.0.0.1\r\n");
+    assert!(d.heard_by_client().starts_with("550 5.7.1 "));
+}
+
+#[test]
+fn what_was_said_of_one_client_is_not_true_of_the_next() {
+    let mut d = with(|s| s.trusted = true);
+    d.client("XCLIENT ADDR=198.51.100.7 HELO=good LOGIN=bob\r\n");
+    d.session.hop_connected(false);
+    d.hop("220 mx\r\n");
+    d.session.trust();
+    d.client("XCLIENT ADDR=198.51.100.8\r\n");
+    d.heard_by_hop();
+    d.session.hop_connected(false);
+    d.hop("220 mx\r\n");
+    d.client("EHLO c.example\r\n");
+    d.heard_by_hop();
+    d.hop("250-mx.example\r\n250 XCLIENT ADDR HELO LOGIN\r\n");
+    assert_eq!(d.heard_by_hop(), "XCLIENT ADDR=198.51.100.8 HELO=c.example\r\n");
+    // XFORWARD is true of one message, and cannot log anybody in.
+    let mut d = with(|s| s.trusted = true);
+    d.client("EHLO c.example\r\n");
+    d.hop(XFORWARD);
+    d.client("XFORWARD ADDR=198.51.100.7 LOGIN=root\r\n");
+    assert!(d.heard_by_client().starts_with("501 5.5.4 "));
+    assert!(d.client("XFORWARD ADDR=198.51.100.7\r\nMAIL FROM:<>\r\n").contains(" ADDR=198.51.100.7 "));
+    d.hop("250 ok\r\n250 ok\r\n");
+    assert!(d.client("RSET\r\nMAIL FROM:<>\r\n").contains(" ADDR=192.0.2.1 "));
+    assert_eq!(d.named.last(), Some(&"192.0.2.1:1234".parse().ok()));
 }
 
 #[test]

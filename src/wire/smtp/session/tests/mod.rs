@@ -27,6 +27,8 @@ pub(super) struct Dialogue {
     pub client_closed: bool,
     pub finished: Vec<Finished>,
     pub limits: Vec<&'static str>,
+    /// Who trusted proxies have said the client is.
+    pub named: Vec<Option<core::net::SocketAddr>>,
     room: bool,
     /// How often a handshake was asked for, with the client and with the next hop.
     pub secure: (usize, usize),
@@ -65,6 +67,7 @@ impl Dialogue {
             client_closed: false,
             finished: vec![],
             limits: vec![],
+            named: vec![],
             room: true,
             secure: (0, 0),
         }
@@ -112,7 +115,8 @@ impl Dialogue {
                 Event::SecureClient => self.secure.0 += 1,
                 Event::SecureHop => self.secure.1 += 1,
                 Event::Limit(limit) => self.limits.push(limit),
-                Event::Client { .. } | Event::Unfit(_) | Event::LoggedIn => {}
+                Event::Client { address, .. } => self.named.push(address),
+                Event::Unfit(_) | Event::LoggedIn => {}
                 Event::CloseHop => {
                     self.hop_closed += 1;
                     self.session.to_hop.clear();
