@@ -108,7 +108,7 @@ const ROWS: &[Row] = &[
     (Streamed, Greeting, Endless, Greeting, "421 4.4.1", false),
     (Streamed, Ehlo, Closes, Ehlo, "421 4.4.1", false),
     (Streamed, Ehlo, Silent, Ehlo, "421 4.4.1", false),
-    (Streamed, Ehlo, Says("502 5.5.1 what"), Ehlo, "502 5.5.1 what", true),
+    (Streamed, Ehlo, Says("502 5.5.1 what"), Quit, "221 2.0.0", false),
     (Streamed, Ehlo, Says("451 4.3.0 later"), Ehlo, "451 4.3.0 later", true),
     (Streamed, Ehlo, JUNK, Ehlo, "421 4.4.1", false),
     (Streamed, Mail, Closes, Mail, "421 4.4.2", false),

@@ -137,8 +137,12 @@ pub(super) fn build(raw: Vec<Spanned<raw::Listener>>, folder: &Path) -> Result<V
         if fixed && listeners.iter().any(|other| other.listen == next.listen) {
             return Err((start, format!("two listeners on {}", next.listen)));
         }
-        let itself =
-            next.by_domain.iter().flat_map(|(_, hops)| hops).chain(&next.next_hop).any(|hop| *hop == next.listen);
+        let itself = next
+            .by_domain
+            .iter()
+            .flat_map(|(_, hops)| hops)
+            .chain(&next.next_hop)
+            .any(|hop| leads_to(hop, &next.listen));
         if fixed && itself {
             let text = format!("the next_hop {} is the listener itself: mail would go round for ever", next.listen);
             return Err((start, text));
@@ -146,6 +150,17 @@ pub(super) fn build(raw: Vec<Spanned<raw::Listener>>, folder: &Path) -> Result<V
         listeners.push(next);
     }
     Ok(listeners)
+}
+
+/// Whether connecting there ends at this listener.
+fn leads_to(hop: &Endpoint, listen: &Endpoint) -> bool {
+    let everywhere = |host: &str| host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+    match (hop, listen) {
+        (Endpoint::Tcp { port, .. }, Endpoint::Tcp { host, port: listening }) if everywhere(host) => {
+            port == listening && hop.is_loopback()
+        }
+        _ => hop == listen,
+    }
 }
 
 fn listener(raw: Spanned<raw::Listener>, folder: &Path) -> Result<Listener, Wrong> {

@@ -110,6 +110,7 @@ fn each_mistake_is_named_with_its_line_and_what_would_be_right() {
         (&in_listener("by_domain = { \"b.example\" = [] }"), 17, "a list of next hops is empty"),
         (&in_listener("by_domain = { \"b example\" = \"127.0.0.1:3\" }"), 21, "is no domain name"),
         (&in_listener("by_domain = { \"b.example\" = \"127.0.0.1:1\" }"), 17, "go round for ever"),
+        (&in_listener("").replace("127.0.0.1:1\"", "0.0.0.0:2\""), 17, "go round for ever"),
         ("[limits]\nrecipients = 9", 18, "at least 100"),
         ("[limits]\nline = 100", 18, "at least 512"),
         ("[limits]\nmessages = 3", 18, "did you mean `message`?"),

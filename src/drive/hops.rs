@@ -51,6 +51,8 @@ pub struct Reached {
     pub first: Vec<u8>,
     /// Its host name, or its address.
     pub host: String,
+    /// The same with its port, for logs.
+    pub name: String,
     /// Whether it was encrypted from the first octet.
     pub encrypted: bool,
 }
@@ -97,7 +99,11 @@ impl Hops {
                     return Ok(reached);
                 }
                 // It lives, and wants nobody now, or not this client.
-                Ok(reached) => unfriendly = Some(reached),
+                Ok(reached) => {
+                    let greeting = String::from_utf8_lossy(&reached.first).trim_end().to_owned();
+                    warn!(next_hop = %hop.endpoint, greeting, "next hop wants no mail now");
+                    unfriendly = Some(reached);
+                }
                 Err(error) => {
                     self.mark(hop, Some(&error));
                     failure = format!("{}: {error}", hop.endpoint);
@@ -161,6 +167,6 @@ impl Hops {
             }
             first.extend_from_slice(buffer.get(..n).unwrap_or_default());
         }
-        Ok(Reached { stream, first, host, encrypted: self.implicit.is_some() })
+        Ok(Reached { stream, first, host, name: endpoint.to_string(), encrypted: self.implicit.is_some() })
     }
 }

@@ -17,6 +17,7 @@ use crate::config::Endpoint;
 pub struct Inherited {
     sockets: listenfd::ListenFd,
     names: Vec<String>,
+    taken: Vec<usize>,
 }
 
 impl Inherited {
@@ -24,15 +25,25 @@ impl Inherited {
     #[must_use]
     pub fn from_env() -> Self {
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
-        Self { sockets: listenfd::ListenFd::from_env(), names: names.split(':').map(ToOwned::to_owned).collect() }
+        let names = names.split(':').map(ToOwned::to_owned).collect();
+        Self { sockets: listenfd::ListenFd::from_env(), names, taken: Vec::new() }
+    }
+
+    /// The names of those that no listener has taken: whoever connects there waits for ever.
+    #[must_use]
+    pub fn left(&self) -> Vec<&str> {
+        let left = (0..self.sockets.len()).filter(|at| !self.taken.contains(at));
+        left.map(|at| self.names.get(at).map_or("unknown", String::as_str)).collect()
     }
 
     fn take(&mut self, name: &str) -> io::Result<Socket> {
         for at in (0..self.sockets.len()).filter(|&at| self.names.get(at).is_some_and(|known| known == name)) {
             if let Ok(Some(tcp)) = self.sockets.take_tcp_listener(at) {
+                self.taken.push(at);
                 return Ok(tcp.into());
             }
             if let Ok(Some(unix)) = self.sockets.take_unix_listener(at) {
+                self.taken.push(at);
                 return Ok(unix.into());
             }
         }

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use super::clients::Clients;
 use super::hops::Hops;
 use super::tls::{Acceptor, Connector};
-use crate::config::{Config, HopTls, Listener, Protocol, Role, StrayNewline, TlsMode};
+use crate::config::{Config, HopTls, Listener, Protocol, Role, SendProxy, StrayNewline, TlsMode};
 use crate::envelope::keyring::Keyring;
 use crate::envelope::policy::DomainSet;
 use crate::envelope::time::Timestamp;
@@ -102,7 +102,7 @@ impl Door {
         let nearby = config.srs_next_hop.iter().all(crate::config::Endpoint::is_loopback);
         let srs = (!config.srs_next_hop.is_empty()).then(|| {
             let implicit = implicit.clone().filter(|_| !nearby);
-            Hops::new(&config.srs_next_hop, implicit, crate::config::SendProxy::Off, timeout)
+            Hops::new(&config.srs_next_hop, implicit, SendProxy::Off, timeout)
         });
         Ok(Self {
             acceptor: listener.certificate.as_ref().map(Acceptor::load).transpose()?,
@@ -156,6 +156,7 @@ impl Door {
                 TlsMode::Off | TlsMode::Implicit => Tls::Off,
             },
             encrypted,
+            sends_proxy: self.listener.send_proxy != SendProxy::Off,
             hop_tls: starttls(&self.listener.hop_tls),
             srs_tls: self.srs_tls,
             trusted,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
@@ -85,17 +85,29 @@ impl Acceptor {
 
 fn read(files: &Certificate, provider: &CryptoProvider) -> Result<CertifiedKey, String> {
     let chain = certificates(&files.chain)?;
-    let key = PrivateKeyDer::from_pem_file(&files.key)
-        .map_err(|error| format!("{}: no private key in PEM form: {error}", files.key.display()))?;
-    CertifiedKey::from_der(chain, key, provider)
-        .map_err(|error| format!("{} and {} do not go together: {error}", files.chain.display(), files.key.display()))
+    let key =
+        PrivateKeyDer::from_pem_file(&files.key).map_err(|error| unreadable(&files.key, "private key", &error))?;
+    CertifiedKey::from_der(chain, key, provider).map_err(|error| {
+        format!("{} and {} cannot be used together: {error}", files.chain.display(), files.key.display())
+    })
 }
 
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let wrong = |error: &dyn std::fmt::Display| format!("{}: no certificate in PEM form: {error}", file.display());
-    let certificates: Vec<_> =
-        CertificateDer::pem_file_iter(file).and_then(Iterator::collect).map_err(|error| wrong(&error))?;
-    if certificates.is_empty() { Err(wrong(&"the file holds none")) } else { Ok(certificates) }
+    let certificates: Vec<_> = CertificateDer::pem_file_iter(file)
+        .and_then(Iterator::collect)
+        .map_err(|error| unreadable(file, "certificate", &error))?;
+    if certificates.is_empty() {
+        Err(unreadable(file, "certificate", &pem::Error::NoItemsFound))
+    } else {
+        Ok(certificates)
+    }
+}
+
+fn unreadable(file: &Path, what: &str, error: &pem::Error) -> String {
+    match error {
+        pem::Error::Io(error) => format!("{}: cannot be read: {error}", file.display()),
+        error => format!("{}: no {what} in PEM form: {error}", file.display()),
+    }
 }
 
 /// What encrypts towards next hops.

@@ -103,6 +103,9 @@ impl Service {
             doors.push((Arc::new(door), bind(&listener.listen)?));
         }
         let status = config.status.as_ref().map(bind).transpose()?;
+        for name in inherited.left() {
+            warn!(name, "systemd has passed a socket that no listener names: whoever connects there waits in vain");
+        }
         Ok(Self { shared: Arc::new(Shared::new(config, ring)), doors, status, reload: Arc::default() })
     }
 

@@ -14,6 +14,7 @@ use tracing::warn;
 
 use crate::drive::listener::Bound;
 use crate::drive::shared::Door;
+use crate::wire::smtp::session::Target;
 
 #[derive(Clone)]
 struct Site {
@@ -46,7 +47,8 @@ async fn readyz(State(site): State<Site>) -> impl IntoResponse {
         .flat_map(|hops| hops.down())
         .map(ToString::to_string)
         .collect();
-    let reachable = site.doors.iter().all(|door| door.all_hops().all(crate::drive::hops::Hops::is_up));
+    // Those of single domains are shown, and are no reason to send all mail elsewhere.
+    let reachable = site.doors.iter().all(|door| door.hops(Target::Main).is_up());
     let ready = !draining && reachable;
     let body = serde_json::json!({ "ready": ready, "draining": draining, "next_hops_down": down });
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -35,7 +35,13 @@ impl Link {
                     let reply = masked_text(&reply);
                     info!(session = self.id, client = self.who(), event = "next-hop", command, reply);
                 }
-                Event::Unfit(why) => warn!(session = self.id, next_hop = self.host, why, "next hop cannot be used"),
+                Event::Unfit(why) => warn!(
+                    session = self.id,
+                    client = self.who(),
+                    next_hop = self.next_hop,
+                    why,
+                    "next hop cannot be used"
+                ),
                 Event::Limit(limit) => info!(session = self.id, client = self.who(), event = "limit", limit),
                 Event::LoggedIn => info!(session = self.id, client = self.who(), event = "login"),
                 Event::OwnTransaction => {

@@ -40,7 +40,7 @@ impl Link {
                     self.session.hop_secured();
                 }
                 Err(error) => {
-                    warn!(session = self.id, next_hop = self.host, %error, "TLS handshake with the next hop failed");
+                    warn!(session = self.id, client = self.who(), next_hop = self.next_hop, %error, "TLS handshake with the next hop failed");
                     self.session.hop_not_secured();
                 }
             }

@@ -44,6 +44,8 @@ pub(super) struct Link {
     pub hop: Option<Stream>,
     /// Its name, to be verified.
     pub host: String,
+    /// And what logs call it.
+    pub next_hop: String,
     /// What is to be written to the next hop stands in one of the worker's large buffers.
     large: Option<Large>,
     /// How long connecting may take: each next hop of the list has its time.
@@ -84,6 +86,7 @@ impl Link {
             client,
             hop: None,
             host: String::new(),
+            next_hop: String::new(),
             large: None,
             reach,
             hop_is_deaf: false,
@@ -180,7 +183,12 @@ impl Link {
     fn silence(&mut self) {
         let hops_turn = self.connecting.is_some() || self.session.waits_for_hop() || !self.session.to_hop.is_empty();
         if hops_turn {
-            warn!(session = self.id, next_hop = self.host, "the next hop owed an answer for too long");
+            warn!(
+                session = self.id,
+                client = self.who(),
+                next_hop = self.next_hop,
+                "the next hop owed an answer for too long"
+            );
             self.session.hop_timeout();
         } else {
             info!(session = self.id, client = self.who(), "the client was silent for too long");
@@ -256,11 +264,12 @@ impl Link {
             match connected {
                 Ok(reached) => {
                     (self.hop, self.host, self.hop_is_deaf) = (Some(reached.stream), reached.host, false);
+                    self.next_hop = reached.name;
                     self.session.hop_connected(reached.encrypted);
                     self.session.hop_data(&reached.first);
                 }
                 Err(error) => {
-                    warn!(session = self.id, error, "no next hop can be reached");
+                    warn!(session = self.id, client = self.who(), error, "no next hop can be reached");
                     self.session.hop_failed();
                 }
             }

@@ -65,7 +65,23 @@ impl Session {
 
     /// The connection could not be made.
     pub fn hop_failed(&mut self) {
-        self.say_last("421", "4.4.1 next hop cannot be reached, try again later");
+        self.no_hop("next hop cannot be reached, try again later");
+    }
+
+    /// There is none for what the client wants. Where that is one recipient, the others need not suffer for it.
+    pub(super) fn no_hop(&mut self, text: &str) {
+        let waiting = memchr::memchr(b'\n', &self.pending);
+        let (Some(end), true) = (waiting, self.target != Target::Main && self.transaction.is_some()) else {
+            return self.say_last("421", &format!("4.4.1 {text}"));
+        };
+        // The line that was put back is the recipient that needed it.
+        self.pending.drain(..=end);
+        while self.queue.answered().is_some() {}
+        self.to_hop.clear();
+        self.events.push_back(Event::CloseHop);
+        self.to_client.extend_from_slice(format!("451 4.4.1 {text}\r\n").as_bytes());
+        self.barrier = false;
+        self.open(Target::Main);
     }
 
     /// The next hop has closed, or the connection broke.

@@ -30,6 +30,8 @@ pub(super) struct Setup {
     for_client: bool,
     /// Whether EHLO is said for a client that said HELO: to see what the next hop offers.
     probing: bool,
+    /// Whether HELO is said, as the next hop does not know EHLO.
+    plain: bool,
 }
 
 impl Session {
@@ -44,7 +46,7 @@ impl Session {
         let wants_more = self.tls() != Tls::Off || (self.client().is_some() && self.target != Target::Srs);
         let probing = hello.verb == Verb::Helo && wants_more;
         self.hop = Hop::Setup;
-        self.setup = Some(Setup { hello, for_client, probing });
+        self.setup = Some(Setup { hello, for_client, probing, plain: false });
         self.say_hello();
     }
 
@@ -58,8 +60,11 @@ impl Session {
 
     fn say_hello(&mut self) {
         let Some(setup) = &self.setup else { return };
-        let line =
-            if setup.probing { format!("EHLO {}", setup.hello.name()).into_bytes() } else { setup.hello.line.clone() };
+        let line = match (setup.plain, setup.probing) {
+            (true, _) => format!("HELO {}", setup.hello.name()).into_bytes(),
+            (false, true) => format!("EHLO {}", setup.hello.name()).into_bytes(),
+            (false, false) => setup.hello.line.clone(),
+        };
         self.facts.offer.pipelining = false;
         self.send(&line, Item::Swallowed(Quiet::Hello));
     }
@@ -75,18 +80,9 @@ impl Session {
     pub(super) fn hello_answered(&mut self, reply: Reply) {
         let Some(setup) = &mut self.setup else { return };
         if !reply.is_positive() {
-            if setup.probing && reply.code >= 500 {
-                // It may know nothing but HELO. Where TLS is required, that is not enough.
-                setup.probing = false;
-                if self.tls() == Tls::Require && !self.facts.encrypted {
-                    return self.unfit("the next hop offers no TLS");
-                }
-                return self.say_hello();
-            }
-            return self.setup_refused(reply);
+            return self.hello_refused(reply);
         }
-        let (probing, verb) = (setup.probing, setup.hello.verb);
-        let extended = probing || verb != Verb::Helo;
+        let extended = !setup.plain && (setup.probing || setup.hello.verb != Verb::Helo);
         let offer = if extended { extensions::read(&reply) } else { Offer::default() };
         if extended && !self.facts.encrypted && self.tls() != Tls::Off && !self.plain_only {
             if offer.starttls {
@@ -103,6 +99,28 @@ impl Session {
             return self.send(line.as_bytes(), Item::Swallowed(Quiet::XClient));
         }
         self.setup_done(reply, if extended { Some(offer) } else { None });
+    }
+
+    /// What it thinks of this client is for the client to hear. That it knows no such command is our trouble.
+    fn hello_refused(&mut self, reply: Reply) {
+        let Some(setup) = &mut self.setup else { return };
+        let unknown = (500..=503).contains(&reply.code) && reply.code != 501;
+        let was_extended = !setup.plain && (setup.probing || setup.hello.verb == Verb::Ehlo);
+        if unknown && self.settings.sends_proxy {
+            return self.unfit("the next hop does not understand: does it expect the PROXY header (send_proxy)?");
+        }
+        if unknown && !was_extended {
+            return self.unfit("the next hop does not understand our hello: does it speak SMTP, or LMTP?");
+        }
+        if was_extended && (unknown || (setup.probing && reply.code >= 500)) {
+            // It may know nothing but HELO. Where TLS is required, that is not enough.
+            setup.plain = true;
+            if self.tls() == Tls::Require && !self.facts.encrypted {
+                return self.unfit("the next hop offers no TLS");
+            }
+            return self.say_hello();
+        }
+        self.setup_refused(reply);
     }
 
     fn must_tell(&self, offer: &Offer) -> bool {
@@ -243,6 +261,6 @@ impl Session {
 
     fn unfit(&mut self, why: &'static str) {
         self.events.push_back(Event::Unfit(why));
-        self.say_last("421", "4.4.1 next hop cannot be used, try again later");
+        self.no_hop("next hop cannot be used, try again later");
     }
 }

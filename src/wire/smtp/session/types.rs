@@ -67,6 +67,8 @@ pub struct Settings {
     pub client_tls: Tls,
     /// Whether the client's connection is encrypted from its first octet.
     pub encrypted: bool,
+    /// Whether next hops get a PROXY header. To one that does not expect it everything after that is out of step.
+    pub sends_proxy: bool,
     /// What is asked of the next hop.
     pub hop_tls: Tls,
     /// What is asked of the next hop of reversed SRS recipients.

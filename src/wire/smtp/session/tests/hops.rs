@@ -180,6 +180,50 @@ fn recipients_of_a_domain_go_to_its_own_next_hop() {
 }
 
 #[test]
+fn a_next_hop_of_a_domain_that_is_down_is_the_trouble_of_its_recipients_only() {
+    for tls in [Tls::Off, Tls::Require] {
+        let mut d = Dialogue::with(Direction::Outbound, 100, |s| s.srs_tls = tls, None);
+        d.greet();
+        let mail = d.client("MAIL FROM:<ann@our.example>\r\n");
+        d.hop("250 ok\r\n");
+        d.client("RCPT TO:<x@branch.our.example>\r\nRCPT TO:<y@else.example>\r\nDATA\r\n");
+        assert_eq!(d.opened.last(), Some(&Target::Domain(0)));
+        if tls == Tls::Off {
+            d.session.hop_failed();
+        } else {
+            d.session.hop_connected(false);
+            d.session.hop_eof();
+        }
+        d.run();
+        assert!(d.heard_by_client().starts_with("451 4.4.1 ") && !d.client_closed);
+        assert_eq!(d.opened.last(), Some(&Target::Main));
+        d.session.hop_connected(false);
+        d.hop("220 again\r\n");
+        d.heard_by_hop();
+        d.hop(EHLO);
+        assert_eq!(d.heard_by_hop(), format!("{mail}RCPT TO:<y@else.example>\r\nDATA\r\n"));
+        assert_eq!(d.hop("250 m\r\n250 y\r\n354 go\r\n"), "250 y\r\n354 go\r\n");
+    }
+}
+
+#[test]
+fn a_next_hop_that_knows_no_ehlo_is_spoken_to_without() {
+    let mut d = with(|_| {});
+    d.client("EHLO c.example\r\n");
+    assert_eq!((d.hop("502 what\r\n"), d.heard_by_hop()), (String::new(), "HELO c.example\r\n".into()));
+    assert_eq!(d.hop("250 mx.example\r\n"), "250 mx.example\r\n");
+    assert_eq!(d.client("MAIL FROM:<>\r\n"), "MAIL FROM:<>\r\n");
+    // One that knows no hello at all is no mail server, or expects something else; that is no reason to lose mail.
+    let mut d = with(|_| {});
+    d.client("EHLO c.example\r\n");
+    d.hop("500 what\r\n");
+    assert!(d.hop("500 what\r\n").starts_with("421 4.4.1 ") && d.client_closed);
+    let mut d = with(|s| s.sends_proxy = true);
+    d.client("EHLO c.example\r\n");
+    assert!(d.hop("500 bad syntax\r\n").starts_with("421 4.4.1 ") && d.client_closed);
+}
+
+#[test]
 fn what_a_trusted_proxy_says_of_its_client_goes_on() {
     let mut d = with(|s| s.trusted = true);
     d.client("EHLO c.example\r\n");

@@ -50,6 +50,7 @@ impl Dialogue {
             has_srs_next_hop: true,
             client_tls: Tls::Off,
             encrypted: false,
+            sends_proxy: false,
             hop_tls: Tls::Off,
             srs_tls: Tls::Off,
             trusted: false,
