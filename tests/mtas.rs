@@ -224,7 +224,8 @@ fn the_next_hop_knows_the_client_and_the_one_that_relays_does_not() {
             ),
         ],
         relayhost: sink.port,
-        extra: "",
+        // As the recipe says: the two real addresses of the SRS domain need a mailbox.
+        extra: "relay_domains = srs.our.example\nvirtual_alias_maps = inline:{ {postmaster@srs.our.example = ann@our.example} }",
     };
     let postfix = Postfix::start(base, &role);
     let config = format!(
@@ -253,6 +254,9 @@ fn the_next_hop_knows_the_client_and_the_one_that_relays_does_not() {
     assert!(client.send("bob@else.example", "ann@our.example", "Subject: again\r\n\r\nx").unwrap().starts_with("250"));
     let text = arrived(postfix.folder(), "ann", "again", || postfix.log());
     assert!(text.contains("[192.0.2.77]"), "{text}");
+    let reply = client.send("bob@else.example", "postmaster@srs.our.example", "Subject: to-srs\r\n\r\nx").unwrap();
+    assert!(reply.starts_with("250"), "{reply}");
+    arrived(postfix.folder(), "ann", "to-srs", || postfix.log());
     // A stranger relays nothing, whatever it says.
     let mut client = stranger();
     assert!(client.say("XCLIENT ADDR=127.0.0.1").starts_with("550 5.7.1 "));

@@ -88,7 +88,7 @@ fn inbound(config: &Config) -> Vec<String> {
     let mut lines = vec![match inbound.mode {
         InboundMode::Observe => {
             format!(
-                "{BOLD}Inbound{BOLD:#}: nothing is refused yet (mode = \"observe\"); what would be is marked and logged."
+                "{BOLD}Inbound{BOLD:#}: no bounce is refused yet (mode = \"observe\"); what would be is marked and logged."
             )
         }
         InboundMode::Enforce => format!("{BOLD}Inbound{BOLD:#}: false bounces are acted on (mode = \"enforce\")."),
