@@ -1,13 +1,14 @@
 //! The machine between a client and a next hop.
 //!
 //! Two halves: `edge` reads what the client says and `transaction` what becomes of its senders and recipients; `hop` what the
-//! next hop answers and `setup` what it has to hear before the client's commands. `content` and `chunk` are what happens to
-//! a message body. Between the halves stands one bounded queue of what is in flight, so that each command is answered
-//! once, in order. Nothing here knows a socket or a clock. Who drives it feeds bytes in, carries [`Session::to_client`] and
-//! [`Session::to_hop`] out, and acts on each [`Event`] in order.
+//! next hop answers. `setup` is what that has to hear before the client's commands, `connection` what becomes of one that is
+//! lost; `content` and `chunk` are what happens to a message body. Between the halves stands one bounded queue of what is in
+//! flight, so that each command is answered once, in order. Nothing here knows a socket or a clock. Who drives it feeds bytes
+//! in, carries [`Session::to_client`] and [`Session::to_hop`] out, and acts on each [`Event`] in order.
 
 mod chunk;
 mod chunked;
+mod connection;
 mod content;
 mod edge;
 mod hop;

@@ -1,0 +1,146 @@
+//! Connections to next hops: opened, left, dropped, lost; and what that means for whoever waits for an answer.
+
+use super::content::Phase;
+use super::hop::{Facts, Hop};
+use super::queue::{Item, Kind};
+use super::{Event, Session, Target};
+use crate::wire::smtp::reply::{Reply, ReplyReader};
+
+const LOST_AFTER_DATA: &str = "next hop was lost before it had confirmed the message, try again later";
+pub(super) const LOST: &str = "next hop was lost, try again later";
+
+impl Session {
+    /// The connection could not be made.
+    pub fn hop_failed(&mut self) {
+        self.no_hop("next hop cannot be reached, try again later");
+    }
+
+    /// There is none for what the client wants. Where that is one recipient, the others need not suffer for it.
+    pub(super) fn no_hop(&mut self, text: &str) {
+        let waiting = memchr::memchr(b'\n', &self.pending);
+        let (Some(end), true) = (waiting, self.target != Target::Main && self.transaction.is_some()) else {
+            return self.say_last("421", &format!("4.4.1 {text}"));
+        };
+        // The line that was put back is the recipient that needed it.
+        self.pending.drain(..=end);
+        while self.queue.answered().is_some() {}
+        self.to_hop.clear();
+        self.events.push_back(Event::CloseHop);
+        self.to_client.extend_from_slice(format!("451 4.4.1 {text}\r\n").as_bytes());
+        self.barrier = false;
+        self.open(Target::Main);
+    }
+
+    /// The connection is of no more use. Nobody is left without an answer, and no answer is a guess.
+    pub(super) fn hop_lost(&mut self) {
+        if self.closed || (self.hop == Hop::Closed && !self.queue.is_waiting()) {
+            return;
+        }
+        if self.hop.is_opening() {
+            self.hop_failed();
+            return;
+        }
+        self.drop_hop();
+        self.body_without_hop();
+        while let Some(item) = self.queue.answered() {
+            match item {
+                Item::Local(text) => self.to_client.extend_from_slice(&text),
+                Item::Swallowed(_) => {}
+                Item::Forwarded(Kind::EndOfData) => {
+                    let reply = Reply::new(451, "4.4.2", LOST_AFTER_DATA);
+                    self.to_client.extend_from_slice(&reply.text);
+                    self.count_reply(&reply);
+                }
+                Item::Forwarded(Kind::Quit) => return self.say_last("221", "2.0.0 bye"),
+                Item::Forwarded(_) => return self.say_last("421", &format!("4.4.2 {LOST}")),
+            }
+        }
+        self.barrier = false;
+        if self.transaction.is_some() && matches!(self.phase, Phase::Command) || matches!(self.phase, Phase::Auth) {
+            // The next hop has forgotten sender and recipients.
+            self.say_last("421", &format!("4.4.2 {LOST}"));
+        }
+    }
+
+    /// A body whose next hop is gone: the client hears of it at its end.
+    fn body_without_hop(&mut self) {
+        let lost = || Reply::new(451, "4.4.2", LOST);
+        match std::mem::replace(&mut self.phase, Phase::Command) {
+            Phase::Stream(stream) => self.phase = Phase::Discard { scanner: stream.scanner, reply: lost() },
+            Phase::Hold(hold) => self.phase = Phase::Discard { scanner: hold.into_scanner(), reply: lost() },
+            Phase::Release(release) => match release.rest {
+                Some(stream) => self.phase = Phase::Discard { scanner: stream.scanner, reply: lost() },
+                None => {
+                    self.refuse_message(&lost());
+                }
+            },
+            Phase::Chunk(mut chunk) => {
+                chunk.kill(lost());
+                self.phase = Phase::Chunk(chunk);
+            }
+            phase @ (Phase::Command | Phase::Auth | Phase::Discard { .. } | Phase::Swallow { .. }) => {
+                self.phase = phase
+            }
+        }
+    }
+
+    /// Connects again, or elsewhere. Only while nothing is in flight.
+    pub(super) fn open(&mut self, target: Target) {
+        if target != self.target {
+            self.plain_only = false;
+        }
+        self.target = target;
+        self.hop = Hop::Connecting { first: false };
+        self.facts = Facts::default();
+        self.dropping = false;
+        self.setup = None;
+        self.replies = ReplyReader::default();
+        self.hop_sent = 0;
+        self.events.push_back(Event::Open(target));
+    }
+
+    /// Another connection for this transaction. `false`, as the line that needs it comes again.
+    pub(super) fn change_target(&mut self, target: Target) -> bool {
+        if !self.queue.is_empty() {
+            self.barrier = true;
+        } else if self.authenticated {
+            // Nobody can log in again on the client's behalf.
+            self.say_last("421", "4.3.2 this needs another connection to the next hop, connect and log in again");
+        } else {
+            self.leave_hop();
+            self.events.push_back(Event::CloseHop);
+            if let Some(transaction) = &mut self.transaction {
+                (transaction.in_effect, transaction.refused) = (false, None);
+            }
+            self.open(target);
+        }
+        false
+    }
+
+    /// Says goodbye to a next hop that is not in the middle of a message.
+    pub(super) fn leave_hop(&mut self) {
+        if self.hop != Hop::Ready || self.dropping || !matches!(self.phase, Phase::Command | Phase::Hold(_)) {
+            self.to_hop.clear();
+        } else {
+            self.to_hop.extend_from_slice(b"QUIT\r\n");
+        }
+    }
+
+    /// Closes without another word: what the next hop has of a message is never ended, so never delivered.
+    pub(super) fn drop_hop(&mut self) {
+        self.dropping = false;
+        self.to_hop.clear();
+        self.hop = Hop::Closed;
+        self.replies = ReplyReader::default();
+        self.events.push_back(Event::CloseHop);
+    }
+
+    /// The same, but not before it has answered what it owes: that may be the fate of another message.
+    pub(super) fn drop_hop_when_answered(&mut self) {
+        if self.hop == Hop::Ready && self.queue.is_waiting() {
+            self.dropping = true;
+        } else {
+            self.drop_hop();
+        }
+    }
+}
