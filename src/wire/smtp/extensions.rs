@@ -29,6 +29,8 @@ pub struct Offer {
     pub chunking: bool,
     /// `BODY=BINARYMIME` (RFC 3030).
     pub binarymime: bool,
+    /// RFC 1870.
+    pub size: bool,
     /// RFC 4954, with a mechanism that works through a proxy.
     pub auth: bool,
     /// What XCLIENT may say; empty: it is not offered.
@@ -65,6 +67,7 @@ pub fn read(reply: &Reply) -> Offer {
             "PIPELINING" => offer.pipelining = true,
             "STARTTLS" => offer.starttls = true,
             "CHUNKING" => offer.chunking = true,
+            "SIZE" => offer.size = true,
             "BINARYMIME" => offer.binarymime = true,
             "AUTH" => offer.auth = auth(words).is_some(),
             "XCLIENT" => offer.xclient = words.split_ascii_whitespace().filter_map(Attribute::named).collect(),

@@ -75,24 +75,26 @@ impl Session {
         if let Some((code, status, text)) = self.too_early(&Command::Bdat { size, last }) {
             return self.swallow_bad(size, Reply::new(code, status, text));
         }
-        if !self.facts.offer.chunking && self.offered_chunking && self.transaction.is_some() {
-            let text = "the next hop of this recipient takes no BDAT, try again later";
-            let recipients = if last { self.transaction.as_ref().map_or(1, |t| t.accepted) } else { 1 };
-            self.swallow(size, Reply::new(451, "4.3.5", text), recipients);
-            self.fail_transaction();
-            return true;
-        }
-        if !self.facts.offer.chunking {
-            return self.swallow_bad(size, Reply::new(502, "5.5.1", "BDAT is not available here"));
-        }
-        let Some(transaction) = &self.transaction else {
-            return self.swallow_bad(size, Reply::new(503, "5.5.1", "need RCPT command"));
-        };
         if self.settings.lmtp && !self.queue.is_empty() {
             // How many replies a message gets, the answers to RCPT say.
             self.barrier = true;
             return false;
         }
+        if !self.facts.offer.chunking && self.offered_chunking {
+            let text = "the next hop of this recipient takes no BDAT, try again later";
+            let recipients = if last { self.transaction.as_ref().map_or(1, |t| t.accepted) } else { 1 };
+            self.swallow(size, Reply::new(451, "4.3.5", text), recipients);
+            if self.transaction.is_some() {
+                self.fail_transaction();
+            }
+            return true;
+        }
+        if !self.facts.offer.chunking {
+            return self.swallow_bad(size, Reply::new(502, "5.5.1", "BDAT is not available here"));
+        }
+        let Some(transaction) = self.transaction.as_ref().filter(|transaction| transaction.is_begun()) else {
+            return self.swallow_bad(size, Reply::new(503, "5.5.1", "need RCPT command"));
+        };
         if let Some(message) = self.chunked.take() {
             self.begin_chunk(message, size, last);
             return true;

@@ -91,6 +91,8 @@ impl Session {
         }
         self.target = target;
         self.hop = Hop::Connecting { first: false };
+        // Its time begins now, whatever the one before has used.
+        self.progress += 1;
         self.facts = Facts::default();
         self.dropping = false;
         self.setup = None;

@@ -19,13 +19,17 @@ impl Session {
             if input.len() < max {
                 return 0;
             }
-            self.skipping = true;
+            if !std::mem::replace(&mut self.skipping, true) {
+                self.skipping_bdat = is_bdat(input);
+            }
             return input.len();
         };
         let (line, used) = (input.get(..end).unwrap_or_default(), end + 1);
+        // Of a line that is too long, the beginning may be gone.
+        let bdat = if self.skipping { self.skipping_bdat } else { is_bdat(line) };
         if let Err((limit, text)) = self.check_line(line, max) {
             self.events.extend(limit.map(Event::Limit));
-            self.bad_line(line, text);
+            self.bad_line(bdat, text);
             return used;
         }
         let text = line.strip_suffix(b"\r").unwrap_or(line);
@@ -61,12 +65,12 @@ impl Session {
     }
 
     /// A line that is not looked at further.
-    fn bad_line(&mut self, line: &[u8], text: &str) {
+    fn bad_line(&mut self, bdat: bool, text: &str) {
         if matches!(std::mem::replace(&mut self.phase, Phase::Command), Phase::Auth) {
             // The next hop waits for an answer to its challenge; this takes it back (RFC 4954 section 4).
-            self.send(b"*", Item::Swallowed(Quiet::Rset));
+            self.send(b"*", Item::Swallowed(Quiet::AuthCancelled));
         }
-        if is_bdat(line) {
+        if bdat {
             return self.lost_track(500, "5.5.2", text);
         }
         self.bad(500, "5.5.2", text);
@@ -115,7 +119,8 @@ impl Session {
             self.bad(code, status, text);
             return true;
         }
-        if self.target != Target::Main && matches!(command, Command::Hello(_) | Command::Auth) {
+        let password = matches!(command, Command::Auth) && self.transaction.is_none();
+        if self.target != Target::Main && (password || matches!(command, Command::Hello(_))) {
             // The last transaction was for a next hop of its own: a password is none of its business.
             (self.transaction, self.chunked) = (None, None);
             return self.change_target(Target::Main);
@@ -187,6 +192,7 @@ impl Session {
             return true;
         }
         (self.transaction, self.chunked) = (None, None);
+        self.forwarded_is_used = self.forwarded.is_some();
         self.hello_asked = Some(hello);
         self.forward(line, Kind::Hello { extended: verb != Verb::Helo });
         self.barrier = true;
@@ -275,13 +281,14 @@ impl Session {
             self.bad(503, "5.5.1", "a transaction is in progress");
             return;
         }
-        let begun = if std::mem::take(&mut self.forwarded_is_used) { None } else { self.forwarded.take() };
+        let begun = self.forwarded.as_ref().filter(|_| !self.forwarded_is_used).cloned();
         let mut identity =
             begun.unwrap_or_else(|| self.identity.as_ref().map(Identity::by_address).unwrap_or_default());
         if let Err(wrong) = identity.update(argument, XFORWARD) {
             self.bad(501, "5.5.4", wrong);
             return;
         }
+        self.forwarded_is_used = false;
         self.events.push_back(Event::Client { address: identity.socket_address(), forwarded: true });
         self.forwarded = Some(identity);
         self.identity_version += 1;

@@ -4,7 +4,7 @@ use super::connection::LOST;
 use super::content::Phase;
 use super::queue::{Item, Kind, Quiet};
 use super::transaction::Transaction;
-use super::{Event, Finished, Session};
+use super::{Event, Finished, Session, Target};
 use crate::wire::smtp::extensions::{self, Offer};
 use crate::wire::smtp::reply::Reply;
 
@@ -196,8 +196,8 @@ impl Session {
             self.facts.offer.pipelining &= extended;
         }
         match (&self.facts.hello_reply, reply.code) {
-            // One who has done STARTTLS has to say EHLO again, and some servers listen to one only.
-            (Some(before), 503) => *reply = before.clone(),
+            // One who has done STARTTLS has to say EHLO again, and some servers listen to one only, or to HELO only.
+            (Some(before), 500 | 502 | 503) => *reply = before.clone(),
             _ if !reply.is_positive() => return,
             _ => {}
         }
@@ -281,14 +281,22 @@ impl Session {
             Quiet::StartTls => self.starttls_answered(&reply),
             Quiet::XClient => self.xclient_answered(reply),
             Quiet::Rset => {}
+            // Whatever it was taken for: where it was a password, the client is logged in.
+            Quiet::AuthCancelled if reply.is_positive() => self.authenticated = true,
+            Quiet::AuthCancelled if reply.code < 400 => self.hop_lost(),
+            Quiet::AuthCancelled => {}
             // It gives no rights, so mail goes on without.
             Quiet::XForward if reply.is_positive() => {}
             Quiet::XForward => self.events.push_back(Event::Refused { command: "XFORWARD", reply: reply.first_line() }),
             Quiet::Mail { transaction: id } => {
+                let elsewhere = self.target != Target::Main;
                 let transaction = self.transaction.as_mut().filter(|t| t.id == id);
                 if let Some(transaction) = transaction.filter(|_| !reply.is_positive()) {
                     transaction.in_effect = false;
-                    transaction.refused = Some(reply);
+                    // The client did what the first next hop offers; that this one does not is no reason to lose mail.
+                    let lacks = elsewhere && reply.code == 555;
+                    let text = "the next hop of this recipient lacks an extension, try again later";
+                    transaction.refused = Some(if lacks { Reply::new(451, "4.3.5", text) } else { reply });
                 }
             }
             Quiet::LateData => self.late_data(reply),

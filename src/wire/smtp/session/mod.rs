@@ -47,8 +47,9 @@ pub struct Session {
     identity_version: u32,
     /// What the client sent and has not been looked at.
     pending: Vec<u8>,
-    /// In the middle of a line that is too long.
+    /// In the middle of a line that is too long; and whether it began as a chunk.
     skipping: bool,
+    skipping_bdat: bool,
     bad_commands: u32,
     /// Since the last message that was taken.
     commands: u32,
@@ -106,6 +107,7 @@ impl Session {
             identity_version: 0,
             pending: Vec::new(),
             skipping: false,
+            skipping_bdat: false,
             bad_commands: 0,
             commands: 0,
             asking: None,

@@ -51,6 +51,7 @@ pub(super) enum Quiet {
     StartTls,
     XClient,
     XForward,
+    AuthCancelled,
     Rset,
     Mail { transaction: u64 },
     LateData,

@@ -32,6 +32,8 @@ pub(super) struct Setup {
     probing: bool,
     /// Whether HELO is said, as the next hop does not know EHLO.
     plain: bool,
+    /// Whether it has answered one with yes: then it does know it.
+    answered: bool,
 }
 
 impl Session {
@@ -46,7 +48,7 @@ impl Session {
         let wants_more = self.tls() != Tls::Off || (self.client().is_some() && self.target != Target::Srs);
         let probing = hello.verb == Verb::Helo && wants_more;
         self.hop = Hop::Setup;
-        self.setup = Some(Setup { hello, for_client, probing, plain: false });
+        self.setup = Some(Setup { hello, for_client, probing, plain: false, answered: false });
         self.say_hello();
     }
 
@@ -82,6 +84,7 @@ impl Session {
         if !reply.is_positive() {
             return self.hello_refused(reply);
         }
+        setup.answered = true;
         let extended = !setup.plain && (setup.probing || setup.hello.verb != Verb::Helo);
         let offer = if extended { extensions::read(&reply) } else { Offer::default() };
         if extended && !self.facts.encrypted && self.tls() != Tls::Off && !self.plain_only {
@@ -105,7 +108,8 @@ impl Session {
     fn hello_refused(&mut self, reply: Reply) {
         let Some(setup) = &mut self.setup else { return };
         let unknown = (500..=503).contains(&reply.code) && reply.code != 501;
-        let was_extended = !setup.plain && (setup.probing || setup.hello.verb == Verb::Ehlo);
+        // Later ones come behind STARTTLS or XCLIENT, and what was offered then must not be skipped.
+        let was_extended = !setup.plain && !setup.answered && (setup.probing || setup.hello.verb == Verb::Ehlo);
         if unknown && self.settings.sends_proxy {
             return self.unfit("the next hop does not understand: does it expect the PROXY header (send_proxy)?");
         }

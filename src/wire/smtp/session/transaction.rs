@@ -76,6 +76,11 @@ impl Transaction {
     fn has_recipients(&self) -> bool {
         self.outstanding > 0 || self.accepted > 0
     }
+
+    /// Whether the next hop knows of it: not where its only recipient wanted another that could not be had.
+    pub fn is_begun(&self) -> bool {
+        self.in_effect || self.has_recipients()
+    }
 }
 
 impl Session {
@@ -326,7 +331,11 @@ impl Session {
             Some(None) => AtHop { signed: false, path: transaction.path.clone() },
             None => transaction.at_hop.clone(),
         };
-        let line = mail_line(&at_hop.path, &transaction.params);
+        // The client has seen another next hop's offer; what only says more of the same can be left out.
+        let (offer, elsewhere) = (&self.facts.offer, self.target != Target::Main);
+        let lacks = |name: &str| (name == "SIZE" && !offer.size) || (name == "AUTH" && !offer.auth);
+        let params = without(&transaction.params, |name| elsewhere && lacks(name));
+        let line = mail_line(&at_hop.path, &params);
         let id = transaction.id;
         // RSET makes it forget whose mail it is, too.
         let fresh = !transaction.in_effect && transaction.refused.is_none();
@@ -340,7 +349,7 @@ impl Session {
     }
 
     pub(super) fn data(&mut self) -> bool {
-        let Some(transaction) = &self.transaction else {
+        let Some(transaction) = self.transaction.as_ref().filter(|transaction| transaction.is_begun()) else {
             self.bad(503, "5.5.1", "need RCPT command");
             return true;
         };
@@ -405,6 +414,12 @@ impl Session {
     fn refuse(&mut self, refusal: &Refusal) {
         self.reply(refusal.code, refusal.status, refusal.text);
     }
+}
+
+/// Parameters less some of them.
+fn without(params: &str, dropped: impl Fn(&str) -> bool) -> String {
+    let name = |word: &str| word.split_once('=').map_or(word, |(name, _)| name).to_ascii_uppercase();
+    params.split_ascii_whitespace().filter(|word| !dropped(&name(word))).map(|word| format!(" {word}")).collect()
 }
 
 fn mail_line(path: &str, params: &str) -> String {

@@ -380,9 +380,13 @@ fn a_chunk_line_that_is_refused_ends_the_session() {
         assert_eq!(d.client(&format!("{line}MAIL FROM:<evil@x.example>\r\n")), "", "{line:?}");
         assert!(d.client_closed && d.heard_by_client().starts_with("50"), "{line:?}");
     }
-    let mut d = ready(Direction::Outbound, 100);
-    d.client(&format!("BDAT {} LAST\r\nMAIL FROM:<evil@x.example>\r\n", "1".repeat(3000)));
-    assert!(d.client_closed);
+    let line = format!("BDAT {} LAST\r\nMAIL FROM:<evil@x.example>\r\n", "1".repeat(3000));
+    for at in [10, 2500, 3010, 4000] {
+        let mut d = ready(Direction::Outbound, 100);
+        let (head, tail) = line.split_at(at.min(line.len()));
+        assert_eq!(d.client(head) + &d.client(tail), "");
+        assert!(d.client_closed, "{at}");
+    }
 }
 
 #[test]
@@ -396,4 +400,21 @@ fn a_next_hop_of_a_domain_without_chunking_is_a_later() {
     d.hop("250 m\r\n250 r\r\n");
     d.client(&chunk("x", true));
     assert!(d.hop("250 reset\r\n").starts_with("451 4.3.5 "));
+}
+
+#[test]
+fn lmtp_recipients_of_a_next_hop_without_chunking_are_all_answered() {
+    let mut d = Dialogue::with(Direction::Outbound, 100, |s| s.lmtp = true, None);
+    d.connect();
+    d.client("LHLO c.example\r\n");
+    d.hop(CHUNKING);
+    d.client("MAIL FROM:<>\r\n");
+    d.hop("250 ok\r\n");
+    let rcpt = "RCPT TO:<a@branch.our.example>\r\nRCPT TO:<b@branch.our.example>\r\n";
+    d.client(&format!("{rcpt}{}NOOP\r\n", chunk("hello", true)));
+    d.session.hop_connected(false);
+    d.hop("220 branch\r\n");
+    d.hop("250-branch\r\n250 PIPELINING\r\n");
+    let heard = d.hop("250 m\r\n250 a\r\n250 b\r\n") + &d.hop("250 reset\r\n") + &d.hop("250 noop\r\n");
+    assert_eq!(heard.lines().map(|l| &l[..3]).collect::<Vec<_>>(), ["250", "250", "451", "451", "250"], "{heard}");
 }

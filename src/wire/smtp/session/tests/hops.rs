@@ -207,11 +207,89 @@ fn a_next_hop_of_a_domain_that_is_down_is_the_trouble_of_its_recipients_only() {
 }
 
 #[test]
+fn what_a_trusted_proxy_says_wrongly_changes_nothing() {
+    let mut d = with(|s| s.trusted = true);
+    d.client("EHLO c.example\r\n");
+    d.hop(XFORWARD);
+    d.client("XFORWARD ADDR=198.51.100.7\r\nXFORWARD BOGUS=1\r\n");
+    assert!(d.client("MAIL FROM:<>\r\n").contains(" ADDR=198.51.100.7 "));
+    d.hop("250 ok\r\n250 ok\r\n");
+    assert!(d.client("RSET\r\nXFORWARD BOGUS=1\r\nMAIL FROM:<>\r\n").contains(" ADDR=192.0.2.1 "));
+}
+
+#[test]
+fn a_next_hop_of_a_domain_may_offer_less() {
+    let mut d = Dialogue::new(Direction::Outbound, 100);
+    d.connect();
+    d.client("EHLO c.example\r\n");
+    d.hop("250-mx.example\r\n250-SIZE 9\r\n250-8BITMIME\r\n250 PIPELINING\r\n");
+    let begin = |d: &mut Dialogue, params: &str| {
+        d.client(&format!("MAIL FROM:<>{params}\r\n"));
+        d.hop("250 ok\r\n");
+        d.client("RCPT TO:<x@branch.our.example>\r\n");
+        d.session.hop_connected(false);
+        d.hop("220 branch\r\n");
+        d.heard_by_hop();
+        d.hop("502 what\r\n");
+        assert_eq!(d.heard_by_hop(), "HELO c.example\r\n");
+        d.hop("250 branch\r\n");
+        d.heard_by_hop()
+    };
+    assert_eq!(begin(&mut d, " SIZE=5"), "MAIL FROM:<>\r\n");
+    d.hop("250 m\r\n");
+    assert_eq!(d.hop("250 r\r\n"), "250 r\r\n");
+    d.client("RSET\r\n");
+    d.hop("250 ok\r\n");
+    d.client("MAIL FROM:<> BODY=8BITMIME\r\n");
+    d.session.hop_connected(false);
+    d.hop("220 mx\r\n");
+    d.hop("250-mx.example\r\n250-SIZE 9\r\n250-8BITMIME\r\n250 PIPELINING\r\n");
+    d.hop("250 ok\r\n");
+    d.client("RCPT TO:<x@branch.our.example>\r\n");
+    d.session.hop_connected(false);
+    d.hop("220 branch\r\n");
+    d.hop("250-branch\r\n250 PIPELINING\r\n");
+    let heard = d.hop("555 what\r\n503 need mail\r\n");
+    assert!(heard.starts_with("451 4.3.5 "), "{heard}");
+}
+
+#[test]
+fn no_message_goes_where_its_recipient_could_not() {
+    for line in ["DATA\r\n", "BDAT 3 LAST\r\nabc"] {
+        let mut d = Dialogue::ready(Direction::Outbound);
+        d.client("MAIL FROM:<>\r\n");
+        d.hop("250 ok\r\n");
+        d.client(&format!("RCPT TO:<x@branch.our.example>\r\n{line}"));
+        d.session.hop_failed();
+        d.run();
+        d.session.hop_connected(false);
+        d.hop("220 again\r\n");
+        d.heard_by_hop();
+        d.hop("250-mx.example\r\n250-PIPELINING\r\n250 CHUNKING\r\n");
+        assert_eq!(d.heard_by_hop(), "", "{line}");
+        assert!(!d.client_closed);
+    }
+}
+
+#[test]
+fn xclient_is_not_skipped_by_a_hello_that_is_not_known_any_more() {
+    let mut d = with(|_| {});
+    d.client("EHLO c.example\r\n");
+    d.hop(XCLIENT);
+    d.hop("220 mx\r\n");
+    assert!(d.hop("502 what\r\n").starts_with("421 4.4.1 ") && d.client_closed);
+}
+
+#[test]
 fn a_next_hop_that_knows_no_ehlo_is_spoken_to_without() {
     let mut d = with(|_| {});
     d.client("EHLO c.example\r\n");
     assert_eq!((d.hop("502 what\r\n"), d.heard_by_hop()), (String::new(), "HELO c.example\r\n".into()));
     assert_eq!(d.hop("250 mx.example\r\n"), "250 mx.example\r\n");
+    // A second one, as behind STARTTLS.
+    assert_eq!(d.client("EHLO c.example\r\n"), "EHLO c.example\r\n");
+    assert_eq!((d.hop("502 what\r\n"), d.heard_by_hop()), ("250 mx.example\r\n".into(), "RSET\r\n".into()));
+    d.hop("250 ok\r\n");
     assert_eq!(d.client("MAIL FROM:<>\r\n"), "MAIL FROM:<>\r\n");
     // One that knows no hello at all is no mail server, or expects something else; that is no reason to lose mail.
     let mut d = with(|_| {});
