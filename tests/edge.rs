@@ -78,6 +78,26 @@ fn plain_text_is_refused_where_tls_is_required() {
 }
 
 #[test]
+fn a_tls_client_that_only_closes_does_not_cut_its_message_short() {
+    let (folder, sink) = (folder(), Sink::start());
+    certificate(folder.path());
+    let daemon = start(folder.path(), &config("outbound", &hop(sink.port), &format!("tls = \"implicit\"\n{TLS}"), ""));
+    let socket = tcp(daemon.ports[0]).unwrap();
+    let closing = socket.try_clone().unwrap();
+    let mut client = Client::over(secure(folder.path(), socket).unwrap());
+    assert!(client.read_reply().unwrap().starts_with("220 "));
+    client.say("EHLO client.example");
+    for line in ["MAIL FROM:<ann@our.example>", "RCPT TO:<b@else.example>", "DATA"] {
+        client.say(line);
+    }
+    client.write(b"x\r\n.\r\n").unwrap();
+    // TCP is half closed, and TLS has said nothing of it.
+    closing.shutdown(std::net::Shutdown::Write).unwrap();
+    assert!(client.read_reply().unwrap().starts_with("250 "));
+    assert_eq!(sink.last().text, "x\r\n");
+}
+
+#[test]
 fn a_next_hop_that_is_not_who_it_should_be_gets_no_mail() {
     let (outer, inner, sink) = (folder(), folder(), Sink::start());
     certificate(inner.path());

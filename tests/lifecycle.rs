@@ -117,10 +117,20 @@ fn memory(pid: u32) -> usize {
     line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
+/// Serves each connection on a small thread of its own; the port.
+fn serve_all(listener: TcpListener, serve: impl Fn(TcpStream) -> Option<()> + Copy + Send + 'static) -> u16 {
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            std::thread::Builder::new().stack_size(64 << 10).spawn(move || serve(stream)).unwrap();
+        }
+    });
+    port
+}
+
 /// A next hop that reads everything and answers what has to be answered.
 fn patient_hop() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
     let serve = |mut stream: TcpStream| -> Option<()> {
         let mut lines = BufReader::with_capacity(1 << 16, stream.try_clone().ok()?);
         stream.write_all(b"220 hop.example\r\n").ok()?;
@@ -144,12 +154,7 @@ fn patient_hop() -> u16 {
         }
         Some(())
     };
-    std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            std::thread::Builder::new().stack_size(64 << 10).spawn(move || serve(stream)).unwrap();
-        }
-    });
-    port
+    serve_all(listener, serve)
 }
 
 /// A next hop that takes nothing more once a message is under way.
@@ -157,7 +162,6 @@ fn stuck_hop() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     // What the kernel holds for a connection is small, so that the daemon has to hold the rest.
     let _ = socket2::SockRef::from(&listener).set_recv_buffer_size(4096);
-    let port = listener.local_addr().unwrap().port();
     let serve = |mut stream: TcpStream| -> Option<()> {
         let mut lines = BufReader::with_capacity(1024, stream.try_clone().ok()?);
         stream.write_all(b"220 hop.example\r\n").ok()?;
@@ -174,12 +178,7 @@ fn stuck_hop() -> u16 {
         }
         Some(())
     };
-    std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            std::thread::Builder::new().stack_size(64 << 10).spawn(move || serve(stream)).unwrap();
-        }
-    });
-    port
+    serve_all(listener, serve)
 }
 
 /// So many sessions, each brought to the same place; what each costs the daemon, in KiB.

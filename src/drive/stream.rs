@@ -111,7 +111,11 @@ impl Stream {
         let mut buffer = ReadBuf::new(buffer);
         let read = match self {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
+            Self::Tls(stream) => match Pin::new(stream).poll_read(cx, &mut buffer) {
+                // Closed without a word. SMTP has its own ends, so nothing is cut short by that, and what is owed is owed.
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
+                other => other,
+            },
             Self::Gone => Poll::Pending,
         };
         read.map_ok(|()| buffer.filled().len())

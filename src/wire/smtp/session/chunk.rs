@@ -61,11 +61,7 @@ impl Chunk {
 impl Session {
     /// BDAT. Its octets follow whatever the answer is.
     pub(super) fn bdat(&mut self, size: u64, last: bool) -> bool {
-        let most = match self.settings.limits.message {
-            0 => MOST,
-            limit => limit,
-        };
-        if size > most.saturating_mul(4) {
+        if size > self.most_octets().saturating_mul(4) {
             // Nobody waits for the end of that.
             self.events.push_back(Event::Limit("message"));
             self.reply(552, "5.3.4", "message size exceeds fixed limit");
@@ -123,10 +119,16 @@ impl Session {
         true
     }
 
+    fn most_octets(&self) -> u64 {
+        match self.settings.limits.message {
+            0 => MOST,
+            limit => limit,
+        }
+    }
+
     pub(super) fn begin_chunk(&mut self, message: Box<Chunked>, size: u64, last: bool) {
         let mut chunk = Chunk { left: size, size, last, announced: false, answered: false, message, dead: None };
-        let most = if self.settings.limits.message == 0 { MOST } else { self.settings.limits.message };
-        if chunk.message.octets().saturating_add(size) > most {
+        if chunk.message.octets().saturating_add(size) > self.most_octets() {
             // Known before it comes, so nobody hears any of it.
             let fault = Fault::Long(TooLong::Message);
             self.note_limit(fault);
