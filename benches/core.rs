@@ -66,8 +66,8 @@ fn main() {
     let head = b"Content-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n";
     let report = [head.as_slice(), &body].concat();
     bench("bounce scanner", report.len(), || {
-        let mut scanner = bounce::Scanner::default();
+        let mut scanner = bounce::Scanner::of_data();
         scanner.push(&report);
-        black_box(scanner.kind());
+        black_box(scanner.found());
     });
 }

@@ -3,14 +3,17 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::ops::Add as _;
 use std::path::Path;
 
 use common::{Client, Daemon, Sink, dsn, folder, run_ok};
 use countersign::config::Config;
 use countersign::envelope::address::{Address, ReversePath, strip_source_route};
 use countersign::envelope::bounce;
+use countersign::envelope::evidence;
 use countersign::envelope::keyring::Keyring;
-use countersign::envelope::rules::{Content, InboundAction, Judge, OutboundAction, Rules};
+use countersign::envelope::memory::Memory;
+use countersign::envelope::rules::{Case, Content, InboundAction, Judge, OutboundAction, Rules};
 use countersign::envelope::tag::{batv, srs};
 use countersign::envelope::time::Timestamp;
 use countersign::state::ring;
@@ -40,6 +43,9 @@ struct Inbound {
     data: u16,
     to: Option<String>,
     mark: Option<String>,
+    /// It is taken, and nobody gets it.
+    #[serde(default)]
+    discarded: bool,
 }
 
 #[derive(Deserialize, Clone)]
@@ -95,15 +101,85 @@ fn config_text(extra: &str, listeners: &str) -> String {
     format!("keys.ring = \"keys/ring.toml\"\n{}\n{listeners}", lines.join("\n"))
 }
 
-fn content(kind: &str) -> String {
+/// A message of a kind. Those that begin with `evidence` are untagged bounces that return an original of ours.
+fn content(kind: &str, ring: &Keyring, now: Timestamp) -> String {
     match kind {
+        evidence if evidence.starts_with("evidence") => bounce_with_evidence(evidence, ring, now),
         "ordinary" => "Subject: hi\r\n\r\nHello\r\n".into(),
         "reply" => "Subject: away\r\nAuto-Submitted: auto-replied\r\n\r\nI am away\r\n".into(),
         "dsn-failed" => dsn("failed"),
         "dsn-delayed" => dsn("delayed"),
         "dsn-success" => dsn("delivered"),
+        "text-bounce" => "From: MAILER-DAEMON@third.example\r\nSubject: failure notice\r\n\r\n\
+            I was not able to deliver your message.\r\n<bob@third.example>: no such user\r\n"
+            .into(),
+        "text-bounce-ja" => "From: MAILER-DAEMON@third.example\r\nSubject: =?utf-8?B?6YWN5L+h5LiN6IO9?=\r\n\
+            Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\n\
+            5qyh44Gu5a6b5YWI44Gr44Gv6YWN5L+h44Gn44GN44G+44Gb44KTDQo8Ym9iQHRoaXJkLmV4YW1wbGU+DQo=\r\n"
+            .into(),
+        "mdn" => dsn("displayed").replace("delivery-status", "disposition-notification"),
+        "calendar" => {
+            "Subject: Accepted: lunch\r\nContent-Type: text/calendar; method=REPLY\r\n\r\nBEGIN:VCALENDAR\r\n".into()
+        }
+        "arf" => {
+            "Content-Type: multipart/report; report-type=feedback-report; boundary=b\r\n\r\n--b\r\n\r\nSpam.\r\n--b\r\n\
+            Content-Type: message/feedback-report\r\n\r\nFeedback-Type: abuse\r\n--b--\r\n"
+                .into()
+        }
+        "report" => "Subject: Report Domain: our.example Submitter: third.example Report-ID: 1\r\n\r\nx\r\n".into(),
+        "challenge" => {
+            "Subject: Please confirm your message\r\nAuto-Submitted: auto-replied\r\n\r\nIt is being held.\r\n".into()
+        }
         other => panic!("{other}"),
     }
+}
+
+/// A failed DSN that returns an original with evidence, in one of the ways in which servers do that.
+fn bounce_with_evidence(how: &str, ring: &Keyring, now: Timestamp) -> String {
+    let address = if how == "evidence-other-recipient" { "bea@our.example" } else { "ann@our.example" };
+    let days = if how == "evidence-expired" { -9 } else { 0 };
+    let (key, address) = (ring.own_signer().unwrap(), Address::parse(address).unwrap());
+    let (params, day) = (batv::Params::default(), now.day().plus(days));
+    let mut line = evidence::header(key, &params, day, *b"0123456789", "<1@our.example>", &address).unwrap();
+    if how == "evidence-forged" {
+        let last = if line.ends_with('A') { "B" } else { "A" };
+        line.replace_range(line.len() - 1.., last);
+    }
+    if how == "evidence-folded" {
+        line = line.replace("; n=", ";\r\n\tn=").replace("; a=", ";\r\n a=");
+    }
+    let id = if how == "evidence-other-id" { "<2@our.example>" } else { "<1@our.example>" };
+    let original = format!(
+        "Received: from a by b; Mon, 1 Jan 2026 00:00:00 +0000\r\nFrom: ann@our.example\r\nMessage-ID: {id}\r\n{line}\r\n\r\nHello\r\n"
+    );
+    let (encoding, original) = match how {
+        "evidence-quoted" => ("", original.lines().map(|line| format!("> {line}\r\n")).collect()),
+        "evidence-base64" => {
+            let text = data_encoding::BASE64.encode(original.as_bytes());
+            let lines: Vec<&str> = text.as_bytes().chunks(76).map(|l| std::str::from_utf8(l).unwrap()).collect();
+            ("Content-Transfer-Encoding: base64\r\n", lines.join("\r\n") + "\r\n")
+        }
+        "evidence-qp" => {
+            ("Content-Transfer-Encoding: quoted-printable\r\n", original.replace('=', "=3D").replace("; n", ";=\r\n n"))
+        }
+        _ => ("", original),
+    };
+    let kind = if how == "evidence-quoted" || how == "evidence-qp" { "text/plain" } else { "message/rfc822" };
+    let mut part = format!("Content-Type: {kind}\r\n{encoding}\r\n{original}");
+    if how == "evidence-nested" {
+        for depth in 0..4 {
+            part = format!(
+                "Content-Type: multipart/mixed; boundary=d{depth}\r\n\r\n--d{depth}\r\n{part}\r\n--d{depth}--\r\n"
+            );
+        }
+    }
+    // Behind what is held of a message.
+    let padding = if how == "evidence-late" { "x".repeat(70).add("\r\n").repeat(3000) } else { String::new() };
+    format!(
+        "From: MAILER-DAEMON@third.example\r\nContent-Type: multipart/report; report-type=delivery-status; boundary=\"b=1\"\r\n\r\n\
+         --b=1\r\n\r\nSorry.\r\n{padding}--b=1\r\nContent-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; x\r\n\r\n\
+         Final-Recipient: rfc822; bob@third.example\r\nAction: failed\r\nStatus: 5.1.1\r\n\r\n--b=1\r\n{part}--b=1--\r\n"
+    )
 }
 
 /// Fills in `{valid ann@our.example}` and the like.
@@ -143,7 +219,7 @@ fn other_hex(tag: &str) -> String {
 }
 
 fn expected(case: &Inbound, ring: &Keyring, now: Timestamp) -> Came {
-    let taken = case.rcpt == 250 && case.data == 250;
+    let taken = case.rcpt == 250 && case.data == 250 && !case.discarded;
     let address = || strip_source_route(&fill(&case.to_address, ring, now)).to_owned();
     Came {
         rcpt: case.rcpt,
@@ -161,19 +237,32 @@ fn by_rules(case: &Inbound, ring: &Keyring, now: Timestamp) -> Came {
     let sender = ReversePath::parse(&case.sender).unwrap();
     let filled = fill(&case.to_address, ring, now);
     let recipient = Address::parse(strip_source_route(&filled)).unwrap();
-    match rules.inbound(client, &sender, &recipient).action {
+    let mut memory = Memory::default();
+    match rules.inbound(&mut memory, client, &sender, &recipient).action {
         InboundAction::Refuse(refusal) => Came { rcpt: refusal.code, data: None, to: None, mark: None },
+        InboundAction::Deliver { judge: Judge::Discard, .. } => {
+            Came { rcpt: 250, data: Some(250), to: None, mark: None }
+        }
         InboundAction::Deliver { to, mark, judge, .. } => {
-            let mut scanner = bounce::Scanner::default();
-            scanner.push(content(&case.content).as_bytes());
-            let judged =
-                if judge == Judge::No { Content::Deliver } else { rules.content(client, judge, scanner.kind()) };
-            let to = Some(to.to_string());
+            let mut scanner = bounce::Scanner::of_data();
+            scanner.push(content(&case.content, ring, now).as_bytes());
+            scanner.finish();
+            let asked = Case { client, judge, recipient: &to, complete: true };
+            let judged = rules.content(&memory, asked, &scanner.found());
             let mark = mark.map(|m| m.reason.to_owned());
+            let came = |to: Option<&Address>, code, mark| Came {
+                rcpt: 250,
+                data: Some(code),
+                to: to.map(ToString::to_string),
+                mark,
+            };
             match judged {
-                Content::Deliver => Came { rcpt: 250, data: Some(250), to, mark },
-                Content::Mark(mark) => Came { rcpt: 250, data: Some(250), to, mark: Some(mark.reason.to_owned()) },
-                Content::Refuse(refusal) => Came { rcpt: 250, data: Some(refusal.code), to: None, mark: None },
+                Content::Deliver | Content::Rescue(_) => came(Some(&to), 250, mark),
+                Content::Later => panic!("{}: all of it was there", case.name),
+                Content::Mark(mark) => came(Some(&to), 250, Some(mark.reason.to_owned())),
+                Content::Quarantine(to, mark) => came(Some(&to), 250, Some(mark.reason.to_owned())),
+                Content::Discard(_) => came(None, 250, None),
+                Content::Refuse(refusal) => came(None, refusal.code, None),
             }
         }
     }
@@ -222,11 +311,15 @@ impl Daemons {
             return Came { rcpt, data: None, to: None, mark: None };
         }
         assert_eq!(code(client.say("DATA")), 354);
-        let data = code(client.say(&format!("{}.", content(&case.content))));
+        let data = code(client.say(&format!("{}.", content(&case.content, ring, now))));
         client.say("QUIT");
         let messages = self.sink.all();
         if data != 250 {
             assert_eq!(messages.len(), before, "{}: refused and delivered", case.name);
+            return Came { rcpt, data: Some(data), to: None, mark: None };
+        }
+        if messages.len() == before {
+            // Taken, and thrown away.
             return Came { rcpt, data: Some(data), to: None, mark: None };
         }
         let message = messages.last().unwrap();
@@ -270,7 +363,7 @@ fn outbound_cases_hold_in_the_rules_and_over_smtp() {
         let rules = Rules { policy: &config.policy, ring: &ring, now };
         let path = ReversePath::parse(&sender).unwrap();
         let recipient = Address::parse(&case.recipient).unwrap();
-        match rules.outbound(&path, Some(&recipient)).action {
+        match rules.outbound(Some("127.0.0.1".parse().unwrap()), &path, Some(&recipient)).action {
             OutboundAction::Reject(refusal) => assert_eq!(refusal.code, case.mail, "the rules: {}", case.name),
             OutboundAction::Pass => assert!(fits(&sender), "the rules pass: {}", case.name),
             OutboundAction::Sign(signed) | OutboundAction::Rewrite(signed) => {

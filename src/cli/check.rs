@@ -11,7 +11,9 @@ use crate::config::{Config, Listener, Protocol, Role, TlsMode, listed};
 use crate::drive::shared::Door;
 use crate::envelope::keyring::{KeyState, Keyring};
 use crate::envelope::policy::{Action, InboundMode, OutboundMode, Overflow, Reason, RejectAt};
+use crate::envelope::rules::{Ramp, Rules};
 use crate::state;
+use crate::state::ring::rfc3339;
 
 /// `countersign check`
 #[derive(Debug, Args)]
@@ -37,6 +39,9 @@ pub(super) fn run(args: &Check) -> Result<bool> {
     }
     for listener in &config.listeners {
         anstream::println!("  {}", door(listener));
+    }
+    for line in ramps(&config, &ring).into_iter().chain(super::observed::lines(&config)) {
+        anstream::println!("  {line}");
     }
     for warning in warnings(&config, &ring) {
         anstream::println!("{YELLOW}warning:{YELLOW:#} {warning}");
@@ -86,11 +91,12 @@ fn outbound(config: &Config) -> Vec<String> {
 fn inbound(config: &Config) -> Vec<String> {
     let inbound = &config.policy.inbound;
     let mut lines = vec![match inbound.mode {
-        InboundMode::Observe => {
-            format!(
-                "{BOLD}Inbound{BOLD:#}: no bounce is refused yet (mode = \"observe\"); what would be is marked and logged."
-            )
-        }
+        InboundMode::Observe => format!(
+            "{BOLD}Inbound{BOLD:#}: no bounce is refused yet (mode = \"observe\"); what would be is marked and logged."
+        ),
+        InboundMode::Ramp => format!(
+            "{BOLD}Inbound{BOLD:#}: each domain is observed until bounces to its unsigned mail are dead, then acted on (mode = \"ramp\")."
+        ),
         InboundMode::Enforce => format!("{BOLD}Inbound{BOLD:#}: false bounces are acted on (mode = \"enforce\")."),
     }];
     let lenient = inbound.mode == InboundMode::Observe;
@@ -101,13 +107,16 @@ fn inbound(config: &Config) -> Vec<String> {
             Reason::Future => "a bounce to a tag from the future",
             Reason::UntaggedNdr => "a bounce to an address without a tag",
             Reason::DaemonNdr => "the same from MAILER-DAEMON@… instead of <>",
+            Reason::TextNdr => "the same, in words only",
         };
-        let action = match inbound.actions.of(reason) {
-            Action::Reject if lenient => "would be rejected with 550 5.7.1",
-            Action::Reject => "rejected with 550 5.7.1",
-            Action::Mark => "delivered with the header Countersign-Result",
-        };
-        lines.push(format!("  {:13} {what}: {action}", reason.name()));
+        lines.push(format!("  {:13} {what}: {}", reason.name(), action(inbound.actions.of(reason), config, lenient)));
+    }
+    for (kind, what) in &inbound.actions.by_kind {
+        lines.push(format!(
+            "  {:13} of this kind, whatever the reason: {}",
+            kind.name(),
+            action(*what, config, lenient)
+        ));
     }
     lines.push(match inbound.reject_at {
         RejectAt::Data => {
@@ -117,8 +126,52 @@ fn inbound(config: &Config) -> Vec<String> {
             "  Null-sender mail without a tag is refused at RCPT, replies and receipts included (reject_at = \"rcpt\")."
                 .into()
         }
+        RejectAt::Auto => {
+            "  Null-sender mail without a tag is judged by its content, and refused at RCPT during a surge (reject_at = \"auto\")."
+                .into()
+        }
+    });
+    lines.push(match (config.policy.outbound.evidence, inbound.evidence) {
+        (true, true) => {
+            "  Mail that leaves carries evidence, and untagged bounces that return it are delivered.".into()
+        }
+        (false, true) => "  Mail that leaves carries no evidence (outbound.evidence = false).".into(),
+        (_, false) => "  Evidence is not looked for (inbound.evidence = false).".into(),
     });
     lines
+}
+
+fn action(action: Action, config: &Config, lenient: bool) -> String {
+    let would = if lenient { "would be " } else { "" };
+    match action {
+        Action::Reject => format!("{would}rejected with 550 5.7.1"),
+        Action::Defer => format!("{would}put off with 451 4.7.1"),
+        Action::Discard => format!("{would}taken and thrown away"),
+        Action::Mark => "delivered with the header Countersign-Result".into(),
+        Action::Quarantine => {
+            let to = config.policy.inbound.quarantine_to.as_ref().map(ToString::to_string).unwrap_or_default();
+            format!("{would}sent to {to} with the header Countersign-Result")
+        }
+    }
+}
+
+/// How far the ramp of each domain is.
+fn ramps(config: &Config, ring: &Keyring) -> Vec<String> {
+    if config.policy.inbound.mode != InboundMode::Ramp {
+        return Vec::new();
+    }
+    let rules = Rules { policy: &config.policy, ring, now: now() };
+    let names = config.policy.domains.local.names();
+    let one = |name: &String| {
+        // `.our.example` stands for what is below it.
+        let domain = if name.starts_with('.') { format!("x{name}") } else { name.clone() };
+        match rules.ramp(&domain) {
+            Ramp::NotStarted => format!("  {name}: observed; its ramp begins with the first mail that leaves signed"),
+            Ramp::Until(until) => format!("  {name}: observed until {}", rfc3339(until)),
+            Ramp::Enforcing => format!("  {name}: enforced"),
+        }
+    };
+    names.iter().map(one).collect()
 }
 
 fn door(listener: &Listener) -> String {
@@ -158,6 +211,7 @@ pub(super) fn warnings(config: &Config, ring: &Keyring) -> Vec<String> {
         ("outbound.pilot", &policy.outbound.pilot),
         ("outbound.exempt_senders", &policy.outbound.exempt_senders),
         ("outbound.exempt_recipients", &policy.outbound.exempt_recipients),
+        ("inbound.exempt_senders", &policy.inbound.exempt_senders),
         ("inbound.exempt_recipients", &policy.inbound.exempt_recipients),
         ("inbound.daemon_senders", &policy.inbound.daemon_senders),
     ];
@@ -175,12 +229,28 @@ pub(super) fn warnings(config: &Config, ring: &Keyring) -> Vec<String> {
                 .into(),
         );
     }
+    if !policy.outbound.exempt_clients.is_empty() && policy.inbound.mode != InboundMode::Observe {
+        warnings.push(
+            "mail of outbound.exempt_clients leaves unsigned, and bounces to it come back without a tag: name its senders in \
+             outbound.exempt_senders, too, or they are refused"
+                .into(),
+        );
+    }
+    if policy.inbound.mode == InboundMode::Ramp && policy.outbound.mode == OutboundMode::Pilot {
+        warnings.push(
+            "outbound.mode = \"pilot\" leaves mail unsigned, so the ramp never ends; set inbound.mode = \"enforce\" to act on bounces to the pilots"
+                .into(),
+        );
+    }
+    if policy.outbound.evidence && !policy.inbound.evidence {
+        warnings.push("outbound.evidence is on and inbound.evidence off: nobody looks for what mail carries".into());
+    }
     for (name, lifetime) in [("batv", policy.batv.lifetime), ("srs", policy.srs.lifetime)] {
-        let least = config.queue_lifetime.saturating_add(2);
+        let least = policy.inbound.queue_lifetime.saturating_add(2);
         if lifetime < least {
             warnings.push(format!(
                 "{name}.lifetime is {lifetime} days; mail may wait {} days in a queue before it bounces: use {least} or more",
-                config.queue_lifetime
+                policy.inbound.queue_lifetime
             ));
         }
     }

@@ -1,9 +1,11 @@
 //! The command line: one file per subcommand. Nothing is decided here; it asks the library and prints.
 
 mod check;
+mod classify;
 mod demo;
 mod explain;
 mod keys;
+mod observed;
 mod serve;
 mod site;
 mod tags;
@@ -49,6 +51,8 @@ enum Command {
     Verify(tags::Verify),
     /// Each part of a tagged address, in words
     Explain(explain::Explain),
+    /// What kind of message each is, and what would become of it
+    Classify(classify::Classify),
 }
 
 /// Reads the arguments, runs the subcommand, and says how it went.
@@ -62,6 +66,7 @@ pub fn run() -> ExitCode {
         Command::Sign(command) => tags::sign(&command),
         Command::Verify(command) => tags::verify(&command),
         Command::Explain(command) => explain::run(&command),
+        Command::Classify(command) => classify::run(&command),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

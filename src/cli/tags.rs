@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::site::{Site, SiteArgs};
 use crate::envelope::address::{Address, AddressError, MAX_ADDRESS, ReversePath};
+use crate::envelope::memory::Memory;
 use crate::envelope::rules::{InboundAction, Judge, OutboundAction, Rules};
 use crate::envelope::tag::{Tagged, Verdict};
 use crate::envelope::time::Day;
@@ -58,7 +59,7 @@ pub(super) fn sign(args: &Sign) -> Result<bool> {
         let (action, result, reason, note) = match read(text) {
             Err(error) => ("reject", None, "malformed", error.to_string()),
             Ok(path) => {
-                let outbound = site.rules().outbound(&path, None);
+                let outbound = site.rules().outbound(None, &path, None);
                 match outbound.action {
                     OutboundAction::Sign(signed) => {
                         ("sign", Some(signed.address().to_string()), outbound.reason, String::new())
@@ -145,15 +146,21 @@ impl Found {
 }
 
 fn found(site: &Site, sender: &ReversePath, address: &Address) -> Found {
-    let inbound = site.rules().inbound(None, sender, address);
+    let inbound = site.rules().inbound(&mut Memory::default(), None, sender, address);
     let note = describe(&inbound.verdict, site.now.day());
     let (verdict, tagged) = (inbound.verdict.name(), inbound.verdict.tagged().cloned());
     let of = |action, result, note| Found { verdict, tagged, result, action, mark: None, note };
     let (action, result, why) = match inbound.action {
         InboundAction::Deliver { to, judge: Judge::No, mark, .. } => {
-            let marked = mark.map(|m| if m.would == "defer" { MARKED_DEFER } else { MARKED_REJECT });
+            let marked = mark.map(|m| match m.would {
+                "defer" => MARKED_DEFER,
+                "discard" => MARKED_DISCARD,
+                "quarantine" => MARKED_QUARANTINE,
+                _ => MARKED_REJECT,
+            });
             return Found { mark: marked, ..of("deliver", Some(to.to_string()), note) };
         }
+        InboundAction::Deliver { judge: Judge::Discard, .. } => ("reject", None, Some("it would be discarded")),
         InboundAction::Deliver { to, judge: Judge::Null | Judge::Daemon | Judge::Overflow, .. } => {
             ("content", Some(to.to_string()), None)
         }
@@ -164,12 +171,17 @@ fn found(site: &Site, sender: &ReversePath, address: &Address) -> Found {
     };
     let note = match why {
         Some(text) if inbound.verdict == Verdict::Untagged => text.to_owned(),
+        Some(text) if action == "reject" && result.is_none() && text.starts_with("it would be") => {
+            format!("{text}: {note}")
+        }
         _ => note,
     };
     of(action, result, note)
 }
 
 const MARKED_REJECT: &str = " with a mark, for it would be rejected";
+const MARKED_DISCARD: &str = " with a mark, for it would be discarded";
+const MARKED_QUARANTINE: &str = " with a mark, for it would be quarantined";
 const MARKED_DEFER: &str = " with a mark, for it would be deferred";
 
 /// Which key, signed when, good until when, or exactly why not.

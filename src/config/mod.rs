@@ -13,8 +13,10 @@ pub use listeners::{Certificate, HopTls, Listener, Protocol, Role, SendProxy, St
 use raw::{Raw, SrsDomain};
 pub use values::{Endpoint, listed};
 
+use crate::envelope::address::Address;
+use crate::envelope::bounce::Kind;
 use crate::envelope::policy::{
-    Actions, AddressSet, AliasDomains, DomainSet, Domains, Inbound, Outbound, Policy, Reason,
+    Action, Actions, AddressSet, AliasDomains, DomainSet, Domains, Inbound, Outbound, Policy, Reason,
 };
 use crate::envelope::tag::{Case, batv, srs};
 
@@ -81,8 +83,6 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Where reversed SRS recipients go.
     pub srs_next_hop: Vec<Endpoint>,
-    /// Days that the MTA keeps mail in its queue.
-    pub queue_lifetime: u16,
     /// How much of a candidate is held, in octets.
     pub hold: usize,
     /// What clients may cost.
@@ -222,7 +222,22 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
         None => {}
     }
     let a = &inbound.actions;
-    let reasons = Reason::ALL.into_iter().zip([a.forged, a.expired, a.future, a.untagged_ndr, a.daemon_ndr]);
+    let reasons =
+        Reason::ALL.into_iter().zip([a.forged, a.expired, a.future, a.untagged_ndr, a.daemon_ndr, a.text_ndr]);
+    let kinds = [(Kind::DsnFailed, a.dsn_failed), (Kind::DsnDelayed, a.dsn_delayed), (Kind::TextBounce, a.text_bounce)];
+    let actions = Actions {
+        default: inbound.action.unwrap_or_default(),
+        by_reason: reasons.filter_map(|(reason, action)| Some((reason, action?))).collect(),
+        by_kind: kinds.into_iter().filter_map(|(kind, action)| Some((kind, action?))).collect(),
+    };
+    let quarantine_to = inbound.quarantine_to.map(quarantine_address).transpose()?;
+    if actions.any(Action::Quarantine) && quarantine_to.is_none() {
+        return Err((
+            None,
+            "an action is \"quarantine\", and nobody is named for it: set inbound.quarantine_to = \"quarantine@our.example\"".into(),
+        ));
+    }
+    let networks = |list: &[values::Network]| list.iter().map(|n| n.0).collect();
     let hash_length = raw.srs.hash_length.map_or(6, toml::Spanned::into_inner);
     let policy = Policy {
         domains: Domains { local: names(raw.domains.local), relay: names(raw.domains.relay), srs: aliases },
@@ -233,16 +248,22 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
             mixed: raw.outbound.mixed.unwrap_or_default(),
             exempt_senders: or(raw.outbound.exempt_senders, &["double-bounce@", "postmaster@"]),
             exempt_recipients: entries(raw.outbound.exempt_recipients),
+            exempt_clients: networks(&raw.outbound.exempt_clients),
+            evidence: raw.outbound.evidence.unwrap_or(true),
         },
         inbound: Inbound {
             mode: inbound.mode.unwrap_or_default(),
             reject_at: inbound.reject_at.unwrap_or_default(),
-            actions: Actions {
-                default: inbound.action.unwrap_or_default(),
-                by_reason: reasons.filter_map(|(reason, action)| Some((reason, action?))).collect(),
-            },
+            actions,
+            quarantine_to,
+            exempt_senders: entries(inbound.exempt_senders),
             exempt_recipients: or(inbound.exempt_recipients, &["postmaster@", "abuse@"]),
-            exempt_clients: inbound.exempt_clients.iter().map(|n| n.0).collect(),
+            exempt_clients: networks(&inbound.exempt_clients),
+            trusted_relays: networks(&inbound.trusted_relays),
+            guesses_per_minute: inbound.guesses_per_minute.unwrap_or(60),
+            replay_limit: inbound.replay.unwrap_or(true),
+            evidence: inbound.evidence.unwrap_or(true),
+            queue_lifetime: raw.batv.queue_lifetime.unwrap_or(5),
             pass_foreign: inbound.foreign.unwrap_or(false),
             srs_for_senders: inbound.srs_for_senders,
             srs_stays: inbound.srs_reverse.unwrap_or(false),
@@ -283,7 +304,6 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
         ring: folder.join(raw.keys.ring.as_deref().unwrap_or("keys/ring.toml")),
         listeners,
         srs_next_hop: inbound.srs_next_hop.map(Into::into).unwrap_or_default(),
-        queue_lifetime: raw.batv.queue_lifetime.unwrap_or(5),
         hold,
         limits,
         status: raw.status.listen.map(toml::Spanned::into_inner),
@@ -297,6 +317,11 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
         log_format: raw.log.format.unwrap_or_default(),
         log_level: raw.log.level.map_or_else(|| "info".into(), |level| level.0),
     })
+}
+
+fn quarantine_address(text: toml::Spanned<String>) -> Result<Address, Wrong> {
+    let at = text.span().start;
+    Address::parse(text.get_ref()).map_err(|error| (Some(at), format!("inbound.quarantine_to: {error}")))
 }
 
 fn limits(raw: raw::Limits) -> Limits {
@@ -328,15 +353,14 @@ fn one_of(words: &[&str]) -> String {
 }
 
 /// Keys that are known so that asking for them gets a better answer than "unknown".
-const NOT_YET: [&str; 8] =
-    ["milter", "socketmap", "policy", "evidence", "trusted_relays", "guesses_per_minute", "quarantine_to", "text-ndr"];
+const NOT_YET: [&str; 3] = ["milter", "socketmap", "policy"];
 
 /// The reader's messages, with what would be right: the nearest key for an unknown one, the form for a wrong type.
 fn in_our_words(message: &str) -> String {
     let hint = match message.rsplit_once("expected ") {
         _ if !message.starts_with("invalid type") => "",
         Some((_, "a sequence")) => "; write a list, for example [\"our.example\"]",
-        Some((_, "u8" | "u16" | "usize")) => "; write a number, without quotes and unit",
+        Some((_, "u8" | "u16" | "u32" | "usize")) => "; write a number, without quotes and unit",
         Some((_, "a string")) => "; write it in quotes, times and sizes with their unit: \"30s\", \"128 KiB\"",
         _ => "",
     };

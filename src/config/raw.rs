@@ -97,7 +97,8 @@ pub(super) struct Outbound {
     pub mixed: Option<Mixed>,
     pub exempt_senders: Option<Vec<Entry>>,
     pub exempt_recipients: Vec<Entry>,
-    pub evidence: Option<NotYet>,
+    pub exempt_clients: Vec<Network>,
+    pub evidence: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -111,6 +112,7 @@ pub(super) struct Inbound {
     pub action: Option<Action>,
     pub actions: Actions,
     pub hold: Option<Size>,
+    pub exempt_senders: Vec<Entry>,
     pub exempt_recipients: Option<Vec<Entry>>,
     pub exempt_clients: Vec<Network>,
     #[serde(deserialize_with = "values::foreign")]
@@ -120,10 +122,12 @@ pub(super) struct Inbound {
     pub srs_reverse: Option<bool>,
     pub srs_for_senders: bool,
     pub daemon_senders: Option<Vec<Entry>>,
-    pub trusted_relays: Option<NotYet>,
-    pub guesses_per_minute: Option<NotYet>,
-    pub quarantine_to: Option<NotYet>,
-    pub evidence: Option<NotYet>,
+    pub trusted_relays: Vec<Network>,
+    pub guesses_per_minute: Option<u32>,
+    #[serde(deserialize_with = "values::replay")]
+    pub replay: Option<bool>,
+    pub quarantine_to: Option<Spanned<String>>,
+    pub evidence: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -139,7 +143,14 @@ pub(super) struct Actions {
     pub untagged_ndr: Option<Action>,
     #[serde(deserialize_with = "values::action")]
     pub daemon_ndr: Option<Action>,
-    pub text_ndr: Option<NotYet>,
+    #[serde(deserialize_with = "values::action")]
+    pub text_ndr: Option<Action>,
+    #[serde(deserialize_with = "values::action")]
+    pub dsn_failed: Option<Action>,
+    #[serde(deserialize_with = "values::action")]
+    pub dsn_delayed: Option<Action>,
+    #[serde(deserialize_with = "values::action")]
+    pub text_bounce: Option<Action>,
 }
 
 #[derive(Debug, Default, Deserialize)]

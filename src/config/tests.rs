@@ -26,9 +26,9 @@ fn parse(text: &str) -> Result<Config, String> {
 fn the_smallest_config_has_the_documented_defaults() {
     let config = parse(SMALLEST).unwrap();
     assert_eq!(config.ring, Path::new("/etc/countersign/keys/ring.toml"));
-    assert_eq!(config.policy.inbound.mode, InboundMode::Observe);
+    assert_eq!(config.policy.inbound.mode, InboundMode::Ramp);
     assert_eq!((config.policy.batv.lifetime, config.policy.srs.lifetime, config.policy.srs.hash_length), (7, 21, 6));
-    assert_eq!((config.hold, config.queue_lifetime), (128 << 10, 5));
+    assert_eq!((config.hold, config.policy.inbound.queue_lifetime), (128 << 10, 5));
     assert!(config.listeners[0].clients.is_loopback() && config.listeners[1].clients.is_empty());
     assert!(config.policy.domains.local.contains("a.our.example"));
 }
@@ -62,13 +62,13 @@ fn each_mistake_is_named_with_its_line_and_what_would_be_right() {
     let with = |extra: &str| parse(&format!("{SMALLEST}\n{extra}\n")).unwrap_err();
     let cases: &[(&str, usize, &str)] = &[
         ("[inbound]\nmod = \"observe\"", 18, "unknown key `mod`; did you mean `mode`?"),
-        ("[inbound]\nmode = \"ramp\"", 18, "`ramp` is not available in this version; use `observe` or `enforce`"),
-        ("[inbound]\nmode = \"strict\"", 18, "`strict` is none of `observe` or `enforce`"),
-        ("[inbound]\naction = \"discard\"", 18, "not available in this version"),
-        ("[inbound]\nreject_at = \"auto\"", 18, "use `data` or `rcpt`"),
-        ("[inbound]\nguesses_per_minute = 3", 18, "not available in this version"),
+        ("[inbound]\nmode = \"strict\"", 18, "`strict` is none of `observe`, `ramp` or `enforce`"),
+        ("[inbound]\naction = \"drop\"", 18, "`drop` is none of `reject`, `discard`, `mark`, `quarantine` or `defer`"),
+        ("[inbound]\nquarantine_to = \"nobody\"", 18, "inbound.quarantine_to: "),
+        ("[inbound]\nreject_at = \"never\"", 18, "`never` is none of `data`, `rcpt` or `auto`"),
+        ("[inbound]\nguesses_per_minute = \"3\"", 18, "expected u32; write a number, without quotes and unit"),
         ("[inbound]\nhold = \"128 kb\"", 18, "write a number and B, KiB"),
-        ("[outbound]\nevidence = true", 18, "not available in this version"),
+        ("[outbound]\nevidence = 1", 18, "invalid type: integer `1`, expected a boolean"),
         ("[batv]\nlifetime = 0", 18, "1 to 400 days"),
         ("[srs]\nhash_length = 2", 18, "4 to 32"),
         ("[srs]\nhash_min = 8", 18, "which is 6"),
@@ -125,4 +125,5 @@ fn each_mistake_is_named_with_its_line_and_what_would_be_right() {
     }
     assert!(parse("").unwrap_err().contains("domains.local is empty"));
     assert!(with("[inbound]\nforeign = \"pass\"").contains("would relay for strangers"));
+    assert!(with("[inbound.actions]\ntext-ndr = \"quarantine\"").contains("set inbound.quarantine_to"));
 }

@@ -269,9 +269,10 @@ words!(stray_newline -> StrayNewline { "normalize" => StrayNewline::Normalize, "
 words!(outbound_mode -> OutboundMode { "off" => OutboundMode::Off, "pilot" => OutboundMode::Pilot, "sign" => OutboundMode::Sign });
 words!(overflow -> Overflow { "pass" => Overflow::Pass, "sign" => Overflow::Sign, "reject" => Overflow::Reject });
 words!(mixed -> Mixed { "split" => Mixed::Split, "sign" => Mixed::Sign });
-words!(inbound_mode -> InboundMode { "observe" => InboundMode::Observe, "enforce" => InboundMode::Enforce } later { "ramp" });
-words!(reject_at -> RejectAt { "data" => RejectAt::Data, "rcpt" => RejectAt::Rcpt } later { "auto" });
-words!(action -> Action { "reject" => Action::Reject, "mark" => Action::Mark } later { "discard", "quarantine", "defer" });
+words!(inbound_mode -> InboundMode { "observe" => InboundMode::Observe, "ramp" => InboundMode::Ramp, "enforce" => InboundMode::Enforce });
+words!(reject_at -> RejectAt { "data" => RejectAt::Data, "rcpt" => RejectAt::Rcpt, "auto" => RejectAt::Auto });
+words!(action -> Action { "reject" => Action::Reject, "discard" => Action::Discard, "mark" => Action::Mark, "quarantine" => Action::Quarantine, "defer" => Action::Defer });
+words!(replay -> bool { "limit" => true, "count" => false });
 words!(foreign -> bool { "reject" => false, "pass" => true });
 words!(srs_stays -> bool { "proxy" => false, "mta" => true });
 words!(mac -> MacLength { "short" => MacLength::Short, "long" => MacLength::Long });

@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex};
 
 use ipnet::IpNet;
 
+use crate::envelope::memory::network;
+
 /// The sessions of each network. Those without any are not kept.
 #[derive(Debug, Default)]
 pub struct Clients(Mutex<HashMap<IpNet, usize>>);
@@ -43,14 +45,6 @@ impl Drop for Counted {
             }
         }
     }
-}
-
-/// What one customer of a provider usually has: /24 of IPv4, /56 of IPv6.
-#[must_use]
-pub fn network(client: IpAddr) -> IpNet {
-    let client = client.to_canonical();
-    let bits = if client.is_ipv4() { 24 } else { 56 };
-    IpNet::new(client, bits).map_or_else(|_| client.into(), |net| net.trunc())
 }
 
 #[cfg(test)]

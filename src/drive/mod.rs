@@ -6,5 +6,21 @@ pub mod listener;
 mod pool;
 pub mod shared;
 pub mod smtp;
+pub mod stats;
 pub mod stream;
 pub mod tls;
+
+/// For the log: a surge of untagged null-sender mail has begun, or is over.
+pub(crate) fn log_flip(flip: &crate::envelope::memory::Flip) {
+    if flip.at_rcpt {
+        tracing::warn!(
+            domain = flip.domain,
+            "a surge of null-sender mail without tags: it is refused at RCPT from now on (reject_at = \"auto\")"
+        );
+    } else {
+        tracing::info!(
+            domain = flip.domain,
+            "the surge is over: null-sender mail without tags is judged by its content"
+        );
+    }
+}

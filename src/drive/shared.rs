@@ -1,17 +1,22 @@
 //! What all sessions share: policy, keys, clock, and the room for held messages.
 
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 
 use super::clients::Clients;
 use super::hops::Hops;
+use super::stats::Stats;
 use super::tls::{Acceptor, Connector};
 use crate::config::{Config, HopTls, Listener, Protocol, Role, SendProxy, StrayNewline, TlsMode};
 use crate::envelope::keyring::Keyring;
+use crate::envelope::memory::Memory;
 use crate::envelope::policy::DomainSet;
+use crate::envelope::rules::RampEvent;
 use crate::envelope::time::Timestamp;
 use crate::wire::smtp::session::{Direction, Limits, Settings, Target, Tls};
 
@@ -24,6 +29,13 @@ pub struct Shared {
     pub ring: ArcSwap<Keyring>,
     /// Who has how many sessions.
     pub clients: Arc<Clients>,
+    /// What has happened.
+    pub stats: Stats,
+    /// When the process started.
+    pub started: Timestamp,
+    memory: Mutex<Memory>,
+    ramp: Mutex<RampNotes>,
+    ramp_changed: Notify,
     held: AtomicUsize,
     sessions: AtomicU64,
 }
@@ -32,15 +44,71 @@ impl Shared {
     /// For this config and ring.
     #[must_use]
     pub fn new(config: Config, ring: Keyring) -> Self {
-        let (held, sessions) = (AtomicUsize::new(0), AtomicU64::new(0));
-        Self { config, ring: ArcSwap::from_pointee(ring), clients: Arc::default(), held, sessions }
+        let started = clock();
+        Self {
+            config,
+            ring: ArcSwap::from_pointee(ring),
+            clients: Arc::default(),
+            stats: Stats::default(),
+            started,
+            memory: Mutex::new(Memory::since(started)),
+            ramp: Mutex::default(),
+            ramp_changed: Notify::new(),
+            held: AtomicUsize::new(0),
+            sessions: AtomicU64::new(0),
+        }
     }
 
     /// The clock of this machine.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
-        Timestamp(i64::try_from(since).unwrap_or(i64::MAX))
+        clock()
+    }
+
+    /// What the rules remember.
+    pub fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a ring in force. What is known here about a ramp holds although the file may not say so: it may be read-only.
+    pub fn set_ring(&self, mut ring: Keyring) {
+        for (domain, at) in &self.ramp.lock().unwrap_or_else(PoisonError::into_inner).gaps {
+            ring.ramp_stop(domain, *at);
+        }
+        self.ring.store(Arc::new(ring));
+    }
+
+    /// Notes what mail says about a ramp; somebody writes it into the ring. Each is noted once an hour.
+    pub fn note_ramp(&self, event: RampEvent) {
+        let now = self.now();
+        let mut notes = self.ramp.lock().unwrap_or_else(PoisonError::into_inner);
+        if notes.noted.get(&event).is_some_and(|at| now.0 - at.0 < HOUR) {
+            return;
+        }
+        if let RampEvent::Gap(domain) = &event {
+            notes.gaps.insert(domain.clone(), now);
+        }
+        notes.noted.insert(event.clone(), now);
+        notes.to_write.push(event);
+        drop(notes);
+        self.ramp_changed.notify_one();
+    }
+
+    /// Waits for something to be written into the ring.
+    pub async fn ramp_notes(&self) -> Vec<RampEvent> {
+        loop {
+            self.ramp_changed.notified().await;
+            let notes = std::mem::take(&mut self.ramp.lock().unwrap_or_else(PoisonError::into_inner).to_write);
+            if !notes.is_empty() {
+                return notes;
+            }
+        }
+    }
+
+    /// Octets of messages that are held.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
     }
 
     /// A number for a session, for the log.
@@ -57,6 +125,21 @@ impl Shared {
         // Dropping it gives the octets back.
         (before + size <= self.config.limits.held).then_some(room)
     }
+}
+
+const HOUR: i64 = 3600;
+
+/// What mail has said about ramps. There are as many as the config has domains.
+#[derive(Debug, Default)]
+struct RampNotes {
+    noted: HashMap<RampEvent, Timestamp>,
+    to_write: Vec<RampEvent>,
+    gaps: BTreeMap<String, Timestamp>,
+}
+
+fn clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    Timestamp(i64::try_from(since).unwrap_or(i64::MAX))
 }
 
 /// Room for one held message. It is given back when dropped.

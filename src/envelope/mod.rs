@@ -2,7 +2,9 @@
 
 pub mod address;
 pub mod bounce;
+pub mod evidence;
 pub mod keyring;
+pub mod memory;
 pub mod policy;
 pub mod rules;
 pub mod tag;

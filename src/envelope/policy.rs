@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use ipnet::IpNet;
 
 use super::address::{Address, canonical_domain};
+use super::bounce::Kind;
 use super::tag::{batv, srs};
 
 /// Everything the rules need to know beside keys and time.
@@ -71,6 +72,23 @@ impl DomainSet {
             rest = parent;
         }
         false
+    }
+
+    /// The entry that a domain falls under, as it is written in a config: its own name, or `.parent`.
+    #[must_use]
+    pub fn entry(&self, domain: &str) -> Option<String> {
+        let domain = canonical_domain(domain);
+        if self.exact.contains(domain.as_ref()) {
+            return Some(domain.into_owned());
+        }
+        let mut rest = domain.as_ref();
+        while let Some((_, parent)) = rest.split_once('.') {
+            if self.below.contains(parent) {
+                return Some(format!(".{parent}"));
+            }
+            rest = parent;
+        }
+        None
     }
 
     /// Whether nothing is in it.
@@ -290,14 +308,20 @@ pub struct Outbound {
     pub exempt_senders: AddressSet,
     /// Recipients for whom nothing is signed.
     pub exempt_recipients: AddressSet,
+    /// Clients whose mail is not signed.
+    pub exempt_clients: Networks,
+    /// Whether signed mail carries the evidence header.
+    pub evidence: bool,
 }
 
 /// Whether verdicts are carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum InboundMode {
     /// Nothing is refused; what would have been is marked.
-    #[default]
     Observe,
+    /// Each domain is observed until every bounce to mail that left unsigned is dead, and enforced from then on.
+    #[default]
+    Ramp,
     /// Verdicts are carried out.
     Enforce,
 }
@@ -310,6 +334,8 @@ pub enum RejectAt {
     Data,
     /// At once.
     Rcpt,
+    /// When its content has been seen, but at once while far more of them come than usual.
+    Auto,
 }
 
 /// What is done to mail that fails.
@@ -318,8 +344,28 @@ pub enum Action {
     /// 550.
     #[default]
     Reject,
+    /// 250, and nobody ever sees it.
+    Discard,
     /// Delivered, with a header that says why it should not be.
     Mark,
+    /// Delivered to somebody else, with that header.
+    Quarantine,
+    /// 451.
+    Defer,
+}
+
+impl Action {
+    /// The word in config and headers.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reject => "reject",
+            Self::Discard => "discard",
+            Self::Mark => "mark",
+            Self::Quarantine => "quarantine",
+            Self::Defer => "defer",
+        }
+    }
 }
 
 /// Why mail fails, as config, headers and logs name it.
@@ -333,13 +379,16 @@ pub enum Reason {
     Future,
     /// A null-sender NDR to an address without a tag.
     UntaggedNdr,
-    /// An NDR of a daemon sender that is not null, to an address without a good tag.
+    /// A delivery status notification of a daemon sender that is not null, to an address without a good tag.
     DaemonNdr,
+    /// An NDR in words only, of a daemon sender that is not null, to an address without a good tag.
+    TextNdr,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Forged, Self::Expired, Self::Future, Self::UntaggedNdr, Self::DaemonNdr];
+    pub const ALL: [Self; 6] =
+        [Self::Forged, Self::Expired, Self::Future, Self::UntaggedNdr, Self::DaemonNdr, Self::TextNdr];
 
     /// The word in config, headers and logs.
     #[must_use]
@@ -350,24 +399,46 @@ impl Reason {
             Self::Future => "future",
             Self::UntaggedNdr => "untagged-ndr",
             Self::DaemonNdr => "daemon-ndr",
+            Self::TextNdr => "text-ndr",
         }
     }
 }
 
-/// What is done, by reason.
+/// What is done, by reason, and for what the content shows by kind.
 #[derive(Debug, Clone, Default)]
 pub struct Actions {
     /// Where nothing else is said.
     pub default: Action,
-    /// What is said.
+    /// What is said of a reason.
     pub by_reason: Vec<(Reason, Action)>,
+    /// What is said of a kind of message.
+    pub by_kind: Vec<(Kind, Action)>,
 }
 
 impl Actions {
-    /// The action for a reason.
+    /// The action for a reason. Words alone are not held against a sender that is not null unless the config says so.
     #[must_use]
     pub fn of(&self, reason: Reason) -> Action {
-        self.by_reason.iter().find(|(r, _)| *r == reason).map_or(self.default, |(_, action)| *action)
+        let default = if reason == Reason::TextNdr { Action::Mark } else { self.default };
+        self.by_reason.iter().find(|(r, _)| *r == reason).map_or(default, |(_, action)| *action)
+    }
+
+    /// The action for a message of this kind: what is said of the kind goes before what is said of the reason, but for
+    /// `text-ndr`, which says both.
+    #[must_use]
+    pub fn of_kind(&self, reason: Reason, kind: Kind) -> Action {
+        let by_kind = self.by_kind.iter().find(|(k, _)| *k == kind).map(|(_, action)| *action);
+        match by_kind {
+            Some(action) if reason != Reason::TextNdr => action,
+            _ => self.of(reason),
+        }
+    }
+
+    /// Whether any of them is this one.
+    #[must_use]
+    pub fn any(&self, action: Action) -> bool {
+        let said = self.by_reason.iter().map(|(_, a)| *a).chain(self.by_kind.iter().map(|(_, a)| *a));
+        self.default == action || said.into_iter().any(|a| a == action)
     }
 }
 
@@ -380,10 +451,24 @@ pub struct Inbound {
     pub reject_at: RejectAt,
     /// What is done to what fails.
     pub actions: Actions,
+    /// Who gets what is quarantined.
+    pub quarantine_to: Option<Address>,
+    /// Senders that are not judged although they speak for a machine.
+    pub exempt_senders: AddressSet,
     /// Recipients who get everything.
     pub exempt_recipients: AddressSet,
     /// Clients whose mail is never refused.
     pub exempt_clients: Networks,
+    /// Clients that pass on what others send: their bad tags are not held against them.
+    pub trusted_relays: Networks,
+    /// How many bad tags a client network may try in a minute.
+    pub guesses_per_minute: u32,
+    /// Whether bounces to a tag are put off when they are more than its mail can have earned; else they are only counted.
+    pub replay_limit: bool,
+    /// Whether evidence is looked for.
+    pub evidence: bool,
+    /// Days that mail may wait in a queue before it bounces.
+    pub queue_lifetime: u16,
     /// Whether recipients that are neither ours nor relayed pass on to the next hop's judgement.
     pub pass_foreign: bool,
     /// Whether SRS addresses are reversed for senders other than the null sender, too.
@@ -414,6 +499,9 @@ mod tests {
         for no in ["a.our.example", "deep.example", "star.example", "example", "our.example.", "xour.example", ""] {
             assert!(!set.contains(no), "{no}");
         }
+        assert_eq!(set.entry("OUR.example").as_deref(), Some("our.example"));
+        assert_eq!(set.entry("a.b.deep.example").as_deref(), Some(".deep.example"));
+        assert_eq!(set.entry("deep.example"), None);
     }
 
     #[test]

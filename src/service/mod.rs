@@ -2,6 +2,7 @@
 
 pub mod limits;
 pub mod logs;
+mod ramp;
 mod reload;
 pub mod runtime;
 mod status;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Notify, mpsc, watch};
 use tracing::{info, warn};
 
@@ -142,16 +144,18 @@ impl Service {
         let mut helpers = tokio::task::JoinSet::new();
         if let Some(status) = self.status {
             info!(listen = %status.endpoint(), "status");
-            helpers.spawn(status::serve(status, Arc::clone(&doors), drain.clone()));
+            helpers.spawn(status::serve(status, Arc::clone(&self.shared), Arc::clone(&doors), drain.clone()));
         }
         helpers.spawn(probe(Arc::clone(&doors)));
+        helpers.spawn(ramp::write(Arc::clone(&self.shared)));
+        helpers.spawn(ramp::watch(Arc::clone(&self.shared)));
         helpers.spawn(supervisor::feed_watchdog(workers.clone()));
         for (door, bound) in self.doors {
             info!(role = door.listener.role.name(), listen = %bound.endpoint(), next_hop = listed(&door.listener.next_hop), "listening");
             let (shared, workers, drain) = (Arc::clone(&self.shared), workers.clone(), drain.clone());
             let (open, alive) = (Arc::clone(&open), alive.clone());
             acceptors.spawn(bound.accept_all(move |accepted| {
-                let ticket = Ticket::new(&open, alive.clone());
+                let ticket = Ticket::new(&open, alive.clone(), shared.stats.sessions.clone());
                 admit(accepted, &shared, &door, &workers, &drain, ticket);
             }));
         }
@@ -176,6 +180,7 @@ impl Service {
         tokio::task::spawn_blocking(move || workers.stop())
             .await
             .map_err(|e| StartError::Runtime(io::Error::other(e)))?;
+        ramp::summary(&self.shared);
         info!("stopped");
         Ok(())
     }
@@ -185,19 +190,22 @@ impl Service {
 struct Ticket {
     open: Arc<AtomicUsize>,
     number: usize,
+    sessions: Gauge,
     _alive: mpsc::Sender<()>,
 }
 
 impl Ticket {
-    fn new(open: &Arc<AtomicUsize>, alive: mpsc::Sender<()>) -> Self {
+    fn new(open: &Arc<AtomicUsize>, alive: mpsc::Sender<()>, sessions: Gauge) -> Self {
         let number = open.fetch_add(1, Ordering::Relaxed) + 1;
-        Self { open: Arc::clone(open), number, _alive: alive }
+        sessions.inc();
+        Self { open: Arc::clone(open), number, sessions, _alive: alive }
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
+        self.sessions.dec();
     }
 }
 
@@ -211,6 +219,7 @@ fn admit(
     ticket: Ticket,
 ) {
     let peer = accepted.peer();
+    shared.stats.connections.inc();
     let full = ticket.number > shared.config.limits.connections;
     let (shared, door, drain) = (Arc::clone(shared), Arc::clone(door), drain.clone());
     workers.spawn(async move {

@@ -38,7 +38,7 @@ pub(super) async fn watch(shared: Arc<Shared>, doors: Arc<[Arc<Door>]>, asked: A
     // Whatever came between the first look at the file and this one.
     let mut remind_at = match ring::load(&path) {
         Ok(ring) => {
-            shared.ring.store(Arc::new(ring));
+            shared.set_ring(ring);
             None
         }
         Err(_) => Some(Instant::now()),
@@ -100,11 +100,12 @@ fn reload(shared: &Shared) -> bool {
     match ring::load(&shared.config.ring) {
         Ok(ring) => {
             let signer = ring.own_signer().map(|key| key.id.to_string());
-            shared.ring.store(Arc::new(ring));
+            shared.set_ring(ring);
             info!(ring = %shared.config.ring.display(), signing = signer, "key ring loaded");
             true
         }
         Err(error) => {
+            shared.stats.ring_failures.inc();
             error!(%error, "the key ring is bad; the last good one stays in force");
             false
         }

@@ -421,3 +421,12 @@ pub fn which(program: &str) -> Option<PathBuf> {
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
     folders.map(|folder| folder.join(program)).find(|file| file.is_file())
 }
+
+/// A message that left signed, less its evidence: one line, the last of its header block.
+pub fn without_evidence(text: &str) -> String {
+    let (before, rest) = text.split_once("Countersign-Evidence: v=1; k=").expect("the message carries evidence");
+    let (line, after) = rest.split_once("\r\n").unwrap();
+    assert!(before.ends_with("\r\n") && after.starts_with("\r\n"), "not the last header: {text}");
+    assert!(line.len() == "1; d=000; n=; a=".len() + 32 && !after.contains("Countersign-Evidence"), "{text}");
+    format!("{before}{after}")
+}

@@ -2,24 +2,30 @@
 
 use std::net::IpAddr;
 
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
+use super::account::shown;
 use super::link::Link;
 use crate::config::Role;
+use crate::drive::stats::{ContentLabels, RecipientLabels, SenderLabels};
 use crate::envelope::address::{Address, ReversePath};
-use crate::envelope::rules::{Content, Inbound, InboundAction, Judge, Outbound, OutboundAction, Rules};
-use crate::envelope::tag::{Verdict, masked, masked_text};
-use crate::wire::smtp::session::{Ask, Finished};
+use crate::envelope::bounce::Found;
+use crate::envelope::rules::{Case, Content, Inbound, InboundAction, Judge, Outbound, OutboundAction, Route, Rules};
+use crate::envelope::tag::{Verdict, masked};
+use crate::wire::smtp::session::Ask;
 
 impl Link {
     /// Asks the rules. Keys and clock are looked at now: they change while a connection is open.
     pub(super) fn answer(&mut self, ask: Ask) {
-        let ring = self.shared.ring.load();
-        let rules = Rules { policy: &self.shared.config.policy, ring: &ring, now: self.shared.now() };
+        let (shared, ring) = (self.shared.clone(), self.shared.ring.load_full());
+        let rules = Rules { policy: &shared.config.policy, ring: &ring, now: shared.now() };
         match ask {
             Ask::Mail { sender } => {
-                let outbound = rules.outbound(&sender, None);
+                let outbound = rules.outbound(self.peer(), &sender, None);
                 self.log_sender(&sender, None, &outbound);
+                if let Some(event) = rules.ramp_event(&sender, &outbound) {
+                    shared.note_ramp(event);
+                }
                 self.session.answer_mail(&outbound);
             }
             Ask::Rcpt { recipient, .. } if self.door.listener.role == Role::Outbound && !rules.recipients_matter() => {
@@ -28,53 +34,96 @@ impl Link {
             Ask::Rcpt { sender, recipient } => match self.door.listener.role {
                 Role::Outbound => {
                     self.asked = masked(&recipient);
-                    let outbound = rules.outbound(&sender, Some(&recipient));
+                    let outbound = rules.outbound(self.peer(), &sender, Some(&recipient));
                     if outbound.reason == "exempt-recipient" {
                         self.log_sender(&sender, Some(&recipient), &outbound);
                     }
                     self.session.answer_outbound_rcpt(&outbound, self.door.domain(recipient.domain()));
                 }
-                Role::Inbound => {
-                    let inbound = rules.inbound(self.peer(), &sender, &recipient);
-                    self.asked = masked(&recipient);
-                    self.log_recipient(&sender, &inbound);
-                    if matches!(inbound.action, InboundAction::Deliver { .. }) {
-                        self.candidate.clone_from(&self.asked);
-                    }
-                    self.session.answer_inbound_rcpt(&inbound, self.door.domain(recipient.domain()));
-                }
+                Role::Inbound => self.answer_recipient(&rules, &sender, &recipient),
             },
             Ask::Hold => {
-                self.room = self.shared.room();
+                self.room = shared.room();
                 if self.room.is_none() {
                     warn!(session = self.id, "no room to hold another message: limits.held is used up");
                 }
                 self.session.answer_hold(self.room.is_some());
             }
-            Ask::Content { judge, kind } => {
-                let content = rules.content(self.peer(), judge, kind);
-                let (action, reason) = match &content {
-                    Content::Deliver => ("deliver", "no-bounce"),
-                    Content::Mark(mark) => ("mark", mark.reason),
-                    Content::Refuse(refusal) => ("reject", refusal.reason),
+            Ask::Content { judge, recipient, found, complete } => {
+                let case = Case { client: self.peer(), judge, recipient: &recipient, complete };
+                self.answer_content(&rules, case, &found);
+            }
+            Ask::Evidence { sender, message_id, from } => {
+                let mut nonce = [0; 10];
+                let header = match getrandom::fill(&mut nonce) {
+                    Ok(()) => rules.evidence(nonce, message_id.as_deref(), from.as_deref(), &sender),
+                    Err(error) => {
+                        error!(session = self.id, %error, "no random octets: this message leaves without evidence");
+                        None
+                    }
                 };
-                let kind = kind.name();
-                info!(
-                    session = self.id,
-                    client = self.who(),
-                    event = "content",
-                    to = self.candidate,
-                    kind,
-                    action,
-                    reason
-                );
-                self.session.answer_content(&content);
+                self.session.answer_evidence(header);
             }
         }
     }
 
+    fn answer_recipient(&mut self, rules: &Rules<'_>, sender: &ReversePath, recipient: &Address) {
+        let shared = self.shared.clone();
+        let (inbound, flips) = {
+            let mut memory = shared.memory();
+            (rules.inbound(&mut memory, self.peer(), sender, recipient), memory.surges.take_flips())
+        };
+        for flip in flips {
+            crate::drive::log_flip(&flip);
+        }
+        self.asked = masked(recipient);
+        self.log_recipient(sender, &inbound);
+        let domain = match &inbound.action {
+            InboundAction::Refuse(_) => None,
+            InboundAction::Deliver { to, route, mark, .. } => {
+                self.candidate.clone_from(&self.asked);
+                let (marked, tag) = (mark.is_some(), inbound.tag);
+                if marked || tag.is_some() {
+                    self.note(|account| account.add(tag, marked.then_some(to)));
+                }
+                // Who is quarantined goes where the quarantine is.
+                let domain = if *route == Route::NextHop { to.domain() } else { recipient.domain() };
+                self.door.domain(domain)
+            }
+        };
+        self.session.answer_inbound_rcpt(&inbound, domain);
+    }
+
+    fn answer_content(&mut self, rules: &Rules<'_>, case: Case<'_>, found: &Found) {
+        let shared = self.shared.clone();
+        let content = rules.content(&shared.memory(), case, found);
+        let (kind, action, reason) = (found.kind.name(), content.name(), content.reason());
+        if content != Content::Later {
+            info!(
+                session = self.id,
+                client = self.who(),
+                event = "content",
+                to = self.candidate,
+                kind,
+                why = found.reasons.join(", "),
+                action,
+                reason
+            );
+            shared.stats.contents.get_or_create(&ContentLabels { kind, action, reason }).inc();
+        }
+        match &content {
+            Content::Rescue(tag) => {
+                shared.stats.rescued.inc();
+                self.note(|account| account.add(Some(*tag), None));
+            }
+            Content::Mark(mark) => self.would_refuse(mark.reason, case.recipient, false, rules.unsigned_path(found)),
+            Content::Deliver | Content::Later | Content::Quarantine(..) | Content::Discard(_) | Content::Refuse(_) => {}
+        }
+        self.session.answer_content(&content);
+    }
+
     /// The client that the rules are about.
-    fn peer(&self) -> Option<IpAddr> {
+    pub(super) fn peer(&self) -> Option<IpAddr> {
         self.caller.address.map(|address| address.ip())
     }
 
@@ -89,6 +138,8 @@ impl Link {
             OutboundAction::Pass => "pass",
             OutboundAction::Reject(_) => "reject",
         };
+        let labels = SenderLabels { action, reason: outbound.reason };
+        self.shared.stats.senders.get_or_create(&labels).inc();
         info!(
             session = self.id,
             client = self.who(),
@@ -103,6 +154,7 @@ impl Link {
 
     fn log_recipient(&self, sender: &ReversePath, inbound: &Inbound) {
         let action = match &inbound.action {
+            InboundAction::Deliver { judge: Judge::Discard, .. } => "discard",
             InboundAction::Deliver { judge: Judge::Null | Judge::Daemon | Judge::Overflow, .. } => "content",
             InboundAction::Deliver { judge: Judge::No, mark: Some(_), .. } => "mark",
             InboundAction::Deliver { judge: Judge::No, mark: None, .. } => "deliver",
@@ -116,34 +168,18 @@ impl Link {
                 "a tag names a key that the ring does not have: is it an old copy?"
             );
         }
+        let (verdict, reason) = (inbound.verdict.name(), inbound.reason);
+        self.shared.stats.recipients.get_or_create(&RecipientLabels { verdict, action, reason }).inc();
         info!(
             session = self.id,
             client = self.who(),
             event = "recipient",
             from = shown(sender),
             to = self.asked,
-            verdict = inbound.verdict.name(),
+            verdict,
             action,
-            reason = inbound.reason,
+            reason,
             key = inbound.verdict.tagged().and_then(|t| t.key.as_ref()).map(ToString::to_string),
         );
     }
-
-    pub(super) fn log_finished(&self, finished: &Finished) {
-        info!(
-            session = self.id,
-            client = self.who(),
-            event = "message",
-            from = shown(&finished.sender),
-            recipients = finished.recipients,
-            reply = masked_text(&finished.reply),
-            code = finished.code,
-            mark = finished.mark.map(|mark| mark.reason),
-        );
-    }
-}
-
-/// Addresses in logs: the null sender as it is written, a tag without its hash.
-fn shown(path: &ReversePath) -> String {
-    path.address().map_or_else(|| "<>".to_owned(), masked)
 }

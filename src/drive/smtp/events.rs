@@ -48,7 +48,7 @@ impl Link {
                     let (action, reason) = ("defer", "own-transaction");
                     info!(session = self.id, client = self.who(), event = "recipient", to = self.asked, action, reason);
                 }
-                Event::Finished(finished) => self.log_finished(&finished),
+                Event::Finished(finished) => self.finished(&finished),
             }
         }
         if !self.session.is_holding() {

@@ -3,6 +3,7 @@
 //! All that can be done is done on each wake-up and written once: what arrives together leaves together. Nothing is
 //! buffered while the session waits.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -15,6 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::{info, warn};
 
 use super::Caller;
+use super::account::Account;
 use super::drain::Drain;
 use super::patience::{Patience, TimeUp};
 use crate::drive::hops::Reached;
@@ -38,6 +40,8 @@ pub(super) struct Link {
     pub asked: String,
     /// The recipient whose content decides, as logs show it.
     pub candidate: String,
+    /// What is to be counted when the next hop has taken a message.
+    pub accounts: VecDeque<Account>,
     pub shared: Arc<Shared>,
     pub door: Arc<Door>,
     pub client: Stream,
@@ -83,6 +87,7 @@ impl Link {
             room: None,
             asked: String::new(),
             candidate: String::new(),
+            accounts: VecDeque::new(),
             client,
             hop: None,
             host: String::new(),

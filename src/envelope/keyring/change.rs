@@ -256,6 +256,15 @@ impl Keyring {
         }
     }
 
+    /// Forgets since when mail of a domain is signed, if that was before this moment: some of it left unsigned. Says
+    /// whether anything changed.
+    pub fn ramp_stop(&mut self, domain: &str, at: Timestamp) -> bool {
+        match self.signing_since.get(domain) {
+            Some(&since) if since <= at => self.signing_since.remove(domain).is_some(),
+            _ => false,
+        }
+    }
+
     /// Remembers what the signing keys sign with from now on; the maximum wins. Says whether anything changed.
     pub fn raise(&mut self, lifetime: u16, srs_lifetime: u16, short_tags: bool) -> bool {
         let mut changed = false;

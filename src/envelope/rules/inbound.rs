@@ -4,8 +4,9 @@ use core::net::IpAddr;
 
 use super::{Refusal, Rules};
 use crate::envelope::address::{Address, ReversePath};
-use crate::envelope::policy::{Action, InboundMode, Reason, RejectAt};
-use crate::envelope::tag::{Verdict, batv, srs};
+use crate::envelope::memory::{Memory, TagId, network};
+use crate::envelope::policy::{Action, Reason, RejectAt};
+use crate::envelope::tag::{Verdict, batv, chance, srs};
 
 /// What becomes of a recipient, and what its tag proved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub struct Inbound {
     pub action: InboundAction,
     /// Why, as a word for logs.
     pub reason: &'static str,
+    /// What a bounce to it counts as, where its tag holds.
+    pub tag: Option<TagId>,
 }
 
 /// What becomes of a recipient.
@@ -58,38 +61,8 @@ pub enum Judge {
     Daemon,
     /// The sender is null, and mail of this recipient is too long to be signed: a bounce is marked, never refused.
     Overflow,
-}
-
-/// What a message turned out to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A well-formed delivery status report that says failed.
-    DsnFailed,
-    /// One that says delayed.
-    DsnDelayed,
-    /// Anything else.
-    Other,
-}
-
-impl Kind {
-    /// The word for logs.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::DsnFailed => "dsn-failed",
-            Self::DsnDelayed => "dsn-delayed",
-            Self::Other => "other",
-        }
-    }
-
-    /// Whether it says that mail was not, or not yet, delivered.
-    #[must_use]
-    pub fn is_ndr(self) -> bool {
-        match self {
-            Self::DsnFailed | Self::DsnDelayed => true,
-            Self::Other => false,
-        }
-    }
+    /// Whatever it is, it is taken and goes nowhere.
+    Discard,
 }
 
 /// The header that says what would have happened.
@@ -97,7 +70,7 @@ impl Kind {
 pub struct Mark {
     /// What the tag proved.
     pub verdict: &'static str,
-    /// What enforcing would do: `reject` or `defer`.
+    /// What enforcing would do: `reject`, `defer`, `discard` or `quarantine`.
     pub would: &'static str,
     /// Why.
     pub reason: &'static str,
@@ -109,17 +82,6 @@ impl Mark {
     pub fn header(&self) -> String {
         format!("Countersign-Result: v=1; verdict={}; would={}; reason={}", self.verdict, self.would, self.reason)
     }
-}
-
-/// What becomes of a candidate once its content is known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Content {
-    /// It is no bounce.
-    Deliver,
-    /// It is one, and goes on with a mark.
-    Mark(Mark),
-    /// It is one, and goes nowhere.
-    Refuse(Refusal),
 }
 
 const RELAYING_DENIED: Refusal =
@@ -142,31 +104,57 @@ const UNKNOWN_KEY: Refusal = Refusal {
     text: "this return address names a key that is not known here yet, try again later",
     reason: "unknown-key",
 };
+const GUESSING: Refusal = Refusal {
+    code: 451,
+    status: "4.7.1",
+    text: "too many return addresses that we did not make have come from your network, try again later",
+    reason: "guessing",
+};
+const REPLAYED: Refusal = Refusal {
+    code: 451,
+    status: "4.7.1",
+    text: "more bounces have come to this return address than its mail had recipients, try again later",
+    reason: "replayed",
+};
 const ALWAYS_THERE: [&str; 2] = ["postmaster", "abuse"];
 
-fn refusal_of(reason: Reason) -> Refusal {
+pub(super) fn refusal_of(reason: Reason) -> Refusal {
     let text = match reason {
         Reason::Forged => "bounce refused: this return address was not made by us",
         Reason::Expired => "bounce refused: this return address has expired",
         Reason::Future => "bounce refused: this return address is dated in the future",
-        Reason::UntaggedNdr | Reason::DaemonNdr => {
+        Reason::UntaggedNdr | Reason::DaemonNdr | Reason::TextNdr => {
             "bounce refused: every message we send carries a signed return address, and this bounce is not addressed to one"
         }
     };
     Refusal { code: 550, status: "5.7.1", text, reason: reason.name() }
 }
 
+/// What is asked about one recipient, beside the recipient itself.
+struct Asked<'m> {
+    memory: &'m mut Memory,
+    client: Option<IpAddr>,
+    /// Nothing is refused for what it is.
+    lenient: bool,
+}
+
 impl Rules<'_> {
     /// What becomes of this recipient.
     #[must_use]
-    pub fn inbound(&self, client: Option<IpAddr>, sender: &ReversePath, recipient: &Address) -> Inbound {
+    pub fn inbound(
+        &self,
+        memory: &mut Memory,
+        client: Option<IpAddr>,
+        sender: &ReversePath,
+        recipient: &Address,
+    ) -> Inbound {
         let domains = &self.policy.domains;
         let domain = recipient.domain();
         let (local, alias) = (domains.local.contains(domain), domains.srs.contains(domain));
         let is_srs = alias && srs::looks_tagged(&recipient.content());
         // An address that we signed ourselves may look like anything; see `tagged_recipient`.
-        let is_prvs = local && batv::strip(recipient).is_some();
-        if !is_srs && !is_prvs && routes_onward(recipient) {
+        let bare = if local { batv::strip(recipient) } else { None };
+        if !is_srs && bare.is_none() && routes_onward(recipient) {
             return refuse(Verdict::Untagged, RELAYING_DENIED);
         }
         if !local && !alias {
@@ -178,10 +166,9 @@ impl Rules<'_> {
                 refuse(Verdict::Untagged, RELAYING_DENIED)
             };
         }
-        let lenient = self.policy.inbound.mode == InboundMode::Observe
-            || client.is_some_and(|c| self.policy.inbound.exempt_clients.contains(c));
+        let asked = Asked { memory, client, lenient: self.is_lenient(client, domain) };
         if is_srs {
-            return self.srs_recipient(lenient, sender, recipient);
+            return self.srs_recipient(asked, sender, recipient);
         }
         if !local {
             let exists = ALWAYS_THERE.iter().any(|name| recipient.content().eq_ignore_ascii_case(name));
@@ -191,14 +178,17 @@ impl Rules<'_> {
                 refuse(Verdict::Untagged, NO_SUCH_SRS)
             };
         }
-        match batv::strip(recipient) {
-            Some(bare) => self.tagged_recipient(lenient, sender, recipient, bare),
-            None => self.plain_recipient(lenient, sender, recipient),
+        match bare {
+            Some(bare) => self.tagged_recipient(asked, sender, recipient, bare),
+            None => self.plain_recipient(asked, sender, recipient),
         }
     }
 
-    fn srs_recipient(&self, lenient: bool, sender: &ReversePath, recipient: &Address) -> Inbound {
+    fn srs_recipient(&self, mut asked: Asked<'_>, sender: &ReversePath, recipient: &Address) -> Inbound {
         let inbound = &self.policy.inbound;
+        if self.is_guessing(&mut asked) {
+            return refuse(Verdict::Untagged, GUESSING);
+        }
         let verdict = srs::verify(self.ring.keys(), &self.policy.srs, self.now.day(), recipient);
         let for_this_sender = *sender == ReversePath::Null || inbound.srs_for_senders;
         match &verdict {
@@ -208,38 +198,53 @@ impl Rules<'_> {
                 } else {
                     (found.address().clone(), Route::SrsNextHop)
                 };
-                deliver(verdict, to, route, None, Judge::No, "valid")
+                self.valid(asked, verdict, recipient, to, route)
             }
-            Verdict::Valid(_) => self.or_as_it_came(lenient, verdict, recipient, SRS_TAKES_BOUNCES),
-            Verdict::Expired(_) => self.or_as_it_came(lenient, verdict, recipient, refusal_of(Reason::Expired)),
-            Verdict::Future(_) => self.or_as_it_came(lenient, verdict, recipient, refusal_of(Reason::Future)),
+            Verdict::Valid(_) => self.or_as_it_came(&asked, verdict, recipient, None),
+            Verdict::Expired(_) => self.or_as_it_came(&asked, verdict, recipient, Some(Reason::Expired)),
+            Verdict::Future(_) => self.or_as_it_came(&asked, verdict, recipient, Some(Reason::Future)),
             Verdict::Forged(_) | Verdict::UnknownKey(_) | Verdict::Malformed(_) | Verdict::Untagged => {
-                self.or_as_it_came(lenient, verdict, recipient, refusal_of(Reason::Forged))
+                if matches!(verdict, Verdict::Forged(_)) {
+                    self.guessed(&mut asked, chance::of_srs(self.ring.keys(), &self.policy.srs));
+                }
+                self.or_as_it_came(&asked, verdict, recipient, Some(Reason::Forged))
             }
         }
     }
 
-    /// Refuses, or observes: an SRS address that does not hold goes on as it came, marked.
-    fn or_as_it_came(&self, lenient: bool, verdict: Verdict, recipient: &Address, refusal: Refusal) -> Inbound {
+    /// Acts on an SRS address that does not hold, or observes it: then it goes on as it came, marked.
+    fn or_as_it_came(
+        &self,
+        asked: &Asked<'_>,
+        verdict: Verdict,
+        recipient: &Address,
+        reason: Option<Reason>,
+    ) -> Inbound {
         if routes_onward(recipient) {
             // Unproven, it is a way onward, whatever the mode.
-            return refuse(verdict, refusal);
+            return refuse(verdict, reason.map_or(SRS_TAKES_BOUNCES, refusal_of));
         }
-        let action =
-            Reason::ALL.into_iter().find(|r| r.name() == refusal.reason).map(|r| self.policy.inbound.actions.of(r));
-        if lenient || action == Some(Action::Mark) {
-            let mark = Mark { verdict: verdict.name(), would: "reject", reason: refusal.reason };
-            deliver(verdict, recipient.clone(), Route::NextHop, Some(mark), Judge::No, refusal.reason)
-        } else {
-            refuse(verdict, refusal)
-        }
+        self.act(asked, verdict, recipient.clone(), reason, SRS_TAKES_BOUNCES)
     }
 
-    fn tagged_recipient(&self, lenient: bool, sender: &ReversePath, recipient: &Address, bare: Address) -> Inbound {
+    fn tagged_recipient(
+        &self,
+        mut asked: Asked<'_>,
+        sender: &ReversePath,
+        recipient: &Address,
+        bare: Address,
+    ) -> Inbound {
+        if *sender == ReversePath::Null && self.is_guessing(&mut asked) {
+            return refuse(Verdict::Untagged, GUESSING);
+        }
         let verdict = batv::verify(self.ring.keys(), &self.policy.batv, self.now.day(), recipient);
         if let Verdict::Valid(found) = &verdict {
             let to = found.address().clone();
-            return deliver(verdict, to, Route::NextHop, None, Judge::No, "valid");
+            return if *sender == ReversePath::Null {
+                self.valid(asked, verdict, recipient, to, Route::NextHop)
+            } else {
+                deliver(verdict, to, Route::NextHop, None, Judge::No, "valid")
+            };
         }
         let hides_srs = self.policy.domains.srs.contains(bare.domain()) && srs::looks_tagged(&bare.content());
         if routes_onward(&bare) || hides_srs {
@@ -248,77 +253,138 @@ impl Rules<'_> {
         }
         if let ReversePath::Mailbox(address) = sender {
             // Somebody answered the envelope address. It leads to our own user anyway.
-            let judge = if self.policy.inbound.daemon_senders.contains(address) { Judge::Daemon } else { Judge::No };
+            let judge = if self.is_daemon(address) { Judge::Daemon } else { Judge::No };
             return deliver(verdict, bare, Route::NextHop, None, judge, "not-a-bounce");
         }
-        let (reason, refusal) = match &verdict {
-            Verdict::Expired(_) => (Some(Reason::Expired), refusal_of(Reason::Expired)),
-            Verdict::Future(_) => (Some(Reason::Future), refusal_of(Reason::Future)),
-            Verdict::UnknownKey(_) => (None, UNKNOWN_KEY),
-            Verdict::Valid(_) | Verdict::Forged(_) | Verdict::Malformed(_) | Verdict::Untagged => {
-                (Some(Reason::Forged), refusal_of(Reason::Forged))
-            }
+        let reason = match &verdict {
+            Verdict::Expired(_) => Some(Reason::Expired),
+            Verdict::Future(_) => Some(Reason::Future),
+            Verdict::UnknownKey(_) => None,
+            Verdict::Valid(_) | Verdict::Forged(_) | Verdict::Malformed(_) | Verdict::Untagged => Some(Reason::Forged),
         };
-        let marked = reason.is_some_and(|r| self.policy.inbound.actions.of(r) == Action::Mark);
-        if lenient || marked {
-            let would = if refusal.is_temporary() { "defer" } else { "reject" };
-            let mark = Mark { verdict: verdict.name(), would, reason: refusal.reason };
-            deliver(verdict, bare, Route::NextHop, Some(mark), Judge::No, refusal.reason)
-        } else {
-            refuse(verdict, refusal)
+        if matches!(verdict, Verdict::Forged(_)) {
+            self.guessed(&mut asked, chance::of_batv(self.ring.keys(), recipient));
+        }
+        self.act(&asked, verdict, bare, reason, UNKNOWN_KEY)
+    }
+
+    fn is_daemon(&self, sender: &Address) -> bool {
+        let inbound = &self.policy.inbound;
+        inbound.daemon_senders.contains(sender) && !inbound.exempt_senders.contains(sender)
+    }
+
+    /// A tag that holds, for a bounce: one of how many?
+    fn valid(&self, asked: Asked<'_>, verdict: Verdict, tagged: &Address, to: Address, route: Route) -> Inbound {
+        let today = self.now.day();
+        let read = verdict.tagged();
+        let from = read.and_then(|t| t.signed_on).unwrap_or(today);
+        let until = read.and_then(|t| t.expires).unwrap_or(today);
+        let tag = asked.memory.replay.id(tagged, from, until);
+        if self.policy.inbound.replay_limit && asked.memory.replay.is_used_up(tag) {
+            if !asked.lenient {
+                return refuse(verdict, REPLAYED);
+            }
+            let mark = Mark { verdict: verdict.name(), would: "defer", reason: REPLAYED.reason };
+            return deliver(verdict, to, route, Some(mark), Judge::No, REPLAYED.reason).counted(tag);
+        }
+        deliver(verdict, to, route, None, Judge::No, "valid").counted(tag)
+    }
+
+    /// Does what the config says about a reason; without one, what `otherwise` says. `to` is where it goes if it goes.
+    fn act(
+        &self,
+        asked: &Asked<'_>,
+        verdict: Verdict,
+        to: Address,
+        reason: Option<Reason>,
+        otherwise: Refusal,
+    ) -> Inbound {
+        let inbound = &self.policy.inbound;
+        let refusal = reason.map_or(otherwise, refusal_of);
+        let action = match reason {
+            Some(reason) => inbound.actions.of(reason),
+            None if refusal.is_temporary() => Action::Defer,
+            None => Action::Reject,
+        };
+        let would = if action == Action::Mark { Action::Reject } else { action };
+        let mark = Mark { verdict: verdict.name(), would: would.name(), reason: refusal.reason };
+        let word = refusal.reason;
+        let marked = |verdict, to| deliver(verdict, to, Route::NextHop, Some(mark), Judge::No, word);
+        match action {
+            _ if asked.lenient => marked(verdict, to),
+            Action::Mark => marked(verdict, to),
+            Action::Reject => refuse(verdict, refusal),
+            Action::Defer => refuse(verdict, if refusal.is_temporary() { refusal } else { refusal.later() }),
+            Action::Discard => deliver(verdict, to, Route::NextHop, None, Judge::Discard, word),
+            Action::Quarantine => match &inbound.quarantine_to {
+                Some(quarantine) => marked(verdict, quarantine.clone()),
+                None => marked(verdict, to),
+            },
         }
     }
 
-    fn plain_recipient(&self, lenient: bool, sender: &ReversePath, recipient: &Address) -> Inbound {
+    fn plain_recipient(&self, asked: Asked<'_>, sender: &ReversePath, recipient: &Address) -> Inbound {
         let inbound = &self.policy.inbound;
         let judge = match sender {
             ReversePath::Null => Judge::Null,
-            ReversePath::Mailbox(address) if inbound.daemon_senders.contains(address) => Judge::Daemon,
+            ReversePath::Mailbox(address) if self.is_daemon(address) => Judge::Daemon,
             ReversePath::Mailbox(_) => return untouched(recipient, "not-a-bounce"),
         };
         if inbound.exempt_recipients.contains(recipient) {
             return untouched(recipient, "exempt-recipient");
         }
-        match self.leaves_unsigned(recipient) {
-            None => {}
-            // Anybody can write an address of ours that is too long: its bounces are looked at all the same.
-            Some("overflow") => {
-                let to = recipient.clone();
-                return deliver(Verdict::Untagged, to, Route::NextHop, None, Judge::Overflow, "leaves-unsigned");
-            }
-            // Its genuine bounces have no tag either: there is nothing to tell them apart by.
+        let judge = match self.leaves_unsigned(recipient) {
+            None => judge,
+            // Genuine bounces come without a tag. Anybody can write an address that is too long to be signed, so those
+            // are not waved through unseen.
+            Some("overflow") => Judge::Overflow,
             Some(_) => return untouched(recipient, "leaves-unsigned"),
-        }
-        let at_once = inbound.reject_at == RejectAt::Rcpt && judge == Judge::Null;
-        if at_once && !lenient && inbound.actions.of(Reason::UntaggedNdr) == Action::Reject {
-            return refuse(Verdict::Untagged, refusal_of(Reason::UntaggedNdr));
+        };
+        let at_once = judge == Judge::Null && self.refuses_at_once(asked.memory, recipient);
+        if at_once && asked.lenient {
+            let action = inbound.actions.of(Reason::UntaggedNdr);
+            let mark = Mark { verdict: "untagged", would: action.name(), reason: Reason::UntaggedNdr.name() };
+            return deliver(Verdict::Untagged, recipient.clone(), Route::NextHop, Some(mark), Judge::No, mark.reason);
         }
         if at_once {
-            let mark = Mark { verdict: "untagged", would: "reject", reason: Reason::UntaggedNdr.name() };
-            return deliver(Verdict::Untagged, recipient.clone(), Route::NextHop, Some(mark), Judge::No, mark.reason);
+            let refusal = refusal_of(Reason::UntaggedNdr);
+            let defer = inbound.actions.of(Reason::UntaggedNdr) == Action::Defer;
+            return refuse(Verdict::Untagged, if defer { refusal.later() } else { refusal });
         }
         deliver(Verdict::Untagged, recipient.clone(), Route::NextHop, None, judge, "candidate")
     }
 
-    /// What becomes of a candidate, now that its content is known.
-    #[must_use]
-    pub fn content(&self, client: Option<IpAddr>, judge: Judge, kind: Kind) -> Content {
-        let reason = match judge {
-            Judge::No => return Content::Deliver,
-            Judge::Null | Judge::Overflow => Reason::UntaggedNdr,
-            Judge::Daemon => Reason::DaemonNdr,
-        };
-        if !kind.is_ndr() {
-            return Content::Deliver;
-        }
+    /// Whether null-sender mail to an address without a tag is refused unseen. What is not to be refused has to be seen.
+    fn refuses_at_once(&self, memory: &mut Memory, recipient: &Address) -> bool {
         let inbound = &self.policy.inbound;
-        let lenient =
-            inbound.mode == InboundMode::Observe || client.is_some_and(|c| inbound.exempt_clients.contains(c));
-        if lenient || judge == Judge::Overflow || inbound.actions.of(reason) == Action::Mark {
-            Content::Mark(Mark { verdict: "untagged", would: "reject", reason: reason.name() })
-        } else {
-            Content::Refuse(refusal_of(reason))
+        let refused = matches!(inbound.actions.of(Reason::UntaggedNdr), Action::Reject | Action::Defer);
+        match inbound.reject_at {
+            RejectAt::Data => false,
+            RejectAt::Rcpt => refused,
+            RejectAt::Auto => {
+                let domain = self.policy.domains.local.entry(recipient.domain());
+                domain.is_some_and(|domain| memory.surges.count(&domain, self.now)) && refused
+            }
         }
+    }
+
+    /// Whether a client has used up its guesses: no question about a tag is answered, lest it be the lucky one.
+    fn is_guessing(&self, asked: &mut Asked<'_>) -> bool {
+        let inbound = &self.policy.inbound;
+        let Some(client) = asked.client.filter(|_| !asked.lenient) else { return false };
+        let limited = !inbound.trusted_relays.contains(client)
+            && inbound.guesses_per_minute > 0
+            && asked.memory.guesses.is_limited(network(client), inbound.guesses_per_minute, self.now);
+        if limited {
+            asked.memory.guesses.turned_away();
+        }
+        limited
+    }
+
+    fn guessed(&self, asked: &mut Asked<'_>, chance: f64) {
+        let inbound = &self.policy.inbound;
+        let stranger = asked.client.filter(|client| !inbound.trusted_relays.contains(*client));
+        asked.memory.guesses.bad(stranger.map(network), inbound.guesses_per_minute, chance, self.now);
     }
 }
 
@@ -336,7 +402,13 @@ fn deliver(
     judge: Judge,
     reason: &'static str,
 ) -> Inbound {
-    Inbound { verdict, action: InboundAction::Deliver { to, route, mark, judge }, reason }
+    Inbound { verdict, action: InboundAction::Deliver { to, route, mark, judge }, reason, tag: None }
+}
+
+impl Inbound {
+    fn counted(self, tag: TagId) -> Self {
+        Self { tag: Some(tag), ..self }
+    }
 }
 
 fn untouched(recipient: &Address, reason: &'static str) -> Inbound {
@@ -344,5 +416,5 @@ fn untouched(recipient: &Address, reason: &'static str) -> Inbound {
 }
 
 fn refuse(verdict: Verdict, refusal: Refusal) -> Inbound {
-    Inbound { verdict, reason: refusal.reason, action: InboundAction::Refuse(refusal) }
+    Inbound { verdict, reason: refusal.reason, action: InboundAction::Refuse(refusal), tag: None }
 }

@@ -1,13 +1,18 @@
 //! Every rule of this program, in two questions: what becomes of a sender that leaves ([`Rules::outbound`]), and what
 //! becomes of a recipient that comes in ([`Rules::inbound`], and for candidates [`Rules::content`]).
 //!
-//! Each front end asks here and decides nothing itself. The answers are plain data with a reason in it.
+//! Each front end asks here and decides nothing itself. The answers are plain data with a reason in it. What has to be
+//! remembered between two messages stands in a [`Memory`](super::memory::Memory) that the front end brings.
 
+mod content;
 mod inbound;
 mod outbound;
+mod ramp;
 
-pub use inbound::{Content, Inbound, InboundAction, Judge, Kind, Mark, Route};
+pub use content::{Case, Content};
+pub use inbound::{Inbound, InboundAction, Judge, Mark, Route};
 pub use outbound::{Outbound, OutboundAction};
+pub use ramp::{Ramp, RampEvent};
 
 use super::keyring::Keyring;
 use super::policy::Policy;
@@ -44,11 +49,13 @@ impl Refusal {
     pub fn is_temporary(&self) -> bool {
         self.code < 500
     }
+
+    /// The same, to be tried again later.
+    fn later(self) -> Self {
+        Self { code: 451, status: "4.7.1", ..self }
+    }
 }
 
 /// No key can be asked: never a guess, always later.
 const NO_KEY: Refusal =
     Refusal { code: 451, status: "4.3.5", text: "no signing key is at hand, try again later", reason: "no-key" };
-
-#[cfg(test)]
-mod tests;

@@ -1,7 +1,10 @@
 //! Mail that leaves: is its sender signed, rewritten, or left alone?
 
+use core::net::IpAddr;
+
 use super::{NO_KEY, Refusal, Rules};
 use crate::envelope::address::{Address, MAX_LOCAL_PART, ReversePath};
+use crate::envelope::evidence;
 use crate::envelope::keyring::Key;
 use crate::envelope::policy::{Mixed, OutboundMode, Overflow};
 use crate::envelope::tag::srs::Forwarded;
@@ -27,6 +30,8 @@ pub struct Outbound {
     pub action: OutboundAction,
     /// Why, as a word for logs and JSON.
     pub reason: &'static str,
+    /// Whether the message is to carry the evidence header.
+    pub evidence: bool,
 }
 
 impl Outbound {
@@ -40,11 +45,11 @@ impl Outbound {
     }
 
     fn pass(reason: &'static str) -> Self {
-        Self { action: OutboundAction::Pass, reason }
+        Self { action: OutboundAction::Pass, reason, evidence: false }
     }
 
     fn reject(refusal: Refusal) -> Self {
-        Self { reason: refusal.reason, action: OutboundAction::Reject(refusal) }
+        Self { reason: refusal.reason, action: OutboundAction::Reject(refusal), evidence: false }
     }
 }
 
@@ -58,9 +63,12 @@ const TOO_LONG: Refusal = Refusal {
 impl Rules<'_> {
     /// What becomes of this sender. `recipient` is absent at MAIL, where no recipient is known yet.
     #[must_use]
-    pub fn outbound(&self, sender: &ReversePath, recipient: Option<&Address>) -> Outbound {
+    pub fn outbound(&self, client: Option<IpAddr>, sender: &ReversePath, recipient: Option<&Address>) -> Outbound {
         let ReversePath::Mailbox(sender) = sender else { return Outbound::pass("null-sender") };
         let outbound = &self.policy.outbound;
+        if client.is_some_and(|client| outbound.exempt_clients.contains(client)) {
+            return Outbound::pass("exempt-client");
+        }
         match outbound.mode {
             OutboundMode::Off => return Outbound::pass("mode-off"),
             OutboundMode::Pilot if !outbound.pilot.contains(sender) => return Outbound::pass("not-in-pilot"),
@@ -70,7 +78,9 @@ impl Rules<'_> {
             return Outbound::pass("exempt-sender");
         }
         if self.recipients_matter() && recipient.is_some_and(|r| outbound.exempt_recipients.contains(r)) {
-            return Outbound::pass("exempt-recipient");
+            // What returns of it has no tag, so it carries evidence all the same.
+            let evidence = outbound.evidence && self.policy.domains.local.contains(sender.domain());
+            return Outbound { evidence, ..Outbound::pass("exempt-recipient") };
         }
         self.by_domain(sender)
     }
@@ -143,7 +153,7 @@ impl Rules<'_> {
 
     fn within_length(&self, signed: Signed, action: fn(Signed) -> OutboundAction, reason: &'static str) -> Outbound {
         if signed.address().local().len() <= MAX_LOCAL_PART {
-            Outbound { action: action(signed), reason }
+            self.with_evidence(Outbound { action: action(signed), reason, evidence: false })
         } else {
             self.overflowing(Some(action(signed)))
         }
@@ -151,16 +161,44 @@ impl Rules<'_> {
 
     fn overflowing(&self, action: Option<OutboundAction>) -> Outbound {
         match (self.policy.outbound.overflow, action) {
-            (Overflow::Sign, Some(action)) => Outbound { action, reason: "overflow" },
-            (Overflow::Pass | Overflow::Sign, _) => Outbound::pass("overflow"),
+            (Overflow::Sign, Some(action)) => {
+                self.with_evidence(Outbound { action, reason: "overflow", evidence: false })
+            }
+            (Overflow::Pass | Overflow::Sign, _) => self.with_evidence(Outbound::pass("overflow")),
             (Overflow::Reject, _) => Outbound::reject(TOO_LONG),
         }
+    }
+
+    /// Mail of our own carries evidence. What is only forwarded is somebody else's: its bounces go where SRS leads them.
+    fn with_evidence(&self, outbound: Outbound) -> Outbound {
+        let ours = match &outbound.action {
+            OutboundAction::Sign(_) => true,
+            OutboundAction::Pass => outbound.reason == "overflow",
+            OutboundAction::Rewrite(_) | OutboundAction::Reject(_) => false,
+        };
+        Outbound { evidence: ours && self.policy.outbound.evidence, ..outbound }
+    }
+
+    /// The evidence header for a message, without its line end. `nonce` is 80 random bits; `message_id` and `from` are what stands
+    /// in its header block.
+    #[must_use]
+    pub fn evidence(
+        &self,
+        nonce: [u8; 10],
+        message_id: Option<&str>,
+        from: Option<&str>,
+        sender: &ReversePath,
+    ) -> Option<String> {
+        let is_ours = |address: &Address| self.policy.domains.local.contains(address.domain());
+        let address = evidence::bounce_address(from, sender, is_ours).filter(is_ours)?;
+        let key = self.ring.own_signer()?;
+        evidence::header(key, &self.policy.batv, self.now.day(), nonce, message_id.unwrap_or_default(), &address)
     }
 
     /// Why mail of this address of ours leaves without a tag, so that its genuine bounces come back without one. `None`: it
     /// leaves signed.
     pub(super) fn leaves_unsigned(&self, address: &Address) -> Option<&'static str> {
-        let outbound = self.outbound(&ReversePath::Mailbox(address.clone()), None);
+        let outbound = self.outbound(None, &ReversePath::Mailbox(address.clone()), None);
         let unsigned = matches!(outbound.action, OutboundAction::Pass) && outbound.reason != "signed-already";
         unsigned.then_some(outbound.reason)
     }

@@ -10,17 +10,17 @@ use crate::envelope::keyring::Secret;
 
 /// HMAC-SHA-256 with 0x00 between the fields. No field can contain 0x00 (the address parser refuses it), so no field
 /// can lend a character to its neighbour.
-pub(super) fn own(secret: &Secret, fields: &[&str]) -> [u8; 32] {
+pub(in crate::envelope) fn own(secret: &Secret, fields: &[&str]) -> [u8; 32] {
     run::<Hmac<Sha256>>(secret, fields.iter().enumerate().flat_map(|(i, f)| [if i == 0 { "" } else { "\0" }, f])).into()
 }
 
 /// HMAC-SHA-1 over fields that stand bare beside each other, as every peer does it.
-pub(super) fn sha1(secret: &Secret, fields: &[&str]) -> [u8; 20] {
+pub(in crate::envelope::tag) fn sha1(secret: &Secret, fields: &[&str]) -> [u8; 20] {
     run::<Hmac<Sha1>>(secret, fields.iter().copied()).into()
 }
 
 /// HMAC-MD5 over one text: Exim's SRS.
-pub(super) fn md5(secret: &Secret, text: &str) -> [u8; 16] {
+pub(in crate::envelope::tag) fn md5(secret: &Secret, text: &str) -> [u8; 16] {
     run::<Hmac<Md5>>(secret, [text].into_iter()).into()
 }
 
@@ -38,6 +38,6 @@ fn run<'a, M: Mac + KeyInit>(
 
 /// Whether two texts are equal, in time that depends on their lengths only. Lengths are public: they stand in the
 /// address.
-pub(super) fn equal(a: &[u8], b: &[u8]) -> bool {
+pub(in crate::envelope) fn equal(a: &[u8], b: &[u8]) -> bool {
     a.ct_eq(b).into()
 }

@@ -5,7 +5,8 @@
 //! build the last two.
 
 pub mod batv;
-mod mac;
+pub mod chance;
+pub(in crate::envelope) mod mac;
 pub mod srs;
 
 use super::address::Address;

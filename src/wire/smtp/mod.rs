@@ -6,6 +6,7 @@
 pub mod command;
 pub mod data;
 pub mod extensions;
+pub mod head;
 pub mod header;
 pub mod identity;
 pub mod meter;

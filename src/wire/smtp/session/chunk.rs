@@ -8,7 +8,7 @@ use super::chunked::{Chunked, Odd, State};
 use super::content::{Fault, Phase, with_header};
 use super::hop::Hop;
 use super::queue::{Item, Kind, Quiet};
-use super::transaction::Asking;
+use super::transaction::{Asking, taken};
 use super::{Ask, Direction, Event, Session};
 use crate::envelope::rules::{Content, Judge};
 use crate::wire::smtp::command::Command;
@@ -34,6 +34,8 @@ pub(super) struct Chunk {
     message: Box<Chunked>,
     /// The message is refused; the client hears of it at the end of the chunk.
     dead: Option<Reply>,
+    /// Where in what is held the header block ends, while its last header is asked for.
+    head_ends: Option<usize>,
 }
 
 impl Chunk {
@@ -101,6 +103,7 @@ impl Session {
         let limits = self.settings.limits;
         if transaction.class.judge == Judge::No {
             let message = match self.settings.direction {
+                Direction::Outbound if transaction.evidence => Chunked::with_evidence(transaction, limits),
                 Direction::Outbound => Chunked::new(transaction, limits),
                 Direction::Inbound => Chunked::filtered(transaction, limits),
             };
@@ -113,6 +116,15 @@ impl Session {
         }
         if transaction.accepted == 0 {
             return self.swallow_bad(size, Reply::new(554, "5.5.1", "no valid recipients"));
+        }
+        if transaction.class.judge == Judge::Discard {
+            let recipients = if last { transaction.accepted } else { 1 };
+            if let Some(transaction) = self.transaction.take_if(|_| last) {
+                self.send(b"RSET", Item::Swallowed(Quiet::Rset));
+                self.finished(transaction, &taken());
+            }
+            self.swallow(size, taken(), recipients);
+            return true;
         }
         self.events.push_back(Event::Ask(Ask::Hold));
         self.asking = Some(Asking::Hold(Some((size, last))));
@@ -127,7 +139,8 @@ impl Session {
     }
 
     pub(super) fn begin_chunk(&mut self, message: Box<Chunked>, size: u64, last: bool) {
-        let mut chunk = Chunk { left: size, size, last, announced: false, answered: false, message, dead: None };
+        let mut chunk =
+            Chunk { left: size, size, last, announced: false, answered: false, message, dead: None, head_ends: None };
         if chunk.message.octets().saturating_add(size) > self.most_octets() {
             // Known before it comes, so nobody hears any of it.
             let fault = Fault::Long(TooLong::Message);
@@ -201,17 +214,27 @@ impl Session {
     }
 
     fn pass(&mut self, chunk: &mut Chunk, part: &[u8]) {
-        let Chunked { filter, held, state, .. } = &mut *chunk.message;
+        let Chunked { filter, head, held, state, .. } = &mut *chunk.message;
+        if let (State::Head, Some(reader)) = (*state, head.as_mut()) {
+            chunk.head_ends = reader.push(part, held);
+            if chunk.head_ends.is_some() {
+                if let Some(reader) = head.take() {
+                    self.ask_evidence(&reader);
+                }
+            } else if held.len() > PIECE {
+                let rest = held.split_off(PIECE);
+                let held = std::mem::replace(held, rest);
+                let item = self.quiet_chunk();
+                self.send_held(&held, item);
+            }
+            return;
+        }
         match (*state, filter) {
             (State::Open, _) | (_, None) => self.to_hop.extend_from_slice(part),
             (State::Held, Some(filter)) => {
                 filter.push(part, |part| held.extend_from_slice(part));
                 if held.len() >= self.settings.hold && !(chunk.last && chunk.left == 0) {
-                    if chunk.message.kind().is_ndr() {
-                        self.ask_content(chunk.message.judge, chunk.message.kind());
-                    } else {
-                        self.release_chunk(chunk, None);
-                    }
+                    self.ask_content(chunk.message.judge, chunk.message.found(), false);
                 }
             }
             (State::Head, Some(filter)) => {
@@ -257,7 +280,7 @@ impl Session {
         match chunk.message.state {
             State::Held if chunk.last => {
                 chunk.message.finish();
-                self.ask_content(chunk.message.judge, chunk.message.kind());
+                self.ask_content(chunk.message.judge, chunk.message.found(), true);
                 self.phase = Phase::Chunk(chunk);
                 return;
             }
@@ -266,6 +289,12 @@ impl Session {
                 self.reply(250, "2.0.0", &format!("{size} octets received"));
             }
             State::Head => {
+                if let Some(mut reader) = chunk.message.head.take_if(|_| chunk.last) {
+                    chunk.head_ends = reader.finish(&mut chunk.message.held);
+                    self.ask_evidence(&reader);
+                    self.phase = Phase::Chunk(chunk);
+                    return;
+                }
                 if let (true, Some(filter)) = (chunk.last, &mut chunk.message.filter) {
                     filter.finish(|part| chunk.message.held.extend_from_slice(part));
                 }
@@ -294,20 +323,36 @@ impl Session {
 
     /// All of a message has gone on. Of a candidate the next hop has not heard that it was the last.
     fn last_chunk_over(&mut self, mut chunk: Box<Chunk>) {
+        chunk.message.finish();
         if !chunk.is_candidate() {
+            if let (true, Some(transaction)) = (chunk.message.is_looked_at(), &mut self.transaction) {
+                transaction.found = Some(Box::new(chunk.message.found()));
+            }
             return self.message_sent();
         }
-        chunk.message.finish();
         if std::mem::take(&mut chunk.announced) {
             let item = self.quiet_chunk();
             self.queue.push(item);
         }
-        if chunk.message.kind().is_ndr() {
-            chunk.message.state = State::Open;
-            self.ask_content(chunk.message.judge, chunk.message.kind());
-            self.phase = Phase::Chunk(chunk);
-        } else {
-            self.say_last_chunk();
+        chunk.message.state = State::Open;
+        self.ask_content(chunk.message.judge, chunk.message.found(), true);
+        self.phase = Phase::Chunk(chunk);
+    }
+
+    /// The header block of a message on its way out is complete: all that is held goes, and the rest as it comes.
+    pub(super) fn chunk_has_evidence(&mut self, mut chunk: Box<Chunk>, header: Option<String>) {
+        let mut held = std::mem::take(&mut chunk.message.held);
+        if let (Some(at), Some(header)) = (chunk.head_ends.take(), header) {
+            let at = at.min(held.len());
+            held.splice(at..at, [header.as_bytes(), b"\r\n"].concat());
+        }
+        chunk.message.state = State::Open;
+        if chunk.dead.is_none() {
+            self.announce_with(&mut chunk, &held);
+        }
+        self.phase = Phase::Chunk(chunk);
+        if self.chunk_is_complete() {
+            self.chunk_over();
         }
     }
 
@@ -320,27 +365,28 @@ impl Session {
     /// The answer to [`Ask::Content`] for a message in chunks.
     pub(super) fn chunk_judged(&mut self, mut chunk: Box<Chunk>, content: &Content) {
         let at_end = chunk.last && chunk.left == 0;
-        let header = match content {
+        let mark = match content {
             Content::Refuse(refusal) => {
-                let reply = Reply::new(refusal.code, refusal.status, refusal.text);
-                self.abandon(&mut chunk, reply);
-                self.phase = Phase::Chunk(chunk);
-                if self.chunk_is_complete() {
-                    self.chunk_over();
-                }
-                return;
+                return self.chunk_dropped(chunk, Reply::new(refusal.code, refusal.status, refusal.text));
             }
-            Content::Deliver => None,
-            Content::Mark(mark) => Some(*mark),
+            Content::Discard(_) => return self.chunk_dropped(chunk, taken()),
+            Content::Deliver | Content::Rescue(_) | Content::Later => None,
+            Content::Mark(mark) | Content::Quarantine(_, mark) => Some(*mark),
         };
         if chunk.message.state == State::Open {
-            // Too late for a header.
+            // Too late for a header, and for another recipient.
             return self.say_last_chunk();
         }
-        if let (Some(mark), Some(transaction)) = (header, &mut self.transaction) {
-            transaction.class.mark = Some(mark);
+        if *content != Content::Later {
+            chunk.message.judge = Judge::No;
         }
-        let header = header.map(|mark| mark.header());
+        if let Some(mark) = &mark {
+            self.mark(mark);
+        }
+        if let Content::Quarantine(to, _) = content {
+            self.redirect(to);
+        }
+        let header = mark.map(|mark| mark.header());
         if at_end {
             if let Some(filter) = &mut chunk.message.filter {
                 filter.finish(|part| chunk.message.held.extend_from_slice(part));
@@ -351,6 +397,15 @@ impl Session {
             return self.message_sent();
         }
         self.release_chunk(&mut chunk, header);
+        self.phase = Phase::Chunk(chunk);
+        if self.chunk_is_complete() {
+            self.chunk_over();
+        }
+    }
+
+    /// A message in chunks goes nowhere; the client hears this.
+    fn chunk_dropped(&mut self, mut chunk: Box<Chunk>, reply: Reply) {
+        self.abandon(&mut chunk, reply);
         self.phase = Phase::Chunk(chunk);
         if self.chunk_is_complete() {
             self.chunk_over();

@@ -3,9 +3,10 @@
 use super::Limits;
 use super::content::Fault;
 use super::transaction::Transaction;
-use crate::envelope::bounce;
+use crate::envelope::bounce::{self, Found};
 use crate::envelope::rules::Judge;
 use crate::wire::smtp::data::{DataScanner, Progress};
+use crate::wire::smtp::head::HeadReader;
 use crate::wire::smtp::header::HeaderFilter;
 use crate::wire::smtp::meter::Meter;
 
@@ -16,6 +17,8 @@ pub(super) struct Chunked {
     /// None: the message is binary (RFC 3030 section 3), and no octet is odd.
     text: Option<DataScanner>,
     pub filter: Option<HeaderFilter>,
+    /// Of a message that gets evidence: its header block.
+    pub head: Option<HeadReader>,
     bounce: Option<bounce::Scanner>,
     pub judge: Judge,
     pub state: State,
@@ -39,6 +42,7 @@ impl Chunked {
             meter: Meter::new(limits.header, limits.message),
             text: (!transaction.binary).then(DataScanner::default),
             filter: None,
+            head: None,
             bounce: None,
             judge: transaction.class.judge,
             state: State::Open,
@@ -46,11 +50,16 @@ impl Chunked {
         }
     }
 
+    /// One on its way out that gets evidence: a header goes last in its header block.
+    pub fn with_evidence(transaction: &Transaction, limits: Limits) -> Self {
+        Self { head: Some(HeadReader::of_chunks()), state: State::Head, ..Self::new(transaction, limits) }
+    }
+
     /// A candidate: what it is decides what becomes of it.
     pub fn held(transaction: &Transaction, limits: Limits) -> Self {
         Self {
             filter: Some(HeaderFilter::of_chunks()),
-            bounce: Some(bounce::Scanner::of_chunks()),
+            bounce: Some(bounce::Scanner::of_text()),
             state: State::Held,
             ..Self::new(transaction, limits)
         }
@@ -62,7 +71,8 @@ impl Chunked {
         let filter = HeaderFilter::of_chunks();
         let filter = if mark.is_some() { filter.guarded() } else { filter };
         let held = mark.map(|mark| format!("{}\r\n", mark.header()).into_bytes()).unwrap_or_default();
-        Self { filter: Some(filter), state: State::Head, held, ..Self::new(transaction, limits) }
+        let bounce = mark.map(|_| bounce::Scanner::of_text());
+        Self { filter: Some(filter), bounce, state: State::Head, held, ..Self::new(transaction, limits) }
     }
 
     pub fn is_holding(&self) -> bool {
@@ -76,13 +86,18 @@ impl Chunked {
         }
     }
 
+    /// Whether anything is to be found in it.
+    pub fn is_looked_at(&self) -> bool {
+        self.bounce.is_some()
+    }
+
     /// How many octets have come.
     pub fn octets(&self) -> u64 {
         self.meter.octets()
     }
 
-    pub fn kind(&self) -> crate::envelope::rules::Kind {
-        self.bounce.as_ref().map_or(crate::envelope::rules::Kind::Other, bounce::Scanner::kind)
+    pub fn found(&self) -> Found {
+        self.bounce.as_ref().map(bounce::Scanner::found).unwrap_or_default()
     }
 
     /// Looks at octets, whatever becomes of them.

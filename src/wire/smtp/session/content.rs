@@ -5,12 +5,15 @@
 //! is not sent and the connection closed.
 
 use super::chunk::Chunk;
+use super::hop::NO_QUARANTINE;
 use super::queue::{Item, Kind, Quiet};
-use super::transaction::Asking;
+use super::transaction::{Asking, taken};
 use super::{Ask, Event, Limits, Session};
-use crate::envelope::bounce;
-use crate::envelope::rules::{Content, Judge};
+use crate::envelope::address::ReversePath;
+use crate::envelope::bounce::{self, Found};
+use crate::envelope::rules::{Content, Judge, Mark};
 use crate::wire::smtp::data::{DataScanner, Progress};
+use crate::wire::smtp::head::HeadReader;
 use crate::wire::smtp::header::HeaderFilter;
 use crate::wire::smtp::meter::{Meter, TooLong};
 use crate::wire::smtp::reply::Reply;
@@ -41,7 +44,7 @@ impl Phase {
         let stream = Stream {
             meter: Some(Meter::new(limits.header, limits.message)),
             filter: Some(HeaderFilter::default()),
-            bounce: Some(bounce::Scanner::default()),
+            bounce: Some(bounce::Scanner::of_data()),
             judge,
             ..Stream::default()
         };
@@ -59,6 +62,13 @@ pub(super) struct Stream {
     /// For a candidate: is it a bounce?
     bounce: Option<bounce::Scanner>,
     judge: Judge,
+    /// Of a message that gets evidence: its header block.
+    head: Option<HeadReader>,
+    /// Where in what is to be written that ends, once it is known.
+    head_ends: Option<usize>,
+    /// What waits behind it.
+    waiting: Vec<u8>,
+    ended: bool,
 }
 
 /// A head that is held.
@@ -115,7 +125,7 @@ impl Fault {
 impl Stream {
     /// Passes input through scanner, filter and bounce scanner.
     fn push(&mut self, input: &[u8], out: &mut Vec<u8>) -> Progress {
-        let Self { scanner, filter, bounce, meter, too_long, .. } = self;
+        let Self { scanner, filter, bounce, meter, too_long, head, head_ends, .. } = self;
         let progress = scanner.push(input, |part| {
             if let Some(meter) = meter {
                 *too_long = too_long.or(meter.push(part));
@@ -123,13 +133,22 @@ impl Stream {
             if let Some(bounce) = bounce {
                 bounce.push(part);
             }
-            match filter {
-                Some(filter) if !filter.is_done() => filter.push(part, |part| out.extend_from_slice(part)),
+            match (&mut *filter, &mut *head) {
+                (Some(filter), _) if !filter.is_done() => filter.push(part, |part| out.extend_from_slice(part)),
+                (None, Some(head)) => *head_ends = head_ends.or(head.push(part, out)),
                 _ => out.extend_from_slice(part),
             }
         });
-        if let (Progress::End(_), Some(filter)) = (progress, filter) {
-            filter.finish(|part| out.extend_from_slice(part));
+        if let Progress::End(_) = progress {
+            if let Some(filter) = filter {
+                filter.finish(|part| out.extend_from_slice(part));
+            }
+            if let Some(head) = head {
+                *head_ends = head_ends.or(head.finish(out));
+            }
+            if let Some(bounce) = bounce {
+                bounce.finish();
+            }
         }
         progress
     }
@@ -146,8 +165,8 @@ impl Stream {
         }
     }
 
-    fn kind(&self) -> crate::envelope::rules::Kind {
-        self.bounce.as_ref().map_or(crate::envelope::rules::Kind::Other, bounce::Scanner::kind)
+    fn found(&self) -> Found {
+        self.bounce.as_ref().map(bounce::Scanner::found).unwrap_or_default()
     }
 }
 
@@ -156,6 +175,7 @@ impl Session {
     pub(super) fn begin_stream(&mut self) {
         let inbound = self.settings.direction == super::Direction::Inbound;
         let mark = self.transaction.as_ref().and_then(|t| t.class.mark);
+        let evidence = self.transaction.as_ref().is_some_and(|t| t.evidence);
         let filter = if mark.is_some() { HeaderFilter::behind_a_mark() } else { HeaderFilter::default() };
         if let Some(mark) = mark {
             self.to_hop.extend_from_slice(mark.header().as_bytes());
@@ -163,7 +183,10 @@ impl Session {
         }
         let limits = self.settings.limits;
         let meter = Some(Meter::new(limits.header, limits.message));
-        let stream = Stream { filter: inbound.then_some(filter), meter, ..Stream::default() };
+        let head = evidence.then(HeadReader::default);
+        // Marked for its envelope, it is looked at all the same: what would have been lost?
+        let bounce = (inbound && mark.is_some()).then(bounce::Scanner::of_data);
+        let stream = Stream { filter: inbound.then_some(filter), meter, head, bounce, ..Stream::default() };
         self.phase = Phase::Stream(Box::new(stream));
     }
 
@@ -202,19 +225,35 @@ impl Session {
             self.drop_hop();
             return self.discard(stream.scanner, fault.reply(), progress, input);
         }
+        let used = match progress {
+            Progress::End(used) => used,
+            Progress::More | Progress::Smuggling => input.len(),
+        };
+        if let Some(at) = stream.head_ends.take()
+            && let Some(head) = stream.head.take()
+        {
+            stream.waiting = self.to_hop.split_off(at.min(self.to_hop.len()));
+            stream.ended = matches!(progress, Progress::End(_));
+            self.ask_evidence(&head);
+            self.phase = Phase::Stream(stream);
+            return used;
+        }
         match progress {
             Progress::More => {
                 self.phase = Phase::Stream(stream);
-                input.len()
+                used
             }
-            Progress::Smuggling => input.len(),
-            Progress::End(used) if stream.judge != Judge::No && stream.kind().is_ndr() => {
-                self.ask_content(stream.judge, stream.kind());
+            Progress::Smuggling => used,
+            Progress::End(_) if stream.judge != Judge::No => {
+                self.ask_content(stream.judge, stream.found(), true);
                 // Whatever the answer, there is no more body: see `answer_content`.
                 self.phase = Phase::Stream(stream);
                 used
             }
-            Progress::End(used) => {
+            Progress::End(_) => {
+                if let (Some(scanner), Some(transaction)) = (&stream.bounce, &mut self.transaction) {
+                    transaction.found = Some(Box::new(scanner.found()));
+                }
                 self.end_of_data();
                 used
             }
@@ -240,20 +279,49 @@ impl Session {
             }
             Progress::More | Progress::Smuggling => input.len(),
         };
-        if hold.complete || (hold.held.len() >= self.settings.hold && hold.stream.kind().is_ndr()) {
-            self.ask_content(hold.stream.judge, hold.stream.kind());
-            self.phase = Phase::Hold(hold);
-        } else if hold.held.len() >= self.settings.hold {
-            self.release(*hold, None);
-        } else {
-            self.phase = Phase::Hold(hold);
+        if hold.complete || hold.held.len() >= self.settings.hold {
+            self.ask_content(hold.stream.judge, hold.stream.found(), hold.complete);
         }
+        self.phase = Phase::Hold(hold);
         used
     }
 
-    pub(super) fn ask_content(&mut self, judge: Judge, kind: crate::envelope::rules::Kind) {
-        self.events.push_back(Event::Ask(Ask::Content { judge, kind }));
+    pub(super) fn ask_content(&mut self, judge: Judge, found: Found, complete: bool) {
+        let Some(recipient) = self.transaction.as_ref().and_then(|t| t.class.candidate.clone()) else { return };
+        self.events.push_back(Event::Ask(Ask::Content { judge, recipient, found: Box::new(found), complete }));
         self.asking = Some(Asking::Content);
+    }
+
+    pub(super) fn ask_evidence(&mut self, head: &HeadReader) {
+        let sender = self.transaction.as_ref().map_or(ReversePath::Null, |t| t.sender.clone());
+        let (message_id, from) = (head.message_id(), head.from());
+        self.events.push_back(Event::Ask(Ask::Evidence { sender, message_id, from }));
+        self.asking = Some(Asking::Evidence);
+    }
+
+    /// The answer to [`Ask::Evidence`]: the header line, without its end. It goes last in the header block.
+    pub fn answer_evidence(&mut self, header: Option<String>) {
+        if self.take_asking(|a| matches!(a, Asking::Evidence)).is_none() {
+            return;
+        }
+        match std::mem::replace(&mut self.phase, Phase::Command) {
+            Phase::Stream(mut stream) => {
+                if let Some(header) = header {
+                    self.to_hop.extend_from_slice(header.as_bytes());
+                    self.to_hop.extend_from_slice(b"\r\n");
+                }
+                self.to_hop.extend_from_slice(&std::mem::take(&mut stream.waiting));
+                if stream.ended {
+                    self.end_of_data();
+                } else {
+                    self.phase = Phase::Stream(stream);
+                }
+            }
+            Phase::Chunk(chunk) => self.chunk_has_evidence(chunk, header),
+            phase => self.phase = phase,
+        }
+        self.resume();
+        self.settle();
     }
 
     pub(super) fn note_limit(&mut self, fault: Fault) {
@@ -276,19 +344,23 @@ impl Session {
         }
         match (std::mem::replace(&mut self.phase, Phase::Command), content) {
             (Phase::Hold(hold), Content::Refuse(refusal)) => {
-                let reply = Reply::new(refusal.code, refusal.status, refusal.text);
-                if hold.complete {
-                    self.refuse_message(&reply);
-                } else {
-                    self.phase = Phase::Discard { scanner: hold.stream.scanner, reply };
-                }
-                self.send(b"RSET", Item::Swallowed(Quiet::Rset));
+                self.drop_held(*hold, Reply::new(refusal.code, refusal.status, refusal.text));
             }
-            (Phase::Hold(hold), Content::Deliver) => self.release(*hold, None),
-            (Phase::Hold(hold), Content::Mark(mark)) => {
-                if let Some(transaction) = &mut self.transaction {
-                    transaction.class.mark = Some(*mark);
-                }
+            (Phase::Hold(hold), Content::Discard(_)) => self.drop_held(*hold, taken()),
+            (Phase::Hold(hold), Content::Later) => self.release(*hold, None),
+            (Phase::Hold(mut hold), Content::Deliver | Content::Rescue(_)) => {
+                hold.stream.judge = Judge::No;
+                self.release(*hold, None);
+            }
+            (Phase::Hold(mut hold), Content::Mark(mark)) => {
+                hold.stream.judge = Judge::No;
+                self.mark(mark);
+                self.release(*hold, Some(mark.header()));
+            }
+            (Phase::Hold(mut hold), Content::Quarantine(to, mark)) => {
+                hold.stream.judge = Judge::No;
+                self.mark(mark);
+                self.redirect(to);
                 self.release(*hold, Some(mark.header()));
             }
             (Phase::Stream(_), Content::Refuse(refusal)) => {
@@ -296,13 +368,36 @@ impl Session {
                 self.drop_hop();
                 self.refuse_message(&Reply::new(refusal.code, refusal.status, refusal.text));
             }
-            // Too late for a header.
-            (Phase::Stream(_), Content::Deliver | Content::Mark(_)) => self.end_of_data(),
+            (Phase::Stream(_), Content::Discard(_)) => {
+                self.drop_hop();
+                self.refuse_message(&taken());
+            }
+            // Too late for a header, and for another recipient.
+            (
+                Phase::Stream(_),
+                Content::Deliver | Content::Rescue(_) | Content::Later | Content::Mark(_) | Content::Quarantine(..),
+            ) => self.end_of_data(),
             (Phase::Chunk(chunk), content) => self.chunk_judged(chunk, content),
             (phase, _) => self.phase = phase,
         }
         self.resume();
         self.settle();
+    }
+
+    pub(super) fn mark(&mut self, mark: &Mark) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.class.mark = Some(*mark);
+        }
+    }
+
+    /// A held message goes nowhere; at its end the client hears this.
+    fn drop_held(&mut self, hold: Hold, reply: Reply) {
+        if hold.complete {
+            self.refuse_message(&reply);
+        } else {
+            self.phase = Phase::Discard { scanner: hold.stream.scanner, reply };
+        }
+        self.send(b"RSET", Item::Swallowed(Quiet::Rset));
     }
 
     /// Tells the next hop of a message that was held.
@@ -324,8 +419,12 @@ impl Session {
             }
             return;
         }
-        let reply =
-            if reply.code < 400 { Reply::new(451, "4.5.0", "the next hop did not take the message") } else { reply };
+        let redirected = self.transaction.as_ref().is_some_and(|t| t.redirect_refused);
+        let reply = match reply.code {
+            _ if redirected => Reply::new(451, "4.3.0", NO_QUARANTINE),
+            ..400 => Reply::new(451, "4.5.0", "the next hop did not take the message"),
+            _ => reply,
+        };
         match release.rest {
             Some(stream) => self.phase = Phase::Discard { scanner: stream.scanner, reply },
             None => self.refuse_message(&reply),

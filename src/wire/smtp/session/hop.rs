@@ -49,6 +49,7 @@ pub(super) struct Facts {
     pub hello_reply: Option<Reply>,
 }
 
+pub(super) const NO_QUARANTINE: &str = "the message cannot be put aside now, try again later";
 const NO_SENSE: &str = "the next hop's answer makes no sense here, try again later";
 
 impl Session {
@@ -222,6 +223,9 @@ impl Session {
         if reply.code < 400 && (senseless || reply.code >= 300) {
             reply = Reply::new(451, "4.5.0", NO_SENSE);
         }
+        if self.ended.front().is_some_and(|ended| ended.redirect_refused) && reply.code >= 400 {
+            reply = Reply::new(451, "4.3.0", NO_QUARANTINE);
+        }
         self.count_reply(&reply);
         (reply, senseless)
     }
@@ -299,6 +303,14 @@ impl Session {
                     transaction.refused = Some(if lacks { Reply::new(451, "4.3.5", text) } else { reply });
                 }
             }
+            Quiet::Rcpt { transaction: id } => {
+                if !reply.is_positive() {
+                    self.events.push_back(Event::Refused { command: "RCPT", reply: reply.first_line() });
+                    if let Some(transaction) = self.known(id) {
+                        transaction.redirect_refused = true;
+                    }
+                }
+            }
             Quiet::LateData => self.late_data(reply),
             Quiet::Chunk { .. } if reply.is_positive() => {}
             Quiet::Chunk { transaction: id } => {
@@ -338,11 +350,14 @@ impl Session {
     /// For the log: what became of a message.
     pub(super) fn finished(&mut self, transaction: Transaction, reply: &Reply) {
         self.events.push_back(Event::Finished(Finished {
+            id: transaction.id,
             sender: transaction.sender,
+            signed: transaction.at_hop.signed.then_some(transaction.at_hop.path),
             recipients: transaction.accepted,
             code: reply.code,
             reply: reply.first_line(),
             mark: transaction.class.mark,
+            found: transaction.found,
         }));
     }
 }

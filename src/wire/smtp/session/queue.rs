@@ -53,9 +53,17 @@ pub(super) enum Quiet {
     XForward,
     AuthCancelled,
     Rset,
-    Mail { transaction: u64 },
+    Mail {
+        transaction: u64,
+    },
+    /// Somebody else gets the message.
+    Rcpt {
+        transaction: u64,
+    },
     LateData,
-    Chunk { transaction: u64 },
+    Chunk {
+        transaction: u64,
+    },
 }
 
 #[derive(Debug)]

@@ -5,8 +5,10 @@ use super::content::Phase;
 use super::queue::{Item, Kind, Quiet};
 use super::{Ask, Direction, Event, Session, Target};
 use crate::envelope::address::{Address, ReversePath, strip_source_route};
+use crate::envelope::bounce::Found;
 use crate::envelope::rules::{Inbound, InboundAction, Judge, Mark, Outbound, OutboundAction, Refusal, Route};
 use crate::wire::smtp::command::{Command, Path};
+use crate::wire::smtp::data::DataScanner;
 use crate::wire::smtp::reply::Reply;
 
 /// What is being asked about, while no answer is here.
@@ -26,6 +28,7 @@ pub(super) enum Asking {
     /// Room for a message that begins with DATA, or with a chunk of that size.
     Hold(Option<(u64, bool)>),
     Content,
+    Evidence,
 }
 
 /// One mail transaction, from MAIL to the end of data.
@@ -49,6 +52,12 @@ pub(super) struct Transaction {
     pub outstanding: u32,
     pub accepted: u32,
     pub class: Class,
+    /// Whether the message is to carry evidence.
+    pub evidence: bool,
+    /// What was found in it, where that changes nothing any more.
+    pub found: Option<Box<Found>>,
+    /// The recipient who should have got it instead was refused.
+    pub redirect_refused: bool,
     /// A chunk whose reply was swallowed was refused with this; it answers the chunk that the client waits for.
     pub chunk_refused: Option<Reply>,
     /// Of a message that has ended: where that stands in what the next hop is sent, how many replies are still to come, and
@@ -65,11 +74,25 @@ pub(super) struct AtHop {
 }
 
 /// Recipients of different classes do not share a transaction: what becomes of the message would differ.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Class {
     pub judge: Judge,
+    /// For whom a candidate is: evidence may rescue it for one recipient and not for another.
+    pub candidate: Option<Address>,
     pub mark: Option<Mark>,
     pub target: Target,
+}
+
+impl Class {
+    /// Whether two recipients share the fate of a message.
+    fn is_like(&self, other: &Self) -> bool {
+        let same_mailbox = match (&self.candidate, &other.candidate) {
+            (Some(a), Some(b)) => a.same_mailbox(b),
+            (None, None) => true,
+            _ => false,
+        };
+        same_mailbox && (self.judge, self.mark, self.target) == (other.judge, other.mark, other.target)
+    }
 }
 
 impl Transaction {
@@ -163,6 +186,9 @@ impl Session {
                 self.begin(&line, sender, path, params, Some(signed));
             }
         }
+        if let Some(transaction) = &mut self.transaction {
+            transaction.evidence = outbound.evidence;
+        }
         self.resume();
         self.settle();
     }
@@ -192,6 +218,9 @@ impl Session {
             outstanding: 0,
             accepted: 0,
             class: Class::default(),
+            evidence: false,
+            found: None,
+            redirect_refused: false,
             chunk_refused: None,
             ends_at: 0,
             replies_due: 0,
@@ -274,7 +303,8 @@ impl Session {
                     Route::SrsNextHop if self.settings.has_srs_next_hop => Target::Srs,
                     Route::SrsNextHop | Route::NextHop => domain.map_or(Target::Main, Target::Domain),
                 };
-                let class = Class { judge: *judge, mark: *mark, target };
+                let candidate = (*judge != Judge::No).then(|| to.clone());
+                let class = Class { judge: *judge, candidate, mark: *mark, target };
                 let edited = if *to == recipient {
                     edited_rcpt(&line, &recipient, &params)
                 } else {
@@ -295,10 +325,18 @@ impl Session {
         let Some(transaction) = &self.transaction else { return };
         let differs = signed.as_ref().is_some_and(|signed| transaction.at_hop.signed != signed.is_some());
         let other_sender = differs || !transaction.in_effect;
-        let other_class = transaction.class != class;
+        let other_class = !transaction.class.is_like(&class);
         if transaction.has_recipients() && (other_sender || other_class) {
             self.events.push_back(Event::OwnTransaction);
             self.reply(452, "4.5.3", "this recipient needs a transaction of its own, send it again");
+            return;
+        }
+        if class.judge == Judge::Discard {
+            // It goes nowhere, and nobody is to know: not the next hop either.
+            let Some(transaction) = &mut self.transaction else { return };
+            transaction.class = class;
+            transaction.accepted += 1;
+            self.reply(250, "2.1.5", "Ok");
             return;
         }
         let wait = other_sender || class.target != self.target;
@@ -370,9 +408,26 @@ impl Session {
             self.reply(554, "5.5.1", "no valid recipients");
             return true;
         }
+        if transaction.class.judge == Judge::Discard {
+            self.send(b"RSET", Item::Swallowed(Quiet::Rset));
+            self.phase = Phase::Discard { scanner: DataScanner::default(), reply: taken() };
+            self.reply(354, "", "end data with <CR><LF>.<CR><LF>");
+            return true;
+        }
         self.events.push_back(Event::Ask(Ask::Hold));
         self.asking = Some(Asking::Hold(None));
         true
+    }
+
+    /// Another recipient for a message that is held: its own mailbox is not to see it.
+    pub(super) fn redirect(&mut self, to: &Address) {
+        let Some(transaction) = &self.transaction else { return };
+        let mail = mail_line(&transaction.at_hop.path, &transaction.params);
+        let id = transaction.id;
+        self.send(b"RSET", Item::Swallowed(Quiet::Rset));
+        self.introduce();
+        self.send(mail.as_bytes(), Item::Swallowed(Quiet::Mail { transaction: id }));
+        self.send(&rcpt_line(to.as_str(), ""), Item::Swallowed(Quiet::Rcpt { transaction: id }));
     }
 
     /// The answer to [`Ask::Hold`].
@@ -420,6 +475,11 @@ impl Session {
 fn without(params: &str, dropped: impl Fn(&str) -> bool) -> String {
     let name = |word: &str| word.split_once('=').map_or(word, |(name, _)| name).to_ascii_uppercase();
     params.split_ascii_whitespace().filter(|word| !dropped(&name(word))).map(|word| format!(" {word}")).collect()
+}
+
+/// What the sender of a message hears that goes nowhere.
+pub(super) fn taken() -> Reply {
+    Reply::new(250, "2.0.0", "Ok")
 }
 
 fn mail_line(path: &str, params: &str) -> String {

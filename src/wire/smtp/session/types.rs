@@ -3,7 +3,8 @@
 use core::net::SocketAddr;
 
 use crate::envelope::address::{Address, ReversePath};
-use crate::envelope::rules::{Judge, Kind, Mark};
+use crate::envelope::bounce::Found;
+use crate::envelope::rules::{Judge, Mark};
 
 /// Which way mail goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,16 +156,33 @@ pub enum Ask {
     Content {
         /// Why it is asked.
         judge: Judge,
-        /// What it is.
-        kind: Kind,
+        /// For whom it is, without a tag.
+        recipient: Address,
+        /// What was found in it.
+        found: Box<Found>,
+        /// Whether all of it has been seen.
+        complete: bool,
+    },
+    /// Which evidence header does this message get? Answer by [`Session::answer_evidence`](super::Session::answer_evidence).
+    Evidence {
+        /// Whose it is.
+        sender: ReversePath,
+        /// Its Message-ID, with angle brackets.
+        message_id: Option<String>,
+        /// The value of its From header.
+        from: Option<String>,
     },
 }
 
 /// What became of a message, for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finished {
+    /// The number of its transaction; see [`Session::transaction`](super::Session::transaction).
+    pub id: u64,
     /// Whose it was.
     pub sender: ReversePath,
+    /// The sender that the next hop was told, where that is another.
+    pub signed: Option<String>,
     /// How many recipients the next hop had taken.
     pub recipients: u32,
     /// The reply code that the client got.
@@ -173,4 +191,6 @@ pub struct Finished {
     pub reply: String,
     /// The mark it carries.
     pub mark: Option<Mark>,
+    /// What was found in it, where it was marked for what stands in its envelope.
+    pub found: Option<Box<Found>>,
 }

@@ -9,8 +9,9 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::envelope::address::Address;
 use crate::envelope::keyring::{Algorithm, Key, Keyring};
+use crate::envelope::memory::Memory;
 use crate::envelope::policy::{AddressSet, AliasDomains, DomainSet, InboundMode, Policy};
-use crate::envelope::rules::Rules;
+use crate::envelope::rules::{Case, Rules};
 use crate::envelope::tag::batv;
 use crate::envelope::time::Timestamp;
 
@@ -20,7 +21,7 @@ const EHLO: &str = "250-mx.example\r\n250-PIPELINING\r\n250-STARTTLS\r\n250 DSN\
 /// A session with its rules, and a next hop that this test plays.
 pub(super) struct Dialogue {
     pub session: Session,
-    policy: Policy,
+    pub policy: Policy,
     ring: Keyring,
     pub opened: Vec<Target>,
     pub hop_closed: usize,
@@ -98,19 +99,27 @@ impl Dialogue {
         while let Some(event) = self.session.next_event() {
             let rules = Rules { policy: &self.policy, ring: &self.ring, now: NOW };
             match event {
-                Event::Ask(Ask::Mail { sender }) => self.session.answer_mail(&rules.outbound(&sender, None)),
+                Event::Ask(Ask::Mail { sender }) => self.session.answer_mail(&rules.outbound(None, &sender, None)),
                 Event::Ask(Ask::Rcpt { sender, recipient }) => match self.session.settings.direction {
                     Direction::Outbound => self
                         .session
-                        .answer_outbound_rcpt(&rules.outbound(&sender, Some(&recipient)), domain(&recipient)),
+                        .answer_outbound_rcpt(&rules.outbound(None, &sender, Some(&recipient)), domain(&recipient)),
                     Direction::Inbound => {
-                        self.session.answer_inbound_rcpt(&rules.inbound(None, &sender, &recipient), domain(&recipient));
+                        self.session.answer_inbound_rcpt(
+                            &rules.inbound(&mut Memory::default(), None, &sender, &recipient),
+                            domain(&recipient),
+                        );
                     }
                 },
                 Event::Ask(Ask::Hold) => self.session.answer_hold(self.room),
-                Event::Ask(Ask::Content { judge, kind }) => {
-                    let content = rules.content(None, judge, kind);
+                Event::Ask(Ask::Content { judge, recipient, found, complete }) => {
+                    let case = Case { client: None, judge, recipient: &recipient, complete };
+                    let content = rules.content(&Memory::default(), case, &found);
                     self.session.answer_content(&content);
+                }
+                Event::Ask(Ask::Evidence { sender, message_id, from }) => {
+                    let header = rules.evidence([7; 10], message_id.as_deref(), from.as_deref(), &sender);
+                    self.session.answer_evidence(header);
                 }
                 Event::Open(target) => self.opened.push(target),
                 Event::SecureClient => self.secure.0 += 1,

@@ -1,0 +1,82 @@
+//! What a running daemon has seen, asked for over its status listener.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::BOLD;
+use crate::config::{Config, Endpoint};
+
+/// How long a daemon may take to answer.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// More than any answer.
+const MOST: u64 = 1 << 20;
+
+/// What `/observed` says.
+#[derive(Debug, Deserialize)]
+struct Observed {
+    since: String,
+    would_refuse: Vec<(String, u64)>,
+    genuine: u64,
+    rescued: u64,
+    networks: Vec<(String, u64)>,
+    unsigned_paths: Vec<(String, u64)>,
+    guesses: u64,
+    forgery_chance: f64,
+}
+
+/// What enforcing would have refused so far, in words; nothing where no daemon answers.
+pub(super) fn lines(config: &Config) -> Vec<String> {
+    let Some(Endpoint::Tcp { host, port }) = &config.status else { return Vec::new() };
+    match ask(host, *port) {
+        Ok(observed) => observed.lines(),
+        Err(error) => {
+            vec![format!("No running daemon answers on {host}:{port} ({error}): what it has seen is not shown.")]
+        }
+    }
+}
+
+fn ask(host: &str, port: u16) -> Result<Observed, String> {
+    let address = (host, port).to_socket_addrs().ok().and_then(|mut all| all.next()).ok_or("no such host")?;
+    let ask = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.write_all(b"GET /observed HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
+        let mut text = String::new();
+        stream.take(MOST).read_to_string(&mut text)?;
+        Ok(text)
+    };
+    let text = ask().map_err(|error| error.to_string())?;
+    let body = text.split_once("\r\n\r\n").map(|(_, body)| body).ok_or("it does not speak HTTP")?;
+    serde_json::from_str(body).map_err(|_| "its answer is not that of this program".to_owned())
+}
+
+impl Observed {
+    fn lines(&self) -> Vec<String> {
+        let listed = |list: &[(String, u64)]| {
+            list.iter().take(5).map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
+        };
+        let total: u64 = self.would_refuse.iter().map(|(_, count)| count).sum();
+        let mut lines =
+            vec![format!("{BOLD}Seen{BOLD:#} since {}: {total} that enforcing would have refused", self.since)];
+        if total > 0 {
+            lines.push(format!(
+                "  by reason: {}; with evidence of being genuine: {}",
+                listed(&self.would_refuse),
+                self.genuine
+            ));
+            lines.push(format!("  by network: {}", listed(&self.networks)));
+        }
+        if !self.unsigned_paths.is_empty() {
+            lines.push(format!("  originals of ours that left unsigned, by: {}", listed(&self.unsigned_paths)));
+        }
+        lines.push(format!(
+            "  untagged bounces rescued by evidence: {}; bad tags: {}, the chance that one was good by luck: {:.6}",
+            self.rescued, self.guesses, self.forgery_chance
+        ));
+        lines
+    }
+}

@@ -1,0 +1,128 @@
+//! A stream of octets as lines, in bounded memory.
+
+/// The longest piece of a line that is looked at at once, in octets. A longer line comes in several pieces.
+pub(super) const MAX_PIECE: usize = 2048;
+
+/// A line, or a piece of a long one, without its line end.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Piece<'a> {
+    pub text: &'a [u8],
+    /// Whether the line begins here.
+    pub first: bool,
+    /// Whether it ends here.
+    pub last: bool,
+}
+
+#[cfg(test)]
+impl<'a> Piece<'a> {
+    /// A whole line.
+    pub fn whole(text: &'a [u8]) -> Self {
+        Self { text, first: true, last: true }
+    }
+}
+
+/// Puts pieces of a stream together to lines. Line ends are LF or CR LF.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    line: Vec<u8>,
+    /// In the middle of a line whose beginning has been given away.
+    inside: bool,
+    /// The stream is dot-stuffed: the dot that begins a line is one that the next hop takes away (RFC 5321 section 4.5.2).
+    stuffed: bool,
+}
+
+impl Lines {
+    pub fn stuffed() -> Self {
+        Self { stuffed: true, ..Self::default() }
+    }
+
+    /// Takes octets, gives lines.
+    pub fn push(&mut self, mut input: &[u8], mut take: impl FnMut(Piece<'_>)) {
+        while !input.is_empty() {
+            let room = MAX_PIECE.saturating_sub(self.line.len());
+            let head = input.get(..room).unwrap_or(input);
+            let (part, ended) = match memchr::memchr(b'\n', head) {
+                Some(end) => (head.get(..=end).unwrap_or(head), true),
+                None => (head, false),
+            };
+            input = input.get(part.len()..).unwrap_or_default();
+            if self.line.is_empty() && ended {
+                // The usual case: nothing has to be copied.
+                let first = !std::mem::take(&mut self.inside);
+                take(Piece { text: self.bare(part, first, true), first, last: true });
+                continue;
+            }
+            self.line.extend_from_slice(part);
+            if ended || self.line.len() >= MAX_PIECE {
+                self.give(ended, &mut take);
+            }
+        }
+    }
+
+    /// The stream is over, perhaps without a last line end.
+    pub fn finish(&mut self, mut take: impl FnMut(Piece<'_>)) {
+        if !self.line.is_empty() {
+            self.give(true, &mut take);
+        }
+    }
+
+    fn give(&mut self, last: bool, take: &mut impl FnMut(Piece<'_>)) {
+        let line = std::mem::take(&mut self.line);
+        let first = !std::mem::replace(&mut self.inside, !last);
+        take(Piece { text: self.bare(&line, first, last), first, last });
+        self.line = line;
+        self.line.clear();
+    }
+
+    fn bare<'a>(&self, line: &'a [u8], first: bool, last: bool) -> &'a [u8] {
+        let line = if first && self.stuffed { line.strip_prefix(b".").unwrap_or(line) } else { line };
+        if !last {
+            return line;
+        }
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        line.strip_suffix(b"\r").unwrap_or(line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn lines(mut lines: Lines, text: &[u8], size: usize) -> Vec<(Vec<u8>, bool, bool)> {
+        let mut out = Vec::new();
+        for piece in text.chunks(size) {
+            lines.push(piece, |p| out.push((p.text.to_vec(), p.first, p.last)));
+        }
+        lines.finish(|p| out.push((p.text.to_vec(), p.first, p.last)));
+        out
+    }
+
+    #[test]
+    fn dots_and_line_ends_go() {
+        let got = lines(Lines::stuffed(), b".a\r\n..b\nc\r\n\r\nd", 3);
+        let texts: Vec<&[u8]> = got.iter().map(|(text, ..)| text.as_slice()).collect();
+        assert_eq!(texts, [&b"a"[..], b".b", b"c", b"", b"d"]);
+        assert!(got.iter().all(|(_, first, last)| *first && *last));
+    }
+
+    #[test]
+    fn a_long_line_comes_in_pieces() {
+        let text = [vec![b'x'; MAX_PIECE * 2 + 5], b"\ny\n".to_vec()].concat();
+        for size in [1, 7, text.len()] {
+            let got = lines(Lines::default(), &text, size);
+            let whole: usize = got.iter().filter(|(t, ..)| t.first() == Some(&b'x')).map(|(t, ..)| t.len()).sum();
+            assert_eq!(whole, MAX_PIECE * 2 + 5);
+            assert!(got[0].1 && !got[0].2 && !got[1].1 && got[got.len() - 2].2);
+            assert_eq!(got.last().unwrap(), &(b"y".to_vec(), true, true));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_change_nothing(text in "[a.\r\n]{0,80}", size in 1usize..9) {
+            let text = text.as_bytes();
+            prop_assert_eq!(lines(Lines::stuffed(), text, size), lines(Lines::stuffed(), text, text.len().max(1)));
+        }
+    }
+}

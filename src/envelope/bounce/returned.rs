@@ -1,0 +1,226 @@
+//! The message that came back, wherever it stands in a bounce: as a part, as a header block, in the text, indented, behind `> `.
+//!
+//! A scan of its own, line by line, in bounded memory: of the returned original only the headers that say whose it is.
+
+use super::lines::Piece;
+
+/// How many of each are kept.
+const MAX_KEPT: usize = 8;
+/// The longest value that is read, folded lines among it, in octets. RFC 5322 section 2.1.1: lines are at most 998.
+const MAX_VALUE: usize = 1000;
+
+/// What was found of the original. Nothing of it is proven.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Returned {
+    /// Its Message-IDs, with their angle brackets, in the order in which they stand there.
+    pub message_ids: Vec<String>,
+    /// The envelope sender that it was delivered with.
+    pub return_path: Option<String>,
+    /// The value of its From header.
+    pub from: Option<String>,
+    /// The hosts that have passed it on, the last first: who gave it to whom.
+    pub received: Vec<Hop>,
+    /// Whether it was signed by DKIM (RFC 6376).
+    pub dkim: bool,
+    /// Values of `Countersign-Evidence` headers.
+    pub evidence: Vec<String>,
+}
+
+/// What a Received header says of one step (RFC 5321 section 4.4).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hop {
+    /// Who gave it.
+    pub from: Option<String>,
+    /// Who took it.
+    pub by: Option<String>,
+}
+
+impl Returned {
+    /// The names of what was found: `message-id`, `return-path`, `received`, `dkim`, `evidence`.
+    #[must_use]
+    pub fn names(&self) -> Vec<&'static str> {
+        let found = [
+            ("message-id", !self.message_ids.is_empty()),
+            ("return-path", self.return_path.is_some()),
+            ("received", !self.received.is_empty()),
+            ("dkim", self.dkim),
+            ("evidence", !self.evidence.is_empty()),
+        ];
+        found.into_iter().filter_map(|(name, found)| found.then_some(name)).collect()
+    }
+
+    fn take(&mut self, header: Header, value: &[u8]) {
+        let text = String::from_utf8_lossy(value.trim_ascii());
+        match header {
+            Header::MessageId => keep(&mut self.message_ids, message_id(&text)),
+            Header::ReturnPath => {
+                self.return_path.get_or_insert_with(|| text.trim_matches(['<', '>']).to_owned());
+            }
+            Header::From => {
+                self.from.get_or_insert_with(|| text.into_owned());
+            }
+            Header::Received => {
+                let word_after = |word: &str| {
+                    let mut words = text.split_ascii_whitespace();
+                    words.find(|w| w.eq_ignore_ascii_case(word)).and_then(|_| words.next()).map(str::to_ascii_lowercase)
+                };
+                let hop = Hop { from: word_after("from"), by: word_after("by") };
+                if (hop.from.is_some() || hop.by.is_some()) && self.received.len() < MAX_KEPT {
+                    self.received.push(hop);
+                }
+            }
+            Header::Dkim => self.dkim = true,
+            Header::Evidence => keep(&mut self.evidence, Some(text.into_owned())),
+        }
+    }
+}
+
+fn keep(list: &mut Vec<String>, value: Option<String>) {
+    list.extend(value.filter(|value| list.len() < MAX_KEPT && !list.contains(value)));
+}
+
+fn message_id(text: &str) -> Option<String> {
+    let id = match (text.find('<'), text.find('>')) {
+        (Some(start), Some(end)) => text.get(start..=end)?.to_owned(),
+        _ => format!("<{}>", text.split_ascii_whitespace().next()?.trim_matches(['<', '>', ','])),
+    };
+    (id.len() > 2).then_some(id)
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Header {
+    MessageId,
+    ReturnPath,
+    From,
+    Received,
+    Dkim,
+    Evidence,
+}
+
+impl Header {
+    fn named(name: &[u8]) -> Option<Self> {
+        const NAMES: [(&str, Header); 6] = [
+            ("message-id", Header::MessageId),
+            ("return-path", Header::ReturnPath),
+            ("from", Header::From),
+            ("received", Header::Received),
+            ("dkim-signature", Header::Dkim),
+            ("countersign-evidence", Header::Evidence),
+        ];
+        NAMES.iter().find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes())).map(|(_, header)| *header)
+    }
+}
+
+/// Reads lines; what it finds goes to a [`Returned`].
+#[derive(Debug, Default)]
+pub(super) struct Finder {
+    pending: Option<(Header, Vec<u8>)>,
+}
+
+impl Finder {
+    pub fn line(&mut self, piece: Piece<'_>, found: &mut Returned) {
+        if !piece.first {
+            return;
+        }
+        let rest = unquoted(piece.text);
+        let text = rest.trim_ascii_start();
+        if self.pending.is_none() && !text.first().is_some_and(|b| b"mMrRfFdDcC".contains(b)) {
+            return;
+        }
+        if let Some((name, value)) = plain_field(text) {
+            self.finish(found);
+            self.pending = Header::named(name).map(|header| (header, value.get(..MAX_VALUE).unwrap_or(value).to_vec()));
+            return;
+        }
+        let Some((header, value)) = &mut self.pending else { return };
+        // Folded lines begin with white space; where a mail program has wrapped them they may have lost it.
+        let folded = rest.len() > text.len() || value.is_empty() || *header == Header::Evidence;
+        if folded && !text.is_empty() && value.len() + text.len() < MAX_VALUE {
+            value.push(b' ');
+            value.extend_from_slice(text.trim_ascii_end());
+        } else {
+            self.finish(found);
+        }
+    }
+
+    /// There is no more.
+    pub fn finish(&mut self, found: &mut Returned) {
+        if let Some((header, value)) = self.pending.take() {
+            found.take(header, &value);
+        }
+    }
+}
+
+/// A line without the `> ` or `| ` of whoever has quoted it.
+pub(super) fn unquoted(line: &[u8]) -> &[u8] {
+    let mut rest = line;
+    loop {
+        let inner = rest.trim_ascii_start();
+        match inner.split_first() {
+            Some((b'>' | b'|', tail)) => rest = tail.strip_prefix(b" ").unwrap_or(tail),
+            _ => return rest,
+        }
+    }
+}
+
+/// The name and value of a header whose name is made of letters, digits and hyphens.
+pub(super) fn plain_field(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let colon = line.iter().take(60).position(|&b| b == b':')?;
+    let (name, value) = line.split_at_checked(colon)?;
+    let good = !name.is_empty() && name.iter().all(|&b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    good.then(|| (name, value.get(1..).unwrap_or_default().trim_ascii()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn find(text: &str) -> Returned {
+        let (mut finder, mut found) = (Finder::default(), Returned::default());
+        text.lines().for_each(|line| finder.line(Piece::whole(line.as_bytes()), &mut found));
+        finder.finish(&mut found);
+        found
+    }
+
+    const ORIGINAL: &str = "Return-Path: <prvs=1786a1b2c3=ann@our.example>\n\
+        Received: from mail.our.example (mail.our.example [192.0.2.1])\n\tby mx.third.example with ESMTP id 1:2\n\
+        Received: by mail.our.example (Postfix)\nDKIM-Signature: v=1; a=rsa-sha256; h=from:to;\n\tb=abc\n\
+        From: Ann <ann@our.example>\nMessage-ID:\n <1:2@our.example>\n\
+        Countersign-Evidence: v=1; k=1; d=786; n=ABCDEFGHIJKLMNOP;\n a=ABCDEFGHIJKLMNOP\nTo: Bob <bob@third.example>\n";
+
+    #[test]
+    fn the_original_is_found_however_it_is_shown() {
+        let plain = find(ORIGINAL);
+        assert_eq!(plain.names(), ["message-id", "return-path", "received", "dkim", "evidence"]);
+        assert_eq!(plain.message_ids, ["<1:2@our.example>"]);
+        assert_eq!(plain.evidence, ["v=1; k=1; d=786; n=ABCDEFGHIJKLMNOP; a=ABCDEFGHIJKLMNOP"]);
+        let hop = Hop { from: Some("mail.our.example".into()), by: Some("mx.third.example".into()) };
+        assert_eq!(plain.received, [hop, Hop { from: None, by: Some("mail.our.example".into()) }]);
+        for prefix in ["> ", ">", ">> ", "> > ", "| ", "   ", "\t"] {
+            let quoted: String = ORIGINAL.lines().map(|line| format!("{prefix}{line}\n")).collect();
+            assert_eq!(find(&quoted), plain, "{prefix:?}");
+        }
+    }
+
+    #[test]
+    fn evidence_that_was_wrapped_without_white_space() {
+        let found = find("> Countersign-Evidence: v=1; k=1; d=786;\n> n=ABC;\n> a=DEF\n>\n> text");
+        assert_eq!(found.evidence, ["v=1; k=1; d=786; n=ABC; a=DEF"]);
+    }
+
+    #[test]
+    fn prose_is_no_header() {
+        let found = find("We received: nothing\nfrom here: on\nMessage-ID is missing\nReceived: yesterday\n");
+        assert_eq!(found.names(), Vec::<&str>::new());
+    }
+
+    proptest! {
+        #[test]
+        fn memory_is_bounded(lines in prop::collection::vec("(Message-ID|Received|From|Countersign-Evidence|): ?[ -~]{0,300}|[ ] [ -~]{300}", 0..100)) {
+            let found = find(&lines.join("\n"));
+            prop_assert!(found.message_ids.len() <= MAX_KEPT && found.evidence.len() <= MAX_KEPT);
+            prop_assert!(found.evidence.iter().chain(&found.message_ids).all(|v| v.len() <= MAX_VALUE + 2));
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! What was seen of a message on the way through it: only what [`judge`](super::judge) weighs, and all of it bounded.
+
+use super::decode::{Transfer, fold, text, without_tags, words};
+use super::lines::{Lines, Piece};
+use super::returned::{Finder, Returned};
+use super::status::Status;
+use super::walk::{Entity, Media, Sink};
+
+/// So much of the text of a message is read for its words, in octets. Servers say what they have to say at the beginning.
+const MAX_TEXT: usize = 8 << 10;
+/// The most pieces of text.
+const MAX_PARTS: usize = 4;
+/// The most addresses that the message itself is for.
+const MAX_ADDRESSES: usize = 8;
+
+/// A text part, as far as it is kept.
+#[derive(Debug)]
+struct Text {
+    octets: Vec<u8>,
+    charset: Option<Vec<u8>>,
+    html: bool,
+}
+
+/// The header block of the message, as far as it matters.
+#[derive(Debug, Default)]
+pub(super) struct Heads {
+    pub from: Option<String>,
+    pub subject: Option<String>,
+    /// Whom the message is for, as it says itself: folded texts in which addresses stand.
+    pub to: Vec<String>,
+    /// `Return-Path`: whether it is the null sender.
+    pub null_return_path: Option<bool>,
+    /// Lower case.
+    pub auto_submitted: Option<String>,
+    pub precedence: Option<String>,
+    /// Exim, Google and others name the recipient in a header.
+    pub names_failed: bool,
+    /// De facto headers of automatic answers.
+    pub answers_itself: bool,
+    /// It came through a mailing list.
+    pub list: bool,
+    /// A program that people write with made it.
+    pub client: bool,
+    pub calendar: bool,
+    pub any: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub heads: Heads,
+    /// The `report-type` of the message, or of the first part that has one.
+    pub report: Option<Vec<u8>>,
+    /// Fields of RFC 3464 in the message itself, and in messages inside it.
+    pub status: Status,
+    pub inner_status: Status,
+    pub has_status: bool,
+    pub has_disposition: bool,
+    pub has_feedback: bool,
+    pub has_calendar: bool,
+    pub has_tls_report: bool,
+    pub has_dmarc_report: bool,
+    /// An original stands in a part of its own.
+    pub attached: bool,
+    pub returned: Returned,
+    texts: Vec<Text>,
+    between: Vec<u8>,
+    raw: Finder,
+    decoded: Finder,
+    /// The lines of a part that is encoded.
+    lines: Lines,
+    transfer: Transfer,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self {
+            heads: Heads::default(),
+            report: None,
+            status: Status::default(),
+            inner_status: Status::default(),
+            has_status: false,
+            has_disposition: false,
+            has_feedback: false,
+            has_calendar: false,
+            has_tls_report: false,
+            has_dmarc_report: false,
+            attached: false,
+            returned: Returned::default(),
+            texts: Vec::new(),
+            between: Vec::new(),
+            raw: Finder::default(),
+            decoded: Finder::default(),
+            lines: Lines::default(),
+            transfer: Transfer::Identity,
+        }
+    }
+}
+
+impl Seen {
+    /// What people would read, in one spelling, line by line.
+    pub fn text(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        for part in &self.texts {
+            let text = text(&part.octets, part.charset.as_deref());
+            let text = if part.html { without_tags(&text).into() } else { text };
+            all.extend(text.lines().map(fold));
+        }
+        // Where a multipart has no parts, all of it stands before the first.
+        if all.iter().all(|line| line.trim().is_empty()) {
+            all.extend(text(&self.between, None).lines().map(fold));
+        }
+        all
+    }
+
+    pub fn finish(&mut self) {
+        let Self { lines, decoded, returned, raw, status, inner_status, .. } = self;
+        lines.finish(|piece| decoded.line(piece, returned));
+        decoded.finish(returned);
+        raw.finish(returned);
+        status.recipient_done();
+        inner_status.recipient_done();
+    }
+
+    fn top_header(&mut self, name: &[u8], value: &[u8]) {
+        let heads = &mut self.heads;
+        heads.any = true;
+        let lower = || fold(&words(value));
+        match name {
+            b"from" => {
+                heads.from.get_or_insert_with(|| words(value));
+            }
+            b"subject" => {
+                heads.subject.get_or_insert_with(lower);
+            }
+            b"to" | b"delivered-to" | b"x-original-to" | b"envelope-to" | b"x-envelope-to"
+                if heads.to.len() < MAX_ADDRESSES =>
+            {
+                heads.to.push(lower());
+            }
+            b"return-path" => {
+                let path = value.trim_ascii();
+                heads.null_return_path.get_or_insert(path == b"<>" || path.is_empty());
+            }
+            b"auto-submitted" => heads.auto_submitted = Some(lower()),
+            b"precedence" => heads.precedence = Some(lower()),
+            b"x-failed-recipients" | b"x-actual-recipients" => heads.names_failed |= !value.trim_ascii().is_empty(),
+            b"x-autoreply" | b"x-auto-reply" | b"x-autorespond" | b"x-autoresponder" | b"x-autoreply-from"
+            | b"x-mail-autoreply" | b"x-autogenerated" | b"x-vacation" | b"x-autoresponse" | b"x-away" => {
+                heads.answers_itself = true
+            }
+            b"list-id" | b"list-unsubscribe" | b"list-post" | b"x-mailing-list" | b"x-loop" => heads.list = true,
+            b"user-agent" | b"x-newsreader" | b"x-originating-ip" => heads.client = true,
+            b"content-class" => heads.calendar |= lower().contains("calendarmessage"),
+            _ => {}
+        }
+    }
+}
+
+impl Sink for Seen {
+    fn header(&mut self, entity: &Entity, name: &[u8], value: &[u8]) {
+        if entity.top {
+            self.top_header(name, value);
+        }
+    }
+
+    fn begin(&mut self, entity: &Entity) {
+        // What an encoded part has left over is none of the next one's.
+        let Self { lines, decoded, returned, .. } = self;
+        lines.finish(|piece| decoded.line(piece, returned));
+        decoded.finish(returned);
+        (self.lines, self.transfer) = (Lines::default(), entity.transfer.clone());
+        if let Some(report) = entity.report.as_ref().filter(|_| entity.nested == 0) {
+            self.report.get_or_insert_with(|| report.clone());
+        }
+        if let Some(name) = entity.file_name.as_ref().filter(|_| entity.nested == 0) {
+            self.has_dmarc_report |= is_dmarc_report(name);
+        }
+        match entity.media {
+            Media::Message | Media::Headers if entity.nested == 0 && !entity.top => self.attached = true,
+            Media::Text | Media::Html if entity.nested == 0 && self.texts.len() < MAX_PARTS => {
+                let html = entity.media == Media::Html;
+                self.texts.push(Text { octets: Vec::new(), charset: entity.charset.clone(), html });
+            }
+            Media::Status => self.has_status |= entity.nested == 0,
+            Media::Disposition => self.has_disposition |= entity.nested == 0,
+            Media::Feedback => self.has_feedback |= entity.nested == 0,
+            Media::Calendar => self.has_calendar |= entity.nested == 0,
+            Media::TlsReport => self.has_tls_report |= entity.nested == 0,
+            _ => {}
+        }
+    }
+
+    fn body(&mut self, entity: &Entity, piece: Piece<'_>) {
+        if entity.media == Media::Status && entity.transfer == Transfer::Identity {
+            if entity.nested == 0 { &mut self.status } else { &mut self.inner_status }.line(piece);
+            return;
+        }
+        let is_text = matches!(entity.media, Media::Text | Media::Html) && entity.nested == 0;
+        if entity.transfer == Transfer::Identity && !is_text {
+            return;
+        }
+        let mut decoded = Vec::new();
+        self.transfer.decode(piece.text, piece.last, &mut decoded);
+        let used: usize = self.texts.iter().map(|text| text.octets.len()).sum();
+        if let Some(text) = self.texts.last_mut().filter(|_| is_text) {
+            let room = MAX_TEXT.saturating_sub(used);
+            text.octets.extend_from_slice(decoded.get(..room).unwrap_or(&decoded));
+        }
+        if entity.transfer == Transfer::Identity {
+            return;
+        }
+        let Self { lines, decoded: finder, returned, status, .. } = self;
+        lines.push(&decoded, |piece| {
+            if entity.media == Media::Status && entity.nested == 0 {
+                status.line(piece);
+            }
+            finder.line(piece, returned);
+        });
+    }
+
+    fn between(&mut self, piece: Piece<'_>) {
+        let room = (MAX_TEXT / 2).saturating_sub(self.between.len() + 1);
+        self.between.extend_from_slice(piece.text.get(..room).unwrap_or(piece.text));
+        self.between.extend((piece.last && room > 0).then_some(b'\n'));
+    }
+
+    fn raw(&mut self, piece: Piece<'_>) {
+        self.raw.line(piece, &mut self.returned);
+    }
+}
+
+/// `receiver!domain!begin!end`, with or without an id, as XML or packed (RFC 7489 section 7.2.1.1).
+fn is_dmarc_report(name: &[u8]) -> bool {
+    let name = name.to_ascii_lowercase();
+    let ends: [&[u8]; 5] = [b".xml", b".xml.gz", b".zip", b".gz", b".xml.zip"];
+    let fields: Vec<&[u8]> = name.split(|&b| b == b'!').collect();
+    let times = fields.iter().skip(2).take(2).all(|field| field.first().is_some_and(u8::is_ascii_digit));
+    fields.len() >= 4 && times && ends.iter().any(|end| name.ends_with(end))
+}

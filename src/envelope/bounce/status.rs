@@ -1,0 +1,196 @@
+//! The fields of a delivery status notification (RFC 3464 section 2, RFC 6533): for whom it speaks, and what became of it.
+
+use super::lines::Piece;
+use super::walk::field;
+
+/// The most recipients that are kept; what became of the others is counted all the same.
+const MAX_RECIPIENTS: usize = 20;
+/// The longest value that is kept, in octets.
+const MAX_VALUE: usize = 512;
+
+/// What became of mail for a recipient (RFC 3464 section 2.3.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Action {
+    /// It was delivered, relayed or expanded.
+    Delivered,
+    /// Not yet, and it is still tried.
+    Delayed,
+    /// It was not delivered, and will not be.
+    Failed,
+}
+
+impl Action {
+    /// `delivered`, `delayed` or `failed`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Delayed => "delayed",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// The five words of the standard, and what some servers write instead.
+    fn read(value: &[u8]) -> Option<Self> {
+        let word = value.split(|b| !b.is_ascii_alphabetic()).next().unwrap_or_default().to_ascii_lowercase();
+        let is = |stems: &[&str]| stems.iter().any(|stem| word.starts_with(stem.as_bytes()));
+        if is(&["fail", "error", "reject", "bounce", "undeliver", "refus", "expired", "hardbounce", "softbounce"]) {
+            Some(Self::Failed)
+        } else if is(&["delay", "defer", "warn", "retry", "transient"]) {
+            Some(Self::Delayed)
+        } else if is(&["deliver", "relay", "expand", "success"]) {
+            Some(Self::Delivered)
+        } else {
+            None
+        }
+    }
+
+    /// The first digit of an enhanced status code (RFC 3463 section 2) says as much, where there is no action.
+    fn of_status(status: &str) -> Option<Self> {
+        match status.trim_start().as_bytes().first() {
+            Some(b'5') => Some(Self::Failed),
+            Some(b'4') => Some(Self::Delayed),
+            Some(b'2') => Some(Self::Delivered),
+            _ => None,
+        }
+    }
+}
+
+/// What a notification says of one recipient. Nothing of it is proven.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recipient {
+    /// What became of the mail.
+    pub action: Option<Action>,
+    /// The enhanced status code.
+    pub status: Option<String>,
+    /// The recipient as the reporting server knew it.
+    pub final_recipient: Option<String>,
+    /// The recipient as the sender wrote it.
+    pub original_recipient: Option<String>,
+}
+
+impl Recipient {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    fn outcome(&self) -> Option<Action> {
+        self.action.or_else(|| self.status.as_deref().and_then(Action::of_status))
+    }
+}
+
+/// A delivery status part, as it is being read.
+#[derive(Debug, Clone, Default)]
+pub struct Status {
+    recipients: Vec<Recipient>,
+    current: Recipient,
+    worst: Option<Action>,
+    /// Any field of the standard has been seen.
+    fields: u32,
+}
+
+impl Status {
+    pub(super) fn line(&mut self, piece: Piece<'_>) {
+        if !piece.first {
+            return;
+        }
+        if piece.text.trim_ascii().is_empty() {
+            return self.recipient_done();
+        }
+        let Some((name, value)) = field(piece.text) else { return };
+        let value = value.get(..MAX_VALUE).unwrap_or(value);
+        // `rfc822; ann@our.example`
+        let address = || {
+            let address = value.iter().position(|&b| b == b';').and_then(|at| value.get(at + 1..)).unwrap_or(value);
+            let address = String::from_utf8_lossy(address.trim_ascii()).into_owned();
+            Some(address.trim_matches(['<', '>']).to_owned())
+        };
+        let current = &mut self.current;
+        match name.to_ascii_lowercase().as_slice() {
+            b"action" => current.action = Action::read(value).or(current.action),
+            b"status" => current.status = Some(String::from_utf8_lossy(value).into_owned()),
+            b"final-recipient" => {
+                // Some forget the blank line between two recipients.
+                if current.final_recipient.is_some() {
+                    self.recipient_done();
+                }
+                self.current.final_recipient = address();
+            }
+            b"original-recipient" => current.original_recipient = address(),
+            b"reporting-mta" | b"arrival-date" | b"diagnostic-code" | b"remote-mta" | b"last-attempt-date" => {}
+            _ => return,
+        }
+        self.fields += 1;
+    }
+
+    pub(super) fn recipient_done(&mut self) {
+        let recipient = std::mem::take(&mut self.current);
+        if recipient.is_empty() {
+            return;
+        }
+        self.worst = self.worst.max(recipient.outcome());
+        if self.recipients.len() < MAX_RECIPIENTS {
+            self.recipients.push(recipient);
+        }
+    }
+
+    /// Whether there was anything to read.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.fields == 0
+    }
+
+    /// The worst that became of any recipient.
+    #[must_use]
+    pub fn worst(&self) -> Option<Action> {
+        self.worst.max(self.current.outcome())
+    }
+
+    /// What it says of each recipient, of the first twenty.
+    #[must_use]
+    pub fn recipients(&self) -> &[Recipient] {
+        &self.recipients
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Status {
+        let mut status = Status::default();
+        text.lines().for_each(|line| status.line(Piece::whole(line.as_bytes())));
+        status.recipient_done();
+        status
+    }
+
+    #[test]
+    fn each_recipient_and_the_worst_of_them() {
+        let status = read(
+            "Reporting-MTA: dns; mx.third.example\n\nFinal-Recipient: rfc822; <a@third.example>\nAction: delayed\n\
+             Status: 4.4.1\n\nOriginal-Recipient: rfc822;b@third.example\nFinal-Recipient: RFC822; c@third.example\n\
+             ACTION : Failed (gone)\nStatus: 5.1.1\n",
+        );
+        assert_eq!(status.worst(), Some(Action::Failed));
+        let [a, b] = status.recipients() else { panic!("{status:?}") };
+        assert_eq!((a.final_recipient.as_deref(), a.action), (Some("a@third.example"), Some(Action::Delayed)));
+        assert_eq!(b.original_recipient.as_deref(), Some("b@third.example"));
+        assert_eq!(b.status.as_deref(), Some("5.1.1"));
+    }
+
+    #[test]
+    fn what_is_left_out_is_read_from_what_is_there() {
+        assert_eq!(read("Status: 5.0.0").worst(), Some(Action::Failed));
+        assert_eq!(read("Final-Recipient: rfc822;a\nAction: x\nStatus: 4.2.2").worst(), Some(Action::Delayed));
+        let two = read("Final-Recipient: rfc822;a\nAction: relayed\nFinal-Recipient: rfc822;b\nAction: expanded");
+        assert_eq!((two.recipients().len(), two.worst()), (2, Some(Action::Delivered)));
+        assert_eq!(read("Reporting-MTA: dns; x").worst(), None);
+        assert!(!read("Reporting-MTA: dns; x").is_empty() && read("Hello: x\n\nyou").is_empty());
+    }
+
+    #[test]
+    fn only_so_many_are_kept() {
+        let status = read(&"Final-Recipient: rfc822; a@b.example\nAction: failed\n\n".repeat(500));
+        assert_eq!(status.recipients().len(), MAX_RECIPIENTS);
+    }
+}

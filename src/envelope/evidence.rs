@@ -1,0 +1,297 @@
+//! Evidence: one short header in mail that leaves, by which a genuine bounce to an *untagged* address is recognised.
+//!
+//! Some servers send their bounces to the header From instead of the envelope sender. What they return of the original holds
+//! this header, and nobody can make one without a key. It is never a reason to refuse.
+//!
+//! ```text
+//! Countersign-Evidence: v=1; k=1; d=786; n=QKTQVRVKC5HXGZLP; a=5ZKQOMKQ7YQF3M2B
+//! ```
+//!
+//! `k` is the digit of the key, `d` the last three digits of the day on which it expires, `n` 80 random bits, `a` 80 bits of a MAC
+//! over all these, the Message-ID and the address that a bounce would be sent to. `n` and `a` are base32: a relay that folds
+//! case breaks nothing.
+
+use super::address::{Address, ReversePath};
+use super::keyring::{Key, KeyId, KeyState, Purpose};
+use super::tag::{batv, mac};
+use super::time::{BatvDay, Day};
+
+/// The name of the header.
+pub const NAME: &str = "Countersign-Evidence";
+/// Characters of base32 that 80 bits take.
+const CHARACTERS: usize = 16;
+
+/// Makes the header line, without its line end. `None`: the key cannot be named in it (only own keys have a digit).
+///
+/// `nonce` is 80 random bits; `message_id` as it stands in the message, with its angle brackets, empty if it has none.
+#[must_use]
+pub fn header(
+    key: &Key,
+    params: &batv::Params,
+    today: Day,
+    nonce: [u8; 10],
+    message_id: &str,
+    address: &Address,
+) -> Option<String> {
+    let digit = key.id.digit().filter(|_| key.algorithm.purpose() == Purpose::All)?;
+    let expires = today.plus(i64::from(params.lifetime));
+    let nonce = base32(&nonce);
+    let mac = own_mac(key, digit, expires, &nonce, message_id, address);
+    Some(format!("{NAME}: v=1; k={digit}; d={}; n={nonce}; a={mac}", expires.batv()))
+}
+
+/// What stands in such a header. Nothing is proven by it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    digit: u8,
+    day: BatvDay,
+    nonce: String,
+    mac: String,
+}
+
+impl Claim {
+    /// Reads the value of a header. `None`: it is none of ours, or of a later version.
+    ///
+    /// Fields may stand in any order and case, with white space anywhere between them: bounces are folded and quoted.
+    #[must_use]
+    pub fn parse(value: &str) -> Option<Self> {
+        let (mut version, mut digit, mut day, mut nonce, mut mac) = (None, None, None, None, None);
+        for field in value.split(';') {
+            let (name, value) = field.split_once('=')?;
+            // A line may have been broken within a value.
+            let value: String = value.split_whitespace().collect();
+            match name.trim() {
+                "v" | "V" => version = Some(value),
+                "k" | "K" => digit = one_digit(&value),
+                "d" | "D" => day = three_digits(&value),
+                "n" | "N" => nonce = characters(&value),
+                "a" | "A" => mac = characters(&value),
+                _ => {}
+            }
+        }
+        let claim = Self { digit: digit?, day: day?, nonce: nonce?, mac: mac? };
+        (version? == "1").then_some(claim)
+    }
+
+    /// The random part: what tells one message from another.
+    #[must_use]
+    pub fn nonce(&self) -> &str {
+        &self.nonce
+    }
+}
+
+fn one_digit(value: &str) -> Option<u8> {
+    match value.as_bytes() {
+        [digit @ b'0'..=b'9'] => Some(digit - b'0'),
+        _ => None,
+    }
+}
+
+fn three_digits(value: &str) -> Option<BatvDay> {
+    let digits = value.len() == 3 && value.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| value.parse().ok()).flatten().and_then(BatvDay::new)
+}
+
+fn characters(value: &str) -> Option<String> {
+    let good =
+        value.len() == CHARACTERS && value.bytes().all(|b| b.is_ascii_alphabetic() || (b'2'..=b'7').contains(&b));
+    good.then(|| value.to_ascii_uppercase())
+}
+
+/// What a claim proves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// This site sent that message, with this address as the one for bounces, not too long ago.
+    Holds,
+    /// It did, too long ago, or the key is retired.
+    Expired,
+    /// It did not.
+    Forged,
+    /// The ring has no such key.
+    UnknownKey,
+}
+
+/// Asks what a claim proves about a bounce to `address` that returns a message with this Message-ID.
+#[must_use]
+pub fn verify(
+    keys: &[Key],
+    params: &batv::Params,
+    today: Day,
+    claim: &Claim,
+    message_id: &str,
+    address: &Address,
+) -> Proof {
+    let known = |key: &&Key| key.id == KeyId::Digit(claim.digit) && key.algorithm.purpose() == Purpose::All;
+    let Some(key) = keys.iter().find(known) else { return Proof::UnknownKey };
+    let expires = claim.day.nearest(today);
+    let expected = own_mac(key, claim.digit, expires, &claim.nonce, message_id, address);
+    if !mac::equal(expected.as_bytes(), claim.mac.as_bytes()) {
+        return Proof::Forged;
+    }
+    let lifetime = i64::from(key.longest_lifetime.max(params.lifetime)) + i64::from(params.clock_tolerance);
+    if key.state == KeyState::Retired || expires < today || expires > today.plus(lifetime) {
+        Proof::Expired
+    } else {
+        Proof::Holds
+    }
+}
+
+fn own_mac(key: &Key, digit: u8, expires: Day, nonce: &str, message_id: &str, address: &Address) -> String {
+    let (digit, day) = (digit.to_string(), expires.0.to_string());
+    let local = address.content().to_ascii_lowercase();
+    let fields =
+        ["countersign evidence 1", &digit, &day, nonce, message_id.trim(), &local, &address.canonical_domain()];
+    let mut text = base32(&mac::own(&key.secret, &fields));
+    text.truncate(CHARACTERS);
+    text
+}
+
+fn base32(octets: &[u8]) -> String {
+    base32::encode(base32::Alphabet::Rfc4648 { padding: false }, octets)
+}
+
+/// The address that a bounce of a message would be sent to by a server that does not know the envelope sender: that of
+/// its From header if it is ours, else the envelope sender.
+pub(super) fn bounce_address(
+    from: Option<&str>,
+    sender: &ReversePath,
+    is_ours: impl Fn(&Address) -> bool,
+) -> Option<Address> {
+    let sender = sender.address().map(|sender| batv::strip(sender).unwrap_or_else(|| sender.clone()));
+    from.and_then(author).filter(is_ours).or(sender)
+}
+
+/// The first address in the value of a From header (RFC 5322 section 3.6.2).
+#[must_use]
+pub fn author(value: &str) -> Option<Address> {
+    let (mut plain, mut angle) = (String::new(), None::<String>);
+    let (mut quoted, mut comment, mut escaped) = (false, 0u32, false);
+    for character in value.chars() {
+        let in_angle = angle.is_some();
+        let into = angle.as_mut().unwrap_or(&mut plain);
+        match character {
+            _ if escaped => {
+                escaped = false;
+                if comment == 0 {
+                    into.push(character);
+                }
+            }
+            '\\' if quoted || comment > 0 => {
+                escaped = true;
+                if comment == 0 {
+                    into.push(character);
+                }
+            }
+            '"' if comment == 0 => {
+                quoted = !quoted;
+                into.push(character);
+            }
+            '(' if !quoted => comment += 1,
+            ')' if comment > 0 => comment -= 1,
+            _ if comment > 0 => {}
+            '<' if !quoted => angle = Some(String::new()),
+            '>' if !quoted && in_angle => break,
+            ',' if !quoted && !in_angle => break,
+            _ => into.push(character),
+        }
+    }
+    Address::parse(angle.as_deref().unwrap_or(&plain).trim()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::keyring::Algorithm;
+    use proptest::prelude::*;
+
+    fn key() -> Key {
+        Key::for_test("1", Algorithm::HmacSha256, b"secret")
+    }
+    fn ann() -> Address {
+        Address::parse("ann@our.example").unwrap()
+    }
+    const TODAY: Day = Day(20_780);
+    const ID: &str = "<1@our.example>";
+
+    fn line() -> String {
+        header(&key(), &batv::Params::default(), TODAY, *b"0123456789", ID, &ann()).unwrap()
+    }
+    fn claim(line: &str) -> Claim {
+        Claim::parse(line.split_once(':').unwrap().1).unwrap()
+    }
+    fn proof(line: &str, today: Day, id: &str, address: &str) -> Proof {
+        let address = Address::parse(address).unwrap();
+        verify(&[key()], &batv::Params::default(), today, &claim(line), id, &address)
+    }
+
+    #[test]
+    fn it_proves_one_message_to_one_address_for_some_days() {
+        let line = line();
+        assert_eq!(line.len(), "Countersign-Evidence: v=1; k=1; d=787; n=; a=".len() + 32);
+        assert_eq!(proof(&line, TODAY, ID, "ann@our.example"), Proof::Holds);
+        assert_eq!(proof(&line, TODAY.plus(7), ID, "Ann@OUR.example"), Proof::Holds);
+        assert_eq!(proof(&line, TODAY.plus(8), ID, "ann@our.example"), Proof::Expired);
+        // A thousand days on the digits are the same, and the day under the MAC is not.
+        assert_eq!(proof(&line, TODAY.plus(1000), ID, "ann@our.example"), Proof::Forged);
+        assert_eq!(proof(&line, TODAY, "<2@our.example>", "ann@our.example"), Proof::Forged);
+        assert_eq!(proof(&line, TODAY, ID, "bea@our.example"), Proof::Forged);
+        let retired = Key { state: KeyState::Retired, ..key() };
+        assert_eq!(verify(&[retired], &batv::Params::default(), TODAY, &claim(&line), ID, &ann()), Proof::Expired);
+        assert_eq!(verify(&[], &batv::Params::default(), TODAY, &claim(&line), ID, &ann()), Proof::UnknownKey);
+    }
+
+    #[test]
+    fn a_relay_may_fold_case_and_lines() {
+        let line = line();
+        for changed in
+            [line.to_uppercase(), line.to_lowercase(), line.replace("; ", ";\r\n\t "), line.replace("; ", ";")]
+        {
+            assert_eq!(proof(&changed, TODAY, ID, "ann@our.example"), Proof::Holds, "{changed}");
+        }
+    }
+
+    #[test]
+    fn only_own_keys_make_it() {
+        for (id, algorithm) in [("0", Algorithm::Exim), ("postsrsd-1", Algorithm::Postsrsd)] {
+            let key = Key::for_test(id, algorithm, b"secret");
+            assert_eq!(header(&key, &batv::Params::default(), TODAY, [0; 10], ID, &ann()), None);
+        }
+    }
+
+    #[test]
+    fn who_a_message_is_from() {
+        for (value, want) in [
+            ("ann@our.example", Some("ann@our.example")),
+            ("Ann (at home <x@y.example>) <ann@our.example>", Some("ann@our.example")),
+            ("\"Smith, <Ann>\" <ann@our.example>, bea@our.example", Some("ann@our.example")),
+            ("ann@our.example (Ann), bea@our.example", Some("ann@our.example")),
+            ("\"ann smith\"@our.example", Some("\"ann smith\"@our.example")),
+            ("undisclosed", None),
+            ("<>", None),
+            ("", None),
+        ] {
+            assert_eq!(author(value).as_ref().map(Address::as_str), want, "{value}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_changed_character_holds(at in 22usize..77, to in "[A-Z2-7]") {
+            let mut changed = line();
+            prop_assume!(!changed[at..=at].eq_ignore_ascii_case(&to));
+            changed.replace_range(at..=at, &to);
+            let value = changed.split_once(':').map_or("", |(_, value)| value);
+            let holds = Claim::parse(value).is_some_and(|claim| {
+                verify(&[key()], &batv::Params::default(), TODAY, &claim, ID, &ann()) == Proof::Holds
+            });
+            // Only the white space between fields means nothing.
+            prop_assert!(!holds || line()[at..=at].trim().is_empty(), "{}", changed);
+        }
+
+        #[test]
+        fn any_text_can_be_read(value in "\\PC{0,80}") {
+            let _ = Claim::parse(&value);
+            let _ = author(&value);
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! What the rules remember from one message to the next: guesses, replays, and how much untagged null-sender mail comes in.
+//!
+//! Plain data behind plain functions: time is an argument, everything is bounded, nothing is stored. A front end keeps one for
+//! the process; without one ([`Memory::default`] for each question) the rules answer as if nothing had happened before.
+
+mod guesses;
+mod replay;
+mod surge;
+
+pub use guesses::Guesses;
+pub use replay::{Replay, TagId};
+pub use surge::{Flip, Surges};
+
+use core::net::IpAddr;
+
+use ipnet::IpNet;
+
+use super::time::Timestamp;
+
+/// What one customer of a provider usually has: /24 of IPv4, /56 of IPv6.
+#[must_use]
+pub fn network(client: IpAddr) -> IpNet {
+    let client = client.to_canonical();
+    let bits = if client.is_ipv4() { 24 } else { 56 };
+    IpNet::new(client, bits).map_or_else(|_| client.into(), |net| net.trunc())
+}
+
+/// The memory of one process.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// Bad tags by client network.
+    pub guesses: Guesses,
+    /// Recipients and bounces by tag.
+    pub replay: Replay,
+    /// Untagged null-sender recipients by domain.
+    pub surges: Surges,
+}
+
+impl Memory {
+    /// For a process that started at this moment.
+    #[must_use]
+    pub fn since(started: Timestamp) -> Self {
+        Self { replay: Replay::since(started), ..Self::default() }
+    }
+}

@@ -1,0 +1,178 @@
+//! Surges: when so much untagged null-sender mail comes for a domain that looking at each message is too much
+//! (`reject_at = "auto"`).
+
+use std::collections::HashMap;
+
+use crate::envelope::time::Timestamp;
+
+/// More than so many in a minute.
+const LEAST: u32 = 20;
+/// And so many times the mean of a day.
+const TIMES: u64 = 10;
+/// It is over after so many quiet minutes.
+const QUIET: i64 = 15;
+/// The most domains that are remembered.
+const MAX_DOMAINS: usize = 10_000;
+const MINUTES: u64 = 24 * 60;
+
+/// That a domain has turned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flip {
+    /// The entry of `domains.local`.
+    pub domain: String,
+    /// Whether its untagged null-sender mail is refused at RCPT from now on.
+    pub at_rcpt: bool,
+}
+
+#[derive(Debug, Default)]
+struct Domain {
+    minute: i64,
+    in_minute: u32,
+    /// By hour of the last day, and the hour that stands last in it.
+    hours: [u32; 24],
+    hour: i64,
+    /// The last minute that was one too many; while it is on.
+    pressed: Option<i64>,
+}
+
+/// Untagged null-sender recipients, by domain.
+#[derive(Debug, Default)]
+pub struct Surges {
+    domains: HashMap<String, Domain>,
+    flips: Vec<Flip>,
+}
+
+impl Surges {
+    /// Counts one recipient. Says whether it is to be refused at once.
+    pub fn count(&mut self, domain: &str, now: Timestamp) -> bool {
+        if !self.domains.contains_key(domain) {
+            if self.domains.len() >= MAX_DOMAINS {
+                return false;
+            }
+            self.domains.insert(domain.to_owned(), Domain::default());
+        }
+        let Some(state) = self.domains.get_mut(domain) else { return false };
+        let before = state.pressed.is_some();
+        state.count(now.0.div_euclid(60));
+        let at_rcpt = state.pressed.is_some();
+        if before != at_rcpt {
+            self.flips.push(Flip { domain: domain.to_owned(), at_rcpt });
+        }
+        at_rcpt
+    }
+
+    /// Lets time pass for domains that get no mail.
+    pub fn tick(&mut self, now: Timestamp) {
+        let minute = now.0.div_euclid(60);
+        for (domain, state) in &mut self.domains {
+            if state.pressed.is_some() && !state.is_pressed(minute) {
+                state.pressed = None;
+                self.flips.push(Flip { domain: domain.clone(), at_rcpt: false });
+            }
+        }
+    }
+
+    /// What has turned since this was last asked.
+    pub fn take_flips(&mut self) -> Vec<Flip> {
+        std::mem::take(&mut self.flips)
+    }
+
+    /// The domains whose mail is refused at RCPT now.
+    pub fn pressed(&self) -> impl Iterator<Item = &str> {
+        self.domains.iter().filter(|(_, state)| state.pressed.is_some()).map(|(domain, _)| domain.as_str())
+    }
+}
+
+impl Domain {
+    fn count(&mut self, minute: i64) {
+        if minute != self.minute {
+            (self.minute, self.in_minute) = (minute, 0);
+        }
+        let hour = minute.div_euclid(60);
+        self.turn_to(hour);
+        self.in_minute = self.in_minute.saturating_add(1);
+        // The mean is of the time before this minute: what comes now must not hide itself.
+        let earlier: u64 =
+            self.hours.iter().map(|&n| u64::from(n)).sum::<u64>().saturating_sub(u64::from(self.in_minute) - 1);
+        if self.in_minute > LEAST && u64::from(self.in_minute) * MINUTES > TIMES * earlier {
+            self.pressed = Some(minute);
+        }
+        // What is refused as a surge is no part of an ordinary day.
+        if self.pressed.is_none()
+            && let Some(place) = self.hours.get_mut(usize::try_from(hour.rem_euclid(24)).unwrap_or(0))
+        {
+            *place = place.saturating_add(1);
+        }
+        if self.pressed.is_some() && !self.is_pressed(minute) {
+            self.pressed = None;
+        }
+    }
+
+    fn is_pressed(&self, minute: i64) -> bool {
+        self.pressed.is_some_and(|last| minute - last <= QUIET)
+    }
+
+    /// Forgets what is more than a day old.
+    fn turn_to(&mut self, hour: i64) {
+        let steps = (hour - self.hour).clamp(0, 24);
+        for step in 0..steps {
+            if let Some(place) = self.hours.get_mut(usize::try_from((hour - step).rem_euclid(24)).unwrap_or(0)) {
+                *place = 0;
+            }
+        }
+        self.hour = self.hour.max(hour);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_795_382_400;
+
+    /// So many recipients in the minute that begins so many minutes from now; whether the last was refused.
+    fn burst(surges: &mut Surges, minute: i64, recipients: u32) -> bool {
+        (0..recipients).map(|_| surges.count("our.example", Timestamp(NOW + minute * 60))).last().unwrap_or(false)
+    }
+
+    #[test]
+    fn a_quiet_domain_turns_at_more_than_twenty_and_back_after_a_quarter_of_an_hour() {
+        let mut surges = Surges::default();
+        assert!(!burst(&mut surges, 0, 20));
+        assert!(burst(&mut surges, 0, 1));
+        assert_eq!(surges.take_flips(), [Flip { domain: "our.example".into(), at_rcpt: true }]);
+        assert!(burst(&mut surges, 15, 1));
+        assert!(!burst(&mut surges, 16, 1));
+        assert_eq!(surges.take_flips(), [Flip { domain: "our.example".into(), at_rcpt: false }]);
+    }
+
+    #[test]
+    fn a_busy_domain_needs_ten_times_its_mean() {
+        let mut surges = Surges::default();
+        // Ten a minute, all day.
+        for minute in 0..1440 {
+            assert!(!burst(&mut surges, minute, 10), "{minute}");
+        }
+        assert!(!burst(&mut surges, 1440, 95));
+        assert!(burst(&mut surges, 1441, 120));
+    }
+
+    #[test]
+    fn time_passes_without_mail() {
+        let mut surges = Surges::default();
+        assert!(burst(&mut surges, 0, 30));
+        assert_eq!(surges.pressed().collect::<Vec<_>>(), ["our.example"]);
+        surges.tick(Timestamp(NOW + 15 * 60));
+        assert_eq!(surges.pressed().count(), 1);
+        surges.tick(Timestamp(NOW + 16 * 60));
+        assert_eq!((surges.pressed().count(), surges.take_flips().len()), (0, 2));
+    }
+
+    #[test]
+    fn a_surge_does_not_become_the_mean() {
+        let mut surges = Surges::default();
+        for minute in 0..600 {
+            assert!(burst(&mut surges, minute, 200), "{minute}");
+        }
+    }
+}

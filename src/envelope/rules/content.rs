@@ -1,0 +1,186 @@
+//! What becomes of a candidate, now that its content is known: a message to an address without a good tag, from a sender
+//! that speaks for a machine.
+
+use core::net::IpAddr;
+
+use super::inbound::{Judge, Mark, refusal_of};
+use super::{Refusal, Rules};
+use crate::envelope::address::Address;
+use crate::envelope::bounce::{Found, Kind};
+use crate::envelope::evidence::{Claim, Proof, author, verify};
+use crate::envelope::memory::{Memory, TagId};
+use crate::envelope::policy::{Action, Mixed, Reason};
+use crate::envelope::tag::batv;
+
+/// A candidate.
+#[derive(Debug, Clone, Copy)]
+pub struct Case<'a> {
+    /// Who sends it.
+    pub client: Option<IpAddr>,
+    /// Why its content decides.
+    pub judge: Judge,
+    /// For whom it is, without a tag.
+    pub recipient: &'a Address,
+    /// Whether all of it has been seen.
+    pub complete: bool,
+}
+
+/// What becomes of a candidate once its content is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// It is no bounce.
+    Deliver,
+    /// It is one, and carries evidence that this site sent what it returns. It counts as a bounce to that message.
+    Rescue(TagId),
+    /// It cannot be said before all of it has been seen.
+    Later,
+    /// It is one, and goes on with a mark.
+    Mark(Mark),
+    /// It is one, and goes to somebody else, with a mark.
+    Quarantine(Address, Mark),
+    /// It is one, and goes nowhere, and nobody is told.
+    Discard(&'static str),
+    /// It is one, and goes nowhere.
+    Refuse(Refusal),
+}
+
+impl Content {
+    /// What is done, as a word for logs.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Deliver => "deliver",
+            Self::Rescue(_) => "rescue",
+            Self::Later => "later",
+            Self::Mark(_) => "mark",
+            Self::Quarantine(..) => "quarantine",
+            Self::Discard(_) => "discard",
+            Self::Refuse(refusal) if refusal.is_temporary() => "defer",
+            Self::Refuse(_) => "reject",
+        }
+    }
+
+    /// Why, as a word for logs.
+    #[must_use]
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Deliver => "no-bounce",
+            Self::Rescue(_) => "evidence",
+            Self::Later => "not-complete",
+            Self::Mark(mark) | Self::Quarantine(_, mark) => mark.reason,
+            Self::Discard(reason) => reason,
+            Self::Refuse(refusal) => refusal.reason,
+        }
+    }
+}
+
+const REPLAYED: Refusal = Refusal {
+    code: 451,
+    status: "4.7.1",
+    text: "more bounces of this message have come than it had recipients, try again later",
+    reason: "replayed",
+};
+
+impl Rules<'_> {
+    /// What becomes of a candidate.
+    #[must_use]
+    pub fn content(&self, memory: &Memory, case: Case<'_>, found: &Found) -> Content {
+        let Some(reason) = reason(case.judge, found.kind) else { return Content::Deliver };
+        if !found.kind.is_ndr() {
+            return if case.complete { Content::Deliver } else { Content::Later };
+        }
+        let inbound = &self.policy.inbound;
+        let lenient = self.is_lenient(case.client, case.recipient.domain());
+        if let Some(tag) = self.rescued(memory, case.recipient, found) {
+            let used_up = inbound.replay_limit && !lenient && memory.replay.is_used_up(tag);
+            return if used_up { Content::Refuse(REPLAYED) } else { Content::Rescue(tag) };
+        }
+        let action = inbound.actions.of_kind(reason, found.kind);
+        let would = if action == Action::Mark { Action::Reject } else { action };
+        let mark = Mark { verdict: "untagged", would: would.name(), reason: reason.name() };
+        if lenient || case.judge == Judge::Overflow || self.is_about_exempt_recipients(found) {
+            return Content::Mark(mark);
+        }
+        match action {
+            Action::Mark => Content::Mark(mark),
+            Action::Quarantine => match &inbound.quarantine_to {
+                Some(to) => Content::Quarantine(to.clone(), mark),
+                None => Content::Mark(mark),
+            },
+            // Evidence may still come. Marks and quarantine cannot wait for it: the head of the message leaves now.
+            Action::Reject | Action::Discard | Action::Defer if !case.complete && inbound.evidence => Content::Later,
+            Action::Reject => Content::Refuse(refusal_of(reason)),
+            Action::Defer => Content::Refuse(refusal_of(reason).later()),
+            Action::Discard => Content::Discard(reason.name()),
+        }
+    }
+
+    /// Whether a bounce returns a message that provably left from here, with this address as the one for bounces; if so, what it
+    /// counts as.
+    fn rescued(&self, memory: &Memory, recipient: &Address, found: &Found) -> Option<TagId> {
+        if !self.policy.inbound.evidence {
+            return None;
+        }
+        let today = self.now.day();
+        let (keys, params) = (self.ring.keys(), &self.policy.batv);
+        let holds = |claim: &Claim, id: &str| verify(keys, params, today, claim, id, recipient) == Proof::Holds;
+        let ids = &found.returned.message_ids;
+        let claims = found.returned.evidence.iter().filter_map(|value| Claim::parse(value));
+        // Mail that left without a Message-ID was given one by somebody else.
+        let good = |claim: &Claim| ids.iter().map(String::as_str).chain([""]).any(|id| holds(claim, id));
+        let claim = claims.into_iter().find(good)?;
+        let until = today.plus(i64::from(params.lifetime));
+        Some(memory.replay.id_of_evidence(claim.nonce(), today.plus(-i64::from(params.lifetime)), until))
+    }
+
+    /// Whether a bounce that was marked for its envelope shows that this site has sent what it returns.
+    #[must_use]
+    pub fn carries_evidence(&self, memory: &Memory, recipient: &Address, found: &Found) -> bool {
+        self.rescued(memory, recipient, found).is_some()
+    }
+
+    /// The host by which an original of ours left without being signed: what a bounce returns is from one of our users, and
+    /// carries no evidence. `None`: it is not ours, or it left as it should, or nobody can tell. Nothing of it is proven.
+    #[must_use]
+    pub fn unsigned_path(&self, found: &Found) -> Option<String> {
+        let (returned, local) = (&found.returned, &self.policy.domains.local);
+        let author = returned.from.as_deref().and_then(author)?;
+        let signed = returned.return_path.as_deref().and_then(|path| Address::parse(path).ok());
+        let left_signed = !returned.evidence.is_empty() || signed.is_some_and(|path| batv::strip(&path).is_some());
+        if left_signed || !local.contains(author.domain()) {
+            return None;
+        }
+        let ours = |host: &&String| {
+            local.entry(host).is_some() || host.split_once('.').is_some_and(|(_, d)| local.contains(d))
+        };
+        // The last of our hosts that had it; else whoever brought it to a stranger first.
+        let by = returned.received.iter().filter_map(|hop| hop.by.as_ref()).find(ours);
+        let from = || returned.received.iter().filter_map(|hop| hop.from.as_ref()).find(ours);
+        let first = || returned.received.last().and_then(|hop| hop.from.as_ref().or(hop.by.as_ref()));
+        by.or_else(from).or_else(first).map(|host| host.chars().filter(|c| !c.is_control()).take(100).collect())
+    }
+
+    /// Mail for some recipients leaves unsigned, so that what comes back of it has no tag.
+    fn is_about_exempt_recipients(&self, found: &Found) -> bool {
+        let outbound = &self.policy.outbound;
+        if outbound.exempt_recipients.is_empty() || outbound.mixed == Mixed::Sign || found.recipients.is_empty() {
+            return false;
+        }
+        let exempt = |text: &Option<String>| {
+            text.as_deref()
+                .and_then(|text| Address::parse(text).ok())
+                .is_some_and(|a| outbound.exempt_recipients.contains(&a))
+        };
+        found.recipients.iter().all(|r| exempt(&r.original_recipient) || exempt(&r.final_recipient))
+    }
+}
+
+/// Why a bounce of this kind fails; `None`: its content decides nothing.
+fn reason(judge: Judge, kind: Kind) -> Option<Reason> {
+    match judge {
+        Judge::No | Judge::Discard => None,
+        Judge::Null | Judge::Overflow => Some(Reason::UntaggedNdr),
+        Judge::Daemon if kind == Kind::TextBounce => Some(Reason::TextNdr),
+        Judge::Daemon => Some(Reason::DaemonNdr),
+    }
+}

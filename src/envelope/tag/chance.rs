@@ -1,0 +1,56 @@
+//! How likely a blind guess is a good tag: what the forgery budget is counted in.
+
+use super::{batv, srs};
+use crate::envelope::address::Address;
+use crate::envelope::keyring::{Algorithm, Key, KeyState, Purpose};
+
+/// The chance that this prvs tag, made blindly, would have held: 24 bits, or 64 for the long form. Tags of imported keys are
+/// read in two ways.
+#[must_use]
+pub fn of_batv(keys: &[Key], tagged: &Address) -> f64 {
+    let content = tagged.content();
+    let Some(tag) = batv::Prvs::parse(&content) else { return 0.0 };
+    let key = keys.iter().find(|key| key.id.digit() == Some(tag.key));
+    let readings = if key.is_some_and(|key| key.algorithm.purpose() == Purpose::Batv) { 2.0 } else { 1.0 };
+    readings * bits(tag.hex.len().saturating_mul(4))
+}
+
+/// The chance that an SRS address, made blindly, would have held under any key of the ring. Base64 that is compared without
+/// case has five bits a character for who chooses well, Exim's hex four.
+#[must_use]
+pub fn of_srs(keys: &[Key], params: &srs::Params) -> f64 {
+    let living = keys.iter().filter(|key| key.state != KeyState::Retired);
+    living
+        .map(|key| match key.algorithm.purpose() {
+            Purpose::All => bits(5 * usize::from(params.hash_min)),
+            Purpose::Batv => 0.0,
+            Purpose::Srs => {
+                let each = if key.algorithm == Algorithm::EximSrs { 4 } else { 5 };
+                bits(each * usize::from(params.peer_hash_min.unwrap_or(key.srs.hash_min)))
+            }
+        })
+        .sum()
+}
+
+fn bits(bits: usize) -> f64 {
+    (-f64::from(u16::try_from(bits).unwrap_or(u16::MAX))).exp2()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_scheme_has_its_bits() {
+        let own = Key::for_test("1", Algorithm::HmacSha256, b"x");
+        let exim = Key::for_test("0", Algorithm::Exim, b"x");
+        let exim_srs = Key::for_test("exim-srs-1", Algorithm::EximSrs, b"x");
+        let tagged = |text: &str| Address::parse(text).unwrap();
+        let keys = [own, exim, exim_srs];
+        let near = |a: f64, b: f64| assert!((a / b - 1.0).abs() < 1e-6, "{a} {b}");
+        near(of_batv(&keys, &tagged("prvs=1000abcdef=a@b.example")), 2f64.powi(-24));
+        near(of_batv(&keys, &tagged("prvs=0000abcdef=a@b.example")), 2f64.powi(-23));
+        near(of_batv(&keys, &tagged("prvs=1000abcdef0123456789=a@b.example")), 2f64.powi(-64));
+        near(of_srs(&keys, &srs::Params::default()), 2f64.powi(-30) + 2f64.powi(-16));
+    }
+}

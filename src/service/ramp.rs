@@ -1,0 +1,93 @@
+//! The ramp, as a daemon keeps it: writes into the ring since when mail is signed, and says now and then what enforcing would
+//! have refused.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use crate::drive::shared::Shared;
+use crate::envelope::rules::RampEvent;
+use crate::state::ring::{self, Changed};
+
+/// How often the log says what has been seen.
+const SUMMARY: Duration = Duration::from_secs(3600);
+
+/// Writes what mail has said about ramps. Never ends.
+pub(super) async fn write(shared: Arc<Shared>) {
+    loop {
+        for event in shared.ramp_notes().await {
+            let shared = Arc::clone(&shared);
+            // Somebody may be holding the lock of the ring: no session waits for that.
+            let written = tokio::task::spawn_blocking(move || write_one(&shared, &event));
+            if let Err(error) = written.await {
+                warn!(%error, "what mail says about a ramp was not written");
+            }
+        }
+    }
+}
+
+fn write_one(shared: &Shared, event: &RampEvent) {
+    let now = shared.now();
+    let written = ring::update(&shared.config.ring, |ring| {
+        let changed = match event {
+            RampEvent::Started(domain) => ring.ramp_start(domain, now),
+            RampEvent::Gap(domain) => ring.ramp_stop(domain, now),
+        };
+        Ok(if changed { Changed::Yes(()) } else { Changed::No(()) })
+    });
+    match (&written, event) {
+        (Ok(()), RampEvent::Started(domain)) => {
+            info!(domain, "mail of this domain is signed from now on: its ramp begins")
+        }
+        (Ok(()), RampEvent::Gap(domain)) => {
+            warn!(
+                domain,
+                "mail of this domain has left unsigned because outbound.mode says so: its bounces are only observed again"
+            );
+        }
+        (Err(error), RampEvent::Started(domain)) => warn!(
+            domain,
+            %error,
+            "the ring could not be told that mail is signed; where it is written, run: countersign keys ramp-start {domain}"
+        ),
+        (Err(error), RampEvent::Gap(domain)) => warn!(
+            domain,
+            %error,
+            "mail of this domain has left unsigned because outbound.mode says so, and the ring could not be told; this process observes it"
+        ),
+    }
+    // Other hosts see the file; this one need not wait for it, and may not have been able to write it.
+    if let Ok(ring) = ring::load(&shared.config.ring) {
+        shared.set_ring(ring);
+    }
+}
+
+/// Says once an hour what enforcing would have refused. Never ends.
+pub(super) async fn watch(shared: Arc<Shared>) {
+    loop {
+        tokio::time::sleep(SUMMARY).await;
+        summary(&shared);
+    }
+}
+
+/// Says what enforcing would have refused so far.
+pub(super) fn summary(shared: &Shared) {
+    let observed = shared.stats.observed().clone();
+    let total: u64 = observed.reasons.values().sum();
+    if total == 0 {
+        return;
+    }
+    let reasons: Vec<String> = observed.reasons.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+    let listed = |list: Vec<(String, u64)>| {
+        list.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
+    };
+    info!(
+        total,
+        reasons = reasons.join(", "),
+        genuine = observed.genuine,
+        networks = listed(observed.networks.first(5)),
+        unsigned_paths = listed(observed.paths.first(5)),
+        "what enforcing would have refused since the start"
+    );
+}

@@ -1,0 +1,201 @@
+//! The header block of a message on its way out: what is read of it, and where it ends, so that a header can be put last.
+
+/// A line that is longer is no header that matters; it goes on in pieces.
+const MAX_LINE: usize = 1000;
+/// The longest value that is kept, folded lines among it.
+const MAX_VALUE: usize = 1000;
+
+/// Lets a header block through line by line, and says where it ends.
+#[derive(Debug, Default)]
+pub struct HeadReader {
+    /// The stream is as it is: no dot is stuffing, and a line may end in LF alone.
+    plain: bool,
+    line: Vec<u8>,
+    /// In the middle of a long line whose beginning has gone on.
+    inside: bool,
+    current: Option<Field>,
+    message_id: Option<Vec<u8>>,
+    from: Option<Vec<u8>>,
+    any: bool,
+    done: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Field {
+    MessageId,
+    From,
+}
+
+impl HeadReader {
+    /// For a message that comes in chunks (RFC 3030), where nothing is stuffed and nothing mended.
+    #[must_use]
+    pub fn of_chunks() -> Self {
+        Self { plain: true, ..Self::default() }
+    }
+
+    /// Takes a piece and gives it to `out`, less what it still looks at. Says, once, where in `out` the header block ends.
+    pub fn push(&mut self, part: &[u8], out: &mut Vec<u8>) -> Option<usize> {
+        let mut rest = part;
+        while !rest.is_empty() && !self.done {
+            let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1);
+            let (piece, tail) = rest.split_at_checked(end).unwrap_or((rest, &[]));
+            self.line.extend_from_slice(piece);
+            rest = tail;
+            if piece.ends_with(b"\n") {
+                let line = std::mem::take(&mut self.line);
+                let at = out.len();
+                let ends = !std::mem::take(&mut self.inside) && self.ends_at(&line);
+                out.extend_from_slice(&line);
+                if ends {
+                    self.done = true;
+                    out.extend_from_slice(rest);
+                    // Where there is no header block, none is begun.
+                    return self.any.then_some(at);
+                }
+            } else if self.line.len() > MAX_LINE {
+                if !std::mem::replace(&mut self.inside, true) {
+                    self.any = true;
+                    self.current = None;
+                }
+                out.append(&mut self.line);
+            }
+        }
+        if self.done {
+            out.extend_from_slice(rest);
+        }
+        None
+    }
+
+    /// The message is over. Says where its header block ends if it has nothing else.
+    pub fn finish(&mut self, out: &mut Vec<u8>) -> Option<usize> {
+        if std::mem::replace(&mut self.done, true) {
+            return None;
+        }
+        let unended = !self.line.is_empty();
+        out.append(&mut self.line);
+        // In the middle of a line there is no place for a header.
+        (!unended && self.any).then_some(out.len())
+    }
+
+    /// The Message-ID, with its angle brackets.
+    #[must_use]
+    pub fn message_id(&self) -> Option<String> {
+        let text = String::from_utf8_lossy(self.message_id.as_deref()?).trim().to_owned();
+        match (text.find('<'), text.find('>')) {
+            (Some(start), Some(end)) => text.get(start..=end).map(str::to_owned),
+            _ => Some(format!("<{}>", text.split_ascii_whitespace().next()?)),
+        }
+    }
+
+    /// The value of the From header.
+    #[must_use]
+    pub fn from(&self) -> Option<String> {
+        Some(String::from_utf8_lossy(self.from.as_deref()?).trim().to_owned())
+    }
+
+    /// Whether a line is not one of the header block any more.
+    fn ends_at(&mut self, line: &[u8]) -> bool {
+        let line = line.strip_suffix(b"\n").unwrap_or(line);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let line = if self.plain { line } else { line.strip_prefix(b".").unwrap_or(line) };
+        match line.first() {
+            None => return true,
+            Some(b' ' | b'\t') if self.any => {
+                let value = match self.current {
+                    Some(Field::MessageId) => &mut self.message_id,
+                    Some(Field::From) => &mut self.from,
+                    None => return false,
+                };
+                if let Some(value) = value.as_mut().filter(|value| value.len() + line.len() < MAX_VALUE) {
+                    value.push(b' ');
+                    value.extend_from_slice(line.trim_ascii());
+                }
+                return false;
+            }
+            _ => {}
+        }
+        let Some((name, value)) = field(line) else {
+            // What mailboxes put first is no header, and no end of them either.
+            return self.any || !line.starts_with(b"From ");
+        };
+        self.any = true;
+        self.current = match name {
+            name if name.eq_ignore_ascii_case(b"message-id") => Some(Field::MessageId),
+            name if name.eq_ignore_ascii_case(b"from") => Some(Field::From),
+            _ => None,
+        };
+        match self.current {
+            Some(Field::MessageId) => self.message_id = Some(value.to_vec()),
+            Some(Field::From) => self.from = Some(value.to_vec()),
+            None => {}
+        }
+        false
+    }
+}
+
+fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (name, value) = line.split_at_checked(memchr::memchr(b':', line)?)?;
+    let name = name.trim_ascii_end();
+    let good = !name.is_empty() && name.iter().all(|b| (33..127).contains(b));
+    good.then(|| (name, value.get(1..).unwrap_or_default().trim_ascii()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What came out, with `|` where the header block ends.
+    fn run(mut reader: HeadReader, text: &str, size: usize) -> (String, HeadReader) {
+        let (mut out, mut end) = (Vec::new(), None);
+        for piece in text.as_bytes().chunks(size) {
+            end = end.or(reader.push(piece, &mut out));
+        }
+        end = end.or(reader.finish(&mut out));
+        if let Some(end) = end {
+            out.insert(end, b'|');
+        }
+        (String::from_utf8(out).unwrap(), reader)
+    }
+
+    #[test]
+    fn the_end_is_before_the_blank_line() {
+        let text =
+            "From: Ann\r\n <ann@our.example>\r\nMessage-ID:\r\n\t<1@our.example>\r\nTo: b\r\n\r\nHello\r\n\r\nyou\r\n";
+        for size in 1..text.len() {
+            let (out, reader) = run(HeadReader::default(), text, size);
+            assert_eq!(out, text.replacen("\r\n\r\nHello", "\r\n|\r\nHello", 1));
+            assert_eq!(reader.message_id().as_deref(), Some("<1@our.example>"));
+            assert_eq!(reader.from().as_deref(), Some("Ann <ann@our.example>"));
+        }
+    }
+
+    #[test]
+    fn odd_messages() {
+        for (text, want) in [
+            ("A: b\r\nnot a header\r\n\r\nx", "A: b\r\n|not a header\r\n\r\nx"),
+            ("Hello\r\n", "Hello\r\n"),
+            ("\r\nbody\r\n", "\r\nbody\r\n"),
+            ("A: b\r\n", "A: b\r\n|"),
+            ("A: b", "A: b"),
+            ("", ""),
+            ("From x Mon\r\nA: b\r\n\r\n", "From x Mon\r\nA: b\r\n|\r\n"),
+            ("..A: b\r\n.\tc\r\n\r\n", "..A: b\r\n.\tc\r\n|\r\n"),
+        ] {
+            assert_eq!(run(HeadReader::default(), text, 1).0, want);
+        }
+        assert_eq!(run(HeadReader::of_chunks(), "A: b\n.c: d\n\nx", 2).0, "A: b\n.c: d\n|\nx");
+        let long = format!("A: {}\r\n\r\nx", "y".repeat(5000));
+        assert_eq!(run(HeadReader::default(), &long, 700).0, long.replace("\r\n\r\n", "\r\n|\r\n"));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_lost_and_pieces_change_nothing(text in "[aF:. \t\r\n]{0,60}", size in 1usize..9) {
+            let (out, reader) = run(HeadReader::default(), &text, size);
+            prop_assert_eq!(out.replace('|', ""), text.clone());
+            prop_assert_eq!(out, run(HeadReader::default(), &text, text.len().max(1)).0);
+            prop_assert!(reader.line.is_empty());
+        }
+    }
+}
