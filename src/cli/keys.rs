@@ -66,14 +66,26 @@ pub(super) enum Keys {
         #[arg(long)]
         reveal_secrets: bool,
     },
-    /// Write down that mail of a domain is signed from now on, on every path
+    /// Write down that mail of a domain is signed from now on, on every path: its ramp begins
+    #[command(after_help = RAMP_EXAMPLES)]
     RampStart {
         #[command(flatten)]
         common: Common,
-        /// The local domain
+        /// Begin anew: some of its mail has left unsigned since
+        #[arg(long)]
+        again: bool,
+        /// The local domain, as the config names it
         domain: String,
     },
 }
+
+const RAMP_EXAMPLES: &str = "\
+With inbound.mode = \"ramp\" the daemon that signs the first mail of a domain writes this down by itself. It has to be done by hand
+where another program signs, or where the daemon may not write the ring.
+
+Examples:
+  countersign keys ramp-start our.example
+  countersign keys ramp-start --again our.example        a host has sent unsigned mail; observe once more";
 
 /// The ring that is meant.
 #[derive(Debug, Args)]
@@ -212,7 +224,7 @@ pub(super) fn run(command: Keys) -> Result<bool> {
             let secrets = if reveal_secrets { Secrets::Revealed } else { Secrets::Hidden };
             anstream::print!("{}", *ring::to_text(&ring::load(&target.path)?, secrets));
         }
-        Keys::RampStart { common, domain } => ramp_start(&Target::of(&common.ring)?, &domain)?,
+        Keys::RampStart { common, again, domain } => ramp_start(&Target::of(&common.ring)?, &domain, again)?,
     }
     Ok(true)
 }
@@ -276,14 +288,15 @@ fn prune(target: &Target, id: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-fn ramp_start(target: &Target, domain: &str) -> Result<()> {
+fn ramp_start(target: &Target, domain: &str, again: bool) -> Result<()> {
     let domain = canonical_domain(domain).into_owned();
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
     if domain.is_empty() || !domain.bytes().all(plain) {
         bail!("`{domain}` is no domain name");
     }
     let since = ring::update(&target.path, |ring| {
-        let changed = ring.ramp_start(&domain, target.now);
+        let stopped = again && ring.ramp_stop(&domain, target.now);
+        let changed = ring.ramp_start(&domain, target.now) || stopped;
         let since = ring.signing_since().get(&domain).copied().unwrap_or(target.now);
         Ok(if changed { Changed::Yes(since) } else { Changed::No(since) })
     })?;

@@ -134,10 +134,11 @@ impl SiteArgs {
 }
 
 /// What a config with nothing but domains in it would say; verdicts are shown as enforcing would act.
-fn default_policy() -> Policy {
+pub(super) fn default_policy() -> Policy {
     let mut policy = Policy::default();
     policy.outbound.exempt_senders = AddressSet::from_iter(["double-bounce@", "postmaster@"]);
     policy.inbound.mode = InboundMode::Enforce;
+    (policy.inbound.evidence, policy.outbound.evidence) = (true, true);
     policy.inbound.exempt_recipients = AddressSet::from_iter(["postmaster@", "abuse@"]);
     policy.inbound.daemon_senders =
         AddressSet::from_iter(["mailer-daemon@", "postmaster@", "mail-daemon@", "double-bounce@"]);

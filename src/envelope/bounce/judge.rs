@@ -43,8 +43,9 @@ fn kind(seen: &Seen) -> (Kind, Vec<&'static str>) {
         return (Kind::Arf, vec!["subject of a complaint"]);
     }
     // A status part in a message that is declared as nothing of the kind may be one that a person has attached.
-    let is_status = seen.has_status && (report == b"delivery-status" || signs.points > 0);
-    if is_status || (report == b"delivery-status" && !seen.has_disposition) {
+    let declared = report.ends_with(b"delivery-status");
+    let is_status = seen.has_status && (declared || signs.points > 0);
+    if is_status || (declared && !seen.has_disposition) {
         return by_status(seen, &signs);
     }
     if seen.has_disposition || report == b"disposition-notification" {

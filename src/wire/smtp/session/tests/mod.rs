@@ -3,6 +3,7 @@
 mod chunks;
 mod clients;
 mod hops;
+mod verdicts;
 
 use std::collections::BTreeMap;
 

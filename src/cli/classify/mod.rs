@@ -1,0 +1,309 @@
+//! `classify`: what kind of message each is, why, what it shows of an original, and what would become of it.
+
+mod sources;
+
+use std::collections::BTreeMap;
+use std::io::{self, BufWriter, Write};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+
+use self::sources::Source;
+use super::site::{default_policy, find_config, now};
+use super::{BOLD, DIM, GREEN, RED, YELLOW};
+use crate::envelope::address::{Address, ReversePath};
+use crate::envelope::bounce::{Found, Kind};
+use crate::envelope::keyring::Keyring;
+use crate::envelope::memory::Memory;
+use crate::envelope::policy::Policy;
+use crate::envelope::rules::{Case, InboundAction, Judge, Rules};
+use crate::state::ring;
+
+/// `countersign classify`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  countersign classify bounce.eml                     kind, reasons, evidence, and what inbound would do with it
+  countersign classify --summary ~/Maildir            a table of what is in a mailbox
+  countersign classify --tsv /var/mail/ann > kinds    one line a message: file, kind, NDR or not, what of an original it shows
+  countersign classify < bounce.eml
+
+A path is a message, an mbox, a Maildir, or a folder with such in it. Who sent a message is read from Return-Path (else it is
+taken for the null sender), for whom it is from Delivered-To, X-Original-To or To. Without a config, that domain is taken for ours.
+Exit status: 0 all was read, 1 something could not be, 2 usage, config or key ring.")]
+pub(super) struct Classify {
+    /// Config file, for what the rules would do [default: as if enforcing, with defaults]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The envelope sender, instead of the Return-Path; "" is the null sender
+    #[arg(long, value_name = "ADDRESS")]
+    mail_from: Option<String>,
+    /// The envelope recipient, instead of the one that the message names
+    #[arg(long, value_name = "ADDRESS")]
+    to: Option<String>,
+    /// Tab-separated, one line a message
+    #[arg(long, conflicts_with_all = ["json", "summary"])]
+    tsv: bool,
+    /// One JSON object a message
+    #[arg(long, conflicts_with = "summary")]
+    json: bool,
+    /// Only a table: how many of each kind, and what would become of them
+    #[arg(long)]
+    summary: bool,
+    /// Messages, mbox files, Maildirs, folders; without any, standard input
+    paths: Vec<PathBuf>,
+}
+
+/// One message, read.
+struct Message {
+    name: String,
+    found: Found,
+    sender: ReversePath,
+    recipient: Option<Address>,
+}
+
+/// What would become of a message.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Fate {
+    action: &'static str,
+    reason: &'static str,
+}
+
+/// What the rules are asked with.
+struct Judges {
+    policy: Policy,
+    ring: Keyring,
+    /// There is no config: whoever a message is for is one of ours.
+    everybody: bool,
+}
+
+/// Classifies everything. `false`: something could not be read.
+pub(super) fn run(args: &Classify) -> Result<bool> {
+    let judges = Judges::load(args)?;
+    let mail_from = args.mail_from.as_deref().map(ReversePath::parse).transpose().context("--mail-from")?;
+    let to = args.to.as_deref().map(Address::parse).transpose().context("--to")?;
+    let mut out = BufWriter::new(anstream::AutoStream::auto(io::stdout()));
+    let mut table = Table::default();
+    let sources = if args.paths.is_empty() { vec![Source::Stdin] } else { sources::find(&args.paths)? };
+    let mut progress = Progress::new(&sources);
+    if args.tsv {
+        writeln!(out, "file\tkind\tndr\tevidence")?;
+    }
+    let mut all = true;
+    for source in &sources {
+        let read = source.each(&mut |mut message| {
+            message.sender = mail_from.clone().unwrap_or(message.sender);
+            message.recipient = to.clone().or(message.recipient);
+            let fate = judges.fate(&message);
+            table.add(message.found.kind, &fate);
+            progress.message();
+            if args.tsv {
+                writeln!(out, "{}", tsv(&message))?;
+            } else if args.json {
+                writeln!(out, "{}", as_json(&message, &fate))?;
+            } else if !args.summary {
+                print(&mut out, &message, &fate)?;
+            }
+            Ok(())
+        });
+        if let Err(error) = read {
+            if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) {
+                return Err(error);
+            }
+            progress.clear();
+            out.flush()?;
+            anstream::eprintln!("{RED}countersign:{RED:#} {source}: {error:#}");
+            all = false;
+        }
+        progress.source();
+    }
+    progress.clear();
+    if args.summary {
+        table.print(&mut out)?;
+    }
+    out.flush()?;
+    Ok(all)
+}
+
+impl Judges {
+    fn load(args: &Classify) -> Result<Self> {
+        // Only a config that is named: what stands in the default places may be meant for something else.
+        let config = args.config.as_deref().map(|path| find_config(Some(path))).transpose()?.flatten();
+        match config {
+            Some(config) => {
+                let ring = ring::load(&config.ring)?;
+                Ok(Self { policy: config.policy, ring, everybody: false })
+            }
+            None => {
+                let ring = Keyring::create(super::keys::new_own_key()?, now())?;
+                Ok(Self { policy: default_policy(), ring, everybody: true })
+            }
+        }
+    }
+
+    fn fate(&self, message: &Message) -> Fate {
+        let Some(recipient) = &message.recipient else { return Fate { action: "unknown", reason: "no-recipient" } };
+        let mut policy = self.policy.clone();
+        if self.everybody {
+            policy.domains.local.insert(recipient.domain());
+        }
+        let rules = Rules { policy: &policy, ring: &self.ring, now: now() };
+        let mut memory = Memory::default();
+        let inbound = rules.inbound(&mut memory, None, &message.sender, recipient);
+        let (to, judge, mark) = match inbound.action {
+            InboundAction::Refuse(refusal) => {
+                let action = if refusal.is_temporary() { "defer" } else { "reject" };
+                return Fate { action, reason: refusal.reason };
+            }
+            InboundAction::Deliver { judge: Judge::Discard, .. } => {
+                return Fate { action: "discard", reason: inbound.reason };
+            }
+            InboundAction::Deliver { to, judge, mark, .. } => (to, judge, mark),
+        };
+        match (judge, mark) {
+            (Judge::No, Some(mark)) => Fate { action: "mark", reason: mark.reason },
+            (Judge::No, None) => Fate { action: "deliver", reason: inbound.reason },
+            _ => {
+                let case = Case { client: None, judge, recipient: &to, complete: true };
+                let content = rules.content(&memory, case, &message.found);
+                Fate { action: content.name(), reason: content.reason() }
+            }
+        }
+    }
+}
+
+fn tsv(message: &Message) -> String {
+    let found = &message.found;
+    let names = found.returned.names().join(",");
+    let evidence = if names.is_empty() { "-" } else { names.as_str() };
+    let name = message.name.replace(['\t', '\n'], " ");
+    format!("{name}\t{}\t{}\t{evidence}", found.kind.name(), u8::from(found.kind.is_ndr()))
+}
+
+fn as_json(message: &Message, fate: &Fate) -> serde_json::Value {
+    let found = &message.found;
+    let recipients: Vec<serde_json::Value> = found
+        .recipients
+        .iter()
+        .map(|r| {
+            json!({
+                "action": r.action.map(crate::envelope::bounce::Action::name), "status": r.status,
+                "final_recipient": r.final_recipient, "original_recipient": r.original_recipient,
+            })
+        })
+        .collect();
+    json!({
+        "file": message.name,
+        "kind": found.kind.name(),
+        "ndr": found.kind.is_ndr(),
+        "reasons": found.reasons,
+        "recipients": recipients,
+        "evidence": found.returned.names(),
+        "mail_from": message.sender.address().map(ToString::to_string).unwrap_or_default(),
+        "rcpt_to": message.recipient.as_ref().map(ToString::to_string),
+        "action": fate.action,
+        "reason": fate.reason,
+    })
+}
+
+fn print(out: &mut impl Write, message: &Message, fate: &Fate) -> Result<()> {
+    let found = &message.found;
+    let style = if found.kind.is_ndr() { YELLOW } else { GREEN };
+    writeln!(out, "{}: {style}{}{style:#}", shown(&message.name), found.kind.name())?;
+    if !found.reasons.is_empty() {
+        writeln!(out, "  seen by     {}", found.reasons.join(", "))?;
+    }
+    for recipient in &found.recipients {
+        let who = recipient.original_recipient.as_ref().or(recipient.final_recipient.as_ref());
+        let action = recipient.action.map_or("no action", crate::envelope::bounce::Action::name);
+        let status = recipient.status.as_deref().unwrap_or("no status");
+        writeln!(out, "  recipient   {}: {action}, {}", shown(who.map_or("?", String::as_str)), shown(status))?;
+    }
+    let names = found.returned.names();
+    if !names.is_empty() {
+        writeln!(out, "  returned    {}", names.join(", "))?;
+    }
+    let sender = message.sender.address().map_or_else(|| "<>".to_owned(), ToString::to_string);
+    let recipient = message.recipient.as_ref().map_or_else(|| "?".to_owned(), ToString::to_string);
+    writeln!(out, "  inbound     {} ({}) {DIM}from {sender} to {recipient}{DIM:#}", fate.action, fate.reason)?;
+    Ok(())
+}
+
+/// Text from a message or a file name, for a terminal.
+fn shown(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// How many of each.
+#[derive(Default)]
+struct Table {
+    kinds: BTreeMap<Kind, u64>,
+    fates: BTreeMap<Fate, u64>,
+}
+
+impl Table {
+    fn add(&mut self, kind: Kind, fate: &Fate) {
+        *self.kinds.entry(kind).or_default() += 1;
+        *self.fates.entry(fate.clone()).or_default() += 1;
+    }
+
+    fn print(&self, out: &mut impl Write) -> Result<()> {
+        let all: u64 = self.kinds.values().sum();
+        let ndrs: u64 = self.kinds.iter().filter(|(kind, _)| kind.is_ndr()).map(|(_, n)| n).sum();
+        writeln!(out, "{BOLD}{:<14}{:>8}{BOLD:#}", "KIND", "MESSAGES")?;
+        for (kind, count) in &self.kinds {
+            writeln!(out, "{:<14}{count:>8}", kind.name())?;
+        }
+        writeln!(out, "{all} messages, {ndrs} of them say that mail was not, or not yet, delivered\n")?;
+        writeln!(out, "{BOLD}{:<12}{:<18}{:>8}{BOLD:#}", "INBOUND", "BECAUSE", "MESSAGES")?;
+        for (fate, count) in &self.fates {
+            writeln!(out, "{:<12}{:<18}{count:>8}", fate.action, fate.reason)?;
+        }
+        Ok(())
+    }
+}
+
+/// How far a long run is; nothing for a short one, and nothing where nobody looks.
+struct Progress {
+    started: Instant,
+    bar: Option<ProgressBar>,
+    sources: u64,
+    done: u64,
+    messages: u64,
+}
+
+impl Progress {
+    fn new(sources: &[Source]) -> Self {
+        Self { started: Instant::now(), bar: None, sources: sources.len() as u64, done: 0, messages: 0 }
+    }
+
+    fn message(&mut self) {
+        self.messages += 1;
+        if self.bar.is_none() && self.started.elapsed() > Duration::from_secs(1) {
+            let bar = ProgressBar::new(self.sources);
+            if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} files, {msg}, {elapsed}") {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(Duration::from_millis(250));
+            self.bar = Some(bar);
+        }
+        if let Some(bar) = self.bar.as_ref().filter(|_| self.messages.is_multiple_of(64)) {
+            bar.set_position(self.done);
+            bar.set_message(format!("{} messages", self.messages));
+        }
+    }
+
+    fn source(&mut self) {
+        self.done += 1;
+    }
+
+    fn clear(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Where messages come from: files, mbox files, Maildirs, folders, standard input. Each is read in one pass; memory does
+//! not grow with it.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::Message;
+use crate::envelope::address::ReversePath;
+use crate::envelope::bounce::Scanner;
+
+/// So much of a line is read at once.
+const MAX_LINE: u64 = 64 << 10;
+/// So much of a header block is looked through for sender and recipient.
+const MAX_HEAD: usize = 64 << 10;
+/// The most folders inside each other.
+const MAX_DEPTH: usize = 20;
+
+/// One file, or what comes in.
+#[derive(Debug)]
+pub(super) enum Source {
+    Stdin,
+    File(PathBuf),
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stdin => f.write_str("standard input"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// All files behind the paths, in order.
+pub(super) fn find(paths: &[PathBuf]) -> Result<Vec<Source>> {
+    let mut files = Vec::new();
+    for path in paths {
+        if path.as_os_str() == "-" {
+            files.push(Source::Stdin);
+        } else {
+            walk(path, 0, &mut files).with_context(|| format!("{}", path.display()))?;
+        }
+    }
+    Ok(files)
+}
+
+fn walk(path: &Path, depth: usize, files: &mut Vec<Source>) -> io::Result<()> {
+    if !fs::metadata(path)?.is_dir() {
+        files.push(Source::File(path.to_owned()));
+        return Ok(());
+    }
+    if depth > MAX_DEPTH {
+        return Ok(());
+    }
+    // Of a Maildir, what is being written is no message yet, and what lies beside the messages is none.
+    let is_maildir = path.join("cur").is_dir() && path.join("new").is_dir();
+    let mut entries: Vec<PathBuf> = fs::read_dir(path)?.map(|e| e.map(|e| e.path())).collect::<io::Result<_>>()?;
+    entries.sort();
+    for entry in entries {
+        let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // A link may lead back here.
+        let metadata = fs::symlink_metadata(&entry)?;
+        let wanted = if is_maildir {
+            metadata.is_dir() && name != "tmp"
+        } else {
+            metadata.is_dir() || (!name.starts_with('.') && (metadata.is_file() || entry.is_file()))
+        };
+        if wanted {
+            walk(&entry, depth + 1, files)?;
+        }
+    }
+    Ok(())
+}
+
+impl Source {
+    /// Gives each message in it to `take`.
+    pub fn each(&self, take: &mut impl FnMut(Message) -> Result<()>) -> Result<()> {
+        match self {
+            Self::Stdin => read(BufReader::with_capacity(64 << 10, io::stdin().lock()), "-", true, take),
+            Self::File(path) => {
+                let file = BufReader::with_capacity(64 << 10, File::open(path)?);
+                // What is called a message is one, whatever its first line.
+                let may_be_mbox = path.extension().is_none_or(|extension| extension != "eml");
+                read(file, &path.display().to_string(), may_be_mbox, take)
+            }
+        }
+    }
+}
+
+fn read(
+    mut input: impl BufRead,
+    name: &str,
+    may_be_mbox: bool,
+    take: &mut impl FnMut(Message) -> Result<()>,
+) -> Result<()> {
+    let (mut line, mut first, mut blank) = (Vec::new(), true, true);
+    let (mut number, mut is_mbox) = (0u64, false);
+    let mut reader = Reader::new();
+    loop {
+        line.clear();
+        let octets = input.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)?;
+        if octets == 0 {
+            break;
+        }
+        if first {
+            is_mbox = may_be_mbox && is_separator(&line);
+        }
+        if is_mbox && blank && is_separator(&line) {
+            if number > 0 {
+                take(std::mem::replace(&mut reader, Reader::new()).message(format!("{name}:{number}")))?;
+            }
+            number += 1;
+            (first, blank) = (false, false);
+            continue;
+        }
+        first = false;
+        blank = line.trim_ascii().is_empty();
+        reader.push(&line);
+    }
+    let name = if number > 1 || (number == 1 && name == "-") { format!("{name}:{number}") } else { name.to_owned() };
+    take(reader.message(name))
+}
+
+/// `From ann@our.example Mon Nov 23 02:15:55 2026`: what stands between the messages of an mbox (RFC 4155).
+fn is_separator(line: &[u8]) -> bool {
+    let Some(rest) = line.strip_prefix(b"From ") else { return false };
+    let text = String::from_utf8_lossy(rest);
+    let words: Vec<&str> = text.split_ascii_whitespace().collect();
+    let is_time =
+        |word: &&str| word.len() >= 5 && word.contains(':') && word.bytes().all(|b| b.is_ascii_digit() || b == b':');
+    let is_year = |word: &&str| word.len() == 4 && word.bytes().all(|b| b.is_ascii_digit());
+    words.len() >= 5 && words.iter().any(is_time) && words.iter().any(is_year)
+}
+
+/// Reads one message.
+struct Reader {
+    scanner: Scanner,
+    head: Vec<u8>,
+    in_head: bool,
+}
+
+impl Reader {
+    fn new() -> Self {
+        Self { scanner: Scanner::of_text(), head: Vec::new(), in_head: true }
+    }
+
+    fn push(&mut self, line: &[u8]) {
+        if self.in_head {
+            self.in_head = self.head.is_empty() || !line.trim_ascii().is_empty();
+            if self.head.len() + line.len() <= MAX_HEAD {
+                self.head.extend_from_slice(line);
+            }
+        }
+        self.scanner.push(line);
+    }
+
+    fn message(mut self, name: String) -> Message {
+        self.scanner.finish();
+        let head = String::from_utf8_lossy(&self.head);
+        let header = |wanted: &str| {
+            let found = head.lines().find_map(|line| {
+                let (name, value) = line.split_once(':')?;
+                name.trim_end().eq_ignore_ascii_case(wanted).then(|| value.trim().to_owned())
+            });
+            found.filter(|value| !value.is_empty())
+        };
+        let address = |value: String| crate::envelope::evidence::author(&value);
+        let sender = header("Return-Path").and_then(address).map_or(ReversePath::Null, ReversePath::Mailbox);
+        let recipient =
+            ["Delivered-To", "X-Original-To", "Envelope-To", "To"].into_iter().find_map(|name| address(header(name)?));
+        Message { name, found: self.scanner.found(), sender, recipient }
+    }
+}

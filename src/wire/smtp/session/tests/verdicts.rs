@@ -1,0 +1,254 @@
+//! What becomes of messages beside being delivered or refused: thrown away, put aside, put off until all of it is seen, and
+//! given evidence.
+
+use super::*;
+use crate::envelope::policy::{Action, Reason};
+
+const CHUNKING: &str = "250-mx.example\r\n250-PIPELINING\r\n250 CHUNKING\r\n";
+
+fn inbound(hold: usize, action: Action) -> Dialogue {
+    let mut d = Dialogue::new(Direction::Inbound, hold);
+    d.policy.inbound.actions.default = action;
+    d.policy.inbound.evidence = true;
+    d.policy.inbound.quarantine_to = Some(Address::parse("aside@our.example").unwrap());
+    d.connect();
+    d.client("EHLO c.example\r\n");
+    d.hop(CHUNKING);
+    d
+}
+
+/// A null-sender transaction with this recipient, as far as DATA or BDAT.
+fn begun(d: &mut Dialogue, recipient: &str) {
+    d.client(&format!("MAIL FROM:<>\r\nRCPT TO:<{recipient}>\r\n"));
+    d.hop("250 m\r\n250 r\r\n");
+    d.heard_by_client();
+}
+
+fn bdat(text: &str, last: bool) -> String {
+    format!("BDAT {}{}\r\n{text}", text.len(), if last { " LAST" } else { "" })
+}
+
+const MARK: &str = "Countersign-Result: v=1; verdict=untagged; would=quarantine; reason=untagged-ndr\r\n";
+const ASIDE: &str = "RSET\r\nMAIL FROM:<>\r\nRCPT TO:<aside@our.example>\r\n";
+
+#[test]
+fn what_is_discarded_at_rcpt_never_reaches_the_next_hop() {
+    let mut d = inbound(10_000, Action::Discard);
+    d.client("MAIL FROM:<>\r\n");
+    d.hop("250 m\r\n");
+    assert_eq!(d.client("RCPT TO:<prvs=1111aaaaaa=ann@our.example>\r\nDATA\r\n"), "RSET\r\n");
+    assert_eq!(d.heard_by_client(), "250 2.1.5 Ok\r\n");
+    assert!(d.hop("250 reset\r\n").starts_with("354 "));
+    assert_eq!(d.client("A: b\r\n\r\nx\r\n.\r\nMAIL FROM:<>\r\n"), "MAIL FROM:<>\r\n");
+    assert_eq!(d.heard_by_client(), "250 2.0.0 Ok\r\n");
+    assert_eq!((d.finished.len(), d.finished[0].code), (1, 250));
+    d.hop("250 m\r\n");
+    d.client("RCPT TO:<prvs=1111aaaaaa=ann@our.example>\r\n");
+    assert_eq!(d.heard_by_client(), "250 2.1.5 Ok\r\n");
+    // A good recipient does not share the fate of that.
+    let signed = d.signed("ann@our.example");
+    assert_eq!(d.client(&format!("RCPT TO:<{signed}>\r\n")), "");
+    assert!(d.heard_by_client().starts_with("452 4.5.3"));
+    assert_eq!(d.client(&bdat("A: b\r\n", false)), "");
+    assert_eq!(d.heard_by_client(), "250 2.0.0 Ok\r\n");
+    assert_eq!(d.client(&bdat("\r\nx", true)), "RSET\r\n");
+    assert_eq!(d.heard_by_client() + &d.hop("250 reset\r\n"), "250 2.0.0 Ok\r\n");
+    assert_eq!(d.finished.len(), 2);
+    assert_eq!(d.client("RCPT TO:<ann@our.example>\r\n"), "");
+    assert!(d.heard_by_client().starts_with("503 "));
+}
+
+#[test]
+fn what_is_discarded_for_its_content_is_answered_as_taken() {
+    for hold in [10_000, 1] {
+        for last in [dsn("failed"), format!("{}{}", dsn("failed"), "x\r\n".repeat(100))] {
+            let mut d = inbound(hold, Action::Discard);
+            begun(&mut d, "ann@our.example");
+            assert_eq!(d.client("DATA\r\n"), "");
+            d.heard_by_client();
+            let mut heard = d.client(&format!("{last}.\r\n"));
+            let mut said = d.heard_by_client();
+            if hold == 1 {
+                // Longer than what is held: the next hop has begun to read, and never hears the end.
+                assert_eq!(heard, "DATA\r\n");
+                said += &d.hop("354 go\r\n");
+                heard = d.heard_by_hop();
+                assert!(!heard.contains("\r\n.\r\n") && d.hop_closed == 1, "{heard}");
+            } else {
+                assert_eq!(heard, "RSET\r\n");
+            }
+            assert_eq!(said, "250 2.0.0 Ok\r\n");
+            assert_eq!(d.finished[0].code, 250);
+
+            let mut d = inbound(hold, Action::Discard);
+            begun(&mut d, "ann@our.example");
+            let heard = d.client(&bdat(&last, true));
+            assert!(!heard.contains(" LAST"), "{heard}");
+            let replies = "250 ok\r\n".repeat(heard.matches("BDAT ").count() + heard.matches("RSET\r\n").count());
+            let said = d.heard_by_client() + &d.hop(&replies);
+            assert_eq!(said, "250 2.0.0 Ok\r\n", "{heard}");
+        }
+    }
+}
+
+#[test]
+fn what_is_put_aside_goes_to_somebody_else_with_a_mark() {
+    let mut d = inbound(10_000, Action::Quarantine);
+    begun(&mut d, "ann@our.example");
+    d.client("DATA\r\n");
+    d.heard_by_client();
+    assert_eq!(d.client(&format!("{}.\r\n", dsn("failed"))), format!("{ASIDE}DATA\r\n"));
+    assert_eq!(d.hop("250 reset\r\n250 m\r\n250 r\r\n354 go\r\n"), "");
+    assert_eq!(d.heard_by_hop(), format!("{MARK}{}.\r\n", dsn("failed")));
+    assert_eq!(d.hop("250 queued\r\n"), "250 queued\r\n");
+
+    begun(&mut d, "ann@our.example");
+    let message = format!("{MARK}{}", dsn("failed"));
+    assert_eq!(d.client(&bdat(&dsn("failed"), true)), format!("{ASIDE}{}", bdat(&message, true)));
+    assert_eq!(d.hop("250 reset\r\n250 m\r\n250 r\r\n250 queued\r\n"), "250 queued\r\n");
+    assert_eq!(d.finished.len(), 2);
+}
+
+#[test]
+fn where_it_cannot_be_put_aside_it_is_a_later() {
+    for (replies, data) in
+        [("250 m\r\n550 no such user\r\n", "554 no recipients\r\n"), ("451 no\r\n503 no\r\n", "503 no\r\n")]
+    {
+        let mut d = inbound(10_000, Action::Quarantine);
+        begun(&mut d, "ann@our.example");
+        d.client("DATA\r\n");
+        d.heard_by_client();
+        d.client(&format!("{}.\r\n", dsn("failed")));
+        let heard = d.hop(&format!("250 reset\r\n{replies}{data}"));
+        assert!(heard.starts_with("451 4.3.0 ") && heard.lines().count() == 1, "{heard}");
+        assert_eq!(d.heard_by_hop(), "RSET\r\n");
+
+        let mut d = inbound(10_000, Action::Quarantine);
+        begun(&mut d, "ann@our.example");
+        d.client(&bdat(&dsn("failed"), true));
+        let heard = d.hop(&format!("250 reset\r\n{replies}{data}"));
+        assert!(heard.starts_with("451 4.3.0 ") && heard.lines().count() == 1, "{heard}");
+    }
+}
+
+#[test]
+fn a_next_hop_that_does_not_pipeline_is_led_step_by_step() {
+    let mut d = Dialogue::new(Direction::Inbound, 10_000);
+    d.policy.inbound.actions.by_reason = vec![(Reason::UntaggedNdr, Action::Quarantine)];
+    d.policy.inbound.quarantine_to = Some(Address::parse("aside@our.example").unwrap());
+    d.connect();
+    d.client("EHLO c.example\r\n");
+    d.hop("250 mx.example\r\n");
+    d.client("MAIL FROM:<>\r\n");
+    d.hop("250 m\r\n");
+    d.client("RCPT TO:<ann@our.example>\r\n");
+    d.hop("250 r\r\n");
+    d.client("DATA\r\n");
+    let mut heard = d.client(&format!("{}.\r\n", dsn("failed")));
+    for (want, reply) in [
+        ("RSET\r\n", "250 x\r\n"),
+        ("MAIL FROM:<>\r\n", "250 x\r\n"),
+        ("RCPT TO:<aside@our.example>\r\n", "250 x\r\n"),
+        ("DATA\r\n", "354 go\r\n"),
+    ] {
+        assert_eq!(heard, want);
+        d.hop(reply);
+        heard = d.heard_by_hop();
+    }
+    assert_eq!(heard, format!("{MARK}{}.\r\n", dsn("failed")));
+}
+
+fn evidence(d: &Dialogue, id: &str) -> String {
+    let rules = Rules { policy: &d.policy, ring: &d.ring, now: NOW };
+    let sender = crate::envelope::address::ReversePath::parse("ann@our.example").unwrap();
+    rules.evidence([7; 10], Some(id), None, &sender).unwrap()
+}
+
+/// A failed report that returns an original of ann's, after so many lines of text.
+fn returning(evidence: &str, lines: usize) -> String {
+    let original = format!(
+        "--b\r\nContent-Type: message/rfc822\r\n\r\nMessage-ID: <1@our.example>\r\n{evidence}\r\n\r\nx\r\n--b--\r\n"
+    );
+    dsn("failed").replace("--b--\r\n", &format!("{}{original}", "--b\r\n\r\ntext\r\n".repeat(lines)))
+}
+
+#[test]
+fn evidence_rescues_before_and_behind_the_hold() {
+    for (hold, lines) in [(10_000, 0), (500, 100)] {
+        for (id, rescued) in [("<1@our.example>", true), ("<2@our.example>", false)] {
+            let mut d = inbound(hold, Action::Reject);
+            let text = returning(&evidence(&d, id), lines);
+            begun(&mut d, "ann@our.example");
+            d.client("DATA\r\n");
+            d.heard_by_client();
+            let heard = d.client(&format!("{text}.\r\n"));
+            let mut said = d.heard_by_client();
+            if rescued || lines > 0 {
+                assert_eq!(heard, "DATA\r\n");
+                said += &d.hop("354 go\r\n");
+                let passed = d.heard_by_hop();
+                assert_eq!(passed.ends_with("\r\n.\r\n"), rescued, "{lines} {id}");
+            } else {
+                assert_eq!(heard, "RSET\r\n");
+            }
+            assert_eq!((said.is_empty(), said.starts_with("550 5.7.1")), (rescued, !rescued), "{said}");
+
+            let mut d = inbound(hold, Action::Reject);
+            begun(&mut d, "ann@our.example");
+            let heard = d.client(&bdat(&text, true));
+            assert_eq!(heard.contains(" LAST\r\n"), rescued, "{heard}");
+            let replies = "250 ok\r\n".repeat(heard.matches("BDAT ").count() + heard.matches("RSET\r\n").count());
+            let said = d.heard_by_client() + &d.hop(&replies);
+            assert_eq!(&said[..3], if rescued { "250" } else { "550" }, "{said}");
+        }
+    }
+}
+
+#[test]
+fn mail_of_ours_leaves_with_evidence_last_in_its_header_block() {
+    let message = "Subject: x\r\nMessage-ID: <1@our.example>\r\nFrom: Bea <bea@our.example>\r\n\r\nHello\r\n";
+    for size in [1, 5, 1000] {
+        let mut d = Dialogue::new(Direction::Outbound, 100);
+        d.policy.outbound.evidence = true;
+        d.connect();
+        d.client("EHLO c.example\r\n");
+        d.hop(CHUNKING);
+        let rules = Rules { policy: &d.policy, ring: &d.ring, now: NOW };
+        let ann = crate::envelope::address::ReversePath::parse("ann@our.example").unwrap();
+        // A bounce that ignores the envelope would go to Bea.
+        let line = rules.evidence([7; 10], Some("<1@our.example>"), Some("bea@our.example"), &ann).unwrap();
+        let want = message.replacen("\r\n\r\n", &format!("\r\n{line}\r\n\r\n"), 1);
+        d.client("MAIL FROM:<ann@our.example>\r\nRCPT TO:<x@else.example>\r\nDATA\r\n");
+        d.hop("250 m\r\n250 r\r\n354 go\r\n");
+        let mut heard = String::new();
+        for piece in format!("{message}.\r\nQUIT\r\n").as_bytes().chunks(size) {
+            heard += &d.client(std::str::from_utf8(piece).unwrap());
+        }
+        assert_eq!(heard, format!("{want}.\r\nQUIT\r\n"), "pieces of {size}");
+    }
+    // In chunks that break anywhere, the octets announced are those that come.
+    for cut in 0..message.len() {
+        let mut d = Dialogue::new(Direction::Outbound, 100);
+        d.policy.outbound.evidence = true;
+        d.connect();
+        d.client("EHLO c.example\r\n");
+        d.hop(CHUNKING);
+        d.client("MAIL FROM:<ann@our.example>\r\nRCPT TO:<x@else.example>\r\n");
+        d.hop("250 m\r\n250 r\r\n");
+        let mut heard = d.client(&bdat(&message[..cut], false));
+        let replies = "250 ok\r\n".repeat(heard.matches("BDAT ").count());
+        let said = d.heard_by_client() + &d.hop(&replies);
+        assert_eq!(said.lines().count(), 1, "{cut}: {said}");
+        heard += &d.client(&bdat(&message[cut..], true));
+        let (mut text, mut rest) = (String::new(), heard.as_str());
+        while let Some((command, after)) = rest.split_once("\r\n") {
+            let size: usize = command.split(' ').nth(1).unwrap().parse().unwrap();
+            text += &after[..size];
+            rest = &after[size..];
+        }
+        assert!(rest.is_empty() && heard.matches(" LAST").count() == 1, "{cut}: {heard}");
+        let (before, evidence) = text.split_once("Countersign-Evidence: ").unwrap();
+        assert!(before.ends_with("bea@our.example>\r\n"), "{cut}: {text}");
+        assert!(evidence.split_once("\r\n").unwrap().1.starts_with("\r\nHello"), "{cut}: {text}");
+    }
+}
