@@ -133,6 +133,20 @@ fn a_network_that_guesses_gets_no_answer() {
 }
 
 #[test]
+fn a_daemon_sender_guesses_like_the_null_sender() {
+    let site = Site::start(&format!("{ENFORCE}inbound.guesses_per_minute = 5"), None);
+    let (forged, valid) = (site.tag(true), site.tag(false));
+    let mut client = site.inbound();
+    for _ in 0..5 {
+        assert!(site.rcpt(&mut client, "mailer-daemon@evil.example", &forged).starts_with("250"));
+    }
+    for sender in ["mailer-daemon@evil.example", ""] {
+        assert!(site.rcpt(&mut client, sender, &valid).starts_with("451 4.7.1"), "{sender}");
+    }
+    assert_eq!(site.metric("countersign_forgery_guesses_total"), Some(5.0));
+}
+
+#[test]
 fn a_trusted_relay_is_not_limited() {
     let site = Site::start(
         &format!("{ENFORCE}inbound.guesses_per_minute = 2\ninbound.trusted_relays = [\"127.0.0.0/8\"]"),

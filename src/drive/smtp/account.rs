@@ -12,7 +12,7 @@ use crate::envelope::tag::{Verdict, batv, masked, masked_text, srs};
 use crate::wire::smtp::session::Finished;
 
 /// The most recipients of a message that are remembered for this.
-const MAX: usize = 100;
+const MAX: usize = 20;
 
 /// One transaction, while its message is not done.
 #[derive(Debug, Default)]
@@ -20,6 +20,8 @@ pub(super) struct Account {
     id: u64,
     /// What it counts as a bounce to.
     tags: Vec<TagId>,
+    /// The evidence that it carries.
+    evidence: Option<TagId>,
     /// Recipients that were marked for what stands in the envelope.
     marked: Vec<Address>,
 }
@@ -63,16 +65,19 @@ impl Link {
             return;
         }
         match role {
-            Role::Outbound => self.count_sent(finished),
+            Role::Outbound => self.count_sent(finished, account.evidence),
             Role::Inbound => self.count_bounced(finished, &account),
         }
     }
 
     /// So many recipients have a tag of ours now.
-    fn count_sent(&self, finished: &Finished) {
+    fn count_sent(&self, finished: &Finished, evidence: Option<TagId>) {
+        let today = self.shared.now().day();
+        if let Some(evidence) = evidence {
+            self.shared.memory().replay.sent(evidence, finished.recipients, today);
+        }
         let Some(signed) = finished.signed.as_deref().and_then(|signed| Address::parse(signed).ok()) else { return };
         let (ring, policy) = (self.shared.ring.load(), &self.shared.config.policy);
-        let today = self.shared.now().day();
         let content = signed.content();
         let verdict = if srs::looks_tagged(&content) {
             srs::verify(ring.keys(), &policy.srs, today, &signed)
@@ -89,15 +94,15 @@ impl Link {
 
     fn count_bounced(&self, finished: &Finished, account: &Account) {
         let today = self.shared.now().day();
-        let mut memory = self.shared.memory();
-        for tag in &account.tags {
-            memory.replay.bounced(*tag, today);
+        {
+            let mut memory = self.shared.memory();
+            account.tags.iter().for_each(|tag| memory.replay.bounced(*tag, today));
         }
         let Some((mark, found)) = finished.mark.zip(finished.found.as_deref()) else { return };
         let ring = self.shared.ring.load();
         let rules = Rules { policy: &self.shared.config.policy, ring: &ring, now: self.shared.now() };
         for recipient in &account.marked {
-            let genuine = rules.carries_evidence(&memory, recipient, found);
+            let genuine = rules.carries_evidence(recipient, found);
             let path = rules.unsigned_path(found);
             self.would_refuse(mark.reason, recipient, genuine, path);
         }
@@ -119,6 +124,10 @@ impl Link {
 }
 
 impl Account {
+    pub(super) fn has_evidence(&mut self, evidence: TagId) {
+        self.evidence = Some(evidence);
+    }
+
     /// A recipient: what its message will count as a bounce to, and whether it was marked.
     pub(super) fn add(&mut self, tag: Option<TagId>, marked: Option<&Address>) {
         if self.tags.len() < MAX {

@@ -10,6 +10,7 @@ use crate::config::Role;
 use crate::drive::stats::{ContentLabels, RecipientLabels, SenderLabels};
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::bounce::Found;
+use crate::envelope::evidence::Claim;
 use crate::envelope::rules::{Case, Content, Inbound, InboundAction, Judge, Outbound, OutboundAction, Route, Rules};
 use crate::envelope::tag::{Verdict, masked};
 use crate::wire::smtp::session::Ask;
@@ -62,6 +63,11 @@ impl Link {
                         None
                     }
                 };
+                let claim = header.as_deref().and_then(|h| h.split_once(':')).and_then(|(_, v)| Claim::parse(v));
+                if let Some(claim) = claim {
+                    let id = rules.evidence_id(&shared.memory(), &claim);
+                    self.note(|account| account.has_evidence(id));
+                }
                 self.session.answer_evidence(header);
             }
         }

@@ -43,13 +43,15 @@ impl Transfer {
                 out.extend((ends_line && soft.is_none()).then_some(b'\n'));
             }
             Self::Base64(group) => {
-                for &octet in piece.iter().filter(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=')) {
-                    group.push(octet);
-                    if group.len() == 4 {
-                        out.extend(BASE64.decode(group).unwrap_or_default());
-                        group.clear();
-                    }
+                let is_ours = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=');
+                group.extend(piece.iter().filter(is_ours));
+                let rest = group.split_off(group.len() / 4 * 4);
+                match BASE64.decode(group) {
+                    Ok(octets) => out.extend(octets),
+                    // Several texts behind each other, or none at all: each group for itself.
+                    Err(_) => group.chunks(4).for_each(|four| out.extend(BASE64.decode(four).unwrap_or_default())),
                 }
+                *group = rest;
             }
         }
     }

@@ -19,32 +19,32 @@ const LINES: usize = 120;
 pub(super) fn judge(seen: &Seen) -> Found {
     let status = if seen.status.is_empty() { &seen.inner_status } else { &seen.status };
     let (kind, reasons) = kind(seen);
-    if std::env::var("DBG").is_ok() {
-        let g = Signs::of(seen);
-        eprintln!("DBG {} {} d{} {:?}", kind.name(), g.points, g.daemon, g.reasons);
-    }
     let recipients = if kind.is_ndr() || kind == Kind::DsnSuccess { status.recipients().to_vec() } else { Vec::new() };
     Found { kind, reasons, recipients, returned: seen.returned.clone() }
 }
 
 fn kind(seen: &Seen) -> (Kind, Vec<&'static str>) {
     let report = seen.report.as_deref().unwrap_or_default();
+    let signs = Signs::of(seen);
+    // A status part in a message that is declared as nothing of the kind may be one that a person has attached.
+    let declared = report.ends_with(b"delivery-status");
+    let is_status = seen.has_status && (declared || signs.points > 0);
+    // What says that mail has failed is a bounce, whatever else stands in it: the original is somebody else's to write.
+    if is_status && seen.status.worst().is_some_and(|worst| worst > Action::Delivered) {
+        return by_status(seen, &signs);
+    }
     if seen.has_feedback || report == b"feedback-report" {
         return (Kind::Arf, vec!["feedback report"]);
     }
     if report == b"tlsrpt" || report == b"tls" || seen.has_tls_report {
         return (Kind::Report, vec!["TLS report"]);
     }
-    let signs = Signs::of(seen);
     if seen.has_dmarc_report || signs.dmarc_subject {
         return (Kind::Report, vec!["DMARC report"]);
     }
     if signs.complaint {
         return (Kind::Arf, vec!["subject of a complaint"]);
     }
-    // A status part in a message that is declared as nothing of the kind may be one that a person has attached.
-    let declared = report.ends_with(b"delivery-status");
-    let is_status = seen.has_status && (declared || signs.points > 0);
     if is_status || (declared && !seen.has_disposition) {
         return by_status(seen, &signs);
     }
@@ -55,13 +55,7 @@ fn kind(seen: &Seen) -> (Kind, Vec<&'static str>) {
         return (Kind::Calendar, vec!["calendar part"]);
     }
     if signs.is_notice() {
-        // An NDR inside: passed on by a gateway.
-        let kind = match seen.inner_status.worst() {
-            Some(Action::Failed) => Kind::DsnFailed,
-            Some(Action::Delayed) => Kind::DsnDelayed,
-            Some(Action::Delivered) | None => Kind::TextBounce,
-        };
-        return (kind, signs.reasons);
+        return (notice(seen, &signs), signs.reasons);
     }
     if signs.success && signs.daemon >= 2 {
         return (Kind::DsnSuccess, vec!["from a mail system", "words of success"]);
@@ -70,6 +64,17 @@ fn kind(seen: &Seen) -> (Kind, Vec<&'static str>) {
         return (Kind::AutoReply, signs.answer_reasons);
     }
     (Kind::Ordinary, Vec::new())
+}
+
+/// Which kind of notice: a report that does not say of what, one that a gateway has passed on, or words only.
+fn notice(seen: &Seen, signs: &Signs) -> Kind {
+    match seen.inner_status.worst() {
+        _ if seen.is_report && signs.delay && !signs.failure => Kind::DsnDelayed,
+        _ if seen.is_report => Kind::DsnFailed,
+        Some(Action::Failed) => Kind::DsnFailed,
+        Some(Action::Delayed) => Kind::DsnDelayed,
+        Some(Action::Delivered) | None => Kind::TextBounce,
+    }
 }
 
 fn by_status(seen: &Seen, signs: &Signs) -> (Kind, Vec<&'static str>) {
@@ -110,7 +115,7 @@ impl Signs {
         let subject = heads.subject.as_deref().unwrap_or_default().trim();
         let text = Text::of(seen);
         signs.sender();
-        signs.subject(subject);
+        signs.subject(subject, seen);
         signs.body(seen, &text);
         signs.headers(seen);
         signs.against(seen, subject, &text);
@@ -120,7 +125,7 @@ impl Signs {
 
     fn is_notice(&self) -> bool {
         // Something must have gone wrong, in whatever language: a mail system may also just say who is away.
-        self.points >= ENOUGH && (self.failure || self.wrong)
+        self.points >= ENOUGH && (self.failure || self.wrong || (self.delay && self.daemon >= 2))
     }
 
     fn add(&mut self, points: i32, reason: &'static str) {
@@ -137,16 +142,21 @@ impl Signs {
         }
     }
 
-    fn subject(&mut self, subject: &str) {
+    fn subject(&mut self, subject: &str, seen: &Seen) {
         let found = senses(subject);
         let has = |sense: Sense| found.iter().any(|(s, _)| *s == sense);
-        self.dmarc_subject = subject.contains("report domain:") && subject.contains("submitter:");
-        self.complaint = subject.starts_with("complaint about message from")
-            || (subject.contains("dmarc")
-                && (subject.contains("failure report") || subject.contains("forensic report")));
+        // Behind these words may stand the subject of an original, which is somebody else's to write; before them not.
+        let dmarc = subject.find("dmarc").is_some_and(|at| at <= 12);
+        let begins = subject.trim_start_matches(['[', ' ']);
+        self.dmarc_subject = begins.starts_with("report domain:") && subject.contains("submitter:");
+        self.complaint = begins.starts_with("complaint about message from")
+            || (dmarc && (subject.contains("failure report") || subject.contains("forensic report")));
         let answer = is_answer(subject) && !subject.ends_with(')');
         (self.failure, self.delay, self.success) = (has(Sense::Failure), has(Sense::Delay), has(Sense::Success));
-        match (self.failure || (self.delay && self.daemon >= 2), answer && self.daemon < 2) {
+        // A mail system does not answer; who writes in its name may.
+        let by_hand =
+            self.daemon < 2 || (seen.heads.null_return_path != Some(true) && seen.heads.auto_submitted.is_none());
+        match (self.failure || (self.delay && self.daemon >= 2), answer && by_hand) {
             // A person has answered a notice, or passes it on.
             (true, true) => self.add(-2, "but the subject is an answer"),
             (true, false) => self.add(3, "subject of failure"),
@@ -169,7 +179,8 @@ impl Signs {
             self.add(1, "words of a cause");
             self.wrong = true;
         }
-        self.wrong |= seen.attached || text.returned || seen.heads.names_failed;
+        // Who returns a message and lists who did not get it needs no words.
+        self.wrong |= (seen.attached || text.returned) && text.listed || seen.heads.names_failed;
         if text.listed {
             self.add(1, "a recipient listed");
         }
@@ -183,7 +194,7 @@ impl Signs {
         let named = text.stranger || text.listed || seen.heads.names_failed;
         let shown = text.codes > 0 || quoted || seen.attached;
         if !named && !shown && !text.is_empty {
-            self.add(-1, "but no recipient named");
+            self.add(if self.daemon < 2 { -2 } else { -1 }, "but no recipient named");
         }
     }
 
@@ -206,11 +217,25 @@ impl Signs {
 
     fn against(&mut self, seen: &Seen, subject: &str, text: &Text) {
         let heads = &seen.heads;
-        if self.daemon < 2 && (text.has(Sense::Parcel) || senses(subject).iter().any(|(s, _)| *s == Sense::Parcel)) {
+        let in_subject = senses(subject);
+        let has = |sense: Sense| text.has(sense) || in_subject.iter().any(|(s, _)| *s == sense);
+        // What shows a code of SMTP or an original has a message to speak of.
+        let shows = text.codes > 0 || text.returned || seen.attached || heads.names_failed;
+        let by_address = self.daemon == 3;
+        if !by_address && has(Sense::Parcel) {
             self.add(-2, "but it is about parcels or money");
         }
-        if self.daemon < 3 && text.has(Sense::Lure) && text.codes == 0 && !text.returned && !seen.attached {
+        if !shows && has(Sense::Lure) && !(by_address && text.stranger) {
             self.add(-3, "but it wants to be clicked on");
+        }
+        if !shows && has(Sense::Arrived) {
+            self.add(-5, "but it is about mail to the reader");
+        }
+        if !shows && has(Sense::Moderated) {
+            self.add(-4, "but somebody is to decide");
+        }
+        if heads.null_return_path != Some(true) && text.has(Sense::Person) {
+            self.add(-2, "but it is written like a letter");
         }
         match (self.daemon, heads.list || heads.client) {
             (0, true) => self.add(-2, "but written by a person"),
@@ -325,7 +350,7 @@ fn daemon(from: Option<&str>, null_return_path: Option<bool>) -> i32 {
         "microsoft outlook",
         "mailsystem",
     ];
-    const MACHINES: [&str; 21] = [
+    const MACHINES: [&str; 26] = [
         "mail",
         "smtp",
         "admin",
@@ -347,6 +372,11 @@ fn daemon(from: Option<&str>, null_return_path: Option<bool>) -> i32 {
         "robot",
         "autoresp",
         "delivery",
+        "listserv",
+        "sympa",
+        "majordomo",
+        "mailman",
+        "owner",
     ];
     // Bugzilla has a daemon, too.
     let mailer = local.contains("daemon") && (local.contains("mail") || matches!(local, "daemon" | "mdaemon"));
@@ -354,7 +384,9 @@ fn daemon(from: Option<&str>, null_return_path: Option<bool>) -> i32 {
         mailer || SYSTEMS.iter().any(|word| if word.len() > 3 { local.contains(word) } else { local == *word });
     let named = NAMES.iter().any(|word| name.contains(word));
     // A postmaster with a name of his own is one who writes himself.
-    let personal = system && local.contains("master") && !name.is_empty() && !named && !is_role(name, local);
+    // Bounces of a mail system have no sender themselves, and not everybody's words for one are known here.
+    let by_hand = null_return_path != Some(true) && name.is_ascii();
+    let personal = by_hand && system && local.contains("master") && !name.is_empty() && !named && !is_role(name, local);
     if system && !personal {
         3
     } else if named {

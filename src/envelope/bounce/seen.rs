@@ -53,6 +53,8 @@ pub(super) struct Seen {
     /// Fields of RFC 3464 in the message itself, and in messages inside it.
     pub status: Status,
     pub inner_status: Status,
+    /// It is declared as a report, of whatever type.
+    pub is_report: bool,
     pub has_status: bool,
     pub has_disposition: bool,
     pub has_feedback: bool,
@@ -78,6 +80,7 @@ impl Default for Seen {
             report: None,
             status: Status::default(),
             inner_status: Status::default(),
+            is_report: false,
             has_status: false,
             has_disposition: false,
             has_feedback: false,
@@ -169,10 +172,12 @@ impl Sink for Seen {
         lines.finish(|piece| decoded.line(piece, returned));
         decoded.finish(returned);
         (self.lines, self.transfer) = (Lines::default(), entity.transfer.clone());
-        if let Some(report) = entity.report.as_ref().filter(|_| entity.nested == 0) {
+        if let Some(report) = entity.report.as_ref().filter(|_| entity.nested == 0 && !entity.guessed) {
             self.report.get_or_insert_with(|| report.clone());
         }
-        if let Some(name) = entity.file_name.as_ref().filter(|_| entity.nested == 0) {
+        let own = entity.nested == 0 && !entity.guessed;
+        self.is_report |= entity.is_report && own;
+        if let Some(name) = entity.file_name.as_ref().filter(|_| entity.nested == 0 && !entity.guessed) {
             self.has_dmarc_report |= is_dmarc_report(name);
         }
         match entity.media {
@@ -182,10 +187,10 @@ impl Sink for Seen {
                 self.texts.push(Text { octets: Vec::new(), charset: entity.charset.clone(), html });
             }
             Media::Status => self.has_status |= entity.nested == 0,
-            Media::Disposition => self.has_disposition |= entity.nested == 0,
-            Media::Feedback => self.has_feedback |= entity.nested == 0,
-            Media::Calendar => self.has_calendar |= entity.nested == 0,
-            Media::TlsReport => self.has_tls_report |= entity.nested == 0,
+            Media::Disposition => self.has_disposition |= own,
+            Media::Feedback => self.has_feedback |= own,
+            Media::Calendar => self.has_calendar |= own,
+            Media::TlsReport => self.has_tls_report |= own,
             _ => {}
         }
     }

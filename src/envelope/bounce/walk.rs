@@ -8,11 +8,11 @@ use super::decode::Transfer;
 use super::lines::Piece;
 
 /// The most parts inside each other.
-const MAX_DEPTH: usize = 16;
+const MAX_DEPTH: usize = 50;
 /// The longest value of a header that is kept, folded lines among it, in octets.
 const MAX_VALUE: usize = 4096;
 /// The longest boundary; RFC 2046 section 5.1.1 allows 70.
-const MAX_BOUNDARY: usize = 250;
+const MAX_BOUNDARY: usize = 150;
 
 /// What a part is, as far as it matters here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -47,7 +47,12 @@ pub(super) struct Entity {
     pub nested: u8,
     /// Whether it is the message, not a part of it.
     pub top: bool,
-    /// Of a multipart/report.
+    /// Nobody has declared the boundary around it: it may be part of an original that stands in the text.
+    pub guessed: bool,
+    has_type: bool,
+    /// It is a multipart/report.
+    pub is_report: bool,
+    /// Of which type.
     pub report: Option<Vec<u8>>,
     pub charset: Option<Vec<u8>>,
     pub transfer: Transfer,
@@ -73,6 +78,7 @@ pub(super) trait Sink {
 struct Level {
     boundary: Vec<u8>,
     nested: u8,
+    guessed: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,13 +152,13 @@ impl Walker {
         if last {
             self.state = State::Between;
         } else {
-            let nested = self.levels.last().map_or(0, |level| level.nested);
-            self.begin_head(nested);
+            self.begin_head(self.levels.last().map_or(0, |level| level.nested));
         }
     }
 
     fn begin_head(&mut self, nested: u8) {
-        self.entity = Entity { nested, ..Entity::default() };
+        let guessed = self.levels.iter().any(|level| level.guessed);
+        self.entity = Entity { nested, guessed, ..Entity::default() };
         self.state = State::Head;
         self.guess = None;
     }
@@ -211,6 +217,11 @@ impl Walker {
     fn content_type(&mut self, value: &[u8]) {
         let kind = value.split(|&b| b == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
         let entity = &mut self.entity;
+        // Of several, mail programs take one or the other: that with parts shows more.
+        if entity.media == Media::Multipart || (entity.has_type && !kind.starts_with(b"multipart/")) {
+            return;
+        }
+        entity.has_type = true;
         entity.media = match kind.as_slice() {
             b"text/html" => Media::Html,
             b"message/rfc822" | b"message/global" | b"message/news" => Media::Message,
@@ -222,6 +233,10 @@ impl Walker {
             b"message/feedback-report" => Media::Feedback,
             b"text/calendar" => Media::Calendar,
             b"application/tlsrpt+gzip" | b"application/tlsrpt+json" => Media::TlsReport,
+            b"multipart/report" => {
+                entity.is_report = true;
+                Media::Multipart
+            }
             kind if kind.starts_with(b"multipart/") => Media::Multipart,
             kind if kind.starts_with(b"text") || kind.is_empty() => Media::Text,
             _ => Media::Other,
@@ -244,13 +259,15 @@ impl Walker {
             (Media::Multipart, Some(boundary))
                 if !boundary.is_empty() && boundary.len() <= MAX_BOUNDARY && self.levels.len() < MAX_DEPTH =>
             {
-                self.levels.push(Level { boundary, nested });
+                self.levels.push(Level { boundary, nested, guessed: false });
                 self.state = State::Between;
                 self.entity.top = false;
             }
             // Encoded, it is read as any other leaf: RFC 6533 allows that for message/global.
             (Media::Message, _) if self.entity.transfer == Transfer::Identity && usize::from(nested) < MAX_DEPTH => {
-                self.begin_head(nested + 1);
+                // A message that is nothing but a message is that message.
+                let top = self.entity.top;
+                self.begin_head(if top { nested } else { nested + 1 });
             }
             (Media::Multipart, _) => {
                 self.entity.media = Media::Text;
@@ -268,7 +285,7 @@ impl Walker {
             && field(piece.text).is_some();
         if let (Some(boundary), true) = (self.guess.take(), begins_part) {
             let nested = self.entity.nested;
-            self.levels.push(Level { boundary, nested });
+            self.levels.push(Level { boundary, nested, guessed: true });
             self.begin_head(nested);
             return self.head_line(piece, sink);
         }

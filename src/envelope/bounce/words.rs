@@ -27,6 +27,12 @@ pub(super) enum Sense {
     Parcel,
     /// What those write who want to be clicked on.
     Lure,
+    /// It is about mail that comes to the reader.
+    Arrived,
+    /// What people write to people.
+    Person,
+    /// Somebody is to decide.
+    Moderated,
 }
 
 /// `[sense]`, then phrases separated by semicolons.
@@ -43,6 +49,9 @@ fn sense(name: &str) -> Option<Sense> {
         "challenge" => Sense::Challenge,
         "parcel" => Sense::Parcel,
         "lure" => Sense::Lure,
+        "arrived" => Sense::Arrived,
+        "person" => Sense::Person,
+        "moderated" => Sense::Moderated,
         _ => return None,
     })
 }

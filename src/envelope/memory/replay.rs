@@ -9,15 +9,25 @@ use std::hash::{BuildHasher as _, RandomState};
 use crate::envelope::address::Address;
 use crate::envelope::time::{Day, Timestamp};
 
-/// The most tags that are remembered, of either sort.
-const MAX_TAGS: usize = 100_000;
+/// The most tags that are remembered, of each sort: who fills one leaves the others alone.
+const MAX_TAGS: usize = 50_000;
+
+/// The sorts of tags.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Sort {
+    Batv,
+    Srs,
+    Evidence,
+}
 
 /// What tells one tag from another: a keyed hash, so that nobody can make two that look alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TagId {
+    sort: Sort,
     hash: u64,
-    /// The first day on which it can have been used.
-    from: Day,
+    /// The first day on which it can have been used. Evidence is of one message: who has counted that, has counted it from the
+    /// first.
+    from: Option<Day>,
     /// The last.
     until: Day,
 }
@@ -32,7 +42,9 @@ struct Count {
 /// Recipients and bounces by tag.
 #[derive(Debug)]
 pub struct Replay {
-    counts: HashMap<u64, Count>,
+    counts: [HashMap<u64, Count>; 3],
+    /// The last day on which room was made in each.
+    cleaned: [i64; 3],
     hasher: RandomState,
     started: Timestamp,
 }
@@ -47,20 +59,21 @@ impl Replay {
     /// For a process that started at this moment. Of tags that were used before that it cannot know how often.
     #[must_use]
     pub fn since(started: Timestamp) -> Self {
-        Self { counts: HashMap::new(), hasher: RandomState::new(), started }
+        Self { counts: Default::default(), cleaned: [i64::MIN; 3], hasher: RandomState::new(), started }
     }
 
     /// The id of a tagged address that was made, or can have been made first, on the day `from`.
     #[must_use]
     pub fn id(&self, tagged: &Address, from: Day, until: Day) -> TagId {
-        let key = (tagged.content().to_ascii_lowercase(), tagged.canonical_domain());
-        TagId { hash: self.hasher.hash_one(key), from, until }
+        let content = tagged.content().to_ascii_lowercase();
+        let sort = if content.starts_with("srs") { Sort::Srs } else { Sort::Batv };
+        TagId { sort, hash: self.hasher.hash_one((content, tagged.canonical_domain())), from: Some(from), until }
     }
 
     /// The id of the evidence in one message.
     #[must_use]
-    pub fn id_of_evidence(&self, nonce: &str, from: Day, until: Day) -> TagId {
-        TagId { hash: self.hasher.hash_one(("evidence", nonce)), from, until }
+    pub fn id_of_evidence(&self, nonce: &str, until: Day) -> TagId {
+        TagId { sort: Sort::Evidence, hash: self.hasher.hash_one(nonce), from: None, until }
     }
 
     /// A message with this tag was taken by the next hop, for so many recipients.
@@ -81,20 +94,25 @@ impl Replay {
     /// process has not counted its recipients from its first day on.
     #[must_use]
     pub fn is_used_up(&self, tag: TagId) -> bool {
-        let Some(count) = self.counts.get(&tag.hash) else { return false };
-        let from_the_first = self.started <= tag.from.start() && count.recipients > 0;
+        let counts = self.counts.get(tag.sort as usize);
+        let Some(count) = counts.and_then(|counts| counts.get(&tag.hash)) else { return false };
+        let from_the_first = tag.from.is_none_or(|from| self.started <= from.start()) && count.recipients > 0;
         from_the_first && u64::from(count.bounces) >= u64::from(count.recipients) * 3 + 20
     }
 
     fn count(&mut self, tag: TagId, today: Day) -> Option<&mut Count> {
-        if self.counts.len() >= MAX_TAGS && !self.counts.contains_key(&tag.hash) {
-            self.counts.retain(|_, count| count.until >= today.0);
-            if self.counts.len() >= MAX_TAGS {
+        let (counts, cleaned) = (self.counts.get_mut(tag.sort as usize)?, self.cleaned.get_mut(tag.sort as usize)?);
+        if counts.len() >= MAX_TAGS && !counts.contains_key(&tag.hash) {
+            // Once a day there is something to forget.
+            if std::mem::replace(cleaned, today.0) != today.0 {
+                counts.retain(|_, count| count.until >= today.0);
+            }
+            if counts.len() >= MAX_TAGS {
                 // Not counted is not limited.
                 return None;
             }
         }
-        let count = self.counts.entry(tag.hash).or_default();
+        let count = counts.entry(tag.hash).or_default();
         count.until = tag.until.0;
         Some(count)
     }
@@ -102,13 +120,13 @@ impl Replay {
     /// How many tags are being counted.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.counts.len()
+        self.counts.iter().map(HashMap::len).sum()
     }
 
     /// Whether none is.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.counts.is_empty()
+        self.len() == 0
     }
 }
 
@@ -156,12 +174,25 @@ mod tests {
     fn memory_is_bounded_and_old_tags_make_room() {
         let mut replay = Replay::since(Timestamp(0));
         for n in 0..MAX_TAGS + 10 {
-            let id = replay.id_of_evidence(&n.to_string(), TODAY, TODAY);
+            let id = replay.id_of_evidence(&n.to_string(), TODAY);
             replay.bounced(id, TODAY);
         }
         assert_eq!(replay.len(), MAX_TAGS);
-        let id = replay.id_of_evidence("later", TODAY.plus(1), TODAY.plus(8));
+        // Other sorts have room of their own.
+        let id = tag(&replay, "prvs=1000abcdef=ann@our.example");
+        replay.bounced(id, TODAY);
+        assert_eq!(replay.len(), MAX_TAGS + 1);
+        let id = replay.id_of_evidence("later", TODAY.plus(8));
         replay.bounced(id, TODAY.plus(1));
-        assert_eq!(replay.len(), 1);
+        assert_eq!(replay.len(), 2);
+    }
+
+    #[test]
+    fn evidence_of_a_message_earns_what_its_recipients_do() {
+        let mut replay = Replay::since(Timestamp(i64::MAX));
+        let id = replay.id_of_evidence("N", TODAY.plus(7));
+        replay.sent(id, 1, TODAY);
+        (0..23).for_each(|_| replay.bounced(id, TODAY));
+        assert!(replay.is_used_up(id));
     }
 }

@@ -91,7 +91,8 @@ impl Rules<'_> {
         }
         let inbound = &self.policy.inbound;
         let lenient = self.is_lenient(case.client, case.recipient.domain());
-        if let Some(tag) = self.rescued(memory, case.recipient, found) {
+        if let Some(claim) = self.proven(case.recipient, found) {
+            let tag = self.evidence_id(memory, &claim);
             let used_up = inbound.replay_limit && !lenient && memory.replay.is_used_up(tag);
             return if used_up { Content::Refuse(REPLAYED) } else { Content::Rescue(tag) };
         }
@@ -115,9 +116,8 @@ impl Rules<'_> {
         }
     }
 
-    /// Whether a bounce returns a message that provably left from here, with this address as the one for bounces; if so, what it
-    /// counts as.
-    fn rescued(&self, memory: &Memory, recipient: &Address, found: &Found) -> Option<TagId> {
+    /// The evidence in a bounce which returns a message that provably left from here, with this address as the one for bounces.
+    fn proven(&self, recipient: &Address, found: &Found) -> Option<Claim> {
         if !self.policy.inbound.evidence {
             return None;
         }
@@ -128,15 +128,19 @@ impl Rules<'_> {
         let claims = found.returned.evidence.iter().filter_map(|value| Claim::parse(value));
         // Mail that left without a Message-ID was given one by somebody else.
         let good = |claim: &Claim| ids.iter().map(String::as_str).chain([""]).any(|id| holds(claim, id));
-        let claim = claims.into_iter().find(good)?;
-        let until = today.plus(i64::from(params.lifetime));
-        Some(memory.replay.id_of_evidence(claim.nonce(), today.plus(-i64::from(params.lifetime)), until))
+        claims.into_iter().find(good)
+    }
+
+    /// What a bounce with this evidence counts as.
+    #[must_use]
+    pub fn evidence_id(&self, memory: &Memory, claim: &Claim) -> TagId {
+        memory.replay.id_of_evidence(claim.nonce(), self.now.day().plus(i64::from(self.policy.batv.lifetime)))
     }
 
     /// Whether a bounce that was marked for its envelope shows that this site has sent what it returns.
     #[must_use]
-    pub fn carries_evidence(&self, memory: &Memory, recipient: &Address, found: &Found) -> bool {
-        self.rescued(memory, recipient, found).is_some()
+    pub fn carries_evidence(&self, recipient: &Address, found: &Found) -> bool {
+        self.proven(recipient, found).is_some()
     }
 
     /// The host by which an original of ours left without being signed: what a bounce returns is from one of our users, and

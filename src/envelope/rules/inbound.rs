@@ -234,7 +234,11 @@ impl Rules<'_> {
         recipient: &Address,
         bare: Address,
     ) -> Inbound {
-        if *sender == ReversePath::Null && self.is_guessing(&mut asked) {
+        let daemon = sender.address().is_some_and(|sender| self.is_daemon(sender));
+        let hides_srs = self.policy.domains.srs.contains(bare.domain()) && srs::looks_tagged(&bare.content());
+        // Where the answer to anything depends on the tag, it is an answer to a guess.
+        let tells = *sender == ReversePath::Null || daemon || hides_srs || routes_onward(&bare);
+        if tells && self.is_guessing(&mut asked) {
             return refuse(Verdict::Untagged, GUESSING);
         }
         let verdict = batv::verify(self.ring.keys(), &self.policy.batv, self.now.day(), recipient);
@@ -246,14 +250,16 @@ impl Rules<'_> {
                 deliver(verdict, to, Route::NextHop, None, Judge::No, "valid")
             };
         }
-        let hides_srs = self.policy.domains.srs.contains(bare.domain()) && srs::looks_tagged(&bare.content());
+        if tells && matches!(verdict, Verdict::Forged(_)) {
+            self.guessed(&mut asked, chance::of_batv(self.ring.keys(), recipient));
+        }
         if routes_onward(&bare) || hides_srs {
             // Behind a tag that is not ours stands no user of ours, but a way onward or round the rules for SRS.
             return refuse(verdict, refusal_of(Reason::Forged));
         }
-        if let ReversePath::Mailbox(address) = sender {
+        if *sender != ReversePath::Null {
             // Somebody answered the envelope address. It leads to our own user anyway.
-            let judge = if self.is_daemon(address) { Judge::Daemon } else { Judge::No };
+            let judge = if daemon { Judge::Daemon } else { Judge::No };
             return deliver(verdict, bare, Route::NextHop, None, judge, "not-a-bounce");
         }
         let reason = match &verdict {
@@ -262,9 +268,6 @@ impl Rules<'_> {
             Verdict::UnknownKey(_) => None,
             Verdict::Valid(_) | Verdict::Forged(_) | Verdict::Malformed(_) | Verdict::Untagged => Some(Reason::Forged),
         };
-        if matches!(verdict, Verdict::Forged(_)) {
-            self.guessed(&mut asked, chance::of_batv(self.ring.keys(), recipient));
-        }
         self.act(&asked, verdict, bare, reason, UNKNOWN_KEY)
     }
 

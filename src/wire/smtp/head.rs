@@ -66,6 +66,12 @@ impl HeadReader {
         None
     }
 
+    /// Whether the header block is over: everything goes through from here.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.done
+    }
+
     /// The message is over. Says where its header block ends if it has nothing else.
     pub fn finish(&mut self, out: &mut Vec<u8>) -> Option<usize> {
         if std::mem::replace(&mut self.done, true) {

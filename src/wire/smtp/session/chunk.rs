@@ -6,7 +6,7 @@
 
 use super::chunked::{Chunked, Odd, State};
 use super::content::{Fault, Phase, with_header};
-use super::hop::Hop;
+use super::hop::{Hop, NO_QUARANTINE};
 use super::queue::{Item, Kind, Quiet};
 use super::transaction::{Asking, taken};
 use super::{Ask, Direction, Event, Session};
@@ -217,15 +217,19 @@ impl Session {
         let Chunked { filter, head, held, state, .. } = &mut *chunk.message;
         if let (State::Head, Some(reader)) = (*state, head.as_mut()) {
             chunk.head_ends = reader.push(part, held);
+            let done = reader.is_done();
             if chunk.head_ends.is_some() {
                 if let Some(reader) = head.take() {
                     self.ask_evidence(&reader);
                 }
-            } else if held.len() > PIECE {
-                let rest = held.split_off(PIECE);
-                let held = std::mem::replace(held, rest);
+            } else if done {
+                // It has no header block, and gets none.
+                (*head, *state) = (None, State::Open);
+                let held = std::mem::take(held);
+                self.announce_with(chunk, &held);
+            } else if let Some(piece) = all_but_the_last(held) {
                 let item = self.quiet_chunk();
-                self.send_held(&held, item);
+                self.send_held(&piece, item);
             }
             return;
         }
@@ -240,18 +244,14 @@ impl Session {
             (State::Head, Some(filter)) => {
                 filter.push(part, |part| held.extend_from_slice(part));
                 let done = filter.is_done();
-                if done || held.len() > PIECE {
-                    // Something stays for the chunk that the client hears of.
-                    let rest = if done { Vec::new() } else { held.split_off(PIECE) };
-                    let held = std::mem::replace(held, rest);
-                    if done {
-                        *state = State::Open;
-                        // One chunk for both: the header block as it is now, and what is left as it comes.
-                        self.announce_with(chunk, &held);
-                    } else {
-                        let item = self.quiet_chunk();
-                        self.send_held(&held, item);
-                    }
+                if done {
+                    *state = State::Open;
+                    let held = std::mem::take(held);
+                    // One chunk for both: the header block as it is now, and what is left as it comes.
+                    self.announce_with(chunk, &held);
+                } else if let Some(piece) = all_but_the_last(held) {
+                    let item = self.quiet_chunk();
+                    self.send_held(&piece, item);
                 }
             }
         }
@@ -374,7 +374,10 @@ impl Session {
             Content::Mark(mark) | Content::Quarantine(_, mark) => Some(*mark),
         };
         if chunk.message.state == State::Open {
-            // Too late for a header, and for another recipient.
+            if let Content::Quarantine(..) = content {
+                return self.chunk_dropped(chunk, Reply::new(451, "4.3.0", NO_QUARANTINE));
+            }
+            // Too late for a header.
             return self.say_last_chunk();
         }
         if *content != Content::Later {
@@ -384,6 +387,10 @@ impl Session {
             self.mark(mark);
         }
         if let Content::Quarantine(to, _) = content {
+            if !self.facts.offer.pipelining {
+                // Chunks go out at once, and the other recipient would have to wait its turn.
+                return self.chunk_dropped(chunk, Reply::new(451, "4.3.0", NO_QUARANTINE));
+            }
             self.redirect(to);
         }
         let header = mark.map(|mark| mark.header());
@@ -442,6 +449,10 @@ impl Session {
     fn dead_chunk_over(&mut self, reply: &Reply, last: bool) {
         if last {
             self.refuse_message(reply);
+        } else if let (true, Some(transaction)) = (reply.is_positive(), &mut self.transaction) {
+            // Thrown away: the rest of it, too.
+            transaction.class.judge = Judge::Discard;
+            self.reply_with(reply.clone());
         } else {
             if let Some(transaction) = self.transaction.take() {
                 self.finished(transaction, reply);
@@ -484,6 +495,15 @@ impl Session {
         }
         used
     }
+}
+
+/// What has been gathered, where it is enough to be sent, but for an octet: something stays for the chunk that the client hears of.
+fn all_but_the_last(held: &mut Vec<u8>) -> Option<Vec<u8>> {
+    if held.len() <= PIECE {
+        return None;
+    }
+    let last = held.split_off(held.len() - 1);
+    Some(std::mem::replace(held, last))
 }
 
 fn bdat_line(size: u64, last: bool) -> Vec<u8> {

@@ -238,6 +238,9 @@ impl Session {
             self.phase = Phase::Stream(stream);
             return used;
         }
+        if stream.head.as_ref().is_some_and(HeadReader::is_done) {
+            stream.head = None;
+        }
         match progress {
             Progress::More => {
                 self.phase = Phase::Stream(stream);
@@ -372,11 +375,15 @@ impl Session {
                 self.drop_hop();
                 self.refuse_message(&taken());
             }
-            // Too late for a header, and for another recipient.
-            (
-                Phase::Stream(_),
-                Content::Deliver | Content::Rescue(_) | Content::Later | Content::Mark(_) | Content::Quarantine(..),
-            ) => self.end_of_data(),
+            (Phase::Stream(_), Content::Quarantine(..)) => {
+                // Too late for another recipient; its own must not see it.
+                self.drop_hop();
+                self.refuse_message(&Reply::new(451, "4.3.0", NO_QUARANTINE));
+            }
+            // Too late for a header.
+            (Phase::Stream(_), Content::Deliver | Content::Rescue(_) | Content::Later | Content::Mark(_)) => {
+                self.end_of_data();
+            }
             (Phase::Chunk(chunk), content) => self.chunk_judged(chunk, content),
             (phase, _) => self.phase = phase,
         }

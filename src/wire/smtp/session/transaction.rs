@@ -424,10 +424,14 @@ impl Session {
         let Some(transaction) = &self.transaction else { return };
         let mail = mail_line(&transaction.at_hop.path, &transaction.params);
         let id = transaction.id;
+        // LMTP answers the message once for each recipient, and so many answers are owed to the client.
+        let times = if self.settings.lmtp { transaction.accepted.max(1) } else { 1 };
         self.send(b"RSET", Item::Swallowed(Quiet::Rset));
         self.introduce();
         self.send(mail.as_bytes(), Item::Swallowed(Quiet::Mail { transaction: id }));
-        self.send(&rcpt_line(to.as_str(), ""), Item::Swallowed(Quiet::Rcpt { transaction: id }));
+        for _ in 0..times {
+            self.send(&rcpt_line(to.as_str(), ""), Item::Swallowed(Quiet::Rcpt { transaction: id }));
+        }
     }
 
     /// The answer to [`Ask::Hold`].

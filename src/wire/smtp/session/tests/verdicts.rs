@@ -252,3 +252,105 @@ fn mail_of_ours_leaves_with_evidence_last_in_its_header_block() {
         assert!(evidence.split_once("\r\n").unwrap().1.starts_with("\r\nHello"), "{cut}: {text}");
     }
 }
+
+#[test]
+fn a_header_block_without_an_end_is_not_gathered() {
+    // Nobody may make us hold a message by never ending its header block, or by having none.
+    for (direction, begin) in [
+        (Direction::Inbound, "no header here\r\n"),
+        (Direction::Outbound, "\r\n"),
+        (Direction::Outbound, "no header here\r\n"),
+    ] {
+        let mut d = Dialogue::new(direction, 100);
+        d.policy.outbound.evidence = true;
+        d.connect();
+        d.client("EHLO c.example\r\n");
+        d.hop(CHUNKING);
+        let sender = if direction == Direction::Inbound { "eve@else.example" } else { "ann@our.example" };
+        let recipient = if direction == Direction::Inbound { "ann@our.example" } else { "x@else.example" };
+        d.client(&format!("MAIL FROM:<{sender}>\r\nRCPT TO:<{recipient}>\r\n"));
+        d.hop("250 m\r\n250 r\r\n");
+        let piece = "text that is no header\r\n".repeat(2000);
+        let mut heard = d.client(&format!("BDAT {} LAST\r\n{begin}", begin.len() + 10 * piece.len())).len();
+        let mut sent = begin.len();
+        for _ in 0..10 {
+            let passed = d.client(&piece);
+            heard += passed.len();
+            sent += piece.len();
+            assert!(heard + 5000 > sent, "{direction:?} {begin:?}: {} octets are held", sent - heard);
+            d.hop(&"250 chunk\r\n".repeat(passed.matches("BDAT ").count() - usize::from(passed.contains(" LAST"))));
+        }
+    }
+}
+
+#[test]
+fn what_is_put_aside_too_late_is_a_later() {
+    let mut d = inbound(16, Action::Quarantine);
+    d.policy.inbound.evidence = false;
+    let text = format!(
+        "Content-Type: text/plain\r\nFrom: MAILER-DAEMON@x.example\r\n\r\n{}mail delivery failed\r\n<b@x.example>: user unknown\r\n",
+        "x\r\n".repeat(50)
+    );
+    begun(&mut d, "ann@our.example");
+    d.client("DATA\r\n");
+    d.heard_by_client();
+    assert_eq!(d.client(&format!("{text}.\r\n")), "DATA\r\n");
+    let said = d.hop("354 go\r\n");
+    assert!(said.starts_with("451 4.3.0 ") && d.hop_closed == 1, "{said}");
+    assert!(!d.heard_by_hop().ends_with(".\r\n"));
+
+    let mut d = inbound(16, Action::Quarantine);
+    begun(&mut d, "ann@our.example");
+    let heard = d.client(&bdat(&text, true));
+    assert!(!heard.contains("LAST"), "{heard}");
+    let said = d.hop(&"250 ok\r\n".repeat(heard.matches("BDAT ").count()));
+    assert!(said.starts_with("451 4.3.0 "), "{said}");
+}
+
+#[test]
+fn chunks_are_not_put_aside_where_nothing_may_be_pipelined() {
+    let mut d = Dialogue::new(Direction::Inbound, 10_000);
+    d.policy.inbound.actions.default = Action::Quarantine;
+    d.policy.inbound.quarantine_to = Some(Address::parse("aside@our.example").unwrap());
+    d.connect();
+    d.client("EHLO c.example\r\n");
+    d.hop("250-mx.example\r\n250 CHUNKING\r\n");
+    for command in ["MAIL FROM:<>", "RCPT TO:<ann@our.example>"] {
+        d.client(&format!("{command}\r\n"));
+        d.hop("250 ok\r\n");
+    }
+    assert_eq!(d.client(&bdat(&dsn("failed"), true)), "RSET\r\n");
+    let said = d.heard_by_client();
+    assert!(said.starts_with("451 4.3.0 ") && said.lines().count() == 1, "{said}");
+}
+
+#[test]
+fn lmtp_answers_for_each_recipient_of_what_is_put_aside() {
+    let mut d = Dialogue::with(Direction::Inbound, 10_000, |s| s.lmtp = true, None);
+    d.policy.inbound.actions.default = Action::Quarantine;
+    d.policy.inbound.quarantine_to = Some(Address::parse("aside@our.example").unwrap());
+    d.connect();
+    d.client("LHLO c.example\r\n");
+    d.hop(EHLO);
+    d.client("MAIL FROM:<>\r\nRCPT TO:<ann@our.example>\r\nRCPT TO:<ann@our.example>\r\n");
+    d.hop("250 m\r\n250 a\r\n250 a\r\n");
+    d.client("DATA\r\n");
+    d.heard_by_client();
+    let aside = "RCPT TO:<aside@our.example>\r\n";
+    assert_eq!(d.client(&format!("{}.\r\n", dsn("failed"))), format!("RSET\r\nMAIL FROM:<>\r\n{aside}{aside}DATA\r\n"));
+    d.hop("250 x\r\n250 m\r\n250 r\r\n250 r\r\n354 go\r\n");
+    assert!(d.heard_by_hop().ends_with("\r\n.\r\n"));
+    assert_eq!(d.hop("250 one\r\n250 two\r\n"), "250 one\r\n250 two\r\n");
+}
+
+#[test]
+fn what_is_thrown_away_in_chunks_is_taken_to_its_end() {
+    let mut d = inbound(165, Action::Discard);
+    d.policy.inbound.evidence = false;
+    begun(&mut d, "ann@our.example");
+    assert_eq!(d.client(&bdat(&dsn("failed"), false)), "RSET\r\n");
+    assert_eq!(d.heard_by_client() + &d.hop("250 reset\r\n"), "250 2.0.0 Ok\r\n");
+    let heard = d.client(&bdat("more\r\n", true));
+    assert_eq!((heard.as_str(), d.hop("250 reset\r\n").as_str()), ("RSET\r\n", "250 2.0.0 Ok\r\n"));
+    assert_eq!((d.finished.len(), d.finished[0].code), (1, 250));
+}
