@@ -1,5 +1,6 @@
 //! The daemon: binds, starts the runtimes, keeps the ring fresh, and stops without losing anything.
 
+mod brief;
 pub mod limits;
 pub mod logs;
 mod ramp;

@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::warn;
 
+use super::brief::Brief;
 use crate::drive::listener::Bound;
 use crate::drive::shared::{Door, Shared};
 use crate::drive::stats::DomainLabels;
@@ -41,7 +42,7 @@ pub(super) async fn serve(bound: Bound, shared: Arc<Shared>, doors: Arc<[Arc<Doo
         .with_state(Site { shared, registry, doors, draining });
     let served = async {
         let listener = TcpListener::from_std(bound.into_std())?;
-        axum::serve(listener, router).await
+        axum::serve(Brief::new(listener), router).await
     };
     if let Err(error) = served.await {
         warn!(%error, "the status listener has failed");
