@@ -140,7 +140,7 @@ fn bounce_with_evidence(how: &str, ring: &Keyring, now: Timestamp) -> String {
     let days = if how == "evidence-expired" { -9 } else { 0 };
     let (key, address) = (ring.own_signer().unwrap(), Address::parse(address).unwrap());
     let (params, day) = (batv::Params::default(), now.day().plus(days));
-    let mut line = evidence::header(key, &params, day, *b"0123456789", "<1@our.example>", &address).unwrap();
+    let mut line = evidence::header(key, &params, day, *b"0123456789", "<1@our.example>", &address).unwrap().line;
     if how == "evidence-forged" {
         let last = if line.ends_with('A') { "B" } else { "A" };
         line.replace_range(line.len() - 1.., last);

@@ -4,6 +4,7 @@ pub mod clients;
 pub mod hops;
 pub mod listener;
 mod pool;
+mod random;
 pub mod shared;
 pub mod smtp;
 pub mod stats;

@@ -21,7 +21,16 @@ pub const NAME: &str = "Countersign-Evidence";
 /// Characters of base32 that 80 bits take.
 const CHARACTERS: usize = 16;
 
-/// Makes the header line, without its line end. `None`: the key cannot be named in it (only own keys have a digit).
+/// A header that a key has just made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// The line, without its end.
+    pub line: String,
+    /// Its random part: what tells one message from another.
+    pub nonce: String,
+}
+
+/// Makes the header. `None`: the key cannot be named in it (only own keys have a digit).
 ///
 /// `nonce` is 80 random bits; `message_id` as it stands in the message, with its angle brackets, empty if it has none.
 #[must_use]
@@ -32,12 +41,13 @@ pub fn header(
     nonce: [u8; 10],
     message_id: &str,
     address: &Address,
-) -> Option<String> {
+) -> Option<Header> {
     let digit = key.id.digit().filter(|_| key.algorithm.purpose() == Purpose::All)?;
     let expires = today.plus(i64::from(params.lifetime));
     let nonce = base32(&nonce);
     let mac = own_mac(key, digit, expires, &nonce, message_id, address);
-    Some(format!("{NAME}: v=1; k={digit}; d={}; n={nonce}; a={mac}", expires.batv()))
+    let line = format!("{NAME}: v=1; k={digit}; d={}; n={nonce}; a={mac}", expires.batv());
+    Some(Header { line, nonce })
 }
 
 /// What stands in such a header. Nothing is proven by it.
@@ -214,7 +224,7 @@ mod tests {
     const ID: &str = "<1@our.example>";
 
     fn line() -> String {
-        header(&key(), &batv::Params::default(), TODAY, *b"0123456789", ID, &ann()).unwrap()
+        header(&key(), &batv::Params::default(), TODAY, *b"0123456789", ID, &ann()).unwrap().line
     }
     fn claim(line: &str) -> Claim {
         Claim::parse(line.split_once(':').unwrap().1).unwrap()

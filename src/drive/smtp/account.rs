@@ -8,7 +8,7 @@ use crate::drive::stats::MessageLabels;
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::memory::TagId;
 use crate::envelope::rules::Rules;
-use crate::envelope::tag::{Verdict, batv, masked, masked_text, srs};
+use crate::envelope::tag::{masked, masked_text};
 use crate::wire::smtp::session::Finished;
 
 /// The most recipients of a message that are remembered for this.
@@ -20,8 +20,8 @@ pub(super) struct Account {
     id: u64,
     /// What it counts as a bounce to.
     tags: Vec<TagId>,
-    /// The evidence that it carries.
-    evidence: Option<TagId>,
+    /// The random part of the evidence that it carries.
+    evidence: Option<String>,
     /// Recipients that were marked for what stands in the envelope.
     marked: Vec<Address>,
 }
@@ -65,31 +65,27 @@ impl Link {
             return;
         }
         match role {
-            Role::Outbound => self.count_sent(finished, account.evidence),
+            Role::Outbound => self.count_sent(finished, account.evidence.as_deref()),
             Role::Inbound => self.count_bounced(finished, &account),
         }
     }
 
-    /// So many recipients have a tag of ours now.
-    fn count_sent(&self, finished: &Finished, evidence: Option<TagId>) {
-        let today = self.shared.now().day();
-        if let Some(evidence) = evidence {
-            self.shared.memory().replay.sent(evidence, finished.recipients, today);
+    /// So many recipients have a tag of ours now, and evidence of the message.
+    fn count_sent(&self, finished: &Finished, evidence: Option<&str>) {
+        let signed = finished.signed.as_deref().and_then(|signed| Address::parse(signed).ok());
+        if signed.is_none() && evidence.is_none() {
+            return;
         }
-        let Some(signed) = finished.signed.as_deref().and_then(|signed| Address::parse(signed).ok()) else { return };
-        let (ring, policy) = (self.shared.ring.load(), &self.shared.config.policy);
-        let content = signed.content();
-        let verdict = if srs::looks_tagged(&content) {
-            srs::verify(ring.keys(), &policy.srs, today, &signed)
-        } else {
-            batv::verify(ring.keys(), &policy.batv, today, &signed)
-        };
-        let Verdict::Valid(valid) = &verdict else { return };
-        let from = valid.tagged().signed_on.unwrap_or(today);
-        let until = valid.tagged().expires.unwrap_or(today);
+        let ring = self.shared.ring.load();
+        let rules = Rules { policy: &self.shared.config.policy, ring: &ring, now: self.shared.now() };
         let mut memory = self.shared.memory();
-        let tag = memory.replay.id(&signed, from, until);
-        memory.replay.sent(tag, finished.recipients, today);
+        let tags = [
+            signed.and_then(|signed| rules.sent_as(&memory, &signed)),
+            evidence.map(|nonce| rules.evidence_id(&memory, nonce)),
+        ];
+        for tag in tags.into_iter().flatten() {
+            memory.replay.sent(tag, finished.recipients, rules.now.day());
+        }
     }
 
     fn count_bounced(&self, finished: &Finished, account: &Account) {
@@ -124,8 +120,8 @@ impl Link {
 }
 
 impl Account {
-    pub(super) fn has_evidence(&mut self, evidence: TagId) {
-        self.evidence = Some(evidence);
+    pub(super) fn has_evidence(&mut self, nonce: String) {
+        self.evidence = Some(nonce);
     }
 
     /// A recipient: what its message will count as a bounce to, and whether it was marked.

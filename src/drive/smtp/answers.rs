@@ -7,10 +7,10 @@ use tracing::{error, info, warn};
 use super::account::shown;
 use super::link::Link;
 use crate::config::Role;
+use crate::drive::random;
 use crate::drive::stats::{ContentLabels, RecipientLabels, SenderLabels};
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::bounce::Found;
-use crate::envelope::evidence::Claim;
 use crate::envelope::rules::{Case, Content, Inbound, InboundAction, Judge, Outbound, OutboundAction, Route, Rules};
 use crate::envelope::tag::{Verdict, masked};
 use crate::wire::smtp::session::Ask;
@@ -55,20 +55,18 @@ impl Link {
                 self.answer_content(&rules, case, &found);
             }
             Ask::Evidence { sender, message_id, from } => {
-                let mut nonce = [0; 10];
-                let header = match getrandom::fill(&mut nonce) {
-                    Ok(()) => rules.evidence(nonce, message_id.as_deref(), from.as_deref(), &sender),
+                let header = match random::nonce() {
+                    Ok(nonce) => rules.evidence(nonce, message_id.as_deref(), from.as_deref(), &sender),
                     Err(error) => {
                         error!(session = self.id, %error, "no random octets: this message leaves without evidence");
                         None
                     }
                 };
-                let claim = header.as_deref().and_then(|h| h.split_once(':')).and_then(|(_, v)| Claim::parse(v));
-                if let Some(claim) = claim {
-                    let id = rules.evidence_id(&shared.memory(), &claim);
-                    self.note(|account| account.has_evidence(id));
+                let (line, nonce) = header.map(|header| (header.line, header.nonce)).unzip();
+                if let Some(nonce) = nonce {
+                    self.note(|account| account.has_evidence(nonce));
                 }
-                self.session.answer_evidence(header);
+                self.session.answer_evidence(line);
             }
         }
     }

@@ -92,7 +92,7 @@ impl Rules<'_> {
         let inbound = &self.policy.inbound;
         let lenient = self.is_lenient(case.client, case.recipient.domain());
         if let Some(claim) = self.proven(case.recipient, found) {
-            let tag = self.evidence_id(memory, &claim);
+            let tag = self.evidence_id(memory, claim.nonce());
             let used_up = inbound.replay_limit && !lenient && memory.replay.is_used_up(tag);
             return if used_up { Content::Refuse(REPLAYED) } else { Content::Rescue(tag) };
         }
@@ -131,10 +131,10 @@ impl Rules<'_> {
         claims.into_iter().find(good)
     }
 
-    /// What a bounce with this evidence counts as.
+    /// What a bounce with evidence counts as, by its random part.
     #[must_use]
-    pub fn evidence_id(&self, memory: &Memory, claim: &Claim) -> TagId {
-        memory.replay.id_of_evidence(claim.nonce(), self.now.day().plus(i64::from(self.policy.batv.lifetime)))
+    pub fn evidence_id(&self, memory: &Memory, nonce: &str) -> TagId {
+        memory.replay.id_of_evidence(nonce, self.now.day().plus(i64::from(self.policy.batv.lifetime)))
     }
 
     /// Whether a bounce that was marked for its envelope shows that this site has sent what it returns.

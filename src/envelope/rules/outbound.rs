@@ -6,6 +6,7 @@ use super::{NO_KEY, Refusal, Rules};
 use crate::envelope::address::{Address, MAX_LOCAL_PART, ReversePath};
 use crate::envelope::evidence;
 use crate::envelope::keyring::Key;
+use crate::envelope::memory::{Memory, TagId};
 use crate::envelope::policy::{Mixed, OutboundMode, Overflow};
 use crate::envelope::tag::srs::Forwarded;
 use crate::envelope::tag::{Signed, Verdict, batv, srs};
@@ -179,7 +180,7 @@ impl Rules<'_> {
         Outbound { evidence: ours && self.policy.outbound.evidence, ..outbound }
     }
 
-    /// The evidence header for a message, without its line end. `nonce` is 80 random bits; `message_id` and `from` are what stands
+    /// The evidence header for a message. `nonce` is 80 random bits; `message_id` and `from` are what stands
     /// in its header block.
     #[must_use]
     pub fn evidence(
@@ -188,11 +189,27 @@ impl Rules<'_> {
         message_id: Option<&str>,
         from: Option<&str>,
         sender: &ReversePath,
-    ) -> Option<String> {
+    ) -> Option<evidence::Header> {
         let is_ours = |address: &Address| self.policy.domains.local.contains(address.domain());
         let address = evidence::bounce_address(from, sender, is_ours).filter(is_ours)?;
         let key = self.ring.own_signer()?;
         evidence::header(key, &self.policy.batv, self.now.day(), nonce, message_id.unwrap_or_default(), &address)
+    }
+
+    /// What a message with this sender counts as, where the sender is one that this site has signed. It is not asked whether the
+    /// tag holds.
+    #[must_use]
+    pub fn sent_as(&self, memory: &Memory, signed: &Address) -> Option<TagId> {
+        let (today, content) = (self.now.day(), signed.content());
+        let (from, until) = if let Some(tag) = batv::Prvs::parse(&content) {
+            let expires = tag.day.nearest(today);
+            (expires.plus(-i64::from(self.policy.batv.lifetime)), expires)
+        } else if srs::looks_tagged(&content) {
+            (today, today.plus(i64::from(self.policy.srs.lifetime)))
+        } else {
+            return None;
+        };
+        Some(memory.replay.id(signed, from, until))
     }
 
     /// Why mail of this address of ours leaves without a tag, so that its genuine bounces come back without one. `None`: it

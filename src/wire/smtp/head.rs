@@ -39,20 +39,31 @@ impl HeadReader {
         while !rest.is_empty() && !self.done {
             let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1);
             let (piece, tail) = rest.split_at_checked(end).unwrap_or((rest, &[]));
-            self.line.extend_from_slice(piece);
             rest = tail;
             if piece.ends_with(b"\n") {
-                let line = std::mem::take(&mut self.line);
                 let at = out.len();
-                let ends = !std::mem::take(&mut self.inside) && self.ends_at(&line);
-                out.extend_from_slice(&line);
+                let begun = !std::mem::take(&mut self.inside);
+                let ends = if self.line.is_empty() {
+                    // The usual case: nothing has to be kept.
+                    out.extend_from_slice(piece);
+                    begun && self.ends_at(piece)
+                } else {
+                    self.line.extend_from_slice(piece);
+                    let line = std::mem::take(&mut self.line);
+                    out.extend_from_slice(&line);
+                    begun && self.ends_at(&line)
+                };
                 if ends {
                     self.done = true;
                     out.extend_from_slice(rest);
                     // Where there is no header block, none is begun.
                     return self.any.then_some(at);
                 }
-            } else if self.line.len() > MAX_LINE {
+            } else {
+                self.line.extend_from_slice(piece);
+                if self.line.len() <= MAX_LINE {
+                    continue;
+                }
                 if !std::mem::replace(&mut self.inside, true) {
                     self.any = true;
                     self.current = None;

@@ -120,7 +120,7 @@ impl Dialogue {
                 }
                 Event::Ask(Ask::Evidence { sender, message_id, from }) => {
                     let header = rules.evidence([7; 10], message_id.as_deref(), from.as_deref(), &sender);
-                    self.session.answer_evidence(header);
+                    self.session.answer_evidence(header.map(|header| header.line));
                 }
                 Event::Open(target) => self.opened.push(target),
                 Event::SecureClient => self.secure.0 += 1,

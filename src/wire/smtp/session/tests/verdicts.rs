@@ -161,7 +161,7 @@ fn a_next_hop_that_does_not_pipeline_is_led_step_by_step() {
 fn evidence(d: &Dialogue, id: &str) -> String {
     let rules = Rules { policy: &d.policy, ring: &d.ring, now: NOW };
     let sender = crate::envelope::address::ReversePath::parse("ann@our.example").unwrap();
-    rules.evidence([7; 10], Some(id), None, &sender).unwrap()
+    rules.evidence([7; 10], Some(id), None, &sender).unwrap().line
 }
 
 /// A failed report that returns an original of ann's, after so many lines of text.
@@ -216,7 +216,7 @@ fn mail_of_ours_leaves_with_evidence_last_in_its_header_block() {
         let rules = Rules { policy: &d.policy, ring: &d.ring, now: NOW };
         let ann = crate::envelope::address::ReversePath::parse("ann@our.example").unwrap();
         // A bounce that ignores the envelope would go to Bea.
-        let line = rules.evidence([7; 10], Some("<1@our.example>"), Some("bea@our.example"), &ann).unwrap();
+        let line = rules.evidence([7; 10], Some("<1@our.example>"), Some("bea@our.example"), &ann).unwrap().line;
         let want = message.replacen("\r\n\r\n", &format!("\r\n{line}\r\n\r\n"), 1);
         d.client("MAIL FROM:<ann@our.example>\r\nRCPT TO:<x@else.example>\r\nDATA\r\n");
         d.hop("250 m\r\n250 r\r\n354 go\r\n");

@@ -1,0 +1,42 @@
+//! Random octets that are no secret, a few at a time: one call of the system for many.
+
+use std::cell::RefCell;
+
+/// So many are asked for at once.
+const STORE: usize = 1000;
+
+struct Store {
+    octets: [u8; STORE],
+    left: usize,
+}
+
+thread_local! {
+    static OCTETS: RefCell<Store> = const { RefCell::new(Store { octets: [0; STORE], left: 0 }) };
+}
+
+/// Ten octets that nobody had before.
+///
+/// # Errors
+/// The system gives none.
+pub(super) fn nonce() -> Result<[u8; 10], getrandom::Error> {
+    OCTETS.with_borrow_mut(|store| {
+        let mut nonce = [0; 10];
+        if store.left < nonce.len() {
+            getrandom::fill(&mut store.octets)?;
+            store.left = STORE;
+        }
+        store.left -= nonce.len();
+        let octets = store.octets.get(store.left..).unwrap_or_default();
+        nonce.iter_mut().zip(octets).for_each(|(to, from)| *to = *from);
+        Ok(nonce)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn no_nonce_comes_twice() {
+        let all: std::collections::HashSet<_> = (0..1000).map(|_| super::nonce().unwrap()).collect();
+        assert_eq!(all.len(), 1000);
+    }
+}
