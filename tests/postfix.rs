@@ -159,6 +159,12 @@ fn a_real_bounce_comes_home_and_a_forged_one_does_not() {
     let (_, text) = swaks(&["-p", inbound, "-f", "x@else.example", "-t", "bob@else.example"]);
     assert!(text.contains("<** 550 5.7.1 relaying denied"), "{text}");
 
+    // Who only asks whether a mailbox exists gets the MTA's answer, as the null sender, too.
+    for (recipient, answer) in [("unknown@our.example", "<** 550 5.1.1 "), ("ann@our.example", "<-  250 2.1.5 ")] {
+        let (_, text) = swaks(&["-p", inbound, "-f", "<>", "-t", recipient, "--quit-after", "RCPT"]);
+        assert!(text.contains(answer), "{text}");
+    }
+
     // More sessions at once than a default Postfix takes from one client.
     let sessions: Vec<_> = (0..70).map(|_| common::Client::connect(daemon.ports[1])).collect();
     drop(sessions);

@@ -269,6 +269,16 @@ pub(super) fn warnings(config: &Config, ring: &Keyring) -> Vec<String> {
                 listener.listen
             ));
         }
+        let loopback = [127, 0, 0, 1].into();
+        let behind_an_mta =
+            listener.role == Role::Inbound && listener.listen.is_loopback() && listener.trusted_proxies.is_empty();
+        if behind_an_mta && policy.inbound.guesses_per_minute > 0 && !policy.inbound.trusted_relays.contains(loopback) {
+            warnings.push(format!(
+                "the inbound listener {} takes every client for 127.0.0.1, so one network that guesses tags puts off everybody's bounces: \
+                 let the MTA in front say who its client is (trusted_proxies), or name 127.0.0.1 in inbound.trusted_relays",
+                listener.listen
+            ));
+        }
         if listener.trusted_proxies.contains([127, 0, 0, 1].into()) && outside {
             warnings.push(format!(
                 "the listener {} trusts 127.0.0.1 to say who its client is: every local user may then be anybody",

@@ -142,6 +142,7 @@ impl Story {
         self.forgeries()?;
         self.an_expired_one()?;
         self.a_vacation_reply()?;
+        self.a_stray_bounce()?;
         self.a_forwarded_message()?;
         self.a_rotation(&signed)
     }
@@ -251,8 +252,33 @@ impl Story {
         Ok(())
     }
 
+    fn a_stray_bounce(&mut self) -> Result<()> {
+        self.step(
+            "6",
+            "Ann writes to a server that knows no envelope. It sends its bounce to the address in her From:.",
+        );
+        let text =
+            "From: ann@our.example\r\nMessage-ID: <6@our.example>\r\nSubject: Hello\r\n\r\nIs anybody there?\r\n";
+        send(self.stage.outbound, ANN, "someone@old.example", text)?;
+        let sent = self.stage.world.last()?.text;
+        let evidence = sent.lines().find(|line| line.starts_with("Countersign-Evidence:")).unwrap_or("no evidence");
+        self.line("her message has", evidence);
+        let returned = format!("--part\r\nContent-Type: message/rfc822\r\n\r\n{sent}\r\n--part--\r\n");
+        let bounce = dsn("someone@old.example").replace("--part--\r\n", &returned);
+        let before = self.stage.ours.count();
+        let outcome = send(self.stage.inbound, "", ANN, &bounce)?;
+        self.line("stray bounce", &format!("MAIL FROM:<> RCPT TO:<{ANN}>"));
+        self.shows(&outcome);
+        let good = outcome.accepted && self.stage.ours.count() == before + 1;
+        self.check(
+            good,
+            "What it returns shows, to whoever has the key, that we sent it. It is delivered like one to a signed address.",
+        );
+        Ok(())
+    }
+
     fn a_forwarded_message(&mut self) -> Result<()> {
-        self.step("6", "Dan's mail to our server is forwarded to another one. The return address is not ours to sign.");
+        self.step("7", "Dan's mail to our server is forwarded to another one. The return address is not ours to sign.");
         let outcome = send(self.stage.outbound, "dan@far.example", BOB, "From: dan@far.example\r\n\r\nHi.\r\n")?;
         let rewritten = self.stage.world.last()?.from;
         self.line("forwarded as", &format!("MAIL FROM:<{BOLD}{rewritten}{BOLD:#}>"));
@@ -265,7 +291,7 @@ impl Story {
     }
 
     fn a_rotation(&mut self, signed: &str) -> Result<()> {
-        self.step("7", "The key is rotated while all of this runs.");
+        self.step("8", "The key is rotated while all of this runs.");
         let id = rotate_quietly(&self.stage.config.ring)?;
         self.line("command", "countersign keys rotate");
         self.stage.reload.now();
@@ -282,7 +308,7 @@ impl Story {
             new.starts_with(&format!("prvs={id}")),
             "New mail is signed with the new key; the first digit says so.",
         );
-        self.a_real_bounce(signed, "8", "A late bounce comes to the address of step 1, signed with the old key.")
+        self.a_real_bounce(signed, "9", "A late bounce comes to the address of step 1, signed with the old key.")
     }
 
     fn stay(&self) -> Result<()> {
