@@ -335,7 +335,7 @@ fn the_demo_goes_as_it_should() {
     let output = countersign().arg("demo").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{text}");
-    assert_eq!(text.matches('✓').count(), 9, "{text}");
+    assert_eq!(text.matches('✓').count(), 10, "{text}");
     assert!(text.contains("All of it went as it should") && !text.contains('\u{1b}'), "{text}");
     assert!(started.elapsed().as_secs() < 10);
 }
