@@ -100,11 +100,17 @@ fn read(
     let (mut line, mut first, mut blank) = (Vec::new(), true, true);
     let (mut number, mut is_mbox) = (0u64, false);
     let mut reader = Reader::new();
+    // Some machines of long ago end lines with CR alone.
+    let begin = input.fill_buf()?;
+    let end = if begin.contains(&b'\r') && !begin.contains(&b'\n') { b'\r' } else { b'\n' };
     loop {
         line.clear();
-        let octets = input.by_ref().take(MAX_LINE).read_until(b'\n', &mut line)?;
+        let octets = input.by_ref().take(MAX_LINE).read_until(end, &mut line)?;
         if octets == 0 {
             break;
+        }
+        if let Some(last) = line.last_mut().filter(|last| **last == end) {
+            *last = b'\n';
         }
         if first {
             is_mbox = may_be_mbox && is_separator(&line);
