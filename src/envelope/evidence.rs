@@ -151,9 +151,9 @@ fn own_mac(key: &Key, digit: u8, expires: Day, nonce: &str, message_id: &str, ad
     let local = address.content().to_ascii_lowercase();
     let fields =
         ["countersign evidence 1", &digit, &day, nonce, message_id.trim(), &local, &address.canonical_domain()];
-    let mut text = base32(&mac::own(&key.secret, &fields));
-    text.truncate(CHARACTERS);
-    text
+    let mac = mac::own(&key.secret, &fields);
+    // The first 80 bits are the first sixteen characters.
+    base32(mac.get(..CHARACTERS * 5 / 8).unwrap_or(&mac))
 }
 
 fn base32(octets: &[u8]) -> String {
@@ -174,6 +174,11 @@ pub(super) fn bounce_address(
 /// The first address in the value of a From header (RFC 5322 section 3.6.2).
 #[must_use]
 pub fn author(value: &str) -> Option<Address> {
+    // The usual case: one address, perhaps with a plain name.
+    if !value.contains(['"', '(', ',', '\\']) {
+        let inner = value.split_once('<').map_or(Some(value), |(_, rest)| rest.split_once('>').map(|(inner, _)| inner));
+        return Address::parse(inner?.trim()).ok();
+    }
     let (mut plain, mut angle) = (String::new(), None::<String>);
     let (mut quoted, mut comment, mut escaped) = (false, 0u32, false);
     for character in value.chars() {
