@@ -3,16 +3,18 @@
 //!
 //! - `lines` and `walk` take it apart, `decode` makes words of octets;
 //! - `status` reads the fields of RFC 3464, `returned` finds the original that came back;
-//! - `words` knows what mail servers say, `judge` weighs all that.
+//! - `words` knows what mail servers say, `author` and `text` look who says it and what, `judge` weighs all that.
 //!
 //! Malformed mail is judged by what can be read. A wrong "bounce" loses mail, so that takes several signs that agree.
 
+mod author;
 mod decode;
 mod judge;
 mod lines;
 mod returned;
 mod seen;
 mod status;
+mod text;
 mod walk;
 mod words;
 

@@ -1,0 +1,116 @@
+//! Who says so: a mail system, a machine, or a person? As the message itself tells it.
+
+use super::decode::fold;
+
+/// Who a message is from, the surest mail system last.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Author {
+    #[default]
+    Person,
+    /// Perhaps not a person.
+    Machine,
+    /// It calls itself a mail system.
+    NamedSystem,
+    /// Its address is that of one.
+    System,
+}
+
+/// Local parts of mail systems.
+const SYSTEMS: &str = "postmaster; post_master; post-master; post.master; maildeliver; mail-deliver; mail_deliver; mail.deliver; \
+    double-bounce; microsoftexchange; mailsystem; system administrator";
+/// Names that they go by.
+const NAMES: &str = "mail deliver; delivery subsystem; delivery system; delivery service; delivery agent; mailer-daemon; mailer daemon; \
+    postmaster; system administrator; systemadministrator; mail system; mail-system; mailsystem; mail subsystem; mail administrator; \
+    email system; internet mail; smtp server; mail server; mailserver; mail gateway; microsoft outlook";
+/// Local parts of machines.
+const MACHINES: &str = "mail; smtp; admin; noreply; no-reply; no_reply; donotreply; do-not-reply; system; gateway; virus; bounce; returned; \
+    notif; server; mta; root; imss; robot; autoresp; delivery; listserv; sympa; majordomo; mailman; owner";
+/// Names that are no person's.
+const ROLES: &str = "mail; system; server; smtp; delivery; postmaster; admin; gateway; virus; daemon; filter; exchange; notif; automat; \
+    support; internet; service; noreply; security; report";
+
+fn has(text: &str, words: &str) -> bool {
+    words.split("; ").any(|word| text.contains(word))
+}
+
+impl Author {
+    /// By the From header, and whether the Return-Path is the null sender.
+    pub fn of(from: Option<&str>, null_return_path: Option<bool>) -> Self {
+        let Some(from) = from.map(fold) else {
+            return if null_return_path == Some(true) { Self::System } else { Self::Person };
+        };
+        let (name, address) = name_and_address(&from);
+        if address.is_empty() {
+            return Self::System;
+        }
+        let local = address.split(['@', '\\']).next().unwrap_or_default().trim_matches('"');
+        // Bugzilla has a daemon, too.
+        let mailer = local.contains("daemon") && (local.contains("mail") || matches!(local, "daemon" | "mdaemon"));
+        let system = mailer || local == "ndr" || has(local, SYSTEMS);
+        let named = has(name, NAMES);
+        // A postmaster with a name of his own may be writing himself. Bounces have no sender, and not everybody's words
+        // for a mail system are known here.
+        let by_hand = null_return_path != Some(true) && name.is_ascii() && local.contains("master");
+        let personal = by_hand && !name.is_empty() && !named && !is_role(name, local);
+        if system && !personal {
+            Self::System
+        } else if named {
+            Self::NamedSystem
+        } else if system || is_gateway(local) || has(local, MACHINES) || is_role(name, local) {
+            Self::Machine
+        } else {
+            Self::Person
+        }
+    }
+}
+
+/// `Name <address>`, or `address (Name)`.
+fn name_and_address(from: &str) -> (&str, &str) {
+    let (name, address) = match (from.rfind('<'), from.find('(')) {
+        (Some(at), _) => (from.get(..at), from.get(at + 1..)),
+        (None, Some(at)) => (from.get(at..), from.get(..at)),
+        (None, None) => (None, Some(from)),
+    };
+    (
+        name.unwrap_or_default().trim_matches([' ', '"', '\'', '(', ')']),
+        address.unwrap_or_default().trim_matches([' ', '<', '>', '"', '\'']),
+    )
+}
+
+/// `inetgw1`
+fn is_gateway(local: &str) -> bool {
+    local.trim_end_matches(|c: char| c.is_ascii_digit()).ends_with("gw")
+}
+
+/// Whether a display name is that of a role or a machine.
+fn is_role(name: &str, local: &str) -> bool {
+    let bare = |text: &str| text.replace([' ', '-', '_', '.'], "");
+    let says_the_same = bare(name) == bare(local) && ["postmaster", "bounce"].contains(&bare(local).as_str());
+    says_the_same || name.contains('@') || has(name, ROLES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_who() {
+        for (from, null, author) in [
+            ("MAILER-DAEMON@x.example (Mail Delivery System)", None, Author::System),
+            ("Postmaster <>", None, Author::System),
+            ("Rita <postmaster@x.example>", None, Author::Machine),
+            ("Rita <postmaster@x.example>", Some(true), Author::System),
+            ("P\u{f3}stkerfi <postmaster@x.example>", None, Author::Machine),
+            ("\u{30e1}\u{30fc}\u{30eb} <postmaster@x.example>", None, Author::System),
+            ("Mail Delivery Subsystem <kim@x.example>", None, Author::NamedSystem),
+            ("bugzilla-daemon@x.example", None, Author::Person),
+            ("inetgw1@x.example", None, Author::Machine),
+            ("logwatch@x.example", None, Author::Person),
+            ("Bob <bob@x.example>", Some(true), Author::Person),
+        ] {
+            assert_eq!(Author::of(Some(from), null), author, "{from}");
+        }
+        assert_eq!(Author::of(None, Some(true)), Author::System);
+        assert_eq!(Author::of(None, None), Author::Person);
+    }
+}

@@ -1,0 +1,125 @@
+//! What a message says before the original that it returns: which senses its words have, and what beside words is in it.
+
+use super::returned::{plain_field, unquoted};
+use super::seen::Seen;
+use super::words::{Sense, senses};
+
+/// The lines in which a server says what it has to say.
+const LINES: usize = 120;
+
+/// The words of a message, before what it returns.
+pub(super) struct Text {
+    senses: Vec<Sense>,
+    /// Reply codes of SMTP, or status codes of RFC 3463.
+    pub codes: u32,
+    /// A line that begins with an address, as servers list recipients.
+    pub listed: bool,
+    /// An address that the message is not for.
+    pub stranger: bool,
+    /// A header block stands in it.
+    pub returned: bool,
+    pub is_empty: bool,
+}
+
+impl Text {
+    pub fn of(seen: &Seen) -> Self {
+        let all = seen.text();
+        let start = returned_at(&all);
+        let said: Vec<&str> = all
+            .iter()
+            .take(start.unwrap_or(all.len()))
+            .map(|line| line.trim())
+            // What is quoted is what somebody else has said.
+            .filter(|line| !line.is_empty() && unquoted(line.as_bytes()).len() == line.len())
+            .take(LINES)
+            .collect();
+        let joined = said.join(" ");
+        let mut senses: Vec<Sense> = senses(&joined).into_iter().map(|(sense, _)| sense).collect();
+        senses.sort_by_key(|sense| *sense as u8);
+        senses.dedup();
+        let for_us = |address: &str| seen.heads.to.iter().any(|to| to.contains(address));
+        let addresses = || said.iter().flat_map(|line| addresses(line));
+        Self {
+            senses,
+            codes: said.iter().map(|line| codes(line)).sum(),
+            listed: said.iter().any(|line| is_listed(line)),
+            stranger: addresses().any(|address| !for_us(address)),
+            returned: start.is_some(),
+            is_empty: said.is_empty(),
+        }
+    }
+
+    pub fn has(&self, sense: Sense) -> bool {
+        self.senses.contains(&sense)
+    }
+}
+
+/// The line at which a header block begins: three fields of mail, one below the other.
+fn returned_at(lines: &[String]) -> Option<usize> {
+    const NAMES: &str = "received; from; to; subject; date; message-id; return-path; mime-version; content-type; reply-to; cc; sender; \
+        x-mailer; dkim-signature; delivered-to; content-transfer-encoding";
+    let (mut start, mut fields) = (None, 0);
+    for (at, line) in lines.iter().enumerate() {
+        let bare = unquoted(line.as_bytes()).trim_ascii();
+        match plain_field(bare) {
+            Some((name, _)) if NAMES.split("; ").any(|known| name == known.as_bytes()) => {
+                start = start.or(Some(at));
+                fields += 1;
+                if fields >= 3 && is_header_block(lines, start) {
+                    return start;
+                }
+            }
+            // Other fields, and folded lines.
+            Some(_) if start.is_some() => {}
+            None if start.is_some() && !bare.is_empty() && line.starts_with(' ') => {}
+            _ => (start, fields) = (None, 0),
+        }
+    }
+    None
+}
+
+/// Exchange says "To: … Subject: … Sent: …" of the original without returning it: that is no header block.
+fn is_header_block(lines: &[String], start: Option<usize>) -> bool {
+    let block = lines.iter().skip(start.unwrap_or_default()).take(40);
+    block.take_while(|line| !line.trim().is_empty()).any(|line| {
+        let bare = line.trim_start_matches([' ', '>', '|']);
+        ["received:", "message-id:", "return-path:", "mime-version:", "content-type:", "from:"]
+            .iter()
+            .any(|name| bare.starts_with(name))
+    })
+}
+
+fn addresses(line: &str) -> impl Iterator<Item = &str> {
+    line.split([' ', '<', '>', '(', ')', '[', ']', '"', '\'', ',', ';', ':', '='])
+        .map(|word| word.trim_matches('.'))
+        .filter(|word| word.split_once('@').is_some_and(|(local, domain)| !local.is_empty() && domain.contains('.')))
+}
+
+/// `<bob@third.example>:`, `bob@third.example`, `bob@third.example: no such user`
+fn is_listed(line: &str) -> bool {
+    let first = line.split(' ').next().unwrap_or_default();
+    let bare = first.trim_matches(['<', '>', ':', ',', '*', '"', '\'']);
+    addresses(bare).next() == Some(bare)
+}
+
+/// How many codes of SMTP stand in a line: 550, 5.1.1, #5.1.1.
+fn codes(line: &str) -> u32 {
+    let count = line
+        .split([' ', '(', ')', '[', ']', '#', ';', ':', ',', '-'])
+        .filter(|word| {
+            let word = word.trim_end_matches('.').as_bytes();
+            match word {
+                [b'4' | b'5', b'0'..=b'7', c] => c.is_ascii_digit(),
+                [b'4' | b'5', b'.', rest @ ..] => {
+                    let mut parts = rest.split(|&b| b == b'.');
+                    let number = |part: Option<&[u8]>| {
+                        part.is_some_and(|p| (1..=3).contains(&p.len()) && p.iter().all(u8::is_ascii_digit))
+                    };
+                    number(parts.next()) && number(parts.next()) && parts.next().is_none()
+                }
+                _ => false,
+            }
+        })
+        .count();
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
