@@ -10,7 +10,7 @@ use super::hop::{Hop, NO_QUARANTINE};
 use super::queue::{Item, Kind, Quiet};
 use super::transaction::{Asking, taken};
 use super::{Ask, Direction, Event, Session};
-use crate::envelope::rules::{Content, Judge};
+use crate::envelope::rules::{Content, Judge, Mark};
 use crate::wire::smtp::command::Command;
 use crate::wire::smtp::header::HeaderFilter;
 use crate::wire::smtp::meter::TooLong;
@@ -266,7 +266,7 @@ impl Session {
     }
 
     /// A chunk is complete.
-    fn chunk_over(&mut self) {
+    pub(super) fn chunk_over(&mut self) {
         let mut chunk = match std::mem::replace(&mut self.phase, Phase::Command) {
             Phase::Chunk(chunk) => chunk,
             phase => {
@@ -364,7 +364,6 @@ impl Session {
 
     /// The answer to [`Ask::Content`] for a message in chunks.
     pub(super) fn chunk_judged(&mut self, mut chunk: Box<Chunk>, content: &Content) {
-        let at_end = chunk.last && chunk.left == 0;
         let mark = match content {
             Content::Refuse(refusal) => {
                 return self.chunk_dropped(chunk, Reply::new(refusal.code, refusal.status, refusal.text));
@@ -383,18 +382,21 @@ impl Session {
         if *content != Content::Later {
             chunk.message.judge = Judge::No;
         }
+        if let Content::Quarantine(to, mark) = content {
+            self.redirect(to, mark);
+            self.phase = Phase::Chunk(chunk);
+            return;
+        }
+        self.chunk_goes_on(chunk, mark);
+    }
+
+    /// What is held of a message in chunks goes on, perhaps with a mark.
+    pub(super) fn chunk_goes_on(&mut self, mut chunk: Box<Chunk>, mark: Option<Mark>) {
         if let Some(mark) = &mark {
             self.mark(mark);
         }
-        if let Content::Quarantine(to, _) = content {
-            if !self.facts.offer.pipelining {
-                // Chunks go out at once, and the other recipient would have to wait its turn.
-                return self.chunk_dropped(chunk, Reply::new(451, "4.3.0", NO_QUARANTINE));
-            }
-            self.redirect(to);
-        }
         let header = mark.map(|mark| mark.header());
-        if at_end {
+        if chunk.last && chunk.left == 0 {
             if let Some(filter) = &mut chunk.message.filter {
                 filter.finish(|part| chunk.message.held.extend_from_slice(part));
             }
@@ -411,7 +413,7 @@ impl Session {
     }
 
     /// A message in chunks goes nowhere; the client hears this.
-    fn chunk_dropped(&mut self, mut chunk: Box<Chunk>, reply: Reply) {
+    pub(super) fn chunk_dropped(&mut self, mut chunk: Box<Chunk>, reply: Reply) {
         self.abandon(&mut chunk, reply);
         self.phase = Phase::Chunk(chunk);
         if self.chunk_is_complete() {
@@ -419,7 +421,7 @@ impl Session {
         }
     }
 
-    fn chunk_is_complete(&self) -> bool {
+    pub(super) fn chunk_is_complete(&self) -> bool {
         matches!(&self.phase, Phase::Chunk(chunk) if chunk.left == 0)
     }
 

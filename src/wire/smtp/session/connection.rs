@@ -3,6 +3,7 @@
 use super::content::Phase;
 use super::hop::{Facts, Hop};
 use super::queue::{Item, Kind};
+use super::transaction::Asking;
 use super::{Event, Session, Target};
 use crate::wire::smtp::reply::{Reply, ReplyReader};
 
@@ -65,8 +66,11 @@ impl Session {
     /// A body whose next hop is gone: the client hears of it at its end.
     fn body_without_hop(&mut self) {
         let lost = || Reply::new(451, "4.4.2", LOST);
+        let aside = self.take_asking(|asking| matches!(asking, Asking::Aside { .. })).is_some();
         match std::mem::replace(&mut self.phase, Phase::Command) {
             Phase::Stream(stream) => self.phase = Phase::Discard { scanner: stream.scanner, reply: lost() },
+            // All of it has come, and waits for an answer that does not come any more.
+            Phase::Hold(hold) if hold.is_complete() => self.refuse_message(&lost()),
             Phase::Hold(hold) => self.phase = Phase::Discard { scanner: hold.into_scanner(), reply: lost() },
             Phase::Release(release) => match release.rest {
                 Some(stream) => self.phase = Phase::Discard { scanner: stream.scanner, reply: lost() },
@@ -77,6 +81,9 @@ impl Session {
             Phase::Chunk(mut chunk) => {
                 chunk.kill(lost());
                 self.phase = Phase::Chunk(chunk);
+                if aside && self.chunk_is_complete() {
+                    self.chunk_over();
+                }
             }
             phase @ (Phase::Command | Phase::Auth | Phase::Discard { .. } | Phase::Swallow { .. }) => {
                 self.phase = phase

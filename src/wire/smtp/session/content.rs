@@ -81,6 +81,10 @@ pub(super) struct Hold {
 }
 
 impl Hold {
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
     pub fn into_scanner(self) -> DataScanner {
         self.stream.scanner
     }
@@ -360,11 +364,9 @@ impl Session {
                 self.mark(mark);
                 self.release(*hold, Some(mark.header()));
             }
-            (Phase::Hold(mut hold), Content::Quarantine(to, mark)) => {
-                hold.stream.judge = Judge::No;
-                self.mark(mark);
-                self.redirect(to);
-                self.release(*hold, Some(mark.header()));
+            (Phase::Hold(hold), Content::Quarantine(to, mark)) => {
+                self.redirect(to, mark);
+                self.phase = Phase::Hold(hold);
             }
             (Phase::Stream(_), Content::Refuse(refusal)) => {
                 // The next hop has the message and not its end: without that it is nothing.
@@ -389,6 +391,32 @@ impl Session {
         }
         self.resume();
         self.settle();
+    }
+
+    /// The next hop's answer about somebody who is to get a message instead of its recipient.
+    pub(super) fn aside_answered(&mut self, reply: &Reply) {
+        let Some(Asking::Aside { mark, due, refused }) = &mut self.asking else { return };
+        *due = due.saturating_sub(1);
+        *refused |= !reply.is_positive();
+        if !reply.is_positive() {
+            self.events.push_back(Event::Refused { command: "RCPT", reply: reply.first_line() });
+        }
+        if *due > 0 {
+            return;
+        }
+        let (mark, refused) = (*mark, *refused);
+        self.asking = None;
+        match std::mem::replace(&mut self.phase, Phase::Command) {
+            Phase::Hold(hold) if refused => self.drop_held(*hold, Reply::new(451, "4.3.0", NO_QUARANTINE)),
+            Phase::Hold(mut hold) => {
+                hold.stream.judge = Judge::No;
+                self.mark(&mark);
+                self.release(*hold, Some(mark.header()));
+            }
+            Phase::Chunk(chunk) if refused => self.chunk_dropped(chunk, Reply::new(451, "4.3.0", NO_QUARANTINE)),
+            Phase::Chunk(chunk) => self.chunk_goes_on(chunk, Some(mark)),
+            phase => self.phase = phase,
+        }
     }
 
     pub(super) fn mark(&mut self, mark: &Mark) {
@@ -426,12 +454,8 @@ impl Session {
             }
             return;
         }
-        let redirected = self.transaction.as_ref().is_some_and(|t| t.redirect_refused);
-        let reply = match reply.code {
-            _ if redirected => Reply::new(451, "4.3.0", NO_QUARANTINE),
-            ..400 => Reply::new(451, "4.5.0", "the next hop did not take the message"),
-            _ => reply,
-        };
+        let reply =
+            if reply.code < 400 { Reply::new(451, "4.5.0", "the next hop did not take the message") } else { reply };
         match release.rest {
             Some(stream) => self.phase = Phase::Discard { scanner: stream.scanner, reply },
             None => self.refuse_message(&reply),

@@ -223,9 +223,6 @@ impl Session {
         if reply.code < 400 && (senseless || reply.code >= 300) {
             reply = Reply::new(451, "4.5.0", NO_SENSE);
         }
-        if self.ended.front().is_some_and(|ended| ended.redirect_refused) && reply.code >= 400 {
-            reply = Reply::new(451, "4.3.0", NO_QUARANTINE);
-        }
         self.count_reply(&reply);
         (reply, senseless)
     }
@@ -303,14 +300,7 @@ impl Session {
                     transaction.refused = Some(if lacks { Reply::new(451, "4.3.5", text) } else { reply });
                 }
             }
-            Quiet::Rcpt { transaction: id } => {
-                if !reply.is_positive() {
-                    self.events.push_back(Event::Refused { command: "RCPT", reply: reply.first_line() });
-                    if let Some(transaction) = self.known(id) {
-                        transaction.redirect_refused = true;
-                    }
-                }
-            }
+            Quiet::Rcpt => self.aside_answered(&reply),
             Quiet::LateData => self.late_data(reply),
             Quiet::Chunk { .. } if reply.is_positive() => {}
             Quiet::Chunk { transaction: id } => {

@@ -57,9 +57,7 @@ pub(super) enum Quiet {
         transaction: u64,
     },
     /// Somebody else gets the message.
-    Rcpt {
-        transaction: u64,
-    },
+    Rcpt,
     LateData,
     Chunk {
         transaction: u64,

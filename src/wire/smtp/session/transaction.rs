@@ -29,6 +29,13 @@ pub(super) enum Asking {
     Hold(Option<(u64, bool)>),
     Content,
     Evidence,
+    /// The next hop is asked whether somebody else gets the message, with this mark: so many answers are due, and whether one
+    /// of them was no.
+    Aside {
+        mark: Mark,
+        due: u32,
+        refused: bool,
+    },
 }
 
 /// One mail transaction, from MAIL to the end of data.
@@ -56,8 +63,6 @@ pub(super) struct Transaction {
     pub evidence: bool,
     /// What was found in it, where that changes nothing any more.
     pub found: Option<Box<Found>>,
-    /// The recipient who should have got it instead was refused.
-    pub redirect_refused: bool,
     /// A chunk whose reply was swallowed was refused with this; it answers the chunk that the client waits for.
     pub chunk_refused: Option<Reply>,
     /// Of a message that has ended: where that stands in what the next hop is sent, how many replies are still to come, and
@@ -220,7 +225,6 @@ impl Session {
             class: Class::default(),
             evidence: false,
             found: None,
-            redirect_refused: false,
             chunk_refused: None,
             ends_at: 0,
             replies_due: 0,
@@ -419,8 +423,8 @@ impl Session {
         true
     }
 
-    /// Another recipient for a message that is held: its own mailbox is not to see it.
-    pub(super) fn redirect(&mut self, to: &Address) {
+    /// Another recipient for a message that is held: its own mailbox is not to see it. The message waits for the answer.
+    pub(super) fn redirect(&mut self, to: &Address, mark: &Mark) {
         let Some(transaction) = &self.transaction else { return };
         let mail = mail_line(&transaction.at_hop.path, &transaction.params);
         let id = transaction.id;
@@ -430,8 +434,9 @@ impl Session {
         self.introduce();
         self.send(mail.as_bytes(), Item::Swallowed(Quiet::Mail { transaction: id }));
         for _ in 0..times {
-            self.send(&rcpt_line(to.as_str(), ""), Item::Swallowed(Quiet::Rcpt { transaction: id }));
+            self.send(&rcpt_line(to.as_str(), ""), Item::Swallowed(Quiet::Rcpt));
         }
+        self.asking = Some(Asking::Aside { mark: *mark, due: times, refused: false });
     }
 
     /// The answer to [`Ask::Hold`].

@@ -97,37 +97,64 @@ fn what_is_put_aside_goes_to_somebody_else_with_a_mark() {
     begun(&mut d, "ann@our.example");
     d.client("DATA\r\n");
     d.heard_by_client();
-    assert_eq!(d.client(&format!("{}.\r\n", dsn("failed"))), format!("{ASIDE}DATA\r\n"));
-    assert_eq!(d.hop("250 reset\r\n250 m\r\n250 r\r\n354 go\r\n"), "");
+    assert_eq!(d.client(&format!("{}.\r\n", dsn("failed"))), ASIDE);
+    assert_eq!(d.hop("250 reset\r\n250 m\r\n250 r\r\n"), "");
+    assert_eq!(d.heard_by_hop(), "DATA\r\n");
+    assert_eq!(d.hop("354 go\r\n"), "");
     assert_eq!(d.heard_by_hop(), format!("{MARK}{}.\r\n", dsn("failed")));
     assert_eq!(d.hop("250 queued\r\n"), "250 queued\r\n");
 
     begun(&mut d, "ann@our.example");
     let message = format!("{MARK}{}", dsn("failed"));
-    assert_eq!(d.client(&bdat(&dsn("failed"), true)), format!("{ASIDE}{}", bdat(&message, true)));
-    assert_eq!(d.hop("250 reset\r\n250 m\r\n250 r\r\n250 queued\r\n"), "250 queued\r\n");
+    assert_eq!(d.client(&bdat(&dsn("failed"), true)), ASIDE);
+    d.hop("250 reset\r\n250 m\r\n250 r\r\n");
+    assert_eq!(d.heard_by_hop(), bdat(&message, true));
+    assert_eq!(d.hop("250 queued\r\n"), "250 queued\r\n");
     assert_eq!(d.finished.len(), 2);
 }
 
 #[test]
 fn where_it_cannot_be_put_aside_it_is_a_later() {
-    for (replies, data) in
-        [("250 m\r\n550 no such user\r\n", "554 no recipients\r\n"), ("451 no\r\n503 no\r\n", "503 no\r\n")]
-    {
+    for replies in ["250 m\r\n550 no such user\r\n", "451 no\r\n503 no\r\n"] {
         let mut d = inbound(10_000, Action::Quarantine);
         begun(&mut d, "ann@our.example");
         d.client("DATA\r\n");
         d.heard_by_client();
         d.client(&format!("{}.\r\n", dsn("failed")));
-        let heard = d.hop(&format!("250 reset\r\n{replies}{data}"));
+        let heard = d.hop(&format!("250 reset\r\n{replies}"));
         assert!(heard.starts_with("451 4.3.0 ") && heard.lines().count() == 1, "{heard}");
-        assert_eq!(d.heard_by_hop(), "RSET\r\n");
+        assert_eq!(d.heard_by_hop(), "RSET\r\n", "it hears nothing of the message");
 
         let mut d = inbound(10_000, Action::Quarantine);
         begun(&mut d, "ann@our.example");
         d.client(&bdat(&dsn("failed"), true));
-        let heard = d.hop(&format!("250 reset\r\n{replies}{data}"));
+        let heard = d.hop(&format!("250 reset\r\n{replies}")) + &d.hop("250 reset\r\n");
         assert!(heard.starts_with("451 4.3.0 ") && heard.lines().count() == 1, "{heard}");
+        assert_eq!(d.heard_by_hop(), "RSET\r\n");
+    }
+}
+
+#[test]
+fn a_next_hop_that_is_lost_while_it_is_asked_for_another_recipient_is_a_later() {
+    for chunks in [false, true] {
+        for size in [10_000, 165] {
+            let mut d = inbound(size, Action::Quarantine);
+            d.policy.inbound.evidence = false;
+            begun(&mut d, "ann@our.example");
+            if chunks {
+                d.client(&bdat(&dsn("failed"), true));
+            } else {
+                d.client("DATA\r\n");
+                d.heard_by_client();
+                d.client(&format!("{}.\r\n", dsn("failed")));
+            }
+            d.hop("250 reset\r\n");
+            d.session.hop_eof();
+            d.run();
+            let said = d.heard_by_client();
+            assert!(said.starts_with("451 4.4.2 ") && said.lines().count() == 1, "{chunks} {size}: {said:?}");
+            assert!(!d.client_closed);
+        }
     }
 }
 
@@ -308,7 +335,7 @@ fn what_is_put_aside_too_late_is_a_later() {
 }
 
 #[test]
-fn chunks_are_not_put_aside_where_nothing_may_be_pipelined() {
+fn chunks_wait_where_nothing_may_be_pipelined() {
     let mut d = Dialogue::new(Direction::Inbound, 10_000);
     d.policy.inbound.actions.default = Action::Quarantine;
     d.policy.inbound.quarantine_to = Some(Address::parse("aside@our.example").unwrap());
@@ -319,9 +346,14 @@ fn chunks_are_not_put_aside_where_nothing_may_be_pipelined() {
         d.client(&format!("{command}\r\n"));
         d.hop("250 ok\r\n");
     }
-    assert_eq!(d.client(&bdat(&dsn("failed"), true)), "RSET\r\n");
-    let said = d.heard_by_client();
-    assert!(said.starts_with("451 4.3.0 ") && said.lines().count() == 1, "{said}");
+    let mut heard = d.client(&bdat(&dsn("failed"), true));
+    for want in ["RSET\r\n", "MAIL FROM:<>\r\n", "RCPT TO:<aside@our.example>\r\n"] {
+        assert_eq!(heard, want);
+        assert_eq!(d.hop("250 ok\r\n"), "");
+        heard = d.heard_by_hop();
+    }
+    assert_eq!(heard, bdat(&format!("{MARK}{}", dsn("failed")), true));
+    assert_eq!(d.hop("250 queued\r\n"), "250 queued\r\n");
 }
 
 #[test]
@@ -337,8 +369,10 @@ fn lmtp_answers_for_each_recipient_of_what_is_put_aside() {
     d.client("DATA\r\n");
     d.heard_by_client();
     let aside = "RCPT TO:<aside@our.example>\r\n";
-    assert_eq!(d.client(&format!("{}.\r\n", dsn("failed"))), format!("RSET\r\nMAIL FROM:<>\r\n{aside}{aside}DATA\r\n"));
-    d.hop("250 x\r\n250 m\r\n250 r\r\n250 r\r\n354 go\r\n");
+    assert_eq!(d.client(&format!("{}.\r\n", dsn("failed"))), format!("RSET\r\nMAIL FROM:<>\r\n{aside}{aside}"));
+    d.hop("250 x\r\n250 m\r\n250 r\r\n250 r\r\n");
+    assert_eq!(d.heard_by_hop(), "DATA\r\n");
+    d.hop("354 go\r\n");
     assert!(d.heard_by_hop().ends_with("\r\n.\r\n"));
     assert_eq!(d.hop("250 one\r\n250 two\r\n"), "250 one\r\n250 two\r\n");
 }
