@@ -130,7 +130,8 @@ fn the_command_line_reads_what_people_have() {
     let tsv = run_ok(folder.path(), &["classify", "--tsv", "Maildir", "mbox"]);
     let kinds: Vec<&str> = tsv.lines().skip(1).map(|line| line.split('\t').nth(1).unwrap()).collect();
     assert_eq!(kinds, ["dsn-delayed", "dsn-failed", "mdn", "dsn-failed", "auto-reply"], "{tsv}");
-    assert!(tsv.starts_with("file\tkind\tndr\tevidence\n") && tsv.contains("mbox:2\tauto-reply\t0\t"), "{tsv}");
+    assert!(tsv.starts_with("file\tkind\tndr\tevidence\taction\treason\n"), "{tsv}");
+    assert!(tsv.contains("mbox:2\tauto-reply\t0\t-\tunknown\tno-key-ring"), "{tsv}");
 
     let summary = run_ok(folder.path(), &["classify", "--summary", "Maildir", "mbox"]);
     assert!(summary.contains("5 messages, 3 of them say that mail was not"), "{summary}");
@@ -147,9 +148,13 @@ fn the_command_line_reads_what_people_have() {
     let json = run_ok(folder.path(), &["classify", "--json", "mbox"]);
     let first: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
     assert_eq!((&first["kind"], &first["ndr"]), (&"dsn-failed".into(), &true.into()), "{first}");
-    let missing = run(folder.path(), &["classify", "nothing.eml"]);
-    assert_eq!(missing.status.code(), Some(2));
+    let missing = run(folder.path(), &["classify", "--tsv", "nothing.eml", "mbox"]);
+    assert_eq!(missing.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&missing.stderr).contains("nothing.eml: No such file"));
+    assert_eq!(String::from_utf8_lossy(&missing.stdout).lines().count(), 3);
+    fs::create_dir(folder.path().join("empty")).unwrap();
+    let empty = run(folder.path(), &["classify", "empty"]);
+    assert!(String::from_utf8_lossy(&empty.stderr).contains("there is no message there"));
 }
 
 /// The labelled corpus is kept outside of this repository.

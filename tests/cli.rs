@@ -217,7 +217,7 @@ fn mistakes_are_told_with_what_would_be_right() {
     for (arguments, want) in [
         (&["sign", "ann@our.example"][..], "--local our.example"),
         (&["sign", "--local", "our.example", "ann@our.example"], "keys/ring.toml: there is no key ring"),
-        (&["keys", "rotate"], "there is no key ring; make one with: countersign keys init"),
+        (&["keys", "rotate"], "there is no key ring; is the name right? A new one is made with: countersign keys init"),
         (&["serve"], "name one with -c FILE"),
         (&["check", "-c", "nowhere.toml"], "nowhere.toml: cannot be read"),
         (&["verify", "--at", "yesterday", "x@y.example"], "2026-11-22T12:00:00Z"),

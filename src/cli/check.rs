@@ -133,7 +133,12 @@ fn inbound(config: &Config) -> Vec<String> {
     });
     lines.push(match (config.policy.outbound.evidence, inbound.evidence) {
         (true, true) => {
-            "  Mail that leaves carries evidence, and untagged bounces that return it are delivered.".into()
+            let unless = match inbound.reject_at {
+                RejectAt::Data => "",
+                RejectAt::Rcpt => ", where they are not refused at RCPT",
+                RejectAt::Auto => ", but not during a surge",
+            };
+            format!("  Mail that leaves carries evidence, and untagged bounces that return it are delivered{unless}.")
         }
         (false, true) => "  Mail that leaves carries no evidence (outbound.evidence = false).".into(),
         (_, false) => "  Evidence is not looked for (inbound.evidence = false).".into(),
@@ -166,9 +171,22 @@ fn ramps(config: &Config, ring: &Keyring) -> Vec<String> {
         // `.our.example` stands for what is below it.
         let domain = if name.starts_with('.') { format!("x{name}") } else { name.clone() };
         match rules.ramp(&domain) {
-            Ramp::NotStarted => format!("  {name}: observed; its ramp begins with the first mail that leaves signed"),
-            Ramp::Until(until) => format!("  {name}: observed until {}", rfc3339(until)),
-            Ramp::Enforcing => format!("  {name}: enforced"),
+            Ramp::NotStarted if config.listeners.iter().any(|l| l.role == Role::Outbound) => {
+                format!("  {name}: observed; its ramp begins with the first mail that leaves signed")
+            }
+            Ramp::NotStarted => {
+                format!(
+                    "  {name}: observed; nothing here signs, so where it is signed, or here, run: countersign keys ramp-start {name}"
+                )
+            }
+            Ramp::Until(until) => format!("  {name}: observed until {}, then enforced", rfc3339(until)),
+            Ramp::Enforcing => {
+                let since = ring
+                    .signing_since()
+                    .get(name)
+                    .map_or_else(String::new, |at| format!(", signed since {}", rfc3339(*at)));
+                format!("  {name}: enforced{since}")
+            }
         }
     };
     names.iter().map(one).collect()
@@ -241,6 +259,25 @@ pub(super) fn warnings(config: &Config, ring: &Keyring) -> Vec<String> {
             "outbound.mode = \"pilot\" leaves mail unsigned, so the ramp never ends; set inbound.mode = \"enforce\" to act on bounces to the pilots"
                 .into(),
         );
+    }
+    if policy.inbound.mode == InboundMode::Enforce {
+        let rules = Rules { policy, ring, now: now() };
+        for name in policy.domains.local.names().into_iter().filter(|name| !name.starts_with('.')) {
+            if rules.ramp(&name) != Ramp::Enforcing {
+                warnings.push(format!(
+                    "inbound.mode is \"enforce\", and mail of {name} is not known to have been signed for long enough: bounces to what left \
+                     unsigned are refused. inbound.mode = \"ramp\" waits for them; or say since when it is signed: countersign keys ramp-start --at TIME {name}"
+                ));
+            }
+        }
+    }
+    if let Some(to) = policy.inbound.quarantine_to.as_ref().filter(|to| !policy.domains.local.contains(to.domain())) {
+        warnings.push(format!(
+            "inbound.quarantine_to = \"{to}\" is in none of your domains: does next_hop take mail for it?"
+        ));
+    }
+    if config.status.as_ref().is_some_and(|status| !status.is_loopback()) {
+        warnings.push("status.listen can be reached from outside, and asks nobody for a password".into());
     }
     if policy.outbound.evidence && !policy.inbound.evidence {
         warnings.push("outbound.evidence is on and inbound.evidence off: nobody looks for what mail carries".into());

@@ -14,8 +14,9 @@ use super::{BOLD, DIM, GREEN, YELLOW};
 use crate::config::Config;
 use crate::envelope::address::canonical_domain;
 use crate::envelope::keyring::{Algorithm, Key, KeyId, KeyState, Keyring, NewKey, Purpose, Secret};
+use crate::envelope::policy::Domains;
 use crate::envelope::tag::batv::MacLength;
-use crate::envelope::time::Timestamp;
+use crate::envelope::time::{SECONDS_PER_DAY, Timestamp};
 use crate::state::ring::{self, Changed, Secrets, rfc3339};
 
 /// `countersign keys …`
@@ -77,15 +78,26 @@ pub(super) enum Keys {
         /// The local domain, as the config names it
         domain: String,
     },
+    /// Take that back: the domain is observed until its ramp begins anew
+    RampStop {
+        #[command(flatten)]
+        common: Common,
+        /// The local domain, as the config names it
+        domain: String,
+    },
 }
 
 const RAMP_EXAMPLES: &str = "\
-With inbound.mode = \"ramp\" the daemon that signs the first mail of a domain writes this down by itself. It has to be done by hand
-where another program signs, or where the daemon may not write the ring.
+With inbound.mode = \"ramp\" the daemon that signs the first mail of a domain
+writes this down by itself. It has to be done by hand where another program
+signs, or where the daemon may not write the ring.
+
+It is observed for the longer of batv.lifetime and batv.queue_lifetime, then
+enforced; --at names an earlier beginning. The earliest one counts.
 
 Examples:
   countersign keys ramp-start our.example
-  countersign keys ramp-start --again our.example        a host has sent unsigned mail; observe once more";
+  countersign keys ramp-start --again our.example    a host has sent unsigned mail";
 
 /// The ring that is meant.
 #[derive(Debug, Args)]
@@ -140,15 +152,27 @@ struct Target {
     lifetime: u16,
     srs_lifetime: u16,
     short_tags: bool,
+    /// How long a ramp takes.
+    ramp_days: u16,
+    /// What the config calls ours, where there is one.
+    domains: Option<Domains>,
     now: Timestamp,
 }
 
 impl Target {
+    fn knows(&self, domain: &str) -> bool {
+        let name = domain.strip_prefix('.').map_or_else(|| domain.to_owned(), |parent| format!("x.{parent}"));
+        self.domains.as_ref().is_none_or(|domains| domains.local.contains(&name) || domains.srs.contains(&name))
+    }
+
     fn of(args: &RingArgs) -> Result<Self> {
         let config: Option<Config> = args.config()?;
         let (batv, srs) = config.as_ref().map(|c| (c.policy.batv, c.policy.srs)).unwrap_or_default();
+        let queue = config.as_ref().map_or(5, |c| c.policy.inbound.queue_lifetime);
         Ok(Self {
             path: args.ring_path(config.as_ref()),
+            ramp_days: batv.lifetime.max(queue),
+            domains: config.map(|c| c.policy.domains),
             lifetime: batv.lifetime,
             srs_lifetime: srs.lifetime,
             short_tags: batv.mac == MacLength::Short,
@@ -225,6 +249,7 @@ pub(super) fn run(command: Keys) -> Result<bool> {
             anstream::print!("{}", *ring::to_text(&ring::load(&target.path)?, secrets));
         }
         Keys::RampStart { common, again, domain } => ramp_start(&Target::of(&common.ring)?, &domain, again)?,
+        Keys::RampStop { common, domain } => ramp_stop(&Target::of(&common.ring)?, &domain)?,
     }
     Ok(true)
 }
@@ -289,19 +314,57 @@ fn prune(target: &Target, id: Option<&str>) -> Result<()> {
 }
 
 fn ramp_start(target: &Target, domain: &str, again: bool) -> Result<()> {
-    let domain = canonical_domain(domain).into_owned();
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-    if domain.is_empty() || !domain.bytes().all(plain) {
-        bail!("`{domain}` is no domain name");
+    let domain = ramp_domain(domain)?;
+    if target.now > super::site::now() {
+        anstream::eprintln!("{YELLOW}warning:{YELLOW:#} {} is in the future", rfc3339(target.now));
     }
-    let since = ring::update(&target.path, |ring| {
+    let (since, changed) = ring::update(&target.path, |ring| {
         let stopped = again && ring.ramp_stop(&domain, target.now);
         let changed = ring.ramp_start(&domain, target.now) || stopped;
         let since = ring.signing_since().get(&domain).copied().unwrap_or(target.now);
-        Ok(if changed { Changed::Yes(since) } else { Changed::No(since) })
+        Ok(if changed { Changed::Yes((since, true)) } else { Changed::No((since, false)) })
     })?;
-    say(&format!("Mail of {domain} counts as signed since {}.", rfc3339(since)));
+    let until = Timestamp(since.0 + i64::from(target.ramp_days) * SECONDS_PER_DAY);
+    let then = if until <= super::site::now() { "it is enforced now" } else { "it is observed until" };
+    let date = if until <= super::site::now() { String::new() } else { format!(" {}", rfc3339(until)) };
+    let already = if changed { "" } else { " already (--again begins anew)" };
+    say(&format!(
+        "Mail of {domain} counts as signed since {}{already}; where inbound.mode is \"ramp\", {then}{date}.",
+        rfc3339(since)
+    ));
+    if !target.knows(&domain) {
+        anstream::eprintln!(
+            "{YELLOW}warning:{YELLOW:#} the config does not name {domain} in domains.local or as srs_domain, so nothing asks for it; take it back with: countersign keys ramp-stop {domain}"
+        );
+    }
     Ok(())
+}
+
+fn ramp_stop(target: &Target, domain: &str) -> Result<()> {
+    let domain = ramp_domain(domain)?;
+    let stopped = ring::update(&target.path, |ring| {
+        let stopped = ring.ramp_stop(&domain, Timestamp(i64::MAX));
+        Ok(if stopped { Changed::Yes(true) } else { Changed::No(false) })
+    })?;
+    if stopped {
+        say(&format!(
+            "{domain} is observed until its ramp begins anew: with the next mail that leaves signed, or by ramp-start."
+        ));
+    } else {
+        say(&format!("The ring says nothing about {domain}."));
+    }
+    Ok(())
+}
+
+/// A domain as the ring names it: `.our.example` for what is below it.
+fn ramp_domain(domain: &str) -> Result<String> {
+    let below = domain.strip_prefix("*.").map(|parent| format!(".{parent}"));
+    let domain = canonical_domain(below.as_deref().unwrap_or(domain)).into_owned();
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    if domain.trim_matches('.').is_empty() || !domain.bytes().all(plain) {
+        bail!("`{domain}` is no domain name; write it as domains.local does");
+    }
+    Ok(domain)
 }
 
 fn import(args: &Import) -> Result<()> {

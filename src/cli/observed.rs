@@ -23,6 +23,7 @@ struct Observed {
     rescued: u64,
     networks: Vec<(String, u64)>,
     unsigned_paths: Vec<(String, u64)>,
+    surges: Vec<String>,
     guesses: u64,
     forgery_chance: f64,
 }
@@ -49,7 +50,12 @@ fn ask(host: &str, port: u16) -> Result<Observed, String> {
         stream.take(MOST).read_to_string(&mut text)?;
         Ok(text)
     };
-    let text = ask().map_err(|error| error.to_string())?;
+    let text = ask().map_err(|error| match error.kind() {
+        std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut => {
+            "what listens there does not answer in time".to_owned()
+        }
+        _ => error.to_string(),
+    })?;
     let body = text.split_once("\r\n\r\n").map(|(_, body)| body).ok_or("it does not speak HTTP")?;
     serde_json::from_str(body).map_err(|_| "its answer is not that of this program".to_owned())
 }
@@ -72,6 +78,10 @@ impl Observed {
         }
         if !self.unsigned_paths.is_empty() {
             lines.push(format!("  originals of ours that left unsigned, by: {}", listed(&self.unsigned_paths)));
+        }
+        if !self.surges.is_empty() {
+            let domains = self.surges.join(", ");
+            lines.push(format!("  a surge is on: null-sender mail without a tag is refused at RCPT for {domains}"));
         }
         lines.push(format!(
             "  untagged bounces rescued by evidence: {}; bad tags: {}, the chance that one was good by luck: {:.6}",

@@ -31,8 +31,8 @@ pub(super) fn run(args: &Serve) -> Result<bool> {
         config = %config.path.display(),
         ring = %config.ring.display(),
         signing = ring.own_signer().map(|key| key.id.to_string()),
-        outbound = ?config.policy.outbound.mode,
-        inbound = ?config.policy.inbound.mode,
+        outbound = config.policy.outbound.mode.name(),
+        inbound = config.policy.inbound.mode.name(),
         "starting"
     );
     for warning in super::check::warnings(&config, &ring) {

@@ -215,6 +215,11 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
             ),
         ));
     }
+    if let Some(status) = &raw.status.listen
+        && listeners.iter().any(|listener| listener.listen == *status.get_ref())
+    {
+        return Err((Some(status.span().start), format!("status.listen and a listener are both {}", status.get_ref())));
+    }
     let mut aliases = AliasDomains::default();
     match raw.domains.srs_domain {
         Some(SrsDomain::One(name)) => aliases.insert("*", &name.0),
@@ -358,9 +363,13 @@ const NOT_YET: [&str; 3] = ["milter", "socketmap", "policy"];
 /// The reader's messages, with what would be right: the nearest key for an unknown one, the form for a wrong type.
 fn in_our_words(message: &str) -> String {
     let hint = match message.rsplit_once("expected ") {
+        Some((_, "u8" | "u16" | "u32" | "usize")) if message.starts_with("invalid value") => {
+            "; write a number that is neither negative nor that large"
+        }
         _ if !message.starts_with("invalid type") => "",
         Some((_, "a sequence")) => "; write a list, for example [\"our.example\"]",
         Some((_, "u8" | "u16" | "u32" | "usize")) => "; write a number, without quotes and unit",
+        Some((_, "struct Actions")) => "; write a table: [inbound.actions], and under it forged = \"discard\"",
         Some((_, "a string")) => "; write it in quotes, times and sizes with their unit: \"30s\", \"128 KiB\"",
         _ => "",
     };

@@ -271,6 +271,18 @@ pub enum OutboundMode {
     Sign,
 }
 
+impl OutboundMode {
+    /// The word in config and logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Pilot => "pilot",
+            Self::Sign => "sign",
+        }
+    }
+}
+
 /// What to do when the signed local part is longer than 64 octets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Overflow {
@@ -324,6 +336,18 @@ pub enum InboundMode {
     Ramp,
     /// Verdicts are carried out.
     Enforce,
+}
+
+impl InboundMode {
+    /// The word in config and logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Observe => "observe",
+            Self::Ramp => "ramp",
+            Self::Enforce => "enforce",
+        }
+    }
 }
 
 /// When a null-sender recipient without a tag is refused.

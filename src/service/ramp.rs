@@ -1,17 +1,22 @@
 //! The ramp, as a daemon keeps it: writes into the ring since when mail is signed, and says now and then what enforcing would
 //! have refused.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::drive::shared::Shared;
-use crate::envelope::rules::RampEvent;
+use crate::envelope::policy::InboundMode;
+use crate::envelope::rules::{Ramp, RampEvent, Rules};
 use crate::state::ring::{self, Changed};
 
 /// How often the log says what has been seen.
 const SUMMARY: Duration = Duration::from_secs(3600);
+/// How often the ramps are looked at.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Writes what mail has said about ramps. Never ends.
 pub(super) async fn write(shared: Arc<Shared>) {
@@ -63,12 +68,38 @@ fn write_one(shared: &Shared, event: &RampEvent) {
     }
 }
 
-/// Says once an hour what enforcing would have refused. Never ends.
+/// Says when a domain is enforced from now on, or observed again, and once an hour what enforcing would have refused. Never ends.
 pub(super) async fn watch(shared: Arc<Shared>) {
+    let (mut enforced, mut next) = (enforced_domains(&shared), Instant::now() + SUMMARY);
     loop {
-        tokio::time::sleep(SUMMARY).await;
-        summary(&shared);
+        tokio::time::sleep(LOOK).await;
+        let now = enforced_domains(&shared);
+        for domain in now.difference(&enforced) {
+            info!(domain, "enforced from now on: false bounces to this domain are acted on");
+        }
+        for domain in enforced.difference(&now) {
+            warn!(domain, "observed again: false bounces to this domain are only marked");
+        }
+        enforced = now;
+        if Instant::now() >= next {
+            next += SUMMARY;
+            summary(&shared);
+        }
     }
+}
+
+/// The domains whose ramp is over.
+fn enforced_domains(shared: &Shared) -> BTreeSet<String> {
+    let (policy, ring) = (&shared.config.policy, shared.ring.load());
+    if policy.inbound.mode != InboundMode::Ramp {
+        return BTreeSet::new();
+    }
+    let rules = Rules { policy, ring: &ring, now: shared.now() };
+    let is_enforced = |name: &String| {
+        let domain = if name.starts_with('.') { format!("x{name}") } else { name.clone() };
+        rules.ramp(&domain) == Ramp::Enforcing
+    };
+    policy.domains.local.names().into_iter().filter(is_enforced).collect()
 }
 
 /// Says what enforcing would have refused so far.

@@ -114,9 +114,10 @@ fn look_up(shared: &Shared) {
 /// What enforcing would have refused so far, for `check` and people.
 async fn observed(State(site): State<Site>) -> impl IntoResponse {
     let shared = &site.shared;
-    let (guesses, chance) = {
+    let (guesses, chance, surges) = {
         let memory = shared.memory();
-        (memory.guesses.seen(), memory.guesses.chance_of_one())
+        let surges: Vec<String> = memory.surges.pressed().map(str::to_owned).collect();
+        (memory.guesses.seen(), memory.guesses.chance_of_one(), surges)
     };
     let observed = shared.stats.observed().clone();
     let body = serde_json::json!({
@@ -126,6 +127,7 @@ async fn observed(State(site): State<Site>) -> impl IntoResponse {
         "rescued": shared.stats.rescued.get(),
         "networks": observed.networks.first(20),
         "unsigned_paths": observed.paths.first(20),
+        "surges": surges,
         "guesses": guesses,
         "forgery_chance": chance,
     });

@@ -37,7 +37,7 @@ pub struct RingFileError {
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     /// There is none.
-    #[error("there is no key ring; make one with: countersign keys init")]
+    #[error("there is no key ring; is the name right? A new one is made with: countersign keys init")]
     Missing,
     /// There is one already.
     #[error("there is a key ring already; it was left as it is")]

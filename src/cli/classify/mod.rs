@@ -21,22 +21,29 @@ use crate::envelope::keyring::Keyring;
 use crate::envelope::memory::Memory;
 use crate::envelope::policy::Policy;
 use crate::envelope::rules::{Case, InboundAction, Judge, Rules};
+use crate::envelope::tag::batv;
 use crate::state::ring;
 
 /// `countersign classify`
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  countersign classify bounce.eml                     kind, reasons, evidence, and what inbound would do with it
-  countersign classify --summary ~/Maildir            a table of what is in a mailbox
-  countersign classify --tsv /var/mail/ann > kinds    one line a message: file, kind, NDR or not, what of an original it shows
-  countersign classify < bounce.eml
+  countersign classify bounce.eml                 what it is, and what becomes of it
+  countersign classify --summary ~/Maildir        what is in a mailbox
+  countersign classify --tsv /var/mail/ann        one line a message
+  countersign classify --to ann@our.example < bounce.eml
 
-A path is a message, an mbox, a Maildir, or a folder with such in it. Who sent a message is read from Return-Path (else it is
-taken for the null sender), for whom it is from Delivered-To, X-Original-To or To. Without a config, that domain is taken for ours.
-Exit status: 0 all was read, 1 something could not be, 2 usage, config or key ring.")]
+A path is a message, an mbox, a Maildir, or a folder with such in it. Who sent
+a message is read from Return-Path (else it is taken for the null sender), for
+whom it is from Delivered-To, X-Original-To or To.
+
+What inbound would do is asked with the config and its key ring. Where there is
+no config, the recipient's domain is taken for ours, defaults are enforced, and
+of tagged recipients nothing can be said.
+
+Exit status: 0 all was read, 1 something could not be, 2 usage, config or ring.")]
 pub(super) struct Classify {
-    /// Config file, for what the rules would do [default: as if enforcing, with defaults]
+    /// Config file [default: countersign.toml here, then /etc/countersign/countersign.toml]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The envelope sender, instead of the Return-Path; "" is the null sender
@@ -88,12 +95,16 @@ pub(super) fn run(args: &Classify) -> Result<bool> {
     let to = args.to.as_deref().map(Address::parse).transpose().context("--to")?;
     let mut out = BufWriter::new(anstream::AutoStream::auto(io::stdout()));
     let mut table = Table::default();
-    let sources = if args.paths.is_empty() { vec![Source::Stdin] } else { sources::find(&args.paths)? };
+    let (sources, errors) =
+        if args.paths.is_empty() { (vec![Source::Stdin], vec![]) } else { sources::find(&args.paths) };
+    for error in &errors {
+        anstream::eprintln!("{RED}countersign:{RED:#} {error:#}");
+    }
     let mut progress = Progress::new(&sources);
     if args.tsv {
-        writeln!(out, "file\tkind\tndr\tevidence")?;
+        writeln!(out, "file\tkind\tndr\tevidence\taction\treason")?;
     }
-    let mut all = true;
+    let mut all = errors.is_empty();
     for source in &sources {
         let read = source.each(&mut |mut message| {
             message.sender = mail_from.clone().unwrap_or(message.sender);
@@ -102,7 +113,7 @@ pub(super) fn run(args: &Classify) -> Result<bool> {
             table.add(message.found.kind, &fate);
             progress.message();
             if args.tsv {
-                writeln!(out, "{}", tsv(&message))?;
+                writeln!(out, "{}\t{}\t{}", tsv(&message), fate.action, fate.reason)?;
             } else if args.json {
                 writeln!(out, "{}", as_json(&message, &fate))?;
             } else if !args.summary {
@@ -122,6 +133,9 @@ pub(super) fn run(args: &Classify) -> Result<bool> {
         progress.source();
     }
     progress.clear();
+    if table.kinds.is_empty() && all {
+        anstream::eprintln!("{YELLOW}countersign:{YELLOW:#} there is no message there");
+    }
     if args.summary {
         table.print(&mut out)?;
     }
@@ -131,9 +145,7 @@ pub(super) fn run(args: &Classify) -> Result<bool> {
 
 impl Judges {
     fn load(args: &Classify) -> Result<Self> {
-        // Only a config that is named: what stands in the default places may be meant for something else.
-        let config = args.config.as_deref().map(|path| find_config(Some(path))).transpose()?.flatten();
-        match config {
+        match find_config(args.config.as_deref())? {
             Some(config) => {
                 let ring = ring::load(&config.ring)?;
                 Ok(Self { policy: config.policy, ring, everybody: false })
@@ -149,6 +161,9 @@ impl Judges {
         let Some(recipient) = &message.recipient else { return Fate { action: "unknown", reason: "no-recipient" } };
         let mut policy = self.policy.clone();
         if self.everybody {
+            if batv::strip(recipient).is_some() && message.sender == ReversePath::Null {
+                return Fate { action: "unknown", reason: "no-key-ring" };
+            }
             policy.domains.local.insert(recipient.domain());
         }
         let rules = Rules { policy: &policy, ring: &self.ring, now: now() };

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::Message;
 use crate::envelope::address::ReversePath;
@@ -36,20 +36,20 @@ impl fmt::Display for Source {
 }
 
 /// All files behind the paths, in order.
-pub(super) fn find(paths: &[PathBuf]) -> Result<Vec<Source>> {
-    let mut files = Vec::new();
+pub(super) fn find(paths: &[PathBuf]) -> (Vec<Source>, Vec<anyhow::Error>) {
+    let (mut files, mut errors) = (Vec::new(), Vec::new());
     for path in paths {
         if path.as_os_str() == "-" {
             files.push(Source::Stdin);
-        } else {
-            walk(path, 0, &mut files).with_context(|| format!("{}", path.display()))?;
+        } else if let Err(error) = walk(path, 0, &mut files) {
+            errors.push(anyhow::Error::from(error).context(path.display().to_string()));
         }
     }
-    Ok(files)
+    (files, errors)
 }
 
 fn walk(path: &Path, depth: usize, files: &mut Vec<Source>) -> io::Result<()> {
-    if !fs::metadata(path)?.is_dir() {
+    if depth > 0 && !path.is_dir() || !fs::metadata(path)?.is_dir() {
         files.push(Source::File(path.to_owned()));
         return Ok(());
     }
@@ -67,7 +67,9 @@ fn walk(path: &Path, depth: usize, files: &mut Vec<Source>) -> io::Result<()> {
         let wanted = if is_maildir {
             metadata.is_dir() && name != "tmp"
         } else {
-            metadata.is_dir() || (!name.starts_with('.') && (metadata.is_file() || entry.is_file()))
+            // A link that leads nowhere is said when it is read.
+            let file = metadata.is_file() || (metadata.is_symlink() && !entry.is_dir());
+            metadata.is_dir() || (!name.starts_with('.') && file)
         };
         if wanted {
             walk(&entry, depth + 1, files)?;

@@ -73,10 +73,18 @@ impl Link {
 
     fn answer_recipient(&mut self, rules: &Rules<'_>, sender: &ReversePath, recipient: &Address) {
         let shared = self.shared.clone();
-        let (inbound, flips) = {
+        let (inbound, flips, guessing) = {
             let mut memory = shared.memory();
-            (rules.inbound(&mut memory, self.peer(), sender, recipient), memory.surges.take_flips())
+            let inbound = rules.inbound(&mut memory, self.peer(), sender, recipient);
+            (inbound, memory.surges.take_flips(), memory.guesses.take_alarms())
         };
+        for network in guessing {
+            warn!(
+                %network,
+                limit = "guesses_per_minute",
+                "a client network guesses tags: its bounces to tagged addresses are put off, good ones too"
+            );
+        }
         for flip in flips {
             crate::drive::log_flip(&flip);
         }
@@ -86,7 +94,7 @@ impl Link {
             InboundAction::Refuse(_) => None,
             InboundAction::Deliver { to, route, mark, .. } => {
                 self.candidate.clone_from(&self.asked);
-                let (marked, tag) = (mark.is_some(), inbound.tag);
+                let (marked, tag) = (mark.is_some_and(|mark| mark.observed), inbound.tag);
                 if marked || tag.is_some() {
                     self.note(|account| account.add(tag, marked.then_some(to)));
                 }
@@ -110,6 +118,7 @@ impl Link {
                 to = self.candidate,
                 kind,
                 why = found.reasons.join(", "),
+                evidence = rules.evidence_says(case.recipient, found),
                 action,
                 reason
             );
@@ -120,8 +129,15 @@ impl Link {
                 shared.stats.rescued.inc();
                 self.note(|account| account.add(Some(*tag), None));
             }
-            Content::Mark(mark) => self.would_refuse(mark.reason, case.recipient, false, rules.unsigned_path(found)),
-            Content::Deliver | Content::Later | Content::Quarantine(..) | Content::Discard(_) | Content::Refuse(_) => {}
+            Content::Mark(mark) if mark.observed => {
+                self.would_refuse(mark.reason, case.recipient, false, rules.unsigned_path(found));
+            }
+            Content::Mark(_)
+            | Content::Deliver
+            | Content::Later
+            | Content::Quarantine(..)
+            | Content::Discard(_)
+            | Content::Refuse(_) => {}
         }
         self.session.answer_content(&content);
     }
@@ -172,7 +188,9 @@ impl Link {
                 "a tag names a key that the ring does not have: is it an old copy?"
             );
         }
-        let (verdict, reason) = (inbound.verdict.name(), inbound.reason);
+        let reason = inbound.reason;
+        // Of a guess nobody is told anything, the log least of all.
+        let verdict = if reason == "guessing" { "not-looked-at" } else { inbound.verdict.name() };
         self.shared.stats.recipients.get_or_create(&RecipientLabels { verdict, action, reason }).inc();
         info!(
             session = self.id,

@@ -11,10 +11,18 @@ use crate::envelope::time::Timestamp;
 /// The most networks that are remembered.
 const MAX_NETWORKS: usize = 20_000;
 
+/// Networks whose alarms are remembered.
+const MAX_ALARMS: usize = 1000;
+/// An alarm is repeated after so many seconds.
+const QUIET: i64 = 600;
+
 /// Bad tags by client network, and what all of them together could have achieved.
 #[derive(Debug, Default)]
 pub struct Guesses {
     networks: HashMap<IpNet, Bucket>,
+    /// Networks that have used up their guesses since this was last asked, and when each last did.
+    alarms: Vec<IpNet>,
+    alarmed: HashMap<IpNet, Timestamp>,
     seen: u64,
     limited: u64,
     /// The sum of the chances of all guesses.
@@ -52,8 +60,22 @@ impl Guesses {
         if self.networks.len() >= MAX_NETWORKS && !self.networks.contains_key(&network) {
             self.forget(per_minute, now);
         }
+        let limited_before = self.is_limited(network, per_minute, now);
         let bucket = self.networks.entry(network).or_insert(Bucket { used: 0, at: now });
         *bucket = Bucket { used: bucket.used_now(per_minute, now).saturating_add(60), at: now };
+        let fresh = !limited_before && self.is_limited(network, per_minute, now);
+        // Once a network has guessed, it comes and goes: an alarm each time it has been quiet for a while is enough.
+        if fresh && per_minute > 0 && self.alarmed.insert(network, now).is_none_or(|at| now.0 - at.0 > QUIET) {
+            self.alarms.push(network);
+        }
+        if self.alarmed.len() > MAX_ALARMS {
+            self.alarmed.clear();
+        }
+    }
+
+    /// Networks that have used up their guesses since this was last asked.
+    pub fn take_alarms(&mut self) -> Vec<IpNet> {
+        std::mem::take(&mut self.alarms)
     }
 
     /// Counts an answer that was not given.
@@ -114,6 +136,7 @@ mod tests {
             guesses.bad(Some(net(1)), 60, 0.0, now);
         }
         assert!(guesses.is_limited(net(1), 60, now));
+        assert_eq!((guesses.take_alarms(), guesses.take_alarms()), (vec![net(1)], vec![]));
         assert!(!guesses.is_limited(net(2), 60, now));
         // One is forgiven a second.
         assert!(!guesses.is_limited(net(1), 60, Timestamp(now.0 + 1)));

@@ -97,8 +97,9 @@ impl Rules<'_> {
             return if used_up { Content::Refuse(REPLAYED) } else { Content::Rescue(tag) };
         }
         let action = inbound.actions.of_kind(reason, found.kind);
-        let would = if action == Action::Mark { Action::Reject } else { action };
-        let mark = Mark { verdict: "untagged", would: would.name(), reason: reason.name() };
+        let would = if action == Action::Mark && !lenient { Action::Reject } else { action };
+        let observed = lenient && action != Action::Mark;
+        let mark = Mark { verdict: "untagged", would: would.name(), reason: reason.name(), observed };
         if lenient || case.judge == Judge::Overflow || self.is_about_exempt_recipients(found) {
             return Content::Mark(mark);
         }
@@ -135,6 +136,29 @@ impl Rules<'_> {
     #[must_use]
     pub fn evidence_id(&self, memory: &Memory, nonce: &str) -> TagId {
         memory.replay.id_of_evidence(nonce, self.now.day().plus(i64::from(self.policy.batv.lifetime)))
+    }
+
+    /// What the evidence in a bounce says, as a word for logs; `None`: there is none.
+    #[must_use]
+    pub fn evidence_says(&self, recipient: &Address, found: &Found) -> Option<&'static str> {
+        let (today, keys, params) = (self.now.day(), self.ring.keys(), &self.policy.batv);
+        let claims: Vec<Claim> = found.returned.evidence.iter().filter_map(|value| Claim::parse(value)).collect();
+        if found.returned.evidence.is_empty() {
+            return None;
+        }
+        let ids = || found.returned.message_ids.iter().map(String::as_str).chain([""]);
+        let proofs =
+            claims.iter().flat_map(|claim| ids().map(move |id| verify(keys, params, today, claim, id, recipient)));
+        let mut says = if claims.is_empty() { "unreadable" } else { "not of this message and recipient" };
+        for proof in proofs {
+            match proof {
+                Proof::Holds => return Some("holds"),
+                Proof::Expired => says = "expired",
+                Proof::UnknownKey => says = "of a key that the ring does not have",
+                Proof::Forged => {}
+            }
+        }
+        Some(says)
     }
 
     /// Whether a bounce that was marked for its envelope shows that this site has sent what it returns.

@@ -70,10 +70,12 @@ pub enum Judge {
 pub struct Mark {
     /// What the tag proved.
     pub verdict: &'static str,
-    /// What enforcing would do: `reject`, `defer`, `discard` or `quarantine`.
+    /// What would be done without it: `reject`, `defer`, `discard`, `quarantine`, or `mark` where that is all.
     pub would: &'static str,
     /// Why.
     pub reason: &'static str,
+    /// Whether enforcing would not have delivered it: it is only observed.
+    pub observed: bool,
 }
 
 impl Mark {
@@ -287,7 +289,7 @@ impl Rules<'_> {
             if !asked.lenient {
                 return refuse(verdict, REPLAYED);
             }
-            let mark = Mark { verdict: verdict.name(), would: "defer", reason: REPLAYED.reason };
+            let mark = Mark { verdict: verdict.name(), would: "defer", reason: REPLAYED.reason, observed: true };
             return deliver(verdict, to, route, Some(mark), Judge::No, REPLAYED.reason).counted(tag);
         }
         deliver(verdict, to, route, None, Judge::No, "valid").counted(tag)
@@ -309,8 +311,9 @@ impl Rules<'_> {
             None if refusal.is_temporary() => Action::Defer,
             None => Action::Reject,
         };
-        let would = if action == Action::Mark { Action::Reject } else { action };
-        let mark = Mark { verdict: verdict.name(), would: would.name(), reason: refusal.reason };
+        let observed = asked.lenient && action != Action::Mark;
+        let would = if action == Action::Mark && !asked.lenient { Action::Reject } else { action };
+        let mark = Mark { verdict: verdict.name(), would: would.name(), reason: refusal.reason, observed };
         let word = refusal.reason;
         let marked = |verdict, to| deliver(verdict, to, Route::NextHop, Some(mark), Judge::No, word);
         match action {
@@ -346,13 +349,16 @@ impl Rules<'_> {
         let at_once = judge == Judge::Null && self.refuses_at_once(asked.memory, recipient);
         if at_once && asked.lenient {
             let action = inbound.actions.of(Reason::UntaggedNdr);
-            let mark = Mark { verdict: "untagged", would: action.name(), reason: Reason::UntaggedNdr.name() };
+            let reason = Reason::UntaggedNdr.name();
+            let mark = Mark { verdict: "untagged", would: action.name(), reason, observed: true };
             return deliver(Verdict::Untagged, recipient.clone(), Route::NextHop, Some(mark), Judge::No, mark.reason);
         }
         if at_once {
             let refusal = refusal_of(Reason::UntaggedNdr);
             let defer = inbound.actions.of(Reason::UntaggedNdr) == Action::Defer;
-            return refuse(Verdict::Untagged, if defer { refusal.later() } else { refusal });
+            let refused = refuse(Verdict::Untagged, if defer { refusal.later() } else { refusal });
+            let reason = if inbound.reject_at == RejectAt::Auto { "surge" } else { refused.reason };
+            return Inbound { reason, ..refused };
         }
         deliver(Verdict::Untagged, recipient.clone(), Route::NextHop, None, judge, "candidate")
     }
