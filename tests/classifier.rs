@@ -157,6 +157,21 @@ fn the_command_line_reads_what_people_have() {
     assert!(String::from_utf8_lossy(&empty.stderr).contains("there is no message there"));
 }
 
+/// The NDRs in an mbox, and all messages in it.
+fn ndrs_in(mbox: &str) -> (usize, usize) {
+    let tsv = run_ok(&messages(), &["classify", "--tsv", mbox]);
+    let ndrs = tsv.lines().skip(1).filter(|line| line.split('\t').nth(2) == Some("1")).count();
+    (ndrs, tsv.lines().count() - 1)
+}
+
+#[test]
+fn messages_written_by_others_are_recognised() {
+    let (found, all) = ndrs_in("written/bounces.mbox");
+    assert!(all == 340 && found >= 336, "{found} of {all} bounces");
+    let (wrong, all) = ndrs_in("written/others.mbox");
+    assert!(all == 283 && wrong <= 3, "{wrong} of {all} others");
+}
+
 /// The labelled corpus is kept outside of this repository.
 #[test]
 fn the_corpus_is_recognised() {

@@ -43,7 +43,8 @@ impl Text {
             senses,
             codes: said.iter().map(|line| codes(line)).sum(),
             listed: said.iter().any(|line| is_listed(line)),
-            stranger: addresses().any(|address| !for_us(address)),
+            // Gateways to telephones name a number.
+            stranger: addresses().any(|address| !for_us(address)) || said.iter().any(|line| has_number(line)),
             returned: start.is_some(),
             is_empty: said.is_empty(),
         }
@@ -100,6 +101,11 @@ fn is_listed(line: &str) -> bool {
     let first = line.split(' ').next().unwrap_or_default();
     let bare = first.trim_matches(['<', '>', ':', ',', '*', '"', '\'']);
     addresses(bare).next() == Some(bare)
+}
+
+/// A telephone number: eight digits or more in a row.
+fn has_number(line: &str) -> bool {
+    line.split(|c: char| !c.is_ascii_digit()).any(|digits| (8..=15).contains(&digits.len()))
 }
 
 /// How many codes of SMTP stand in a line: 550, 5.1.1, #5.1.1.
