@@ -32,7 +32,7 @@ impl Link {
         let id = self.session.transaction().unwrap_or_default();
         if self.accounts.back().is_none_or(|account| account.id != id) {
             // What was given up is never heard of again.
-            self.accounts.retain(|account| account.id + 16 > id);
+            self.accounts.retain(|account| account.id + 128 > id);
             self.accounts.push_back(Account { id, ..Account::default() });
         }
         if let Some(account) = self.accounts.back_mut() {

@@ -27,7 +27,7 @@ fn kind(seen: &Seen) -> (Kind, Vec<&'static str>) {
     let signs = Signs::of(seen);
     // A status part in a message that is declared as nothing of the kind may be one that a person has attached.
     let declared = report.ends_with(b"delivery-status");
-    let is_status = seen.has_status && (declared || signs.points > 0);
+    let is_status = seen.has_status && (declared || seen.is_report || signs.points > 0);
     // What says that mail has failed is a bounce, whatever else stands in it: the original is somebody else's to write.
     if is_status && seen.status.worst().is_some_and(|worst| worst > Action::Delivered) {
         return by_status(seen, &signs);

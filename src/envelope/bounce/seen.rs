@@ -173,7 +173,10 @@ impl Sink for Seen {
         decoded.finish(returned);
         (self.lines, self.transfer) = (Lines::default(), entity.transfer.clone());
         if let Some(report) = entity.report.as_ref().filter(|_| entity.nested == 0 && !entity.guessed) {
-            self.report.get_or_insert_with(|| report.clone());
+            // A delivery status goes before whatever else is declared around it.
+            if self.report.is_none() || report.ends_with(b"delivery-status") {
+                self.report = Some(report.clone());
+            }
         }
         let own = entity.nested == 0 && !entity.guessed;
         self.is_report |= entity.is_report && own;

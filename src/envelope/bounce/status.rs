@@ -1,7 +1,8 @@
 //! The fields of a delivery status notification (RFC 3464 section 2, RFC 6533): for whom it speaks, and what became of it.
 
+use super::decode::words;
 use super::lines::Piece;
-use super::walk::field;
+use super::walk::{field, without_comments};
 
 /// The most recipients that are kept; what became of the others is counted all the same.
 const MAX_RECIPIENTS: usize = 20;
@@ -84,6 +85,8 @@ impl Recipient {
 pub struct Status {
     recipients: Vec<Recipient>,
     current: Recipient,
+    /// The name of a field whose value has not come yet: it stands on the next line.
+    empty: Vec<u8>,
     worst: Option<Action>,
     /// Any field of the standard has been seen.
     fields: u32,
@@ -97,8 +100,20 @@ impl Status {
         if piece.text.trim_ascii().is_empty() {
             return self.recipient_done();
         }
-        let Some((name, value)) = field(piece.text) else { return };
-        let value = value.get(..MAX_VALUE).unwrap_or(value);
+        let folded = piece.text.first().is_some_and(|b| matches!(b, b' ' | b'\t'));
+        let name = std::mem::take(&mut self.empty);
+        let (name, value) = match field(piece.text) {
+            _ if folded && !name.is_empty() => (name, piece.text.trim_ascii()),
+            Some((name, [])) => {
+                self.empty = name.get(..MAX_VALUE).unwrap_or(name).to_vec();
+                return;
+            }
+            Some((name, value)) if !folded => (name.to_vec(), value),
+            _ => return,
+        };
+        // Comments may stand before what is said (RFC 822), and some encode even these fields.
+        let plain = without_comments(words(value.get(..MAX_VALUE).unwrap_or(value)).as_bytes());
+        let value = plain.trim_ascii();
         // `rfc822; ann@our.example`
         let address = || {
             let address = value.iter().position(|&b| b == b';').and_then(|at| value.get(at + 1..)).unwrap_or(value);
@@ -107,8 +122,11 @@ impl Status {
         };
         let current = &mut self.current;
         match name.to_ascii_lowercase().as_slice() {
-            b"action" => current.action = Action::read(value).or(current.action),
-            b"status" => current.status = Some(String::from_utf8_lossy(value).into_owned()),
+            // Of two that contradict each other the worse is believed.
+            b"action" => current.action = current.action.max(Action::read(value)),
+            b"status" => {
+                current.status.get_or_insert_with(|| String::from_utf8_lossy(value).into_owned());
+            }
             b"final-recipient" => {
                 // Some forget the blank line between two recipients.
                 if current.final_recipient.is_some() {
@@ -186,6 +204,20 @@ mod tests {
         assert_eq!((two.recipients().len(), two.worst()), (2, Some(Action::Delivered)));
         assert_eq!(read("Reporting-MTA: dns; x").worst(), None);
         assert!(!read("Reporting-MTA: dns; x").is_empty() && read("Hello: x\n\nyou").is_empty());
+    }
+
+    #[test]
+    fn nothing_hides_what_failed() {
+        for text in [
+            "Action: failed\nAction: delivered",
+            "Action:\n failed",
+            "Action: (it) failed",
+            "Action: =?utf-8?q?failed?=",
+            "Status:\n\t5.1.1",
+            "Status: (x) 5.1.1",
+        ] {
+            assert_eq!(read(text).worst(), Some(Action::Failed), "{text}");
+        }
     }
 
     #[test]

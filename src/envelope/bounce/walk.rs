@@ -134,10 +134,11 @@ impl Walker {
         }
     }
 
-    /// Which level a line is a boundary of, the innermost first, and whether it is its last.
+    /// Which level a line is a boundary of, and whether it is its last. A part that declares the boundary of what is around it does
+    /// not make it its own.
     fn boundary_at(&self, line: &[u8]) -> Option<(usize, bool)> {
         let rest = line.strip_prefix(b"--")?.trim_ascii_end();
-        self.levels.iter().enumerate().rev().find_map(|(at, level)| {
+        self.levels.iter().enumerate().find_map(|(at, level)| {
             let tail = rest.strip_prefix(level.boundary.as_slice())?;
             (tail.is_empty() || tail == b"--").then_some((at, !tail.is_empty()))
         })
@@ -165,7 +166,8 @@ impl Walker {
 
     fn head_line(&mut self, piece: Piece<'_>, sink: &mut impl Sink) {
         let line = piece.text;
-        if !piece.first || line.first().is_some_and(|b| matches!(b, b' ' | b'\t')) && !line.trim_ascii().is_empty() {
+        let folded = line.first().is_some_and(|b| matches!(b, b' ' | b'\t'));
+        if !piece.first || (folded && !self.fresh) {
             // A folded line, or the rest of a long one.
             if !self.name.is_empty() && self.value.len() + line.len() < MAX_VALUE {
                 if piece.first {
@@ -215,6 +217,7 @@ impl Walker {
     }
 
     fn content_type(&mut self, value: &[u8]) {
+        let value = &without_comments(value);
         let kind = value.split(|&b| b == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
         let entity = &mut self.entity;
         // Of several, mail programs take one or the other: that with parts shows more.
@@ -303,6 +306,32 @@ pub(super) fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let name = name.trim_ascii_end();
     let good = !name.is_empty() && name.iter().all(|&b| (33..127).contains(&b));
     good.then(|| (name, value.get(1..).unwrap_or_default().trim_ascii()))
+}
+
+/// A header value without its comments (RFC 5322 section 3.2.2).
+pub(super) fn without_comments(value: &[u8]) -> Vec<u8> {
+    if !value.contains(&b'(') {
+        return value.to_vec();
+    }
+    let (mut out, mut depth, mut quoted, mut escaped) = (Vec::with_capacity(value.len()), 0u32, false, false);
+    for &octet in value {
+        let literal = escaped;
+        escaped = octet == b'\\' && !literal;
+        match octet {
+            b'"' if depth == 0 && !literal => quoted = !quoted,
+            b'(' if !quoted && !literal => depth += 1,
+            b')' if depth > 0 && !literal => {
+                depth -= 1;
+                continue;
+            }
+            _ => {}
+        }
+        if depth == 0 {
+            out.push(octet);
+        }
+    }
+    // One that never ends was none.
+    if depth > 0 { value.to_vec() } else { out }
 }
 
 /// A parameter of a header value, quoted or not. Comments are skipped where a `;` could stand.

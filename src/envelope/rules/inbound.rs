@@ -188,7 +188,8 @@ impl Rules<'_> {
 
     fn srs_recipient(&self, mut asked: Asked<'_>, sender: &ReversePath, recipient: &Address) -> Inbound {
         let inbound = &self.policy.inbound;
-        if self.is_guessing(&mut asked) {
+        // Who has guessed one may relay, in every mode.
+        if self.is_guessing(&mut asked, true) {
             return refuse(Verdict::Untagged, GUESSING);
         }
         let verdict = srs::verify(self.ring.keys(), &self.policy.srs, self.now.day(), recipient);
@@ -240,7 +241,8 @@ impl Rules<'_> {
         let hides_srs = self.policy.domains.srs.contains(bare.domain()) && srs::looks_tagged(&bare.content());
         // Where the answer to anything depends on the tag, it is an answer to a guess.
         let tells = *sender == ReversePath::Null || daemon || hides_srs || routes_onward(&bare);
-        if tells && self.is_guessing(&mut asked) {
+        let always = hides_srs || routes_onward(&bare);
+        if tells && self.is_guessing(&mut asked, always) {
             return refuse(Verdict::Untagged, GUESSING);
         }
         let verdict = batv::verify(self.ring.keys(), &self.policy.batv, self.now.day(), recipient);
@@ -378,10 +380,12 @@ impl Rules<'_> {
     }
 
     /// Whether a client has used up its guesses: no question about a tag is answered, lest it be the lucky one.
-    fn is_guessing(&self, asked: &mut Asked<'_>) -> bool {
+    /// Observed mail is not limited, unless `always`: where the answer depends on the tag whatever the mode.
+    fn is_guessing(&self, asked: &mut Asked<'_>, always: bool) -> bool {
         let inbound = &self.policy.inbound;
-        let Some(client) = asked.client.filter(|_| !asked.lenient) else { return false };
+        let Some(client) = asked.client.filter(|_| always || !asked.lenient) else { return false };
         let limited = !inbound.trusted_relays.contains(client)
+            && !inbound.exempt_clients.contains(client)
             && inbound.guesses_per_minute > 0
             && asked.memory.guesses.is_limited(network(client), inbound.guesses_per_minute, self.now);
         if limited {

@@ -65,8 +65,16 @@ impl HeadReader {
                     continue;
                 }
                 if !std::mem::replace(&mut self.inside, true) {
-                    self.any = true;
                     self.current = None;
+                    if field(&self.line).is_none() {
+                        // A line that is no header, however long: the block has ended, or there was none.
+                        self.done = true;
+                        let at = out.len();
+                        out.append(&mut self.line);
+                        out.extend_from_slice(rest);
+                        return self.any.then_some(at);
+                    }
+                    self.any = true;
                 }
                 out.append(&mut self.line);
             }
@@ -202,6 +210,10 @@ mod tests {
             assert_eq!(run(HeadReader::default(), text, 1).0, want);
         }
         assert_eq!(run(HeadReader::of_chunks(), "A: b\n.c: d\n\nx", 2).0, "A: b\n.c: d\n|\nx");
+        let long = format!("{}\r\nA: b\r\n\r\n", "z".repeat(5000));
+        assert_eq!(run(HeadReader::default(), &long, 700).0, long);
+        let long = format!("A: b\r\n{}\r\n\r\n", "z".repeat(5000));
+        assert_eq!(run(HeadReader::default(), &long, 700).0, long.replacen("b\r\n", "b\r\n|", 1));
         let long = format!("A: {}\r\n\r\nx", "y".repeat(5000));
         assert_eq!(run(HeadReader::default(), &long, 700).0, long.replace("\r\n\r\n", "\r\n|\r\n"));
     }

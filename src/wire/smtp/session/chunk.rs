@@ -291,6 +291,10 @@ impl Session {
             State::Head => {
                 if let Some(mut reader) = chunk.message.head.take_if(|_| chunk.last) {
                     chunk.head_ends = reader.finish(&mut chunk.message.held);
+                    if chunk.head_ends.is_none() {
+                        // There is no place for it.
+                        return self.chunk_has_evidence(chunk, None);
+                    }
                     self.ask_evidence(&reader);
                     self.phase = Phase::Chunk(chunk);
                     return;
