@@ -93,6 +93,7 @@ fn start_hop(name: &str, base: &Path, port: u16) -> Hop {
                 )],
                 relayhost: 9,
                 extra: "",
+                ..Role::default()
             },
         )),
         "Exim" => Hop::Other(mtas::exim_server(base, port, false)),
@@ -150,6 +151,7 @@ impl Sender<'_> {
                 ports: &[(submission, "smtpd_relay_restrictions=permit_mynetworks,reject")],
                 relayhost: 0,
                 extra: &format!("default_transport = {transport}:[127.0.0.1]:{}", self.port),
+                ..Role::default()
             },
         );
         done(&mtas::swaks(submission, FROM, to, &self.message, &[]))?;

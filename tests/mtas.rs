@@ -49,6 +49,7 @@ fn receiving(base: &Path, port: u16, options: &str, extra: &str) -> Postfix {
         ports: &[(port, &format!("smtpd_relay_restrictions=reject_unauth_destination mynetworks= {options}"))],
         relayhost: 0,
         extra,
+        ..Role::default()
     };
     Postfix::start(base, &role)
 }
@@ -99,6 +100,7 @@ fn tls_with_real_clients_and_real_next_hops() {
             ports: &[(submission, "smtpd_relay_restrictions=permit_mynetworks,reject")],
             relayhost: port,
             extra: "smtp_tls_security_level = encrypt",
+            ..Role::default()
         };
         let sending = Postfix::start(base, &role);
         succeeded("to Postfix", &mtas::swaks(submission, FROM, &to, &file("postfix"), &[]));
@@ -181,6 +183,7 @@ fn addresses_outside_ascii_are_signed_and_verified() {
         ports: &[(home, "smtpd_relay_restrictions=reject_unauth_destination mynetworks=")],
         relayhost: 0,
         extra: "",
+        ..Role::default()
     };
     let at_home = Postfix::start(base, &mailboxes);
     let listeners = [listener("outbound", world, ""), listener("inbound", home, "")];
@@ -226,6 +229,7 @@ fn the_next_hop_knows_the_client_and_the_one_that_relays_does_not() {
         relayhost: sink.port,
         // As the recipe says: the two real addresses of the SRS domain need a mailbox.
         extra: "relay_domains = srs.our.example\nvirtual_alias_maps = inline:{ {postmaster@srs.our.example = ann@our.example} }",
+        ..Role::default()
     };
     let postfix = Postfix::start(base, &role);
     let config = format!(
@@ -295,6 +299,7 @@ fn a_before_queue_filter_passes_the_client_on() {
         ],
         relayhost: 0,
         extra: "",
+        ..Role::default()
     };
     let postfix = Postfix::start(base, &role);
     let bounce = |client: &str, token: &str| {
@@ -347,6 +352,7 @@ fn an_after_queue_filter_signs_what_leaves() {
         ],
         relayhost: sink.port,
         extra: "",
+        ..Role::default()
     };
     let postfix = Postfix::start(base, &role);
     succeeded("swaks", &mtas::swaks(submission, FROM, "x@else.example", &message(base, "filtered"), &[]));

@@ -70,6 +70,7 @@ impl Site {
                 ],
                 relayhost: outbound,
                 extra: "relay_domains = srs.our.example",
+                ..Role::default()
             },
         );
         let world = Postfix::start(
@@ -82,6 +83,7 @@ impl Site {
                 ports: &[(world, "smtpd_reject_unlisted_recipient=no")],
                 relayhost: front,
                 extra: "",
+                ..Role::default()
             },
         );
         let [submit, front, outbound, inbound] = [submit, front, outbound, inbound].map(|port| port.to_string());

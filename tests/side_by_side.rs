@@ -308,6 +308,7 @@ fn the_proxy_says_what_the_next_hop_says() {
         )],
         relayhost: 0,
         extra: "",
+        ..Role::default()
     };
     let postfix = Postfix::start(folder.path(), &role);
     run_ok(folder.path(), &["keys", "init"]);

@@ -38,7 +38,7 @@ pub(super) fn run(args: &Serve) -> Result<bool> {
     for warning in super::check::warnings(&config, &ring) {
         tracing::warn!("{warning}");
     }
-    limits::raise_descriptors(config.limits.connections)?;
+    limits::raise_descriptors(&config)?;
     let control = runtime::control()?;
     let served = control.block_on(async {
         // Before anything listens: a signal must not find nobody at home.

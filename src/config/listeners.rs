@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 
 use super::Wrong;
-use super::raw;
+use super::advisors::{self, Advisor, Side};
+use super::raw::{self, Spoken};
 use super::values::Endpoint;
 use crate::envelope::policy::{DomainSet, Networks};
 
@@ -128,15 +129,28 @@ pub struct Listener {
 }
 
 /// Checks all of them, and that they fit together.
-pub(super) fn build(raw: Vec<Spanned<raw::Listener>>, folder: &Path) -> Result<Vec<Listener>, Wrong> {
-    let mut listeners: Vec<Listener> = Vec::new();
+pub(super) fn build(raw: Vec<Spanned<raw::Listener>>, folder: &Path) -> Result<(Vec<Listener>, Vec<Advisor>), Wrong> {
+    let (mut listeners, mut advisors) = (Vec::new(), Vec::new());
+    let mut taken: Vec<Endpoint> = Vec::new();
     for raw in raw {
         let start = Some(raw.span().start);
-        let next = listener(raw, folder)?;
-        let fixed = !matches!(next.listen, Endpoint::Tcp { port: 0, .. });
-        if fixed && listeners.iter().any(|other| other.listen == next.listen) {
-            return Err((start, format!("two listeners on {}", next.listen)));
+        if let Some(listen) = &raw.get_ref().listen {
+            let fixed = !matches!(listen, Endpoint::Tcp { port: 0, .. });
+            if fixed && taken.contains(listen) {
+                return Err((start, format!("two listeners on {listen}")));
+            }
+            taken.push(listen.clone());
         }
+        let protocol = match raw.get_ref().protocol {
+            Some(Spoken::Advice(advice)) => {
+                advisors.push(advisors::advisor(raw, advice)?);
+                continue;
+            }
+            Some(Spoken::Mail(protocol)) => protocol,
+            None => Protocol::Smtp,
+        };
+        let next = listener(raw, protocol, folder)?;
+        let fixed = !matches!(next.listen, Endpoint::Tcp { port: 0, .. });
         let itself = next
             .by_domain
             .iter()
@@ -149,7 +163,7 @@ pub(super) fn build(raw: Vec<Spanned<raw::Listener>>, folder: &Path) -> Result<V
         }
         listeners.push(next);
     }
-    Ok(listeners)
+    Ok((listeners, advisors))
 }
 
 /// Whether connecting there ends at this listener.
@@ -163,12 +177,23 @@ fn leads_to(hop: &Endpoint, listen: &Endpoint) -> bool {
     }
 }
 
-fn listener(raw: Spanned<raw::Listener>, folder: &Path) -> Result<Listener, Wrong> {
+fn listener(raw: Spanned<raw::Listener>, protocol: Protocol, folder: &Path) -> Result<Listener, Wrong> {
     let start = Some(raw.span().start);
     let raw = raw.into_inner();
     let missing =
         |name: &str, example: &str| (start, format!("this listener has no {name}; write {name} = \"{example}\""));
-    let role = raw.role.ok_or_else(|| missing("role", "outbound"))?;
+    let role = match raw.role.ok_or_else(|| missing("role", "outbound"))? {
+        Side::Outbound => Role::Outbound,
+        Side::Inbound => Role::Inbound,
+        Side::Auto => {
+            let text = "role = \"auto\" is for milters and socketmaps; mail goes one way through a proxy: \"outbound\" or \"inbound\"";
+            return Err((start, text.into()));
+        }
+    };
+    if raw.outbound_clients.is_some() || !raw.outbound_daemons.is_empty() {
+        let text = "outbound_clients and outbound_daemons are for a milter with role = \"auto\"; who may send through a proxy stands in clients";
+        return Err((start, text.into()));
+    }
     let listen = raw.listen.ok_or_else(|| missing("listen", "127.0.0.1:10025"))?;
     let trusted_proxies: Networks = raw.trusted_proxies.iter().map(|n| n.0).collect();
     let clients: Networks = if raw.clients.is_empty() && role == Role::Outbound {
@@ -179,7 +204,7 @@ fn listener(raw: Spanned<raw::Listener>, folder: &Path) -> Result<Listener, Wron
             );
             return Err((start, text));
         }
-        ["127.0.0.0/8", "::1/128"].iter().filter_map(|net| net.parse().ok()).collect()
+        advisors::loopback()
     } else {
         raw.clients.iter().map(|n| n.0).collect()
     };
@@ -233,7 +258,7 @@ fn listener(raw: Spanned<raw::Listener>, folder: &Path) -> Result<Listener, Wron
     }
     Ok(Listener {
         role,
-        protocol: raw.protocol.unwrap_or(Protocol::Smtp),
+        protocol,
         listen,
         next_hop,
         by_domain,

@@ -1,6 +1,7 @@
 //! The config file: one TOML file, read twice. `raw` is what was typed; [`Config`] is what the program needs, and cannot
 //! be wrong any more.
 
+mod advisors;
 mod listeners;
 mod raw;
 mod values;
@@ -9,6 +10,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use advisors::{Advice, Advisor, Side};
 pub use listeners::{Certificate, HopTls, Listener, Protocol, Role, SendProxy, StrayNewline, TlsMode};
 use raw::{Raw, SrsDomain};
 pub use values::{Endpoint, listed};
@@ -79,8 +81,10 @@ pub struct Config {
     pub policy: Policy,
     /// The key ring.
     pub ring: PathBuf,
-    /// The ways in.
+    /// The ways in for mail.
     pub listeners: Vec<Listener>,
+    /// The ways in for an MTA that asks.
+    pub advisors: Vec<Advisor>,
     /// Where reversed SRS recipients go.
     pub srs_next_hop: Vec<Endpoint>,
     /// How much of a candidate is held, in octets.
@@ -196,7 +200,7 @@ fn check(raw: &Raw) -> Result<(), Wrong> {
 
 fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
     let tolerance = raw.clock_tolerance.unwrap_or(1);
-    let listeners = listeners::build(raw.listener, folder)?;
+    let (listeners, advisors) = listeners::build(raw.listener, folder)?;
     let entries = |list: Vec<values::Entry>| list.into_iter().map(|e| e.0).collect::<AddressSet>();
     let or = |list: Option<Vec<values::Entry>>, default: &[&str]| match list {
         Some(list) => entries(list),
@@ -216,7 +220,9 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
         ));
     }
     if let Some(status) = &raw.status.listen
-        && listeners.iter().any(|listener| listener.listen == *status.get_ref())
+        && (listeners.iter().map(|l| &l.listen))
+            .chain(advisors.iter().map(|a| &a.listen))
+            .any(|l| l == status.get_ref())
     {
         return Err((Some(status.span().start), format!("status.listen and a listener are both {}", status.get_ref())));
     }
@@ -308,6 +314,7 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
         policy,
         ring: folder.join(raw.keys.ring.as_deref().unwrap_or("keys/ring.toml")),
         listeners,
+        advisors,
         srs_next_hop: inbound.srs_next_hop.map(Into::into).unwrap_or_default(),
         hold,
         limits,
@@ -357,9 +364,6 @@ fn one_of(words: &[&str]) -> String {
     }
 }
 
-/// Keys that are known so that asking for them gets a better answer than "unknown".
-const NOT_YET: [&str; 3] = ["milter", "socketmap", "policy"];
-
 /// The reader's messages, with what would be right: the nearest key for an unknown one, the form for a wrong type.
 fn in_our_words(message: &str) -> String {
     let hint = match message.rsplit_once("expected ") {
@@ -380,7 +384,7 @@ fn in_our_words(message: &str) -> String {
     let Some(unknown) = quoted.next().filter(|_| message.starts_with("unknown field")) else {
         return message.to_owned();
     };
-    let known = quoted.filter(|known| !NOT_YET.contains(known));
+    let known = quoted;
     let near = known.clone().map(|known| (strsim::damerau_levenshtein(unknown, known), known)).min();
     match near {
         Some((distance, known)) if distance <= unknown.len().div_ceil(3) + 1 => {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::values::{self, Endpoint, Entry, Name, Network, NextHops, NotYet, Size, Span};
-use super::{LogFormat, Protocol, Role, SendProxy, StrayNewline, TlsMode};
+use super::values::{self, Endpoint, Entry, Name, Network, NextHops, Size, Span};
+use super::{Advice, LogFormat, Protocol, SendProxy, Side, StrayNewline, TlsMode};
 use crate::envelope::policy::{Action, InboundMode, Mixed, OutboundMode, Overflow, RejectAt};
 use crate::envelope::tag::batv::MacLength;
 
@@ -25,9 +25,6 @@ pub(super) struct Raw {
     pub timeouts: Timeouts,
     pub log: Log,
     pub status: Status,
-    pub milter: Option<NotYet>,
-    pub socketmap: Option<NotYet>,
-    pub policy: Option<NotYet>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -55,9 +52,9 @@ pub(super) struct Keys {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Listener {
     #[serde(deserialize_with = "values::role")]
-    pub role: Option<Role>,
+    pub role: Option<Side>,
     #[serde(deserialize_with = "values::protocol")]
-    pub protocol: Option<Protocol>,
+    pub protocol: Option<Spoken>,
     pub listen: Option<Endpoint>,
     pub next_hop: Option<NextHops>,
     pub by_domain: BTreeMap<Name, NextHops>,
@@ -77,6 +74,15 @@ pub(super) struct Listener {
     pub accept_proxy: bool,
     #[serde(deserialize_with = "values::send_proxy")]
     pub send_proxy: Option<SendProxy>,
+    pub outbound_clients: Option<Vec<Network>>,
+    pub outbound_daemons: Vec<String>,
+}
+
+/// What a listener speaks: a proxy is one thing, an advisor another.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Spoken {
+    Mail(Protocol),
+    Advice(Advice),
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -216,17 +216,6 @@ impl FromStr for LogLevel {
     }
 }
 
-/// A setting of the design that this version does not have.
-#[derive(Debug)]
-pub struct NotYet;
-
-impl<'de> Deserialize<'de> for NotYet {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        de::IgnoredAny::deserialize(deserializer)?;
-        Err(de::Error::custom("this setting is not available in this version; remove the line"))
-    }
-}
-
 macro_rules! from_text {
     ($($type:ty),*) => {$(
         impl<'de> Deserialize<'de> for $type {
@@ -239,30 +228,33 @@ macro_rules! from_text {
 
 from_text!(Endpoint, Span, Size, Name, Entry, Network, LogLevel);
 
-/// Declares how a word of the config becomes a value: the words there are, and those that a later version will have.
+/// Declares how a word of the config becomes a value.
 macro_rules! words {
-    ($read:ident -> $type:ty { $($word:literal => $value:expr),+ $(,)? } $(later { $($later:literal),+ })?) => {
+    ($read:ident -> $type:ty { $($word:literal => $value:expr),+ $(,)? }) => {
         pub(super) fn $read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<$type>, D::Error> {
             let known: &[&str] = &[$($word),+];
-            let later: &[&str] = &[$($($later),+)?];
             let text = String::deserialize(deserializer)?;
             match text.as_str() {
                 $($word => Ok(Some($value)),)+
-                word if later.contains(&word) => Err(de::Error::custom(format!(
-                    "`{word}` is not available in this version; use {}", super::one_of(known)
-                ))),
                 word => Err(de::Error::custom(format!("`{word}` is none of {}", super::one_of(known)))),
             }
         }
     };
 }
 
-use super::{Protocol, Role, SendProxy, StrayNewline, TlsMode};
+use super::raw::Spoken;
+use super::{Advice, Protocol, SendProxy, Side, StrayNewline, TlsMode};
 use crate::envelope::policy::{Action, InboundMode, Mixed, OutboundMode, Overflow, RejectAt};
 use crate::envelope::tag::batv::MacLength;
 
-words!(role -> Role { "outbound" => Role::Outbound, "inbound" => Role::Inbound } later { "auto" });
-words!(protocol -> Protocol { "smtp" => Protocol::Smtp, "lmtp" => Protocol::Lmtp } later { "milter", "socketmap", "policy" });
+words!(role -> Side { "outbound" => Side::Outbound, "inbound" => Side::Inbound, "auto" => Side::Auto });
+words!(protocol -> Spoken {
+    "smtp" => Spoken::Mail(Protocol::Smtp),
+    "lmtp" => Spoken::Mail(Protocol::Lmtp),
+    "milter" => Spoken::Advice(Advice::Milter),
+    "socketmap" => Spoken::Advice(Advice::Socketmap),
+    "policy" => Spoken::Advice(Advice::Policy),
+});
 words!(tls -> TlsMode { "off" => TlsMode::Off, "may" => TlsMode::May, "require" => TlsMode::Require, "implicit" => TlsMode::Implicit });
 words!(send_proxy -> SendProxy { "off" => SendProxy::Off, "v1" => SendProxy::V1, "v2" => SendProxy::V2 });
 words!(stray_newline -> StrayNewline { "normalize" => StrayNewline::Normalize, "reject" => StrayNewline::Reject });

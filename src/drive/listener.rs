@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::ToSocketAddrs as _;
-use std::os::unix::fs::FileTypeExt as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -113,6 +113,17 @@ impl Bound {
         match self.socket.local_addr().ok().and_then(|a| a.as_socket()) {
             Some(address) => Endpoint::Tcp { host: address.ip().to_string(), port: address.port() },
             None => self.endpoint.clone(),
+        }
+    }
+
+    /// Lets every user of this machine connect, where it is a socket in the file system: its folder says who can reach it.
+    ///
+    /// # Errors
+    /// As the system says.
+    pub fn open_to_all(&self) -> io::Result<()> {
+        match &self.endpoint {
+            Endpoint::Unix(path) => std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666)),
+            Endpoint::Tcp { .. } | Endpoint::Systemd(_) => Ok(()),
         }
     }
 

@@ -1,6 +1,9 @@
 //! Sockets on one side, `wire` on the other: carries bytes, asks `envelope::rules`, decides nothing.
 
+pub mod advise;
 pub mod clients;
+mod desk;
+mod drain;
 pub mod hops;
 pub mod listener;
 mod pool;

@@ -326,6 +326,14 @@ pub struct Outbound {
     pub evidence: bool,
 }
 
+impl Outbound {
+    /// Whether a recipient can make a difference to its sender. Where none can, nobody has to ask for each.
+    #[must_use]
+    pub fn recipients_matter(&self) -> bool {
+        self.mixed == Mixed::Split && !self.exempt_recipients.is_empty()
+    }
+}
+
 /// Whether verdicts are carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum InboundMode {

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::config::{Advice, Config};
 use rustix::process::{Resource, getrlimit, setrlimit};
 
 /// Descriptors for everything that is no session.
@@ -11,8 +12,11 @@ const OTHERS: u64 = 64;
 ///
 /// # Errors
 /// The hard limit is lower than that, or the system says no.
-pub fn raise_descriptors(connections: usize) -> io::Result<()> {
-    let needed = (connections as u64).saturating_mul(2).saturating_add(OTHERS);
+pub fn raise_descriptors(config: &Config) -> io::Result<()> {
+    let connections = config.limits.connections;
+    // A session has its client and its next hop; each milter counts its own connections.
+    let milters = config.advisors.iter().filter(|advisor| advisor.advice == Advice::Milter).count();
+    let needed = (connections as u64).saturating_mul(2 + milters as u64).saturating_add(OTHERS);
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|soft| soft >= needed) {
         return Ok(());

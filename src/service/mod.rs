@@ -20,7 +20,8 @@ use tokio::sync::{Notify, mpsc, watch};
 use tracing::{info, warn};
 
 use self::runtime::Workers;
-use crate::config::{Config, Endpoint, Role, listed};
+use crate::config::{Advice, Advisor, Config, Endpoint, Role, listed};
+use crate::drive::advise;
 use crate::drive::listener::{Bound, Inherited};
 use crate::drive::shared::{Door, Shared};
 use crate::drive::smtp;
@@ -68,6 +69,7 @@ impl std::error::Error for StartError {}
 pub struct Service {
     shared: Arc<Shared>,
     doors: Vec<(Arc<Door>, Bound)>,
+    advisors: Vec<(Arc<Advisor>, Bound)>,
     status: Option<Bound>,
     reload: Arc<Notify>,
 }
@@ -92,7 +94,7 @@ impl Service {
     /// # Errors
     /// See [`StartError`]; nothing is left bound then.
     pub fn bind(config: Config, ring: Keyring) -> Result<Self, StartError> {
-        if config.listeners.is_empty() {
+        if config.listeners.is_empty() && config.advisors.is_empty() {
             return Err(StartError::NoListener);
         }
         let mut inherited = Inherited::from_env();
@@ -105,11 +107,18 @@ impl Service {
             let door = Door::new(listener, &config).map_err(tls)?;
             doors.push((Arc::new(door), bind(&listener.listen)?));
         }
+        let mut advisors = Vec::new();
+        for advisor in &config.advisors {
+            let bound = bind(&advisor.listen)?;
+            // Who may come is for its folder to say: the MTA's user is another than ours.
+            bound.open_to_all().map_err(|error| StartError::Bind { listen: advisor.listen.clone(), error })?;
+            advisors.push((Arc::new(advisor.clone()), bound));
+        }
         let status = config.status.as_ref().map(bind).transpose()?;
         for name in inherited.left() {
             warn!(name, "systemd has passed a socket that no listener names: whoever connects there waits in vain");
         }
-        Ok(Self { shared: Arc::new(Shared::new(config, ring)), doors, status, reload: Arc::default() })
+        Ok(Self { shared: Arc::new(Shared::new(config, ring)), doors, advisors, status, reload: Arc::default() })
     }
 
     /// Where health and readiness can be asked for.
@@ -158,6 +167,19 @@ impl Service {
             acceptors.spawn(bound.accept_all(move |accepted| {
                 let ticket = Ticket::new(&open, alive.clone(), shared.stats.sessions.clone());
                 admit(accepted, &shared, &door, &workers, &drain, ticket);
+            }));
+        }
+        for (advisor, bound) in self.advisors {
+            info!(role = advisor.side.name(), protocol = advisor.advice.name(), listen = %bound.endpoint(), "listening");
+            let (shared, workers, drain) = (Arc::clone(&self.shared), workers.clone(), drain.clone());
+            if advisor.advice == Advice::Milter {
+                helpers.spawn(serve_milter(bound, shared, advisor, drain, alive.clone()));
+                continue;
+            }
+            let (open, alive) = (Arc::clone(&open), alive.clone());
+            acceptors.spawn(bound.accept_all(move |accepted| {
+                let ticket = Ticket::new(&open, alive.clone(), shared.stats.sessions.clone());
+                advise(accepted, &shared, &advisor, &workers, &drain, ticket);
             }));
         }
         drop(alive);
@@ -234,6 +256,48 @@ fn admit(
         }
     });
 }
+
+/// The same for an MTA that asks. It knows by itself what to do without an answer: to put mail off.
+fn advise(
+    accepted: Accepted,
+    shared: &Arc<Shared>,
+    advisor: &Arc<Advisor>,
+    workers: &Workers,
+    drain: &watch::Receiver<bool>,
+    ticket: Ticket,
+) {
+    let peer = accepted.peer();
+    shared.stats.connections.inc();
+    if ticket.number > shared.config.limits.connections {
+        return warn!(listen = %advisor.listen, "too many connections: one is closed (limits.connections)");
+    }
+    let (shared, advisor, drain) = (Arc::clone(shared), Arc::clone(advisor), drain.clone());
+    workers.spawn(async move {
+        let _ticket = ticket;
+        match accepted.into_plain() {
+            Err(error) => warn!(%error, "a connection was lost at once"),
+            Ok(client) => advise::serve(client, peer, shared, advisor, drain).await,
+        }
+    });
+}
+
+#[cfg(feature = "milter")]
+async fn serve_milter(
+    bound: Bound,
+    shared: Arc<Shared>,
+    advisor: Arc<Advisor>,
+    drain: watch::Receiver<bool>,
+    _alive: mpsc::Sender<()>,
+) {
+    let listen = advisor.listen.clone();
+    if let Err(error) = advise::milter::serve(bound, shared, advisor, drain).await {
+        tracing::error!(%listen, %error, "the milter has failed");
+    }
+}
+
+/// There is none: the config has said so already.
+#[cfg(not(feature = "milter"))]
+async fn serve_milter(_: Bound, _: Arc<Shared>, _: Arc<Advisor>, _: watch::Receiver<bool>, _: mpsc::Sender<()>) {}
 
 /// Looks for next hops that are down, for ever.
 async fn probe(doors: Arc<[Arc<Door>]>) {

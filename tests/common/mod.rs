@@ -1,6 +1,7 @@
 //! What whole-program tests share: a folder of their own, a daemon, a mail server that keeps what it gets, a client.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod cases;
 pub mod mtas;
 pub mod postfix;
 pub mod tls;

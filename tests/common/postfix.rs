@@ -12,6 +12,7 @@ pub struct Postfix {
 }
 
 /// What an instance is for.
+#[derive(Default)]
 pub struct Role<'a> {
     pub name: &'a str,
     /// Its domain, and the mailboxes there are.
@@ -23,6 +24,8 @@ pub struct Role<'a> {
     pub relayhost: u16,
     /// More lines of main.cf.
     pub extra: &'a str,
+    /// More services in master.cf.
+    pub services: &'a str,
 }
 
 impl Postfix {
@@ -110,6 +113,7 @@ fn master_cf(role: &Role<'_>) -> String {
             text.push_str(&format!("  -o {option}\n"));
         }
     }
+    text.push_str(role.services);
     text.push_str(
         "pickup unix n - n 60 1 pickup\ncleanup unix n - n - 0 cleanup\nqmgr unix n - n 300 1 qmgr\n\
          rewrite unix - - n - - trivial-rewrite\nbounce unix - - n - 0 bounce\ndefer unix - - n - 0 bounce\n\

@@ -33,20 +33,27 @@ impl Link {
                 Event::Client { address, forwarded } => self.client_is(address, forwarded),
                 Event::Refused { command, reply } => {
                     let reply = masked_text(&reply);
-                    info!(session = self.id, client = self.who(), event = "next-hop", command, reply);
+                    info!(session = self.desk.id, client = self.desk.who(), event = "next-hop", command, reply);
                 }
                 Event::Unfit(why) => warn!(
-                    session = self.id,
-                    client = self.who(),
+                    session = self.desk.id,
+                    client = self.desk.who(),
                     next_hop = self.next_hop,
                     why,
                     "next hop cannot be used"
                 ),
-                Event::Limit(limit) => info!(session = self.id, client = self.who(), event = "limit", limit),
-                Event::LoggedIn => info!(session = self.id, client = self.who(), event = "login"),
+                Event::Limit(limit) => info!(session = self.desk.id, client = self.desk.who(), event = "limit", limit),
+                Event::LoggedIn => info!(session = self.desk.id, client = self.desk.who(), event = "login"),
                 Event::OwnTransaction => {
                     let (action, reason) = ("defer", "own-transaction");
-                    info!(session = self.id, client = self.who(), event = "recipient", to = self.asked, action, reason);
+                    info!(
+                        session = self.desk.id,
+                        client = self.desk.who(),
+                        event = "recipient",
+                        to = self.desk.asked(),
+                        action,
+                        reason
+                    );
                 }
                 Event::Finished(finished) => self.finished(&finished),
             }
@@ -59,10 +66,10 @@ impl Link {
     /// A trusted proxy says who its client is. By XCLIENT that one stands in the proxy's place, with no more rights than it
     /// would have itself.
     fn client_is(&mut self, address: Option<SocketAddr>, forwarded: bool) {
-        let proxy = self.who();
+        let proxy = self.desk.who();
         if !forwarded {
             self.caller.counted = None;
-            match admit(address, &self.shared, &self.door) {
+            match admit(address, &self.desk.shared, &self.door) {
                 Ok(counted) => self.caller.counted = counted,
                 Err(text) => {
                     let (code, text) = text.trim_end().split_once(' ').unwrap_or(("421", text));
@@ -75,7 +82,8 @@ impl Link {
             }
         }
         self.caller.address = address;
-        debug!(session = self.id, proxy, client = self.who(), forwarded, "a trusted proxy names its client");
+        self.desk.client = address.map(|address| address.ip());
+        debug!(session = self.desk.id, proxy, client = self.desk.who(), forwarded, "a trusted proxy names its client");
     }
 
     fn connect(&mut self, target: Target) -> Later<Result<Reached, String>> {

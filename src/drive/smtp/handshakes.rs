@@ -23,7 +23,7 @@ impl Link {
                     self.session.client_secured();
                 }
                 Err(error) => {
-                    info!(session = self.id, client = self.who(), %error, "TLS handshake with the client failed");
+                    info!(session = self.desk.id, client = self.desk.who(), %error, "TLS handshake with the client failed");
                     self.session.client_lost();
                     self.gone = true;
                     self.act(cx);
@@ -40,7 +40,7 @@ impl Link {
                     self.session.hop_secured();
                 }
                 Err(error) => {
-                    warn!(session = self.id, client = self.who(), next_hop = self.next_hop, %error, "TLS handshake with the next hop failed");
+                    warn!(session = self.desk.id, client = self.desk.who(), next_hop = self.next_hop, %error, "TLS handshake with the next hop failed");
                     self.session.hop_not_secured();
                 }
             }

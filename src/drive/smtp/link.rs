@@ -16,9 +16,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::{info, warn};
 
 use super::Caller;
-use super::account::Account;
-use super::drain::Drain;
 use super::patience::{Patience, TimeUp};
+use crate::drive::desk::{Account, Desk};
+use crate::drive::drain::Drain;
 use crate::drive::hops::Reached;
 use crate::drive::pool::{self, Large};
 use crate::drive::shared::{Door, Room, Shared};
@@ -32,17 +32,12 @@ const BACKLOG: usize = 8 << 10;
 pub(super) type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 pub(super) struct Link {
-    pub id: u64,
+    pub desk: Desk,
     pub session: Session,
     pub caller: Caller,
     pub room: Option<Room>,
-    /// The recipient last asked about, as logs show it.
-    pub asked: String,
-    /// The recipient whose content decides, as logs show it.
-    pub candidate: String,
     /// What is to be counted when the next hop has taken a message.
     pub accounts: VecDeque<Account>,
-    pub shared: Arc<Shared>,
     pub door: Arc<Door>,
     pub client: Stream,
     pub hop: Option<Stream>,
@@ -81,12 +76,8 @@ impl Link {
         let reach = door.hops(Target::Main).patience();
         let deadline = Instant::now() + reach;
         Self {
-            id: shared.next_session(),
             session: Session::new(settings, identity),
-            caller,
             room: None,
-            asked: String::new(),
-            candidate: String::new(),
             accounts: VecDeque::new(),
             client,
             hop: None,
@@ -103,7 +94,8 @@ impl Link {
             patience: Patience::new(deadline, shared.config.limits.octets_per_second, shared.config.timeouts.command),
             closing: false,
             gone: false,
-            shared,
+            desk: Desk::new(shared, caller.address.map(|address| address.ip())),
+            caller,
             door,
         }
     }
@@ -142,7 +134,7 @@ impl Link {
 
     /// How long to wait, given whose turn it is.
     fn wait(&self) -> Duration {
-        let timeouts = &self.shared.config.timeouts;
+        let timeouts = &self.desk.shared.config.timeouts;
         if self.connecting.is_some() {
             self.reach
         } else if self.session.is_opening() || self.session.is_securing() {
@@ -157,7 +149,7 @@ impl Link {
     fn keep_time(&mut self) {
         let wait = self.wait();
         self.patience.moved(self.session.progress(), self.closing, wait);
-        self.patience.transaction(self.session.transaction(), self.shared.config.timeouts.transaction);
+        self.patience.transaction(self.session.transaction(), self.desk.shared.config.timeouts.transaction);
         self.patience.body(self.session.in_message());
         if self.session.waits_for_hop() {
             self.patience.held_up();
@@ -189,14 +181,14 @@ impl Link {
         let hops_turn = self.connecting.is_some() || self.session.waits_for_hop() || !self.session.to_hop.is_empty();
         if hops_turn {
             warn!(
-                session = self.id,
-                client = self.who(),
+                session = self.desk.id,
+                client = self.desk.who(),
                 next_hop = self.next_hop,
                 "the next hop owed an answer for too long"
             );
             self.session.hop_timeout();
         } else {
-            info!(session = self.id, client = self.who(), "the client was silent for too long");
+            info!(session = self.desk.id, client = self.desk.who(), "the client was silent for too long");
             self.session.client_timeout();
         }
     }
@@ -274,7 +266,7 @@ impl Link {
                     self.session.hop_data(&reached.first);
                 }
                 Err(error) => {
-                    warn!(session = self.id, client = self.who(), error, "no next hop can be reached");
+                    warn!(session = self.desk.id, client = self.desk.who(), error, "no next hop can be reached");
                     self.session.hop_failed();
                 }
             }

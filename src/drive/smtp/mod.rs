@@ -3,9 +3,7 @@
 //! Here stands what comes before it and after it: who the client is, its TLS from the first octet, the last words. The
 //! session itself is in `link`.
 
-mod account;
 mod answers;
-mod drain;
 mod events;
 mod handshakes;
 mod link;

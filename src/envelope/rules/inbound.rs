@@ -78,11 +78,25 @@ pub struct Mark {
     pub observed: bool,
 }
 
+/// The name of that header.
+pub const MARK: &str = "Countersign-Result";
+
 impl Mark {
     /// The header line, without its line end.
     #[must_use]
     pub fn header(&self) -> String {
-        format!("Countersign-Result: v=1; verdict={}; would={}; reason={}", self.verdict, self.would, self.reason)
+        format!("{MARK}: {}", self.value())
+    }
+
+    /// What stands behind the colon.
+    #[must_use]
+    pub fn value(&self) -> String {
+        format!("v=1; verdict={}; would={}; reason={}", self.verdict, self.would, self.reason)
+    }
+
+    /// Whether it stands on what goes to the quarantine.
+    pub(super) fn is_quarantine(&self) -> bool {
+        self.would == Action::Quarantine.name() && !self.observed
     }
 }
 
@@ -183,6 +197,25 @@ impl Rules<'_> {
         match bare {
             Some(bare) => self.tagged_recipient(asked, sender, recipient, bare),
             None => self.plain_recipient(asked, sender, recipient),
+        }
+    }
+
+    /// The same for an MTA that has decided already for whom it relays (milter, policy service): what is not ours is its matter.
+    #[must_use]
+    pub fn inbound_at_mta(
+        &self,
+        memory: &mut Memory,
+        client: Option<IpAddr>,
+        sender: &ReversePath,
+        recipient: &Address,
+    ) -> Inbound {
+        // For an MTA `ann@our.example.` is Ann.
+        let bare = recipient.as_str().strip_suffix('.').and_then(|bare| Address::parse(bare).ok());
+        let recipient = bare.as_ref().unwrap_or(recipient);
+        let inbound = self.inbound(memory, client, sender, recipient);
+        match &inbound.action {
+            InboundAction::Refuse(refusal) if *refusal == RELAYING_DENIED => untouched(recipient, "foreign-recipient"),
+            InboundAction::Refuse(_) | InboundAction::Deliver { .. } => inbound,
         }
     }
 

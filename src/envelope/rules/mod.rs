@@ -1,16 +1,19 @@
 //! Every rule of this program, in two questions: what becomes of a sender that leaves ([`Rules::outbound`]), and what
-//! becomes of a recipient that comes in ([`Rules::inbound`], and for candidates [`Rules::content`]).
+//! becomes of a recipient that comes in ([`Rules::inbound`], and for candidates [`Rules::content`]). Maps of an MTA, which know less,
+//! ask [`Rules::map_recipient`].
 //!
 //! Each front end asks here and decides nothing itself. The answers are plain data with a reason in it. What has to be
 //! remembered between two messages stands in a [`Memory`](super::memory::Memory) that the front end brings.
 
 mod content;
 mod inbound;
+mod maps;
 mod outbound;
 mod ramp;
 
 pub use content::{Case, Content};
-pub use inbound::{Inbound, InboundAction, Judge, Mark, Route};
+pub use inbound::{Inbound, InboundAction, Judge, MARK, Mark, Route};
+pub use maps::{Advice, Mapped, MappedRecipient};
 pub use outbound::{Outbound, OutboundAction};
 pub use ramp::{Ramp, RampEvent};
 

@@ -7,7 +7,7 @@ use crate::envelope::address::{Address, MAX_LOCAL_PART, ReversePath};
 use crate::envelope::evidence;
 use crate::envelope::keyring::Key;
 use crate::envelope::memory::{Memory, TagId};
-use crate::envelope::policy::{Mixed, OutboundMode, Overflow};
+use crate::envelope::policy::{OutboundMode, Overflow};
 use crate::envelope::tag::srs::Forwarded;
 use crate::envelope::tag::{Signed, Verdict, batv, srs};
 
@@ -78,19 +78,12 @@ impl Rules<'_> {
         if outbound.exempt_senders.contains(sender) {
             return Outbound::pass("exempt-sender");
         }
-        if self.recipients_matter() && recipient.is_some_and(|r| outbound.exempt_recipients.contains(r)) {
+        if outbound.recipients_matter() && recipient.is_some_and(|r| outbound.exempt_recipients.contains(r)) {
             // What returns of it has no tag, so it carries evidence all the same.
             let evidence = outbound.evidence && self.policy.domains.local.contains(sender.domain());
             return Outbound { evidence, ..Outbound::pass("exempt-recipient") };
         }
         self.by_domain(sender)
-    }
-
-    /// Whether a recipient can make a difference to its sender. Where none can, nobody has to ask for each.
-    #[must_use]
-    pub fn recipients_matter(&self) -> bool {
-        let outbound = &self.policy.outbound;
-        outbound.mixed == Mixed::Split && !outbound.exempt_recipients.is_empty()
     }
 
     fn by_domain(&self, sender: &Address) -> Outbound {

@@ -24,6 +24,7 @@ use self::content::Phase;
 use self::hop::{Facts, Hop};
 use self::queue::{Item, Queue};
 use self::setup::{Hello, Setup};
+pub(in crate::wire) use self::transaction::Class;
 use self::transaction::{Asking, Transaction};
 pub use self::types::{Ask, Direction, Event, Finished, Limits, Settings, Target, Tls};
 use super::identity::Identity;

@@ -80,7 +80,7 @@ pub(super) struct AtHop {
 
 /// Recipients of different classes do not share a transaction: what becomes of the message would differ.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Class {
+pub(in crate::wire) struct Class {
     pub judge: Judge,
     /// For whom a candidate is: evidence may rescue it for one recipient and not for another.
     pub candidate: Option<Address>,
@@ -90,7 +90,7 @@ pub(super) struct Class {
 
 impl Class {
     /// Whether two recipients share the fate of a message.
-    fn is_like(&self, other: &Self) -> bool {
+    pub fn is_like(&self, other: &Self) -> bool {
         let same_mailbox = match (&self.candidate, &other.candidate) {
             (Some(a), Some(b)) => a.same_mailbox(b),
             (None, None) => true,

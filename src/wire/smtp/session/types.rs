@@ -15,6 +15,17 @@ pub enum Direction {
     Inbound,
 }
 
+impl Direction {
+    /// The word in logs and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Outbound => "outbound",
+            Self::Inbound => "inbound",
+        }
+    }
+}
+
 /// Whether a connection is to be encrypted by STARTTLS (RFC 3207).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Tls {

@@ -1,0 +1,152 @@
+//! Ways in for an MTA that asks instead of handing its mail over: milter, socketmap, policy service.
+
+use toml::Spanned;
+
+use super::Wrong;
+use super::raw;
+use super::values::Endpoint;
+use crate::envelope::policy::Networks;
+
+/// What the MTA speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advice {
+    /// The mail filter protocol of Sendmail, which Postfix speaks, too.
+    Milter,
+    /// Table lookups, socketmap_table(5).
+    Socketmap,
+    /// Postfix's SMTPD_POLICY_README.
+    Policy,
+}
+
+impl Advice {
+    /// The word in config and logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Milter => "milter",
+            Self::Socketmap => "socketmap",
+            Self::Policy => "policy",
+        }
+    }
+}
+
+/// For which mail an MTA asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Mail that leaves.
+    Outbound,
+    /// Mail that comes in.
+    Inbound,
+    /// Either; found out for each message.
+    Auto,
+}
+
+impl Side {
+    /// The word in config and logs.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Outbound => "outbound",
+            Self::Inbound => "inbound",
+            Self::Auto => "auto",
+        }
+    }
+}
+
+/// One way in.
+#[derive(Debug, Clone)]
+pub struct Advisor {
+    /// What is spoken.
+    pub advice: Advice,
+    /// For which mail.
+    pub side: Side,
+    /// Where.
+    pub listen: Endpoint,
+    /// Which MTAs may ask.
+    pub clients: Networks,
+    /// `auto`: clients of the MTA whose mail leaves. Those who have logged in send mail that leaves, wherever they are.
+    pub outbound_clients: Networks,
+    /// `auto`: the same by the name of the MTA's listener, its macro `{daemon_name}`.
+    pub outbound_daemons: Vec<String>,
+}
+
+/// Loopback, in both families.
+pub(super) fn loopback() -> Networks {
+    ["127.0.0.0/8", "::1/128"].iter().filter_map(|net| net.parse().ok()).collect()
+}
+
+/// Checks one. `listen` and `advice` have been read already.
+pub(super) fn advisor(raw: Spanned<raw::Listener>, advice: Advice) -> Result<Advisor, Wrong> {
+    let start = Some(raw.span().start);
+    let raw = raw.into_inner();
+    if advice == Advice::Milter && cfg!(not(feature = "milter")) {
+        let text = "this countersign was built without milters; build it with the feature `milter`";
+        return Err((start, text.into()));
+    }
+    if let Some(name) = proxy_setting(&raw) {
+        let text = format!("{name} means nothing here: a {} answers questions and carries no mail", advice.name());
+        return Err((start, text));
+    }
+    let side = side(advice, raw.role).map_err(|text| (start, text.into()))?;
+    let finds_out = advice == Advice::Milter && side == Side::Auto;
+    if !finds_out && (raw.outbound_clients.is_some() || !raw.outbound_daemons.is_empty()) {
+        let text = "outbound_clients and outbound_daemons are for a milter with role = \"auto\"";
+        return Err((start, text.into()));
+    }
+    let listen = raw.listen.ok_or_else(|| {
+        let text = "this listener has no listen; write listen = \"127.0.0.1:10030\" or \"unix:/path\"";
+        (start, text.into())
+    })?;
+    if raw.clients.is_empty() && !listen.is_loopback() {
+        let text = format!(
+            "the {} {listen} can be reached from outside and would sign and strip for everybody; \
+             name the MTAs that may ask, for example clients = [\"192.0.2.1\"]",
+            advice.name()
+        );
+        return Err((start, text));
+    }
+    let given = |list: &[super::values::Network]| list.iter().map(|n| n.0).collect::<Networks>();
+    Ok(Advisor {
+        advice,
+        side,
+        listen,
+        clients: if raw.clients.is_empty() { loopback() } else { given(&raw.clients) },
+        outbound_clients: raw.outbound_clients.as_deref().map_or_else(loopback, given),
+        outbound_daemons: raw.outbound_daemons,
+    })
+}
+
+fn side(advice: Advice, role: Option<Side>) -> Result<Side, &'static str> {
+    match (advice, role) {
+        (Advice::Milter, Some(side)) => Ok(side),
+        (Advice::Milter, None) => Err(
+            "this listener has no role; write role = \"auto\", or \"outbound\" or \"inbound\" where it sees only that",
+        ),
+        (Advice::Socketmap, None | Some(Side::Auto)) => Ok(Side::Auto),
+        (Advice::Socketmap, Some(_)) => {
+            Err("a socketmap has maps for both directions; write role = \"auto\", or leave it out")
+        }
+        (Advice::Policy, None | Some(Side::Inbound)) => Ok(Side::Inbound),
+        (Advice::Policy, Some(_)) => Err("a policy service is asked about recipients; write role = \"inbound\""),
+    }
+}
+
+/// A setting of proxies that stands here by mistake.
+fn proxy_setting(raw: &raw::Listener) -> Option<&'static str> {
+    let given = [
+        ("next_hop", raw.next_hop.is_some()),
+        ("by_domain", !raw.by_domain.is_empty()),
+        ("stray_newline", raw.stray_newline.is_some()),
+        ("tls", raw.tls.is_some()),
+        ("certificate", raw.certificate.is_some()),
+        ("private_key", raw.private_key.is_some()),
+        ("next_hop_tls", raw.next_hop_tls.is_some()),
+        ("next_hop_verify", raw.next_hop_verify.is_some()),
+        ("next_hop_name", raw.next_hop_name.is_some()),
+        ("next_hop_ca", raw.next_hop_ca.is_some()),
+        ("trusted_proxies", !raw.trusted_proxies.is_empty()),
+        ("accept_proxy", raw.accept_proxy),
+        ("send_proxy", raw.send_proxy.is_some()),
+    ];
+    given.into_iter().find(|(_, given)| *given).map(|(name, _)| name)
+}

@@ -1,0 +1,120 @@
+//! From requests to the rules and back.
+
+use std::str::from_utf8;
+use std::sync::Arc;
+
+use crate::config;
+use crate::drive::desk::Desk;
+use crate::drive::shared::Shared;
+use crate::envelope::address::{Address, ReversePath};
+use crate::envelope::rules::{Advice, Mapped};
+use crate::wire::socketmap::Reply;
+use crate::wire::{policy, socketmap};
+
+/// Who answers on one connection.
+pub(super) struct Answers {
+    desk: Desk,
+    kind: Kind,
+}
+
+enum Kind {
+    Socketmap,
+    /// The message that was marked last: it has many recipients, and gets one mark.
+    Policy(Vec<u8>),
+}
+
+impl Answers {
+    /// In the language of this listener. `None`: milters do not ask line by line.
+    pub fn new(advice: config::Advice, shared: Arc<Shared>) -> Option<Self> {
+        let kind = match advice {
+            config::Advice::Policy => Kind::Policy(Vec::new()),
+            config::Advice::Socketmap => Kind::Socketmap,
+            config::Advice::Milter => return None,
+        };
+        Some(Self { desk: Desk::new(shared, None), kind })
+    }
+
+    /// The session's number, for the log.
+    pub fn id(&self) -> u64 {
+        self.desk.id
+    }
+
+    /// Answers every request that is complete, and takes it out of `input`. What went before something broken is answered.
+    pub fn answer(&mut self, input: &mut Vec<u8>, output: &mut Vec<u8>) -> Result<(), String> {
+        let mut at = 0;
+        let ended = loop {
+            let rest = input.get(at..).unwrap_or_default();
+            let taken = match &mut self.kind {
+                Kind::Socketmap => look_up(&mut self.desk, rest, output).map_err(|broken| broken.to_string()),
+                Kind::Policy(marked) => {
+                    advise(&mut self.desk, marked, rest, output).map_err(|broken| broken.to_string())
+                }
+            };
+            match taken {
+                Ok(0) => break Ok(()),
+                Ok(length) => at += length,
+                Err(broken) => break Err(broken),
+            }
+        };
+        input.drain(..at);
+        ended
+    }
+}
+
+/// Answers one lookup. Says how long it was; 0: it is not complete.
+fn look_up(desk: &mut Desk, input: &[u8], output: &mut Vec<u8>) -> Result<usize, socketmap::Broken> {
+    let Some((request, length)) = socketmap::next(input)? else { return Ok(0) };
+    // MTAs look up parts of addresses, too: `ann`, `@our.example`.
+    let address = from_utf8(request.key).ok().and_then(|key| Address::parse(key).ok());
+    let mapped = match (request.map, address) {
+        (b"sign" | b"forward", Some(address)) => desk.map_sender(&address),
+        (b"verify" | b"reverse", Some(address)) => desk.map_recipient(&address),
+        (b"sign" | b"forward" | b"verify" | b"reverse", None) => Mapped::Nothing,
+        _ => {
+            Reply::Permanent("there is no such map; ask for sign (forward) or verify (reverse)").write(output);
+            return Ok(length);
+        }
+    };
+    match &mapped {
+        Mapped::To(address) => Reply::Ok(address.as_str()).write(output),
+        Mapped::Nothing => Reply::NotFound.write(output),
+        Mapped::Later(refusal) => Reply::Temporary(refusal.text).write(output),
+    }
+    Ok(length)
+}
+
+/// Answers one policy request. Says how long it was; 0: it is not complete.
+fn advise(desk: &mut Desk, marked: &mut Vec<u8>, input: &[u8], output: &mut Vec<u8>) -> Result<usize, policy::Broken> {
+    let Some((request, length)) = policy::next(input)? else { return Ok(0) };
+    let advice = about_recipient(desk, &request).unwrap_or(Advice::GoOn);
+    match advice {
+        Advice::GoOn => policy::Action::Dunno,
+        Advice::Refuse(refusal) if refusal.is_temporary() => policy::Action::Defer(refusal.status, refusal.text),
+        Advice::Refuse(refusal) => policy::Action::Reject(refusal.status, refusal.text),
+        Advice::Mark(_) if *marked == request.instance && !marked.is_empty() => policy::Action::Dunno,
+        Advice::Mark(mark) => {
+            *marked = request.instance.to_vec();
+            policy::Action::Prepend(mark.header())
+        }
+    }
+    .write(output);
+    Ok(length)
+}
+
+/// `None`: it is not for us to say. Who has logged in is no stranger, and what is no address is the MTA's to refuse.
+fn about_recipient(desk: &mut Desk, request: &policy::Request<'_>) -> Option<Advice> {
+    if request.state != b"RCPT" || !request.user.is_empty() {
+        return None;
+    }
+    let sender = ReversePath::parse(from_utf8(request.sender).ok()?).ok()?;
+    let recipient = Address::parse(from_utf8(request.recipient).ok()?).ok()?;
+    desk.client = from_utf8(request.client).ok().and_then(|client| client.parse().ok());
+    let inbound = desk.recipient(&sender, &recipient, true);
+    let advice = inbound.advice();
+    if let Advice::Mark(mark) = &advice
+        && mark.observed
+    {
+        desk.would_refuse(mark.reason, &recipient, false, None);
+    }
+    Some(advice)
+}

@@ -1,0 +1,318 @@
+//! What is done at each event of a session.
+
+use std::ffi::{CStr, CString};
+use std::net::IpAddr;
+use std::str::from_utf8;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use indymilter::{
+    ActionError, Actions, Context, ContextActions as _, EomActions, EomContext, ProtoOpts, SetErrorReply, SmtpReply,
+    SocketInfo, Status,
+};
+use tracing::{error, info};
+
+use crate::config::{Advisor, Side};
+use crate::drive::desk::{Account, Desk};
+use crate::drive::shared::Shared;
+use crate::envelope::address::{Address, ReversePath, strip_source_route};
+use crate::envelope::rules::{Case, Content, InboundAction, OutboundAction, Refusal};
+use crate::envelope::tag::batv;
+use crate::wire::milter::{Change, Message};
+use crate::wire::smtp::session::{Direction, Finished};
+
+/// One connection of an MTA, which tells of one SMTP session on it.
+pub(super) struct Client {
+    desk: Desk,
+    advisor: Arc<Advisor>,
+    /// What was agreed on.
+    options: ProtoOpts,
+    actions: Actions,
+    /// The SMTP client's address, as the connection said it.
+    connected: Option<IpAddr>,
+    open: Option<Open>,
+    /// How many messages all connections have open.
+    count: Arc<AtomicUsize>,
+}
+
+/// A message that is not at its end yet.
+struct Open {
+    message: Message,
+    account: Account,
+    count: Arc<AtomicUsize>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Client {
+    pub fn new(
+        shared: Arc<Shared>,
+        advisor: Arc<Advisor>,
+        count: Arc<AtomicUsize>,
+        options: ProtoOpts,
+        actions: Actions,
+    ) -> Self {
+        Self { desk: Desk::new(shared, None), advisor, options, actions, connected: None, open: None, count }
+    }
+
+    fn begin(&mut self, message: Message) {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.open = Some(Open { message, account: Account::default(), count: Arc::clone(&self.count) });
+    }
+
+    /// To go on, and whether the MTA waits to hear it.
+    fn go_on(&self, silent: ProtoOpts) -> Status {
+        if self.options.contains(silent) { Status::Noreply } else { Status::Continue }
+    }
+
+    fn direction(&self, user: bool, daemon: &[u8]) -> Direction {
+        let leaves = match self.advisor.side {
+            Side::Outbound => true,
+            Side::Inbound => false,
+            Side::Auto => {
+                let named = self.advisor.outbound_daemons.iter().any(|name| name.as_bytes() == daemon);
+                // Mail without a client was made on this machine.
+                user || named || self.desk.client.is_none_or(|client| self.advisor.outbound_clients.contains(client))
+            }
+        };
+        if leaves { Direction::Outbound } else { Direction::Inbound }
+    }
+}
+
+/// A session begins: who is the MTA's client?
+pub(super) fn connect(context: &mut Context<Client>, socket: &SocketInfo) -> Status {
+    let Some(client) = &mut context.data else { return Status::Tempfail };
+    client.connected = match socket {
+        SocketInfo::Inet(address) => Some(address.ip().to_canonical()),
+        SocketInfo::Unix(_) | SocketInfo::Unknown => None,
+    };
+    client.go_on(ProtoOpts::NOREPLY_CONNECT)
+}
+
+/// MAIL. Whatever was open before is over: after an accept, no abort is said.
+pub(super) fn mail(context: &mut Context<Client>, arguments: &[CString]) -> Status {
+    let macro_of = |name: &CStr| context.macros.get(name).map(CStr::to_bytes).unwrap_or_default();
+    let (user, daemon) = (!macro_of(c"{auth_authen}").is_empty(), macro_of(c"{daemon_name}").to_vec());
+    let named = from_utf8(macro_of(c"{client_addr}")).ok().and_then(|address| address.parse().ok());
+    let Some(client) = &mut context.data else { return Status::Tempfail };
+    client.open = None;
+    client.desk.client = client.connected.or(named);
+    let (path, params) = path_and_params(arguments);
+    // What is no address to us the MTA has taken, and it passes.
+    let sender = path.as_deref().and_then(|path| ReversePath::parse(path).ok());
+    if client.direction(user, &daemon) == Direction::Inbound {
+        // What cannot be read is nobody who could be judged.
+        match sender {
+            Some(sender) => client.begin(Message::inbound(sender)),
+            None => return accept_or_go_on(client),
+        }
+        return client.go_on(ProtoOpts::NOREPLY_MAIL);
+    }
+    let Some(sender) = sender else { return accept_or_go_on(client) };
+    let outbound = client.desk.sender(&sender);
+    if let OutboundAction::Reject(refusal) = &outbound.action {
+        return refuse(&mut context.reply, refusal);
+    }
+    // Nothing can become of it any more. Tagged recipients are looked at where mail may also come in.
+    if outbound.action == OutboundAction::Pass && !outbound.evidence && client.advisor.side == Side::Outbound {
+        return Status::Accept;
+    }
+    client.begin(Message::outbound(sender, params, &outbound));
+    client.go_on(ProtoOpts::NOREPLY_MAIL)
+}
+
+fn accept_or_go_on(client: &Client) -> Status {
+    if client.options.contains(ProtoOpts::NOREPLY_MAIL) { Status::Noreply } else { Status::Accept }
+}
+
+/// RCPT.
+pub(super) fn rcpt(context: &mut Context<Client>, arguments: &[CString]) -> Status {
+    let Some(client) = &mut context.data else { return Status::Tempfail };
+    let silent = client.go_on(ProtoOpts::NOREPLY_RCPT);
+    let Some(open) = &mut client.open else { return silent };
+    let (path, params) = path_and_params(arguments);
+    let recipient = path.as_deref().and_then(|path| Address::parse(strip_source_route(path)).ok());
+    // `postmaster` without a domain, and what only the MTA understands.
+    let (Some(path), Some(recipient)) = (path, recipient) else { return silent };
+    let (desk, message) = (&mut client.desk, &mut open.message);
+    let sender = message.sender().clone();
+    let leaves = message.direction() == Direction::Outbound;
+    // A tag of ours is taken off mail between our own users, too: its mailbox has none.
+    let tagged = client.advisor.side == Side::Auto && is_tagged(desk, &recipient);
+    let taken = if leaves && !tagged {
+        message.leaves_for(desk.sender_for(&sender, &recipient).as_ref())
+    } else {
+        let inbound = desk.recipient(&sender, &recipient, true);
+        let most = usize::try_from(desk.shared.config.limits.recipients).unwrap_or(usize::MAX);
+        let taken = message.comes_to(&path, &params, &inbound, most);
+        if let (Ok(()), InboundAction::Deliver { to, mark, .. }) = (&taken, &inbound.action) {
+            let observed = mark.is_some_and(|mark| mark.observed);
+            open.account.add(inbound.tag, observed.then_some(to));
+        }
+        taken
+    };
+    match taken {
+        Ok(()) => silent,
+        Err(refusal) => {
+            if refusal.status == "4.5.3" {
+                let (action, reason) = ("defer", refusal.reason);
+                info!(session = desk.id, client = desk.who(), event = "recipient", to = desk.asked(), action, reason);
+            }
+            refuse(&mut context.reply, &refusal)
+        }
+    }
+}
+
+fn is_tagged(desk: &Desk, recipient: &Address) -> bool {
+    let domains = &desk.shared.config.policy.domains;
+    domains.srs.contains(recipient.domain())
+        || (domains.local.contains(recipient.domain()) && batv::strip(recipient).is_some())
+}
+
+/// One header.
+pub(super) fn header(context: &mut Context<Client>, name: &CStr, value: &CStr) -> Status {
+    let Some(client) = &mut context.data else { return Status::Tempfail };
+    let silent = client.go_on(ProtoOpts::NOREPLY_HEADER);
+    let Some(open) = &mut client.open else { return silent };
+    match open.message.header(name.to_bytes(), value.to_bytes()) {
+        Ok(()) => silent,
+        Err(refusal) => refuse(&mut context.reply, &refusal),
+    }
+}
+
+/// A piece of the body. Most messages are over here: nothing more of them is wanted.
+pub(super) fn body(context: &mut Context<Client>, part: &[u8]) -> Status {
+    let Some(client) = &mut context.data else { return Status::Tempfail };
+    let wanted = client.open.as_mut().is_some_and(|open| open.message.body(part));
+    if !wanted && client.options.contains(ProtoOpts::SKIP) { Status::Skip } else { Status::Continue }
+}
+
+/// The MTA has given the message up.
+pub(super) fn abort(context: &mut Context<Client>) -> Status {
+    if let Some(client) = &mut context.data {
+        client.open = None;
+    }
+    Status::Continue
+}
+
+/// The end of a message: what becomes of it.
+pub(super) async fn end_of_message(context: &mut EomContext<Client>) -> Status {
+    let Some(client) = &mut context.data else { return Status::Tempfail };
+    let Some(Open { message, account, .. }) = &mut client.open else { return Status::Continue };
+    let done = decide(&client.desk, message, account);
+    let finished = match done {
+        Done::Refused(refusal) => {
+            let finished = finished(message, refusal.code, refusal.text, None);
+            client.desk.finished(message.direction(), &finished, account);
+            client.open = None;
+            return refuse(&mut context.reply, &refusal);
+        }
+        Done::Discarded => {
+            let finished = finished(message, 250, "discarded", None);
+            client.desk.finished(message.direction(), &finished, account);
+            client.open = None;
+            return Status::Discard;
+        }
+        Done::Goes(changes, finished) => {
+            for change in changes {
+                if let Err(error) = carry_out(&context.actions, client.actions, change).await {
+                    error!(session = client.desk.id, %error, "the MTA could not be told what to change; the message has to come again");
+                    client.open = None;
+                    return Status::Tempfail;
+                }
+            }
+            finished
+        }
+    };
+    client.desk.finished(message.direction(), &finished, account);
+    client.open = None;
+    Status::Continue
+}
+
+enum Done {
+    Refused(Refusal),
+    Discarded,
+    Goes(Vec<Change>, Finished),
+}
+
+fn decide(desk: &Desk, message: &mut Message, account: &mut Account) -> Done {
+    if message.is_discarded() {
+        return Done::Discarded;
+    }
+    let found = message.finish();
+    let content = message.candidate().zip(found.as_ref()).map(|((judge, recipient), found)| {
+        desk.content(Case { client: desk.client, judge, recipient, complete: true }, found)
+    });
+    match &content {
+        Some(Content::Refuse(refusal)) => return Done::Refused(refusal.clone()),
+        Some(Content::Discard(_)) => return Done::Discarded,
+        Some(Content::Rescue(tag)) => account.add(Some(*tag), None),
+        Some(Content::Deliver | Content::Later | Content::Mark(_) | Content::Quarantine(..)) | None => {}
+    }
+    let evidence = message.wants_evidence().then(|| {
+        let (id, from) = (message.message_id(), message.from());
+        desk.evidence(message.sender(), id.as_deref(), from.as_deref())
+    });
+    let (line, nonce) = evidence.flatten().map(|header| (header.line, header.nonce)).unzip();
+    if let Some(nonce) = nonce {
+        account.has_evidence(nonce);
+    }
+    let mark = match &content {
+        Some(Content::Mark(mark) | Content::Quarantine(_, mark)) => Some(*mark),
+        _ => message.mark(),
+    };
+    let found = found.filter(|_| content.is_none()).map(Box::new);
+    let finished = Finished { mark, found, ..finished(message, 250, "left to the MTA", None) };
+    Done::Goes(message.changes(line.as_deref(), content.as_ref()), finished)
+}
+
+fn finished(message: &Message, code: u16, reply: &str, mark: Option<crate::envelope::rules::Mark>) -> Finished {
+    Finished {
+        id: 0,
+        sender: message.sender().clone(),
+        signed: message.signed().map(str::to_owned),
+        recipients: message.recipients(),
+        code,
+        reply: reply.to_owned(),
+        mark,
+        found: None,
+    }
+}
+
+async fn carry_out(mta: &EomActions, agreed: Actions, change: Change) -> Result<(), ActionError> {
+    let given = |params: String| (!params.is_empty()).then_some(params);
+    match change {
+        Change::Sender { path, params } => mta.change_sender(format!("<{path}>"), given(params)).await,
+        Change::AddRecipient { path, params } if !params.is_empty() && agreed.contains(Actions::ADD_RCPT_EXT) => {
+            mta.add_recipient_ext(format!("<{path}>"), Some(params)).await
+        }
+        Change::AddRecipient { path, .. } => mta.add_recipient(format!("<{path}>")).await,
+        Change::DeleteRecipient { path } => mta.delete_recipient(format!("<{path}>")).await,
+        Change::AppendHeader { name, value } => mta.add_header(name, value).await,
+        Change::InsertHeader { name, value } => mta.insert_header(0, name, value).await,
+        Change::DeleteHeader { name, index } => mta.change_header(name, index, None::<String>).await,
+    }
+}
+
+/// The refusal as the MTA is to say it.
+fn refuse(reply: &mut SmtpReply, refusal: &Refusal) -> Status {
+    let code = refusal.code.to_string();
+    // The texts are ours and short: what is wrong with them a test would have seen.
+    let _ = reply.set_error_reply(&code, Some(refusal.status), [refusal.text]);
+    if refusal.is_temporary() { Status::Tempfail } else { Status::Reject }
+}
+
+/// What MAIL and RCPT say: the path without its angle brackets, and the parameters, parted by spaces. `None`: it is not UTF-8.
+fn path_and_params(arguments: &[CString]) -> (Option<String>, String) {
+    let text = |argument: &CString| argument.to_str().ok().map(str::to_owned);
+    let path = arguments.first().and_then(text).map(|path| {
+        let bare = path.trim();
+        bare.strip_prefix('<').and_then(|bare| bare.strip_suffix('>')).unwrap_or(bare).to_owned()
+    });
+    let params: Vec<String> = arguments.iter().skip(1).filter_map(text).collect();
+    (path, params.join(" "))
+}

@@ -1,0 +1,124 @@
+//! The mail filter protocol: an MTA tells of each message as it comes, and is told what to change at its end.
+//!
+//! `indymilter` speaks it. Which events the MTA has to send is agreed on first (`negotiate`); what they mean stands in
+//! [`wire::milter`](crate::wire::milter), what to do about it is asked at the [desk](crate::drive::desk).
+
+mod cork;
+mod events;
+mod negotiate;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use indymilter::{Callbacks, Listener};
+use tokio::sync::{mpsc, watch};
+use tracing::warn;
+
+use self::cork::Corked;
+use self::events::Client;
+use crate::config::Advisor;
+use crate::drive::listener::Bound;
+use crate::drive::shared::Shared;
+use crate::drive::stream::Accepted;
+
+/// Connections that wait for others to end.
+const WAITING: usize = 64;
+/// How often it is looked whether messages are still open when the daemon stops.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Serves until told to stop; messages that are open then may finish.
+///
+/// # Errors
+/// As the system says.
+pub async fn serve(
+    bound: Bound,
+    shared: Arc<Shared>,
+    advisor: Arc<Advisor>,
+    drain: watch::Receiver<bool>,
+) -> io::Result<()> {
+    let (sender, incoming) = mpsc::channel(WAITING);
+    let most = shared.config.limits.connections;
+    let here = Arc::clone(&advisor);
+    let acceptor = tokio::spawn(bound.accept_all(move |accepted| {
+        if super::may_ask(accepted.peer(), &here) && sender.try_send(accepted).is_err() {
+            warn!(listen = %here.listen, most, "too many connections of MTAs: one is closed (limits.connections)");
+        }
+    }));
+    let open = Arc::new(AtomicUsize::new(0));
+    let stop = stopped(drain, Arc::clone(&open), shared.config.timeouts.drain, acceptor);
+    let config = indymilter::Config { max_connections: most, ..indymilter::Config::default() };
+    let incoming = Incoming { incoming, shared: Arc::clone(&shared) };
+    indymilter::run(incoming, callbacks(shared, advisor, open), config, stop).await
+}
+
+/// The daemon stops: no new connections, then no new messages. Never longer than `patience`.
+async fn stopped(
+    mut drain: watch::Receiver<bool>,
+    open: Arc<AtomicUsize>,
+    patience: Duration,
+    acceptor: tokio::task::JoinHandle<io::Result<()>>,
+) {
+    // Without a sender the process is ending anyway.
+    let _ = drain.wait_for(|draining| *draining).await;
+    acceptor.abort();
+    let finished = async {
+        while open.load(Ordering::Relaxed) > 0 {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let _ = tokio::time::timeout(patience, finished).await;
+}
+
+/// The connections that the acceptor has let in.
+struct Incoming {
+    incoming: mpsc::Receiver<Accepted>,
+    shared: Arc<Shared>,
+}
+
+impl Listener for Incoming {
+    type Io = Corked;
+
+    /// Never an error: it would be the end of the listener.
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Corked>> {
+        loop {
+            let Some(accepted) = ready!(self.incoming.poll_recv(cx)) else { return Poll::Pending };
+            match accepted.into_plain() {
+                Ok(plain) => {
+                    self.shared.stats.connections.inc();
+                    return Poll::Ready(Ok(Corked::new(plain, self.shared.stats.sessions.clone())));
+                }
+                Err(error) => warn!(%error, "a connection was lost at once"),
+            }
+        }
+    }
+}
+
+/// What is done at which event. There are those callbacks only whose events are wanted.
+fn callbacks(shared: Arc<Shared>, advisor: Arc<Advisor>, open: Arc<AtomicUsize>) -> Callbacks<Client> {
+    let wanted = negotiate::Wanted::new(&shared.config.policy, advisor.side);
+    let (reads_headers, reads_bodies, knows_client) = (wanted.headers, wanted.bodies, wanted.connect);
+    let mut callbacks = Callbacks::new()
+        .on_negotiate(move |context, actions, options| {
+            let (shared, advisor, open) = (Arc::clone(&shared), Arc::clone(&advisor), Arc::clone(&open));
+            Box::pin(async move { negotiate::negotiate(context, wanted, actions, options, shared, advisor, open) })
+        })
+        .on_mail(|context, arguments| Box::pin(async move { events::mail(context, &arguments) }))
+        .on_rcpt(|context, arguments| Box::pin(async move { events::rcpt(context, &arguments) }))
+        .on_eom(|context| Box::pin(events::end_of_message(context)))
+        .on_abort(|context| Box::pin(async move { events::abort(context) }));
+    if knows_client {
+        callbacks =
+            callbacks.on_connect(|context, _, socket| Box::pin(async move { events::connect(context, &socket) }));
+    }
+    if reads_headers {
+        callbacks =
+            callbacks.on_header(|context, name, value| Box::pin(async move { events::header(context, &name, &value) }));
+    }
+    if reads_bodies {
+        callbacks = callbacks.on_body(|context, part| Box::pin(async move { events::body(context, &part) }));
+    }
+    callbacks
+}

@@ -1,0 +1,170 @@
+//! An MTA that asks what to do, instead of handing its mail over: table lookups and Postfix's policy requests.
+//!
+//! One connection is one task. What has come together is answered together, in one write.
+
+mod answers;
+#[cfg(feature = "milter")]
+pub mod milter;
+
+use std::future::{Future as _, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tracing::{info, warn};
+
+use self::answers::Answers;
+use super::drain::Drain;
+use super::pool;
+use super::shared::Shared;
+use super::stream::{Plain, Stream};
+use crate::config::Advisor;
+
+/// Whether this MTA may ask; says so in the log if not.
+fn may_ask(peer: Option<SocketAddr>, advisor: &Advisor) -> bool {
+    // Whoever is on a socket in the file system was let in by the permissions of its folder.
+    let good = peer.is_none_or(|peer| advisor.clients.contains(peer.ip()));
+    if !good {
+        warn!(client = ?peer.map(|peer| peer.ip()), listen = %advisor.listen, "connection refused: not in clients");
+    }
+    good
+}
+
+/// Answers one MTA's process until it goes.
+pub async fn serve(
+    client: Plain,
+    peer: Option<SocketAddr>,
+    shared: Arc<Shared>,
+    advisor: Arc<Advisor>,
+    drain: watch::Receiver<bool>,
+) {
+    if !may_ask(peer, &advisor) {
+        return;
+    }
+    let patience = shared.config.timeouts.command;
+    let Some(answers) = Answers::new(advisor.advice, shared) else { return };
+    let mut line = Line {
+        answers,
+        stream: Stream::Plain(client),
+        input: Vec::new(),
+        output: Vec::new(),
+        drain: Drain::new(drain),
+        timer: Box::pin(sleep_until(Instant::now() + patience)),
+        patience,
+        progress: Instant::now(),
+    };
+    let end = loop {
+        if let Err(end) = poll_fn(|cx| line.poll_step(cx)).await {
+            break end;
+        }
+    };
+    match end {
+        End::Gone | End::Idle => {}
+        End::Slow => info!(session = line.answers.id(), listen = %advisor.listen, "a request took too long"),
+        End::Broken(why) => {
+            warn!(session = line.answers.id(), listen = %advisor.listen, why, "closed: that is no request");
+        }
+    }
+    // What was asked before is answered, and nothing read on.
+    let last = poll_fn(|cx| line.poll_write(cx));
+    let _ = tokio::time::timeout(Duration::from_secs(2), last).await;
+}
+
+/// Why it is over.
+enum End {
+    Gone,
+    /// Nothing is asked, and nobody waits.
+    Idle,
+    Slow,
+    Broken(String),
+}
+
+struct Line {
+    answers: Answers,
+    stream: Stream,
+    /// The beginning of a request. Empty while it waits for one.
+    input: Vec<u8>,
+    output: Vec<u8>,
+    drain: Drain,
+    timer: Pin<Box<Sleep>>,
+    patience: Duration,
+    /// When a request was last complete, or an answer last taken.
+    progress: Instant,
+}
+
+impl Line {
+    /// Reads what is there, answers it, and writes the answers.
+    fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        match self.poll_write(cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(_)) => return Poll::Ready(Err(End::Gone)),
+            // Who does not take answers asks nothing more.
+            Poll::Pending => return self.poll_time(cx),
+        }
+        pool::lend(&mut self.input);
+        let (stream, input) = (&mut self.stream, &mut self.input);
+        let read = pool::with_read_buffer(|buffer| {
+            let read = stream.poll_read(cx, buffer);
+            if let Poll::Ready(Ok(n)) = read {
+                input.extend_from_slice(buffer.get(..n).unwrap_or_default());
+            }
+            read
+        });
+        match read {
+            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(End::Gone)),
+            Poll::Ready(Ok(_)) => {
+                let answered = self.answers.answer(&mut self.input, &mut self.output);
+                if !self.output.is_empty() {
+                    self.progress = Instant::now();
+                }
+                Poll::Ready(answered.map_err(End::Broken))
+            }
+            Poll::Pending => {
+                pool::give_back(&mut self.input);
+                self.poll_time(cx)
+            }
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut written = 0;
+        while let Some(rest) = self.output.get(written..).filter(|rest| !rest.is_empty()) {
+            match self.stream.poll_write(cx, rest) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(n)) => written += n,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    if written > 0 {
+                        self.progress = Instant::now();
+                    }
+                    self.output.drain(..written);
+                    return Poll::Pending;
+                }
+            }
+        }
+        self.output.clear();
+        pool::give_back(&mut self.output);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Waits for the end of patience, and for the signal to stop.
+    fn poll_time(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        let idle = self.input.is_empty() && self.output.is_empty();
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let until = self.progress + self.patience;
+            if until <= Instant::now() {
+                return Poll::Ready(Err(if idle { End::Idle } else { End::Slow }));
+            }
+            self.timer.as_mut().reset(until);
+        }
+        if self.drain.has_come(cx) {
+            return Poll::Ready(Err(End::Idle));
+        }
+        Poll::Pending
+    }
+}

@@ -1,0 +1,255 @@
+//! Where front ends ask the rules: with the keys and the clock of this moment, a log line for each decision, and numbers.
+
+mod account;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tracing::{debug, error, info, warn};
+
+pub(super) use self::account::Account;
+use super::random;
+use super::shared::Shared;
+use super::stats::{ContentLabels, RecipientLabels, SenderLabels};
+use crate::envelope::address::{Address, ReversePath};
+use crate::envelope::bounce::Found;
+use crate::envelope::evidence;
+use crate::envelope::keyring::Keyring;
+use crate::envelope::rules::{Case, Content, Inbound, InboundAction, Judge, Mapped, Outbound, OutboundAction, Rules};
+use crate::envelope::tag::{Verdict, masked};
+
+/// One client's desk.
+pub(super) struct Desk {
+    /// What all of them share.
+    pub shared: Arc<Shared>,
+    /// The number of the session, for the log.
+    pub id: u64,
+    /// The client that the rules are about, where it is known.
+    pub client: Option<IpAddr>,
+    /// The recipient last asked about, as logs show it.
+    asked: String,
+    /// The recipient whose content decides, as logs show it.
+    candidate: String,
+}
+
+impl Desk {
+    pub fn new(shared: Arc<Shared>, client: Option<IpAddr>) -> Self {
+        let id = shared.next_session();
+        Self { shared, id, client, asked: String::new(), candidate: String::new() }
+    }
+
+    /// The client, for the log.
+    pub fn who(&self) -> String {
+        self.client.map_or_else(|| "local".to_owned(), |client| client.to_string())
+    }
+
+    /// The recipient last asked about, for the log.
+    pub fn asked(&self) -> &str {
+        &self.asked
+    }
+
+    /// Asks with the keys and the clock of now: they change while a connection is open.
+    fn ask<T>(&self, question: impl FnOnce(&Rules<'_>) -> T) -> T {
+        let ring: Arc<Keyring> = self.shared.ring.load_full();
+        question(&Rules { policy: &self.shared.config.policy, ring: &ring, now: self.shared.now() })
+    }
+
+    /// What becomes of this sender, whoever the recipients are?
+    pub fn sender(&self, sender: &ReversePath) -> Outbound {
+        let (outbound, event) = self.ask(|rules| {
+            let outbound = rules.outbound(self.client, sender, None);
+            let event = rules.ramp_event(sender, &outbound);
+            (outbound, event)
+        });
+        self.log_sender(sender, None, &outbound);
+        if let Some(event) = event {
+            self.shared.note_ramp(event);
+        }
+        outbound
+    }
+
+    /// What becomes of it for this recipient? `None`: the recipient makes no difference.
+    pub fn sender_for(&mut self, sender: &ReversePath, recipient: &Address) -> Option<Outbound> {
+        if !self.shared.config.policy.outbound.recipients_matter() {
+            return None;
+        }
+        let outbound = self.ask(|rules| rules.outbound(self.client, sender, Some(recipient)));
+        self.asked = masked(recipient);
+        if outbound.reason == "exempt-recipient" {
+            self.log_sender(sender, Some(recipient), &outbound);
+        }
+        Some(outbound)
+    }
+
+    /// What becomes of this recipient? `at_mta`: an MTA asks that decides itself for whom it relays.
+    pub fn recipient(&mut self, sender: &ReversePath, recipient: &Address, at_mta: bool) -> Inbound {
+        let shared = Arc::clone(&self.shared);
+        let (inbound, flips, guessing) = self.ask(|rules| {
+            let mut memory = shared.memory();
+            let inbound = if at_mta {
+                rules.inbound_at_mta(&mut memory, self.client, sender, recipient)
+            } else {
+                rules.inbound(&mut memory, self.client, sender, recipient)
+            };
+            (inbound, memory.surges.take_flips(), memory.guesses.take_alarms())
+        });
+        for network in guessing {
+            warn!(
+                %network,
+                limit = "guesses_per_minute",
+                "a client network guesses tags: its bounces to tagged addresses are put off, good ones too"
+            );
+        }
+        for flip in flips {
+            super::log_flip(&flip);
+        }
+        self.asked = masked(recipient);
+        self.log_recipient(sender, &inbound);
+        if matches!(inbound.action, InboundAction::Deliver { .. }) {
+            self.candidate.clone_from(&self.asked);
+        }
+        inbound
+    }
+
+    /// What becomes of this candidate?
+    pub fn content(&self, case: Case<'_>, found: &Found) -> Content {
+        self.ask(|rules| {
+            let content = rules.content(&self.shared.memory(), case, found);
+            if content != Content::Later {
+                self.log_content(rules, case, found, &content);
+            }
+            if matches!(content, Content::Rescue(_)) {
+                self.shared.stats.rescued.inc();
+            }
+            if let Content::Mark(mark) = &content
+                && mark.observed
+            {
+                self.would_refuse(mark.reason, case.recipient, false, rules.unsigned_path(found));
+            }
+            content
+        })
+    }
+
+    /// Which evidence does this message carry?
+    pub fn evidence(
+        &self,
+        sender: &ReversePath,
+        message_id: Option<&str>,
+        from: Option<&str>,
+    ) -> Option<evidence::Header> {
+        match random::nonce() {
+            Ok(nonce) => self.ask(|rules| rules.evidence(nonce, message_id, from, sender)),
+            Err(error) => {
+                error!(session = self.id, %error, "no random octets: this message leaves without evidence");
+                None
+            }
+        }
+    }
+
+    /// What does this sender become, for a map that knows nothing else?
+    pub fn map_sender(&self, sender: &Address) -> Mapped {
+        let path = ReversePath::Mailbox(sender.clone());
+        Mapped::of_sender(&self.sender(&path))
+    }
+
+    /// What does this recipient become, for a map that knows nothing else?
+    pub fn map_recipient(&self, recipient: &Address) -> Mapped {
+        let said = self.ask(|rules| rules.map_recipient(&mut self.shared.memory(), recipient));
+        let (action, verdict, reason) = (said.mapped.name(), said.verdict.name(), said.reason);
+        if said.verdict == Verdict::Untagged {
+            // A map is asked about every recipient, several times.
+            debug!(session = self.id, event = "map", to = %recipient, action, reason);
+            return said.mapped;
+        }
+        self.shared.stats.recipients.get_or_create(&RecipientLabels { verdict, action, reason }).inc();
+        info!(
+            session = self.id,
+            event = "map",
+            to = masked(recipient),
+            verdict,
+            action,
+            reason,
+            key = key_of(&said.verdict)
+        );
+        said.mapped
+    }
+
+    fn log_sender(&self, sender: &ReversePath, recipient: Option<&Address>, outbound: &Outbound) {
+        let action = match &outbound.action {
+            OutboundAction::Sign(_) => "sign",
+            OutboundAction::Rewrite(_) => "rewrite",
+            OutboundAction::Pass => "pass",
+            OutboundAction::Reject(_) => "reject",
+        };
+        let labels = SenderLabels { action, reason: outbound.reason };
+        self.shared.stats.senders.get_or_create(&labels).inc();
+        info!(
+            session = self.id,
+            client = self.who(),
+            event = "sender",
+            from = shown(sender),
+            to = recipient.map(ToString::to_string),
+            action,
+            reason = outbound.reason,
+            key = outbound.signed().map(|signed| signed.key().to_string()),
+        );
+    }
+
+    fn log_recipient(&self, sender: &ReversePath, inbound: &Inbound) {
+        let action = match &inbound.action {
+            InboundAction::Deliver { judge: Judge::Discard, .. } => "discard",
+            InboundAction::Deliver { judge: Judge::Null | Judge::Daemon | Judge::Overflow, .. } => "content",
+            InboundAction::Deliver { judge: Judge::No, mark: Some(_), .. } => "mark",
+            InboundAction::Deliver { judge: Judge::No, mark: None, .. } => "deliver",
+            InboundAction::Refuse(refusal) if refusal.is_temporary() => "defer",
+            InboundAction::Refuse(_) => "reject",
+        };
+        if matches!(inbound.verdict, Verdict::UnknownKey(_)) {
+            warn!(
+                session = self.id,
+                to = self.asked,
+                "a tag names a key that the ring does not have: is it an old copy?"
+            );
+        }
+        let reason = inbound.reason;
+        // Of a guess nobody is told anything, the log least of all.
+        let verdict = if reason == "guessing" { "not-looked-at" } else { inbound.verdict.name() };
+        self.shared.stats.recipients.get_or_create(&RecipientLabels { verdict, action, reason }).inc();
+        info!(
+            session = self.id,
+            client = self.who(),
+            event = "recipient",
+            from = shown(sender),
+            to = self.asked,
+            verdict,
+            action,
+            reason,
+            key = key_of(&inbound.verdict),
+        );
+    }
+
+    fn log_content(&self, rules: &Rules<'_>, case: Case<'_>, found: &Found, content: &Content) {
+        let (kind, action, reason) = (found.kind.name(), content.name(), content.reason());
+        info!(
+            session = self.id,
+            client = self.who(),
+            event = "content",
+            to = self.candidate,
+            kind,
+            why = found.reasons.join(", "),
+            evidence = rules.evidence_says(case.recipient, found),
+            action,
+            reason
+        );
+        self.shared.stats.contents.get_or_create(&ContentLabels { kind, action, reason }).inc();
+    }
+}
+
+fn key_of(verdict: &Verdict) -> Option<String> {
+    verdict.tagged().and_then(|tagged| tagged.key.as_ref()).map(ToString::to_string)
+}
+
+/// Addresses in logs: the null sender as it is written, a tag without its hash.
+pub(super) fn shown(path: &ReversePath) -> String {
+    path.address().map_or_else(|| "<>".to_owned(), masked)
+}

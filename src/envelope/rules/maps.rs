@@ -1,0 +1,207 @@
+//! Questions of an MTA that sees less than a proxy does.
+//!
+//! Table lookups (Postfix canonical maps, Sendmail maps): one address in, another out, and nothing known of the message. So
+//! nothing can be refused; what is not found, the MTA treats as it would have without us. Policy services: sender, recipient
+//! and client are known, and one recipient can be refused, but not sent elsewhere.
+
+use super::inbound::refusal_of;
+use super::{Inbound, InboundAction, Judge, Mark, Outbound, OutboundAction, Refusal, Rules};
+use crate::envelope::address::{Address, ReversePath};
+use crate::envelope::memory::Memory;
+use crate::envelope::policy::Reason;
+use crate::envelope::tag::{Verdict, batv, srs};
+
+/// What a map says about an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mapped {
+    /// It becomes this one.
+    To(Address),
+    /// It stays what it is.
+    Nothing,
+    /// That cannot be said now: the MTA has to ask again.
+    Later(Refusal),
+}
+
+/// What a map says about a recipient, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MappedRecipient {
+    /// What it says.
+    pub mapped: Mapped,
+    /// About the tag.
+    pub verdict: Verdict,
+    /// Why, as a word for logs.
+    pub reason: &'static str,
+}
+
+/// What an MTA is told about a recipient that it may refuse and not change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Advice {
+    /// To go on as it would have.
+    GoOn,
+    /// To go on, with this mark.
+    Mark(Mark),
+    /// To refuse it.
+    Refuse(Refusal),
+}
+
+impl Inbound {
+    /// The same for whom can only refuse or mark. To throw a message away or to send it elsewhere would be done to all its
+    /// recipients, for whom it may be genuine: it is refused instead.
+    #[must_use]
+    pub fn advice(&self) -> Advice {
+        let instead = || Reason::ALL.into_iter().find(|reason| reason.name() == self.reason).map(refusal_of);
+        match &self.action {
+            InboundAction::Refuse(refusal) => Advice::Refuse(refusal.clone()),
+            InboundAction::Deliver { judge: Judge::Discard, .. } => instead().map_or(Advice::GoOn, Advice::Refuse),
+            InboundAction::Deliver { mark: Some(mark), .. } if mark.is_quarantine() => {
+                instead().map_or(Advice::Mark(*mark), Advice::Refuse)
+            }
+            InboundAction::Deliver { mark: Some(mark), .. } => Advice::Mark(*mark),
+            InboundAction::Deliver { mark: None, .. } => Advice::GoOn,
+        }
+    }
+}
+
+impl Mapped {
+    /// The answer about a sender. A map cannot refuse one, so that what is not to leave is put off, and stays visible in the
+    /// MTA's queue.
+    #[must_use]
+    pub fn of_sender(outbound: &Outbound) -> Self {
+        match &outbound.action {
+            OutboundAction::Sign(signed) | OutboundAction::Rewrite(signed) => Self::To(signed.address().clone()),
+            OutboundAction::Pass => Self::Nothing,
+            OutboundAction::Reject(refusal) => Self::Later(refusal.clone()),
+        }
+    }
+
+    /// As a word for logs.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::To(_) => "deliver",
+            Self::Nothing => "not-found",
+            Self::Later(_) => "defer",
+        }
+    }
+}
+
+impl Rules<'_> {
+    /// What a recipient becomes for a map, as if the sender were null: only bounces come to tags. A tag that does not hold is
+    /// not found, so that the MTA refuses it as the unknown user that it is; where the domain is only observed, it is stripped.
+    #[must_use]
+    pub fn map_recipient(&self, memory: &mut Memory, recipient: &Address) -> MappedRecipient {
+        let domains = &self.policy.domains;
+        let is_srs = domains.srs.contains(recipient.domain()) && srs::looks_tagged(&recipient.content());
+        let is_prvs = domains.local.contains(recipient.domain()) && batv::strip(recipient).is_some();
+        if !is_srs && !is_prvs {
+            return MappedRecipient { mapped: Mapped::Nothing, verdict: Verdict::Untagged, reason: "untagged" };
+        }
+        // Nobody says who the client is, so that none can be limited; guesses are counted all the same.
+        let Inbound { verdict, action, reason, .. } = self.inbound(memory, None, &ReversePath::Null, recipient);
+        let mapped = match (action, &verdict) {
+            (InboundAction::Refuse(refusal), _) if refusal.is_temporary() => Mapped::Later(refusal),
+            (InboundAction::Refuse(_) | InboundAction::Deliver { judge: Judge::Discard, .. }, _) => Mapped::Nothing,
+            // `inbound.srs_reverse = "mta"` leaves it to the MTA, which is who asks now.
+            (InboundAction::Deliver { .. }, Verdict::Valid(found)) if is_srs => Mapped::To(found.address().clone()),
+            (InboundAction::Deliver { to, .. }, _) if to == *recipient => Mapped::Nothing,
+            (InboundAction::Deliver { to, .. }, _) => Mapped::To(to),
+        };
+        MappedRecipient { mapped, verdict, reason }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::keyring::{Algorithm, Keyring, NewKey, Secret};
+    use crate::envelope::policy::{Action, AliasDomains, InboundMode, Policy};
+    use crate::envelope::time::Timestamp;
+
+    const NOW: Timestamp = Timestamp(1_795_382_400);
+
+    fn ring() -> Keyring {
+        let secret = Secret::new(vec![7; 32].into());
+        let key = NewKey { algorithm: Algorithm::HmacSha256, secret, lifetime: 7, srs_lifetime: 21, short_tags: true };
+        Keyring::create(key, NOW).unwrap()
+    }
+
+    fn policy() -> Policy {
+        let mut policy = Policy::default();
+        policy.domains.local.insert("our.example");
+        policy.domains.srs = AliasDomains::one("srs.our.example");
+        policy.inbound.mode = InboundMode::Enforce;
+        policy
+    }
+
+    fn mapped(policy: &Policy, ring: &Keyring, days: i64, recipient: &str) -> Mapped {
+        let now = Timestamp(NOW.0 + days * 86_400);
+        let rules = Rules { policy, ring, now };
+        rules.map_recipient(&mut Memory::default(), &Address::parse(recipient).unwrap()).mapped
+    }
+
+    fn signed(policy: &Policy, ring: &Keyring, sender: &str) -> String {
+        let rules = Rules { policy, ring, now: NOW };
+        let outbound = rules.outbound(None, &ReversePath::parse(sender).unwrap(), None);
+        match Mapped::of_sender(&outbound) {
+            Mapped::To(address) => address.to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn to(address: &str) -> Mapped {
+        Mapped::To(Address::parse(address).unwrap())
+    }
+
+    #[test]
+    fn what_was_signed_is_found_again_for_a_while() {
+        let (policy, ring) = (policy(), ring());
+        for sender in ["ann@our.example", "\"ann smith\"@our.example", "bob@else.example"] {
+            let signed = signed(&policy, &ring, sender);
+            assert_eq!(mapped(&policy, &ring, 7, &signed), to(sender));
+            assert_eq!(mapped(&policy, &ring, 40, &signed), Mapped::Nothing);
+        }
+    }
+
+    #[test]
+    fn an_srs_address_is_reversed_by_the_map_whoever_else_leaves_it() {
+        let (mut policy, ring) = (policy(), ring());
+        policy.inbound.srs_stays = true;
+        let signed = signed(&policy, &ring, "bob@else.example");
+        assert_eq!(mapped(&policy, &ring, 0, &signed), to("bob@else.example"));
+    }
+
+    #[test]
+    fn a_forgery_is_not_found_unless_its_domain_is_only_observed() {
+        let (mut policy, ring) = (policy(), ring());
+        let forged = "prvs=1786abcdef=ann@our.example";
+        let forged_srs = "SRS0=AAAAAA=AA=else.example=bob@srs.our.example";
+        policy.inbound.quarantine_to = Some(Address::parse("quarantine@else.example").unwrap());
+        for forged in [forged, forged_srs] {
+            for (action, quarantined) in [(Action::Reject, false), (Action::Discard, false), (Action::Quarantine, true)]
+            {
+                policy.inbound.actions.default = action;
+                let want = if quarantined { to("quarantine@else.example") } else { Mapped::Nothing };
+                assert_eq!(mapped(&policy, &ring, 0, forged), want, "{action:?}");
+            }
+            policy.inbound.actions.default = Action::Defer;
+            assert!(matches!(mapped(&policy, &ring, 0, forged), Mapped::Later(_)));
+        }
+        policy.inbound.actions.default = Action::Mark;
+        assert_eq!(mapped(&policy, &ring, 0, forged), to("ann@our.example"));
+        policy.inbound.actions.default = Action::Reject;
+        assert_eq!(mapped(&policy, &ring, 0, forged), Mapped::Nothing);
+        policy.inbound.mode = InboundMode::Observe;
+        assert_eq!(mapped(&policy, &ring, 0, forged), to("ann@our.example"));
+        assert!(mapped(&policy, &ring, 0, forged_srs) == Mapped::Nothing);
+    }
+
+    #[test]
+    fn everything_else_is_none_of_its_business() {
+        let (policy, ring) = (policy(), ring());
+        let others =
+            ["ann@our.example", "postmaster@srs.our.example", "x@srs.our.example", "prvs=1786abcdef=x@third.example"];
+        for address in others.into_iter().chain(["a=b=c@our.example", "prvs=123=ann@our.example"]) {
+            assert_eq!(mapped(&policy, &ring, 0, address), Mapped::Nothing, "{address}");
+        }
+    }
+}

@@ -1,0 +1,440 @@
+//! One message as a milter hears of it: what its recipients have in common, what is read of it, and what has to be changed
+//! at its end.
+//!
+//! The protocol itself is a library's. A milter cannot do all that a proxy can: one message has one sender.
+
+use crate::envelope::address::{Address, ReversePath};
+use crate::envelope::bounce::{Found, Scanner};
+use crate::envelope::rules::{Content, Inbound, InboundAction, Judge, MARK, Mark, Outbound, OutboundAction, Refusal};
+use crate::wire::smtp::head::HeadReader;
+use crate::wire::smtp::session::{Class, Direction};
+
+/// For a recipient that would want another message than the others.
+pub const OWN_TRANSACTION: Refusal = Refusal {
+    code: 452,
+    status: "4.5.3",
+    text: "this recipient needs a transaction of its own, send it again",
+    reason: "own-transaction",
+};
+const TOO_MANY: Refusal = Refusal {
+    code: 452,
+    status: "4.5.3",
+    text: "too many recipients, send the message to the rest in another transaction",
+    reason: "recipients",
+};
+const TOO_MANY_HEADERS: Refusal =
+    Refusal { code: 550, status: "5.6.0", text: "too many Countersign headers that are not ours", reason: "headers" };
+/// More forged headers than this nobody has by mistake.
+const MAX_FORGED: usize = 1000;
+const OURS: &[u8] = b"countersign-";
+
+/// What the MTA is to change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// The envelope sender; its parameters are those that it came with.
+    Sender {
+        /// Without angle brackets.
+        path: String,
+        /// As in MAIL, parted by spaces.
+        params: String,
+    },
+    /// Another recipient.
+    AddRecipient {
+        /// Without angle brackets.
+        path: String,
+        /// As in RCPT, parted by spaces.
+        params: String,
+    },
+    /// One recipient less.
+    DeleteRecipient {
+        /// As it came, without angle brackets.
+        path: String,
+    },
+    /// A header behind all others.
+    AppendHeader {
+        /// Its name.
+        name: String,
+        /// Its value.
+        value: String,
+    },
+    /// A header before all others.
+    InsertHeader {
+        /// Its name.
+        name: String,
+        /// Its value.
+        value: String,
+    },
+    /// A header less.
+    DeleteHeader {
+        /// Its name.
+        name: String,
+        /// Which one of that name, from 1.
+        index: i32,
+    },
+}
+
+/// One message, from MAIL to its end.
+#[derive(Debug)]
+pub struct Message {
+    direction: Direction,
+    sender: ReversePath,
+    params: String,
+    signed: Option<String>,
+    evidence: bool,
+    /// What all recipients so far have in common; `None`: there is none yet.
+    class: Option<Class>,
+    count: u32,
+    /// Recipients that are sent elsewhere, or may be.
+    recipients: Vec<Recipient>,
+    head: HeadReader,
+    forged: Vec<(String, i32)>,
+    scanner: Option<Scanner>,
+    in_body: bool,
+}
+
+#[derive(Debug)]
+struct Recipient {
+    path: String,
+    params: String,
+    to: Option<String>,
+}
+
+impl Message {
+    /// That leaves, with this answer about its sender. `params`: of MAIL, parted by spaces.
+    #[must_use]
+    pub fn outbound(sender: ReversePath, params: String, outbound: &Outbound) -> Self {
+        let signed = outbound.signed().map(|signed| signed.address().to_string());
+        Self { signed, evidence: outbound.evidence, params, ..Self::new(Direction::Outbound, sender) }
+    }
+
+    /// That comes in.
+    #[must_use]
+    pub fn inbound(sender: ReversePath) -> Self {
+        Self::new(Direction::Inbound, sender)
+    }
+
+    fn new(direction: Direction, sender: ReversePath) -> Self {
+        Self {
+            direction,
+            sender,
+            params: String::new(),
+            signed: None,
+            evidence: false,
+            class: None,
+            count: 0,
+            recipients: Vec::new(),
+            head: HeadReader::of_chunks(),
+            forged: Vec::new(),
+            scanner: None,
+            in_body: false,
+        }
+    }
+
+    /// Which way it goes.
+    #[must_use]
+    pub fn direction(&self) -> Direction {
+        self.direction
+    }
+
+    /// Whose it is.
+    #[must_use]
+    pub fn sender(&self) -> &ReversePath {
+        &self.sender
+    }
+
+    /// The sender that it leaves with, where that is another.
+    #[must_use]
+    pub fn signed(&self) -> Option<&str> {
+        self.signed.as_deref()
+    }
+
+    /// Whether it is to carry evidence.
+    #[must_use]
+    pub fn wants_evidence(&self) -> bool {
+        self.evidence
+    }
+
+    /// How many recipients it has.
+    #[must_use]
+    pub fn recipients(&self) -> u32 {
+        self.count
+    }
+
+    /// A recipient of mail that leaves, with what its sender becomes for this one; `None`: that makes no difference. The first one
+    /// decides.
+    ///
+    /// # Errors
+    /// It wants another sender than the first, or none.
+    pub fn leaves_for(&mut self, outbound: Option<&Outbound>) -> Result<(), Refusal> {
+        if let Some(outbound) = outbound {
+            let signed = match &outbound.action {
+                OutboundAction::Reject(refusal) => return Err(refusal.clone()),
+                OutboundAction::Pass => None,
+                OutboundAction::Sign(signed) | OutboundAction::Rewrite(signed) => Some(signed.address().to_string()),
+            };
+            if self.count > 0 && signed.is_some() != self.signed.is_some() {
+                return Err(OWN_TRANSACTION);
+            }
+            if self.count == 0 {
+                (self.signed, self.evidence) = (signed, outbound.evidence);
+            }
+        }
+        self.count += 1;
+        Ok(())
+    }
+
+    /// A recipient that was asked about as one of incoming mail. `path` and `params` as they came; `most`: how many may be changed.
+    ///
+    /// # Errors
+    /// The rules refuse it, or it cannot share the message with those before it.
+    pub fn comes_to(&mut self, path: &str, params: &str, inbound: &Inbound, most: usize) -> Result<(), Refusal> {
+        let (to, mark, judge) = match &inbound.action {
+            InboundAction::Refuse(refusal) => return Err(refusal.clone()),
+            InboundAction::Deliver { to, mark, judge, .. } => (to, *mark, *judge),
+        };
+        let class =
+            Class { judge, candidate: (judge != Judge::No).then(|| to.clone()), mark, target: Default::default() };
+        if self.class.as_ref().is_some_and(|others| !others.is_like(&class)) {
+            return Err(OWN_TRANSACTION);
+        }
+        let changed = (to.as_str() != path).then(|| to.to_string());
+        if changed.is_some() || judge != Judge::No {
+            if self.recipients.len() >= most {
+                return Err(TOO_MANY);
+            }
+            self.recipients.push(Recipient { path: path.to_owned(), params: params.to_owned(), to: changed });
+        }
+        self.class = Some(class);
+        self.count += 1;
+        Ok(())
+    }
+
+    /// For whom it is and why its content decides, where it does.
+    #[must_use]
+    pub fn candidate(&self) -> Option<(Judge, &Address)> {
+        let class = self.class.as_ref()?;
+        let judge = class.judge;
+        let decides = !matches!(judge, Judge::No | Judge::Discard);
+        class.candidate.as_ref().filter(|_| decides).map(|candidate| (judge, candidate))
+    }
+
+    /// Whether it is taken and goes nowhere.
+    #[must_use]
+    pub fn is_discarded(&self) -> bool {
+        self.class.as_ref().is_some_and(|class| class.judge == Judge::Discard)
+    }
+
+    /// What it is marked with for what stands in its envelope.
+    #[must_use]
+    pub fn mark(&self) -> Option<Mark> {
+        self.class.as_ref().and_then(|class| class.mark)
+    }
+
+    /// Whether anybody wants to know what stands in it.
+    fn is_read(&self) -> bool {
+        self.candidate().is_some() || self.mark().is_some_and(|mark| mark.observed)
+    }
+
+    /// One header, without the line end behind it; folded lines end in LF or CR LF.
+    ///
+    /// # Errors
+    /// It has more headers with our names than anybody has by mistake.
+    pub fn header(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
+        let is_ours = name.get(..OURS.len()).is_some_and(|head| head.eq_ignore_ascii_case(OURS));
+        if self.direction == Direction::Inbound && is_ours {
+            if self.forged.len() >= MAX_FORGED {
+                return Err(TOO_MANY_HEADERS);
+            }
+            let name = String::from_utf8_lossy(name).into_owned();
+            let earlier = self.forged.iter().filter(|(other, _)| other.eq_ignore_ascii_case(&name)).count();
+            self.forged.push((name, i32::try_from(earlier + 1).unwrap_or(i32::MAX)));
+            return Ok(());
+        }
+        if self.is_read() || self.evidence {
+            let line = [name, b": ", value, b"\r\n"].concat();
+            if self.is_read() {
+                self.scanner.get_or_insert_with(Scanner::of_text).push(&line);
+            }
+            if self.evidence {
+                self.head.push(&line, &mut Vec::new());
+            }
+        }
+        Ok(())
+    }
+
+    /// A piece of the body. Says whether more of it is wanted.
+    pub fn body(&mut self, part: &[u8]) -> bool {
+        if !self.is_read() {
+            return false;
+        }
+        let scanner = self.scanner.get_or_insert_with(Scanner::of_text);
+        if !std::mem::replace(&mut self.in_body, true) {
+            scanner.push(b"\r\n");
+        }
+        scanner.push(part);
+        true
+    }
+
+    /// All of it has been seen: what was found in it, where anybody wants to know.
+    pub fn finish(&mut self) -> Option<Found> {
+        if !self.is_read() {
+            return None;
+        }
+        let scanner = self.scanner.get_or_insert_with(Scanner::of_text);
+        scanner.finish();
+        Some(scanner.found())
+    }
+
+    /// Its Message-ID, with angle brackets.
+    #[must_use]
+    pub fn message_id(&self) -> Option<String> {
+        self.head.message_id()
+    }
+
+    /// The value of its From header.
+    #[must_use]
+    pub fn from(&self) -> Option<String> {
+        self.head.from()
+    }
+
+    /// What the MTA is to change, in this order, where the message goes on. `evidence`: the header that it gets, as a line.
+    #[must_use]
+    pub fn changes(&self, evidence: Option<&str>, content: Option<&Content>) -> Vec<Change> {
+        let mut changes = Vec::new();
+        if let Some(signed) = &self.signed {
+            changes.push(Change::Sender { path: signed.clone(), params: self.params.clone() });
+        }
+        if let Some((name, value)) = evidence.and_then(|line| line.split_once(": ")) {
+            changes.push(Change::AppendHeader { name: name.to_owned(), value: value.to_owned() });
+        }
+        // From the last to the first: what is deleted may change the numbers of those behind it.
+        let forged = self.forged.iter().rev();
+        changes.extend(forged.map(|(name, index)| Change::DeleteHeader { name: name.clone(), index: *index }));
+        let (aside, mark) = match content {
+            Some(Content::Mark(mark)) => (None, Some(*mark)),
+            Some(Content::Quarantine(to, mark)) => (Some(to), Some(*mark)),
+            _ => (None, self.mark()),
+        };
+        if let Some(mark) = mark {
+            changes.push(Change::InsertHeader { name: MARK.to_owned(), value: mark.value() });
+        }
+        if let Some(to) = aside {
+            changes.push(Change::AddRecipient { path: to.to_string(), params: String::new() });
+        }
+        for recipient in &self.recipients {
+            match (&recipient.to, aside) {
+                (_, Some(_)) => {}
+                (None, None) => continue,
+                (Some(to), None) => {
+                    changes.push(Change::AddRecipient { path: to.clone(), params: recipient.params.clone() });
+                }
+            }
+            changes.push(Change::DeleteRecipient { path: recipient.path.clone() });
+        }
+        changes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::rules::Route;
+    use crate::envelope::tag::Verdict;
+
+    fn deliver(to: &str, mark: Option<Mark>, judge: Judge) -> Inbound {
+        let to = Address::parse(to).unwrap();
+        let action = InboundAction::Deliver { to, route: Route::NextHop, mark, judge };
+        Inbound { verdict: Verdict::Untagged, action, reason: "valid", tag: None }
+    }
+
+    const MARKED: Mark = Mark { verdict: "forged", would: "reject", reason: "forged", observed: true };
+
+    fn add(path: &str, params: &str) -> Change {
+        Change::AddRecipient { path: path.into(), params: params.into() }
+    }
+    fn delete(path: &str) -> Change {
+        Change::DeleteRecipient { path: path.into() }
+    }
+
+    #[test]
+    fn a_recipient_is_changed_with_its_parameters() {
+        let mut message = Message::inbound(ReversePath::Null);
+        let valid = deliver("ann@our.example", None, Judge::No);
+        message.comes_to("prvs=1=ann@our.example", "NOTIFY=NEVER", &valid, 10).unwrap();
+        message.comes_to("bea@our.example", "", &deliver("bea@our.example", None, Judge::No), 10).unwrap();
+        assert_eq!((message.recipients(), message.body(b"x")), (2, false));
+        assert_eq!(
+            message.changes(None, None),
+            [add("ann@our.example", "NOTIFY=NEVER"), delete("prvs=1=ann@our.example")]
+        );
+    }
+
+    #[test]
+    fn recipients_with_different_fates_do_not_share_a_message() {
+        let mut message = Message::inbound(ReversePath::Null);
+        message.comes_to("ann@our.example", "", &deliver("ann@our.example", None, Judge::Null), 10).unwrap();
+        for other in [
+            deliver("bea@our.example", None, Judge::Null),
+            deliver("ann@our.example", None, Judge::No),
+            deliver("ann@our.example", Some(MARKED), Judge::Null),
+        ] {
+            assert_eq!(message.comes_to("x@our.example", "", &other, 10), Err(OWN_TRANSACTION));
+        }
+        assert!(message.comes_to("ANN@our.example", "", &deliver("ann@OUR.example", None, Judge::Null), 10).is_ok());
+        assert_eq!(message.recipients(), 2);
+    }
+
+    #[test]
+    fn what_is_set_aside_leaves_its_mailbox_alone() {
+        let mut message = Message::inbound(ReversePath::Null);
+        message.comes_to("ann@our.example", "", &deliver("ann@our.example", None, Judge::Null), 10).unwrap();
+        let aside = Content::Quarantine(Address::parse("q@our.example").unwrap(), MARKED);
+        let mark = Change::InsertHeader { name: MARK.into(), value: MARKED.value() };
+        assert_eq!(
+            message.changes(None, Some(&aside)),
+            [mark.clone(), add("q@our.example", ""), delete("ann@our.example")]
+        );
+        assert_eq!(message.changes(None, Some(&Content::Mark(MARKED))), [mark]);
+        assert_eq!(message.changes(None, Some(&Content::Deliver)), []);
+    }
+
+    #[test]
+    fn forged_headers_go_the_last_first() {
+        let mut message = Message::inbound(ReversePath::Null);
+        for name in ["Countersign-Result", "Subject", "COUNTERSIGN-result", "Countersign-X"] {
+            message.header(name.as_bytes(), b"v").unwrap();
+        }
+        let gone = |name: &str, index| Change::DeleteHeader { name: name.into(), index };
+        assert_eq!(
+            message.changes(None, None),
+            [gone("Countersign-X", 1), gone("COUNTERSIGN-result", 2), gone("Countersign-Result", 1)]
+        );
+        let refused =
+            (0..MAX_FORGED).map(|n| message.header(format!("Countersign-{n}").as_bytes(), b"")).find(Result::is_err);
+        assert_eq!(refused, Some(Err(TOO_MANY_HEADERS)));
+    }
+
+    #[test]
+    fn a_candidate_is_read_whole() {
+        let mut message = Message::inbound(ReversePath::Null);
+        message.comes_to("ann@our.example", "", &deliver("ann@our.example", None, Judge::Null), 10).unwrap();
+        message.header(b"From", b"MAILER-DAEMON@third.example").unwrap();
+        message.header(b"Subject", b"failure\n notice").unwrap();
+        assert!(message.body(b"I was not able to deliver "));
+        assert!(message.body(b"your message.\r\n<bob@third.example>: no such user\r\n"));
+        assert!(message.finish().unwrap().kind.is_ndr());
+    }
+
+    #[test]
+    fn one_message_has_one_sender() {
+        let pass = Outbound { action: OutboundAction::Pass, reason: "exempt-recipient", evidence: true };
+        let mut message = Message::outbound(ReversePath::Null, "RET=HDRS".into(), &pass);
+        message.leaves_for(Some(&pass)).unwrap();
+        message.leaves_for(None).unwrap();
+        message.header(b"Message-ID", b"<1@our.example>").unwrap();
+        assert_eq!(message.message_id().as_deref(), Some("<1@our.example>"));
+        let line = "Countersign-Evidence: v=1; k=1";
+        let header = Change::AppendHeader { name: "Countersign-Evidence".into(), value: "v=1; k=1".into() };
+        assert_eq!(message.changes(Some(line), None), [header]);
+    }
+}

@@ -1,0 +1,210 @@
+//! The table of cases through every front end that an MTA asks, behind a real Postfix: milter, and policy service with socketmap.
+//!
+//! What comes of a case differs from the table only where the protocol forces it: `cases/differences.toml` says where, and why.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use common::cases::{Came, Inbound, config_text, content, expected, fill, now, table};
+use common::postfix::{Postfix, Role};
+use common::{Client, Daemon, Message, Sink, can_run, folder, lasting_port, run_ok, wait_for};
+use countersign::envelope::keyring::Keyring;
+use countersign::state::ring;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Differences {
+    #[serde(default)]
+    milter: Vec<Difference>,
+    #[serde(default)]
+    policy: Vec<Difference>,
+}
+
+/// Cases with the same outcome for the same reason.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Difference {
+    why: String,
+    cases: Vec<String>,
+    rcpt: Option<u16>,
+    data: Option<u16>,
+    /// Where it goes; "as it came" where nothing changes it.
+    to: Option<String>,
+    /// "" where it carries none.
+    mark: Option<String>,
+}
+
+const AS_IT_CAME: &str = "as it came";
+
+/// A daemon for each config in the table, and one Postfix with services for all of them.
+struct Site {
+    sink: Sink,
+    /// By config: the smtpd with the milter, and the one with policy service and map.
+    ports: BTreeMap<String, (u16, u16)>,
+    ring: Keyring,
+    postfix: Postfix,
+    _daemons: Vec<Daemon>,
+    _folder: tempfile::TempDir,
+}
+
+const OPEN: &str =
+    "mynetworks= smtpd_reject_unlisted_recipient=no relay_domains_reject_code=550 smtpd_peername_lookup=no";
+
+impl Site {
+    fn start() -> Self {
+        let folder = folder();
+        run_ok(folder.path(), &["keys", "init"]);
+        let sink = Sink::start();
+        let configs: BTreeSet<String> = table().inbound.into_iter().map(|case| case.config).collect();
+        let (mut daemons, mut ports) = (Vec::new(), BTreeMap::new());
+        let (mut services, mut listeners) = (String::new(), Vec::new());
+        for (n, config) in configs.into_iter().enumerate() {
+            let listener = |protocol: &str, role: &str| {
+                format!("[[listener]]\nprotocol = \"{protocol}\"\nrole = \"{role}\"\nlisten = \"127.0.0.1:0\"\n")
+            };
+            let listeners_text =
+                [listener("milter", "inbound"), listener("policy", "inbound"), listener("socketmap", "auto")];
+            let daemon = Daemon::start(folder.path(), &config_text(&config, &listeners_text.concat()));
+            let [milter, policy, map] = [0, 1, 2].map(|at| daemon.ports[at]);
+            let (by_milter, by_policy) = (lasting_port(), lasting_port());
+            listeners.push((
+                by_milter,
+                format!("{OPEN} smtpd_milters=inet:127.0.0.1:{milter} milter_default_action=tempfail smtpd_relay_restrictions=reject_unauth_destination"),
+            ));
+            listeners.push((
+                by_policy,
+                format!(
+                    "{OPEN} cleanup_service_name=cleanup-{n} access_map_reject_code=550 access_map_defer_code=451 \
+                     smtpd_relay_restrictions=reject_unauth_destination \
+                     smtpd_recipient_restrictions=check_policy_service,inet:127.0.0.1:{policy}"
+                ),
+            ));
+            writeln!(
+                services,
+                "cleanup-{n} unix n - n - 0 cleanup\n  -o recipient_canonical_maps=socketmap:inet:127.0.0.1:{map}:verify\n  \
+                 -o recipient_canonical_classes=envelope_recipient"
+            )
+            .unwrap();
+            ports.insert(config, (by_milter, by_policy));
+            daemons.push(daemon);
+        }
+        let listeners: Vec<(u16, &str)> = listeners.iter().map(|(port, options)| (*port, options.as_str())).collect();
+        let postfix = Postfix::start(
+            folder.path(),
+            &Role {
+                name: "mta",
+                domain: "mta.example",
+                ports: &listeners,
+                relayhost: sink.port,
+                extra: "relay_domains = our.example, deep.our.example, srs.our.example, friend.example\n\
+                    smtpd_client_connection_count_limit = 0",
+                services: &services,
+                ..Role::default()
+            },
+        );
+        let ring = ring::load(&folder.path().join("keys/ring.toml")).unwrap();
+        Self { sink, ports, ring, postfix, _daemons: daemons, _folder: folder }
+    }
+
+    /// What comes of a case. The message is known by `id` where it arrives.
+    fn send(&self, port: u16, case: &Inbound, id: &str) -> Came {
+        let now = now();
+        let mut client = Client::connect(port);
+        client.say("EHLO client.example");
+        let code = |reply: &str| reply[..3].parse::<u16>().unwrap();
+        assert_eq!(code(&client.say(&format!("MAIL FROM:<{}>", case.sender))), 250, "{}", case.name);
+        let recipient = client.say(&format!("RCPT TO:<{}>", fill(&case.to_address, &self.ring, now)));
+        if code(&recipient) != 250 {
+            return Came { rcpt: code(&recipient), data: None, to: None, mark: None };
+        }
+        assert_eq!(code(&client.say("DATA")), 354, "{}", case.name);
+        let text = format!("X-Case: {id}\r\n{}.", content(&case.content, &self.ring, now));
+        let data = code(&client.say(&text));
+        client.say("QUIT");
+        Came { rcpt: 250, data: Some(data), to: None, mark: None }
+    }
+
+    fn arrived(&self, id: &str) -> Option<Message> {
+        let header = format!("X-Case: {id}\r\n");
+        self.sink.all().into_iter().find(|message| message.text.contains(&header))
+    }
+}
+
+fn differs(differences: &[Difference], case: &Inbound, ring: &Keyring, mut want: Came) -> (Came, Option<String>) {
+    let Some(difference) = differences.iter().find(|difference| difference.cases.contains(&case.name)) else {
+        return (want, None);
+    };
+    let came = fill(&case.to_address, ring, now());
+    if let Some(code) = difference.rcpt {
+        want = Came { rcpt: code, data: None, to: None, mark: None };
+        if code == 250 {
+            want.data = Some(250);
+        }
+    }
+    if let Some(code) = difference.data {
+        want.data = Some(code);
+        if code != 250 {
+            (want.to, want.mark) = (None, None);
+        }
+    }
+    if let Some(to) = &difference.to {
+        want.to = Some(if to == AS_IT_CAME { came } else { to.clone() });
+    }
+    if let Some(mark) = &difference.mark {
+        want.mark = (!mark.is_empty()).then(|| mark.clone());
+    }
+    (want, Some(difference.why.clone()))
+}
+
+/// Runs the table. Where nothing is to arrive, nothing may have arrived when all else has.
+fn run(site: &Site, front_end: &str, differences: &[Difference], port: impl Fn(&(u16, u16)) -> u16) {
+    let mut wrong = String::new();
+    let mut nothing = Vec::new();
+    let cases = table().inbound;
+    let known: BTreeSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
+    for name in differences.iter().flat_map(|difference| &difference.cases) {
+        assert!(known.contains(name.as_str()), "there is no case `{name}`");
+    }
+    for (n, case) in cases.iter().enumerate() {
+        let id = format!("{front_end}-{n}-");
+        let table = expected(case, &site.ring, now());
+        let (want, why) = differs(differences, case, &site.ring, expected(case, &site.ring, now()));
+        let mut came = site.send(port(&site.ports[&case.config]), case, &id);
+        if came.data == Some(250) && want.to.is_some() {
+            let message = wait_for(&format!("{}: {}", case.name, site.postfix.log()), || site.arrived(&id));
+            came.to = Some(message.to.concat());
+            let head = message.text.split("\r\n\r\n").next().unwrap_or_default();
+            let marks: Vec<&str> = head.lines().filter_map(|line| line.strip_prefix("Countersign-Result: ")).collect();
+            assert!(marks.len() <= 1, "{}: {marks:?}", case.name);
+            came.mark = marks.first().and_then(|mark| mark.split("reason=").nth(1)).map(str::to_owned);
+        } else {
+            nothing.push((id, case.name.clone()));
+        }
+        if came != want {
+            writeln!(wrong, "{}\n   came {came:?}\n   want {want:?}", case.name).unwrap();
+        }
+        if why.is_some() && want == table {
+            writeln!(wrong, "{}: it does not differ", case.name).unwrap();
+        }
+    }
+    for (id, name) in nothing {
+        if let Some(message) = site.arrived(&id) {
+            writeln!(wrong, "{name}: it arrived all the same, at {:?}", message.to).unwrap();
+        }
+    }
+    assert!(wrong.is_empty(), "{front_end}:\n{wrong}");
+}
+
+#[test]
+fn the_table_holds_behind_a_real_postfix() {
+    if !can_run(&["postfix"], "the table of cases through milter, policy service and socketmap") {
+        return;
+    }
+    let site = Site::start();
+    let differences: Differences = toml::from_str(include_str!("cases/differences.toml")).unwrap();
+    run(&site, "milter", &differences.milter, |ports| ports.0);
+    run(&site, "policy", &differences.policy, |ports| ports.1);
+}
