@@ -60,9 +60,12 @@ fn a_bad_ring_changes_nothing() {
     let sink = Sink::start();
     let daemon = start(folder.path(), sink.port);
     let ring = folder.path().join("keys/ring.toml");
-    let good = fs::read(&ring).unwrap();
     let mut client = Client::connect(daemon.ports[0]);
     client.say("EHLO client.example");
+    // The first signature is written into the ring: from here on only this test writes it.
+    assert!(client.send("ann@our.example", "b@else.example", "x").unwrap().starts_with("250"));
+    daemon.log.wait("the ramp", 0, |line| line.contains("its ramp begins"));
+    let good = fs::read(&ring).unwrap();
     let spoil: [&dyn Fn(); 3] = [
         &|| fs::write(&ring, "not a ring").unwrap(),
         &|| {

@@ -31,12 +31,10 @@ const OURS: &[u8] = b"countersign-";
 /// What the MTA is to change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
-    /// The envelope sender; its parameters are those that it came with.
+    /// The envelope sender; its parameters stay.
     Sender {
         /// Without angle brackets.
         path: String,
-        /// As in MAIL, parted by spaces.
-        params: String,
     },
     /// Another recipient.
     AddRecipient {
@@ -78,7 +76,6 @@ pub enum Change {
 pub struct Message {
     direction: Direction,
     sender: ReversePath,
-    params: String,
     signed: Option<String>,
     evidence: bool,
     /// What all recipients so far have in common; `None`: there is none yet.
@@ -100,11 +97,11 @@ struct Recipient {
 }
 
 impl Message {
-    /// That leaves, with this answer about its sender. `params`: of MAIL, parted by spaces.
+    /// That leaves, with this answer about its sender.
     #[must_use]
-    pub fn outbound(sender: ReversePath, params: String, outbound: &Outbound) -> Self {
+    pub fn outbound(sender: ReversePath, outbound: &Outbound) -> Self {
         let signed = outbound.signed().map(|signed| signed.address().to_string());
-        Self { signed, evidence: outbound.evidence, params, ..Self::new(Direction::Outbound, sender) }
+        Self { signed, evidence: outbound.evidence, ..Self::new(Direction::Outbound, sender) }
     }
 
     /// That comes in.
@@ -117,7 +114,6 @@ impl Message {
         Self {
             direction,
             sender,
-            params: String::new(),
             signed: None,
             evidence: false,
             class: None,
@@ -302,7 +298,7 @@ impl Message {
     pub fn changes(&self, evidence: Option<&str>, content: Option<&Content>) -> Vec<Change> {
         let mut changes = Vec::new();
         if let Some(signed) = &self.signed {
-            changes.push(Change::Sender { path: signed.clone(), params: self.params.clone() });
+            changes.push(Change::Sender { path: signed.clone() });
         }
         if let Some((name, value)) = evidence.and_then(|line| line.split_once(": ")) {
             changes.push(Change::AppendHeader { name: name.to_owned(), value: value.to_owned() });
@@ -428,7 +424,7 @@ mod tests {
     #[test]
     fn one_message_has_one_sender() {
         let pass = Outbound { action: OutboundAction::Pass, reason: "exempt-recipient", evidence: true };
-        let mut message = Message::outbound(ReversePath::Null, "RET=HDRS".into(), &pass);
+        let mut message = Message::outbound(ReversePath::Null, &pass);
         message.leaves_for(Some(&pass)).unwrap();
         message.leaves_for(None).unwrap();
         message.header(b"Message-ID", b"<1@our.example>").unwrap();

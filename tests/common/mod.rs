@@ -172,7 +172,7 @@ pub struct Message {
     pub text: String,
 }
 
-/// A mail server that takes everything, in this process.
+/// A mail server that takes everything, in this process, but for mail to anybody called `refused`.
 #[derive(Clone)]
 pub struct Sink {
     pub port: u16,
@@ -243,6 +243,7 @@ impl Sink {
                     (message, chunks) = (Message { from: path, to: vec![], text: String::new() }, vec![]);
                     "250 2.1.0 ok".into()
                 }
+                "RCPT" if path.starts_with("refused@") => "550 5.1.1 no such user".into(),
                 "RCPT" => {
                     message.to.push(path);
                     "250 2.1.5 ok".into()

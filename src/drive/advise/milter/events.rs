@@ -101,7 +101,7 @@ pub(super) fn mail(context: &mut Context<Client>, arguments: &[CString]) -> Stat
     let Some(client) = &mut context.data else { return Status::Tempfail };
     client.open = None;
     client.desk.client = client.connected.or(named);
-    let (path, params) = path_and_params(arguments);
+    let (path, _) = path_and_params(arguments);
     // What is no address to us the MTA has taken, and it passes.
     let sender = path.as_deref().and_then(|path| ReversePath::parse(path).ok());
     if client.direction(user, &daemon) == Direction::Inbound {
@@ -121,7 +121,7 @@ pub(super) fn mail(context: &mut Context<Client>, arguments: &[CString]) -> Stat
     if outbound.action == OutboundAction::Pass && !outbound.evidence && client.advisor.side == Side::Outbound {
         return Status::Accept;
     }
-    client.begin(Message::outbound(sender, params, &outbound));
+    client.begin(Message::outbound(sender, &outbound));
     client.go_on(ProtoOpts::NOREPLY_MAIL)
 }
 
@@ -284,9 +284,9 @@ fn finished(message: &Message, code: u16, reply: &str, mark: Option<crate::envel
 }
 
 async fn carry_out(mta: &EomActions, agreed: Actions, change: Change) -> Result<(), ActionError> {
-    let given = |params: String| (!params.is_empty()).then_some(params);
     match change {
-        Change::Sender { path, params } => mta.change_sender(format!("<{path}>"), given(params)).await,
+        // Told no parameters, Postfix and Sendmail keep those that it came with.
+        Change::Sender { path } => mta.change_sender(format!("<{path}>"), None::<String>).await,
         Change::AddRecipient { path, params } if !params.is_empty() && agreed.contains(Actions::ADD_RCPT_EXT) => {
             mta.add_recipient_ext(format!("<{path}>"), Some(params)).await
         }
