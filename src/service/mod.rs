@@ -1,6 +1,7 @@
 //! The daemon: binds, starts the runtimes, keeps the ring fresh, and stops without losing anything.
 
 mod brief;
+mod group;
 pub mod limits;
 pub mod logs;
 mod ramp;
@@ -15,10 +16,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
 use tracing::{info, warn};
 
+use self::group::{Group, Ticket};
 use self::runtime::Workers;
 use crate::config::{Advice, Advisor, Config, Endpoint, Role, listed};
 use crate::drive::advise;
@@ -145,56 +147,44 @@ impl Service {
     /// No thread or no runtime can be had.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
         let workers = Workers::start().map_err(StartError::Runtime)?;
-        let (drain_tx, drain) = watch::channel(false);
-        // Each session holds a clone; when the last is gone, all are done.
-        let (alive, mut all_gone) = mpsc::channel::<()>(1);
         let open = Arc::new(AtomicUsize::new(0));
-        let mut acceptors = tokio::task::JoinSet::new();
+        // Who carries messages stops first: to finish them, the MTA may still have to ask.
+        let (mut carriers, mut askers) = (Group::new(), Group::new());
         let doors: Arc<[Arc<Door>]> = self.doors.iter().map(|(door, _)| Arc::clone(door)).collect();
-        let mut helpers = tokio::task::JoinSet::new();
+        let mut helpers = JoinSet::new();
         if let Some(status) = self.status {
             info!(listen = %status.endpoint(), "status");
-            helpers.spawn(status::serve(status, Arc::clone(&self.shared), Arc::clone(&doors), drain.clone()));
+            helpers.spawn(status::serve(status, Arc::clone(&self.shared), Arc::clone(&doors), carriers.drain()));
         }
         helpers.spawn(probe(Arc::clone(&doors)));
         helpers.spawn(ramp::write(Arc::clone(&self.shared)));
         helpers.spawn(ramp::watch(Arc::clone(&self.shared)));
         helpers.spawn(supervisor::feed_watchdog(workers.clone()));
         for (door, bound) in self.doors {
-            info!(role = door.listener.role.name(), listen = %bound.endpoint(), next_hop = listed(&door.listener.next_hop), "listening");
-            let (shared, workers, drain) = (Arc::clone(&self.shared), workers.clone(), drain.clone());
-            let (open, alive) = (Arc::clone(&open), alive.clone());
-            acceptors.spawn(bound.accept_all(move |accepted| {
-                let ticket = Ticket::new(&open, alive.clone(), shared.stats.sessions.clone());
-                admit(accepted, &shared, &door, &workers, &drain, ticket);
-            }));
+            serve_door(door, bound, &self.shared, &workers, &open, &mut carriers);
         }
         for (advisor, bound) in self.advisors {
             info!(role = advisor.side.name(), protocol = advisor.advice.name(), listen = %bound.endpoint(), "listening");
-            let (shared, workers, drain) = (Arc::clone(&self.shared), workers.clone(), drain.clone());
             if advisor.advice == Advice::Milter {
-                helpers.spawn(serve_milter(bound, shared, advisor, drain, alive.clone()));
-                continue;
+                let shared = Arc::clone(&self.shared);
+                helpers.spawn(serve_milter(bound, shared, advisor, carriers.drain(), carriers.member()));
+            } else {
+                serve_advisor(advisor, bound, &self.shared, &workers, &open, &mut askers);
             }
-            let (open, alive) = (Arc::clone(&open), alive.clone());
-            acceptors.spawn(bound.accept_all(move |accepted| {
-                let ticket = Ticket::new(&open, alive.clone(), shared.stats.sessions.clone());
-                advise(accepted, &shared, &advisor, &workers, &drain, ticket);
-            }));
         }
-        drop(alive);
         supervisor::ready();
         let watching = reload::watch(Arc::clone(&self.shared), doors, self.reload);
         tokio::select! {
             () = stop => {}
             () = watching => {}
         }
-        let drain_time = self.shared.config.timeouts.drain;
         supervisor::stopping();
         info!(sessions = open.load(Ordering::Relaxed), "stopping: no new connections, transactions may finish");
-        acceptors.shutdown().await;
-        let _ = drain_tx.send(true);
-        if tokio::time::timeout(drain_time, all_gone.recv()).await.is_err() {
+        let stopped = async {
+            carriers.stop().await;
+            askers.stop().await;
+        };
+        if tokio::time::timeout(self.shared.config.timeouts.drain, stopped).await.is_err() {
             warn!(
                 sessions = open.load(Ordering::Relaxed),
                 "transactions were still open when the drain time was over; their senders will try again"
@@ -209,27 +199,39 @@ impl Service {
     }
 }
 
-/// One open session, counted.
-struct Ticket {
-    open: Arc<AtomicUsize>,
-    number: usize,
-    sessions: Gauge,
-    _alive: mpsc::Sender<()>,
+/// Accepts SMTP.
+fn serve_door(
+    door: Arc<Door>,
+    bound: Bound,
+    shared: &Arc<Shared>,
+    workers: &Workers,
+    open: &Arc<AtomicUsize>,
+    group: &mut Group,
+) {
+    info!(role = door.listener.role.name(), listen = %bound.endpoint(), next_hop = listed(&door.listener.next_hop), "listening");
+    let (shared, workers, open) = (Arc::clone(shared), workers.clone(), Arc::clone(open));
+    let (drain, member) = (group.drain(), group.member());
+    group.accept(bound.accept_all(move |accepted| {
+        let ticket = Ticket::new(&open, member.clone(), shared.stats.sessions.clone());
+        admit(accepted, &shared, &door, &workers, &drain, ticket);
+    }));
 }
 
-impl Ticket {
-    fn new(open: &Arc<AtomicUsize>, alive: mpsc::Sender<()>, sessions: Gauge) -> Self {
-        let number = open.fetch_add(1, Ordering::Relaxed) + 1;
-        sessions.inc();
-        Self { open: Arc::clone(open), number, sessions, _alive: alive }
-    }
-}
-
-impl Drop for Ticket {
-    fn drop(&mut self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
-        self.sessions.dec();
-    }
+/// Accepts who asks.
+fn serve_advisor(
+    advisor: Arc<Advisor>,
+    bound: Bound,
+    shared: &Arc<Shared>,
+    workers: &Workers,
+    open: &Arc<AtomicUsize>,
+    group: &mut Group,
+) {
+    let (shared, workers, open) = (Arc::clone(shared), workers.clone(), Arc::clone(open));
+    let (drain, member) = (group.drain(), group.member());
+    group.accept(bound.accept_all(move |accepted| {
+        let ticket = Ticket::new(&open, member.clone(), shared.stats.sessions.clone());
+        advise(accepted, &shared, &advisor, &workers, &drain, ticket);
+    }));
 }
 
 /// Gives a connection to a worker, or refuses it.

@@ -1,0 +1,73 @@
+//! Connections that stop together: those who let them in, the signal to stop, and the news that all are gone.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use prometheus_client::metrics::gauge::Gauge;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+/// Listeners and their connections.
+pub(super) struct Group {
+    acceptors: JoinSet<io::Result<()>>,
+    signal: watch::Sender<bool>,
+    /// Each connection holds a clone; when the last is gone, all are done.
+    alive: mpsc::Sender<()>,
+    gone: mpsc::Receiver<()>,
+}
+
+impl Group {
+    pub fn new() -> Self {
+        let (alive, gone) = mpsc::channel(1);
+        Self { acceptors: JoinSet::new(), signal: watch::Sender::new(false), alive, gone }
+    }
+
+    /// Accepts until the group stops.
+    pub fn accept(&mut self, acceptor: impl Future<Output = io::Result<()>> + Send + 'static) {
+        self.acceptors.spawn(acceptor);
+    }
+
+    /// The signal to stop, as a connection waits for it.
+    pub fn drain(&self) -> watch::Receiver<bool> {
+        self.signal.subscribe()
+    }
+
+    /// Whoever holds it is waited for.
+    pub fn member(&self) -> mpsc::Sender<()> {
+        self.alive.clone()
+    }
+
+    /// Lets no more in, tells those inside to finish, and waits for them.
+    pub async fn stop(self) {
+        let Self { mut acceptors, signal, alive, mut gone } = self;
+        acceptors.shutdown().await;
+        drop(alive);
+        let _ = signal.send(true);
+        gone.recv().await;
+    }
+}
+
+/// One open session, counted.
+pub(super) struct Ticket {
+    open: Arc<AtomicUsize>,
+    /// How many are open with it.
+    pub number: usize,
+    sessions: Gauge,
+    _alive: mpsc::Sender<()>,
+}
+
+impl Ticket {
+    pub fn new(open: &Arc<AtomicUsize>, alive: mpsc::Sender<()>, sessions: Gauge) -> Self {
+        let number = open.fetch_add(1, Ordering::Relaxed) + 1;
+        sessions.inc();
+        Self { open: Arc::clone(open), number, sessions, _alive: alive }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.sessions.dec();
+    }
+}
