@@ -7,7 +7,7 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use common::cases::{Came, Inbound, config_text, content, expected, fill, now, table};
+use common::cases::{Came, Inbound, Outbound, config_text, content, expected, fill, fits, now, table};
 use common::postfix::{Postfix, Role};
 use common::{Client, Daemon, Message, Sink, can_run, folder, lasting_port, run_ok, wait_for};
 use countersign::envelope::keyring::Keyring;
@@ -21,6 +21,8 @@ struct Differences {
     milter: Vec<Difference>,
     #[serde(default)]
     policy: Vec<Difference>,
+    #[serde(default)]
+    socketmap: Vec<Difference>,
 }
 
 /// Cases with the same outcome for the same reason.
@@ -31,6 +33,9 @@ struct Difference {
     cases: Vec<String>,
     rcpt: Option<u16>,
     data: Option<u16>,
+    mail: Option<u16>,
+    /// The sender with which it leaves; "as it came" where nothing changes it.
+    leaves: Option<String>,
     /// Where it goes; "as it came" where nothing changes it.
     to: Option<String>,
     /// "" where it carries none.
@@ -42,7 +47,7 @@ const AS_IT_CAME: &str = "as it came";
 /// A daemon for each config in the table, and one Postfix with services for all of them.
 struct Site {
     sink: Sink,
-    /// By config: the smtpd with the milter, and the one with policy service and map.
+    /// By config: the smtpd with the milter, and the one with the maps.
     ports: BTreeMap<String, (u16, u16)>,
     ring: Keyring,
     postfix: Postfix,
@@ -50,54 +55,75 @@ struct Site {
     _folder: tempfile::TempDir,
 }
 
-const OPEN: &str =
-    "mynetworks= smtpd_reject_unlisted_recipient=no relay_domains_reject_code=550 smtpd_peername_lookup=no";
+const OPEN: &str = "smtpd_reject_unlisted_recipient=no relay_domains_reject_code=550 smtpd_peername_lookup=no";
+
+/// One way of a message: the listeners that it needs of each daemon, a milter first, and what Postfix is told of them.
+struct Way {
+    listeners: &'static [(&'static str, &'static str)],
+    /// For the smtpd that asks the milter.
+    by_milter: &'static str,
+    /// For the smtpd that asks the others, and for its cleanup.
+    by_map: fn(&[u16]) -> (String, String),
+}
+
+const INBOUND: Way = Way {
+    listeners: &[("milter", "inbound"), ("policy", "inbound"), ("socketmap", "auto")],
+    by_milter: "mynetworks= smtpd_relay_restrictions=reject_unauth_destination",
+    by_map: |ports| {
+        let smtpd = format!(
+            "mynetworks= access_map_reject_code=550 access_map_defer_code=451 smtpd_relay_restrictions=reject_unauth_destination \
+             smtpd_recipient_restrictions=check_policy_service,inet:127.0.0.1:{}",
+            ports[1]
+        );
+        let map = format!("recipient_canonical_maps=socketmap:inet:127.0.0.1:{}:verify", ports[2]);
+        (smtpd, format!("{map} recipient_canonical_classes=envelope_recipient"))
+    },
+};
+
+const OUTBOUND: Way = Way {
+    listeners: &[("milter", "outbound"), ("socketmap", "auto")],
+    by_milter: "smtpd_relay_restrictions=permit_mynetworks,reject",
+    by_map: |ports| {
+        let map = format!("sender_canonical_maps=socketmap:inet:127.0.0.1:{}:sign", ports[1]);
+        (
+            "smtpd_relay_restrictions=permit_mynetworks,reject".to_owned(),
+            format!("{map} sender_canonical_classes=envelope_sender"),
+        )
+    },
+};
 
 impl Site {
-    fn start() -> Self {
+    fn start(way: &Way, configs: impl Iterator<Item = String>) -> Self {
         let folder = folder();
         run_ok(folder.path(), &["keys", "init"]);
-        let sink = Sink::start();
-        let configs: BTreeSet<String> = table().inbound.into_iter().map(|case| case.config).collect();
+        let sink = Sink::offering(&["SMTPUTF8"]);
+        let configs: BTreeSet<String> = configs.collect();
         let (mut daemons, mut ports) = (Vec::new(), BTreeMap::new());
-        let (mut services, mut listeners) = (String::new(), Vec::new());
+        let (mut services, mut smtpd) = (String::new(), Vec::new());
         for (n, config) in configs.into_iter().enumerate() {
-            let listener = |protocol: &str, role: &str| {
-                format!("[[listener]]\nprotocol = \"{protocol}\"\nrole = \"{role}\"\nlisten = \"127.0.0.1:0\"\n")
-            };
-            let listeners_text =
-                [listener("milter", "inbound"), listener("policy", "inbound"), listener("socketmap", "auto")];
-            let daemon = Daemon::start(folder.path(), &config_text(&config, &listeners_text.concat()));
-            let [milter, policy, map] = [0, 1, 2].map(|at| daemon.ports[at]);
-            let (by_milter, by_policy) = (lasting_port(), lasting_port());
-            listeners.push((
-                by_milter,
-                format!("{OPEN} smtpd_milters=inet:127.0.0.1:{milter} milter_default_action=tempfail smtpd_relay_restrictions=reject_unauth_destination"),
-            ));
-            listeners.push((
-                by_policy,
-                format!(
-                    "{OPEN} cleanup_service_name=cleanup-{n} access_map_reject_code=550 access_map_defer_code=451 \
-                     smtpd_relay_restrictions=reject_unauth_destination \
-                     smtpd_recipient_restrictions=check_policy_service,inet:127.0.0.1:{policy}"
-                ),
-            ));
-            writeln!(
-                services,
-                "cleanup-{n} unix n - n - 0 cleanup\n  -o recipient_canonical_maps=socketmap:inet:127.0.0.1:{map}:verify\n  \
-                 -o recipient_canonical_classes=envelope_recipient"
-            )
-            .unwrap();
-            ports.insert(config, (by_milter, by_policy));
+            let mut listeners = String::new();
+            for (protocol, role) in way.listeners {
+                let words = format!("protocol = \"{protocol}\"\nrole = \"{role}\"\nlisten = \"127.0.0.1:0\"\n");
+                listeners += &format!("[[listener]]\n{words}");
+            }
+            let daemon = Daemon::start(folder.path(), &config_text(&config, &listeners));
+            let (by_milter, by_map) = (lasting_port(), lasting_port());
+            let milter = format!("smtpd_milters=inet:127.0.0.1:{} milter_default_action=tempfail", daemon.ports[0]);
+            smtpd.push((by_milter, format!("{OPEN} {milter} {}", way.by_milter)));
+            let (options, cleanup) = (way.by_map)(&daemon.ports);
+            smtpd.push((by_map, format!("{OPEN} cleanup_service_name=cleanup-{n} {options}")));
+            let cleanup = cleanup.replace(' ', "\n  -o ");
+            writeln!(services, "cleanup-{n} unix n - n - 0 cleanup\n  -o {cleanup}").unwrap();
+            ports.insert(config, (by_milter, by_map));
             daemons.push(daemon);
         }
-        let listeners: Vec<(u16, &str)> = listeners.iter().map(|(port, options)| (*port, options.as_str())).collect();
+        let smtpd: Vec<(u16, &str)> = smtpd.iter().map(|(port, options)| (*port, options.as_str())).collect();
         let postfix = Postfix::start(
             folder.path(),
             &Role {
                 name: "mta",
                 domain: "mta.example",
-                ports: &listeners,
+                ports: &smtpd,
                 relayhost: sink.port,
                 extra: "relay_domains = our.example, deep.our.example, srs.our.example, friend.example\n\
                     smtpd_client_connection_count_limit = 0",
@@ -198,13 +224,78 @@ fn run(site: &Site, front_end: &str, differences: &[Difference], port: impl Fn(&
     assert!(wrong.is_empty(), "{front_end}:\n{wrong}");
 }
 
+fn differences() -> Differences {
+    toml::from_str(include_str!("cases/differences.toml")).unwrap()
+}
+
+/// With which sender a message leaves, or the reply that refused it.
+fn leave(site: &Site, port: u16, case: &Outbound, id: &str) -> Result<String, u16> {
+    let mut client = Client::connect(port);
+    client.say("EHLO client.example");
+    let smtputf8 = if case.sender.is_ascii() { "" } else { " SMTPUTF8" };
+    for line in [
+        &format!("MAIL FROM:<{}>{smtputf8}", fill(&case.sender, &site.ring, now())),
+        &format!("RCPT TO:<{}>", case.recipient),
+        "DATA",
+        &format!("X-Case: {id}\r\n\r\nx\r\n."),
+    ] {
+        let reply = client.say(line);
+        if !reply.starts_with(['2', '3']) {
+            return Err(reply[..3].parse().unwrap());
+        }
+    }
+    Ok(wait_for(&format!("{}: {}", case.name, site.postfix.log()), || site.arrived(id)).from)
+}
+
+/// Runs the table of what leaves.
+fn run_outbound(site: &Site, front_end: &str, differences: &[Difference], port: impl Fn(&(u16, u16)) -> u16) {
+    let mut wrong = String::new();
+    let cases = table().outbound;
+    let differing: usize = differences.iter().map(|difference| difference.cases.len()).sum();
+    let known = |name: &String| cases.iter().any(|case| case.name == *name);
+    assert!(differences.iter().flat_map(|difference| &difference.cases).all(known));
+    let mut differed = 0;
+    for (n, case) in cases.iter().enumerate() {
+        let came = leave(site, port(&site.ports[&case.config]), case, &format!("{front_end}-{n}-"));
+        let difference = differences.iter().find(|difference| difference.cases.contains(&case.name));
+        differed += usize::from(difference.is_some());
+        let mail = difference.and_then(|difference| difference.mail).unwrap_or(case.mail);
+        let leaves = match difference.and_then(|difference| difference.leaves.as_deref()) {
+            Some(AS_IT_CAME) => &case.sender,
+            Some(other) => other,
+            None => &case.leaves,
+        };
+        let want = fill(leaves, &site.ring, now());
+        let good = match &came {
+            Err(code) => *code == mail,
+            Ok(sender) => mail == 250 && fits(sender, &want),
+        };
+        if !good {
+            writeln!(wrong, "{}\n   came {came:?}\n   want {want} ({mail})", case.name).unwrap();
+        }
+    }
+    assert!(wrong.is_empty(), "{front_end}:\n{wrong}");
+    assert_eq!(differed, differing);
+}
+
+#[test]
+fn the_table_of_what_leaves_holds_behind_a_real_postfix() {
+    if !can_run(&["postfix"], "the table of what leaves through milter and socketmap") {
+        return;
+    }
+    let site = Site::start(&OUTBOUND, table().outbound.into_iter().map(|case| case.config));
+    let differences = differences();
+    run_outbound(&site, "leaving-milter", &[], |ports| ports.0);
+    run_outbound(&site, "leaving-socketmap", &differences.socketmap, |ports| ports.1);
+}
+
 #[test]
 fn the_table_holds_behind_a_real_postfix() {
     if !can_run(&["postfix"], "the table of cases through milter, policy service and socketmap") {
         return;
     }
-    let site = Site::start();
-    let differences: Differences = toml::from_str(include_str!("cases/differences.toml")).unwrap();
+    let site = Site::start(&INBOUND, table().inbound.into_iter().map(|case| case.config));
+    let differences = differences();
     run(&site, "milter", &differences.milter, |ports| ports.0);
     run(&site, "policy", &differences.policy, |ports| ports.1);
 }

@@ -204,6 +204,14 @@ pub fn fill(text: &str, ring: &Keyring, now: Timestamp) -> String {
     }
 }
 
+/// Whether an address is the one that is wanted, with a tag where that has `…`.
+pub fn fits(got: &str, want: &str) -> bool {
+    match want.split_once('…') {
+        Some((head, tail)) => got.starts_with(head) && got.ends_with(tail) && got.len() > want.len(),
+        None => got == want,
+    }
+}
+
 /// The last digit of the hash changed.
 pub fn other_hex(tag: &str) -> String {
     let at = tag.find("prvs=").unwrap() + 14;
