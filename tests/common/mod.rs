@@ -153,9 +153,10 @@ impl Daemon {
     }
 }
 
+/// 0: it is a path.
 fn port_of(line: &str) -> u16 {
     let value: serde_json::Value = serde_json::from_str(line).unwrap();
-    value["listen"].as_str().unwrap().rsplit_once(':').unwrap().1.parse().unwrap()
+    value["listen"].as_str().unwrap().rsplit_once(':').unwrap().1.parse().unwrap_or(0)
 }
 
 impl Drop for Daemon {

@@ -1,0 +1,164 @@
+//! The maps as Postfix asks them: many processes at once, requests behind requests, and a ring that changes under them.
+
+mod common;
+
+use std::collections::VecDeque;
+use std::io::{Read, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::map::Map;
+use common::{Daemon, folder, run_ok, tcp};
+
+const CONFIG: &str = "domains.local = [\"our.example\"]\ndomains.srs_domain = \"srs.our.example\"\n\
+    inbound.mode = \"enforce\"\n[[listener]]\nprotocol = \"socketmap\"\nlisten = ";
+
+fn start(folder: &Path) -> Daemon {
+    run_ok(folder, &["keys", "init"]);
+    Daemon::start(folder, &format!("{CONFIG}\"127.0.0.1:0\"\n"))
+}
+
+/// What an answer has to be.
+enum Want {
+    Exactly(String),
+    /// A tag for this address; the map has to find it again.
+    Tag(String),
+}
+
+impl Want {
+    fn check(&self, answer: &str, tags: &mut Vec<(String, String)>) {
+        match self {
+            Self::Exactly(want) => assert_eq!(answer, want),
+            Self::Tag(address) => {
+                let tag = answer.strip_prefix("OK ").unwrap_or_else(|| panic!("{address}: {answer}"));
+                let (local, domain) = address.split_once('@').unwrap();
+                let fits = if domain == "our.example" {
+                    tag.starts_with("prvs=") && tag.ends_with(&format!("={address}"))
+                } else {
+                    tag.starts_with("SRS0=") && tag.ends_with(&format!("={domain}={local}@srs.our.example"))
+                };
+                assert!(fits, "{address}: {tag}");
+                tags.push((tag.to_owned(), address.clone()));
+            }
+        }
+    }
+}
+
+/// One process of an MTA: `count` requests, up to 16 of them on their way at a time.
+fn ask_many(port: u16, who: usize, count: usize) {
+    let mut map = Map::connect(port);
+    let mut waiting: VecDeque<Want> = VecDeque::new();
+    let mut tags: Vec<(String, String)> = Vec::new();
+    let exactly = |text: &str| Want::Exactly(text.to_owned());
+    for n in 0..count {
+        let (table, key, want) = match n % 8 {
+            0 => ("sign", format!("user{n}@our.example"), None),
+            1 => ("forward", format!("u{n}.{who}@else{n}.example"), None),
+            2 => ("sign", format!("@else{n}.example"), Some(exactly("NOTFOUND "))),
+            3 => ("verify", format!("user{n}@our.example"), Some(exactly("NOTFOUND "))),
+            4 => ("reverse", format!("prvs=1000{:06x}=user{n}@our.example", n + who), Some(exactly("NOTFOUND "))),
+            5 => (
+                "other",
+                format!("user{n}@our.example"),
+                Some(exactly("PERM there is no such map; ask for sign (forward) or verify (reverse)")),
+            ),
+            // What was signed before, whatever has become of the ring.
+            _ => match tags.pop() {
+                Some((tag, address)) => ("verify", tag, Some(Want::Exactly(format!("OK {address}")))),
+                None => ("verify", "x".to_owned(), Some(exactly("NOTFOUND "))),
+            },
+        };
+        map.send(table, &key);
+        waiting.push_back(want.unwrap_or(Want::Tag(key)));
+        // Now and then all answers are waited for, else the oldest.
+        let most = if n % 100 == 99 || n + 1 == count { 0 } else { 16 };
+        while waiting.len() > most {
+            let answer = map.answer().expect("an answer to each request");
+            waiting.pop_front().unwrap().check(&answer, &mut tags);
+        }
+    }
+}
+
+#[test]
+fn a_hundred_thousand_answers_are_right_while_the_ring_changes() {
+    const PROCESSES: usize = 32;
+    const REQUESTS: usize = 100_000;
+    let folder = folder();
+    let daemon = start(folder.path());
+    let port = daemon.ports[0];
+    let done = AtomicBool::new(false);
+    let rotations = std::thread::scope(|scope| {
+        let changes = scope.spawn(|| {
+            let mut rotations = 0;
+            while !done.load(Ordering::Relaxed) {
+                // A ring holds ten keys; it is read again all the same.
+                if rotations < 8 {
+                    let lines = daemon.log.all().len();
+                    run_ok(folder.path(), &["keys", "rotate"]);
+                    daemon.signal("HUP");
+                    daemon.log.wait("the new ring", lines, |line| line.contains("key ring loaded"));
+                    rotations += 1;
+                } else {
+                    daemon.signal("HUP");
+                    std::thread::yield_now();
+                }
+            }
+            rotations
+        });
+        let noise = scope.spawn(|| {
+            let garbage: [&[u8]; 6] =
+                [b"GET / HTTP/1.0\r\n\r\n", b"999999999:", b"5:ab", b"3:abcd", b"\xff\xfe\0\0", b"0:,4:sign,00:,"];
+            while !done.load(Ordering::Relaxed) {
+                for garbage in garbage {
+                    let mut map = Map::connect(port);
+                    let _ = map.write(garbage);
+                }
+            }
+        });
+        let askers: Vec<_> =
+            (0..PROCESSES).map(|who| scope.spawn(move || ask_many(port, who, REQUESTS / PROCESSES))).collect();
+        let failed = askers.into_iter().map(|asker| asker.join().is_err()).filter(|failed| *failed).count();
+        done.store(true, Ordering::Relaxed);
+        noise.join().unwrap();
+        assert_eq!(failed, 0, "processes that got a wrong answer");
+        changes.join().unwrap()
+    });
+    assert!(rotations > 2, "the ring has changed {rotations} times only");
+}
+
+#[test]
+fn two_hundred_who_come_at_once_are_all_let_in() {
+    const MANY: usize = 200;
+    let most: usize = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
+    if most < MANY {
+        eprintln!("SKIPPED: the system itself lets only {most} wait (net.core.somaxconn)");
+        return;
+    }
+    let folder = folder();
+    run_ok(folder.path(), &["keys", "init"]);
+    let path = folder.path().join("map");
+    let unix = format!("[[listener]]\nprotocol = \"socketmap\"\nlisten = \"unix:{}\"\n", path.display());
+    let daemon = Daemon::start(folder.path(), &format!("{CONFIG}\"127.0.0.1:0\"\n{unix}"));
+    // While the daemon accepts nothing at all, nobody is turned away: a lost connection request is tried again after a second.
+    daemon.signal("STOP");
+    let mut tcps: Vec<_> = (0..MANY).map(|_| tcp(daemon.ports[0]).unwrap()).collect();
+    let mut unixes: Vec<_> = (0..MANY).map(|_| UnixStream::connect(&path).unwrap()).collect();
+    let request = b"19:sign a@else.example,";
+    assert_eq!(request.len(), 23);
+    for stream in &mut tcps {
+        stream.write_all(request).unwrap();
+    }
+    for stream in &mut unixes {
+        stream.write_all(request).unwrap();
+    }
+    daemon.signal("CONT");
+    let mut answers: Vec<&mut dyn Read> = Vec::new();
+    answers.extend(tcps.iter_mut().map(|stream| stream as &mut dyn Read));
+    answers.extend(unixes.iter_mut().map(|stream| stream as &mut dyn Read));
+    for stream in answers {
+        let mut answer = [0; 8];
+        stream.read_exact(&mut answer).unwrap();
+        assert!(answer.ends_with(b":OK SR"), "{:?}", String::from_utf8_lossy(&answer));
+    }
+}
