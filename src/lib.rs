@@ -73,6 +73,7 @@ pub mod wire;
 pub mod drive;
 
 pub mod config;
+pub mod recipes;
 pub mod state;
 
 pub mod service;

@@ -5,6 +5,7 @@ pub mod cases;
 pub mod map;
 pub mod mtas;
 pub mod postfix;
+pub mod site;
 pub mod tls;
 
 use std::io::{BufRead, BufReader, Read as _, Write as _};

@@ -91,7 +91,7 @@ fn main_cf(folder: &Path, role: &Role<'_>) -> String {
     };
     let mailboxes: Vec<String> = role.mailboxes.iter().map(|m| format!("{{ {m}@{domain} = {m}/ }}")).collect();
     let mailboxes = if mailboxes.is_empty() { format!("{{ none@{domain} = none/ }}") } else { mailboxes.join(", ") };
-    format!(
+    let base = format!(
         "compatibility_level = 3.6\nqueue_directory = {folder}/queue\ndata_directory = {folder}/data\n\
          command_directory = /usr/sbin\ndaemon_directory = /usr/lib/postfix/sbin\nmail_owner = postfix\n\
          setgid_group = postdrop\nmyhostname = mail.{domain}\nmydestination =\nmyorigin = {domain}\n\
@@ -101,28 +101,40 @@ fn main_cf(folder: &Path, role: &Role<'_>) -> String {
          virtual_mailbox_maps = inline:{{ {mailboxes} }}\nvirtual_mailbox_base = {folder}/mail\n\
          virtual_minimum_uid = 100\nvirtual_uid_maps = static:65534\nvirtual_gid_maps = static:65534\n\
          smtpd_relay_restrictions = permit_mynetworks, reject\nmaillog_file_prefixes = {folder}\n\
-         maillog_file = {folder}/maillog\n{extra}\n"
-    )
+         maillog_file = {folder}/maillog\n"
+    );
+    // What is set below wins, without complaints.
+    let key = |line: &str| line.split_once(" =").map(|(key, _)| key.to_owned());
+    let again: Vec<String> = extra.lines().filter_map(key).collect();
+    let kept = base.split_inclusive('\n').filter(|line| key(line).is_none_or(|key| !again.contains(&key)));
+    kept.collect::<String>() + extra + "\n"
 }
 
 fn master_cf(role: &Role<'_>) -> String {
+    let service = |line: &str| {
+        let mut words = line.split_whitespace();
+        Some((words.next()?.to_owned(), words.next()?.to_owned()))
+    };
+    let theirs: Vec<_> = role.services.lines().filter(|line| !line.starts_with(' ')).filter_map(service).collect();
     let mut text = String::new();
     for (port, options) in role.ports {
-        text.push_str(&format!("127.0.0.1:{port} inet n - n - - smtpd\n"));
-        for option in options.split_whitespace() {
-            text.push_str(&format!("  -o {option}\n"));
+        let line = format!("127.0.0.1:{port} inet n - n - - smtpd\n");
+        if service(&line).is_none_or(|name| !theirs.contains(&name)) {
+            text += &line;
+            text.extend(options.split_whitespace().map(|option| format!("  -o {option}\n")));
         }
     }
     text.push_str(role.services);
-    text.push_str(
-        "pickup unix n - n 60 1 pickup\ncleanup unix n - n - 0 cleanup\nqmgr unix n - n 300 1 qmgr\n\
-         rewrite unix - - n - - trivial-rewrite\nbounce unix - - n - 0 bounce\ndefer unix - - n - 0 bounce\n\
-         trace unix - - n - 0 bounce\nverify unix - - n - 1 verify\nflush unix n - n 1000? 0 flush\n\
-         tlsmgr unix - - n 1000? 1 tlsmgr\nproxymap unix - - n - - proxymap\nsmtp unix - - n - - smtp\nrelay unix - - n - - smtp\n\
-         lmtp unix - - n - - lmtp\n\
-         error unix - - n - - error\nretry unix - - n - - error\ndiscard unix - - n - - discard\n\
-         local unix - n n - - local\nvirtual unix - n n - - virtual\nanvil unix - - n - 1 anvil\n\
-         scache unix - - n - 1 scache\npostlog unix-dgram n - n - 1 postlogd\n",
-    );
+    let others = STOCK.lines().filter(|line| service(line).is_none_or(|name| !theirs.contains(&name)));
+    text.extend(others.map(|line| format!("{line}\n")));
     text
 }
+
+/// What every Postfix has.
+const STOCK: &str = "pickup unix n - n 60 1 pickup\ncleanup unix n - n - 0 cleanup\nqmgr unix n - n 300 1 qmgr\n\
+    rewrite unix - - n - - trivial-rewrite\nbounce unix - - n - 0 bounce\ndefer unix - - n - 0 bounce\n\
+    trace unix - - n - 0 bounce\nverify unix - - n - 1 verify\nflush unix n - n 1000? 0 flush\n\
+    tlsmgr unix - - n 1000? 1 tlsmgr\nproxymap unix - - n - - proxymap\nsmtp unix - - n - - smtp\n\
+    relay unix - - n - - smtp\nlmtp unix - - n - - lmtp\nerror unix - - n - - error\nretry unix - - n - - error\n\
+    discard unix - - n - - discard\nlocal unix - n n - - local\nvirtual unix - n n - - virtual\n\
+    anvil unix - - n - 1 anvil\nscache unix - - n - 1 scache\npostlog unix-dgram n - n - 1 postlogd";

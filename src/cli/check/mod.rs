@@ -1,5 +1,7 @@
 //! `check`: is the config good, and what would happen with it?
 
+mod warnings;
+
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -7,13 +9,15 @@ use clap::Args;
 
 use super::site::{find_config, now};
 use super::{BOLD, GREEN, YELLOW};
-use crate::config::{Config, Listener, Protocol, Role, TlsMode, listed};
+use crate::config::{Advice, Advisor, Config, Listener, Protocol, Role, Side, TlsMode, listed};
 use crate::drive::shared::Door;
 use crate::envelope::keyring::{KeyState, Keyring};
-use crate::envelope::policy::{Action, InboundMode, OutboundMode, Overflow, Reason, RejectAt};
+use crate::envelope::policy::{Action, InboundMode, Networks, OutboundMode, Overflow, Reason, RejectAt};
 use crate::envelope::rules::{Ramp, Rules};
 use crate::state;
 use crate::state::ring::rfc3339;
+
+pub(super) use self::warnings::all as warnings;
 
 /// `countersign check`
 #[derive(Debug, Args)]
@@ -39,6 +43,9 @@ pub(super) fn run(args: &Check) -> Result<bool> {
     }
     for listener in &config.listeners {
         anstream::println!("  {}", door(listener));
+    }
+    for advisor in &config.advisors {
+        anstream::println!("  {}", desk(advisor));
     }
     for line in ramps(&config, &ring).into_iter().chain(super::observed::lines(&config)) {
         anstream::println!("  {line}");
@@ -132,6 +139,9 @@ fn inbound(config: &Config) -> Vec<String> {
         }
     });
     lines.push(match (config.policy.outbound.evidence, inbound.evidence) {
+        (true, true) if !writes_evidence(config) => {
+            "  Evidence is looked for; mail that leaves carries none from here: a map cannot add a header.".into()
+        }
         (true, true) => {
             let unless = match inbound.reject_at {
                 RejectAt::Data => "",
@@ -160,6 +170,17 @@ fn action(action: Action, config: &Config, lenient: bool) -> String {
     }
 }
 
+/// Whether mail that leaves is signed by this daemon.
+fn signs(config: &Config) -> bool {
+    writes_evidence(config) || config.advisors.iter().any(|advisor| advisor.advice == Advice::Socketmap)
+}
+
+/// Whether a way in sees mail that leaves, its recipients and its header.
+fn writes_evidence(config: &Config) -> bool {
+    config.listeners.iter().any(|listener| listener.role == Role::Outbound)
+        || config.advisors.iter().any(|a| a.advice == Advice::Milter && a.side != Side::Inbound)
+}
+
 /// How far the ramp of each domain is.
 fn ramps(config: &Config, ring: &Keyring) -> Vec<String> {
     if config.policy.inbound.mode != InboundMode::Ramp {
@@ -171,7 +192,7 @@ fn ramps(config: &Config, ring: &Keyring) -> Vec<String> {
         // `.our.example` stands for what is below it.
         let domain = if name.starts_with('.') { format!("x{name}") } else { name.clone() };
         match rules.ramp(&domain) {
-            Ramp::NotStarted if config.listeners.iter().any(|l| l.role == Role::Outbound) => {
+            Ramp::NotStarted if signs(config) => {
                 format!("  {name}: observed; its ramp begins with the first mail that leaves signed")
             }
             Ramp::NotStarted => {
@@ -192,12 +213,44 @@ fn ramps(config: &Config, ring: &Keyring) -> Vec<String> {
     names.iter().map(one).collect()
 }
 
-fn door(listener: &Listener) -> String {
-    let clients = match &listener.clients {
+fn whom(clients: &Networks, loopback: &str) -> String {
+    match clients {
         none if none.is_empty() => "everybody who can reach it".to_owned(),
-        loopback if loopback.is_loopback() => "loopback clients".to_owned(),
+        local if local.is_loopback() => loopback.to_owned(),
         listed => listed.names().join(", "),
-    };
+    }
+}
+
+/// A way in for an MTA that asks.
+fn desk(advisor: &Advisor) -> String {
+    let (listen, clients) = (&advisor.listen, whom(&advisor.clients, "MTAs on this machine"));
+    match advisor.advice {
+        Advice::Socketmap => format!(
+            "{BOLD}Socketmap{BOLD:#} on {listen} for {clients}: maps sign (forward) and verify (reverse); it refuses nothing by itself"
+        ),
+        Advice::Policy => {
+            format!("{BOLD}Policy service{BOLD:#} on {listen} for {clients}: refuses at RCPT, and sees no content")
+        }
+        Advice::Milter => {
+            let which = match advisor.side {
+                Side::Outbound => "all mail that it sees leaves".to_owned(),
+                Side::Inbound => "all mail that it sees comes in".to_owned(),
+                Side::Auto => {
+                    let daemons = match advisor.outbound_daemons.as_slice() {
+                        [] => String::new(),
+                        names => format!(" and of its listener {}", names.join(", ")),
+                    };
+                    let clients = whom(&advisor.outbound_clients, "clients on loopback");
+                    format!("mail of users who have logged in, of {clients}{daemons} leaves; all other comes in")
+                }
+            };
+            format!("{BOLD}Milter{BOLD:#} on {listen} for {clients}: {which}")
+        }
+    }
+}
+
+fn door(listener: &Listener) -> String {
+    let clients = whom(&listener.clients, "loopback clients");
     let (role, listen, next_hop) = (listener.role.name(), &listener.listen, listed(&listener.next_hop));
     let protocol = if listener.protocol == Protocol::Lmtp { ", LMTP" } else { "" };
     let tls = |mode, off| match mode {
@@ -220,120 +273,4 @@ fn door(listener: &Listener) -> String {
         line.push_str(&format!("; {} may say who the client is ({how})", listener.trusted_proxies.names().join(", ")));
     }
     line
-}
-
-pub(super) fn warnings(config: &Config, ring: &Keyring) -> Vec<String> {
-    let policy = &config.policy;
-    let mut warnings = Vec::new();
-    let lists = [
-        ("outbound.pilot", &policy.outbound.pilot),
-        ("outbound.exempt_senders", &policy.outbound.exempt_senders),
-        ("outbound.exempt_recipients", &policy.outbound.exempt_recipients),
-        ("inbound.exempt_senders", &policy.inbound.exempt_senders),
-        ("inbound.exempt_recipients", &policy.inbound.exempt_recipients),
-        ("inbound.daemon_senders", &policy.inbound.daemon_senders),
-    ];
-    for (list, word) in lists.into_iter().flat_map(|(list, set)| set.bare_words().into_iter().map(move |w| (list, w))) {
-        warnings.push(format!(
-            "`{word}` in {list} is taken for a domain; for a local part in every domain write `{word}@`"
-        ));
-    }
-    if policy.outbound.mode == OutboundMode::Pilot && policy.outbound.pilot.is_empty() {
-        warnings.push("outbound.mode is \"pilot\" and outbound.pilot is empty: nothing is signed".into());
-    }
-    if policy.inbound.exempt_clients.contains([127, 0, 0, 1].into()) {
-        warnings.push(
-            "inbound.exempt_clients holds loopback: behind smtpd_proxy_filter every client is 127.0.0.1, and nothing would be refused"
-                .into(),
-        );
-    }
-    if !policy.outbound.exempt_clients.is_empty() && policy.inbound.mode != InboundMode::Observe {
-        warnings.push(
-            "mail of outbound.exempt_clients leaves unsigned, and bounces to it come back without a tag: name its senders in \
-             outbound.exempt_senders, too, or they are refused"
-                .into(),
-        );
-    }
-    if policy.inbound.mode == InboundMode::Ramp && policy.outbound.mode == OutboundMode::Pilot {
-        warnings.push(
-            "outbound.mode = \"pilot\" leaves mail unsigned, so the ramp never ends; set inbound.mode = \"enforce\" to act on bounces to the pilots"
-                .into(),
-        );
-    }
-    if policy.inbound.mode == InboundMode::Enforce {
-        let rules = Rules { policy, ring, now: now() };
-        for name in policy.domains.local.names().into_iter().filter(|name| !name.starts_with('.')) {
-            if rules.ramp(&name) != Ramp::Enforcing {
-                warnings.push(format!(
-                    "inbound.mode is \"enforce\", and mail of {name} is not known to have been signed for long enough: bounces to what left \
-                     unsigned are refused. inbound.mode = \"ramp\" waits for them; or say since when it is signed: countersign keys ramp-start --at TIME {name}"
-                ));
-            }
-        }
-    }
-    if let Some(to) = policy.inbound.quarantine_to.as_ref().filter(|to| !policy.domains.local.contains(to.domain())) {
-        warnings.push(format!(
-            "inbound.quarantine_to = \"{to}\" is in none of your domains: does next_hop take mail for it?"
-        ));
-    }
-    if config.status.as_ref().is_some_and(|status| !status.is_loopback()) {
-        warnings.push("status.listen can be reached from outside, and asks nobody for a password".into());
-    }
-    if policy.outbound.evidence && !policy.inbound.evidence {
-        warnings.push("outbound.evidence is on and inbound.evidence off: nobody looks for what mail carries".into());
-    }
-    for (name, lifetime) in [("batv", policy.batv.lifetime), ("srs", policy.srs.lifetime)] {
-        let least = policy.inbound.queue_lifetime.saturating_add(2);
-        if lifetime < least {
-            warnings.push(format!(
-                "{name}.lifetime is {lifetime} days; mail may wait {} days in a queue before it bounces: use {least} or more",
-                policy.inbound.queue_lifetime
-            ));
-        }
-    }
-    if !policy.domains.srs.is_empty() && config.srs_next_hop.is_empty() && !policy.inbound.srs_stays {
-        warnings.push(
-            "srs_domain is set, and neither inbound.srs_next_hop nor srs_reverse = \"mta\": bounces of forwarded mail go to \
-             next_hop with a foreign recipient, which it may refuse to relay"
-                .into(),
-        );
-    }
-    for listener in &config.listeners {
-        let outside = listener.role == Role::Inbound && listener.clients.is_empty() && !listener.listen.is_loopback();
-        if outside && listener.tls == TlsMode::Off && listener.protocol == Protocol::Smtp {
-            warnings.push(format!(
-                "the inbound listener {} can be reached from outside and has no TLS; give it tls = \"may\", certificate and private_key",
-                listener.listen
-            ));
-        }
-        let loopback = [127, 0, 0, 1].into();
-        let behind_an_mta =
-            listener.role == Role::Inbound && listener.listen.is_loopback() && listener.trusted_proxies.is_empty();
-        if behind_an_mta && policy.inbound.guesses_per_minute > 0 && !policy.inbound.trusted_relays.contains(loopback) {
-            warnings.push(format!(
-                "the inbound listener {} takes every client for 127.0.0.1, so one network that guesses tags puts off everybody's bounces: \
-                 let the MTA in front say who its client is (trusted_proxies), or name 127.0.0.1 in inbound.trusted_relays",
-                listener.listen
-            ));
-        }
-        if listener.trusted_proxies.contains([127, 0, 0, 1].into()) && outside {
-            warnings.push(format!(
-                "the listener {} trusts 127.0.0.1 to say who its client is: every local user may then be anybody",
-                listener.listen
-            ));
-        }
-    }
-    let now = now();
-    for key in ring.keys() {
-        if key.needed_until().is_some_and(|until| until <= now) {
-            warnings.push(format!("key {} is not needed any more; see: countersign keys list", key.id));
-        }
-        if key.created > now {
-            warnings.push(format!("key {} is from the future; is the clock right?", key.id));
-        }
-    }
-    if config.listeners.is_empty() {
-        warnings.push("there is no [[listener]]: `serve` would have nothing to do".into());
-    }
-    warnings
 }

@@ -1,0 +1,158 @@
+//! What in a good config is a trap.
+
+use crate::cli::site::now;
+use crate::config::{Advice, Advisor, Config, Listener, Protocol, Role, Side, TlsMode};
+use crate::envelope::keyring::Keyring;
+use crate::envelope::policy::{InboundMode, OutboundMode, Policy, RejectAt};
+use crate::envelope::rules::{Ramp, Rules};
+
+pub(in crate::cli) fn all(config: &Config, ring: &Keyring) -> Vec<String> {
+    let policy = &config.policy;
+    let mut warnings = Vec::new();
+    let lists = [
+        ("outbound.pilot", &policy.outbound.pilot),
+        ("outbound.exempt_senders", &policy.outbound.exempt_senders),
+        ("outbound.exempt_recipients", &policy.outbound.exempt_recipients),
+        ("inbound.exempt_senders", &policy.inbound.exempt_senders),
+        ("inbound.exempt_recipients", &policy.inbound.exempt_recipients),
+        ("inbound.daemon_senders", &policy.inbound.daemon_senders),
+    ];
+    for (list, word) in lists.into_iter().flat_map(|(list, set)| set.bare_words().into_iter().map(move |w| (list, w))) {
+        warnings.push(format!(
+            "`{word}` in {list} is taken for a domain; for a local part in every domain write `{word}@`"
+        ));
+    }
+    if policy.outbound.mode == OutboundMode::Pilot && policy.outbound.pilot.is_empty() {
+        warnings.push("outbound.mode is \"pilot\" and outbound.pilot is empty: nothing is signed".into());
+    }
+    if policy.inbound.exempt_clients.contains([127, 0, 0, 1].into()) {
+        warnings.push(
+            "inbound.exempt_clients holds loopback: behind smtpd_proxy_filter every client is 127.0.0.1, and nothing would be refused"
+                .into(),
+        );
+    }
+    if !policy.outbound.exempt_clients.is_empty() && policy.inbound.mode != InboundMode::Observe {
+        warnings.push(
+            "mail of outbound.exempt_clients leaves unsigned, and bounces to it come back without a tag: name its senders in \
+             outbound.exempt_senders, too, or they are refused"
+                .into(),
+        );
+    }
+    if policy.inbound.mode == InboundMode::Ramp && policy.outbound.mode == OutboundMode::Pilot {
+        warnings.push(
+            "outbound.mode = \"pilot\" leaves mail unsigned, so the ramp never ends; set inbound.mode = \"enforce\" to act on bounces to the pilots"
+                .into(),
+        );
+    }
+    if policy.inbound.mode == InboundMode::Enforce {
+        let rules = Rules { policy, ring, now: now() };
+        for name in policy.domains.local.names().into_iter().filter(|name| !name.starts_with('.')) {
+            if rules.ramp(&name) != Ramp::Enforcing {
+                warnings.push(format!(
+                    "inbound.mode is \"enforce\", and mail of {name} is not known to have been signed for long enough: bounces to what left \
+                     unsigned are refused. inbound.mode = \"ramp\" waits for them; or say since when it is signed: countersign keys ramp-start --at TIME {name}"
+                ));
+            }
+        }
+    }
+    if let Some(to) = policy.inbound.quarantine_to.as_ref().filter(|to| !policy.domains.local.contains(to.domain())) {
+        warnings.push(format!(
+            "inbound.quarantine_to = \"{to}\" is in none of your domains: does next_hop take mail for it?"
+        ));
+    }
+    if config.status.as_ref().is_some_and(|status| !status.is_loopback()) {
+        warnings.push("status.listen can be reached from outside, and asks nobody for a password".into());
+    }
+    if policy.outbound.evidence && !policy.inbound.evidence {
+        warnings.push("outbound.evidence is on and inbound.evidence off: nobody looks for what mail carries".into());
+    }
+    for (name, lifetime) in [("batv", policy.batv.lifetime), ("srs", policy.srs.lifetime)] {
+        let least = policy.inbound.queue_lifetime.saturating_add(2);
+        if lifetime < least {
+            warnings.push(format!(
+                "{name}.lifetime is {lifetime} days; mail may wait {} days in a queue before it bounces: use {least} or more",
+                policy.inbound.queue_lifetime
+            ));
+        }
+    }
+    let inbound_proxy = config.listeners.iter().any(|listener| listener.role == Role::Inbound);
+    if inbound_proxy && !policy.domains.srs.is_empty() && config.srs_next_hop.is_empty() && !policy.inbound.srs_stays {
+        warnings.push(
+            "srs_domain is set, and neither inbound.srs_next_hop nor srs_reverse = \"mta\": bounces of forwarded mail go to \
+             next_hop with a foreign recipient, which it may refuse to relay"
+                .into(),
+        );
+    }
+    warnings.extend(config.listeners.iter().flat_map(|listener| of_listener(listener, policy)));
+    warnings.extend(config.advisors.iter().flat_map(|advisor| of_advisor(advisor, config)));
+    let now = now();
+    for key in ring.keys() {
+        if key.needed_until().is_some_and(|until| until <= now) {
+            warnings.push(format!("key {} is not needed any more; see: countersign keys list", key.id));
+        }
+        if key.created > now {
+            warnings.push(format!("key {} is from the future; is the clock right?", key.id));
+        }
+    }
+    if config.listeners.is_empty() && config.advisors.is_empty() {
+        warnings.push("there is no [[listener]]: `serve` would have nothing to do".into());
+    }
+    warnings
+}
+
+fn of_listener(listener: &Listener, policy: &Policy) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let outside = listener.role == Role::Inbound && listener.clients.is_empty() && !listener.listen.is_loopback();
+    if outside && listener.tls == TlsMode::Off && listener.protocol == Protocol::Smtp {
+        warnings.push(format!(
+            "the inbound listener {} can be reached from outside and has no TLS; give it tls = \"may\", certificate and private_key",
+            listener.listen
+        ));
+    }
+    let loopback = [127, 0, 0, 1].into();
+    let behind_an_mta =
+        listener.role == Role::Inbound && listener.listen.is_loopback() && listener.trusted_proxies.is_empty();
+    if behind_an_mta && policy.inbound.guesses_per_minute > 0 && !policy.inbound.trusted_relays.contains(loopback) {
+        warnings.push(format!(
+            "the inbound listener {} takes every client for 127.0.0.1, so one network that guesses tags puts off everybody's bounces: \
+             let the MTA in front say who its client is (trusted_proxies), or name 127.0.0.1 in inbound.trusted_relays",
+            listener.listen
+        ));
+    }
+    if listener.trusted_proxies.contains([127, 0, 0, 1].into()) && outside {
+        warnings.push(format!(
+            "the listener {} trusts 127.0.0.1 to say who its client is: every local user may then be anybody",
+            listener.listen
+        ));
+    }
+    warnings
+}
+
+/// What an MTA that only asks cannot be told.
+fn of_advisor(advisor: &Advisor, config: &Config) -> Vec<String> {
+    let policy = &config.policy;
+    let mut warnings = Vec::new();
+    let content_is_seen = config.listeners.iter().any(|listener| listener.role == Role::Inbound)
+        || config.advisors.iter().any(|a| a.advice == Advice::Milter && a.side != Side::Outbound);
+    if advisor.advice == Advice::Policy && policy.inbound.reject_at == RejectAt::Data && !content_is_seen {
+        warnings.push(format!(
+            "the policy service {} sees no content: with inbound.reject_at = \"data\" it refuses tags that do not hold, and no bounce to an \
+             address without one. \"rcpt\" or \"auto\" refuses those, too, replies and receipts included; a milter or a proxy tells them apart",
+            advisor.listen
+        ));
+    }
+    let outbound = &policy.outbound;
+    for (name, used) in [
+        ("exempt_recipients", !outbound.exempt_recipients.is_empty()),
+        ("exempt_clients", !outbound.exempt_clients.is_empty()),
+    ] {
+        // Beside a milter or a proxy, a map is there for the recipients.
+        if used && advisor.advice == Advice::Socketmap && !super::writes_evidence(config) {
+            warnings.push(format!(
+                "outbound.{name} does not count for the map sign on {}: a map is told the sender and nothing else",
+                advisor.listen
+            ));
+        }
+    }
+    warnings
+}

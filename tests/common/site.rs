@@ -1,0 +1,179 @@
+//! A site whose mail server asks Countersign, whichever way: what has to hold of every one of them.
+
+use super::{Client, Message, Sink, dsn, wait_for};
+
+/// Where to knock, and where to look. The mailbox is Ann's; `fwd@our.example` goes on to Carol.
+pub struct Site<'a> {
+    /// Where users send.
+    pub submit: u16,
+    /// Where the world comes in.
+    pub mx: u16,
+    /// Whether clients of `mx` may say by XCLIENT that they are strangers; else all who come there are.
+    pub says_who_it_is: bool,
+    pub world: &'a Sink,
+    /// The messages in Ann's mailbox.
+    pub mailbox: &'a dyn Fn() -> Vec<String>,
+    /// For when something fails.
+    pub log: &'a dyn Fn() -> String,
+    pub can: Can,
+}
+
+/// What its way can do.
+#[derive(Clone, Copy)]
+pub struct Can {
+    /// Mail that leaves carries evidence, and bounces are judged by their content.
+    pub content: bool,
+    /// Mail of others that it sends on gets an SRS address.
+    pub srs: bool,
+}
+
+const DESK: &str = "From: MAILER-DAEMON@third.example\r\nContent-Type: multipart/report; \
+    report-type=delivery-status; boundary=\"b=1\"\r\n\r\n--b=1\r\n\r\nSorry.\r\n--b=1\r\n\
+    Content-Type: message/delivery-status\r\n\r\nReporting-MTA: dns; third.example\r\n\r\n\
+    Final-Recipient: rfc822; bob@third.example\r\nAction: failed\r\nStatus: 5.1.1\r\n\r\n--b=1\r\n\
+    Content-Type: message/rfc822\r\n\r\n";
+
+impl Site<'_> {
+    /// All of it.
+    pub fn holds(&self) {
+        let signed = self.mail_leaves_signed();
+        self.own_bounces_come_home();
+        self.bounces_come_home(&signed);
+        self.false_bounces_do_not(&signed);
+        self.all_else_is_as_ever();
+        if self.can.srs {
+            self.forwarded_mail_has_a_way_back();
+        }
+    }
+
+    fn stranger(&self) -> Client {
+        let mut client = Client::connect(self.mx);
+        assert!(client.say("EHLO mail.third.example").starts_with("250"), "{:?}", client.reply);
+        if self.says_who_it_is {
+            assert!(client.say("XCLIENT ADDR=192.0.2.7 NAME=mail.third.example").starts_with("220"), "{:?}", client.reply);
+            client.say("EHLO mail.third.example");
+        }
+        client
+    }
+
+    /// What a stranger is told: at the first command that is refused, or at the end.
+    fn knock(&self, from: &str, to: &str, text: &str) -> String {
+        let mut client = self.stranger();
+        let reply = client.send(from, to, text).unwrap();
+        client.say("QUIT");
+        reply
+    }
+
+    fn submit(&self, from: &str, to: &str, text: &str) {
+        let mut client = Client::connect(self.submit);
+        client.say("EHLO desk.our.example");
+        let reply = client.send(from, to, text).unwrap();
+        assert!(reply.starts_with("250"), "{from} to {to}: {reply}\n{}", (self.log)());
+        client.say("QUIT");
+    }
+
+    fn arrived(&self, what: &str) -> Message {
+        let here = |message: &Message| message.text.contains(what);
+        wait_for(&format!("{what} in the world: {}", (self.log)()), || self.world.all().into_iter().find(here))
+    }
+
+    fn delivered(&self, what: &str) -> String {
+        let mailbox = || (self.mailbox)().into_iter().find(|text| text.contains(what));
+        let found = wait_for(&format!("{what} in the mailbox: {}", (self.log)()), mailbox);
+        let head = found.split("\n\n").next().unwrap_or_default();
+        let to = head.lines().find(|line| line.starts_with("Delivered-To:") || line.starts_with("Envelope-To:"));
+        assert!(to.is_none_or(|to| !to.contains("prvs=")), "{what} was delivered to a tag: {head}");
+        found
+    }
+
+    fn taken(&self, from: &str, to: &str, text: &str) {
+        let reply = self.knock(from, to, text);
+        assert!(reply.starts_with("250"), "{from} to {to}: {reply}\n{}", (self.log)());
+    }
+
+    fn refused(&self, from: &str, to: &str, text: &str, with: &str) {
+        let reply = self.knock(from, to, text);
+        assert!(reply.starts_with(with), "{from} to {to}: {reply}, not {with}\n{}", (self.log)());
+    }
+
+    /// A message of Ann's; her address as the world sees it.
+    fn mail_leaves_signed(&self) -> Message {
+        let text = "From: Ann <ann@our.example>\r\nMessage-ID: <signed@our.example>\r\nSubject: signed\r\n\r\nx";
+        self.submit("ann@our.example", "bob@third.example", text);
+        let message = self.arrived("Subject: signed");
+        let from = &message.from;
+        assert!(from.starts_with("prvs=1") && from.ends_with("=ann@our.example"), "{from}\n{}", (self.log)());
+        assert_eq!(message.text.contains("Countersign-Evidence: v=1; k=1;"), self.can.content, "{}", message.text);
+        assert!(!message.text.contains("From: Ann <prvs"), "{}", message.text);
+        message
+    }
+
+    /// The MTA itself is told that there is nobody, and tells Ann.
+    fn own_bounces_come_home(&self) {
+        let text = "From: Ann <ann@our.example>\r\nSubject: returned\r\n\r\nx";
+        self.submit("ann@our.example", "refused@third.example", text);
+        let bounce = self.delivered("refused@third.example");
+        assert!(bounce.contains("multipart/report") || bounce.contains("Auto-Submitted"), "{bounce}");
+    }
+
+    fn bounces_come_home(&self, signed: &Message) {
+        let bounce = |id: &str| format!("X-Id: {id}\r\n{}", dsn("failed").trim_end());
+        self.taken("", &signed.from, &bounce("home"));
+        self.delivered("X-Id: home");
+        // With a name behind the delimiter, too.
+        self.submit("ann+lists@our.example", "bob@third.example", "Subject: delimited\r\n\r\nx");
+        let delimited = self.arrived("Subject: delimited").from;
+        assert!(delimited.ends_with("=ann+lists@our.example"), "{delimited}");
+        self.taken("", &delimited, &bounce("delimited"));
+        self.delivered("X-Id: delimited");
+        if self.can.content {
+            // To her plain address, by a server that knows the header only; what it returns is the proof.
+            let original: String = signed.text.lines().map(|line| format!("{line}\r\n")).collect();
+            self.taken("", "ann@our.example", &format!("X-Id: rescued\r\n{DESK}{original}\r\n--b=1--"));
+            self.delivered("X-Id: rescued");
+        }
+    }
+
+    fn false_bounces_do_not(&self, signed: &Message) {
+        let at = "prvs=1000".len();
+        let digit = if &signed.from[at..=at] == "0" { "1" } else { "0" };
+        let forged = format!("{}{digit}{}", &signed.from[..at], &signed.from[at + 1..]);
+        self.refused("", &forged, &dsn("failed"), "550");
+        let text = format!("X-Id: untagged\r\n{}", dsn("failed").trim_end());
+        if self.can.content {
+            self.refused("", "ann@our.example", &text, "550 5.7.1");
+            assert!((self.mailbox)().iter().all(|text| !text.contains("X-Id: untagged")));
+        } else {
+            self.taken("", "ann@our.example", &text);
+            self.delivered("X-Id: untagged");
+        }
+    }
+
+    fn all_else_is_as_ever(&self) {
+        self.taken("bob@third.example", "ann@our.example", "Subject: ordinary\r\n\r\nx");
+        self.delivered("Subject: ordinary");
+        self.taken("", "ann@our.example", "Subject: away\r\nAuto-Submitted: auto-replied\r\n\r\nI am away");
+        self.delivered("Subject: away");
+        for from in ["bob@third.example", ""] {
+            self.refused(from, "nobody@our.example", "x", "550");
+        }
+        for from in ["bob@third.example", "ann@our.example", ""] {
+            self.refused(from, "carol@third.example", "x", "55");
+        }
+    }
+
+    fn forwarded_mail_has_a_way_back(&self) {
+        self.taken("bob@else.example", "fwd@our.example", "Subject: forwarded\r\n\r\nx");
+        let forwarded = self.arrived("Subject: forwarded");
+        assert!(forwarded.from.starts_with("SRS0="), "{}", forwarded.from);
+        assert!(forwarded.from.ends_with("=else.example=bob@srs.our.example"), "{}", forwarded.from);
+        assert_eq!(forwarded.to, ["carol@third.example"]);
+        self.taken("", &forwarded.from, &format!("X-Id: way-back\r\n{}", dsn("failed").trim_end()));
+        let bounce = self.arrived("X-Id: way-back");
+        assert_eq!((bounce.from.as_str(), bounce.to.concat().as_str()), ("", "bob@else.example"));
+        // Nobody else gets through that way.
+        for to in ["SRS0=AAAAAA=AA=else.example=bob@srs.our.example", "bob@srs.our.example"] {
+            self.refused("", to, "x", "5");
+        }
+    }
+}
