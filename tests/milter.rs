@@ -280,7 +280,9 @@ fn a_milter_that_stops_lets_an_open_message_finish() {
     let reply = busy.say("X-Id: last\r\n\r\nx\r\n.");
     assert!(reply.starts_with("250"), "{reply}\n{}", site.postfix.log());
     assert!(site.arrived("X-Id: last").from.starts_with("prvs=1"));
-    let Site { daemon, folder, .. } = site;
+    // Postfix needs its folder to stop.
+    let Site { daemon, postfix, folder, .. } = site;
     assert_eq!(daemon.wait(), Some(0));
+    drop(postfix);
     drop(folder);
 }

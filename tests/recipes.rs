@@ -44,7 +44,7 @@ impl Recipe {
         let pieces = self.mta.recipe(self.way, self.srs);
         let mut text = pieces.into_iter().find(|piece| piece.file == file).map(|piece| piece.text).unwrap_or_default();
         for (documented, port) in &self.ports {
-            text = text.replace(&format!(":{documented}"), &format!(":{port}"));
+            text = with_port(&text, documented, *port);
         }
         text
     }
@@ -54,6 +54,18 @@ impl Recipe {
         let text = text.replace("/etc/ssl/mail", self.path().to_str().unwrap());
         Daemon::start(self.path(), &format!("inbound.mode = \"enforce\"\n{text}"))
     }
+}
+
+fn with_port(text: &str, documented: &str, port: u16) -> String {
+    let searched = format!(":{documented}");
+    let mut parts = text.split(&searched);
+    let mut replaced = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        // `:25` is not the beginning of `:25170`.
+        let longer = part.starts_with(|c: char| c.is_ascii_digit());
+        replaced += &if longer { format!(":{documented}{part}") } else { format!(":{port}{part}") };
+    }
+    replaced
 }
 
 /// Postfix with the lines of a recipe, and the services of its second instance where there is one.
@@ -68,7 +80,8 @@ fn postfix(way: &'static str, srs: bool, can: Can) {
     let forwards = "{fwd@our.example = carol@third.example}";
     let mut main_cf = recipe.text("main.cf");
     if main_cf.contains("virtual_alias_maps = inline:{ ") {
-        main_cf = main_cf.replace("virtual_alias_maps = inline:{ ", &format!("virtual_alias_maps = inline:{{ {forwards}, "));
+        main_cf =
+            main_cf.replace("virtual_alias_maps = inline:{ ", &format!("virtual_alias_maps = inline:{{ {forwards}, "));
     } else {
         main_cf += &format!("virtual_alias_maps = inline:{{ {forwards} }}\n");
     }
@@ -76,14 +89,16 @@ fn postfix(way: &'static str, srs: bool, can: Can) {
     if out_cf.is_empty() {
         main_cf += &format!("relayhost = [127.0.0.1]:{}\n", world.port);
     }
-    main_cf += "smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination\nrecipient_delimiter = +\n\
+    // The delimiters are those that stand in tags, too.
+    main_cf += "smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination\nrecipient_delimiter = +=-\n\
         smtpd_authorized_xclient_hosts = 127.0.0.0/8\n";
     let master_cf = recipe.text("master.cf");
     let at = |name: &str, port: u16, text: &str| {
-        let lines = text.lines().map(|line| match line.strip_prefix(name).filter(|rest| rest.trim().starts_with("inet")) {
-            Some(rest) => format!("127.0.0.1:{port}{rest}\n"),
-            None => format!("{line}\n"),
-        });
+        let lines =
+            text.lines().map(|line| match line.strip_prefix(name).filter(|rest| rest.trim().starts_with("inet")) {
+                Some(rest) => format!("127.0.0.1:{port}{rest}\n"),
+                None => format!("{line}\n"),
+            });
         lines.collect::<String>()
     };
     let services = at("smtp", smtp, &at("submission", submit, &master_cf));

@@ -4,6 +4,7 @@ mod check;
 mod classify;
 mod demo;
 mod explain;
+mod init;
 mod keys;
 mod observed;
 mod serve;
@@ -27,7 +28,7 @@ struct Cli {
 const EXAMPLES: &str = "\
 Examples:
   countersign demo                                       see what it does
-  countersign keys init                                  make a key ring
+  countersign init --domain our.example --mta postfix    write config and key ring, print the MTA's lines
   countersign sign --local our.example ann@our.example   what leaves
   countersign verify -c countersign.toml < addresses     what comes back, one a line
   countersign keys rotate                                a new key signs from now on
@@ -38,6 +39,8 @@ Exit status: 0 all well, 1 something was refused, 2 wrong usage, config or key r
 enum Command {
     /// The whole story in one process on loopback, without any set-up
     Demo(demo::Demo),
+    /// Write a config and a key ring, and print what the mail server has to be told
+    Init(init::Init),
     /// Validate config and key ring, and say in words what would happen
     Check(check::Check),
     /// Run the daemon
@@ -60,6 +63,7 @@ enum Command {
 pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Demo(command) => demo::run(&command),
+        Command::Init(command) => init::run(&command),
         Command::Check(command) => check::run(&command),
         Command::Serve(command) => serve::run(&command),
         Command::Keys(command) => keys::run(command),

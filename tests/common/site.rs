@@ -50,7 +50,11 @@ impl Site<'_> {
         let mut client = Client::connect(self.mx);
         assert!(client.say("EHLO mail.third.example").starts_with("250"), "{:?}", client.reply);
         if self.says_who_it_is {
-            assert!(client.say("XCLIENT ADDR=192.0.2.7 NAME=mail.third.example").starts_with("220"), "{:?}", client.reply);
+            assert!(
+                client.say("XCLIENT ADDR=192.0.2.7 NAME=mail.third.example").starts_with("220"),
+                "{:?}",
+                client.reply
+            );
             client.say("EHLO mail.third.example");
         }
         client

@@ -1,0 +1,155 @@
+//! `init`: a config and a key ring for one mail server, and what that server has to be told.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::builder::PossibleValue;
+use clap::{Args, ValueEnum};
+
+use super::keys;
+use super::site::now;
+use super::{BOLD, DIM, GREEN};
+use crate::config::Config;
+use crate::envelope::keyring::Keyring;
+use crate::recipes::{Mta, Piece};
+use crate::state::ring;
+
+/// `countersign init`
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Init {
+    /// A domain whose mail is yours (repeatable)
+    #[arg(long = "domain", value_name = "DOMAIN", required = true)]
+    domains: Vec<String>,
+    /// Your mail server
+    #[arg(long)]
+    mta: Mta,
+    /// How it asks Countersign [default: the first in docs/mta]
+    #[arg(long)]
+    way: Option<String>,
+    /// The domain for senders of mail that you forward; without it they stay as they are
+    #[arg(long, value_name = "DOMAIN")]
+    srs_domain: Option<String>,
+    /// The folder for countersign.toml and keys/ring.toml
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    dir: PathBuf,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  countersign init --domain our.example --mta postfix
+  countersign init --domain our.example --mta postfix --way proxy --srs-domain srs.our.example
+  countersign init --domain our.example --domain other.example --mta exim --dir /etc/countersign
+
+Ways: postfix milter, proxy, edge, maps; exim proxy, run; opensmtpd proxy; sendmail milter;
+exchange proxy. docs/mta says what each is for, and what every line does.
+Nothing that exists is overwritten. A key ring that is there already stays in use.";
+
+impl ValueEnum for Mta {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.name()))
+    }
+}
+
+/// Writes the two files, and prints the rest.
+pub(super) fn run(args: &Init) -> Result<bool> {
+    let ways = args.mta.ways();
+    let way = args.way.as_deref().or(ways.first().copied()).unwrap_or_default();
+    if !ways.contains(&way) {
+        bail!("there is no way `{way}` for {}; there are: {}", args.mta, ways.join(", "));
+    }
+    let pieces = args.mta.recipe(way, args.srs_domain.is_some());
+    let (config, pieces): (Vec<Piece>, Vec<Piece>) =
+        pieces.into_iter().partition(|piece| piece.file == "countersign.toml");
+    let config_path = args.dir.join("countersign.toml");
+    let config = config.into_iter().map(|piece| with_domains(&args.in_words(&piece.text), &args.domains));
+    let config = args.heading(way) + &config.collect::<String>();
+    // What is wrong with a domain the reader of configs says best.
+    let parsed = Config::parse(&config_path, &config)?;
+    fs::create_dir_all(&args.dir).with_context(|| args.dir.display().to_string())?;
+    write_new(&config_path, &config)?;
+    anstream::println!("{GREEN}Wrote {}.{GREEN:#}", config_path.display());
+    make_ring(&parsed.ring)?;
+    for piece in pieces {
+        anstream::println!("\n{BOLD}{}{BOLD:#} of {} gets", piece.file, args.mta);
+        anstream::println!("\n{}", args.in_words(&piece.text).trim_end());
+    }
+    args.what_is_next();
+    Ok(true)
+}
+
+impl Init {
+    /// The config's first line: how it came to be.
+    fn heading(&self, way: &str) -> String {
+        format!("# For {}, by its recipe `{way}`: docs/mta/{}.md. All settings: docs/config.md.\n", self.mta, self.mta)
+    }
+
+    /// The lines of a recipe, about these domains and this folder.
+    fn in_words(&self, text: &str) -> String {
+        let text = match &self.srs_domain {
+            Some(domain) => {
+                text.replace("srs.our.example", "\u{1}").replace_domain(&self.domains).replace('\u{1}', domain)
+            }
+            None => text.replace_domain(&self.domains),
+        };
+        match fs::canonicalize(&self.dir).ok().as_deref().and_then(Path::to_str) {
+            Some(folder) => text.replace("/etc/countersign/", &format!("{}/", folder.trim_end_matches('/'))),
+            None => text,
+        }
+    }
+
+    fn what_is_next(&self) {
+        let config = self.dir.join("countersign.toml");
+        anstream::println!();
+        if let [first, others @ ..] = self.domains.as_slice()
+            && !others.is_empty()
+        {
+            anstream::println!("Where {first} stands in these lines, {} belongs, too.", others.join(", "));
+        }
+        anstream::println!("{DIM}What each line is for, and what else to mind: docs/mta/{}.md{DIM:#}", self.mta);
+        anstream::println!("Then: countersign check -c {0}\n      countersign serve -c {0}", config.display());
+    }
+}
+
+trait ReplaceDomain {
+    fn replace_domain(&self, domains: &[String]) -> String;
+}
+
+impl ReplaceDomain for str {
+    fn replace_domain(&self, domains: &[String]) -> String {
+        self.replace("our.example", domains.first().map_or("our.example", String::as_str))
+    }
+}
+
+/// All domains where the config names the first.
+fn with_domains(text: &str, domains: &[String]) -> String {
+    let Some(first) = domains.first() else { return text.to_owned() };
+    let quoted: Vec<String> = domains.iter().map(|domain| format!("\"{domain}\"")).collect();
+    text.replace(&format!("domains.local = [\"{first}\"]"), &format!("domains.local = [{}]", quoted.join(", ")))
+}
+
+fn write_new(path: &Path, text: &str) -> Result<()> {
+    use std::io::Write as _;
+    let file = fs::File::options().write(true).create_new(true).open(path);
+    let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
+    written.with_context(|| format!("{}: nothing was changed", path.display()))
+}
+
+fn make_ring(path: &Path) -> Result<()> {
+    if path.exists() {
+        ring::load(path)?;
+        anstream::println!("{} is there already, and stays in use.", path.display());
+        return Ok(());
+    }
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
+    ring::create(path, &Keyring::create(keys::new_own_key()?, now())?)?;
+    anstream::println!("{GREEN}Wrote {}: key 1 signs from now on.{GREEN:#}", path.display());
+    Ok(())
+}
