@@ -13,7 +13,7 @@ mod supervisor;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
@@ -179,14 +179,14 @@ impl Service {
             () = watching => {}
         }
         supervisor::stopping();
-        info!(sessions = open.load(Ordering::Relaxed), "stopping: no new connections, transactions may finish");
+        info!(sessions = self.shared.stats.sessions.get(), "stopping: no new connections, transactions may finish");
         let stopped = async {
             carriers.stop().await;
             askers.stop().await;
         };
         if tokio::time::timeout(self.shared.config.timeouts.drain, stopped).await.is_err() {
             warn!(
-                sessions = open.load(Ordering::Relaxed),
+                sessions = self.shared.stats.sessions.get(),
                 "transactions were still open when the drain time was over; their senders will try again"
             );
         }

@@ -314,18 +314,16 @@ impl Message {
         if let Some(mark) = mark {
             changes.push(Change::InsertHeader { name: MARK.to_owned(), value: mark.value() });
         }
-        if let Some(to) = aside {
-            changes.push(Change::AddRecipient { path: to.to_string(), params: String::new() });
-        }
-        for recipient in &self.recipients {
-            match (&recipient.to, aside) {
-                (_, Some(_)) => {}
-                (None, None) => continue,
-                (Some(to), None) => {
-                    changes.push(Change::AddRecipient { path: to.clone(), params: recipient.params.clone() });
-                }
-            }
-            changes.push(Change::DeleteRecipient { path: recipient.path.clone() });
+        // First all that go. Where the MTA's own tables lead a tag to its mailbox, too, one that is added before is a duplicate to
+        // Sendmail, and goes with the tag; a message without recipients is gone without a word.
+        let leaving = self.recipients.iter().filter(|recipient| aside.is_some() || recipient.to.is_some());
+        changes.extend(leaving.map(|recipient| Change::DeleteRecipient { path: recipient.path.clone() }));
+        match aside {
+            Some(to) => changes.push(Change::AddRecipient { path: to.to_string(), params: String::new() }),
+            None => changes.extend(self.recipients.iter().filter_map(|recipient| {
+                let (path, params) = (recipient.to.clone()?, recipient.params.clone());
+                Some(Change::AddRecipient { path, params })
+            })),
         }
         changes
     }
@@ -361,7 +359,7 @@ mod tests {
         assert_eq!((message.recipients(), message.body(b"x")), (2, false));
         assert_eq!(
             message.changes(None, None),
-            [add("ann@our.example", "NOTIFY=NEVER"), delete("prvs=1=ann@our.example")]
+            [delete("prvs=1=ann@our.example"), add("ann@our.example", "NOTIFY=NEVER")]
         );
     }
 
@@ -388,7 +386,7 @@ mod tests {
         let mark = Change::InsertHeader { name: MARK.into(), value: MARKED.value() };
         assert_eq!(
             message.changes(None, Some(&aside)),
-            [mark.clone(), add("q@our.example", ""), delete("ann@our.example")]
+            [mark.clone(), delete("ann@our.example"), add("q@our.example", "")]
         );
         assert_eq!(message.changes(None, Some(&Content::Mark(MARKED))), [mark]);
         assert_eq!(message.changes(None, Some(&Content::Deliver)), []);

@@ -105,7 +105,7 @@ impl Desk {
         }
         self.asked = masked(recipient);
         self.log_recipient(sender, &inbound);
-        if matches!(inbound.action, InboundAction::Deliver { .. }) {
+        if matches!(inbound.action, InboundAction::Deliver { judge, .. } if judge != Judge::No) {
             self.candidate.clone_from(&self.asked);
         }
         inbound

@@ -64,7 +64,11 @@ fn is_waiting(mut frames: &[u8]) -> bool {
 
 impl AsyncRead for Corked {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.plain).poll_read(cx, buffer)
+        ready!(Pin::new(&mut self.plain).poll_read(cx, buffer))?;
+        // Sendmail writes macros and the command behind them one by one, and Nagle's algorithm holds the second back until the
+        // first is acknowledged.
+        self.plain.acknowledge_at_once();
+        Poll::Ready(Ok(()))
     }
 }
 

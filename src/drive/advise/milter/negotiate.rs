@@ -69,12 +69,12 @@ pub(super) fn negotiate(
         // No status for a negotiation: it ends the connection, and the MTA does what it does without its milter.
         return Status::Reject;
     }
-    let optional = Actions::ADD_RCPT_EXT | if wanted.connect { Actions::empty() } else { Actions::REQUEST_MACROS };
+    let optional = Actions::ADD_RCPT_EXT | Actions::REQUEST_MACROS;
     context.requested_actions = wanted.actions | (optional & actions);
     context.requested_opts = wanted.options & options;
     if context.requested_actions.contains(Actions::REQUEST_MACROS) {
-        // Without the event of the connection, this is how the client is known.
-        let macros = "{client_addr} i".into_c_string();
+        // Who the client is, also where the connection is not told of; whatever the MTA is set to send by itself.
+        let macros = "i {auth_authen} {client_addr} {daemon_name}".into_c_string();
         context.requested_macros.insert(MacroStage::Mail, macros);
     }
     context.data = Some(Client::new(shared, advisor, open, context.requested_opts, context.requested_actions));
