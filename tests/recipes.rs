@@ -8,7 +8,7 @@ use std::path::Path;
 use common::postfix::{Postfix, Role};
 use common::site::{Can, Site};
 use common::tls::certificate;
-use common::{Daemon, Sink, can_run, folder, lasting_port, run_ok};
+use common::{Daemon, Sink, can_run, folder, lasting_port, run, run_ok};
 use countersign::recipes::Mta;
 
 /// A recipe with ports of this run in place of those in the document.
@@ -135,6 +135,16 @@ fn postfix(way: &'static str, srs: bool, can: Can) {
         let out = out.as_ref().map(Postfix::log).unwrap_or_default();
         format!("{}\n{out}\n{}", ours.log(), daemon.log.all().join("\n"))
     };
+    for instance in std::iter::once(&ours).chain(&out) {
+        let etc = instance.folder().join("etc");
+        let output = run(recipe.path(), &["check", "--mta-config", etc.to_str().unwrap()]);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            output.status.success() && said.contains(" fits."),
+            "{way}: {said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
     let site = Site {
         submit,
         mx: if edge { recipe.port("25") } else { smtp },

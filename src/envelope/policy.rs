@@ -149,6 +149,12 @@ impl AliasDomains {
         special.or(self.default.as_ref()).map(String::as_str)
     }
 
+    /// The alias domains, sorted.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.all.names()
+    }
+
     /// Whether a domain is one of the alias domains.
     #[must_use]
     pub fn contains(&self, domain: &str) -> bool {

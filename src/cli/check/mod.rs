@@ -1,5 +1,6 @@
 //! `check`: is the config good, and what would happen with it?
 
+mod mta;
 mod warnings;
 
 use std::path::PathBuf;
@@ -21,11 +22,20 @@ pub(super) use self::warnings::all as warnings;
 
 /// `countersign check`
 #[derive(Debug, Args)]
-#[command(after_help = "Exit status: 0 the config is good (warnings may still be worth reading), 2 it is not.")]
+#[command(after_help = "\
+Examples:
+  countersign check
+  countersign check --mta-config /etc/postfix     does Postfix fit? What is missing, what is dangerous?
+  countersign check --mta-config /etc/exim4
+
+Exit status: 0 the config is good (warnings may still be worth reading), 1 the mail server's is not, 2 ours is not.")]
 pub(super) struct Check {
     /// Config file [default: countersign.toml here, then /etc/countersign/countersign.toml]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// The folder of Postfix's main.cf, or Exim's folder or file: does it fit the config?
+    #[arg(long, value_name = "PLACE")]
+    mta_config: Option<PathBuf>,
 }
 
 /// Says what the config means, and what in it is a trap.
@@ -53,7 +63,7 @@ pub(super) fn run(args: &Check) -> Result<bool> {
     for warning in warnings(&config, &ring) {
         anstream::println!("{YELLOW}warning:{YELLOW:#} {warning}");
     }
-    Ok(true)
+    args.mta_config.as_deref().map_or(Ok(true), |place| mta::check(&config, place))
 }
 
 fn keys(config: &Config, ring: &Keyring) -> Vec<String> {

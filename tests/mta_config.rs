@@ -1,0 +1,323 @@
+//! `check --mta-config`: the recipes fit, and each way to spoil them is named.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use common::{can_run, folder, run};
+use countersign::recipes::Mta;
+
+/// A folder with the config and the Postfix of a recipe.
+struct Recipe {
+    folder: tempfile::TempDir,
+    config: String,
+    main_cf: String,
+    master_cf: String,
+    out_cf: String,
+}
+
+const STOCK: &str = "cleanup unix n - n - 0 cleanup\npickup unix n - n 60 1 pickup\nqmgr unix n - n 300 1 qmgr\n";
+
+impl Recipe {
+    fn of(way: &str, srs: bool) -> Self {
+        let folder = folder();
+        run(folder.path(), &["keys", "init"]);
+        let pieces = Mta::Postfix.recipe(way, srs);
+        let text =
+            |file: &str| pieces.iter().find(|piece| piece.file == file).map_or("", |piece| &piece.text).to_owned();
+        let config = text("countersign.toml").replace("tls = \"may\"\n", "");
+        let kept = |line: &&str| !line.starts_with("certificate") && !line.starts_with("private_key");
+        let config: String = config.lines().filter(kept).map(|line| format!("{line}\n")).collect();
+        let own = "compatibility_level = 3.6\nmyhostname = mail.our.example\nvirtual_mailbox_domains = our.example\n";
+        let main_cf = own.to_owned() + &text("main.cf");
+        let services = text("master.cf");
+        let mut master_cf = services.clone();
+        for stock in ["smtp inet n - n - - smtpd\n", "submission inet n - n - - smtpd\n"]
+            .into_iter()
+            .chain(STOCK.split_inclusive('\n'))
+        {
+            let name = |line: &str| line.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>();
+            if !services.lines().any(|line| name(line) == name(stock)) {
+                master_cf += stock;
+            }
+        }
+        Self { folder, config, main_cf, master_cf, out_cf: text("postfix-out/main.cf") }
+    }
+
+    /// What `check` says of it.
+    fn check(&self, instance: &str) -> Output {
+        let base = self.folder.path();
+        fs::write(base.join("countersign.toml"), &self.config).unwrap();
+        for (name, main_cf, master_cf) in [
+            ("ours", &self.main_cf, self.master_cf.as_str()),
+            ("out", &self.out_cf, "127.0.0.1:10026 inet n - n - - smtpd\n"),
+        ] {
+            fs::create_dir_all(base.join(name)).unwrap();
+            let file = base.join(name).join("main.cf");
+            fs::write(&file, main_cf).unwrap();
+            // Postfix waits until a file is a second old: it may not be complete.
+            let old = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+            fs::File::options().write(true).open(&file).unwrap().set_modified(old).unwrap();
+            fs::write(base.join(name).join("master.cf"), master_cf).unwrap();
+        }
+        run(base, &["check", "--mta-config", base.join(instance).to_str().unwrap()])
+    }
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
+}
+
+/// Where it is spoilt, what is replaced by what, and what is said then. A word of `wrong:` or `careful:` comes first.
+type Spoilt = (&'static str, &'static str, &'static str, &'static str);
+
+fn all_are_named(way: &str, srs: bool, spoilt: &[Spoilt]) {
+    let good = Recipe::of(way, srs);
+    let output = good.check("ours");
+    assert!(output.status.success() && said(&output).contains(" fits."), "{way}: {}", said(&output));
+    for (file, from, to, want) in spoilt {
+        let mut bad = Recipe::of(way, srs);
+        let text = match *file {
+            "main" => &mut bad.main_cf,
+            "master" => &mut bad.master_cf,
+            "out" => &mut bad.out_cf,
+            _ => &mut bad.config,
+        };
+        assert!(text.contains(from), "{way}: there is no `{from}` in {text}");
+        *text = text.replacen(from, to, 1);
+        let output = bad.check(if *file == "out" { "out" } else { "ours" });
+        let said = said(&output);
+        assert!(
+            said.lines().any(|line| line.starts_with(&want[..5]) && line.contains(want.split_once(": ").unwrap().1)),
+            "{way}, {to}: `{want}` is not in\n{said}"
+        );
+        assert_eq!(output.status.code(), Some(i32::from(want.starts_with("wrong"))), "{way}, {to}: {said}");
+    }
+}
+
+#[test]
+fn what_is_wrong_around_the_milter() {
+    if !can_run(&["postconf"], "check --mta-config, milter") {
+        return;
+    }
+    let end = "milter_default_action = tempfail\n";
+    all_are_named(
+        "milter",
+        true,
+        &[
+            (
+                "main",
+                "\nsmtpd_milters = inet:127.0.0.1:10030",
+                "\nsmtpd_milters = inet:127.0.0.1:8891",
+                "wrong: no smtpd asks the milter: smtpd_milters = inet:127.0.0.1:10030",
+            ),
+            ("main", "= tempfail", "= accept", "wrong: milter_default_action = accept"),
+            (
+                "main",
+                end,
+                "milter_default_action = tempfail\nmilter_protocol = 2\n",
+                "wrong: milter_protocol is below 6",
+            ),
+            ("main", "non_smtpd_milters = ", "x_milters = ", "careful: `sendmail` leaves unsigned"),
+            ("main", "recipient_canonical_maps = ", "x_maps = ", "wrong: refuses tagged ones as unknown"),
+            (
+                "main",
+                "recipient_canonical_classes = envelope_recipient",
+                "",
+                "wrong: rewrites header fields by the map, too: recipient_canonical_classes",
+            ),
+            (
+                "main",
+                end,
+                "milter_default_action = tempfail\nmynetworks = 127.0.0.0/8, 10.0.0.0/8\n",
+                "careful: 10.0.0.0/8 in mynetworks counts as coming in",
+            ),
+            (
+                "main",
+                end,
+                "milter_default_action = tempfail\nsender_dependent_relayhost_maps = inline:{x=y}\n",
+                "careful: sender_dependent_relayhost_maps is asked with the signed sender",
+            ),
+            (
+                "main",
+                end,
+                "milter_default_action = tempfail\nsender_bcc_maps = inline:{x=y}\n",
+                "careful: sender_bcc_maps",
+            ),
+            ("main", "relay_domains = srs.our.example", "", "wrong: Postfix takes no mail for srs.our.example"),
+            ("main", "domains = our.example", "domains = other.example", "careful: our.example is in domains.local"),
+            (
+                "main",
+                end,
+                "milter_default_action = tempfail\nmaximal_queue_lifetime = 2w\n",
+                "careful: keeps mail for 14 days",
+            ),
+            (
+                "master",
+                "smtp inet",
+                "127.0.0.1:10099 inet n - n - - smtpd\n  -o content_filter=\nsmtp inet",
+                "careful: what a filter hands back there",
+            ),
+            (
+                "master",
+                "smtp inet n - n - - smtpd\n",
+                "smtp inet n - n - - smtpd\n  -o receive_override_options=no_address_mappings\n",
+                "careful: no_address_mappings",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn what_is_wrong_around_the_proxies() {
+    if !can_run(&["postconf"], "check --mta-config, proxies") {
+        return;
+    }
+    let relayhost = "relayhost = [127.0.0.1]:10025\n";
+    all_are_named(
+        "proxy",
+        true,
+        &[
+            ("main", relayhost, "", "wrong: mail leaves unsigned: relayhost = [127.0.0.1]:10025"),
+            (
+                "master",
+                "submission inet",
+                "127.0.0.1:10026 inet n - n - - smtpd\nsubmission inet",
+                "wrong: a loop: relayhost sends everything",
+            ),
+            (
+                "main",
+                relayhost,
+                "relayhost = [127.0.0.1]:10025\nsmtp_tls_security_level = encrypt\n",
+                "wrong: the outbound proxy has no TLS",
+            ),
+            (
+                "config",
+                "domains.local",
+                "outbound.exempt_recipients = [\"@list.example\"]\ndomains.local",
+                "careful: smtp_destination_recipient_limit = 1",
+            ),
+            (
+                "master",
+                "  -o smtpd_proxy_filter=127.0.0.1:10027\n",
+                "",
+                "wrong: no smtpd hands its sessions to the inbound proxy: -o smtpd_proxy_filter=127.0.0.1:10027",
+            ),
+            ("master", "  -o smtpd_reject_unlisted_recipient=no\n", "", "wrong: smtp looks recipients up itself"),
+            (
+                "main",
+                relayhost,
+                "relayhost = [127.0.0.1]:10025\nsmtpd_proxy_options = speed_adjust\n",
+                "wrong: speed_adjust",
+            ),
+            (
+                "main",
+                relayhost,
+                "relayhost = [127.0.0.1]:10025\nsmtpd_recipient_restrictions = reject_unverified_recipient\n",
+                "careful: smtp has reject_unverified_recipient",
+            ),
+            (
+                "main",
+                relayhost,
+                "relayhost = [127.0.0.1]:10025\ncontent_filter = smtp:[127.0.0.1]:10027\n",
+                "wrong: Use smtpd_proxy_filter",
+            ),
+            (
+                "master",
+                "127.0.0.1:10028 inet",
+                "127.0.0.1:10098 inet",
+                "careful: next_hop is 127.0.0.1:10028, and no smtpd of this instance listens there",
+            ),
+            (
+                "master",
+                "127.0.0.1:10029 inet",
+                "127.0.0.1:10099 inet",
+                "careful: inbound.srs_next_hop is 127.0.0.1:10029, and no smtpd",
+            ),
+            (
+                "master",
+                "  -o smtpd_proxy_filter=\n",
+                "  -o smtpd_proxy_filter=127.0.0.1:10027\n",
+                "wrong: a loop: 127.0.0.1:10028 hands its sessions to the proxy again",
+            ),
+            (
+                "master",
+                "  -o smtpd_client_connection_count_limit=0\n",
+                "",
+                "careful: takes 50 sessions from one client",
+            ),
+            (
+                "master",
+                "  -o mynetworks=\n  -o smtpd_relay_restrictions=reject_unauth_destination\n",
+                "",
+                "careful: for mynetworks: -o mynetworks=",
+            ),
+            ("out", "{our.example = smtp:[127.0.0.1]:10027}, ", "", "wrong: tagged addresses in our.example"),
+            ("out", "permit_mynetworks, reject", "reject_unauth_destination", "careful: lets nobody relay"),
+        ],
+    );
+}
+
+#[test]
+fn what_is_wrong_around_maps_and_policy() {
+    if !can_run(&["postconf"], "check --mta-config, maps") {
+        return;
+    }
+    all_are_named(
+        "maps",
+        false,
+        &[
+            (
+                "main",
+                "smtpd_recipient_restrictions = check_policy_service",
+                "smtpd_recipient_restrictions = permit, check_policy_service",
+                "wrong: stands behind a `permit`",
+            ),
+            (
+                "main",
+                "check_policy_service inet:127.0.0.1:10032",
+                "reject_unauth_destination",
+                "wrong: no smtpd asks the policy service",
+            ),
+            ("main", "access_map_reject_code = 550", "", "careful: refused bounces get 554"),
+            (
+                "master",
+                "  -o sender_canonical_classes=envelope_sender\n",
+                "",
+                "wrong: signing rewrites header fields by the map, too: sender_canonical_classes = envelope_sender",
+            ),
+            (
+                "main",
+                "access_map",
+                "sender_canonical_classes = envelope_sender\nsender_canonical_maps = socketmap:inet:127.0.0.1:10031:sign\naccess_map",
+                "careful: signs mail from outside, too",
+            ),
+            (
+                "config",
+                "10031",
+                "10041",
+                "wrong: no cleanup asks the map: recipient_canonical_maps = socketmap:inet:127.0.0.1:10041:verify",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn the_other_recipes_fit_too() {
+    if !can_run(&["postconf"], "check --mta-config, recipes") {
+        return;
+    }
+    for (way, srs) in [("milter", false), ("proxy", false), ("edge", false), ("edge", true), ("maps", true)] {
+        let recipe = Recipe::of(way, srs);
+        for instance in ["ours", "out"] {
+            if instance == "ours" || !recipe.out_cf.is_empty() {
+                let output = recipe.check(instance);
+                assert!(said(&output).contains(" fits."), "{way}, {instance}: {}", said(&output));
+            }
+        }
+    }
+    let nowhere = run(Path::new("."), &["check", "-c", "nowhere.toml", "--mta-config", "."]);
+    assert_eq!(nowhere.status.code(), Some(2));
+}
