@@ -6,9 +6,9 @@ mod common;
 use std::path::Path;
 
 use common::postfix::{Postfix, Role};
-use common::site::{Can, Site};
+use common::site::{Can, Site, Srs, Strangers};
 use common::tls::certificate;
-use common::{Daemon, Sink, can_run, folder, lasting_port, run, run_ok};
+use common::{Daemon, Sink, can_run, folder, lasting_port, mtas, run, run_ok};
 use countersign::recipes::Mta;
 
 /// A recipe with ports of this run in place of those in the document.
@@ -50,7 +50,12 @@ impl Recipe {
     }
 
     fn daemon(&self) -> Daemon {
-        let text = self.text("countersign.toml").replace("0.0.0.0:", "127.0.0.1:");
+        self.daemon_with("")
+    }
+
+    /// With more settings of the last listener.
+    fn daemon_with(&self, more: &str) -> Daemon {
+        let text = self.text("countersign.toml").replace("0.0.0.0:", "127.0.0.1:") + more;
         let text = text.replace("/etc/ssl/mail", self.path().to_str().unwrap());
         Daemon::start(self.path(), &format!("inbound.mode = \"enforce\"\n{text}"))
     }
@@ -148,7 +153,7 @@ fn postfix(way: &'static str, srs: bool, can: Can) {
     let site = Site {
         submit,
         mx: if edge { recipe.port("25") } else { smtp },
-        says_who_it_is: !edge,
+        strangers: if edge { Strangers::All } else { Strangers::Xclient },
         world: &world,
         mailbox: &|| ours.mailbox("ann"),
         log: &log,
@@ -160,35 +165,61 @@ fn postfix(way: &'static str, srs: bool, can: Can) {
 
 #[test]
 fn postfix_with_the_milter() {
-    postfix("milter", false, Can { content: true, srs: false });
+    postfix("milter", false, Can { content: true, srs: Srs::No });
 }
 
 #[test]
 fn postfix_with_the_milter_and_an_srs_domain() {
-    postfix("milter", true, Can { content: true, srs: false });
+    postfix("milter", true, Can { content: true, srs: Srs::Sent });
 }
 
 #[test]
 fn postfix_between_the_proxies() {
-    postfix("proxy", false, Can { content: true, srs: false });
+    postfix("proxy", false, Can { content: true, srs: Srs::No });
 }
 
 #[test]
 fn postfix_between_the_proxies_as_a_forwarder() {
-    postfix("proxy", true, Can { content: true, srs: true });
+    postfix("proxy", true, Can { content: true, srs: Srs::Forwarded });
 }
 
 #[test]
 fn postfix_behind_port_25() {
-    postfix("edge", true, Can { content: true, srs: true });
+    postfix("edge", true, Can { content: true, srs: Srs::Forwarded });
 }
 
 #[test]
 fn postfix_with_maps_and_policy() {
-    postfix("maps", false, Can { content: false, srs: false });
+    postfix("maps", false, Can { content: false, srs: Srs::No });
 }
 
 #[test]
 fn postfix_with_maps_as_a_forwarder() {
-    postfix("maps", true, Can { content: false, srs: true });
+    postfix("maps", true, Can { content: false, srs: Srs::Forwarded });
+}
+
+#[test]
+fn sendmail_with_the_milter() {
+    for srs in [Srs::No, Srs::Sent] {
+        if !mtas::can_run_sendmail("the recipe for Sendmail") {
+            return;
+        }
+        let recipe = Recipe::new(Mta::Sendmail, "milter", srs != Srs::No);
+        // The world comes from this machine, too.
+        let daemon = recipe.daemon_with("outbound_clients = [\"127.0.0.1/32\"]\n");
+        let world = Sink::start();
+        let (submit, mx) = (lasting_port(), lasting_port());
+        let lines = recipe.text("sendmail.mc").replace("inet:10030@", &format!("inet:{}@", recipe.port("10030")));
+        let sendmail = mtas::sendmail(recipe.path(), mx, submit, world.port, &lines);
+        let site = Site {
+            submit,
+            mx,
+            strangers: Strangers::OtherAddress,
+            world: &world,
+            mailbox: &|| mtas::mbox(&sendmail.folder.join("mail/ann")),
+            log: &|| format!("{}\n{}", sendmail.log(), daemon.log.all().join("\n")),
+            can: Can { content: true, srs },
+        };
+        site.holds();
+    }
 }

@@ -328,6 +328,19 @@ impl Client {
         client
     }
 
+    /// From another address of this machine.
+    pub fn connect_from(address: [u8; 4], port: u16) -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&std::net::SocketAddr::from((address, 0)).into()).unwrap();
+        socket.connect(&std::net::SocketAddr::from(([127, 0, 0, 1], port)).into()).unwrap();
+        let stream = TcpStream::from(socket);
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut client = Self::over(stream);
+        client.read_reply().unwrap();
+        client
+    }
+
     pub fn try_connect(port: u16) -> std::io::Result<(Self, String)> {
         let mut client = Self::over(tcp(port)?);
         let greeting = client.read_reply()?;

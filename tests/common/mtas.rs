@@ -52,7 +52,7 @@ impl Server {
 
     /// What it has said.
     pub fn log(&self) -> String {
-        ["output", "log/mainlog", "log/paniclog", "log"]
+        ["output", "log/mainlog", "log/paniclog", "log/sendmail", "log"]
             .iter()
             .filter_map(|name| fs::read_to_string(self.folder.join(name)).ok())
             .collect()
@@ -237,4 +237,65 @@ pub fn smtp_source(port: u16, from: &str, to: &str, subject: &str) -> Output {
         .args(["-f", from, "-t", to, "-S", subject, "-l", "500", &format!("127.0.0.1:{port}")])
         .output()
         .unwrap()
+}
+
+/// Whether Sendmail is here; says loudly if not.
+pub fn can_run_sendmail(test: &str) -> bool {
+    let there = ["sendmail-bin", "sendmail-base", "sendmail-cf"].iter().all(|package| unpacked(package).is_dir());
+    if !there {
+        eprintln!("SKIPPED {test}: scripts/mtas gets Sendmail");
+    }
+    there && can_run(&["m4", "unshare"], test)
+}
+
+/// A Sendmail for our.example with Ann's mailbox, an MX port and one for submission; all other mail goes to a port of this machine.
+/// `lines` come at the end of its .mc file.
+pub fn sendmail(base: &Path, mx: u16, submit: u16, relay: u16, lines: &str) -> Server {
+    let folder = folder(base, "sendmail", &["queue", "log", "run"]);
+    let d = folder.display();
+    let mc = format!(
+        "OSTYPE(`linux')dnl\nundefine(`confCW_FILE')dnl\ndefine(`confDOMAIN_NAME', `mail.our.example')dnl\n\
+         define(`confPID_FILE', `{d}/run/pid')dnl\ndefine(`QUEUE_DIR', `{d}/queue')dnl\n\
+         define(`ALIAS_FILE', `{d}/aliases')dnl\ndefine(`confSERVICE_SWITCH_FILE', `{d}/switch')dnl\n\
+         define(`confDONT_PROBE_INTERFACES', `True')dnl\ndefine(`confTO_IDENT', `0s')dnl\n\
+         define(`confDEF_USER_ID', `mail:mail')dnl\ndefine(`confDONT_BLAME_SENDMAIL', `TrustStickyBit')dnl\n\
+         define(`confQUEUE_LA', `1000')dnl\ndefine(`confREFUSE_LA', `1000')dnl\n\
+         define(`SMART_HOST', `relay:[127.0.0.1]')dnl\ndefine(`RELAY_MAILER_ARGS', `TCP $h {relay}')dnl\n\
+         FEATURE(`no_default_msa')dnl\nFEATURE(`nocanonify')dnl\nFEATURE(`accept_unresolvable_domains')dnl\n\
+         DAEMON_OPTIONS(`Name=MTA, Family=inet, Addr=127.0.0.1, Port={mx}')dnl\n\
+         DAEMON_OPTIONS(`Name=MSA, Family=inet, Addr=127.0.0.1, Port={submit}')dnl\n\
+         MAILER(`local')dnl\nMAILER(`smtp')dnl\nLOCAL_CONFIG\nCwour.example\n{lines}"
+    );
+    fs::write(folder.join("sendmail.mc"), mc).unwrap();
+    let aliases = format!("ann: {d}/mail/ann\npostmaster: {d}/mail/postmaster\nmailer-daemon: postmaster\n");
+    fs::write(folder.join("aliases"), aliases + "fwd: carol@third.example\n").unwrap();
+    fs::write(folder.join("switch"), "hosts files\naliases files\npasswd files\n").unwrap();
+    chown("mail:mail", &folder.join("mail"));
+    let cf = unpacked("sendmail-cf").join("usr/share/sendmail/cf");
+    let made = Command::new("m4")
+        .arg(format!("-D_CF_DIR_={}/", cf.display()))
+        .args([cf.join("m4/cf.m4"), folder.join("sendmail.mc")])
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    fs::write(folder.join("sendmail.cf"), made.stdout).unwrap();
+    // Without a host name that needs no DNS it sleeps for a minute.
+    let command = |arguments: &[&str]| {
+        let mut command = Command::new("unshare");
+        command.args(["--uts", "sh", "-c", "hostname 127.0.0.1 && exec \"$@\"", "sh"]);
+        command.arg(unpacked("sendmail-bin").join("usr/libexec/sendmail/sendmail")).args(arguments);
+        command.arg("-C").arg(folder.join("sendmail.cf"));
+        command
+    };
+    let indexed = command(&["-bi"]).output().unwrap();
+    assert!(indexed.status.success(), "{}", String::from_utf8_lossy(&indexed.stdout));
+    let mut daemon = command(&["-bD", "-q1m"]);
+    daemon.arg("-D").arg(folder.join("log/sendmail")).arg("-d89.8");
+    Server::start(&folder, mx, &mut daemon)
+}
+
+/// The messages of a mailbox in one file.
+pub fn mbox(file: &Path) -> Vec<String> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    format!("\n{text}").split("\nFrom ").skip(1).map(str::to_owned).collect()
 }

@@ -8,8 +8,7 @@ pub struct Site<'a> {
     pub submit: u16,
     /// Where the world comes in.
     pub mx: u16,
-    /// Whether clients of `mx` may say by XCLIENT that they are strangers; else all who come there are.
-    pub says_who_it_is: bool,
+    pub strangers: Strangers,
     pub world: &'a Sink,
     /// The messages in Ann's mailbox.
     pub mailbox: &'a dyn Fn() -> Vec<String>,
@@ -18,13 +17,33 @@ pub struct Site<'a> {
     pub can: Can,
 }
 
+/// How a client of the MX port is no client of the site's.
+#[derive(Clone, Copy)]
+pub enum Strangers {
+    /// Everybody who comes there is none.
+    All,
+    /// It says by XCLIENT where it comes from.
+    Xclient,
+    /// It comes from an address of loopback that nobody knows: 127.0.0.2.
+    OtherAddress,
+}
+
+/// Mail with senders of others.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Srs {
+    No,
+    /// Gets an SRS address where users send it.
+    Sent,
+    /// And where an alias sends it on.
+    Forwarded,
+}
+
 /// What its way can do.
 #[derive(Clone, Copy)]
 pub struct Can {
     /// Mail that leaves carries evidence, and bounces are judged by their content.
     pub content: bool,
-    /// Mail of others that it sends on gets an SRS address.
-    pub srs: bool,
+    pub srs: Srs,
 }
 
 const DESK: &str = "From: MAILER-DAEMON@third.example\r\nContent-Type: multipart/report; \
@@ -41,15 +60,23 @@ impl Site<'_> {
         self.bounces_come_home(&signed);
         self.false_bounces_do_not(&signed);
         self.all_else_is_as_ever();
-        if self.can.srs {
-            self.forwarded_mail_has_a_way_back();
+        if self.can.srs != Srs::No {
+            self.submit("bob@else.example", "carol@third.example", "Subject: for-bob\r\n\r\nx");
+            self.has_a_way_back("Subject: for-bob");
+        }
+        if self.can.srs == Srs::Forwarded {
+            self.taken("bob@else.example", "fwd@our.example", "Subject: forwarded\r\n\r\nx");
+            self.has_a_way_back("Subject: forwarded");
         }
     }
 
     fn stranger(&self) -> Client {
-        let mut client = Client::connect(self.mx);
+        let mut client = match self.strangers {
+            Strangers::OtherAddress => Client::connect_from([127, 0, 0, 2], self.mx),
+            Strangers::All | Strangers::Xclient => Client::connect(self.mx),
+        };
         assert!(client.say("EHLO mail.third.example").starts_with("250"), "{:?}", client.reply);
-        if self.says_who_it_is {
+        if matches!(self.strangers, Strangers::Xclient) {
             assert!(
                 client.say("XCLIENT ADDR=192.0.2.7 NAME=mail.third.example").starts_with("220"),
                 "{:?}",
@@ -159,21 +186,21 @@ impl Site<'_> {
         self.taken("", "ann@our.example", "Subject: away\r\nAuto-Submitted: auto-replied\r\n\r\nI am away");
         self.delivered("Subject: away");
         for from in ["bob@third.example", ""] {
-            self.refused(from, "nobody@our.example", "x", "550");
+            self.refused(from, "nosuch@our.example", "x", "550");
         }
         for from in ["bob@third.example", "ann@our.example", ""] {
             self.refused(from, "carol@third.example", "x", "55");
         }
     }
 
-    fn forwarded_mail_has_a_way_back(&self) {
-        self.taken("bob@else.example", "fwd@our.example", "Subject: forwarded\r\n\r\nx");
-        let forwarded = self.arrived("Subject: forwarded");
-        assert!(forwarded.from.starts_with("SRS0="), "{}", forwarded.from);
-        assert!(forwarded.from.ends_with("=else.example=bob@srs.our.example"), "{}", forwarded.from);
-        assert_eq!(forwarded.to, ["carol@third.example"]);
-        self.taken("", &forwarded.from, &format!("X-Id: way-back\r\n{}", dsn("failed").trim_end()));
-        let bounce = self.arrived("X-Id: way-back");
+    fn has_a_way_back(&self, what: &str) {
+        let sent = self.arrived(what);
+        assert!(sent.from.starts_with("SRS0="), "{}", sent.from);
+        assert!(sent.from.ends_with("=else.example=bob@srs.our.example"), "{}", sent.from);
+        assert_eq!(sent.to, ["carol@third.example"]);
+        let id = format!("X-Id: back-{}", what.rsplit(' ').next().unwrap());
+        self.taken("", &sent.from, &format!("{id}\r\n{}", dsn("failed").trim_end()));
+        let bounce = self.arrived(&id);
         assert_eq!((bounce.from.as_str(), bounce.to.concat().as_str()), ("", "bob@else.example"));
         // Nobody else gets through that way.
         for to in ["SRS0=AAAAAA=AA=else.example=bob@srs.our.example", "bob@srs.our.example"] {
