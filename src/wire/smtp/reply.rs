@@ -39,6 +39,14 @@ impl Reply {
         String::from_utf8_lossy(line).into_owned()
     }
 
+    /// Its last line as text, for a log.
+    #[must_use]
+    pub fn last_line(&self) -> String {
+        let mut lines = self.text.split(|&b| b == b'\n').map(<[u8]>::trim_ascii_end);
+        let line = lines.rfind(|line| !line.is_empty()).unwrap_or_default();
+        String::from_utf8_lossy(line).into_owned()
+    }
+
     /// Its lines without line ends, codes and separators.
     pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
         self.text.split(|&b| b == b'\n').filter_map(|line| line.trim_ascii_end().get(4..))

@@ -345,7 +345,8 @@ impl Session {
             signed: transaction.at_hop.signed.then_some(transaction.at_hop.path),
             recipients: transaction.accepted,
             code: reply.code,
-            reply: reply.first_line(),
+            // Where there are several, the queue id is in the last.
+            reply: reply.last_line(),
             mark: transaction.class.mark,
             found: transaction.found,
         }));

@@ -55,6 +55,8 @@ pub struct Session {
     /// Since the last message that was taken.
     commands: u32,
     asking: Option<Asking>,
+    /// About a recipient that waits.
+    decided: Option<Box<transaction::Decided>>,
     replies: ReplyReader,
     queue: Queue,
     /// The client waits for an answer before it says more, or its next line waits for one.
@@ -112,6 +114,7 @@ impl Session {
             bad_commands: 0,
             commands: 0,
             asking: None,
+            decided: None,
             replies: ReplyReader::default(),
             queue: Queue::default(),
             barrier: false,

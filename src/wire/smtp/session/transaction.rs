@@ -247,6 +247,11 @@ impl Session {
             self.recipient(line, None, Class::default(), None);
             return;
         }
+        let known = self.decided.take().filter(|known| known.transaction == transaction.id && known.line == line);
+        if let Some(known) = known {
+            self.recipient(&known.edited, Some(line), known.class, known.signed);
+            return;
+        }
         let recipient = match Address::parse(strip_source_route(path.path)) {
             Ok(recipient) => recipient,
             Err(error) => {
@@ -344,14 +349,17 @@ impl Session {
             return;
         }
         let wait = other_sender || class.target != self.target;
-        if wait && (transaction.mail_pending || !self.queue.is_empty()) {
-            // What the next hop says to MAIL is the client's to hear before another one is sent.
-            self.put_back(original.unwrap_or(edited));
-            return;
-        }
-        if class.target != self.target {
-            self.put_back(original.unwrap_or(edited));
-            self.change_target(class.target);
+        // What the next hop says to MAIL is the client's to hear before another one is sent.
+        let early = wait && (transaction.mail_pending || !self.queue.is_empty());
+        if early || class.target != self.target {
+            let line = original.unwrap_or(edited);
+            let (transaction, target) = (transaction.id, class.target);
+            self.put_back(line);
+            self.decided =
+                Some(Box::new(Decided { transaction, line: line.to_vec(), edited: edited.to_vec(), class, signed }));
+            if !early {
+                self.change_target(target);
+            }
             return;
         }
         if other_sender {
@@ -478,6 +486,16 @@ impl Session {
     fn refuse(&mut self, refusal: &Refusal) {
         self.reply(refusal.code, refusal.status, refusal.text);
     }
+}
+
+/// What became of a recipient whose line had to wait, so that nobody is asked, and nothing counted, twice.
+#[derive(Debug)]
+pub(super) struct Decided {
+    transaction: u64,
+    line: Vec<u8>,
+    edited: Vec<u8>,
+    class: Class,
+    signed: Option<Option<String>>,
 }
 
 /// Parameters less some of them.

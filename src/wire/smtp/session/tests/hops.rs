@@ -169,8 +169,11 @@ fn recipients_of_a_domain_go_to_its_own_next_hop() {
         assert_eq!(d.heard_by_hop(), format!("{mail}RCPT TO:<ann@branch.our.example>\r\nDATA\r\n"));
         let heard = d.hop("250 mail\r\n250 rcpt\r\n354 go\r\n");
         assert!(heard.starts_with("250 rcpt\r\n452 4.5.3 ") && heard.ends_with("354 go\r\n"), "{heard}");
+        // One that had to wait for its next hop is not asked about, and counted, again.
+        assert_eq!(d.asked, ["ann@branch.our.example", "ann@our.example"]);
         d.client("x\r\n.\r\n");
-        assert_eq!(d.hop("250 queued\r\n"), "250 queued\r\n");
+        assert_eq!(d.hop("250-it\r\n250 queued as 1\r\n"), "250-it\r\n250 queued as 1\r\n");
+        assert_eq!(d.finished.last().unwrap().reply, "250 queued as 1");
         // What comes next is for the next hop of all mail to answer, and a password is for no other.
         let next =
             if direction == Direction::Outbound { "AUTH PLAIN x\r\n" } else { "MAIL FROM:<bob@else.example>\r\n" };

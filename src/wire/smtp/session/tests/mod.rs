@@ -31,6 +31,8 @@ pub(super) struct Dialogue {
     pub limits: Vec<&'static str>,
     /// Who trusted proxies have said the client is.
     pub named: Vec<Option<core::net::SocketAddr>>,
+    /// Recipients that the rules were asked about.
+    pub asked: Vec<String>,
     room: bool,
     /// How often a handshake was asked for, with the client and with the next hop.
     pub secure: (usize, usize),
@@ -71,6 +73,7 @@ impl Dialogue {
             finished: vec![],
             limits: vec![],
             named: vec![],
+            asked: vec![],
             room: true,
             secure: (0, 0),
         }
@@ -101,17 +104,19 @@ impl Dialogue {
             let rules = Rules { policy: &self.policy, ring: &self.ring, now: NOW };
             match event {
                 Event::Ask(Ask::Mail { sender }) => self.session.answer_mail(&rules.outbound(None, &sender, None)),
-                Event::Ask(Ask::Rcpt { sender, recipient }) => match self.session.settings.direction {
-                    Direction::Outbound => self
-                        .session
-                        .answer_outbound_rcpt(&rules.outbound(None, &sender, Some(&recipient)), domain(&recipient)),
-                    Direction::Inbound => {
-                        self.session.answer_inbound_rcpt(
-                            &rules.inbound(&mut Memory::default(), None, &sender, &recipient),
-                            domain(&recipient),
-                        );
+                Event::Ask(Ask::Rcpt { sender, recipient }) => {
+                    self.asked.push(recipient.to_string());
+                    let hop = domain(&recipient);
+                    match self.session.settings.direction {
+                        Direction::Outbound => {
+                            self.session.answer_outbound_rcpt(&rules.outbound(None, &sender, Some(&recipient)), hop)
+                        }
+                        Direction::Inbound => {
+                            let inbound = rules.inbound(&mut Memory::default(), None, &sender, &recipient);
+                            self.session.answer_inbound_rcpt(&inbound, hop);
+                        }
                     }
-                },
+                }
                 Event::Ask(Ask::Hold) => self.session.answer_hold(self.room),
                 Event::Ask(Ask::Content { judge, recipient, found, complete }) => {
                     let case = Case { client: None, judge, recipient: &recipient, complete };
