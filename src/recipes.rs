@@ -94,8 +94,8 @@ pub struct Piece {
 impl Piece {
     /// More lines.
     fn append(&mut self, text: &str) {
-        if self.file.ends_with("main.cf") {
-            // Postfix takes the last of two settings, and complains.
+        if self.file.ends_with("main.cf") || self.file.ends_with("/main") {
+            // Postfix takes the last of two settings, and complains; Exim refuses them.
             let set_again = |line: &str| line.split_once(" =").is_some_and(|(key, _)| sets(text, key));
             let kept: String = self.text.split_inclusive('\n').filter(|line| !set_again(line)).collect();
             self.text = kept + text;

@@ -240,6 +240,78 @@ fn mistakes_are_told_with_what_would_be_right() {
 }
 
 #[test]
+fn a_mail_server_that_runs_it_gets_a_bare_answer() {
+    let folder = folder();
+    run_ok(folder.path(), &["keys", "init"]);
+    fs::write(
+        folder.path().join("countersign.toml"),
+        "domains.local = [\"our.example\"]\ninbound.mode = \"enforce\"\noutbound.overflow = \"reject\"\n",
+    )
+    .unwrap();
+    let ask = |arguments: &[&str]| {
+        let output = run(folder.path(), arguments);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let signed = ask(&["sign", "--bare", "--", "-ann@our.example"]).1;
+    assert!(signed.starts_with("prvs=1") && signed.ends_with("=-ann@our.example"), "{signed:?}");
+    assert_eq!(ask(&["verify", "--bare", "--", &signed]), (Some(0), "-ann@our.example".into()));
+    for null in ["", "<>"] {
+        assert_eq!(ask(&["sign", "--bare", "--", null]), (Some(0), String::new()));
+    }
+    let long = format!("{}@our.example", "x".repeat(60));
+    assert_eq!(ask(&["sign", "--bare", "--", &long]), (Some(1), String::new()));
+    assert_eq!(ask(&["verify", "--bare", "--", &signed.replace("=-ann", "=-bea")]), (Some(1), String::new()));
+    let other_key = signed.replacen("prvs=1", "prvs=7", 1);
+    assert_eq!(ask(&["verify", "--bare", "--", &other_key]), (Some(75), String::new()));
+    assert_eq!(ask(&["verify", "--bare", "--", "ann@our.example"]), (Some(0), "ann@our.example".into()));
+    assert_eq!(ask(&["verify", "--bare"]).0, Some(2));
+    assert_eq!(ask(&["verify", "--bare", "--ring", "nowhere", "--", &signed]), (Some(2), String::new()));
+}
+
+#[test]
+fn init_prints_the_recipe_and_overwrites_nothing() {
+    use countersign::recipes::Mta;
+    for (mta, way, srs) in
+        Mta::ALL.into_iter().flat_map(|mta| mta.ways().into_iter().map(move |way| (mta, way, way != "proxy")))
+    {
+        let folder = folder();
+        let mut arguments = vec!["init", "--domain", "site.test", "--domain", "other.test", "--mta", mta.name()];
+        if way != mta.ways()[0] {
+            arguments.extend(["--way", way]);
+        }
+        if srs {
+            arguments.extend(["--srs-domain", "back.test"]);
+        }
+        let said = run_ok(folder.path(), &arguments);
+        let place = folder.path().canonicalize().unwrap().display().to_string();
+        for piece in mta.recipe(way, srs) {
+            let text = piece.text.replace("srs.our.example", "back.test").replace("our.example", "site.test");
+            let text = text.replace("/etc/countersign/", &format!("{place}/"));
+            if piece.file == "countersign.toml" {
+                let written = fs::read_to_string(folder.path().join("countersign.toml")).unwrap();
+                let all = text.replace("[\"site.test\"]", "[\"site.test\", \"other.test\"]");
+                assert_eq!(written.split_once('\n').unwrap().1, all, "{mta} {way}");
+            } else {
+                assert!(said.contains(text.trim_end()), "{mta} {way}: {}\n{said}", piece.file);
+            }
+        }
+        // Certificates apart, the config is good, and a second run changes nothing.
+        let checked = run(folder.path(), &["check"]);
+        let error = String::from_utf8_lossy(&checked.stderr).into_owned();
+        assert!(checked.status.success() || error.contains("/etc/ssl/mail/"), "{mta} {way}: {error}");
+        let (config, ring) = (folder.path().join("countersign.toml"), folder.path().join("keys/ring.toml"));
+        let before = [fs::read(&config).unwrap(), fs::read(&ring).unwrap()];
+        assert_eq!(run(folder.path(), &arguments).status.code(), Some(2));
+        assert_eq!([fs::read(&config).unwrap(), fs::read(&ring).unwrap()], before);
+    }
+    let folder = folder();
+    let wrong = run(folder.path(), &["init", "--domain", "our.example", "--mta", "postfix", "--way", "tunnel"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("milter, proxy, edge, maps"));
+    assert!(!folder.path().join("countersign.toml").exists());
+}
+
+#[test]
 fn root_changes_a_ring_and_leaves_it_to_its_owner() {
     use std::os::unix::fs::{MetadataExt as _, chown};
     let folder = folder();

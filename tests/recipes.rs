@@ -8,7 +8,7 @@ use std::path::Path;
 use common::postfix::{Postfix, Role};
 use common::site::{Can, Site, Srs, Strangers};
 use common::tls::certificate;
-use common::{Daemon, Sink, can_run, folder, lasting_port, mtas, run, run_ok};
+use common::{Daemon, Sink, can_run, countersign, folder, lasting_port, mtas, run_ok};
 use countersign::recipes::Mta;
 
 /// A recipe with ports of this run in place of those in the document.
@@ -21,7 +21,7 @@ struct Recipe {
 }
 
 /// The ports that recipes name.
-const PORTS: [&str; 9] = ["10025", "10026", "10027", "10028", "10029", "10030", "10031", "10032", "25"];
+const PORTS: [&str; 10] = ["10025", "10026", "10027", "10028", "10029", "10030", "10031", "10032", "25", "587"];
 
 impl Recipe {
     fn new(mta: Mta, way: &'static str, srs: bool) -> Self {
@@ -55,22 +55,33 @@ impl Recipe {
 
     /// With more settings of the last listener.
     fn daemon_with(&self, more: &str) -> Daemon {
-        let text = self.text("countersign.toml").replace("0.0.0.0:", "127.0.0.1:") + more;
-        let text = text.replace("/etc/ssl/mail", self.path().to_str().unwrap());
-        Daemon::start(self.path(), &format!("inbound.mode = \"enforce\"\n{text}"))
+        Daemon::start(self.path(), &(self.config() + more))
+    }
+
+    fn config(&self) -> String {
+        let text = self.text("countersign.toml").replace("0.0.0.0:", "127.0.0.1:");
+        format!("inbound.mode = \"enforce\"\n{}", text.replace("/etc/ssl/mail", self.path().to_str().unwrap()))
+    }
+
+    /// For a recipe without a daemon.
+    fn write_config(&self) {
+        std::fs::write(self.path().join("countersign.toml"), self.config()).unwrap();
     }
 }
 
+/// Where the document's port stands by itself, another one.
 fn with_port(text: &str, documented: &str, port: u16) -> String {
-    let searched = format!(":{documented}");
-    let mut parts = text.split(&searched);
-    let mut replaced = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        // `:25` is not the beginning of `:25170`.
-        let longer = part.starts_with(|c: char| c.is_ascii_digit());
-        replaced += &if longer { format!(":{documented}{part}") } else { format!(":{port}{part}") };
+    let mut replaced = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find(documented) {
+        let (head, tail) = (&rest[..at], &rest[at + documented.len()..]);
+        let part = |c: char| c.is_ascii_alphanumeric();
+        let alone = !head.ends_with(part) && !tail.starts_with(part);
+        replaced += head;
+        replaced += &if alone { port.to_string() } else { documented.to_owned() };
+        rest = tail;
     }
-    replaced
+    replaced + rest
 }
 
 /// Postfix with the lines of a recipe, and the services of its second instance where there is one.
@@ -141,14 +152,7 @@ fn postfix(way: &'static str, srs: bool, can: Can) {
         format!("{}\n{out}\n{}", ours.log(), daemon.log.all().join("\n"))
     };
     for instance in std::iter::once(&ours).chain(&out) {
-        let etc = instance.folder().join("etc");
-        let output = run(recipe.path(), &["check", "--mta-config", etc.to_str().unwrap()]);
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(
-            output.status.success() && said.contains(" fits."),
-            "{way}: {said}{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        fits(&recipe, &instance.folder().join("etc"), &[]);
     }
     let site = Site {
         submit,
@@ -165,37 +169,37 @@ fn postfix(way: &'static str, srs: bool, can: Can) {
 
 #[test]
 fn postfix_with_the_milter() {
-    postfix("milter", false, Can { content: true, srs: Srs::No });
+    postfix("milter", false, Can { evidence: true, untagged: true, srs: Srs::No });
 }
 
 #[test]
 fn postfix_with_the_milter_and_an_srs_domain() {
-    postfix("milter", true, Can { content: true, srs: Srs::Sent });
+    postfix("milter", true, Can { evidence: true, untagged: true, srs: Srs::Sent });
 }
 
 #[test]
 fn postfix_between_the_proxies() {
-    postfix("proxy", false, Can { content: true, srs: Srs::No });
+    postfix("proxy", false, Can { evidence: true, untagged: true, srs: Srs::No });
 }
 
 #[test]
 fn postfix_between_the_proxies_as_a_forwarder() {
-    postfix("proxy", true, Can { content: true, srs: Srs::Forwarded });
+    postfix("proxy", true, Can { evidence: true, untagged: true, srs: Srs::Forwarded });
 }
 
 #[test]
 fn postfix_behind_port_25() {
-    postfix("edge", true, Can { content: true, srs: Srs::Forwarded });
+    postfix("edge", true, Can { evidence: true, untagged: true, srs: Srs::Forwarded });
 }
 
 #[test]
 fn postfix_with_maps_and_policy() {
-    postfix("maps", false, Can { content: false, srs: Srs::No });
+    postfix("maps", false, Can { evidence: false, untagged: false, srs: Srs::No });
 }
 
 #[test]
 fn postfix_with_maps_as_a_forwarder() {
-    postfix("maps", true, Can { content: false, srs: Srs::Forwarded });
+    postfix("maps", true, Can { evidence: false, untagged: false, srs: Srs::Forwarded });
 }
 
 #[test]
@@ -209,8 +213,7 @@ fn sendmail_with_the_milter() {
         let daemon = recipe.daemon_with("outbound_clients = [\"127.0.0.1/32\"]\n");
         let world = Sink::start();
         let (submit, mx) = (lasting_port(), lasting_port());
-        let lines = recipe.text("sendmail.mc").replace("inet:10030@", &format!("inet:{}@", recipe.port("10030")));
-        let sendmail = mtas::sendmail(recipe.path(), mx, submit, world.port, &lines);
+        let sendmail = mtas::sendmail(recipe.path(), mx, submit, world.port, &recipe.text("sendmail.mc"));
         let site = Site {
             submit,
             mx,
@@ -218,7 +221,112 @@ fn sendmail_with_the_milter() {
             world: &world,
             mailbox: &|| mtas::mbox(&sendmail.folder.join("mail/ann")),
             log: &|| format!("{}\n{}", sendmail.log(), daemon.log.all().join("\n")),
-            can: Can { content: true, srs },
+            can: Can { evidence: true, untagged: true, srs },
+        };
+        site.holds();
+    }
+}
+
+/// Exim with the pieces of a recipe.
+fn exim(way: &'static str, can: Can) {
+    if !mtas::can_run_all(&format!("the recipe for Exim, {way}")) {
+        return;
+    }
+    let recipe = Recipe::new(Mta::Exim, way, can.srs != Srs::No);
+    let daemon = (way != "run").then(|| recipe.daemon());
+    let world = Sink::start();
+    let text = |piece: &str| {
+        let text = recipe.text(&format!("exim.conf/{piece}")).replace("0.0.0.0.", "127.0.0.1.");
+        let program = env!("CARGO_BIN_EXE_countersign");
+        text.replace("/usr/local/bin/countersign", program).replace("/etc/countersign", recipe.path().to_str().unwrap())
+    };
+    if daemon.is_none() {
+        recipe.write_config();
+        mtas::give_to_exim(&recipe.path().join("keys"));
+    }
+    let (submit, mx) = (recipe.port("587"), if way == "proxy" { recipe.port("25") } else { lasting_port() });
+    let exim = mtas::exim_site(recipe.path(), mx, submit, world.port, &text);
+    let log = || {
+        let ours = daemon.as_ref().map(|daemon| daemon.log.all().join("\n")).unwrap_or_default();
+        format!("{}\n{ours}", exim.log())
+    };
+    let site = Site {
+        submit,
+        mx,
+        strangers: Strangers::OtherAddress,
+        world: &world,
+        mailbox: &|| mtas::maildir(&exim.folder.join("mail/ann")),
+        log: &log,
+        can,
+    };
+    site.holds();
+    fits(&recipe, &exim.folder.join("exim.conf"), &[&mtas::unpacked("exim4-daemon-heavy").join("usr/sbin")]);
+}
+
+/// `check --mta-config` finds nothing wrong.
+fn fits(recipe: &Recipe, place: &Path, programs: &[&Path]) {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path =
+        std::env::join_paths(programs.iter().map(|p| p.to_path_buf()).chain(std::env::split_paths(&path))).unwrap();
+    let mut check = countersign();
+    check.current_dir(recipe.path()).env("PATH", path).arg("check").arg("--mta-config").arg(place);
+    let output = check.output().unwrap();
+    let said = String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned();
+    assert!(output.status.success() && said.contains(" fits."), "{} {}: {said}", recipe.mta, recipe.way);
+}
+
+#[test]
+fn exim_between_the_proxies() {
+    exim("proxy", Can { evidence: true, untagged: true, srs: Srs::No });
+}
+
+#[test]
+fn exim_between_the_proxies_as_a_forwarder() {
+    exim("proxy", Can { evidence: true, untagged: true, srs: Srs::Forwarded });
+}
+
+#[test]
+fn exim_with_the_map() {
+    exim("map", Can { evidence: false, untagged: true, srs: Srs::No });
+}
+
+#[test]
+fn exim_with_the_map_as_a_forwarder() {
+    exim("map", Can { evidence: false, untagged: true, srs: Srs::Forwarded });
+}
+
+#[test]
+fn exim_that_runs_the_program() {
+    exim("run", Can { evidence: false, untagged: true, srs: Srs::No });
+}
+
+#[test]
+fn exim_that_runs_the_program_as_a_forwarder() {
+    exim("run", Can { evidence: false, untagged: true, srs: Srs::Forwarded });
+}
+
+#[test]
+fn opensmtpd_between_the_proxies() {
+    for srs in [Srs::No, Srs::Forwarded] {
+        if !mtas::can_run_all("the recipe for OpenSMTPD") {
+            return;
+        }
+        let recipe = Recipe::new(Mta::Opensmtpd, "proxy", srs != Srs::No);
+        let daemon = recipe.daemon();
+        let world = Sink::start();
+        let submit = recipe.port("587");
+        let smtpd = mtas::opensmtpd_site(recipe.path(), submit, world.port, &recipe.text("smtpd.conf"));
+        let site = Site {
+            submit,
+            mx: recipe.port("25"),
+            strangers: Strangers::OtherAddress,
+            world: &world,
+            mailbox: &|| {
+                let folders = ["mail/ann", "mail/ann+lists"].map(|folder| mtas::maildir(&smtpd.folder.join(folder)));
+                folders.concat()
+            },
+            log: &|| format!("{}\n{}", smtpd.log(), daemon.log.all().join("\n")),
+            can: Can { evidence: true, untagged: true, srs },
         };
         site.holds();
     }

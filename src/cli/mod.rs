@@ -79,7 +79,7 @@ pub fn run() -> ExitCode {
         Err(error) if broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             anstream::eprintln!("{RED}countersign:{RED:#} {error:#}");
-            ExitCode::from(2)
+            ExitCode::from(if error.is::<tags::TryLater>() { 75 } else { 2 })
         }
     }
 }

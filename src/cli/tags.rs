@@ -20,13 +20,19 @@ use crate::state::ring::rfc3339;
 Examples:
   countersign sign --local our.example ann@our.example
   countersign sign --srs-domain srs.our.example bob@else.example
-  countersign sign --json < senders.txt")]
+  countersign sign --json < senders.txt
+  countersign sign --bare -- \"$sender\"                 for a mail server that runs it
+
+Exit status: 0 none is rejected, 1 some are, 2 usage, config or key ring.")]
 pub(super) struct Sign {
     #[command(flatten)]
     site: SiteArgs,
     /// One JSON object a line
     #[arg(long)]
     json: bool,
+    /// Of one address the result alone, without a line break
+    #[arg(long, conflicts_with = "json")]
+    bare: bool,
     /// Senders; without any, one a line from standard input
     addresses: Vec<String>,
 }
@@ -37,14 +43,19 @@ pub(super) struct Sign {
 Examples:
   countersign verify --local our.example prvs=1786a1b2c3=ann@our.example
   countersign verify --json --mail-from somebody@else.example < recipients.txt
+  countersign verify --bare -- \"$recipient\"            for a mail server that runs it
 
-Exit status: 0 every mail would be delivered, 1 some are refused or their content decides, 2 usage, config or key ring.")]
+Exit status: 0 every mail would be delivered, 1 some are refused or their content decides, 2 usage, config or key ring.
+With --bare: 0 the address is printed, 1 it is refused, 75 that cannot be said now, 2 as above.")]
 pub(super) struct Verify {
     #[command(flatten)]
     site: SiteArgs,
     /// One JSON object a line
     #[arg(long)]
     json: bool,
+    /// Of one address what it becomes, alone and without a line break
+    #[arg(long, conflicts_with = "json")]
+    bare: bool,
     /// The envelope sender of the mail [default: the null sender]
     #[arg(long, value_name = "ADDRESS")]
     mail_from: Option<String>,
@@ -55,8 +66,12 @@ pub(super) struct Verify {
 /// Prints what outbound would make of each address. `false`: something is rejected.
 pub(super) fn sign(args: &Sign) -> Result<bool> {
     let site = args.site.load()?;
+    one_if_bare(args.bare, &args.addresses)?;
     each_address(&args.addresses, |text, out| {
-        let (action, result, reason, note) = match read(text) {
+        // A mail server writes the null sender as nothing at all.
+        let null = args.bare && (text.0.is_empty() || text.0 == b"<>");
+        let (action, result, reason, note) = match if null { Ok(ReversePath::Null) } else { read(text) } {
+            Ok(ReversePath::Null) if args.bare => ("pass", Some(String::new()), "null-sender", String::new()),
             Err(error) => ("reject", None, "malformed", error.to_string()),
             Ok(path) => {
                 let outbound = site.rules().outbound(None, &path, None);
@@ -77,6 +92,7 @@ pub(super) fn sign(args: &Sign) -> Result<bool> {
             writeln!(out, "{line}")?;
         } else {
             match &result {
+                Some(result) if args.bare => write!(out, "{result}")?,
                 Some(result) => writeln!(out, "{result}")?,
                 None => {
                     out.flush()?;
@@ -93,12 +109,23 @@ pub(super) fn verify(args: &Verify) -> Result<bool> {
     let site = args.site.load()?;
     let sender = args.mail_from.as_deref().unwrap_or_default();
     let sender = ReversePath::parse(bare(sender)).with_context(|| format!("--mail-from {sender}"))?;
+    one_if_bare(args.bare, &args.addresses)?;
     each_address(&args.addresses, |text, out| {
         let address = text.to_str().map_err(|_| AddressError::NotUtf8).and_then(Address::parse);
         let found = match &address {
             Ok(address) => found(&site, &sender, address),
             Err(error) => Found::malformed(&error.to_string()),
         };
+        if args.bare {
+            return match (&found.result, found.action) {
+                (Some(result), _) => Ok(write!(out, "{result}").is_ok()),
+                (None, "defer") => Err(TryLater(format!("{}: {}", text.to_string_lossy(), found.note)).into()),
+                (None, _) => {
+                    anstream::eprintln!("{}", found.words(&text.to_string_lossy()));
+                    Ok(false)
+                }
+            };
+        }
         if args.json {
             writeln!(out, "{}", found.json(&text.to_string_lossy()))?;
         } else {
@@ -107,6 +134,17 @@ pub(super) fn verify(args: &Verify) -> Result<bool> {
         Ok(found.action == "deliver")
     })
 }
+
+/// A mail server that asks for a bare answer asks about one address.
+fn one_if_bare(wanted: bool, addresses: &[String]) -> Result<()> {
+    anyhow::ensure!(!wanted || addresses.len() == 1, "--bare is for one address: write it behind --");
+    Ok(())
+}
+
+/// What cannot be answered now; a mail server has to ask again. Exit status 75, EX_TEMPFAIL of sysexits.h.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct TryLater(String);
 
 struct Found {
     verdict: &'static str,

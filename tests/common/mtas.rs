@@ -115,7 +115,7 @@ pub fn exim_server(base: &Path, port: u16, tls: bool) -> Server {
     let config = format!(
         "{head}{tls}\ndomainlist mine = {DOMAIN}\nacl_smtp_rcpt = rcpt\nbegin acl\nrcpt:\n  require domains = +mine\n  \
          require verify = recipient\n  accept\nbegin routers\nbox:\n  driver = accept\n  domains = +mine\n  \
-         local_parts = dsearch,filter=dir;{d}/mail\n  transport = box\n  cannot_route_message = Unknown user\n\
+         local_parts = dsearch,filter=subdir;{d}/mail\n  transport = box\n  cannot_route_message = Unknown user\n\
          begin transports\nbox:\n  driver = appendfile\n  directory = {d}/mail/$local_part_data\n  maildir_format\n  \
          user = Debian-exim\n  group = Debian-exim\n  mode = 0644\n  mode_fail_narrower = false\n  return_path_add\n\
          begin retry\n* * F,1h,1m\n"
@@ -298,4 +298,79 @@ pub fn sendmail(base: &Path, mx: u16, submit: u16, relay: u16, lines: &str) -> S
 pub fn mbox(file: &Path) -> Vec<String> {
     let text = fs::read_to_string(file).unwrap_or_default();
     format!("\n{text}").split("\nFrom ").skip(1).map(str::to_owned).collect()
+}
+
+/// The messages of a maildir.
+pub fn maildir(folder: &Path) -> Vec<String> {
+    let files = fs::read_dir(folder.join("new")).into_iter().flatten();
+    files.filter_map(|file| fs::read_to_string(file.ok()?.path()).ok()).collect()
+}
+
+/// Lets Exim read a folder.
+pub fn give_to_exim(folder: &Path) {
+    chown("Debian-exim:", folder);
+}
+
+/// An Exim for our.example with Ann's mailbox, a port for submission and, unless a recipe says where it listens, an MX port; all other mail
+/// goes to a port of this machine. `piece` gives the parts of a recipe by their names.
+pub fn exim_site(base: &Path, mx: u16, submit: u16, relay: u16, piece: &dyn Fn(&str) -> String) -> Server {
+    let folder = folder(base, "exim-site", &["spool", "log", "mail/ann", "mail/postmaster"]);
+    let d = folder.display();
+    let main = piece("main");
+    let unless = |setting: &str, line: String| if main.contains(setting) { String::new() } else { line };
+    let (exim, common) = (exim(), EXIM_COMMON.replace("local_interfaces = 127.0.0.1\n", ""));
+    let config = format!(
+        "{common}exim_path = {}\nprimary_hostname = mail.our.example\nqualify_domain = our.example\n\
+         spool_directory = {d}/spool\nlog_file_path = {d}/log/%slog\npid_file_path = {d}/exim.pid\n\
+         tls_advertise_hosts =\n{}{}{main}acl_smtp_rcpt = acl_smtp_rcpt\n\
+         begin acl\nacl_smtp_rcpt:\n{}  accept condition = ${{if eq{{$received_port}}{{{submit}}}}}\n  \
+         hosts = 127.0.0.1\n  require message = relaying denied\n  domains = +local_domains\n{}  \
+         require verify = recipient\n  accept\nacl_smtp_data:\n{}  accept\n\
+         begin routers\n{}world:\n  driver = manualroute\n  domains = ! +local_domains\n  route_list = * 127.0.0.1\n  \
+         self = send\n  transport = remote_smtp\n  no_more\n\
+         forwards:\n  driver = redirect\n  domains = our.example\n  local_parts = fwd\n  data = carol@third.example\n\
+         mailbox:\n  driver = accept\n  domains = our.example\n  local_part_suffix = +*\n  local_part_suffix_optional\n  \
+         local_parts = dsearch,filter=subdir;{d}/mail\n  transport = mailbox\n  \
+         cannot_route_message = no such user\n\
+         begin transports\n{}remote_smtp:\n  driver = smtp\n  port = {relay}\n  hosts_try_dane =\n{}\
+         mailbox:\n  driver = appendfile\n  directory = {d}/mail/$local_part_data\n  maildir_format\n  \
+         user = Debian-exim\n  group = Debian-exim\n  mode = 0644\n  mode_fail_narrower = false\n  return_path_add\n\
+         begin retry\n{}* * F,5d,1m\n",
+        exim.display(),
+        unless("local_interfaces", format!("local_interfaces = <; 127.0.0.1.{mx} ; 127.0.0.1.{submit}\n")),
+        unless("domainlist local_domains", "domainlist local_domains = our.example\n".to_owned()),
+        piece("acl_smtp_rcpt"),
+        piece("acl_smtp_rcpt_mx"),
+        piece("acl_smtp_data"),
+        piece("routers"),
+        piece("transports"),
+        piece("remote_smtp"),
+        piece("retry"),
+    );
+    fs::write(folder.join("exim.conf"), config).unwrap();
+    chown("Debian-exim:", &folder);
+    chown("root:", &folder.join("exim.conf"));
+    Server::start(&folder, submit, Command::new(exim).arg("-C").arg(folder.join("exim.conf")).args(["-bdf", "-q1m"]))
+}
+
+/// An OpenSMTPD for our.example with Ann's mailbox and the lines of a recipe; what they send to the world goes to a port of this machine.
+pub fn opensmtpd_site(base: &Path, submit: u16, relay: u16, lines: &str) -> Server {
+    let lines = lines.replace(
+        "action \"world\" relay\n",
+        &format!("action \"world\" relay host \"smtp+notls://127.0.0.1:{relay}\"\n"),
+    );
+    let mut recipients = String::new();
+    for address in ["ann@our.example", "fwd@our.example", "postmaster@our.example", "postmaster@srs.our.example"] {
+        recipients += &format!("{address}\n");
+    }
+    fs::create_dir_all(base.join("opensmtpd-site")).unwrap();
+    fs::write(base.join("opensmtpd-site/sites"), recipients).unwrap();
+    let config = format!(
+        "table recipients file:@D@/sites\n\
+         table virtuals {{ \"ann@our.example\" = vmail, \"fwd@our.example\" = \"carol@third.example\", \
+         \"postmaster@our.example\" = vmail, \"postmaster@srs.our.example\" = vmail }}\n\
+         table users {{ vmail = \"65534:65534:@D@/mail\" }}\n\
+         action \"box\" maildir \"@D@/mail/%{{dest.user:raw}}\" userbase <users> virtual <virtuals>\n{lines}"
+    );
+    opensmtpd(base, "opensmtpd-site", submit, &config)
 }
