@@ -76,7 +76,7 @@ pub(super) fn run(args: &Init) -> Result<bool> {
     anstream::println!("{GREEN}Wrote {}.{GREEN:#}", config_path.display());
     make_ring(&parsed.ring)?;
     for piece in pieces {
-        anstream::println!("\n{BOLD}{}{BOLD:#} of {} gets", piece.file, args.mta);
+        anstream::println!("\n{BOLD}Into {}:{BOLD:#}", piece.file);
         anstream::println!("\n{}", args.in_words(&piece.text).trim_end());
     }
     args.what_is_next();
