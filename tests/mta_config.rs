@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
-use common::{can_run, folder, run};
+use common::{can_run, countersign, folder, mtas, run};
 use countersign::recipes::Mta;
 
 /// A folder with the config and the Postfix of a recipe.
@@ -320,4 +320,63 @@ fn the_other_recipes_fit_too() {
     }
     let nowhere = run(Path::new("."), &["check", "-c", "nowhere.toml", "--mta-config", "."]);
     assert_eq!(nowhere.status.code(), Some(2));
+}
+
+/// Exim with a recipe, spoilt or not; what is said.
+fn exim(way: &str, srs: bool, spoil: impl Fn(&mut String, &mut String)) -> (Option<i32>, String) {
+    let folder = folder();
+    run(folder.path(), &["keys", "init"]);
+    let pieces = Mta::Exim.recipe(way, srs);
+    let text = |file: &str| pieces.iter().find(|piece| piece.file == file).map_or("", |piece| &piece.text).to_owned();
+    let config = text("countersign.toml").replace("tls = \"may\"\n", "");
+    let kept = |line: &&str| !line.starts_with("certificate") && !line.starts_with("private_key");
+    let mut config: String = config.lines().filter(kept).map(|line| format!("{line}\n")).collect();
+    let piece = |name: &str| text(&format!("exim.conf/{name}"));
+    let mut exim = mtas::exim_site_config(folder.path(), 10091, 10092, 10093, &piece);
+    spoil(&mut config, &mut exim);
+    fs::write(folder.path().join("countersign.toml"), config).unwrap();
+    fs::write(folder.path().join("exim.conf"), exim).unwrap();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let ours = mtas::unpacked("exim4-daemon-heavy").join("usr/sbin");
+    let path = std::env::join_paths(std::iter::once(ours).chain(std::env::split_paths(&path))).unwrap();
+    let mut check = countersign();
+    check.current_dir(folder.path()).env("PATH", path).args(["check", "--mta-config", "."]);
+    let output = check.output().unwrap();
+    (output.status.code(), said(&output))
+}
+
+#[test]
+fn what_is_wrong_around_exim() {
+    if !mtas::can_run_all("check --mta-config, Exim") {
+        return;
+    }
+    for (way, srs) in [("proxy", false), ("proxy", true), ("map", false), ("map", true), ("run", false), ("run", true)]
+    {
+        let (status, said) = exim(way, srs, |_, _| ());
+        assert!(status == Some(0) && said.contains("Exim in . fits."), "{way}: {said}");
+    }
+    let spoilt: [(&str, bool, &str, &str, &str); 8] = [
+        ("proxy", true, "  port = 10025\n", "  port = 10035\n", "wrong: no transport sends to the outbound proxy"),
+        ("proxy", true, "received_port", "acl_c_port", "wrong: a loop"),
+        ("proxy", true, "hosts_proxy = ", "# ", "wrong: Exim expects none: hosts_proxy"),
+        ("proxy", true, "127.0.0.1.10028 ;", "", "careful: next_hop is 127.0.0.1:10028"),
+        ("proxy", true, "; 127.0.0.1.10029", "", "careful: inbound.srs_next_hop is 127.0.0.1:10029"),
+        ("map", false, "127.0.0.1:10031", "127.0.0.1:10041", "wrong: nobody asks the socketmap on 127.0.0.1:10031"),
+        ("map", false, "F,5d,1m", "F,2w,1m", "careful: Exim tries for 14 days"),
+        ("map", false, "our.example", "other.example", "careful: our.example is in domains.local"),
+    ];
+    for (way, srs, from, to, want) in spoilt {
+        let (status, said) = exim(way, srs, |_, exim| {
+            assert!(exim.contains(from), "{way}: there is no `{from}`");
+            *exim = exim.replace(from, to);
+        });
+        let (level, text) = want.split_once(": ").unwrap();
+        assert!(
+            said.lines().any(|line| line.starts_with(level) && line.contains(text)),
+            "{way}, {to}: `{want}` is not in\n{said}"
+        );
+        assert_eq!(status, Some(i32::from(level == "wrong")), "{way}, {to}: {said}");
+    }
+    let (_, said) = exim("proxy", false, |config, _| *config = config.replace("send_proxy = \"v2\"\n", ""));
+    assert!(said.contains("Exim takes every client for 127.0.0.1"), "{said}");
 }

@@ -315,11 +315,19 @@ pub fn give_to_exim(folder: &Path) {
 /// goes to a port of this machine. `piece` gives the parts of a recipe by their names.
 pub fn exim_site(base: &Path, mx: u16, submit: u16, relay: u16, piece: &dyn Fn(&str) -> String) -> Server {
     let folder = folder(base, "exim-site", &["spool", "log", "mail/ann", "mail/postmaster"]);
+    fs::write(folder.join("exim.conf"), exim_site_config(&folder, mx, submit, relay, piece)).unwrap();
+    chown("Debian-exim:", &folder);
+    chown("root:", &folder.join("exim.conf"));
+    Server::start(&folder, submit, Command::new(exim()).arg("-C").arg(folder.join("exim.conf")).args(["-bdf", "-q1m"]))
+}
+
+/// Its configuration.
+pub fn exim_site_config(folder: &Path, mx: u16, submit: u16, relay: u16, piece: &dyn Fn(&str) -> String) -> String {
     let d = folder.display();
     let main = piece("main");
     let unless = |setting: &str, line: String| if main.contains(setting) { String::new() } else { line };
     let (exim, common) = (exim(), EXIM_COMMON.replace("local_interfaces = 127.0.0.1\n", ""));
-    let config = format!(
+    format!(
         "{common}exim_path = {}\nprimary_hostname = mail.our.example\nqualify_domain = our.example\n\
          spool_directory = {d}/spool\nlog_file_path = {d}/log/%slog\npid_file_path = {d}/exim.pid\n\
          tls_advertise_hosts =\n{}{}{main}acl_smtp_rcpt = acl_smtp_rcpt\n\
@@ -346,11 +354,7 @@ pub fn exim_site(base: &Path, mx: u16, submit: u16, relay: u16, piece: &dyn Fn(&
         piece("transports"),
         piece("remote_smtp"),
         piece("retry"),
-    );
-    fs::write(folder.join("exim.conf"), config).unwrap();
-    chown("Debian-exim:", &folder);
-    chown("root:", &folder.join("exim.conf"));
-    Server::start(&folder, submit, Command::new(exim).arg("-C").arg(folder.join("exim.conf")).args(["-bdf", "-q1m"]))
+    )
 }
 
 /// An OpenSMTPD for our.example with Ann's mailbox and the lines of a recipe; what they send to the world goes to a port of this machine.

@@ -58,6 +58,14 @@ impl Exim {
         }
     }
 
+    /// Whether it listens on a port of this machine.
+    fn listens(&self, endpoint: &Endpoint) -> bool {
+        let Endpoint::Tcp { port, .. } = endpoint else { return true };
+        let port = port.to_string();
+        let settings = ["local_interfaces", "daemon_smtp_ports"].into_iter().filter_map(|name| self.get(name));
+        settings.flat_map(|value| value.split(|c: char| !c.is_ascii_digit())).any(|number| number == port)
+    }
+
     /// How long it tries at most, in days, by its retry rules: `F,4d,6h`.
     fn longest_try(&self) -> Option<u16> {
         let rules = self.lines.iter().skip_while(|line| *line != "begin retry").skip(1);
@@ -92,19 +100,19 @@ fn of(config: &Config, exim: &Exim) -> Vec<Finding> {
             Role::Inbound => inbound(listener, exim, &mut found),
         }
     }
-    let asked = config.advisors.iter().any(|advisor| exim.mentions_port_of(&advisor.listen));
-    if config.listeners.is_empty()
-        && !asked
-        && !exim.mentions("countersign")
-        && !exim.lines.iter().any(|l| l.contains("/countersign"))
-    {
+    for advisor in config.advisors.iter().filter(|advisor| !exim.mentions_port_of(&advisor.listen)) {
+        let (name, listen) = (advisor.advice.name(), &advisor.listen);
+        found.push(Wrong(format!("nobody asks the {name} on {listen}: ${{readsocket{{inet:{listen}}}{{…}}}}")));
+    }
+    let by_run = exim.lines.iter().any(|line| line.contains("${run{") && line.contains(" sign "));
+    if config.listeners.is_empty() && config.advisors.is_empty() && !by_run {
         found.push(Finding::wrong(
-            "nothing here asks Countersign: neither a proxy of its config, nor ${run} of countersign, nor ${readsocket} of its map",
+            "nothing here asks Countersign: no ${run{… countersign sign …}}, and its config has no [[listener]]",
         ));
     }
-    for next_hop in config.srs_next_hop.iter().filter(|hop| hop.is_loopback() && !exim.mentions_port_of(hop)) {
+    for next_hop in config.srs_next_hop.iter().filter(|hop| hop.is_loopback() && !exim.listens(hop)) {
         found.push(Careful(format!(
-            "inbound.srs_next_hop is {next_hop}, and Exim does not listen there (daemon_smtp_ports)"
+            "inbound.srs_next_hop is {next_hop}, and Exim does not listen there (local_interfaces)"
         )));
     }
     for name in config.policy.domains.srs.names().into_iter().filter(|name| !exim.mentions(name)) {
@@ -132,7 +140,7 @@ fn outbound(listener: &Listener, exim: &Exim, found: &mut Vec<Finding>) {
             listener.listen
         )));
     }
-    let back = listener.next_hop.iter().find(|hop| hop.is_loopback() && exim.mentions_port_of(hop));
+    let back = listener.next_hop.iter().find(|hop| hop.is_loopback() && exim.listens(hop));
     if let Some(hop) = back
         && !exim.lines.iter().any(|line| line.contains("received_port") || line.contains("interface_port"))
     {
@@ -145,8 +153,8 @@ fn outbound(listener: &Listener, exim: &Exim, found: &mut Vec<Finding>) {
 
 fn inbound(listener: &Listener, exim: &Exim, found: &mut Vec<Finding>) {
     let hops = || listener.next_hop.iter().filter(|hop| hop.is_loopback());
-    for hop in hops().filter(|hop| !exim.mentions_port_of(hop)) {
-        found.push(Careful(format!("next_hop is {hop}, and Exim does not listen there (daemon_smtp_ports)")));
+    for hop in hops().filter(|hop| !exim.listens(hop)) {
+        found.push(Careful(format!("next_hop is {hop}, and Exim does not listen there (local_interfaces)")));
     }
     let expects = exim.get("hosts_proxy").filter(|hosts| !hosts.is_empty());
     match (listener.send_proxy, expects) {
