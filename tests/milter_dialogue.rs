@@ -1,0 +1,226 @@
+//! The milter as an MTA meets it on the wire: what is agreed on, what is answered, and what becomes of nonsense.
+#![cfg(feature = "milter")]
+
+mod common;
+
+use std::io::{Read as _, Write as _};
+use std::net::Ipv4Addr;
+
+use common::{Daemon, dsn, folder, run_ok, tcp};
+use indymilter::{Actions, MacroStage, ProtoOpts, SocketInfo};
+use indymilter_test::{EomAction, Status, TestConnection};
+
+/// A daemon with milters, each with its role, the first also on a socket in the file system.
+fn start(config: &str, roles: &[&str]) -> (tempfile::TempDir, Daemon) {
+    let folder = folder();
+    run_ok(folder.path(), &["keys", "init"]);
+    let listener = |role: &str, listen: &str| {
+        format!("[[listener]]\nprotocol = \"milter\"\nrole = \"{role}\"\nlisten = \"{listen}\"\n")
+    };
+    let mut listeners: String = roles.iter().map(|role| listener(role, "127.0.0.1:0")).collect();
+    listeners += &listener(roles[0], &format!("unix:{}/milter", folder.path().display()));
+    let config = format!("domains.local = [\"our.example\"]\ninbound.mode = \"enforce\"\n{config}\n{listeners}");
+    let daemon = Daemon::start(folder.path(), &config);
+    (folder, daemon)
+}
+
+async fn open(port: u16) -> TestConnection {
+    TestConnection::open((Ipv4Addr::LOCALHOST, port)).await.unwrap()
+}
+
+async fn from(mta: &mut TestConnection, client: [u8; 4]) {
+    let address = SocketInfo::Inet((client, 25).into());
+    assert!(matches!(mta.connect("client.example", address).await.unwrap(), Status::Continue | Status::Noreply));
+}
+
+fn text_of(status: &Status) -> String {
+    match status {
+        Status::Reject { message } | Status::Tempfail { message } => {
+            message.as_ref().map(|m| m.to_string_lossy().into_owned()).unwrap_or_default()
+        }
+        other => format!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn mail_that_leaves_costs_few_events_and_gets_a_sender() {
+    let (folder, daemon) = start("", &["outbound"]);
+    let by_path = TestConnection::configure().open_unix(folder.path().join("milter")).await.unwrap();
+    for mut mta in [open(daemon.ports[0]).await, by_path] {
+        let options = mta.negotiated_opts();
+        assert!(
+            options.contains(ProtoOpts::NO_CONNECT | ProtoOpts::NO_HELO | ProtoOpts::NO_BODY | ProtoOpts::NOREPLY_RCPT)
+        );
+        assert_eq!(
+            mta.negotiated_actions() & !Actions::REQUEST_MACROS & !Actions::ADD_RCPT_EXT,
+            Actions::CHANGE_SENDER | Actions::ADD_HEADER
+        );
+        let macros = mta.requested_macros()[&MacroStage::Mail].to_str().unwrap().to_owned();
+        assert!(
+            macros.contains("{client_addr}") && macros.contains("{auth_authen}") && macros.contains("{daemon_name}")
+        );
+        // Message after message on one connection; one that is given up changes nothing of the next.
+        for round in 0..3 {
+            assert_eq!(mta.mail(["<ann@our.example>", "SIZE=9"]).await.unwrap(), Status::Continue);
+            assert_eq!(mta.rcpt(["<bob@third.example>", "NOTIFY=NEVER"]).await.unwrap(), Status::Noreply);
+            if round == 1 {
+                mta.abort().await.unwrap();
+                continue;
+            }
+            assert_eq!(mta.header("Message-ID", "<1@our.example>").await.unwrap(), Status::Noreply);
+            let (done, status) = mta.eom().await.unwrap();
+            assert_eq!(status, Status::Continue);
+            let [EomAction::ChangeSender { mail, args: None }, EomAction::AddHeader { name, .. }] =
+                done.actions.as_slice()
+            else {
+                panic!("{done:?}");
+            };
+            assert!(
+                mail.to_str().unwrap().starts_with("<prvs=1") && mail.to_str().unwrap().ends_with("=ann@our.example>")
+            );
+            assert_eq!(name.to_str().unwrap(), "Countersign-Evidence");
+        }
+        mta.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn mail_that_comes_in_is_read_as_far_as_it_matters() {
+    let (_folder, daemon) = start("", &["inbound"]);
+    let signed = run_ok(_folder.path(), &["sign", "--local", "our.example", "ann@our.example"]);
+    let mut mta = open(daemon.ports[0]).await;
+    from(&mut mta, [192, 0, 2, 7]).await;
+    // To a tag: nothing of it is wanted.
+    assert_eq!(mta.mail(["<>"]).await.unwrap(), Status::Noreply);
+    assert_eq!(mta.rcpt([format!("<{}>", signed.trim())]).await.unwrap(), Status::Continue);
+    mta.header("Subject", "x").await.unwrap();
+    assert_eq!(mta.body("x").await.unwrap(), Status::Skip);
+    let (done, status) = mta.eom().await.unwrap();
+    assert_eq!(status, Status::Continue);
+    // Whoever is added before goes with the one that is taken out, in some MTAs.
+    assert!(
+        matches!(done.actions.as_slice(), [EomAction::DeleteRecipient { .. }, EomAction::AddRecipient { rcpt, .. }] if rcpt.to_str() == Ok("<ann@our.example>")),
+        "{done:?}"
+    );
+    // To none: its body is.
+    assert_eq!(mta.mail(["<>"]).await.unwrap(), Status::Noreply);
+    assert_eq!(mta.rcpt(["<ann@our.example>"]).await.unwrap(), Status::Continue);
+    let dsn = dsn("failed");
+    let (head, body) = dsn.split_once("\r\n\r\n").unwrap();
+    for line in head.lines() {
+        let (name, value) = line.split_once(": ").unwrap();
+        mta.header(name, value).await.unwrap();
+    }
+    assert_eq!(mta.body(body.as_bytes().to_vec()).await.unwrap(), Status::Continue);
+    let (done, status) = mta.eom().await.unwrap();
+    assert!(done.actions.is_empty() && text_of(&status).starts_with("550 5.7.1 bounce refused"), "{status:?}");
+    // A forged tag is refused at once.
+    assert_eq!(mta.mail(["<>"]).await.unwrap(), Status::Noreply);
+    let forged = mta.rcpt(["<prvs=1000abcdef=ann@our.example>"]).await.unwrap();
+    assert!(text_of(&forged).starts_with("550 5.7.1 "), "{forged:?}");
+}
+
+#[tokio::test]
+async fn what_an_mta_sends_without_order_is_answered_all_the_same() {
+    let (_folder, daemon) = start("outbound.exempt_recipients = [\"@list.example\"]", &["auto"]);
+    let mut mta = open(daemon.ports[0]).await;
+    from(&mut mta, [127, 0, 0, 1]).await;
+    // No address at all, none that we can read, none with a domain: the MTA has taken them, and they pass.
+    for path in ["", "<not an address>", "<postmaster>", "<\u{e9}@our.example>", "<@a,@b:ann@our.example>"] {
+        let status = mta.mail([path]).await.unwrap();
+        assert!(matches!(status, Status::Continue | Status::Accept), "{path}: {status:?}");
+        if status == Status::Continue {
+            assert_eq!(mta.rcpt(["<postmaster>"]).await.unwrap(), Status::Continue);
+            assert_eq!(mta.rcpt([path]).await.unwrap(), Status::Continue);
+            mta.abort().await.unwrap();
+        }
+    }
+    // MAIL, and MAIL again; the second counts.
+    mta.mail(["<bea@our.example>"]).await.unwrap();
+    mta.abort().await.unwrap();
+    assert_eq!(mta.mail(["<ann@our.example>"]).await.unwrap(), Status::Continue);
+    assert_eq!(mta.rcpt(["<bob@third.example>"]).await.unwrap(), Status::Continue);
+    let other = mta.rcpt(["<talk@list.example>"]).await.unwrap();
+    assert!(text_of(&other).starts_with("452 4.5.3 "), "{other:?}");
+    let (done, status) = mta.eom().await.unwrap();
+    assert_eq!(status, Status::Continue);
+    assert!(
+        matches!(&done.actions[0], EomAction::ChangeSender { mail, .. } if mail.to_bytes().ends_with(b"=ann@our.example>")),
+        "{done:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_mta_that_cannot_change_a_sender_is_told_so_in_the_log() {
+    let (_folder, daemon) = start("", &["outbound", "inbound"]);
+    let old = TestConnection::configure().available_actions(Actions::ADD_HEADER | Actions::CHANGE_HEADER);
+    let opened = old.clone().open_tcp((Ipv4Addr::LOCALHOST, daemon.ports[0])).await;
+    assert!(opened.is_err(), "it was agreed on");
+    daemon.log.wait("the complaint", 0, |line| {
+        line.contains("does not let a milter change") && line.contains("CHANGE_SENDER")
+    });
+    // Mail that comes in needs other things.
+    let recipients =
+        old.available_actions(Actions::ADD_HEADER | Actions::CHANGE_HEADER | Actions::ADD_RCPT | Actions::DELETE_RCPT);
+    assert!(recipients.open_tcp((Ipv4Addr::LOCALHOST, daemon.ports[1])).await.is_ok());
+}
+
+#[tokio::test]
+async fn nonsense_ends_its_own_connection_only() {
+    let (_folder, mut daemon) = start("", &["auto"]);
+    let negotiation = b"\0\0\0\x0dO\0\0\0\x06\0\0\x01\xff\0\x1f\xff\xff";
+    let frame = |text: &[u8]| [&u32::try_from(text.len()).unwrap().to_be_bytes(), text].concat();
+    let mut noise: Vec<Vec<u8>> = vec![
+        b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+        b"\xff\xff\xff\xffO".to_vec(),
+        b"\0\0\0\0".to_vec(),
+        vec![0; 70_000],
+        frame(b"O"),
+        frame(b"O\0\0\0\x09\0\0\0\0\0\0\0\0"),
+    ];
+    for odd in [
+        &b"?"[..],
+        b"M",
+        b"Mno end",
+        b"R",
+        b"R\0\0\0",
+        b"L",
+        b"Lname",
+        b"B",
+        b"E",
+        b"A",
+        b"Q",
+        b"K",
+        b"D",
+        b"DX\0\0",
+        b"DMi\0",
+        b"C",
+        b"Cx\0",
+        b"Cx\09\0\0x\0",
+        b"C\xff\04\0\x19192.0.2.300\0",
+        b"U",
+        b"T",
+        b"N",
+    ] {
+        noise.push([negotiation.as_slice(), &frame(odd)].concat());
+        noise.push([negotiation.as_slice(), &frame(b"M<ann@our.example>\0"), &frame(odd), &frame(b"E")].concat());
+    }
+    let mut pieces = Vec::new();
+    for noise in &noise {
+        let mut mta = tcp(daemon.ports[0]).unwrap();
+        let _ = mta.write_all(noise);
+        let _ = mta.shutdown(std::net::Shutdown::Write);
+        // It is closed, sooner or later, whatever was said before.
+        pieces.clear();
+        let _ = mta.read_to_end(&mut pieces);
+    }
+    assert!(daemon.child.try_wait().unwrap().is_none(), "it has ended");
+    let mut mta = open(daemon.ports[0]).await;
+    from(&mut mta, [127, 0, 0, 1]).await;
+    assert_eq!(mta.mail(["<ann@our.example>"]).await.unwrap(), Status::Continue);
+    assert!(!daemon.log.all().iter().any(|line| line.contains("panicked")));
+    // Nothing is left open, so that a stop does not wait.
+    mta.close().await.unwrap();
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait(), Some(0));
+}
