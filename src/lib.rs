@@ -19,6 +19,10 @@
 //! - inbound, for those: the machine holds the head of the message, [`envelope::bounce`] says what it is, and
 //!   [`envelope::rules::Rules::content`] what becomes of it.
 //!
+//! A mail server may also keep its mail and ask. [`drive::advise`] takes its questions: [`wire::milter`] is told of each message
+//! and says what to change, [`wire::socketmap`] and [`wire::policy`] are about one address. All of them, and the machine above, ask at the same
+//! `drive::desk`, which puts the question to the rules, counts, and writes the log.
+//!
 //! Keys come from [`envelope::keyring`], as [`state::ring`] reads them from a file; what the site has decided from
 //! [`envelope::policy`], as [`config`] builds it. 250 after a message means that the next hop has said 250.
 //!

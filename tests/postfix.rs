@@ -21,7 +21,7 @@ fn swaks(arguments: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Our server and the world's, with Countersign between them as `docs/postfix.md` says.
+/// Our server and the world's, with Countersign between them as `docs/mta/postfix.md` says.
 struct Site {
     daemon: Daemon,
     ours: Postfix,

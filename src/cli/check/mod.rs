@@ -90,6 +90,9 @@ fn outbound(config: &Config) -> Vec<String> {
     let ours = match policy.outbound.mode {
         OutboundMode::Off => "nothing is signed (mode = \"off\")".to_owned(),
         OutboundMode::Pilot => "only senders in outbound.pilot are signed".to_owned(),
+        OutboundMode::Sign if policy.domains.local.names().is_empty() => {
+            "no domain is yours, so nothing is signed".to_owned()
+        }
         OutboundMode::Sign => format!("senders in {} are signed", names(config)),
     };
     let foreign = match policy.domains.srs.alias_for("") {

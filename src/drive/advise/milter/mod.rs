@@ -1,7 +1,7 @@
 //! The mail filter protocol: an MTA tells of each message as it comes, and is told what to change at its end.
 //!
 //! `indymilter` speaks it. Which events the MTA has to send is agreed on first (`negotiate`); what they mean stands in
-//! [`wire::milter`](crate::wire::milter), what to do about it is asked at the [desk](crate::drive::desk).
+//! [`wire::milter`](crate::wire::milter), what to do about it is asked at the `desk`.
 
 mod cork;
 mod events;
