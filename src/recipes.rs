@@ -102,8 +102,9 @@ impl Piece {
         } else if self.file.ends_with(".toml") {
             // Single settings come before the first table, or they would belong to it.
             let ((head, tables), (settings, more)) = (at_first_table(&self.text), at_first_table(text));
-            let between = if tables.is_empty() { "" } else { "\n" };
-            self.text = format!("{}\n{settings}{between}{tables}{between}{more}", head.trim_end_matches('\n'));
+            let parts = [format!("{}\n{settings}", head.trim_end()), tables.to_owned(), more.to_owned()];
+            let parts = parts.iter().map(|part| part.trim_matches('\n')).filter(|part| !part.is_empty());
+            self.text = parts.collect::<Vec<_>>().join("\n\n") + "\n";
         } else {
             self.text.push_str(text);
         }
