@@ -1,4 +1,4 @@
-//! The table of cases through every front end that an MTA asks, behind a real Postfix: milter, and policy service with socketmap.
+//! The table of cases through every front end, with a real Postfix: proxy, milter, and policy service with socketmap.
 //!
 //! What comes of a case differs from the table only where the protocol forces it: `cases/differences.toml` says where, and why.
 
@@ -47,18 +47,29 @@ const AS_IT_CAME: &str = "as it came";
 /// A daemon for each config in the table, and one Postfix with services for all of them.
 struct Site {
     sink: Sink,
-    /// By config: the smtpd with the milter, and the one with the maps.
-    ports: BTreeMap<String, (u16, u16)>,
+    /// By config.
+    ports: BTreeMap<String, Ports>,
     ring: Keyring,
     postfix: Postfix,
     _daemons: Vec<Daemon>,
     _folder: tempfile::TempDir,
 }
 
+/// Where to knock.
+struct Ports {
+    /// The smtpd with the milter, and the one with the maps.
+    milter: u16,
+    map: u16,
+    /// The proxy, with an smtpd behind it.
+    proxy: u16,
+}
+
 const OPEN: &str = "smtpd_reject_unlisted_recipient=no relay_domains_reject_code=550 smtpd_peername_lookup=no";
 
 /// One way of a message: the listeners that it needs of each daemon, a milter first, and what Postfix is told of them.
 struct Way {
+    /// Of the proxy.
+    role: &'static str,
     listeners: &'static [(&'static str, &'static str)],
     /// For the smtpd that asks the milter.
     by_milter: &'static str,
@@ -67,6 +78,7 @@ struct Way {
 }
 
 const INBOUND: Way = Way {
+    role: "inbound",
     listeners: &[("milter", "inbound"), ("policy", "inbound"), ("socketmap", "auto")],
     by_milter: "mynetworks= smtpd_relay_restrictions=reject_unauth_destination",
     by_map: |ports| {
@@ -81,6 +93,7 @@ const INBOUND: Way = Way {
 };
 
 const OUTBOUND: Way = Way {
+    role: "outbound",
     listeners: &[("milter", "outbound"), ("socketmap", "auto")],
     by_milter: "smtpd_relay_restrictions=permit_mynetworks,reject",
     by_map: |ports| {
@@ -99,22 +112,30 @@ impl Site {
         let sink = Sink::offering(&["SMTPUTF8"]);
         let configs: BTreeSet<String> = configs.collect();
         let (mut daemons, mut ports) = (Vec::new(), BTreeMap::new());
+        let behind = lasting_port();
         let (mut services, mut smtpd) = (String::new(), Vec::new());
+        smtpd
+            .push((behind, format!("{OPEN} mynetworks=127.0.0.0/8 smtpd_relay_restrictions=permit_mynetworks,reject")));
         for (n, config) in configs.into_iter().enumerate() {
             let mut listeners = String::new();
             for (protocol, role) in way.listeners {
                 let words = format!("protocol = \"{protocol}\"\nrole = \"{role}\"\nlisten = \"127.0.0.1:0\"\n");
                 listeners += &format!("[[listener]]\n{words}");
             }
+            let role = way.role;
+            let words = format!("role = \"{role}\"\nlisten = \"127.0.0.1:0\"\nnext_hop = \"127.0.0.1:{behind}\"\n");
+            listeners += &format!("[[listener]]\n{words}");
             let daemon = Daemon::start(folder.path(), &config_text(&config, &listeners));
+            // Proxies say first where they listen.
+            let (proxy, asked) = daemon.ports.split_first().unwrap();
             let (by_milter, by_map) = (lasting_port(), lasting_port());
-            let milter = format!("smtpd_milters=inet:127.0.0.1:{} milter_default_action=tempfail", daemon.ports[0]);
+            let milter = format!("smtpd_milters=inet:127.0.0.1:{} milter_default_action=tempfail", asked[0]);
             smtpd.push((by_milter, format!("{OPEN} {milter} {}", way.by_milter)));
-            let (options, cleanup) = (way.by_map)(&daemon.ports);
+            let (options, cleanup) = (way.by_map)(asked);
             smtpd.push((by_map, format!("{OPEN} cleanup_service_name=cleanup-{n} {options}")));
             let cleanup = cleanup.replace(' ', "\n  -o ");
             writeln!(services, "cleanup-{n} unix n - n - 0 cleanup\n  -o {cleanup}").unwrap();
-            ports.insert(config, (by_milter, by_map));
+            ports.insert(config, Ports { milter: by_milter, map: by_map, proxy: *proxy });
             daemons.push(daemon);
         }
         let smtpd: Vec<(u16, &str)> = smtpd.iter().map(|(port, options)| (*port, options.as_str())).collect();
@@ -186,7 +207,7 @@ fn differs(differences: &[Difference], case: &Inbound, ring: &Keyring, mut want:
 }
 
 /// Runs the table. Where nothing is to arrive, nothing may have arrived when all else has.
-fn run(site: &Site, front_end: &str, differences: &[Difference], port: impl Fn(&(u16, u16)) -> u16) {
+fn run(site: &Site, front_end: &str, differences: &[Difference], port: impl Fn(&Ports) -> u16) {
     let mut wrong = String::new();
     let mut nothing = Vec::new();
     let cases = table().inbound;
@@ -248,7 +269,7 @@ fn leave(site: &Site, port: u16, case: &Outbound, id: &str) -> Result<String, u1
 }
 
 /// Runs the table of what leaves.
-fn run_outbound(site: &Site, front_end: &str, differences: &[Difference], port: impl Fn(&(u16, u16)) -> u16) {
+fn run_outbound(site: &Site, front_end: &str, differences: &[Difference], port: impl Fn(&Ports) -> u16) {
     let mut wrong = String::new();
     let cases = table().outbound;
     let differing: usize = differences.iter().map(|difference| difference.cases.len()).sum();
@@ -285,8 +306,9 @@ fn the_table_of_what_leaves_holds_behind_a_real_postfix() {
     }
     let site = Site::start(&OUTBOUND, table().outbound.into_iter().map(|case| case.config));
     let differences = differences();
-    run_outbound(&site, "leaving-milter", &[], |ports| ports.0);
-    run_outbound(&site, "leaving-socketmap", &differences.socketmap, |ports| ports.1);
+    run_outbound(&site, "leaving-proxy", &[], |ports| ports.proxy);
+    run_outbound(&site, "leaving-milter", &[], |ports| ports.milter);
+    run_outbound(&site, "leaving-socketmap", &differences.socketmap, |ports| ports.map);
 }
 
 #[test]
@@ -296,6 +318,7 @@ fn the_table_holds_behind_a_real_postfix() {
     }
     let site = Site::start(&INBOUND, table().inbound.into_iter().map(|case| case.config));
     let differences = differences();
-    run(&site, "milter", &differences.milter, |ports| ports.0);
-    run(&site, "policy", &differences.policy, |ports| ports.1);
+    run(&site, "proxy", &[], |ports| ports.proxy);
+    run(&site, "milter", &differences.milter, |ports| ports.milter);
+    run(&site, "policy", &differences.policy, |ports| ports.map);
 }
