@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::map::Map;
-use common::{Daemon, folder, run_ok, tcp};
+use common::{Daemon, folder, free_port, mtas, run_ok, tcp, wait_for};
 
 const CONFIG: &str = "domains.local = [\"our.example\"]\ndomains.srs_domain = \"srs.our.example\"\n\
     inbound.mode = \"enforce\"\n[[listener]]\nprotocol = \"socketmap\"\nlisten = ";
@@ -161,4 +161,81 @@ fn two_hundred_who_come_at_once_are_all_let_in() {
         stream.read_exact(&mut answer).unwrap();
         assert!(answer.ends_with(b":OK SR"), "{:?}", String::from_utf8_lossy(&answer));
     }
+}
+
+/// PostSRSd 1.x, which asks and answers line by line.
+struct Postsrsd {
+    child: std::process::Child,
+    port: u16,
+}
+
+impl Postsrsd {
+    fn start(folder: &Path, secret: &Path) -> Self {
+        let (port, reverse) = (free_port(), free_port());
+        let child = std::process::Command::new(mtas::unpacked("postsrsd").join("usr/sbin/postsrsd"))
+            .args([
+                "-4",
+                "-l",
+                "127.0.0.1",
+                "-d",
+                "srs.our.example",
+                "-f",
+                &port.to_string(),
+                "-r",
+                &reverse.to_string(),
+            ])
+            .arg("-s")
+            .arg(secret)
+            .current_dir(folder)
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_for("PostSRSd", || tcp(port).ok());
+        Self { child, port }
+    }
+
+    fn forward(&self, address: &str) -> String {
+        let mut stream = tcp(self.port).unwrap();
+        stream.write_all(format!("get {address}\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(stream), &mut answer).unwrap();
+        answer.trim_end().strip_prefix("200 ").unwrap_or_else(|| panic!("{answer}")).to_owned()
+    }
+}
+
+impl Drop for Postsrsd {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_site_moves_over_from_postsrsd_by_one_import() {
+    if !mtas::unpacked("postsrsd").is_dir() {
+        eprintln!("SKIPPED moving over from PostSRSd: scripts/mtas gets it");
+        return;
+    }
+    let folder = folder();
+    let secret = folder.path().join("postsrsd.secret");
+    std::fs::write(&secret, "the-secret-that-it-has-had-for-years\nan-older-one\n").unwrap();
+    let before = {
+        let postsrsd = Postsrsd::start(folder.path(), &secret);
+        ["bob@else.example", "Eve.Smith@else.example", "SRS0=abcd=AA=first.example=bob@else.example"]
+            .map(|address| (postsrsd.forward(address), address))
+    };
+    run_ok(folder.path(), &["keys", "init"]);
+    run_ok(folder.path(), &["keys", "import", "--from", "postsrsd1", "--sign", "postsrsd.secret"]);
+    let daemon = Daemon::start(folder.path(), &format!("{CONFIG}\"127.0.0.1:0\"\n"));
+    let mut map = Map::connect(daemon.ports[0]);
+    for (rewritten, address) in &before {
+        // What it had sent out comes back here; SRS1 goes back to who made the SRS0 in it.
+        let want = if rewritten.starts_with("SRS1") { "SRS0=abcd=AA=first.example=bob@else.example" } else { address };
+        assert_eq!(map.ask("reverse", rewritten), format!("OK {want}"), "{rewritten}");
+        assert!(map.ask("reverse", &rewritten.replace("else", "evil")) == "NOTFOUND ", "{rewritten}");
+        // And what leaves today leaves as from there.
+        assert_eq!(map.ask("forward", address), format!("OK {rewritten}"));
+    }
+    // Ours stay as they are there, and are signed here.
+    assert!(map.ask("forward", "ann@our.example").starts_with("OK prvs="));
 }
