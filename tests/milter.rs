@@ -286,3 +286,53 @@ fn a_milter_that_stops_lets_an_open_message_finish() {
     drop(postfix);
     drop(folder);
 }
+
+#[test]
+fn a_postfix_in_its_chroot_asks_on_sockets_below_its_queue() {
+    if !can_run(&["postfix"], "sockets below a chroot") {
+        return;
+    }
+    let folder = folder();
+    run_ok(folder.path(), &["keys", "init"]);
+    let sockets = folder.path().join("jail/queue/countersign");
+    std::fs::create_dir_all(&sockets).unwrap();
+    let listener = |protocol: &str, name: &str| {
+        format!(
+            "[[listener]]\nprotocol = \"{protocol}\"\nrole = \"auto\"\nlisten = \"unix:{}/{name}\"\n",
+            sockets.display()
+        )
+    };
+    let config = "domains.local = [\"our.example\"]\ninbound.mode = \"enforce\"\n";
+    let _daemon =
+        Daemon::start(folder.path(), &[config, &listener("milter", "milter"), &listener("socketmap", "map")].concat());
+    let (sink, port) = (Sink::start(), free_port());
+    let postfix = Postfix::start(
+        folder.path(),
+        &Role {
+            name: "jail",
+            domain: "our.example",
+            mailboxes: &["ann"],
+            ports: &[(port, "")],
+            relayhost: sink.port,
+            // As seen from the queue folder, inside and outside.
+            extra: "smtpd_milters = unix:countersign/milter\nmilter_default_action = tempfail\n\
+                recipient_canonical_maps = socketmap:unix:countersign/map:verify\n\
+                recipient_canonical_classes = envelope_recipient",
+            services: &format!("127.0.0.1:{port} inet n - y - - smtpd\ncleanup unix n - y - 0 cleanup\n"),
+        },
+    );
+    let mut client = Client::connect(port);
+    client.say("EHLO client.example");
+    let text = "X-Id: jailed\r\n\r\nx";
+    assert!(send(&mut client, "MAIL FROM:<ann@our.example>", &["<bob@third.example>"], text).starts_with("250"));
+    let signed = wait_for(&format!("the message: {}", postfix.log()), || {
+        sink.all().into_iter().find(|message| message.text.contains("X-Id: jailed"))
+    });
+    assert!(signed.from.starts_with("prvs=1"), "{}", signed.from);
+    // And what comes back finds its mailbox.
+    let bounce = format!("X-Id: back\r\n{}", dsn("failed").trim_end());
+    assert!(send(&mut client, "MAIL FROM:<>", &[&format!("<{}>", signed.from)], &bounce).starts_with("250"));
+    wait_for(&format!("the bounce: {}", postfix.log()), || {
+        postfix.mailbox("ann").into_iter().find(|text| text.contains("X-Id: back"))
+    });
+}
