@@ -224,3 +224,18 @@ async fn nonsense_ends_its_own_connection_only() {
     daemon.signal("TERM");
     assert_eq!(daemon.wait(), Some(0));
 }
+
+#[tokio::test]
+async fn a_client_without_an_address_is_ours_only_if_it_is_on_this_machine() {
+    let (_folder, daemon) = start("", &["auto"]);
+    for (name, leaves) in [("localhost", true), ("unknown", false), ("client.example", false)] {
+        let mut mta = open(daemon.ports[0]).await;
+        mta.connect(name, SocketInfo::Unknown).await.unwrap();
+        mta.mail(["<ann@our.example>"]).await.unwrap();
+        mta.rcpt(["<bob@third.example>"]).await.unwrap();
+        let (done, status) = mta.eom().await.unwrap();
+        assert_eq!(status, Status::Continue);
+        let signed = done.actions.iter().any(|action| matches!(action, EomAction::ChangeSender { .. }));
+        assert_eq!(signed, leaves, "{name}: {done:?}");
+    }
+}

@@ -30,6 +30,8 @@ pub(super) struct Client {
     actions: Actions,
     /// The SMTP client's address, as the connection said it.
     connected: Option<IpAddr>,
+    /// It has none, and is a program on the MTA's machine. An MTA that was not told an address says `unknown`.
+    local: bool,
     open: Option<Open>,
     /// How many messages all connections have open.
     count: Arc<AtomicUsize>,
@@ -56,7 +58,16 @@ impl Client {
         options: ProtoOpts,
         actions: Actions,
     ) -> Self {
-        Self { desk: Desk::new(shared, None), advisor, options, actions, connected: None, open: None, count }
+        Self {
+            desk: Desk::new(shared, None),
+            advisor,
+            options,
+            actions,
+            connected: None,
+            local: false,
+            open: None,
+            count,
+        }
     }
 
     fn begin(&mut self, message: Message) {
@@ -75,8 +86,8 @@ impl Client {
             Side::Inbound => false,
             Side::Auto => {
                 let named = self.advisor.outbound_daemons.iter().any(|name| name.as_bytes() == daemon);
-                // Mail without a client was made on this machine.
-                user || named || self.desk.client.is_none_or(|client| self.advisor.outbound_clients.contains(client))
+                let known = |client| self.advisor.outbound_clients.contains(client);
+                user || named || self.desk.client.map_or(self.local, known)
             }
         };
         if leaves { Direction::Outbound } else { Direction::Inbound }
@@ -84,8 +95,9 @@ impl Client {
 }
 
 /// A session begins: who is the MTA's client?
-pub(super) fn connect(context: &mut Context<Client>, socket: &SocketInfo) -> Status {
+pub(super) fn connect(context: &mut Context<Client>, name: &CStr, socket: &SocketInfo) -> Status {
     let Some(client) = &mut context.data else { return Status::Tempfail };
+    client.local = matches!(socket, SocketInfo::Unix(_)) || name.to_bytes().eq_ignore_ascii_case(b"localhost");
     client.connected = match socket {
         SocketInfo::Inet(address) => Some(address.ip().to_canonical()),
         SocketInfo::Unix(_) | SocketInfo::Unknown => None,

@@ -110,8 +110,8 @@ fn callbacks(shared: Arc<Shared>, advisor: Arc<Advisor>, open: Arc<AtomicUsize>)
         .on_eom(|context| Box::pin(events::end_of_message(context)))
         .on_abort(|context| Box::pin(async move { events::abort(context) }));
     if knows_client {
-        callbacks =
-            callbacks.on_connect(|context, _, socket| Box::pin(async move { events::connect(context, &socket) }));
+        callbacks = callbacks
+            .on_connect(|context, name, socket| Box::pin(async move { events::connect(context, &name, &socket) }));
     }
     if reads_headers {
         callbacks =
