@@ -21,7 +21,7 @@ struct Recipe {
 }
 
 /// The ports that recipes name.
-const PORTS: [&str; 10] = ["10025", "10026", "10027", "10028", "10029", "10030", "10031", "10032", "25", "587"];
+const PORTS: [&str; 11] = ["10025", "10026", "10027", "10028", "10029", "10030", "10031", "10032", "25", "587", "9025"];
 
 impl Recipe {
     fn new(mta: Mta, way: &'static str, srs: bool) -> Self {

@@ -61,7 +61,7 @@ fn ask_many(port: u16, who: usize, count: usize) {
             5 => (
                 "other",
                 format!("user{n}@our.example"),
-                Some(exactly("PERM there is no such map; ask for sign (forward) or verify (reverse)")),
+                Some(exactly("PERM there is no such map; ask for sign (forward), verify (reverse) or strip")),
             ),
             // What was signed before, whatever has become of the ring.
             _ => match tags.pop() {

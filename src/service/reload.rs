@@ -22,11 +22,12 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const REMINDER: Duration = Duration::from_secs(3600);
 
 /// What tells one version of a file from another.
-type Version = Option<(u64, i64, i64, u64, u32)>;
+type Version = Option<(u64, i64, i64, i64, i64, u64)>;
 
 fn version(path: &Path) -> Version {
     let m = fs::metadata(path).ok()?;
-    Some((m.ino(), m.mtime(), m.mtime_nsec(), m.size(), m.mode()))
+    // A change of owner or mode is seen by ctime.
+    Some((m.ino(), m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec(), m.size()))
 }
 
 /// Never ends.

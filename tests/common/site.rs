@@ -171,7 +171,7 @@ impl Site<'_> {
         let at = "prvs=1000".len();
         let digit = if &signed.from[at..=at] == "0" { "1" } else { "0" };
         let forged = format!("{}{digit}{}", &signed.from[..at], &signed.from[at + 1..]);
-        self.refused("", &forged, &dsn("failed"), "550");
+        self.refused("", &forged, &dsn("failed"), "550 5.7.1");
         let text = format!("X-Id: untagged\r\n{}", dsn("failed").trim_end());
         if self.can.untagged {
             self.refused("", "ann@our.example", &text, "550 5.7.1");
@@ -189,6 +189,8 @@ impl Site<'_> {
         self.delivered("Subject: away");
         for from in ["bob@third.example", ""] {
             self.refused(from, "nosuch@our.example", "x", "550");
+            // Taken, it would be bounced to Bob, who may never have sent it.
+            self.refused(from, "prvs=1000abcdef=nosuch@our.example", "x", "550");
         }
         for from in ["bob@third.example", "ann@our.example", ""] {
             self.refused(from, "carol@third.example", "x", "55");

@@ -67,11 +67,13 @@ fn look_up(desk: &mut Desk, input: &[u8], output: &mut Vec<u8>) -> Result<usize,
     // MTAs look up parts of addresses, too: `ann`, `@our.example`.
     let address = from_utf8(request.key).ok().and_then(|key| Address::parse(key).ok());
     let mapped = match (request.map, address) {
-        (b"sign" | b"forward", Some(address)) => desk.map_sender(&address),
+        (b"sign", Some(address)) => desk.map_sender(&address),
+        (b"forward", Some(address)) => desk.map_any_sender(&address),
         (b"verify" | b"reverse", Some(address)) => desk.map_recipient(&address),
-        (b"sign" | b"forward" | b"verify" | b"reverse", None) => Mapped::Nothing,
+        (b"strip", Some(address)) => desk.map_stripped(&address),
+        (b"sign" | b"forward" | b"verify" | b"reverse" | b"strip", None) => Mapped::Nothing,
         _ => {
-            Reply::Permanent("there is no such map; ask for sign (forward) or verify (reverse)").write(output);
+            Reply::Permanent("there is no such map; ask for sign (forward), verify (reverse) or strip").write(output);
             return Ok(length);
         }
     };

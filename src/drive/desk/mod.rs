@@ -15,7 +15,9 @@ use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::bounce::Found;
 use crate::envelope::evidence;
 use crate::envelope::keyring::Keyring;
-use crate::envelope::rules::{Case, Content, Inbound, InboundAction, Judge, Mapped, Outbound, OutboundAction, Rules};
+use crate::envelope::rules::{
+    Case, Content, Inbound, InboundAction, Judge, Mapped, MappedRecipient, Outbound, OutboundAction, Rules,
+};
 use crate::envelope::tag::{Verdict, masked};
 
 /// One client's desk.
@@ -152,9 +154,33 @@ impl Desk {
         Mapped::of_sender(&self.sender(&path))
     }
 
+    /// The same where all mail is asked about, that of strangers, too: one that says it is ours shows nothing about where ours leaves.
+    pub fn map_any_sender(&self, sender: &Address) -> Mapped {
+        let path = ReversePath::Mailbox(sender.clone());
+        let (outbound, event) = self.ask(|rules| {
+            let outbound = rules.outbound(self.client, &path, None);
+            let rewritten = matches!(outbound.action, OutboundAction::Rewrite(_));
+            let event = if rewritten { rules.ramp_event(&path, &outbound) } else { None };
+            (outbound, event)
+        });
+        self.log_sender(&path, None, &outbound);
+        if let Some(event) = event {
+            self.shared.note_ramp(event);
+        }
+        Mapped::of_sender(&outbound)
+    }
+
     /// What does this recipient become, for a map that knows nothing else?
     pub fn map_recipient(&self, recipient: &Address) -> Mapped {
-        let said = self.ask(|rules| rules.map_recipient(&mut self.shared.memory(), recipient));
+        self.mapped(recipient, self.ask(|rules| rules.map_recipient(&mut self.shared.memory(), recipient)))
+    }
+
+    /// The same beside somebody who judges.
+    pub fn map_stripped(&self, recipient: &Address) -> Mapped {
+        self.mapped(recipient, self.ask(|rules| rules.map_stripped(&mut self.shared.memory(), recipient)))
+    }
+
+    fn mapped(&self, recipient: &Address, said: MappedRecipient) -> Mapped {
         let (action, verdict, reason) = (said.mapped.name(), said.verdict.name(), said.reason);
         if said.verdict == Verdict::Untagged {
             // A map is asked about every recipient, several times.

@@ -108,6 +108,12 @@ const NO_SUCH_SRS: Refusal = Refusal {
     text: "no such mailbox here: this domain holds only the return addresses of forwarded mail",
     reason: "no-mailbox",
 };
+const NO_SUCH_TAG: Refusal = Refusal {
+    code: 550,
+    status: "5.1.1",
+    text: "no such mailbox here: this is not a return address that was made by us",
+    reason: "forged",
+};
 const SRS_TAKES_BOUNCES: Refusal = Refusal {
     code: 550,
     status: "5.7.1",
@@ -152,6 +158,9 @@ struct Asked<'m> {
     client: Option<IpAddr>,
     /// Nothing is refused for what it is.
     lenient: bool,
+    /// An MTA asks that may take every tagged address for one of its users: what we did not make has to lead nowhere, or it would accept
+    /// mail to users that there are not, and bounce it.
+    at_mta: bool,
 }
 
 impl Rules<'_> {
@@ -164,6 +173,14 @@ impl Rules<'_> {
         sender: &ReversePath,
         recipient: &Address,
     ) -> Inbound {
+        self.inbound_asked(
+            Asked { memory, client, lenient: self.is_lenient(client, recipient.domain()), at_mta: false },
+            sender,
+            recipient,
+        )
+    }
+
+    fn inbound_asked(&self, asked: Asked<'_>, sender: &ReversePath, recipient: &Address) -> Inbound {
         let domains = &self.policy.domains;
         let domain = recipient.domain();
         let (local, alias) = (domains.local.contains(domain), domains.srs.contains(domain));
@@ -182,7 +199,6 @@ impl Rules<'_> {
                 refuse(Verdict::Untagged, RELAYING_DENIED)
             };
         }
-        let asked = Asked { memory, client, lenient: self.is_lenient(client, domain) };
         if is_srs {
             return self.srs_recipient(asked, sender, recipient);
         }
@@ -212,7 +228,8 @@ impl Rules<'_> {
         // For an MTA `ann@our.example.` is Ann.
         let bare = recipient.as_str().strip_suffix('.').and_then(|bare| Address::parse(bare).ok());
         let recipient = bare.as_ref().unwrap_or(recipient);
-        let inbound = self.inbound(memory, client, sender, recipient);
+        let asked = Asked { memory, client, lenient: self.is_lenient(client, recipient.domain()), at_mta: true };
+        let inbound = self.inbound_asked(asked, sender, recipient);
         match &inbound.action {
             InboundAction::Refuse(refusal) if *refusal == RELAYING_DENIED => untouched(recipient, "foreign-recipient"),
             InboundAction::Refuse(_) | InboundAction::Deliver { .. } => inbound,
@@ -273,7 +290,7 @@ impl Rules<'_> {
         let daemon = sender.address().is_some_and(|sender| self.is_daemon(sender));
         let hides_srs = self.policy.domains.srs.contains(bare.domain()) && srs::looks_tagged(&bare.content());
         // Where the answer to anything depends on the tag, it is an answer to a guess.
-        let tells = *sender == ReversePath::Null || daemon || hides_srs || routes_onward(&bare);
+        let tells = *sender == ReversePath::Null || daemon || hides_srs || routes_onward(&bare) || asked.at_mta;
         let always = hides_srs || routes_onward(&bare);
         if tells && self.is_guessing(&mut asked, always) {
             return refuse(Verdict::Untagged, GUESSING);
@@ -293,6 +310,13 @@ impl Rules<'_> {
         if routes_onward(&bare) || hides_srs {
             // Behind a tag that is not ours stands no user of ours, but a way onward or round the rules for SRS.
             return refuse(verdict, refusal_of(Reason::Forged));
+        }
+        if asked.at_mta && *sender != ReversePath::Null {
+            match &verdict {
+                Verdict::Forged(_) | Verdict::Malformed(_) | Verdict::Untagged => return refuse(verdict, NO_SUCH_TAG),
+                Verdict::UnknownKey(_) => return refuse(verdict, UNKNOWN_KEY),
+                Verdict::Valid(_) | Verdict::Expired(_) | Verdict::Future(_) => {}
+            }
         }
         if *sender != ReversePath::Null {
             // Somebody answered the envelope address. It leads to our own user anyway.

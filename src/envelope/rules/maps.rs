@@ -87,7 +87,8 @@ impl Mapped {
 
 impl Rules<'_> {
     /// What a recipient becomes for a map, as if the sender were null: only bounces come to tags. A tag that does not hold is
-    /// not found, so that the MTA refuses it as the unknown user that it is; where the domain is only observed, it is stripped.
+    /// not found, so that the MTA refuses it as the unknown user that it is. Where the domain is only observed, one that has expired is
+    /// stripped; one that we did not make is not even then.
     #[must_use]
     pub fn map_recipient(&self, memory: &mut Memory, recipient: &Address) -> MappedRecipient {
         let domains = &self.policy.domains;
@@ -104,9 +105,28 @@ impl Rules<'_> {
             // `inbound.srs_reverse = "mta"` leaves it to the MTA, which is who asks now.
             (InboundAction::Deliver { .. }, Verdict::Valid(found)) if is_srs => Mapped::To(found.address().clone()),
             (InboundAction::Deliver { to, .. }, _) if to == *recipient => Mapped::Nothing,
+            // An MTA takes whatever is found here for a user of its own, and would bounce mail to those that there are not.
+            (InboundAction::Deliver { to, .. }, Verdict::Forged(_) | Verdict::Malformed(_))
+                if batv::strip(recipient).as_ref() == Some(&to) =>
+            {
+                Mapped::Nothing
+            }
             (InboundAction::Deliver { to, .. }, _) => Mapped::To(to),
         };
         MappedRecipient { mapped, verdict, reason }
+    }
+
+    /// What a recipient becomes for a map beside somebody who judges, such as a milter: an MTA looks its mailbox up before that one
+    /// is asked. A tag of ours is taken off whatever it is; an SRS address leads out of here, and so has to hold.
+    #[must_use]
+    pub fn map_stripped(&self, memory: &mut Memory, recipient: &Address) -> MappedRecipient {
+        let bare = if self.policy.domains.local.contains(recipient.domain()) { batv::strip(recipient) } else { None };
+        match bare {
+            Some(bare) => {
+                MappedRecipient { mapped: Mapped::To(bare), verdict: Verdict::Untagged, reason: "not-looked-at" }
+            }
+            None => self.map_recipient(memory, recipient),
+        }
     }
 }
 
@@ -171,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forgery_is_not_found_unless_its_domain_is_only_observed() {
+    fn a_forgery_is_never_found() {
         let (mut policy, ring) = (policy(), ring());
         let forged = "prvs=1786abcdef=ann@our.example";
         let forged_srs = "SRS0=AAAAAA=AA=else.example=bob@srs.our.example";
@@ -186,13 +206,38 @@ mod tests {
             policy.inbound.actions.default = Action::Defer;
             assert!(matches!(mapped(&policy, &ring, 0, forged), Mapped::Later(_)));
         }
-        policy.inbound.actions.default = Action::Mark;
-        assert_eq!(mapped(&policy, &ring, 0, forged), to("ann@our.example"));
-        policy.inbound.actions.default = Action::Reject;
-        assert_eq!(mapped(&policy, &ring, 0, forged), Mapped::Nothing);
-        policy.inbound.mode = InboundMode::Observe;
-        assert_eq!(mapped(&policy, &ring, 0, forged), to("ann@our.example"));
-        assert!(mapped(&policy, &ring, 0, forged_srs) == Mapped::Nothing);
+        for (action, mode) in [
+            (Action::Mark, InboundMode::Enforce),
+            (Action::Reject, InboundMode::Enforce),
+            (Action::Reject, InboundMode::Observe),
+        ] {
+            (policy.inbound.actions.default, policy.inbound.mode) = (action, mode);
+            for forged in [forged, forged_srs] {
+                assert_eq!(mapped(&policy, &ring, 0, forged), Mapped::Nothing, "{action:?} {mode:?}");
+            }
+        }
+        // What we made once, and has expired, is stripped while observing.
+        let signed = signed(&policy, &ring, "ann@our.example");
+        assert_eq!(mapped(&policy, &ring, 40, &signed), to("ann@our.example"));
+    }
+
+    #[test]
+    fn stripping_judges_only_what_leads_out_of_here() {
+        let (policy, ring) = (policy(), ring());
+        let stripped = |recipient: &str| {
+            let rules = Rules { policy: &policy, ring: &ring, now: NOW };
+            rules.map_stripped(&mut Memory::default(), &Address::parse(recipient).unwrap()).mapped
+        };
+        for local in ["prvs=1786abcdef=ann@our.example", "PRVS=1786ABCDEF=ann@our.example"] {
+            assert_eq!(stripped(local), to("ann@our.example"));
+        }
+        assert_eq!(stripped(&signed(&policy, &ring, "ann@our.example")), to("ann@our.example"));
+        assert_eq!(stripped(&signed(&policy, &ring, "bob@else.example")), to("bob@else.example"));
+        for other in
+            ["SRS0=AAAAAA=AA=else.example=bob@srs.our.example", "ann@our.example", "prvs=1786abcdef=x@third.example"]
+        {
+            assert_eq!(stripped(other), Mapped::Nothing, "{other}");
+        }
     }
 
     #[test]

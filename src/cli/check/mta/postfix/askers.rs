@@ -14,11 +14,12 @@ pub fn milter(config: &Config, advisor: &Advisor, postfix: &Postfix, found: &mut
         found.push(Wrong(format!("no smtpd asks the milter: smtpd_milters = {}", as_milter(listen))));
         return;
     }
+    who_does_not_ask(config, advisor, postfix, found);
     let main = |parameter: &str| postfix.get(parameter).to_owned();
     let action = main("milter_default_action");
     if action == "accept" {
         found.push(Finding::wrong(
-            "milter_default_action = accept: while Countersign is down, mail leaves unsigned, and its bounces are refused later. tempfail",
+            "milter_default_action = accept: while Countersign is down, mail leaves unsigned, and its bounces are refused later; set it to tempfail",
         ));
     }
     if main("milter_protocol").parse::<u32>().is_ok_and(|version| version < 6) {
@@ -37,10 +38,17 @@ pub fn milter(config: &Config, advisor: &Advisor, postfix: &Postfix, found: &mut
         || postfix.services.iter().any(|service| service.own.contains_key("content_filter"));
     for service in &asking {
         let looks_up = postfix.of(service, "smtpd_reject_unlisted_recipient") != "no";
-        if looks_up && !a_map_verifies(config, postfix.of(service, "recipient_canonical_maps")) {
+        let maps = postfix.of(service, "recipient_canonical_maps");
+        if looks_up && !a_map_finds(config, maps) {
             found.push(Wrong(format!(
                 "{} looks recipients up before it asks the milter, and refuses tagged ones as unknown: \
-                 recipient_canonical_maps = socketmap:…:verify ([[listener]] protocol = \"socketmap\")",
+                 recipient_canonical_maps = socketmap:…:strip ([[listener]] protocol = \"socketmap\")",
+                service.name
+            )));
+        } else if looks_up && !maps.contains(":strip") {
+            found.push(Careful(format!(
+                "{} asks the map `verify`, so tags that do not hold are unknown users before the milter can say what is wrong with them, and guesses \
+                 are not limited: ask `strip` beside a milter",
                 service.name
             )));
         }
@@ -67,6 +75,32 @@ pub fn milter(config: &Config, advisor: &Advisor, postfix: &Postfix, found: &mut
     }
 }
 
+/// A port that passes the milter by. One for a filter that hands mail back is meant to.
+fn who_does_not_ask(config: &Config, advisor: &Advisor, postfix: &Postfix, found: &mut Vec<Finding>) {
+    let ours = |list: &str| {
+        config.advisors.iter().filter(|a| a.advice == Advice::Milter).any(|milter| names(list, &milter.listen))
+    };
+    for service in postfix.running("smtpd") {
+        let list = postfix.of(service, "smtpd_milters");
+        let behind_a_filter = service.own.contains_key("content_filter") || service.name.starts_with("127.");
+        if !ours(list) && !behind_a_filter {
+            found.push(Careful(format!(
+                "{} does not ask the milter: what comes or leaves there is neither judged nor signed",
+                service.name
+            )));
+        }
+        let mut words = list.split([' ', ',', '\t']).filter(|word| !word.is_empty());
+        if words.any(|word| names(word, &advisor.listen))
+            && let Some(next) = words.next()
+        {
+            found.push(Careful(format!(
+                "{} asks {next} after Countersign: if that one signs with DKIM, it must leave out Countersign-Evidence",
+                service.name
+            )));
+        }
+    }
+}
+
 fn as_milter(listen: &Endpoint) -> String {
     match listen {
         Endpoint::Tcp { .. } => format!("inet:{listen}"),
@@ -74,35 +108,47 @@ fn as_milter(listen: &Endpoint) -> String {
     }
 }
 
-fn a_map_verifies(config: &Config, setting: &str) -> bool {
+fn a_map_finds(config: &Config, setting: &str) -> bool {
     let mut maps = config.advisors.iter().filter(|advisor| advisor.advice == Advice::Socketmap);
-    maps.any(|map| names(setting, &map.listen)) && (setting.contains(":verify") || setting.contains(":reverse"))
+    let known = [":verify", ":reverse", ":strip"].iter().any(|map| setting.contains(map));
+    known && maps.any(|map| names(setting, &map.listen))
 }
 
 /// Who asks the map, and about what.
 pub fn maps(config: &Config, advisor: &Advisor, postfix: &Postfix, found: &mut Vec<Finding>) {
     let listen = &advisor.listen;
-    let mut used = false;
     for (maps, classes, class) in [
         ("sender_canonical_maps", "sender_canonical_classes", "envelope_sender"),
         ("recipient_canonical_maps", "recipient_canonical_classes", "envelope_recipient"),
     ] {
-        let at = |service: &&Service| names(postfix.of(service, maps), listen);
-        for service in postfix.running("cleanup").filter(at) {
-            used = true;
-            if postfix.of(service, classes).contains("header") {
+        let mut others = Vec::new();
+        for service in postfix.running("cleanup") {
+            let setting = postfix.of(service, maps);
+            if names(setting, listen) && postfix.of(service, classes).contains("header") {
                 found.push(Wrong(format!(
                     "{} rewrites header fields by the map, too: {classes} = {class}",
                     service.name
                 )));
             }
+            others.extend(setting.split([' ', ',', '\t']).filter(|word| word.starts_with("tcp:")));
+        }
+        others.dedup();
+        for other in others {
+            found.push(Careful(format!(
+                "{other} in {maps} is another program's (PostSRSd?): one of them may rewrite, not both"
+            )));
         }
     }
-    if !used {
+    // Behind a milter or a proxy, these look after it.
+    let alone = config.listeners.is_empty() && !config.advisors.iter().any(|a| a.advice == Advice::Milter);
+    if alone && !a_map_finds(config, postfix.get("recipient_canonical_maps")) {
         found.push(Wrong(format!(
-            "no cleanup asks the map: recipient_canonical_maps = socketmap:{}:verify",
+            "bounces to tagged addresses are refused as unknown users: recipient_canonical_maps = socketmap:{}:verify",
             as_milter(listen)
         )));
+    }
+    if alone {
+        who_signs(listen, postfix, found);
     }
     if names(postfix.get("sender_canonical_maps"), listen) && config.policy.domains.srs.is_empty() {
         found.push(Finding::careful(
@@ -114,6 +160,33 @@ pub fn maps(config: &Config, advisor: &Advisor, postfix: &Postfix, found: &mut V
         found.push(Careful(format!(
             "{} has no_address_mappings: its mail passes no canonical map. That is right only where it has passed one before",
             service.name
+        )));
+    }
+}
+
+/// Which ways into the queue lead through a cleanup that signs.
+fn who_signs(listen: &Endpoint, postfix: &Postfix, found: &mut Vec<Finding>) {
+    let mut signing = false;
+    for service in postfix.running("smtpd").chain(postfix.running("pickup")) {
+        let name = postfix.of(service, "cleanup_service_name");
+        let Some(cleanup) = postfix.running("cleanup").find(|cleanup| cleanup.name == name) else {
+            found.push(Wrong(format!("{} names the cleanup `{name}`, which is not in master.cf", service.name)));
+            continue;
+        };
+        let maps = postfix.of(cleanup, "sender_canonical_maps");
+        let signs = names(maps, listen) && (maps.contains(":sign") || maps.contains(":forward"));
+        signing |= signs;
+        if !signs && matches!(service.name.as_str(), "submission" | "submissions" | "smtps" | "587" | "465") {
+            found.push(Careful(format!(
+                "what comes in at {} is not signed: its cleanup, {name}, does not ask the map",
+                service.name
+            )));
+        }
+    }
+    if !signing {
+        found.push(Wrong(format!(
+            "nothing is signed: no cleanup that is in use has sender_canonical_maps = socketmap:{}:sign",
+            as_milter(listen)
         )));
     }
 }

@@ -16,11 +16,13 @@ use super::{ask, program};
 use crate::config::{Advice, Config, Endpoint, Role};
 
 /// What is asked for.
-const PARAMETERS: [&str; 36] = [
+const PARAMETERS: [&str; 38] = [
     "access_map_reject_code",
     "bounce_queue_lifetime",
+    "cleanup_service_name",
     "content_filter",
     "default_transport",
+    "master_service_disable",
     "maximal_queue_lifetime",
     "milter_default_action",
     "milter_protocol",

@@ -16,6 +16,11 @@ pub fn is_behind(listener: &Listener, postfix: &Postfix) -> bool {
 
 /// The second instance: where do the bounces go that it makes itself?
 pub fn sends_to_the_world(config: &Config, listener: &Listener, postfix: &Postfix, found: &mut Vec<Finding>) {
+    if !postfix.get("master_service_disable").is_empty() {
+        found.push(Finding::wrong(
+            "master_service_disable keeps this instance from listening, as postmulti has made it: master_service_disable =",
+        ));
+    }
     let maps = postfix.get("transport_maps");
     // A table in a file is not looked into.
     let written_out = maps.is_empty() || maps.contains("inline:");
