@@ -285,7 +285,16 @@ fn init_prints_the_recipe_and_overwrites_nothing() {
         let said = run_ok(folder.path(), &arguments);
         let place = folder.path().canonicalize().unwrap().display().to_string();
         for piece in mta.recipe(way, srs) {
-            let text = piece.text.replace("srs.our.example", "back.test").replace("our.example", "site.test");
+            // Of a table one entry for each domain.
+            let text = piece.text.replace(
+                "{our.example = smtp:[127.0.0.1]:10027}",
+                "{site.test = smtp:[127.0.0.1]:10027}, {other.test = smtp:[127.0.0.1]:10027}",
+            );
+            let text = text.replace(
+                "{our.example = smtp:[127.0.0.1]:25}",
+                "{site.test = smtp:[127.0.0.1]:25}, {other.test = smtp:[127.0.0.1]:25}",
+            );
+            let text = text.replace("srs.our.example", "back.test").replace("our.example", "site.test");
             let text = text.replace("/etc/countersign/", &format!("{place}/"));
             if piece.file == "countersign.toml" {
                 let written = fs::read_to_string(folder.path().join("countersign.toml")).unwrap();

@@ -103,6 +103,10 @@ fn a_sender_is_signed_and_its_parameters_are_kept() {
     assert!(send(&mut client, mail, &to, &text("first")).starts_with("250"));
     let message = site.arrived("<first@");
     assert!(message.from.starts_with("prvs=1") && message.from.ends_with("=ann@our.example"), "{}", message.from);
+    // The log names the message as Postfix's does.
+    let left = site.daemon.log.wait("the message", 0, |line| line.contains("left to the MTA as "));
+    let queue = left.split("left to the MTA as ").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+    assert!(!queue.is_empty() && site.postfix.log().contains(&format!("{queue}: client=")), "{left}");
     let heard = site.sink.heard();
     let mail = heard.iter().find(|line| line.starts_with("MAIL")).unwrap();
     for parameter in [" BODY=8BITMIME", " RET=HDRS", " ENVID=a+2Bb"] {

@@ -7,7 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::net::Ipv4Addr;
 
 use common::{Daemon, dsn, folder, run_ok, tcp};
-use indymilter::{Actions, MacroStage, ProtoOpts, SocketInfo};
+use indymilter::{Actions, MacroStage, ProtoOpts};
 use indymilter_test::{EomAction, Status, TestConnection};
 
 /// A daemon with milters, each with its role, the first also on a socket in the file system.
@@ -28,9 +28,10 @@ async fn open(port: u16) -> TestConnection {
     TestConnection::open((Ipv4Addr::LOCALHOST, port)).await.unwrap()
 }
 
-async fn from(mta: &mut TestConnection, client: [u8; 4]) {
-    let address = SocketInfo::Inet((client, 25).into());
-    assert!(matches!(mta.connect("client.example", address).await.unwrap(), Status::Continue | Status::Noreply));
+/// Who the client is, as an MTA tells it with MAIL.
+async fn from(mta: &mut TestConnection, address: &str, name: &str) {
+    let macros = [("{client_addr}", address), ("{client_name}", name)];
+    mta.macros(MacroStage::Mail, macros).await.unwrap();
 }
 
 fn text_of(status: &Status) -> String {
@@ -89,9 +90,9 @@ async fn mail_that_comes_in_is_read_as_far_as_it_matters() {
     let (_folder, daemon) = start("", &["inbound"]);
     let signed = run_ok(_folder.path(), &["sign", "--local", "our.example", "ann@our.example"]);
     let mut mta = open(daemon.ports[0]).await;
-    from(&mut mta, [192, 0, 2, 7]).await;
+    from(&mut mta, "192.0.2.7", "client.example").await;
     // To a tag: nothing of it is wanted.
-    assert_eq!(mta.mail(["<>"]).await.unwrap(), Status::Noreply);
+    assert_eq!(mta.mail(["<>"]).await.unwrap(), Status::Continue);
     assert_eq!(mta.rcpt([format!("<{}>", signed.trim())]).await.unwrap(), Status::Continue);
     mta.header("Subject", "x").await.unwrap();
     assert_eq!(mta.body("x").await.unwrap(), Status::Skip);
@@ -103,7 +104,7 @@ async fn mail_that_comes_in_is_read_as_far_as_it_matters() {
         "{done:?}"
     );
     // To none: its body is.
-    assert_eq!(mta.mail(["<>"]).await.unwrap(), Status::Noreply);
+    assert_eq!(mta.mail(["<>"]).await.unwrap(), Status::Continue);
     assert_eq!(mta.rcpt(["<ann@our.example>"]).await.unwrap(), Status::Continue);
     let dsn = dsn("failed");
     let (head, body) = dsn.split_once("\r\n\r\n").unwrap();
@@ -115,7 +116,7 @@ async fn mail_that_comes_in_is_read_as_far_as_it_matters() {
     let (done, status) = mta.eom().await.unwrap();
     assert!(done.actions.is_empty() && text_of(&status).starts_with("550 5.7.1 bounce refused"), "{status:?}");
     // A forged tag is refused at once.
-    assert_eq!(mta.mail(["<>"]).await.unwrap(), Status::Noreply);
+    assert_eq!(mta.mail(["<>"]).await.unwrap(), Status::Continue);
     let forged = mta.rcpt(["<prvs=1000abcdef=ann@our.example>"]).await.unwrap();
     assert!(text_of(&forged).starts_with("550 5.7.1 "), "{forged:?}");
 }
@@ -124,7 +125,7 @@ async fn mail_that_comes_in_is_read_as_far_as_it_matters() {
 async fn what_an_mta_sends_without_order_is_answered_all_the_same() {
     let (_folder, daemon) = start("outbound.exempt_recipients = [\"@list.example\"]", &["auto"]);
     let mut mta = open(daemon.ports[0]).await;
-    from(&mut mta, [127, 0, 0, 1]).await;
+    from(&mut mta, "127.0.0.1", "localhost").await;
     // No address at all, none that we can read, none with a domain: the MTA has taken them, and they pass.
     for path in ["", "<not an address>", "<postmaster>", "<\u{e9}@our.example>", "<@a,@b:ann@our.example>"] {
         let status = mta.mail([path]).await.unwrap();
@@ -160,8 +161,13 @@ async fn an_mta_that_cannot_change_a_sender_is_told_so_in_the_log() {
         line.contains("does not let a milter change") && line.contains("CHANGE_SENDER")
     });
     // Mail that comes in needs other things.
-    let recipients =
-        old.available_actions(Actions::ADD_HEADER | Actions::CHANGE_HEADER | Actions::ADD_RCPT | Actions::DELETE_RCPT);
+    let recipients = old.available_actions(
+        Actions::ADD_HEADER
+            | Actions::CHANGE_HEADER
+            | Actions::ADD_RCPT
+            | Actions::DELETE_RCPT
+            | Actions::REQUEST_MACROS,
+    );
     assert!(recipients.open_tcp((Ipv4Addr::LOCALHOST, daemon.ports[1])).await.is_ok());
 }
 
@@ -216,7 +222,7 @@ async fn nonsense_ends_its_own_connection_only() {
     }
     assert!(daemon.child.try_wait().unwrap().is_none(), "it has ended");
     let mut mta = open(daemon.ports[0]).await;
-    from(&mut mta, [127, 0, 0, 1]).await;
+    from(&mut mta, "127.0.0.1", "localhost").await;
     assert_eq!(mta.mail(["<ann@our.example>"]).await.unwrap(), Status::Continue);
     assert!(!daemon.log.all().iter().any(|line| line.contains("panicked")));
     // Nothing is left open, so that a stop does not wait.
@@ -228,14 +234,99 @@ async fn nonsense_ends_its_own_connection_only() {
 #[tokio::test]
 async fn a_client_without_an_address_is_ours_only_if_it_is_on_this_machine() {
     let (_folder, daemon) = start("", &["auto"]);
-    for (name, leaves) in [("localhost", true), ("unknown", false), ("client.example", false)] {
+    for (address, name, leaves) in [
+        ("0", "localhost", true),
+        ("unknown", "unknown", false),
+        ("127.0.0.1", "localhost", true),
+        ("IPv6:::1", "localhost", true),
+        ("::ffff:127.0.0.1", "localhost", true),
+        ("IPv6:2001:db8::7", "client.example", false),
+        ("::ffff:192.0.2.7", "client.example", false),
+    ] {
         let mut mta = open(daemon.ports[0]).await;
-        mta.connect(name, SocketInfo::Unknown).await.unwrap();
+        from(&mut mta, address, name).await;
         mta.mail(["<ann@our.example>"]).await.unwrap();
         mta.rcpt(["<bob@third.example>"]).await.unwrap();
         let (done, status) = mta.eom().await.unwrap();
         assert_eq!(status, Status::Continue);
         let signed = done.actions.iter().any(|action| matches!(action, EomAction::ChangeSender { .. }));
-        assert_eq!(signed, leaves, "{name}: {done:?}");
+        assert_eq!(signed, leaves, "{address} {name}: {done:?}");
     }
+}
+
+#[tokio::test]
+async fn strangers_write_addresses_that_can_be_read() {
+    let (_folder, daemon) = start("domains.srs_domain = \"srs.our.example\"", &["auto"]);
+    let mut mta = open(daemon.ports[0]).await;
+    for (sender, resolved, recipient, want) in [
+        ("<>", "", "<ann>", "553 5.1.3"),
+        ("<>", "", "<ann%our.example>", "553 5.1.3"),
+        ("<>", "", "<our.example!ann>", "553 5.1.3"),
+        ("<>", "", "<ann%x@our.example>", "550 5.7.1"),
+        ("<>", "", "<\"ann@our.example\"@our.example>", "550 5.7.1"),
+        ("<>", "", "<ann @our.example>", "553 5.1.3"),
+        ("<>", "", "<SRS0=AAAA=AA=else.example=bob%srs.our.example>", "553 5.1.3"),
+        ("<>", "", "<prvs=1000abcdef=ann%our.example>", "553 5.1.3"),
+        ("<>", "", "<postmaster>", "Continue"),
+        ("<bob@else.example>", "", "<prvs=1000abcdef=ann@our.example>", "550 5.1.1"),
+        ("<bob@else.example>", "", "<prvs=7000abcdef=ann@our.example>", "550 5.1.1"),
+        // A sender that the MTA can read is that one.
+        ("<MAILER-DAEMON>", "mailer-daemon@mta.example", "<ann@our.example>", "Continue"),
+        ("<x @else.example>", "", "", "553 5.1.7"),
+    ] {
+        let macros = [("{client_addr}", "192.0.2.7"), ("{client_name}", "client.example"), ("{mail_addr}", resolved)];
+        mta.macros(MacroStage::Mail, macros).await.unwrap();
+        let mail = mta.mail([sender]).await.unwrap();
+        let said = if recipient.is_empty() { mail } else { mta.rcpt([recipient]).await.unwrap() };
+        assert!(text_of(&said).starts_with(want), "{sender} {recipient}: {said:?}");
+        mta.abort().await.unwrap();
+    }
+    // Our own users, whom the MTA completes, are signed.
+    for (sender, resolved) in
+        [("<ann>", "ann@our.example"), ("<ann%our.example>", "<ann@our.example>"), ("<ann@our.example.>", "")]
+    {
+        let macros = [("{client_addr}", "127.0.0.1"), ("{client_name}", "localhost"), ("{mail_addr}", resolved)];
+        mta.macros(MacroStage::Mail, macros).await.unwrap();
+        assert_eq!(mta.mail([sender]).await.unwrap(), Status::Continue);
+        mta.rcpt(["<bob@third.example>"]).await.unwrap();
+        let (done, _) = mta.eom().await.unwrap();
+        let signed = done.actions.iter().any(|action| matches!(action, EomAction::ChangeSender { mail, .. } if mail.to_bytes().ends_with(b"=ann@our.example>")));
+        assert!(signed, "{sender}: {done:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_thrown_away_takes_nobody_elses_copy_along() {
+    let (_folder, daemon) = start("inbound.action = \"discard\"", &["auto"]);
+    let mut mta = open(daemon.ports[0]).await;
+    let (forged, other) = ("<prvs=1000abcdef=ann@our.example>", "<bob@third.example>");
+    for recipients in [[forged, other], [other, forged]] {
+        from(&mut mta, "127.0.0.1", "localhost").await;
+        mta.mail(["<>"]).await.unwrap();
+        assert_eq!(mta.rcpt([recipients[0]]).await.unwrap(), Status::Continue);
+        let second = mta.rcpt([recipients[1]]).await.unwrap();
+        assert!(text_of(&second).starts_with("452 4.5.3 "), "{second:?}");
+        let (_, status) = mta.eom().await.unwrap();
+        assert_eq!(status, if recipients[0] == forged { Status::Discard } else { Status::Continue });
+    }
+}
+
+#[tokio::test]
+async fn a_daemon_that_stops_puts_new_messages_off() {
+    let (_folder, daemon) = start("", &["outbound"]);
+    let (mut busy, mut idle) = (open(daemon.ports[0]).await, open(daemon.ports[0]).await);
+    assert_eq!(busy.mail(["<ann@our.example>"]).await.unwrap(), Status::Continue);
+    daemon.signal("TERM");
+    daemon.log.wait("the drain", 0, |line| line.contains("\"stopping"));
+    // The signal comes a moment after the log line.
+    let deadline = std::time::Instant::now() + common::PATIENCE;
+    while idle.mail(["<bea@our.example>"]).await.unwrap() == Status::Continue {
+        assert!(std::time::Instant::now() < deadline, "it goes on taking messages");
+        idle.abort().await.unwrap();
+    }
+    busy.rcpt(["<bob@third.example>"]).await.unwrap();
+    let (done, status) = busy.eom().await.unwrap();
+    assert!(status == Status::Continue && !done.actions.is_empty());
+    drop((busy, idle));
+    assert_eq!(daemon.wait(), Some(0));
 }

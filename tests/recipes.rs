@@ -8,7 +8,7 @@ use std::path::Path;
 use common::postfix::{Postfix, Role};
 use common::site::{Can, Site, Srs, Strangers};
 use common::tls::certificate;
-use common::{Daemon, Sink, can_run, countersign, folder, lasting_port, mtas, run_ok};
+use common::{Client, Daemon, Sink, can_run, countersign, folder, lasting_port, mtas, run_ok};
 use countersign::recipes::Mta;
 
 /// A recipe with ports of this run in place of those in the document.
@@ -224,6 +224,18 @@ fn sendmail_with_the_milter() {
             can: Can { evidence: true, untagged: true, srs },
         };
         site.holds();
+        // Over IPv6, whose clients Sendmail writes in a way of its own.
+        if !mtas::has_ipv6() {
+            eprintln!("SKIPPED Sendmail over IPv6: there is no ::1");
+            continue;
+        }
+        let mut client = Client::over(std::net::TcpStream::connect(("::1", mx)).unwrap());
+        client.read_reply().unwrap();
+        client.say("EHLO mail.third.example");
+        let ordinary = client.send("bob@third.example", "ann@our.example", "Subject: six\r\n\r\nx").unwrap();
+        assert!(ordinary.starts_with("250"), "{ordinary}");
+        let refused = client.send("", "ann@our.example", common::dsn("failed").trim_end()).unwrap();
+        assert!(refused.starts_with("550 5.7.1"), "{refused}");
     }
 }
 

@@ -42,7 +42,7 @@ Examples:
   countersign init --domain our.example --mta postfix --way proxy --srs-domain srs.our.example
   countersign init --domain our.example --domain other.example --mta exim --dir /etc/countersign
 
-Ways: postfix milter, proxy, edge, maps; exim proxy, run; opensmtpd proxy; sendmail milter;
+Ways: postfix milter, proxy, edge, maps; exim proxy, map, run; opensmtpd proxy; sendmail milter;
 exchange proxy. docs/mta says what each is for, and what every line does.
 Nothing that exists is overwritten. A key ring that is there already stays in use.";
 
@@ -75,6 +75,10 @@ pub(super) fn run(args: &Init) -> Result<bool> {
     write_new(&config_path, &config)?;
     anstream::println!("{GREEN}Wrote {}.{GREEN:#}", config_path.display());
     make_ring(&parsed.ring)?;
+    anstream::println!(
+        "\nWhat follows is added to what {} has: where a list or table is there already, its entries stay.",
+        args.mta
+    );
     for piece in pieces {
         anstream::println!("\n{BOLD}Into {}:{BOLD:#}", piece.file);
         anstream::println!("\n{}", args.in_words(&piece.text).trim_end());
@@ -91,6 +95,7 @@ impl Init {
 
     /// The lines of a recipe, about these domains and this folder.
     fn in_words(&self, text: &str) -> String {
+        let text = &one_entry_for_each(text, &self.domains);
         let text = match &self.srs_domain {
             Some(domain) => {
                 text.replace("srs.our.example", "\u{1}").replace_domain(&self.domains).replace('\u{1}', domain)
@@ -124,6 +129,20 @@ impl ReplaceDomain for str {
     fn replace_domain(&self, domains: &[String]) -> String {
         self.replace("our.example", domains.first().map_or("our.example", String::as_str))
     }
+}
+
+/// `{our.example = …}` of an inline table, for each domain.
+fn one_entry_for_each(text: &str, domains: &[String]) -> String {
+    const FIRST: &str = "{our.example = ";
+    let mut parts = text.split(FIRST);
+    let mut filled = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (value, rest) = part.split_once('}').unwrap_or((part, ""));
+        let entries: Vec<String> = domains.iter().map(|domain| format!("{{{domain} = {value}}}")).collect();
+        filled += &entries.join(", ");
+        filled += rest;
+    }
+    filled
 }
 
 /// All domains where the config names the first.

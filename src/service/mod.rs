@@ -76,6 +76,8 @@ pub struct Service {
     reload: Arc<Notify>,
 }
 
+/// Who answers questions needs no longer to stop, whatever the others took.
+const ASKERS_STOP: Duration = Duration::from_secs(2);
 /// How often next hops that are down are looked for.
 const PROBE: Duration = Duration::from_secs(5);
 
@@ -167,7 +169,7 @@ impl Service {
             info!(role = advisor.side.name(), protocol = advisor.advice.name(), listen = %bound.endpoint(), "listening");
             if advisor.advice == Advice::Milter {
                 let shared = Arc::clone(&self.shared);
-                helpers.spawn(serve_milter(bound, shared, advisor, carriers.drain(), carriers.member()));
+                workers.spawn_aside(serve_milter(bound, shared, advisor, carriers.drain(), carriers.member()));
             } else {
                 serve_advisor(advisor, bound, &self.shared, &workers, &open, &mut askers);
             }
@@ -180,11 +182,9 @@ impl Service {
         }
         supervisor::stopping();
         info!(sessions = self.shared.stats.sessions.get(), "stopping: no new connections, transactions may finish");
-        let stopped = async {
-            carriers.stop().await;
-            askers.stop().await;
-        };
-        if tokio::time::timeout(self.shared.config.timeouts.drain, stopped).await.is_err() {
+        let carried = tokio::time::timeout(self.shared.config.timeouts.drain, carriers.stop()).await;
+        let asked = tokio::time::timeout(ASKERS_STOP, askers.stop()).await;
+        if carried.is_err() || asked.is_err() {
             warn!(
                 sessions = self.shared.stats.sessions.get(),
                 "transactions were still open when the drain time was over; their senders will try again"

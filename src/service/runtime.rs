@@ -16,6 +16,8 @@ pub(super) struct Workers(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     handles: Vec<Handle>,
+    /// For what is no session and may be kept busy by a stranger: it must not keep new ones waiting.
+    aside: Handle,
     next: AtomicUsize,
     stop: watch::Sender<bool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -27,7 +29,8 @@ impl Workers {
         let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let (stop, stopped) = watch::channel(false);
         let (mut handles, mut threads) = (Vec::new(), Vec::new());
-        for n in 0..cores {
+        let names = (0..cores).map(|n| format!("session-{n}")).chain(["aside".to_owned()]);
+        for name in names {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             handles.push(runtime.handle().clone());
             let mut stopped = stopped.clone();
@@ -38,9 +41,15 @@ impl Workers {
                 // A name that is being looked up is not waited for.
                 runtime.shutdown_background();
             };
-            threads.push(thread::Builder::new().name(format!("session-{n}")).spawn(body)?);
+            threads.push(thread::Builder::new().name(name).spawn(body)?);
         }
-        Ok(Self(Arc::new(Inner { handles, next: AtomicUsize::new(0), stop, threads: Mutex::new(threads) })))
+        let aside = handles.pop().ok_or_else(|| io::Error::other("no thread"))?;
+        Ok(Self(Arc::new(Inner { handles, aside, next: AtomicUsize::new(0), stop, threads: Mutex::new(threads) })))
+    }
+
+    /// Runs something on a thread of its own, beside those of the sessions.
+    pub fn spawn_aside(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.aside.spawn(task);
     }
 
     /// Runs a session on the next worker in turn.

@@ -25,7 +25,7 @@ const TOO_MANY: Refusal = Refusal {
 const TOO_MANY_HEADERS: Refusal =
     Refusal { code: 550, status: "5.6.0", text: "too many Countersign headers that are not ours", reason: "headers" };
 /// More forged headers than this nobody has by mistake.
-const MAX_FORGED: usize = 1000;
+const MAX_FORGED: usize = 50;
 const OURS: &[u8] = b"countersign-";
 
 /// What the MTA is to change.
@@ -160,8 +160,11 @@ impl Message {
     /// decides.
     ///
     /// # Errors
-    /// It wants another sender than the first, or none.
+    /// It wants another sender than the first, or none; or another recipient is thrown away, marked or judged by its content.
     pub fn leaves_for(&mut self, outbound: Option<&Outbound>) -> Result<(), Refusal> {
+        if self.class.as_ref().is_some_and(|others| !others.is_like(&Class::default())) {
+            return Err(OWN_TRANSACTION);
+        }
         if let Some(outbound) = outbound {
             let signed = match &outbound.action {
                 OutboundAction::Reject(refusal) => return Err(refusal.clone()),
@@ -175,6 +178,7 @@ impl Message {
                 (self.signed, self.evidence) = (signed, outbound.evidence);
             }
         }
+        self.class = Some(Class::default());
         self.count += 1;
         Ok(())
     }

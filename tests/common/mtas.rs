@@ -248,11 +248,21 @@ pub fn can_run_sendmail(test: &str) -> bool {
     there && can_run(&["m4", "unshare"], test)
 }
 
+/// Whether this machine can listen on ::1.
+pub fn has_ipv6() -> bool {
+    std::net::TcpListener::bind("[::1]:0").is_ok()
+}
+
 /// A Sendmail for our.example with Ann's mailbox, an MX port and one for submission; all other mail goes to a port of this machine.
 /// `lines` come at the end of its .mc file.
 pub fn sendmail(base: &Path, mx: u16, submit: u16, relay: u16, lines: &str) -> Server {
     let folder = folder(base, "sendmail", &["queue", "log", "run"]);
     let d = folder.display();
+    let six = if has_ipv6() {
+        format!("DAEMON_OPTIONS(`Name=MTA6, Family=inet6, Addr=::1, Port={mx}')dnl\n")
+    } else {
+        String::new()
+    };
     let mc = format!(
         "OSTYPE(`linux')dnl\nundefine(`confCW_FILE')dnl\ndefine(`confDOMAIN_NAME', `mail.our.example')dnl\n\
          define(`confPID_FILE', `{d}/run/pid')dnl\ndefine(`QUEUE_DIR', `{d}/queue')dnl\n\
@@ -263,6 +273,7 @@ pub fn sendmail(base: &Path, mx: u16, submit: u16, relay: u16, lines: &str) -> S
          define(`SMART_HOST', `relay:[127.0.0.1]')dnl\ndefine(`RELAY_MAILER_ARGS', `TCP $h {relay}')dnl\n\
          FEATURE(`no_default_msa')dnl\nFEATURE(`nocanonify')dnl\nFEATURE(`accept_unresolvable_domains')dnl\n\
          DAEMON_OPTIONS(`Name=MTA, Family=inet, Addr=127.0.0.1, Port={mx}')dnl\n\
+         {six}\
          DAEMON_OPTIONS(`Name=MSA, Family=inet, Addr=127.0.0.1, Port={submit}')dnl\n\
          MAILER(`local')dnl\nMAILER(`smtp')dnl\nLOCAL_CONFIG\nCwour.example\n{lines}"
     );

@@ -175,6 +175,12 @@ impl Site<'_> {
         let text = format!("X-Id: untagged\r\n{}", dsn("failed").trim_end());
         if self.can.untagged {
             self.refused("", "ann@our.example", &text, "550 5.7.1");
+            // Nor by any other way to write her address that a mail server may know.
+            let others =
+                ["ann", "ann%our.example", "our.example!ann", "ann%our.example@our.example", "ann @our.example"];
+            for other in others.iter().filter(|_| self.can.evidence) {
+                self.refused("", other, &text, "5");
+            }
             assert!((self.mailbox)().iter().all(|text| !text.contains("X-Id: untagged")));
         } else {
             self.taken("", "ann@our.example", &text);

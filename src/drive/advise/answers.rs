@@ -1,5 +1,6 @@
 //! From requests to the rules and back.
 
+use std::net::IpAddr;
 use std::str::from_utf8;
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use crate::config;
 use crate::drive::desk::Desk;
 use crate::drive::shared::Shared;
 use crate::envelope::address::{Address, ReversePath};
-use crate::envelope::rules::{Advice, Mapped};
+use crate::envelope::rules::{Advice, BAD_RECIPIENT, BAD_SENDER, Mapped};
 use crate::wire::socketmap::Reply;
 use crate::wire::{policy, socketmap};
 
@@ -108,9 +109,19 @@ fn about_recipient(desk: &mut Desk, request: &policy::Request<'_>) -> Option<Adv
     if request.state != b"RCPT" || !request.user.is_empty() {
         return None;
     }
-    let sender = ReversePath::parse(from_utf8(request.sender).ok()?).ok()?;
-    let recipient = Address::parse(from_utf8(request.recipient).ok()?).ok()?;
-    desk.client = from_utf8(request.client).ok().and_then(|client| client.parse().ok());
+    let client: Option<IpAddr> = from_utf8(request.client).ok().and_then(|client| client.parse().ok());
+    desk.client = client;
+    let sender = from_utf8(request.sender).ok().and_then(|sender| ReversePath::parse(sender).ok());
+    let recipient = from_utf8(request.recipient).ok().and_then(|recipient| Address::parse(recipient).ok());
+    // What only the MTA can read might be anybody here. Programs on its own machine write as they always have.
+    let known =
+        client.is_some_and(|client| client.is_loopback()) || request.recipient.eq_ignore_ascii_case(b"postmaster");
+    let (sender, recipient) = match (sender, recipient) {
+        (Some(sender), Some(recipient)) => (sender, recipient),
+        _ if known => return None,
+        (None, _) => return Some(Advice::Refuse(BAD_SENDER)),
+        (Some(_), None) => return Some(Advice::Refuse(BAD_RECIPIENT)),
+    };
     let inbound = desk.recipient(&sender, &recipient, true);
     let advice = inbound.advice();
     if let Advice::Mark(mark) = &advice

@@ -114,6 +114,16 @@ const NO_SUCH_TAG: Refusal = Refusal {
     text: "no such mailbox here: this is not a return address that was made by us",
     reason: "forged",
 };
+/// About a sender that cannot be read, where the MTA may read it all the same.
+pub const BAD_SENDER: Refusal =
+    Refusal { code: 553, status: "5.1.7", text: "bad sender address: write local-part@domain", reason: "unreadable" };
+/// The same about a recipient.
+pub const BAD_RECIPIENT: Refusal = Refusal {
+    code: 553,
+    status: "5.1.3",
+    text: "bad recipient address: write local-part@domain",
+    reason: "unreadable",
+};
 const SRS_TAKES_BOUNCES: Refusal = Refusal {
     code: 550,
     status: "5.7.1",
@@ -231,9 +241,27 @@ impl Rules<'_> {
         let asked = Asked { memory, client, lenient: self.is_lenient(client, recipient.domain()), at_mta: true };
         let inbound = self.inbound_asked(asked, sender, recipient);
         match &inbound.action {
-            InboundAction::Refuse(refusal) if *refusal == RELAYING_DENIED => untouched(recipient, "foreign-recipient"),
+            // At a domain of ours it is a way round the rules, which the MTA may know.
+            InboundAction::Refuse(refusal) if *refusal == RELAYING_DENIED && !self.is_ours(recipient.domain()) => {
+                untouched(recipient, "foreign-recipient")
+            }
             InboundAction::Refuse(_) | InboundAction::Deliver { .. } => inbound,
         }
+    }
+
+    /// Whether the hash of a tag holds, whatever its date. (A key that is not known has expired, too, where the date is far off.)
+    pub(super) fn was_made_here(&self, verdict: &Verdict) -> bool {
+        match verdict {
+            Verdict::Valid(_) => true,
+            Verdict::Expired(tagged) | Verdict::Future(tagged) => {
+                tagged.key.as_ref().is_some_and(|id| self.ring.key(id).is_some())
+            }
+            Verdict::Forged(_) | Verdict::UnknownKey(_) | Verdict::Malformed(_) | Verdict::Untagged => false,
+        }
+    }
+
+    fn is_ours(&self, domain: &str) -> bool {
+        self.policy.domains.local.contains(domain) || self.policy.domains.srs.contains(domain)
     }
 
     fn srs_recipient(&self, mut asked: Asked<'_>, sender: &ReversePath, recipient: &Address) -> Inbound {
@@ -311,12 +339,12 @@ impl Rules<'_> {
             // Behind a tag that is not ours stands no user of ours, but a way onward or round the rules for SRS.
             return refuse(verdict, refusal_of(Reason::Forged));
         }
-        if asked.at_mta && *sender != ReversePath::Null {
-            match &verdict {
-                Verdict::Forged(_) | Verdict::Malformed(_) | Verdict::Untagged => return refuse(verdict, NO_SUCH_TAG),
-                Verdict::UnknownKey(_) => return refuse(verdict, UNKNOWN_KEY),
-                Verdict::Valid(_) | Verdict::Expired(_) | Verdict::Future(_) => {}
-            }
+        if asked.at_mta && *sender != ReversePath::Null && !self.was_made_here(&verdict) {
+            return if matches!(verdict, Verdict::UnknownKey(_)) {
+                refuse(verdict, UNKNOWN_KEY)
+            } else {
+                refuse(verdict, NO_SUCH_TAG)
+            };
         }
         if *sender != ReversePath::Null {
             // Somebody answered the envelope address. It leads to our own user anyway.

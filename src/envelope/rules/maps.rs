@@ -106,8 +106,8 @@ impl Rules<'_> {
             (InboundAction::Deliver { .. }, Verdict::Valid(found)) if is_srs => Mapped::To(found.address().clone()),
             (InboundAction::Deliver { to, .. }, _) if to == *recipient => Mapped::Nothing,
             // An MTA takes whatever is found here for a user of its own, and would bounce mail to those that there are not.
-            (InboundAction::Deliver { to, .. }, Verdict::Forged(_) | Verdict::Malformed(_))
-                if batv::strip(recipient).as_ref() == Some(&to) =>
+            (InboundAction::Deliver { to, .. }, verdict)
+                if !self.was_made_here(verdict) && batv::strip(recipient).as_ref() == Some(&to) =>
             {
                 Mapped::Nothing
             }
@@ -212,7 +212,7 @@ mod tests {
             (Action::Reject, InboundMode::Observe),
         ] {
             (policy.inbound.actions.default, policy.inbound.mode) = (action, mode);
-            for forged in [forged, forged_srs] {
+            for forged in [forged, forged_srs, "prvs=7000abcdef=ann@our.example"] {
                 assert_eq!(mapped(&policy, &ring, 0, forged), Mapped::Nothing, "{action:?} {mode:?}");
             }
         }

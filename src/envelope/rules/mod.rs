@@ -12,7 +12,7 @@ mod outbound;
 mod ramp;
 
 pub use content::{Case, Content};
-pub use inbound::{Inbound, InboundAction, Judge, MARK, Mark, Route};
+pub use inbound::{BAD_RECIPIENT, BAD_SENDER, Inbound, InboundAction, Judge, MARK, Mark, Route};
 pub use maps::{Advice, Mapped, MappedRecipient};
 pub use outbound::{Outbound, OutboundAction};
 pub use ramp::{Ramp, RampEvent};

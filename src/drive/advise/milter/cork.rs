@@ -1,14 +1,19 @@
-//! The connection to an MTA: changes wait for the verdict behind them, and all leave in one packet.
+//! The connection to an MTA: changes wait for the verdict behind them, and all leave in one packet. What comes is measured, for the library
+//! would take a megabyte at a time, and wait for two hours.
 //!
 //! Written one by one over TCP, each but the first would wait for the acknowledgement of the one before it, which the MTA
 //! delays: 44 ms a message (Nagle's algorithm against delayed acknowledgements).
 
+use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+use tracing::warn;
 
 use crate::drive::stream::Plain;
 
@@ -17,19 +22,84 @@ const CHANGES: &[u8] = b"+2-bmhieq";
 /// More than this is written whatever it is.
 const MOST: usize = 64 << 10;
 
+/// The longest frame, in octets: MTAs cut bodies after 64 KiB, and headers after a little more (Postfix: `header_size_limit`, 100 KiB).
+const MAX_FRAME: usize = 256 << 10;
+/// Of macros, which are some words each.
+const MAX_MACROS: usize = 16 << 10;
+
+/// Where in a frame the stream is: four octets of length, one that says what it is, and the rest.
+#[derive(Debug, Default)]
+struct Frames {
+    head: Vec<u8>,
+    rest: usize,
+    begun: bool,
+}
+
+impl Frames {
+    /// Follows what has come. An error: a frame is longer than any MTA's.
+    fn follow(&mut self, mut octets: &[u8]) -> Result<(), usize> {
+        while let Some((&octet, more)) = octets.split_first() {
+            self.begun = true;
+            if self.rest > 0 {
+                let taken = self.rest.min(octets.len());
+                self.rest -= taken;
+                octets = octets.get(taken..).unwrap_or_default();
+                continue;
+            }
+            self.head.push(octet);
+            octets = more;
+            if let [a, b, c, d, kind] = *self.head.as_slice() {
+                self.head.clear();
+                let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
+                if length > if kind == b'D' { MAX_MACROS } else { MAX_FRAME } {
+                    return Err(length);
+                }
+                self.rest = length.saturating_sub(1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Between two frames an MTA may be silent for as long as its client is.
+    fn is_between(&self) -> bool {
+        self.begun && self.rest == 0 && self.head.is_empty()
+    }
+}
+
 /// A connection that holds changes back.
 #[derive(Debug)]
 pub(super) struct Corked {
     plain: Plain,
     out: Vec<u8>,
+    frames: Frames,
+    /// For the first frame, and for the rest of one that has begun.
+    patience: Duration,
+    timer: Pin<Box<Sleep>>,
+    /// When the frame began that is not whole.
+    since: Option<Instant>,
     /// Counts it among the open sessions.
     open: Gauge,
 }
 
 impl Corked {
-    pub fn new(plain: Plain, open: Gauge) -> Self {
+    pub fn new(plain: Plain, patience: Duration, open: Gauge) -> Self {
         open.inc();
-        Self { plain, out: Vec::new(), open }
+        let timer = Box::pin(sleep_until(Instant::now() + patience));
+        let (frames, since) = (Frames::default(), Some(Instant::now()));
+        Self { plain, out: Vec::new(), frames, patience, timer, since, open }
+    }
+
+    /// Whether the MTA has been in the middle of a frame for too long.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(since) = self.since else { return Poll::Pending };
+        let until = since + self.patience;
+        while self.timer.as_mut().poll(cx).is_ready() {
+            if until <= Instant::now() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            self.timer.as_mut().reset(until);
+        }
+        Poll::Pending
     }
 
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -64,7 +134,17 @@ fn is_waiting(mut frames: &[u8]) -> bool {
 
 impl AsyncRead for Corked {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.plain).poll_read(cx, buffer))?;
+        let before = buffer.filled().len();
+        match Pin::new(&mut self.plain).poll_read(cx, buffer) {
+            Poll::Ready(read) => read?,
+            Poll::Pending => return self.poll_patience(cx),
+        }
+        let come = buffer.filled().get(before..).unwrap_or_default();
+        if let Err(length) = self.frames.follow(come) {
+            warn!(length, "a connection to the milter is closed: no MTA sends pieces of that length");
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
+        self.since = if self.frames.is_between() { None } else { self.since.or_else(|| Some(Instant::now())) };
         // Sendmail writes macros and the command behind them one by one, and Nagle's algorithm holds the second back until the
         // first is acknowledged.
         self.plain.acknowledge_at_once();
@@ -122,11 +202,45 @@ mod tests {
         }
     }
 
+    #[test]
+    fn frames_are_followed_however_they_are_cut() {
+        let good = [frame(b"O\0\0\0\x06"), frame(&[b'B'; 65_536]), frame(b"DMi\x001\0"), frame(b"Q")].concat();
+        for size in [1, 3, 5, 70_000] {
+            let mut frames = Frames::default();
+            assert!(!frames.is_between());
+            for piece in good.chunks(size) {
+                frames.follow(piece).unwrap();
+            }
+            assert!(frames.is_between(), "{size}");
+            frames.follow(b"\0\0").unwrap();
+            assert!(!frames.is_between());
+        }
+        assert_eq!(Frames::default().follow(&frame(&[b'D'; MAX_MACROS + 1])), Err(MAX_MACROS + 1));
+        assert_eq!(Frames::default().follow(b"\xff\xff\xff\xffL"), Err(0xffff_ffff));
+        assert!(Frames::default().follow(b"\0\0\0\0").is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn half_a_frame_is_not_waited_for_for_ever() {
+        use tokio::io::AsyncReadExt as _;
+        for (sent, late) in [(&b""[..], true), (b"\0\0\0\x02O", true), (b"\0\0\0\x01O", false)] {
+            let (here, mut there) = std::os::unix::net::UnixStream::pair().unwrap();
+            std::io::Write::write_all(&mut there, sent).unwrap();
+            let patience = Duration::from_secs(9);
+            let mut corked = Corked::new(Accepted::Unix(here).into_plain().unwrap(), patience, Gauge::default());
+            let mut buffer = [0; 6];
+            let read = tokio::time::timeout(patience * 3, corked.read_exact(&mut buffer)).await;
+            let timed_out = matches!(&read, Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut);
+            assert_eq!(timed_out, late, "{sent:?}: {read:?}");
+        }
+    }
+
     #[tokio::test]
     async fn all_of_a_verdict_is_one_write() {
         let (here, mut there) = std::os::unix::net::UnixStream::pair().unwrap();
         there.set_nonblocking(true).unwrap();
-        let mut corked = Corked::new(Accepted::Unix(here).into_plain().unwrap(), Gauge::default());
+        let mut corked =
+            Corked::new(Accepted::Unix(here).into_plain().unwrap(), Duration::from_secs(9), Gauge::default());
         for (text, arrives) in [(&b"e<a@b>\0"[..], false), (b"hA\0b\0", false), (b"c", true)] {
             corked.write_all(&frame(text)).await.unwrap();
             corked.flush().await.unwrap();

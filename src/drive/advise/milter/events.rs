@@ -8,33 +8,39 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use indymilter::{
     ActionError, Actions, Context, ContextActions as _, EomActions, EomContext, ProtoOpts, SetErrorReply, SmtpReply,
-    SocketInfo, Status,
+    Status,
 };
+use tokio::sync::watch;
 use tracing::{error, info};
 
 use crate::config::{Advisor, Side};
 use crate::drive::desk::{Account, Desk};
 use crate::drive::shared::Shared;
 use crate::envelope::address::{Address, ReversePath, strip_source_route};
-use crate::envelope::rules::{Case, Content, InboundAction, OutboundAction, Refusal};
+use crate::envelope::rules::{BAD_RECIPIENT, BAD_SENDER, Case, Content, InboundAction, OutboundAction, Refusal};
 use crate::envelope::tag::batv;
 use crate::wire::milter::{Change, Message};
 use crate::wire::smtp::session::{Direction, Finished};
 
+/// What all connections of a listener share.
+#[derive(Clone)]
+pub(super) struct Common {
+    pub shared: Arc<Shared>,
+    pub advisor: Arc<Advisor>,
+    /// How many messages they have open.
+    pub open: Arc<AtomicUsize>,
+    /// Told that the daemon stops.
+    pub drain: watch::Receiver<bool>,
+}
+
 /// One connection of an MTA, which tells of one SMTP session on it.
 pub(super) struct Client {
     desk: Desk,
-    advisor: Arc<Advisor>,
+    common: Common,
     /// What was agreed on.
     options: ProtoOpts,
     actions: Actions,
-    /// The SMTP client's address, as the connection said it.
-    connected: Option<IpAddr>,
-    /// It has none, and is a program on the MTA's machine. An MTA that was not told an address says `unknown`.
-    local: bool,
     open: Option<Open>,
-    /// How many messages all connections have open.
-    count: Arc<AtomicUsize>,
 }
 
 /// A message that is not at its end yet.
@@ -51,28 +57,14 @@ impl Drop for Open {
 }
 
 impl Client {
-    pub fn new(
-        shared: Arc<Shared>,
-        advisor: Arc<Advisor>,
-        count: Arc<AtomicUsize>,
-        options: ProtoOpts,
-        actions: Actions,
-    ) -> Self {
-        Self {
-            desk: Desk::new(shared, None),
-            advisor,
-            options,
-            actions,
-            connected: None,
-            local: false,
-            open: None,
-            count,
-        }
+    pub fn new(common: Common, options: ProtoOpts, actions: Actions) -> Self {
+        Self { desk: Desk::new(Arc::clone(&common.shared), None), common, options, actions, open: None }
     }
 
     fn begin(&mut self, message: Message) {
-        self.count.fetch_add(1, Ordering::Relaxed);
-        self.open = Some(Open { message, account: Account::default(), count: Arc::clone(&self.count) });
+        let count = &self.common.open;
+        count.fetch_add(1, Ordering::Relaxed);
+        self.open = Some(Open { message, account: Account::default(), count: Arc::clone(count) });
     }
 
     /// To go on, and whether the MTA waits to hear it.
@@ -80,65 +72,100 @@ impl Client {
         if self.options.contains(silent) { Status::Noreply } else { Status::Continue }
     }
 
-    fn direction(&self, user: bool, daemon: &[u8]) -> Direction {
-        let leaves = match self.advisor.side {
+    fn direction(&self, mail: &Mail) -> Direction {
+        let leaves = match self.common.advisor.side {
             Side::Outbound => true,
             Side::Inbound => false,
             Side::Auto => {
-                let named = self.advisor.outbound_daemons.iter().any(|name| name.as_bytes() == daemon);
-                let known = |client| self.advisor.outbound_clients.contains(client);
-                user || named || self.desk.client.map_or(self.local, known)
+                let named = self.common.advisor.outbound_daemons.iter().any(|name| name.as_bytes() == mail.daemon);
+                // Many such ports take bounces for mailboxes here from everybody.
+                let named = named && mail.sender != Some(ReversePath::Null);
+                mail.user || named || self.is_one_of_us(mail)
             }
         };
         if leaves { Direction::Outbound } else { Direction::Inbound }
     }
+
+    /// By where it comes from.
+    fn is_one_of_us(&self, mail: &Mail) -> bool {
+        let known = |client| self.common.advisor.outbound_clients.contains(client);
+        self.desk.client.map_or(mail.local, known)
+    }
 }
 
-/// A session begins: who is the MTA's client?
-pub(super) fn connect(context: &mut Context<Client>, name: &CStr, socket: &SocketInfo) -> Status {
-    let Some(client) = &mut context.data else { return Status::Tempfail };
-    client.local = matches!(socket, SocketInfo::Unix(_)) || name.to_bytes().eq_ignore_ascii_case(b"localhost");
-    client.connected = match socket {
-        SocketInfo::Inet(address) => Some(address.ip().to_canonical()),
-        SocketInfo::Unix(_) | SocketInfo::Unknown => None,
-    };
-    client.go_on(ProtoOpts::NOREPLY_CONNECT)
+/// What the MTA says with MAIL.
+struct Mail {
+    /// `None`: neither we can read it, nor has the MTA made an address of it.
+    sender: Option<ReversePath>,
+    /// Somebody who has logged in.
+    user: bool,
+    /// The MTA's listener.
+    daemon: Vec<u8>,
+    client: Option<IpAddr>,
+    /// No client, but a program on the MTA's machine. An MTA that does not know an address says `unknown`.
+    local: bool,
+}
+
+impl Mail {
+    fn read(context: &Context<Client>, arguments: &[CString]) -> Self {
+        let said = |name: &CStr| context.macros.get(name).map(CStr::to_bytes).unwrap_or_default();
+        let text = |name: &CStr| from_utf8(said(name)).unwrap_or_default();
+        let (path, _) = path_and_params(arguments);
+        let parsed = |path: &str| ReversePath::parse(path.strip_suffix('.').unwrap_or(path)).ok();
+        // `<ann>` and `<ann%our.example>` the MTA understands better than we do; the null sender nobody takes for another.
+        let resolved =
+            || Some(text(c"{mail_addr}")).filter(|address| !address.is_empty()).and_then(|a| parsed(bare(a)));
+        let address = text(c"{client_addr}");
+        // Sendmail writes IPv6 so.
+        let address = address.strip_prefix("IPv6:").unwrap_or(address);
+        Self {
+            sender: path.as_deref().and_then(parsed).or_else(resolved),
+            user: !said(c"{auth_authen}").is_empty(),
+            daemon: said(c"{daemon_name}").to_vec(),
+            client: address.parse().ok().map(|ip: IpAddr| ip.to_canonical()),
+            local: said(c"{client_name}").eq_ignore_ascii_case(b"localhost"),
+        }
+    }
 }
 
 /// MAIL. Whatever was open before is over: after an accept, no abort is said.
 pub(super) fn mail(context: &mut Context<Client>, arguments: &[CString]) -> Status {
-    let macro_of = |name: &CStr| context.macros.get(name).map(CStr::to_bytes).unwrap_or_default();
-    let (user, daemon) = (!macro_of(c"{auth_authen}").is_empty(), macro_of(c"{daemon_name}").to_vec());
-    let named = from_utf8(macro_of(c"{client_addr}")).ok().and_then(|address| address.parse().ok());
+    let mail = Mail::read(context, arguments);
     let Some(client) = &mut context.data else { return Status::Tempfail };
     client.open = None;
-    client.desk.client = client.connected.or(named);
-    let (path, _) = path_and_params(arguments);
-    // What is no address to us the MTA has taken, and it passes.
-    let sender = path.as_deref().and_then(|path| ReversePath::parse(path).ok());
-    if client.direction(user, &daemon) == Direction::Inbound {
-        // What cannot be read is nobody who could be judged.
-        match sender {
-            Some(sender) => client.begin(Message::inbound(sender)),
-            None => return accept_or_go_on(client),
-        }
-        return client.go_on(ProtoOpts::NOREPLY_MAIL);
+    if *client.common.drain.borrow() {
+        // It comes again, when the next process listens.
+        return Status::Tempfail;
     }
-    let Some(sender) = sender else { return accept_or_go_on(client) };
+    client.desk.client = mail.client;
+    let (direction, one_of_us) = (client.direction(&mail), client.is_one_of_us(&mail));
+    let Some(sender) = mail.sender else {
+        // The MTA may know whose it is; who is one of us writes as he always has, and others an address.
+        return if direction == Direction::Inbound && !one_of_us {
+            refuse(&mut context.reply, &BAD_SENDER)
+        } else {
+            accept_or_go_on(client)
+        };
+    };
+    if direction == Direction::Inbound {
+        client.begin(Message::inbound(sender));
+        return Status::Continue;
+    }
     let outbound = client.desk.sender(&sender);
     if let OutboundAction::Reject(refusal) = &outbound.action {
         return refuse(&mut context.reply, refusal);
     }
     // Nothing can become of it any more. Tagged recipients are looked at where mail may also come in.
-    if outbound.action == OutboundAction::Pass && !outbound.evidence && client.advisor.side == Side::Outbound {
+    if outbound.action == OutboundAction::Pass && !outbound.evidence && client.common.advisor.side == Side::Outbound {
         return Status::Accept;
     }
     client.begin(Message::outbound(sender, &outbound));
-    client.go_on(ProtoOpts::NOREPLY_MAIL)
+    Status::Continue
 }
 
+/// Nothing becomes of this message.
 fn accept_or_go_on(client: &Client) -> Status {
-    if client.options.contains(ProtoOpts::NOREPLY_MAIL) { Status::Noreply } else { Status::Accept }
+    if client.common.advisor.side == Side::Outbound { Status::Accept } else { Status::Continue }
 }
 
 /// RCPT.
@@ -148,13 +175,20 @@ pub(super) fn rcpt(context: &mut Context<Client>, arguments: &[CString]) -> Stat
     let Some(open) = &mut client.open else { return silent };
     let (path, params) = path_and_params(arguments);
     let recipient = path.as_deref().and_then(|path| Address::parse(strip_source_route(path)).ok());
-    // `postmaster` without a domain, and what only the MTA understands.
-    let (Some(path), Some(recipient)) = (path, recipient) else { return silent };
     let (desk, message) = (&mut client.desk, &mut open.message);
-    let sender = message.sender().clone();
     let leaves = message.direction() == Direction::Outbound;
+    let (Some(path), Some(recipient)) = (path.clone(), recipient) else {
+        // `postmaster` without a domain is always there. What else only the MTA can read might be anybody here, with a tag or
+        // without, so strangers write an address.
+        let known = leaves || path.is_some_and(|path| path.eq_ignore_ascii_case("postmaster"));
+        return match if known { message.leaves_for(None) } else { Err(BAD_RECIPIENT) } {
+            Ok(()) => silent,
+            Err(refusal) => refuse(&mut context.reply, &refusal),
+        };
+    };
+    let sender = message.sender().clone();
     // A tag of ours is taken off mail between our own users, too: its mailbox has none.
-    let tagged = client.advisor.side == Side::Auto && is_tagged(desk, &recipient);
+    let tagged = client.common.advisor.side == Side::Auto && is_tagged(desk, &recipient);
     let taken = if leaves && !tagged {
         message.leaves_for(desk.sender_for(&sender, &recipient).as_ref())
     } else {
@@ -213,9 +247,10 @@ pub(super) fn abort(context: &mut Context<Client>) -> Status {
 
 /// The end of a message: what becomes of it.
 pub(super) async fn end_of_message(context: &mut EomContext<Client>) -> Status {
+    let queue = context.macros.get(c"i").map(|id| id.to_string_lossy().into_owned());
     let Some(client) = &mut context.data else { return Status::Tempfail };
     let Some(Open { message, account, .. }) = &mut client.open else { return Status::Continue };
-    let done = decide(&client.desk, message, account);
+    let done = decide(&client.desk, message, account, queue.as_deref());
     let finished = match done {
         Done::Refused(refusal) => {
             let finished = finished(message, refusal.code, refusal.text, None);
@@ -251,7 +286,7 @@ enum Done {
     Goes(Vec<Change>, Finished),
 }
 
-fn decide(desk: &Desk, message: &mut Message, account: &mut Account) -> Done {
+fn decide(desk: &Desk, message: &mut Message, account: &mut Account, queue: Option<&str>) -> Done {
     if message.is_discarded() {
         return Done::Discarded;
     }
@@ -278,7 +313,8 @@ fn decide(desk: &Desk, message: &mut Message, account: &mut Account) -> Done {
         _ => message.mark(),
     };
     let found = found.filter(|_| content.is_none()).map(Box::new);
-    let finished = Finished { mark, found, ..finished(message, 250, "left to the MTA", None) };
+    let reply = queue.map_or_else(|| "left to the MTA".to_owned(), |id| format!("left to the MTA as {id}"));
+    let finished = Finished { mark, found, ..finished(message, 250, &reply, None) };
     Done::Goes(message.changes(line.as_deref(), content.as_ref()), finished)
 }
 
@@ -318,13 +354,16 @@ fn refuse(reply: &mut SmtpReply, refusal: &Refusal) -> Status {
     if refusal.is_temporary() { Status::Tempfail } else { Status::Reject }
 }
 
+/// Without the angle brackets.
+fn bare(path: &str) -> &str {
+    let path = path.trim();
+    path.strip_prefix('<').and_then(|path| path.strip_suffix('>')).unwrap_or(path)
+}
+
 /// What MAIL and RCPT say: the path without its angle brackets, and the parameters, parted by spaces. `None`: it is not UTF-8.
 fn path_and_params(arguments: &[CString]) -> (Option<String>, String) {
     let text = |argument: &CString| argument.to_str().ok().map(str::to_owned);
-    let path = arguments.first().and_then(text).map(|path| {
-        let bare = path.trim();
-        bare.strip_prefix('<').and_then(|bare| bare.strip_suffix('>')).unwrap_or(bare).to_owned()
-    });
+    let path = arguments.first().and_then(text).map(|path| bare(&path).to_owned());
     let params: Vec<String> = arguments.iter().skip(1).filter_map(text).collect();
     (path, params.join(" "))
 }

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
 use self::cork::Corked;
-use self::events::Client;
+use self::events::{Client, Common};
 use crate::config::Advisor;
 use crate::drive::listener::Bound;
 use crate::drive::shared::Shared;
@@ -48,10 +48,12 @@ pub async fn serve(
         }
     }));
     let open = Arc::new(AtomicUsize::new(0));
-    let stop = stopped(drain, Arc::clone(&open), shared.config.timeouts.drain, acceptor);
-    let config = indymilter::Config { max_connections: most, ..indymilter::Config::default() };
+    let stop = stopped(drain.clone(), Arc::clone(&open), shared.config.timeouts.drain, acceptor);
+    // Between two commands the MTA waits for its own client.
+    let connection_timeout = shared.config.timeouts.transaction;
+    let config = indymilter::Config { max_connections: most, connection_timeout, ..indymilter::Config::default() };
     let incoming = Incoming { incoming, shared: Arc::clone(&shared) };
-    indymilter::run(incoming, callbacks(shared, advisor, open), config, stop).await
+    indymilter::run(incoming, callbacks(Common { shared, advisor, open, drain }), config, stop).await
 }
 
 /// The daemon stops: no new connections, then no new messages. Never longer than `patience`.
@@ -88,7 +90,11 @@ impl Listener for Incoming {
             match accepted.into_plain() {
                 Ok(plain) => {
                     self.shared.stats.connections.inc();
-                    return Poll::Ready(Ok(Corked::new(plain, self.shared.stats.sessions.clone())));
+                    return Poll::Ready(Ok(Corked::new(
+                        plain,
+                        self.shared.config.timeouts.connect,
+                        self.shared.stats.sessions.clone(),
+                    )));
                 }
                 Err(error) => warn!(%error, "a connection was lost at once"),
             }
@@ -96,28 +102,24 @@ impl Listener for Incoming {
     }
 }
 
-/// What is done at which event. There are those callbacks only whose events are wanted.
-fn callbacks(shared: Arc<Shared>, advisor: Arc<Advisor>, open: Arc<AtomicUsize>) -> Callbacks<Client> {
-    let wanted = negotiate::Wanted::new(&shared.config.policy, advisor.side);
-    let (reads_headers, reads_bodies, knows_client) = (wanted.headers, wanted.bodies, wanted.connect);
+/// What is done at which event. There are those callbacks only whose events are wanted. The MTA is not to tell of connections: what it
+/// writes there for an IPv6 client the library cannot read.
+fn callbacks(common: Common) -> Callbacks<Client> {
+    let wanted = negotiate::Wanted::new(&common.shared.config.policy, common.advisor.side);
     let mut callbacks = Callbacks::new()
         .on_negotiate(move |context, actions, options| {
-            let (shared, advisor, open) = (Arc::clone(&shared), Arc::clone(&advisor), Arc::clone(&open));
-            Box::pin(async move { negotiate::negotiate(context, wanted, actions, options, shared, advisor, open) })
+            let common = common.clone();
+            Box::pin(async move { negotiate::negotiate(context, wanted, actions, options, common) })
         })
         .on_mail(|context, arguments| Box::pin(async move { events::mail(context, &arguments) }))
         .on_rcpt(|context, arguments| Box::pin(async move { events::rcpt(context, &arguments) }))
         .on_eom(|context| Box::pin(events::end_of_message(context)))
         .on_abort(|context| Box::pin(async move { events::abort(context) }));
-    if knows_client {
-        callbacks = callbacks
-            .on_connect(|context, name, socket| Box::pin(async move { events::connect(context, &name, &socket) }));
-    }
-    if reads_headers {
+    if wanted.headers {
         callbacks =
             callbacks.on_header(|context, name, value| Box::pin(async move { events::header(context, &name, &value) }));
     }
-    if reads_bodies {
+    if wanted.bodies {
         callbacks = callbacks.on_body(|context, part| Box::pin(async move { events::body(context, &part) }));
     }
     callbacks
