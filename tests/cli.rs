@@ -304,6 +304,13 @@ fn init_prints_the_recipe_and_overwrites_nothing() {
                 assert!(said.contains(text.trim_end()), "{mta} {way}: {}\n{said}", piece.file);
             }
         }
+        let checked = run(folder.path(), &["check"]);
+        let words = String::from_utf8_lossy(&checked.stdout).into_owned();
+        if checked.status.success() {
+            let sees = way != "maps" && way != "map";
+            assert_eq!(words.contains("untagged-ndr"), sees, "{mta} {way}: {words}");
+            assert_eq!(words.contains("during a surge refused at RCPT"), way == "maps", "{mta} {way}: {words}");
+        }
         // Certificates apart, the config is good, and a second run changes nothing.
         let checked = run(folder.path(), &["check"]);
         let error = String::from_utf8_lossy(&checked.stderr).into_owned();

@@ -120,6 +120,10 @@ fn inbound(config: &Config) -> Vec<String> {
         InboundMode::Enforce => format!("{BOLD}Inbound{BOLD:#}: false bounces are acted on (mode = \"enforce\")."),
     }];
     let lenient = inbound.mode == InboundMode::Observe;
+    if !reads_content(config) {
+        lines.extend(without_content(config));
+        return lines;
+    }
     for reason in Reason::ALL {
         let what = match reason {
             Reason::Forged => "a bounce to a tag that is not ours",
@@ -167,6 +171,34 @@ fn inbound(config: &Config) -> Vec<String> {
         (_, false) => "  Evidence is not looked for (inbound.evidence = false).".into(),
     });
     lines
+}
+
+/// Whether a way in shows what stands in a bounce. Without any way in, the rules are told as they are.
+fn reads_content(config: &Config) -> bool {
+    let asks_nobody = config.listeners.is_empty() && config.advisors.is_empty();
+    let by_proxy = config.listeners.iter().any(|listener| listener.role == Role::Inbound);
+    let by_milter = config.advisors.iter().any(|a| a.advice == Advice::Milter && a.side != Side::Outbound);
+    asks_nobody || by_proxy || by_milter
+}
+
+/// What is left of the rules where an MTA asks about addresses only.
+fn without_content(config: &Config) -> Vec<String> {
+    if !config.advisors.iter().any(|a| a.advice == Advice::Policy) {
+        return vec![
+            "  A tag that does not hold is not found by the map, so the mail server refuses it as an unknown user."
+                .into(),
+            "  Bounces to an address without a tag are delivered: nothing here is asked about them.".into(),
+        ];
+    }
+    let untagged = match config.policy.inbound.reject_at {
+        RejectAt::Data => "is delivered: nothing here sees its content",
+        RejectAt::Rcpt => "is refused at RCPT, replies and receipts included (reject_at = \"rcpt\")",
+        RejectAt::Auto => "is delivered, and during a surge refused at RCPT (reject_at = \"auto\")",
+    };
+    vec![
+        "  A tag that does not hold is refused at RCPT.".into(),
+        format!("  Null-sender mail without a tag {untagged}."),
+    ]
 }
 
 fn action(action: Action, config: &Config, lenient: bool) -> String {
