@@ -239,3 +239,24 @@ fn a_site_moves_over_from_postsrsd_by_one_import() {
     // Ours stay as they are there, and are signed here.
     assert!(map.ask("forward", "ann@our.example").starts_with("OK prvs="));
 }
+
+#[test]
+fn a_map_that_strangers_reach_begins_no_ramp() {
+    let folder = folder();
+    let config = CONFIG.replace("inbound.mode = \"enforce\"\n", "");
+    run_ok(folder.path(), &["keys", "init"]);
+    let daemon = Daemon::start(folder.path(), &format!("{config}\"127.0.0.1:0\"\n"));
+    let mut map = Map::connect(daemon.ports[0]);
+    let begins = |domain: &str| {
+        let is_it =
+            |line: &&String| line.contains("its ramp begins") && line.contains(&format!("\"domain\":\"{domain}\""));
+        daemon.log.all().iter().any(|line| is_it(&line))
+    };
+    // A stranger's mail may say that it is ours. That of others leaves, as `forward` is asked about it.
+    assert!(map.ask("forward", "ann@our.example").starts_with("OK prvs="));
+    assert!(map.ask("forward", "bob@else.example").starts_with("OK SRS0="));
+    wait_for("the ramp of the SRS domain", || begins("srs.our.example").then_some(()));
+    assert!(!begins("our.example"));
+    assert!(map.ask("sign", "ann@our.example").starts_with("OK prvs="));
+    wait_for("the ramp", || begins("our.example").then_some(()));
+}
