@@ -30,7 +30,7 @@ impl Recipe {
         let config = text("countersign.toml").replace("tls = \"may\"\n", "");
         let kept = |line: &&str| !line.starts_with("certificate") && !line.starts_with("private_key");
         let config: String = config.lines().filter(kept).map(|line| format!("{line}\n")).collect();
-        let own = "compatibility_level = 3.6\nmyhostname = mail.our.example\nvirtual_mailbox_domains = our.example\n";
+        let own = "compatibility_level = 3.6\nmyhostname = mail.our.example\nmydestination =\nvirtual_mailbox_domains = our.example\n";
         let main_cf = own.to_owned() + &text("main.cf");
         let services = text("master.cf");
         let mut master_cf = services.clone();
@@ -124,6 +124,12 @@ fn what_is_wrong_around_the_milter() {
             ),
             ("main", "non_smtpd_milters = ", "x_milters = ", "careful: `sendmail` leaves unsigned"),
             ("main", "recipient_canonical_maps = ", "x_maps = ", "wrong: refuses tagged ones as unknown"),
+            (
+                "main",
+                "mydestination =",
+                "mydestination = $myhostname, localhost",
+                "careful: mail.our.example has mailboxes here",
+            ),
             ("main", ":strip", ":verify", "careful: ask `strip` beside a milter"),
             (
                 "master",

@@ -57,6 +57,12 @@ const DESK: &str = "From: MAILER-DAEMON@third.example\r\nContent-Type: multipart
 impl Site<'_> {
     /// All of it.
     pub fn holds(&self) {
+        self.all_holds();
+        let routed = (self.mailbox)().iter().filter(|text| text.contains("X-Id: routed")).count();
+        assert_eq!(routed, usize::from(self.can.evidence), "{}", (self.log)());
+    }
+
+    fn all_holds(&self) {
         let signed = self.mail_leaves_signed();
         self.own_bounces_come_home();
         self.bounces_come_home(&signed);
@@ -153,6 +159,11 @@ impl Site<'_> {
         let bounce = |id: &str| format!("X-Id: {id}\r\n{}", dsn("failed").trim_end());
         self.taken("", &signed.from, &bounce("home"));
         self.delivered("X-Id: home");
+        if self.can.evidence {
+            // By a route, which mail servers forget: once, and not to the tag, too.
+            self.taken("", &format!("@third.example:{}", signed.from), &bounce("routed"));
+            self.delivered("X-Id: routed");
+        }
         // With a name behind the delimiter, too.
         self.submit("ann+lists@our.example", "bob@third.example", "Subject: delimited\r\n\r\nx");
         let delimited = self.arrived("Subject: delimited").from;
@@ -181,6 +192,7 @@ impl Site<'_> {
             for other in others.iter().filter(|_| self.can.evidence) {
                 self.refused("", other, &text, "5");
             }
+            self.refused("", "@third.example:ann@our.example", &text, "5");
             assert!((self.mailbox)().iter().all(|text| !text.contains("X-Id: untagged")));
         } else {
             self.taken("", "ann@our.example", &text);

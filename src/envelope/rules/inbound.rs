@@ -301,8 +301,8 @@ impl Rules<'_> {
         recipient: &Address,
         reason: Option<Reason>,
     ) -> Inbound {
-        if routes_onward(recipient) {
-            // Unproven, it is a way onward, whatever the mode.
+        if routes_onward(recipient) || asked.at_mta {
+            // Unproven, it is a way onward, whatever the mode; and an MTA would find that nobody lives there, and bounce it.
             return refuse(verdict, reason.map_or(SRS_TAKES_BOUNCES, refusal_of));
         }
         self.act(asked, verdict, recipient.clone(), reason, SRS_TAKES_BOUNCES)

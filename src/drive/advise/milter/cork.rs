@@ -25,7 +25,7 @@ const MOST: usize = 64 << 10;
 /// The longest frame, in octets: MTAs cut bodies after 64 KiB, and headers after a little more (Postfix: `header_size_limit`, 100 KiB).
 const MAX_FRAME: usize = 256 << 10;
 /// Of macros, which are some words each.
-const MAX_MACROS: usize = 16 << 10;
+const MAX_MACROS: usize = 8 << 10;
 
 /// Where in a frame the stream is: four octets of length, one that says what it is, and the rest.
 #[derive(Debug, Default)]
@@ -36,13 +36,15 @@ struct Frames {
 }
 
 impl Frames {
-    /// Follows what has come. An error: a frame is longer than any MTA's.
-    fn follow(&mut self, mut octets: &[u8]) -> Result<(), usize> {
+    /// Follows what has come, and says whether a frame has ended in it. An error: one is longer than any MTA's.
+    fn follow(&mut self, mut octets: &[u8]) -> Result<bool, usize> {
+        let mut ended = false;
         while let Some((&octet, more)) = octets.split_first() {
             self.begun = true;
             if self.rest > 0 {
                 let taken = self.rest.min(octets.len());
                 self.rest -= taken;
+                ended |= self.rest == 0;
                 octets = octets.get(taken..).unwrap_or_default();
                 continue;
             }
@@ -55,9 +57,10 @@ impl Frames {
                     return Err(length);
                 }
                 self.rest = length.saturating_sub(1);
+                ended |= self.rest == 0;
             }
         }
-        Ok(())
+        Ok(ended)
     }
 
     /// Between two frames an MTA may be silent for as long as its client is.
@@ -140,11 +143,18 @@ impl AsyncRead for Corked {
             Poll::Pending => return self.poll_patience(cx),
         }
         let come = buffer.filled().get(before..).unwrap_or_default();
-        if let Err(length) = self.frames.follow(come) {
-            warn!(length, "a connection to the milter is closed: no MTA sends pieces of that length");
-            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
-        }
-        self.since = if self.frames.is_between() { None } else { self.since.or_else(|| Some(Instant::now())) };
+        let ended = match self.frames.follow(come) {
+            Ok(ended) => ended,
+            Err(length) => {
+                warn!(length, "a connection to the milter is closed: no MTA sends pieces of that length");
+                return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+            }
+        };
+        self.since = match self.since.filter(|_| !ended) {
+            _ if self.frames.is_between() => None,
+            Some(since) => Some(since),
+            None => Some(Instant::now()),
+        };
         // Sendmail writes macros and the command behind them one by one, and Nagle's algorithm holds the second back until the
         // first is acknowledged.
         self.plain.acknowledge_at_once();
@@ -209,10 +219,11 @@ mod tests {
             let mut frames = Frames::default();
             assert!(!frames.is_between());
             for piece in good.chunks(size) {
-                frames.follow(piece).unwrap();
+                let ended = frames.follow(piece).unwrap();
+                assert!(ended || size < good.len());
             }
             assert!(frames.is_between(), "{size}");
-            frames.follow(b"\0\0").unwrap();
+            assert!(!frames.follow(b"\0\0").unwrap());
             assert!(!frames.is_between());
         }
         assert_eq!(Frames::default().follow(&frame(&[b'D'; MAX_MACROS + 1])), Err(MAX_MACROS + 1));

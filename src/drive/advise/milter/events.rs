@@ -11,7 +11,7 @@ use indymilter::{
     Status,
 };
 use tokio::sync::watch;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::config::{Advisor, Side};
 use crate::drive::desk::{Account, Desk};
@@ -138,14 +138,14 @@ pub(super) fn mail(context: &mut Context<Client>, arguments: &[CString]) -> Stat
         return Status::Tempfail;
     }
     client.desk.client = mail.client;
-    let (direction, one_of_us) = (client.direction(&mail), client.is_one_of_us(&mail));
+    let direction = client.direction(&mail);
     let Some(sender) = mail.sender else {
-        // The MTA may know whose it is; who is one of us writes as he always has, and others an address.
-        return if direction == Direction::Inbound && !one_of_us {
-            refuse(&mut context.reply, &BAD_SENDER)
-        } else {
-            accept_or_go_on(client)
-        };
+        // The MTA may know whose it is. Our own programs write as they always have, and strangers an address.
+        if direction == Direction::Inbound {
+            return refuse(&mut context.reply, &BAD_SENDER);
+        }
+        warn!(session = client.desk.id, client = client.desk.who(), "mail leaves unsigned: its sender cannot be read");
+        return accept_or_go_on(client);
     };
     if direction == Direction::Inbound {
         client.begin(Message::inbound(sender));
@@ -194,7 +194,8 @@ pub(super) fn rcpt(context: &mut Context<Client>, arguments: &[CString]) -> Stat
     } else {
         let inbound = desk.recipient(&sender, &recipient, true);
         let most = usize::try_from(desk.shared.config.limits.recipients).unwrap_or(usize::MAX);
-        let taken = message.comes_to(&path, &params, &inbound, most);
+        // MTAs forget the route, and know the recipient without it.
+        let taken = message.comes_to(strip_source_route(&path), &params, &inbound, most);
         if let (Ok(()), InboundAction::Deliver { to, mark, .. }) = (&taken, &inbound.action) {
             let observed = mark.is_some_and(|mark| mark.observed);
             open.account.add(inbound.tag, observed.then_some(to));

@@ -178,6 +178,17 @@ fn domains(config: &Config, postfix: &Postfix, found: &mut Vec<Finding>) {
     // Else it is virtual_alias_maps, whose keys are addresses for the most part.
     lists.extend(postfix.set.contains_key("virtual_alias_domains").then_some("virtual_alias_domains"));
     let words: Vec<&str> = lists.into_iter().flat_map(|list| postfix.get(list).split([' ', ',', '\t'])).collect();
+    let mailboxes = ["mydestination", "virtual_mailbox_domains"].into_iter();
+    for name in mailboxes.flat_map(|list| postfix.get(list).split([' ', ',', '\t'])) {
+        let table = name.contains(':') || name.contains('/') || name.is_empty();
+        let known = &config.policy.domains;
+        let ours = known.local.contains(name) || known.relay.contains(name) || known.srs.contains(name);
+        if !table && !ours && !name.starts_with("localhost") {
+            found.push(Careful(format!(
+                "{name} has mailboxes here, and is not in domains.local: its mail is not signed, and bounces to it are not judged"
+            )));
+        }
+    }
     // Tables are not looked into.
     if words.iter().any(|word| word.contains(':') || word.starts_with('/')) {
         return;
