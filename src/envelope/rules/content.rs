@@ -3,7 +3,8 @@
 
 use core::net::IpAddr;
 
-use super::inbound::{Judge, Mark, refusal_of};
+use super::inbound::{Judge, Mark};
+use super::refusals::refusal_of;
 use super::{Refusal, Rules};
 use crate::envelope::address::Address;
 use crate::envelope::bounce::{Found, Kind};

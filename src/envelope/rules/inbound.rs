@@ -2,6 +2,9 @@
 
 use core::net::IpAddr;
 
+use super::refusals::{
+    GUESSING, NO_SUCH_SRS, NO_SUCH_TAG, RELAYING_DENIED, REPLAYED, SRS_TAKES_BOUNCES, UNKNOWN_KEY, refusal_of,
+};
 use super::{Refusal, Rules};
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::memory::{Memory, TagId, network};
@@ -100,67 +103,7 @@ impl Mark {
     }
 }
 
-const RELAYING_DENIED: Refusal =
-    Refusal { code: 550, status: "5.7.1", text: "relaying denied", reason: "relaying-denied" };
-const NO_SUCH_SRS: Refusal = Refusal {
-    code: 550,
-    status: "5.1.1",
-    text: "no such mailbox here: this domain holds only the return addresses of forwarded mail",
-    reason: "no-mailbox",
-};
-const NO_SUCH_TAG: Refusal = Refusal {
-    code: 550,
-    status: "5.1.1",
-    text: "no such mailbox here: this is not a return address that was made by us",
-    reason: "forged",
-};
-/// About a sender that cannot be read, where the MTA may read it all the same.
-pub const BAD_SENDER: Refusal =
-    Refusal { code: 553, status: "5.1.7", text: "bad sender address: write local-part@domain", reason: "unreadable" };
-/// The same about a recipient.
-pub const BAD_RECIPIENT: Refusal = Refusal {
-    code: 553,
-    status: "5.1.3",
-    text: "bad recipient address: write local-part@domain",
-    reason: "unreadable",
-};
-const SRS_TAKES_BOUNCES: Refusal = Refusal {
-    code: 550,
-    status: "5.7.1",
-    text: "this is the return address of forwarded mail; it takes bounces only",
-    reason: "srs-sender",
-};
-const UNKNOWN_KEY: Refusal = Refusal {
-    code: 451,
-    status: "4.7.5",
-    text: "this return address names a key that is not known here yet, try again later",
-    reason: "unknown-key",
-};
-const GUESSING: Refusal = Refusal {
-    code: 451,
-    status: "4.7.1",
-    text: "too many return addresses that we did not make have come from your network, try again later",
-    reason: "guessing",
-};
-const REPLAYED: Refusal = Refusal {
-    code: 451,
-    status: "4.7.1",
-    text: "more bounces have come to this return address than its mail had recipients, try again later",
-    reason: "replayed",
-};
 const ALWAYS_THERE: [&str; 2] = ["postmaster", "abuse"];
-
-pub(super) fn refusal_of(reason: Reason) -> Refusal {
-    let text = match reason {
-        Reason::Forged => "bounce refused: this return address was not made by us",
-        Reason::Expired => "bounce refused: this return address has expired",
-        Reason::Future => "bounce refused: this return address is dated in the future",
-        Reason::UntaggedNdr | Reason::DaemonNdr | Reason::TextNdr => {
-            "bounce refused: every message we send carries a signed return address, and this bounce is not addressed to one"
-        }
-    };
-    Refusal { code: 550, status: "5.7.1", text, reason: reason.name() }
-}
 
 /// What is asked about one recipient, beside the recipient itself.
 struct Asked<'m> {

@@ -4,7 +4,7 @@
 //! nothing can be refused; what is not found, the MTA treats as it would have without us. Policy services: sender, recipient
 //! and client are known, and one recipient can be refused, but not sent elsewhere.
 
-use super::inbound::refusal_of;
+use super::refusals::refusal_of;
 use super::{Inbound, InboundAction, Judge, Mark, Outbound, OutboundAction, Refusal, Rules};
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::memory::Memory;

@@ -10,12 +10,14 @@ mod inbound;
 mod maps;
 mod outbound;
 mod ramp;
+mod refusals;
 
 pub use content::{Case, Content};
-pub use inbound::{BAD_RECIPIENT, BAD_SENDER, Inbound, InboundAction, Judge, MARK, Mark, Route};
+pub use inbound::{Inbound, InboundAction, Judge, MARK, Mark, Route};
 pub use maps::{Advice, Mapped, MappedRecipient};
 pub use outbound::{Outbound, OutboundAction};
 pub use ramp::{Ramp, RampEvent};
+pub use refusals::{BAD_RECIPIENT, BAD_SENDER};
 
 use super::keyring::Keyring;
 use super::policy::Policy;
