@@ -369,4 +369,17 @@ fn a_full_disk_leaves_the_ring_as_it_was() {
     assert_eq!(fs::read(keys.join("ring.toml")).unwrap(), before);
     let left: Vec<_> = fs::read_dir(&keys).unwrap().map(|f| f.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "only the ring and its lock: {left:?}");
+    // Nor does `init` leave half a config, and it can be done again with the ring that is there.
+    let init = ["init", "--domain", "our.example", "--mta", "postfix"];
+    let output = std::process::Command::new("bash")
+        .args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_countersign")])
+        .args(init)
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(!folder.path().join("countersign.toml").exists());
+    run_ok(folder.path(), &init);
+    run_ok(folder.path(), &["check"]);
+    assert_eq!(fs::read(keys.join("ring.toml")).unwrap(), before);
 }

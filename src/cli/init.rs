@@ -72,9 +72,13 @@ pub(super) fn run(args: &Init) -> Result<bool> {
     // What is wrong with a domain the reader of configs says best.
     let parsed = Config::parse(&config_path, &config)?;
     fs::create_dir_all(&args.dir).with_context(|| args.dir.display().to_string())?;
+    if config_path.exists() {
+        bail!("{} is there already: nothing was changed", config_path.display());
+    }
+    // The ring first: one that is there is taken as it is, so that whoever repairs what went wrong can do this again.
+    make_ring(&parsed.ring)?;
     write_new(&config_path, &config)?;
     anstream::println!("{GREEN}Wrote {}.{GREEN:#}", config_path.display());
-    make_ring(&parsed.ring)?;
     anstream::println!(
         "\nWhat follows is added to what {} has: where a list or table is there already, its entries stay.",
         args.mta
@@ -154,9 +158,14 @@ fn with_domains(text: &str, domains: &[String]) -> String {
 
 fn write_new(path: &Path, text: &str) -> Result<()> {
     use std::io::Write as _;
-    let file = fs::File::options().write(true).create_new(true).open(path);
-    let written = file.and_then(|mut file| file.write_all(text.as_bytes()));
-    written.with_context(|| format!("{}: nothing was changed", path.display()))
+    let mut file =
+        fs::File::options().write(true).create_new(true).open(path).with_context(|| path.display().to_string())?;
+    if let Err(error) = file.write_all(text.as_bytes()).and_then(|()| file.sync_all()) {
+        // Half a config is worse than none.
+        let _ = fs::remove_file(path);
+        return Err(error).with_context(|| path.display().to_string());
+    }
+    Ok(())
 }
 
 fn make_ring(path: &Path) -> Result<()> {

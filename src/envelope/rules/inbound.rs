@@ -170,6 +170,8 @@ impl Rules<'_> {
     }
 
     /// The same for an MTA that has decided already for whom it relays (milter, policy service): what is not ours is its matter.
+    /// What looks like an address of ours and was not made here leads nowhere, in every mode: the MTA would take it for a user's,
+    /// and bounce what comes to users that there are not. Only bounces to `prvs` tags, which bounce no further, are observed.
     #[must_use]
     pub fn inbound_at_mta(
         &self,
