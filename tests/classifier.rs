@@ -5,6 +5,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use common::skip::skip_for_good;
 use common::{folder, run, run_ok};
 use countersign::envelope::bounce::{Found, Kind, Scanner};
 use serde::Deserialize;
@@ -177,7 +178,7 @@ fn messages_written_by_others_are_recognised() {
 fn the_corpus_is_recognised() {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus/dev");
     let Ok(labels) = fs::read_to_string(corpus.join("labels.tsv")) else {
-        eprintln!("SKIPPED: there is no corpus in ../shared/corpus/dev");
+        skip_for_good("the labelled corpus", "../shared/corpus/dev is not here");
         return;
     };
     let (mut ndrs, mut found, mut wrong) = (0, 0, Vec::new());

@@ -4,9 +4,11 @@ mod common;
 
 use std::fs;
 use std::io::Write as _;
+use std::path::Path;
 use std::process::Stdio;
 
-use common::{countersign, folder, run, run_ok};
+use common::skip::skip;
+use common::{PROGRAM, alone, can_run, countersign, folder, run, run_ok};
 use serde_json::{Value, json};
 
 const NOW: &str = "2026-11-22T12:00:00Z";
@@ -334,7 +336,7 @@ fn root_changes_a_ring_and_leaves_it_to_its_owner() {
     run_ok(folder.path(), &["keys", "init"]);
     let ring = folder.path().join("keys/ring.toml");
     if chown(&ring, Some(65_534), Some(65_534)).is_err() {
-        eprintln!("SKIPPED the owner of a ring: only root can give it away");
+        skip("the owner of a ring", "only root can give it away");
         return;
     }
     run_ok(folder.path(), &["keys", "rotate"]);
@@ -359,8 +361,8 @@ fn a_full_disk_leaves_the_ring_as_it_was() {
     let keys = folder.path().join("keys");
     let before = fs::read(keys.join("ring.toml")).unwrap();
     // No file may grow: the system answers a write as it does when the disk is full.
-    let output = std::process::Command::new("bash")
-        .args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$0\" keys rotate", env!("CARGO_BIN_EXE_countersign")])
+    let output = alone(std::process::Command::new("bash"))
+        .args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$0\" keys rotate", PROGRAM])
         .current_dir(folder.path())
         .output()
         .unwrap();
@@ -371,8 +373,8 @@ fn a_full_disk_leaves_the_ring_as_it_was() {
     assert_eq!(left.len(), 2, "only the ring and its lock: {left:?}");
     // Nor does `init` leave half a config, and it can be done again with the ring that is there.
     let init = ["init", "--domain", "our.example", "--mta", "postfix"];
-    let output = std::process::Command::new("bash")
-        .args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_countersign")])
+    let output = alone(std::process::Command::new("bash"))
+        .args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$0\" \"$@\"", PROGRAM])
         .args(init)
         .current_dir(folder.path())
         .output()
@@ -382,4 +384,73 @@ fn a_full_disk_leaves_the_ring_as_it_was() {
     run_ok(folder.path(), &init);
     run_ok(folder.path(), &["check"]);
     assert_eq!(fs::read(keys.join("ring.toml")).unwrap(), before);
+}
+
+/// A command that sees another `/etc`: one with a config and a key ring where the program looks for them by default.
+fn with_etc(etc: &Path, command: std::process::Command) -> std::process::Command {
+    let mut outer = std::process::Command::new("unshare");
+    outer.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc && exec \"$@\""]).arg(etc);
+    outer.arg(command.get_program()).args(command.get_args());
+    outer
+}
+
+#[test]
+fn no_test_reaches_the_ring_of_this_machine() {
+    if !can_run(&["unshare", "mount"], "the key ring of the machine") {
+        return;
+    }
+    let (folder, etc) = (folder(), folder());
+    let site = etc.path().join("countersign");
+    fs::create_dir(&site).unwrap();
+    fs::write(site.join("countersign.toml"), "domains.local = [\"our.example\"]\n").unwrap();
+    run_ok(&site, &["keys", "init"]);
+    let ring = site.join("keys/ring.toml");
+    let before = fs::read(&ring).unwrap();
+    let rotate = |harness: bool| {
+        let mut command = with_etc(etc.path(), {
+            let mut command = countersign();
+            command.args(["keys", "rotate"]);
+            command
+        });
+        if harness {
+            command = alone(command);
+        } else {
+            command.env_remove("COUNTERSIGN_CONFIG_PATH").env("NO_COLOR", "1");
+        }
+        command.current_dir(folder.path()).output().unwrap()
+    };
+    // As the tests run it.
+    let output = rotate(true);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("keys/ring.toml: there is no key ring"), "{output:?}");
+    assert_eq!(fs::read(&ring).unwrap(), before);
+    // As people run it: it says which ring it changes.
+    let output = rotate(false);
+    assert!(output.status.success(), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    let note = "note: the key ring is /etc/countersign/keys/ring.toml, named by /etc/countersign/countersign.toml\n";
+    assert_eq!(said, note);
+    assert_ne!(fs::read(&ring).unwrap(), before);
+    // In its own folder, or named, it needs no mention; nor where nothing is changed.
+    for arguments in [&["keys", "rotate"][..], &["keys", "rotate", "-c", "countersign.toml"], &["keys", "list"]] {
+        let output = run(&site, arguments);
+        assert!(output.status.success() && output.stderr.is_empty(), "{arguments:?}: {output:?}");
+    }
+}
+
+#[test]
+fn the_search_for_a_config_can_be_led_elsewhere() {
+    let folder = folder();
+    run_ok(folder.path(), &["keys", "init"]);
+    let ask = |places: &str| {
+        let mut command = countersign();
+        command.env("COUNTERSIGN_CONFIG_PATH", places).args(["sign", "ann@our.example"]);
+        command.current_dir(folder.path()).output().unwrap()
+    };
+    fs::write(folder.path().join("second.toml"), "domains.local = [\"our.example\"]\n").unwrap();
+    assert!(ask("first.toml:second.toml").stdout.starts_with(b"prvs="));
+    for nothing in ["", "first.toml"] {
+        let output = ask(nothing);
+        assert!(String::from_utf8_lossy(&output.stderr).contains("which domains are yours?"), "{output:?}");
+    }
 }

@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use common::{Client, Daemon, Sink, countersign, folder, free_port, run, run_ok, without_evidence};
+use common::{Client, Daemon, Signal, Sink, countersign, folder, free_port, run, run_ok, without_evidence};
 
 fn outbound(next_hop: u16) -> String {
     format!(
@@ -48,7 +48,7 @@ fn a_changed_ring_is_taken_without_dropping_a_connection() {
     // On SIGHUP.
     let lines = daemon.log.all().len();
     run_ok(folder.path(), &["keys", "rotate"]);
-    daemon.signal("HUP");
+    daemon.signal(Signal::HUP);
     loaded(&daemon, lines);
     assert!(client.send("ann@our.example", "b@else.example", "x").unwrap().starts_with("250"));
     assert!(sink.last().from.starts_with("prvs=3"));
@@ -98,7 +98,7 @@ fn sigterm_lets_a_transaction_finish_and_ends_idle_sessions() {
     for line in ["MAIL FROM:<ann@our.example>", "RCPT TO:<b@else.example>", "DATA"] {
         busy.say(line);
     }
-    daemon.signal("TERM");
+    daemon.signal(Signal::TERM);
     assert!(idle.read_reply().unwrap().starts_with("421 4.3.2 "));
     assert!(idle.is_closed());
     assert!(busy.say("hello\r\n.").starts_with("250"));

@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::path::Path;
 
 use common::tls::{NAME, certificate, secure, starttls};
-use common::{Client, Daemon, Sink, folder, free_port, run, run_ok, tcp, wait_for, without_evidence};
+use common::{Client, Daemon, Signal, Sink, folder, free_port, run, run_ok, tcp, wait_for, without_evidence};
 
 /// A config with one listener. `listener` are lines of it, `rest` is the rest.
 fn config(role: &str, next_hop: &str, listener: &str, rest: &str) -> String {
@@ -373,7 +373,7 @@ fn readiness_ends_when_it_stops_or_has_no_next_hop() {
     let mut busy = Client::connect(daemon.ports[0]);
     busy.say("EHLO client.example");
     busy.say("MAIL FROM:<ann@our.example>");
-    daemon.signal("TERM");
+    daemon.signal(Signal::TERM);
     let answer = wait_for("the end of readiness", || {
         Some(http(status, "/readyz")).filter(|answer| answer.starts_with("HTTP/1.1 503"))
     });

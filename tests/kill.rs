@@ -7,7 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use common::{Client, Daemon, Sink, countersign, folder, lasting_port, run_ok};
+use common::guard::Guard;
+use common::{Client, Daemon, Signal, Sink, countersign, folder, lasting_port, run_ok};
 use countersign::state::ring;
 
 const MESSAGES: usize = 2000;
@@ -40,7 +41,7 @@ fn the_daemon_killed_ten_times_loses_nothing_and_doubles_nothing() {
         common::wait_for("messages under way", || {
             (next.load(Ordering::Relaxed) > kill * MESSAGES / (KILLS + 1)).then_some(())
         });
-        daemon.signal("KILL");
+        daemon.signal(Signal::KILL);
         drop(daemon);
         daemon = Daemon::start(folder.path(), &config);
     }
@@ -85,6 +86,7 @@ fn send_all(port: u16, next: &AtomicUsize, tally: &[Mutex<(usize, usize)>]) {
 /// A mail server that is a process: Postfix's smtp-sink, which writes each message into a file before it says 250.
 struct SinkProcess {
     child: Child,
+    _guard: Guard,
     port: u16,
     files: PathBuf,
 }
@@ -100,8 +102,9 @@ impl SinkProcess {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
+        let guard = Guard::process(&child);
         common::wait_for("smtp-sink", || Client::try_connect(port).ok());
-        Self { child, port, files: files.to_owned() }
+        Self { _guard: guard, child, port, files: files.to_owned() }
     }
 
     fn kill_and_start(&mut self) {
@@ -180,7 +183,7 @@ fn proxy_and_next_hop_killed_at_random_moments_lose_nothing_and_deliver_nothing_
         let which = usize::from(random & 0x100 == 0);
         kills[which] += 1;
         if which == 0 {
-            daemon.signal("KILL");
+            daemon.signal(Signal::KILL);
             drop(daemon);
             daemon = Daemon::start(folder.path(), &config);
         } else {

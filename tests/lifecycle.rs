@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use common::{Client, Daemon, PATIENCE, Sink, folder, run, run_ok, tcp, wait_for};
+use common::{Client, Daemon, PATIENCE, PROGRAM, Signal, Sink, folder, run, run_ok, tcp, wait_for};
 
 fn config(listen: &str, next_hop: u16) -> String {
     format!(
@@ -24,7 +24,7 @@ fn config(listen: &str, next_hop: u16) -> String {
 fn with_socket(socket: &TcpListener) -> Command {
     let mut command = Command::new("sh");
     let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=smtp exec \"$0\" \"$@\"";
-    command.args(["-c", script, env!("CARGO_BIN_EXE_countersign")]);
+    command.args(["-c", script, PROGRAM]);
     command.stdin(Stdio::from(OwnedFd::from(socket.try_clone().unwrap())));
     command
 }
@@ -61,7 +61,7 @@ fn a_restart_refuses_no_connection() {
     for restart in 1..=3 {
         let before = taken.load(Ordering::Relaxed);
         wait_for("some messages", || (taken.load(Ordering::Relaxed) > before + 50).then_some(()));
-        daemon.signal("TERM");
+        daemon.signal(Signal::TERM);
         assert_eq!(daemon.wait(), Some(0), "restart {restart}");
         daemon = Daemon::start_by(with_socket(&socket), folder.path(), &text);
     }
@@ -92,7 +92,7 @@ fn the_service_manager_hears_how_it_is() {
     let manager = UnixDatagram::bind(&path).unwrap();
     manager.set_read_timeout(Some(PATIENCE)).unwrap();
     let mut command = Command::new("sh");
-    command.args(["-c", "WATCHDOG_PID=$$ exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_countersign")]);
+    command.args(["-c", "WATCHDOG_PID=$$ exec \"$0\" \"$@\"", PROGRAM]);
     command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
     let daemon = Daemon::start_by(command, folder.path(), &config("127.0.0.1:0", sink.port));
     let hear = |what: &str| {
@@ -105,7 +105,7 @@ fn the_service_manager_hears_how_it_is() {
     hear("READY=1");
     hear("WATCHDOG=1");
     hear("WATCHDOG=1");
-    daemon.signal("TERM");
+    daemon.signal(Signal::TERM);
     hear("STOPPING=1");
     assert_eq!(daemon.wait(), Some(0));
 }

@@ -4,7 +4,7 @@ mod common;
 
 use common::map::Map;
 use common::postfix::{Postfix, Role};
-use common::{Client, Daemon, Message, Sink, can_run, dsn, folder, free_port, run_ok, wait_for};
+use common::{Client, Daemon, Message, Signal, Sink, can_run, dsn, folder, free_port, run_ok, wait_for};
 
 /// A Postfix with mailboxes of its own and a milter on each of its ports; all other mail goes to a sink.
 struct Site {
@@ -278,7 +278,7 @@ fn a_milter_that_stops_lets_an_open_message_finish() {
     assert!(idle.say("NOOP").starts_with("250"));
     assert!(busy.say("MAIL FROM:<ann@our.example>").starts_with("250"));
     assert!(busy.say("RCPT TO:<bob@third.example>").starts_with("250"));
-    site.daemon.signal("TERM");
+    site.daemon.signal(Signal::TERM);
     site.daemon.log.wait("the drain", 0, |line| line.contains("\"stopping"));
     // To finish the message, Postfix has to ask the map, which so stops last.
     assert_eq!(Map::connect(site.daemon.ports[1]).ask("verify", "someone@nowhere.example"), "NOTFOUND ");

@@ -6,7 +6,7 @@ mod common;
 use std::io::{Read as _, Write as _};
 use std::net::Ipv4Addr;
 
-use common::{Daemon, dsn, folder, run_ok, tcp};
+use common::{Daemon, Signal, dsn, folder, run_ok, tcp};
 use indymilter::{Actions, MacroStage, ProtoOpts};
 use indymilter_test::{EomAction, Status, TestConnection};
 
@@ -227,7 +227,7 @@ async fn nonsense_ends_its_own_connection_only() {
     assert!(!daemon.log.all().iter().any(|line| line.contains("panicked")));
     // Nothing is left open, so that a stop does not wait.
     mta.close().await.unwrap();
-    daemon.signal("TERM");
+    daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait(), Some(0));
 }
 
@@ -316,7 +316,7 @@ async fn a_daemon_that_stops_puts_new_messages_off() {
     let (_folder, daemon) = start("", &["outbound"]);
     let (mut busy, mut idle) = (open(daemon.ports[0]).await, open(daemon.ports[0]).await);
     assert_eq!(busy.mail(["<ann@our.example>"]).await.unwrap(), Status::Continue);
-    daemon.signal("TERM");
+    daemon.signal(Signal::TERM);
     daemon.log.wait("the drain", 0, |line| line.contains("\"stopping"));
     // The signal comes a moment after the log line.
     let deadline = std::time::Instant::now() + common::PATIENCE;

@@ -7,8 +7,9 @@ use std::path::Path;
 
 use common::postfix::{Postfix, Role};
 use common::site::{Can, Site, Srs, Strangers};
+use common::skip::skip_for_good;
 use common::tls::certificate;
-use common::{Client, Daemon, Sink, can_run, countersign, folder, lasting_port, mtas, run_ok};
+use common::{Client, Daemon, PROGRAM, Sink, can_run, countersign, folder, lasting_port, mtas, run_ok};
 use countersign::recipes::Mta;
 
 /// A recipe with ports of this run in place of those in the document.
@@ -226,7 +227,7 @@ fn sendmail_with_the_milter() {
         site.holds();
         // Over IPv6, whose clients Sendmail writes in a way of its own.
         if !mtas::has_ipv6() {
-            eprintln!("SKIPPED Sendmail over IPv6: there is no ::1");
+            skip_for_good("Sendmail over IPv6", "this machine has no ::1");
             continue;
         }
         let mut client = Client::over(std::net::TcpStream::connect(("::1", mx)).unwrap());
@@ -247,10 +248,12 @@ fn exim(way: &'static str, can: Can) {
     let recipe = Recipe::new(Mta::Exim, way, can.srs != Srs::No);
     let daemon = (way != "run").then(|| recipe.daemon());
     let world = Sink::start();
+    // Exim runs it as its own user, who cannot enter every checkout.
+    let program = mtas::copied(Path::new(PROGRAM), recipe.path()).display().to_string();
     let text = |piece: &str| {
         let text = recipe.text(&format!("exim.conf/{piece}")).replace("0.0.0.0.", "127.0.0.1.");
-        let program = env!("CARGO_BIN_EXE_countersign");
-        text.replace("/usr/local/bin/countersign", program).replace("/etc/countersign", recipe.path().to_str().unwrap())
+        text.replace("/usr/local/bin/countersign", &program)
+            .replace("/etc/countersign", recipe.path().to_str().unwrap())
     };
     if daemon.is_none() {
         recipe.write_config();

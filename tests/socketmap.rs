@@ -8,8 +8,10 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use common::guard::Guard;
 use common::map::Map;
-use common::{Daemon, folder, free_port, mtas, run_ok, tcp, wait_for};
+use common::skip::{skip, skip_for_good};
+use common::{Daemon, Signal, folder, free_port, mtas, run_ok, tcp, wait_for};
 
 const CONFIG: &str = "domains.local = [\"our.example\"]\ndomains.srs_domain = \"srs.our.example\"\n\
     inbound.mode = \"enforce\"\n[[listener]]\nprotocol = \"socketmap\"\nlisten = ";
@@ -96,11 +98,11 @@ fn a_hundred_thousand_answers_are_right_while_the_ring_changes() {
                 if rotations < 8 {
                     let lines = daemon.log.all().len();
                     run_ok(folder.path(), &["keys", "rotate"]);
-                    daemon.signal("HUP");
+                    daemon.signal(Signal::HUP);
                     daemon.log.wait("the new ring", lines, |line| line.contains("key ring loaded"));
                     rotations += 1;
                 } else {
-                    daemon.signal("HUP");
+                    daemon.signal(Signal::HUP);
                     std::thread::yield_now();
                 }
             }
@@ -132,7 +134,7 @@ fn two_hundred_who_come_at_once_are_all_let_in() {
     const MANY: usize = 200;
     let most: usize = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
     if most < MANY {
-        eprintln!("SKIPPED: the system itself lets only {most} wait (net.core.somaxconn)");
+        skip_for_good("two hundred at once", &format!("the system lets only {most} wait (net.core.somaxconn)"));
         return;
     }
     let folder = folder();
@@ -141,7 +143,7 @@ fn two_hundred_who_come_at_once_are_all_let_in() {
     let unix = format!("[[listener]]\nprotocol = \"socketmap\"\nlisten = \"unix:{}\"\n", path.display());
     let daemon = Daemon::start(folder.path(), &format!("{CONFIG}\"127.0.0.1:0\"\n{unix}"));
     // While the daemon accepts nothing at all, nobody is turned away: a lost connection request is tried again after a second.
-    daemon.signal("STOP");
+    daemon.signal(Signal::STOP);
     let mut tcps: Vec<_> = (0..MANY).map(|_| tcp(daemon.ports[0]).unwrap()).collect();
     let mut unixes: Vec<_> = (0..MANY).map(|_| UnixStream::connect(&path).unwrap()).collect();
     let request = b"19:sign a@else.example,";
@@ -152,7 +154,7 @@ fn two_hundred_who_come_at_once_are_all_let_in() {
     for stream in &mut unixes {
         stream.write_all(request).unwrap();
     }
-    daemon.signal("CONT");
+    daemon.signal(Signal::CONT);
     let mut answers: Vec<&mut dyn Read> = Vec::new();
     answers.extend(tcps.iter_mut().map(|stream| stream as &mut dyn Read));
     answers.extend(unixes.iter_mut().map(|stream| stream as &mut dyn Read));
@@ -166,6 +168,7 @@ fn two_hundred_who_come_at_once_are_all_let_in() {
 /// PostSRSd 1.x, which asks and answers line by line.
 struct Postsrsd {
     child: std::process::Child,
+    _guard: Guard,
     port: u16,
 }
 
@@ -190,8 +193,9 @@ impl Postsrsd {
             .stderr(std::process::Stdio::null())
             .spawn()
             .unwrap();
+        let guard = Guard::process(&child);
         wait_for("PostSRSd", || tcp(port).ok());
-        Self { child, port }
+        Self { _guard: guard, child, port }
     }
 
     fn forward(&self, address: &str) -> String {
@@ -213,7 +217,7 @@ impl Drop for Postsrsd {
 #[test]
 fn a_site_moves_over_from_postsrsd_by_one_import() {
     if !mtas::unpacked("postsrsd").is_dir() {
-        eprintln!("SKIPPED moving over from PostSRSd: scripts/mtas gets it");
+        skip("moving over from PostSRSd", "scripts/mtas gets it");
         return;
     }
     let folder = folder();

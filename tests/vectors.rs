@@ -6,6 +6,7 @@ mod common;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use common::skip::skip_for_good;
 use common::{folder, run, run_ok};
 use serde_json::Value;
 
@@ -43,7 +44,7 @@ fn vectors() -> Option<PathBuf> {
     if path.is_dir() {
         return Some(path);
     }
-    eprintln!("SKIPPED the recorded answers of peers: {} is not here", path.display());
+    skip_for_good("the recorded answers of peers", &format!("{} is not here", path.display()));
     None
 }
 

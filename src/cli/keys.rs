@@ -180,6 +180,20 @@ impl Target {
         })
     }
 
+    /// The same for a command that changes the ring. It says which ring where the user has not named it: the one that is in
+    /// use on this machine is easily taken for one in the current folder.
+    fn to_change(args: &RingArgs) -> Result<Self> {
+        let target = Self::of(args)?;
+        if let Some(config) = args.config_by_default() {
+            anstream::eprintln!(
+                "{YELLOW}note:{YELLOW:#} the key ring is {}, named by {}",
+                target.path.display(),
+                config.display()
+            );
+        }
+        Ok(target)
+    }
+
     fn key(&self, algorithm: Algorithm, secret: Secret) -> NewKey {
         let (lifetime, srs_lifetime) = (self.lifetime, self.srs_lifetime);
         NewKey { algorithm, secret, lifetime, srs_lifetime, short_tags: self.short_tags }
@@ -220,10 +234,10 @@ pub(super) fn rotate_quietly(path: &Path) -> Result<KeyId> {
 /// Runs a subcommand. Refusals come back as errors.
 pub(super) fn run(command: Keys) -> Result<bool> {
     match command {
-        Keys::Init(common) => init(&Target::of(&common.ring)?)?,
+        Keys::Init(common) => init(&Target::to_change(&common.ring)?)?,
         Keys::List { common, json } => list(&Target::of(&common.ring)?, json)?,
         Keys::Add(common) => {
-            let target = Target::of(&common.ring)?;
+            let target = Target::to_change(&common.ring)?;
             let key = target.new_key()?;
             let id = ring::update(&target.path, |ring| ring.add(key, target.now).map(Changed::Yes))?;
             say(&format!(
@@ -231,7 +245,7 @@ pub(super) fn run(command: Keys) -> Result<bool> {
             ));
         }
         Keys::Promote(key) => {
-            let (target, id) = (Target::of(&key.ring)?, key_id(&key.id)?);
+            let (target, id) = (Target::to_change(&key.ring)?, key_id(&key.id)?);
             ring::update(&target.path, |ring| {
                 ring.promote(&id, target.now)?;
                 ring.raise(target.lifetime, target.srs_lifetime, target.short_tags);
@@ -239,17 +253,17 @@ pub(super) fn run(command: Keys) -> Result<bool> {
             })?;
             say(&format!("Key {id} signs from now on."));
         }
-        Keys::Rotate(common) => rotate(&Target::of(&common.ring)?)?,
-        Keys::Retire { key, force } => retire(&Target::of(&key.ring)?, &key_id(&key.id)?, force)?,
-        Keys::Prune { common, id } => prune(&Target::of(&common.ring)?, id.as_deref())?,
+        Keys::Rotate(common) => rotate(&Target::to_change(&common.ring)?)?,
+        Keys::Retire { key, force } => retire(&Target::to_change(&key.ring)?, &key_id(&key.id)?, force)?,
+        Keys::Prune { common, id } => prune(&Target::to_change(&common.ring)?, id.as_deref())?,
         Keys::Import(args) => import(&args)?,
         Keys::Export { common, reveal_secrets } => {
             let target = Target::of(&common.ring)?;
             let secrets = if reveal_secrets { Secrets::Revealed } else { Secrets::Hidden };
             anstream::print!("{}", *ring::to_text(&ring::load(&target.path)?, secrets));
         }
-        Keys::RampStart { common, again, domain } => ramp_start(&Target::of(&common.ring)?, &domain, again)?,
-        Keys::RampStop { common, domain } => ramp_stop(&Target::of(&common.ring)?, &domain)?,
+        Keys::RampStart { common, again, domain } => ramp_start(&Target::to_change(&common.ring)?, &domain, again)?,
+        Keys::RampStop { common, domain } => ramp_stop(&Target::to_change(&common.ring)?, &domain)?,
     }
     Ok(true)
 }
@@ -368,7 +382,7 @@ fn ramp_domain(domain: &str) -> Result<String> {
 }
 
 fn import(args: &Import) -> Result<()> {
-    let target = Target::of(&args.ring)?;
+    let target = Target::to_change(&args.ring)?;
     let algorithm = Algorithm::from_name(&args.from).context("unknown program")?;
     let secrets = read_secrets(&args.file, algorithm).with_context(|| format!("{}", args.file.display()))?;
     let id = args.id.as_deref().map(key_id).transpose()?;

@@ -12,15 +12,19 @@ use crate::envelope::policy::{AddressSet, AliasDomains, InboundMode, Policy};
 use crate::envelope::time::Timestamp;
 use crate::state;
 
-/// Where the config is looked for when none is named.
-const CONFIG_PLACES: [&str; 2] = ["countersign.toml", "/etc/countersign/countersign.toml"];
+/// Where the config is looked for when none is named: the first file that exists.
+const CONFIG_PLACES: [&str; 2] = [CONFIG_HERE, "/etc/countersign/countersign.toml"];
+/// The config in the current folder, which needs no mention.
+const CONFIG_HERE: &str = "countersign.toml";
+/// The environment variable that replaces [`CONFIG_PLACES`]: file names, separated by colons.
+const CONFIG_PATH: &str = "COUNTERSIGN_CONFIG_PATH";
 /// Where the ring is when neither a switch nor a config says so.
 const RING_PLACE: &str = "keys/ring.toml";
 
 /// The key ring, and the moment.
 #[derive(Debug, Args)]
 pub(super) struct RingArgs {
-    /// Config file [default: countersign.toml here, then /etc/countersign/countersign.toml]
+    /// Config file [default: countersign.toml here, then /etc/countersign/countersign.toml; or the files in COUNTERSIGN_CONFIG_PATH]
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Key ring [default: the config's, else keys/ring.toml]
@@ -35,6 +39,12 @@ impl RingArgs {
     /// The config, where one is named or stands in its place.
     pub fn config(&self) -> Result<Option<Config>> {
         find_config(self.config.as_deref())
+    }
+
+    /// The config that names the ring where the user has named neither and is not in its folder.
+    pub fn config_by_default(&self) -> Option<PathBuf> {
+        let by_default = self.ring.is_none() && self.config.is_none();
+        by_default.then(default_config).flatten().filter(|path| path != Path::new(CONFIG_HERE))
     }
 
     /// The file of the ring.
@@ -147,8 +157,16 @@ pub(super) fn default_policy() -> Policy {
 
 /// The named config, or the first that stands in its place.
 pub(super) fn find_config(named: Option<&Path>) -> Result<Option<Config>> {
-    let place = named.or_else(|| CONFIG_PLACES.iter().map(Path::new).find(|p| p.exists()));
-    place.map(Config::load).transpose().map_err(Into::into)
+    let place = named.map(Path::to_owned).or_else(default_config);
+    place.as_deref().map(Config::load).transpose().map_err(Into::into)
+}
+
+/// The first file that exists of those where a config is looked for.
+fn default_config() -> Option<PathBuf> {
+    match std::env::var_os(CONFIG_PATH) {
+        Some(places) => std::env::split_paths(&places).find(|path| path.is_file()),
+        None => CONFIG_PLACES.iter().map(PathBuf::from).find(|path| path.exists()),
+    }
 }
 
 /// The clock of this machine.

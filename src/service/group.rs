@@ -38,12 +38,17 @@ impl Group {
         self.alive.clone()
     }
 
-    /// Lets no more in, tells those inside to finish, and waits for them.
-    pub async fn stop(self) {
-        let Self { mut acceptors, signal, alive, mut gone } = self;
-        acceptors.shutdown().await;
+    /// Accepts no more connections, and tells the open ones to finish.
+    pub async fn close(&mut self) {
+        self.acceptors.shutdown().await;
+        self.signal.send_replace(true);
+    }
+
+    /// Closes the group and waits until its connections have ended.
+    pub async fn stop(mut self) {
+        self.close().await;
+        let Self { alive, mut gone, .. } = self;
         drop(alive);
-        let _ = signal.send(true);
         gone.recv().await;
     }
 }

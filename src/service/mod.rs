@@ -181,6 +181,7 @@ impl Service {
             () = watching => {}
         }
         supervisor::stopping();
+        carriers.close().await;
         info!(sessions = self.shared.stats.sessions.get(), "stopping: no new connections, transactions may finish");
         let carried = tokio::time::timeout(self.shared.config.timeouts.drain, carriers.stop()).await;
         let asked = tokio::time::timeout(ASKERS_STOP, askers.stop()).await;

@@ -41,6 +41,11 @@ fn write_one(shared: &Shared, event: &RampEvent) {
         };
         Ok(if changed { Changed::Yes(()) } else { Changed::No(()) })
     });
+    // Other hosts see the file; this one need not wait for it, and may not have been able to write it.
+    if let Ok(ring) = ring::load(&shared.config.ring) {
+        shared.set_ring(ring);
+    }
+    // The log comes last: what it says is true by then.
     match (&written, event) {
         (Ok(()), RampEvent::Started(domain)) => {
             info!(domain, "mail of this domain is signed from now on: its ramp begins")
@@ -61,10 +66,6 @@ fn write_one(shared: &Shared, event: &RampEvent) {
             %error,
             "mail of this domain has left unsigned because outbound.mode says so, and the ring could not be told; this process observes it"
         ),
-    }
-    // Other hosts see the file; this one need not wait for it, and may not have been able to write it.
-    if let Ok(ring) = ring::load(&shared.config.ring) {
-        shared.set_ring(ring);
     }
 }
 

@@ -179,8 +179,13 @@ fn lock(path: &Path) -> Result<File, RingFileError> {
         }
         Err(error) => return at(&path, Err(error)),
     };
-    at(&path, file.lock())?;
-    Ok(file)
+    // A signal may come while another process holds the lock.
+    loop {
+        match file.lock() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            locked => return at(&path, locked.map(|()| file)),
+        }
+    }
 }
 
 fn write(path: &Path, ring: &Keyring) -> Result<(), RingFileError> {

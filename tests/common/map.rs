@@ -38,7 +38,7 @@ impl Map {
                 }
             }
             let mut piece = [0; 4096];
-            match self.stream.read(&mut piece) {
+            match super::retry(|| self.stream.read(&mut piece)) {
                 Ok(0) => return None,
                 Ok(n) => self.input.extend_from_slice(&piece[..n]),
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,

@@ -2,10 +2,12 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod cases;
+pub mod guard;
 pub mod map;
 pub mod mtas;
 pub mod postfix;
 pub mod site;
+pub mod skip;
 pub mod tls;
 
 use std::io::{BufRead, BufReader, Read as _, Write as _};
@@ -15,12 +17,22 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+pub use rustix::process::Signal;
+
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The program under test.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_countersign");
+
+/// The program under test, to be run.
 pub fn countersign() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_countersign"));
-    command.env("NO_COLOR", "1");
+    alone(Command::new(PROGRAM))
+}
+
+/// A command that runs the program somehow. It looks for a config in its own folder only: the one of this machine, and the key
+/// ring that it names, are out of reach of tests.
+pub fn alone(mut command: Command) -> Command {
+    command.env("NO_COLOR", "1").env("COUNTERSIGN_CONFIG_PATH", "countersign.toml");
     command
 }
 
@@ -113,6 +125,7 @@ impl Lines {
 /// A running daemon. Ended by its pid when dropped.
 pub struct Daemon {
     pub child: Child,
+    _guard: guard::Guard,
     pub log: Lines,
     pub ports: Vec<u16>,
 }
@@ -124,28 +137,28 @@ impl Daemon {
     }
 
     /// The same, by a command that ends in running the program.
-    pub fn start_by(mut command: Command, folder: &Path, config: &str) -> Self {
+    pub fn start_by(command: Command, folder: &Path, config: &str) -> Self {
         let listeners = config.matches("[[listener]]").count();
         let config = format!("log.format = \"json\"\n{config}");
         std::fs::write(folder.join("countersign.toml"), config).unwrap();
-        let mut child = command
+        let mut child = alone(command)
             .current_dir(folder)
             .args(["serve", "-c", "countersign.toml"])
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
+        let guard = guard::Guard::process(&child);
         let log = Lines::read(child.stderr.take().unwrap());
         let ports = log.wait_with("the listeners", |lines| {
             let listening = lines.iter().filter(|line| line.contains("\"message\":\"listening\""));
             let ports: Vec<u16> = listening.map(|line| port_of(line)).collect();
             (ports.len() == listeners).then_some(ports)
         });
-        Self { child, log, ports }
+        Self { child, _guard: guard, log, ports }
     }
 
-    pub fn signal(&self, name: &str) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    pub fn signal(&self, signal: Signal) {
+        guard::signal(&self.child, signal);
     }
 
     /// Waits for its end; the exit status.
@@ -371,7 +384,7 @@ impl Client {
     pub fn fill(&mut self, octets: &[u8]) {
         let stream = self.stream.get_mut();
         stream.set_write_timeout(Duration::from_millis(100));
-        while stream.write(octets).is_ok() {}
+        while retry(|| stream.write(octets)).is_ok() {}
     }
 
     pub fn read_reply(&mut self) -> std::io::Result<String> {
@@ -390,7 +403,7 @@ impl Client {
 
     /// Whether the other side has closed.
     pub fn is_closed(&mut self) -> bool {
-        self.stream.read(&mut [0; 1]).is_ok_and(|n| n == 0)
+        retry(|| self.stream.read(&mut [0; 1])).is_ok_and(|n| n == 0)
     }
 
     /// A whole message; the reply that decided.
@@ -405,9 +418,19 @@ impl Client {
     }
 }
 
+/// Does it again when a signal came in between.
+pub fn retry<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
 /// A connection to a port on this machine.
 pub fn tcp(port: u16) -> std::io::Result<TcpStream> {
-    let stream = TcpStream::connect(("127.0.0.1", port))?;
+    let stream = retry(|| TcpStream::connect(("127.0.0.1", port)))?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     Ok(stream)
@@ -425,12 +448,12 @@ pub fn dsn(action: &str) -> String {
 
 /// Whether this machine can run real mail servers; says loudly what is skipped if not.
 pub fn can_run(programs: &[&str], test: &str) -> bool {
-    let root = Command::new("id").arg("-u").output().is_ok_and(|o| o.stdout == b"0\n");
+    let root = rustix::process::geteuid().is_root();
     let missing: Vec<&&str> = programs.iter().filter(|p| which(p).is_none()).collect();
     if root && missing.is_empty() {
         return true;
     }
-    eprintln!("SKIPPED {test}: it needs root ({root}) and these programs: {missing:?}");
+    skip::skip(test, &format!("it needs root ({root}) and these programs: {missing:?}"));
     false
 }
 

@@ -8,6 +8,8 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use super::guard::{Guard, end_group};
+use super::skip::skip;
 use super::{Client, can_run, wait_for};
 
 /// The domain whose mailboxes they have.
@@ -25,7 +27,7 @@ pub fn unpacked(package: &str) -> PathBuf {
 pub fn can_run_all(test: &str) -> bool {
     let there = ["exim4-daemon-heavy", "opensmtpd", "sasl2-bin"].iter().all(|package| unpacked(package).is_dir());
     if !there {
-        eprintln!("SKIPPED {test}: scripts/mtas gets the mail servers that it needs");
+        skip(test, "scripts/mtas gets the mail servers that it needs");
     }
     there && can_run(&["postfix", "swaks", "dovecot", "msmtp", "python3", "smtp-source"], test)
 }
@@ -33,6 +35,7 @@ pub fn can_run_all(test: &str) -> bool {
 /// A server in a folder of its own.
 pub struct Server {
     child: Child,
+    _guard: Guard,
     pub folder: PathBuf,
     pub port: u16,
 }
@@ -42,7 +45,8 @@ impl Server {
         let log = fs::File::create(folder.join("output")).unwrap();
         let child =
             command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
-        let mut server = Self { child, folder: folder.to_owned(), port };
+        let guard = Guard::group(&child);
+        let mut server = Self { child, _guard: guard, folder: folder.to_owned(), port };
         wait_for("a greeting", || {
             assert!(server.child.try_wait().unwrap().is_none(), "it ended: {}", server.log());
             Client::try_connect(port).ok().filter(|(_, greeting)| greeting.starts_with("220"))
@@ -61,9 +65,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let group = format!("-{}", self.child.id());
-        let _ = Command::new("kill").args(["-TERM", "--", &group]).status();
-        let _ = self.child.wait();
+        end_group(&mut self.child);
     }
 }
 
@@ -91,15 +93,25 @@ const EXIM_COMMON: &str = "exim_user = Debian-exim\nexim_group = Debian-exim\nde
     log_selector = +smtp_confirmation\n";
 
 fn exim_head(folder: &Path, port: u16) -> String {
-    let (d, exim) = (folder.display(), exim().display().to_string());
+    let (d, exim) = (folder.display(), exim(folder).display().to_string());
     format!(
         "{EXIM_COMMON}exim_path = {exim}\nprimary_hostname = exim.example\nspool_directory = {d}/spool\n\
          log_file_path = {d}/log/%slog\npid_file_path = {d}/exim.pid\ndaemon_smtp_ports = {port}\n"
     )
 }
 
-fn exim() -> PathBuf {
-    unpacked("exim4-daemon-heavy").join("usr/sbin/exim4")
+/// Exim for a folder. It is copied there: Exim starts itself again as its own user, who cannot enter every checkout.
+fn exim(folder: &Path) -> PathBuf {
+    copied(&unpacked("exim4-daemon-heavy").join("usr/sbin/exim4"), folder)
+}
+
+/// A copy of a program where every user can run it; made once.
+pub fn copied(program: &Path, folder: &Path) -> PathBuf {
+    let copy = folder.join(program.file_name().unwrap());
+    if !copy.exists() {
+        fs::copy(program, &copy).unwrap();
+    }
+    copy
 }
 
 /// An Exim that receives mail for [`DOMAIN`].
@@ -123,7 +135,7 @@ pub fn exim_server(base: &Path, port: u16, tls: bool) -> Server {
     fs::write(folder.join("exim.conf"), config).unwrap();
     chown("Debian-exim:", &folder);
     chown("root:", &folder.join("exim.conf"));
-    Server::start(&folder, port, Command::new(exim()).arg("-C").arg(folder.join("exim.conf")).arg("-bdf"))
+    Server::start(&folder, port, Command::new(exim(&folder)).arg("-C").arg(folder.join("exim.conf")).arg("-bdf"))
 }
 
 /// Sends one message with Exim, which waits for the answer. `options` are lines of its smtp transport.
@@ -139,7 +151,7 @@ pub fn exim_send(base: &Path, port: u16, from: &str, to: &str, message: &Path, o
     fs::write(folder.join("exim.conf"), config).unwrap();
     chown("Debian-exim:", &folder);
     chown("root:", &folder.join("exim.conf"));
-    let mut command = Command::new(exim());
+    let mut command = Command::new(exim(&folder));
     command.arg("-C").arg(folder.join("exim.conf")).args(["-oi", "-f", from, to]);
     command.stdin(fs::File::open(message).unwrap()).output().unwrap()
 }
@@ -243,7 +255,7 @@ pub fn smtp_source(port: u16, from: &str, to: &str, subject: &str) -> Output {
 pub fn can_run_sendmail(test: &str) -> bool {
     let there = ["sendmail-bin", "sendmail-base", "sendmail-cf"].iter().all(|package| unpacked(package).is_dir());
     if !there {
-        eprintln!("SKIPPED {test}: scripts/mtas gets Sendmail");
+        skip(test, "scripts/mtas gets Sendmail");
     }
     there && can_run(&["m4", "unshare"], test)
 }
@@ -329,7 +341,11 @@ pub fn exim_site(base: &Path, mx: u16, submit: u16, relay: u16, piece: &dyn Fn(&
     fs::write(folder.join("exim.conf"), exim_site_config(&folder, mx, submit, relay, piece)).unwrap();
     chown("Debian-exim:", &folder);
     chown("root:", &folder.join("exim.conf"));
-    Server::start(&folder, submit, Command::new(exim()).arg("-C").arg(folder.join("exim.conf")).args(["-bdf", "-q1m"]))
+    Server::start(
+        &folder,
+        submit,
+        Command::new(exim(&folder)).arg("-C").arg(folder.join("exim.conf")).args(["-bdf", "-q1m"]),
+    )
 }
 
 /// Its configuration.
@@ -337,7 +353,7 @@ pub fn exim_site_config(folder: &Path, mx: u16, submit: u16, relay: u16, piece: 
     let d = folder.display();
     let main = piece("main");
     let unless = |setting: &str, line: String| if main.contains(setting) { String::new() } else { line };
-    let (exim, common) = (exim(), EXIM_COMMON.replace("local_interfaces = 127.0.0.1\n", ""));
+    let (exim, common) = (exim(folder), EXIM_COMMON.replace("local_interfaces = 127.0.0.1\n", ""));
     format!(
         "{common}exim_path = {}\nprimary_hostname = mail.our.example\nqualify_domain = our.example\n\
          spool_directory = {d}/spool\nlog_file_path = {d}/log/%slog\npid_file_path = {d}/exim.pid\n\

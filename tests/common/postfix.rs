@@ -4,11 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::guard::Guard;
 use super::{wait_for, which};
 
 /// One instance.
 pub struct Postfix {
     folder: PathBuf,
+    _guard: Guard,
 }
 
 /// What an instance is for.
@@ -40,12 +42,9 @@ impl Postfix {
         fs::write(etc.join("main.cf"), main_cf(&folder, role)).unwrap();
         fs::write(etc.join("master.cf"), master_cf(role)).unwrap();
         fs::write(etc.join("dynamicmaps.cf"), "").unwrap();
-        // Postfix's tools refuse to work without a main.cf in the usual place.
-        if !Path::new("/etc/postfix/main.cf").exists() {
-            fs::write("/etc/postfix/main.cf", "compatibility_level = 3.6\nmyhostname = test.example\n").unwrap();
-        }
         run("postfix", &["-c", etc.to_str().unwrap(), "start"]);
-        let postfix = Self { folder };
+        let guard = Guard::pid_file(folder.join("queue/pid/master.pid").to_str().unwrap());
+        let postfix = Self { folder, _guard: guard };
         for (port, _) in role.ports {
             wait_for(&format!("Postfix {} on port {port}: {}", role.name, postfix.log()), || {
                 std::net::TcpStream::connect(("127.0.0.1", *port)).ok()

@@ -1,0 +1,56 @@
+//! Ends the servers of a test whose process dies first, by Ctrl-C or a signal.
+
+use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal};
+
+/// A small shell in a process group of its own. It reads from the test process; when that ends without a word, the
+/// shell ends what it guards.
+pub struct Guard(Child);
+
+impl Guard {
+    /// For one process.
+    pub fn process(child: &Child) -> Self {
+        Self::by("kill -TERM \"$1\"", &child.id().to_string())
+    }
+
+    /// For a process group.
+    pub fn group(leader: &Child) -> Self {
+        Self::by("kill -TERM -- \"-$1\"", &leader.id().to_string())
+    }
+
+    /// For a daemon that has written its pid into a file.
+    pub fn pid_file(path: &str) -> Self {
+        Self::by("read -r pid <\"$1\" && kill -TERM $pid", path)
+    }
+
+    fn by(end: &str, argument: &str) -> Self {
+        let script = format!("trap '' HUP INT TERM; read -r done || {{ {end}; }}");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, "sh", argument]).process_group(0);
+        Self(command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Guard {
+    /// The test has ended its server itself.
+    fn drop(&mut self) {
+        if let Some(mut stdin) = self.0.stdin.take() {
+            let _ = stdin.write_all(b"done\n");
+        }
+        let _ = self.0.wait();
+    }
+}
+
+/// Sends a signal to a process. No program of the system is asked: `kill` is not on every machine.
+pub fn signal(child: &Child, signal: Signal) {
+    rustix::process::kill_process(Pid::from_child(child), signal).unwrap();
+}
+
+/// Asks a whole process group to end, and waits for its leader.
+pub fn end_group(leader: &mut Child) {
+    let _ = rustix::process::kill_process_group(Pid::from_child(leader), Signal::TERM);
+    let _ = leader.wait();
+}
