@@ -65,9 +65,33 @@ fn main() {
     });
     let head = b"Content-Type: multipart/report; report-type=delivery-status; boundary=b\r\n\r\n";
     let report = [head.as_slice(), &body].concat();
-    bench("bounce scanner", report.len(), || {
-        let mut scanner = bounce::Scanner::of_data();
-        scanner.push(&report);
-        black_box(scanner.found());
+    let scan = |name: &str, text: &[u8]| {
+        bench(name, text.len(), || {
+            let mut scanner = bounce::Scanner::of_text();
+            scanner.push(text);
+            black_box(scanner.found());
+        });
+    };
+    scan("bounce scanner", &report);
+    // What a stranger may send to make it slow.
+    let many = |line: &str| line.repeat((256 << 10) / line.len()).into_bytes();
+    let deep: String = (0..50).map(|n| format!("Content-Type: multipart/x; boundary=b{n}\r\n\r\n--b{n}\r\n")).collect();
+    for (name, begin, line) in [
+        ("bounce scanner, empty lines", "A: b\r\n\r\n", "\r\n"),
+        ("bounce scanner, header lines", "A: b\r\n\r\n", "m:\r\n"),
+        ("bounce scanner, head of headers", "", "a:\r\n"),
+        ("bounce scanner, boundaries", std::str::from_utf8(head).expect("ASCII"), "--b\r\n"),
+        ("bounce scanner, deep boundaries", &deep, "--b49\r\n"),
+        ("bounce scanner, deep dashes", &deep, "--\r\n"),
+        ("bounce scanner, guessed parts", "A: b\r\n\r\n", "--x\r\nContent-A:\r\n\r\n"),
+        ("bounce scanner, base64", "Content-Transfer-Encoding: base64\r\n\r\n", "bToK\r\n"),
+        ("bounce scanner, status", "Content-Type: message/delivery-status\r\n\r\n", "Action: failed\r\n\r\n"),
+    ] {
+        scan(name, &[begin.as_bytes(), &many(line)].concat());
+    }
+    let dots = many(".\r\n");
+    bench("body, dot lines in chunks", dots.len(), || {
+        let mut scanner = DataScanner::of_chunks();
+        black_box(scanner.push(&dots, |_| {}));
     });
 }

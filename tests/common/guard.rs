@@ -13,17 +13,18 @@ pub struct Guard(Child);
 impl Guard {
     /// For one process.
     pub fn process(child: &Child) -> Self {
-        Self::by("kill -TERM \"$1\"", &child.id().to_string())
+        Self::by("kill -s TERM \"$1\"", &child.id().to_string())
     }
 
     /// For a process group.
     pub fn group(leader: &Child) -> Self {
-        Self::by("kill -TERM -- \"-$1\"", &leader.id().to_string())
+        Self::by("kill -s TERM -- \"-$1\"", &leader.id().to_string())
     }
 
-    /// For a daemon that has written its pid into a file.
+    /// For a daemon that writes its pid into a file, and may be about to start.
     pub fn pid_file(path: &str) -> Self {
-        Self::by("read -r pid <\"$1\" && kill -TERM $pid", path)
+        let wait = "n=0; until [ -s \"$1\" ] || [ $n = 100 ]; do n=$((n+1)); sleep 0.1; done";
+        Self::by(&format!("{wait}; read -r pid <\"$1\" && kill -s TERM $pid"), path)
     }
 
     fn by(end: &str, argument: &str) -> Self {

@@ -42,8 +42,8 @@ impl Postfix {
         fs::write(etc.join("main.cf"), main_cf(&folder, role)).unwrap();
         fs::write(etc.join("master.cf"), master_cf(role)).unwrap();
         fs::write(etc.join("dynamicmaps.cf"), "").unwrap();
-        run("postfix", &["-c", etc.to_str().unwrap(), "start"]);
         let guard = Guard::pid_file(folder.join("queue/pid/master.pid").to_str().unwrap());
+        run("postfix", &["-c", etc.to_str().unwrap(), "start"]);
         let postfix = Self { folder, _guard: guard };
         for (port, _) in role.ports {
             wait_for(&format!("Postfix {} on port {port}: {}", role.name, postfix.log()), || {

@@ -28,6 +28,10 @@ use crate::wire::smtp::session::{Session, Settings, Target};
 
 /// Above this much unwritten output for one side, the other is not read.
 const BACKLOG: usize = 8 << 10;
+/// After so many octets of a client, in one go, the worker's other sessions have their turn.
+const TURN_OCTETS: usize = 256 << 10;
+/// After so much time, too: some octets cost more than others.
+const TURN_TIME: Duration = Duration::from_millis(1);
 
 pub(super) type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -57,6 +61,7 @@ pub(super) struct Link {
     drain: Option<Drain>,
     timer: Pin<Box<Sleep>>,
     patience: Patience,
+    turn: Turn,
     /// The machine has ended the session; its last words are still to be written.
     pub closing: bool,
     /// The client's connection is of no more use.
@@ -92,6 +97,7 @@ impl Link {
             drain: Some(Drain::new(drain)),
             timer: Box::pin(sleep_until(deadline)),
             patience: Patience::new(deadline, shared.config.limits.octets_per_second, shared.config.timeouts.command),
+            turn: Turn::default(),
             closing: false,
             gone: false,
             desk: Desk::new(shared, caller.address.map(|address| address.ip())),
@@ -129,7 +135,20 @@ impl Link {
         }
         // Only before it really waits: most steps are followed by another.
         moved = moved || self.poll_timer(cx) || (!self.closing && self.poll_drain(cx));
-        if moved || self.is_over() { Poll::Ready(()) } else { Poll::Pending }
+        if moved || self.is_over() {
+            return Poll::Ready(());
+        }
+        self.turn = Turn::default();
+        Poll::Pending
+    }
+
+    /// Whether the other sessions of this worker are due. Asked after each step.
+    pub fn turn_is_over(&mut self) -> bool {
+        let over = self.turn.is_over();
+        if over {
+            self.turn = Turn::default();
+        }
+        over
     }
 
     /// How long to wait, given whose turn it is.
@@ -247,6 +266,7 @@ impl Link {
                 }
                 Poll::Ready(Ok(n)) => {
                     self.patience.octets(n);
+                    self.turn.octets += n;
                     self.session.client_data(buffer.get(..n).unwrap_or_default());
                     true
                 }
@@ -320,6 +340,21 @@ impl Link {
         }
         self.begin_client_handshake();
         hop_moved || written > 0 || !hop_open || !client_open
+    }
+}
+
+/// What a session has done since it last waited, or since the others had their turn.
+#[derive(Debug, Default)]
+struct Turn {
+    began: Option<Instant>,
+    octets: usize,
+}
+
+impl Turn {
+    fn is_over(&mut self) -> bool {
+        let now = Instant::now();
+        let began = *self.began.get_or_insert(now);
+        self.octets >= TURN_OCTETS || now.duration_since(began) >= TURN_TIME
     }
 }
 

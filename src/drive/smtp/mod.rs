@@ -83,6 +83,9 @@ pub async fn serve(
     let mut link = Link::new(client, caller, settings, identity, shared, door, drain);
     while !link.is_over() {
         poll_fn(|cx| link.poll_step(cx)).await;
+        if link.turn_is_over() {
+            tokio::task::yield_now().await;
+        }
     }
     if let Some(client) = link.into_client() {
         say_goodbye(client).await;

@@ -45,16 +45,25 @@ impl Transfer {
             Self::Base64(group) => {
                 let is_ours = |b: &&u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=');
                 group.extend(piece.iter().filter(is_ours));
-                let rest = group.split_off(group.len() / 4 * 4);
-                match BASE64.decode(group) {
-                    Ok(octets) => out.extend(octets),
+                let whole = group.len() / 4 * 4;
+                let groups = group.get(..whole).unwrap_or_default();
+                if !decode_base64(groups, out) {
                     // Several texts behind each other, or none at all: each group for itself.
-                    Err(_) => group.chunks(4).for_each(|four| out.extend(BASE64.decode(four).unwrap_or_default())),
+                    groups.chunks(4).for_each(|four| _ = decode_base64(four, out));
                 }
-                *group = rest;
+                group.drain(..whole);
             }
         }
     }
+}
+
+/// Appends the octets that groups of four characters stand for. `false`: they are not base64, and nothing is appended.
+fn decode_base64(groups: &[u8], out: &mut Vec<u8>) -> bool {
+    let before = out.len();
+    out.resize(before + groups.len() / 4 * 3, 0);
+    let decoded = out.get_mut(before..).and_then(|room| BASE64.decode_mut(groups, room).ok());
+    out.truncate(before + decoded.unwrap_or(0));
+    decoded.is_some()
 }
 
 /// Quoted-printable (RFC 2045 section 6.7), or the Q encoding of header words (RFC 2047 section 4.2), which writes `_` for a

@@ -71,6 +71,8 @@ pub(super) struct Seen {
     /// The lines of a part that is encoded.
     lines: Lines,
     transfer: Transfer,
+    /// One decoded line, kept for its room.
+    scratch: Vec<u8>,
 }
 
 impl Default for Seen {
@@ -95,6 +97,7 @@ impl Default for Seen {
             decoded: Finder::default(),
             lines: Lines::default(),
             transfer: Transfer::Identity,
+            scratch: Vec::new(),
         }
     }
 }
@@ -207,18 +210,25 @@ impl Sink for Seen {
         if entity.transfer == Transfer::Identity && !is_text {
             return;
         }
-        let mut decoded = Vec::new();
-        self.transfer.decode(piece.text, piece.last, &mut decoded);
         let used: usize = self.texts.iter().map(|text| text.octets.len()).sum();
-        if let Some(text) = self.texts.last_mut().filter(|_| is_text) {
-            let room = MAX_TEXT.saturating_sub(used);
-            text.octets.extend_from_slice(decoded.get(..room).unwrap_or(&decoded));
-        }
+        let room = MAX_TEXT.saturating_sub(used);
+        let text = self.texts.last_mut().filter(|_| is_text && room > 0);
         if entity.transfer == Transfer::Identity {
+            // What there is no room for need not be copied.
+            if let Some(text) = text {
+                let before = text.octets.len();
+                self.transfer.decode(piece.text, piece.last, &mut text.octets);
+                text.octets.truncate(before + room);
+            }
             return;
         }
-        let Self { lines, decoded: finder, returned, status, .. } = self;
-        lines.push(&decoded, |piece| {
+        self.scratch.clear();
+        self.transfer.decode(piece.text, piece.last, &mut self.scratch);
+        if let Some(text) = text {
+            text.octets.extend_from_slice(self.scratch.get(..room).unwrap_or(&self.scratch));
+        }
+        let Self { scratch, lines, decoded: finder, returned, status, .. } = self;
+        lines.push(scratch, |piece| {
             if entity.media == Media::Status && entity.nested == 0 {
                 status.line(piece);
             }

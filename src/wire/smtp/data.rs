@@ -46,17 +46,25 @@ pub struct DataScanner {
     odd: bool,
     nul: bool,
     stray: bool,
+    /// The length was announced (BDAT), so a dot alone on a line is text.
+    chunked: bool,
 }
 
 impl Default for DataScanner {
     fn default() -> Self {
-        Self { state: State::Start, odd: false, nul: false, stray: false }
+        Self { state: State::Start, odd: false, nul: false, stray: false, chunked: false }
     }
 }
 
 static DOT_LINE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n."));
 
 impl DataScanner {
+    /// For a message in chunks (RFC 3030 section 2): its length ends it, so [`Progress::End`] never comes.
+    #[must_use]
+    pub fn of_chunks() -> Self {
+        Self { chunked: true, ..Self::default() }
+    }
+
     /// Whether a NUL was seen (RFC 5321 section 4.5.2 leaves it out of text).
     #[must_use]
     pub fn saw_nul(&self) -> bool {
@@ -102,11 +110,16 @@ impl DataScanner {
 
     /// Copies clean text up to a line that begins with a dot. Says how much that was.
     fn push_clean(&mut self, text: &[u8], out: &mut impl FnMut(&[u8])) -> usize {
-        if self.state == State::Start && text.first() == Some(&b'.') {
+        let part = if self.chunked && !(self.state == State::Start && self.odd) {
+            // A dot that begins the last line may stand before an odd line end: the next piece shows.
+            let dot_is_last = text.ends_with(b"\n.") || (self.state == State::Start && text == b".");
+            text.get(..text.len() - usize::from(dot_is_last)).unwrap_or(text)
+        } else if self.state == State::Start && text.first() == Some(&b'.') {
             return 0;
-        }
-        let end = DOT_LINE.find(text).map_or(text.len(), |newline| newline + 1);
-        let part = text.get(..end).unwrap_or(text);
+        } else {
+            let end = DOT_LINE.find(text).map_or(text.len(), |newline| newline + 1);
+            text.get(..end).unwrap_or(text)
+        };
         if let Some(&last) = part.last() {
             out(part);
             (self.state, self.odd) = (if last == b'\n' { State::Start } else { State::Mid }, false);
@@ -154,7 +167,10 @@ impl DataScanner {
             }
             (State::DotCr, b'\n') if !self.odd => {
                 self.state = State::Start;
-                return Some(Progress::End(0));
+                if !self.chunked {
+                    return Some(Progress::End(0));
+                }
+                out(b".\r\n");
             }
             (State::DotCr, _) => return Some(Progress::Smuggling),
         }
@@ -230,6 +246,47 @@ mod tests {
         }
     }
 
+    /// Pieces of a message in chunks; the text that came out, and the scanner.
+    fn run_chunks(text: &[u8], size: usize) -> Result<(Vec<u8>, DataScanner), Progress> {
+        let (mut scanner, mut out) = (DataScanner::of_chunks(), Vec::new());
+        for piece in text.chunks(size.max(1)) {
+            match scanner.push(piece, |part| out.extend_from_slice(part)) {
+                Progress::More => {}
+                progress => return Err(progress),
+            }
+        }
+        Ok((out, scanner))
+    }
+
+    #[test]
+    fn in_chunks_a_dot_line_is_text() {
+        let text = b".\r\nSubject: x\r\n\r\n.\r\n.\r\n..\r\n.x\r\n.\r\nend\r\n.\r\n";
+        for size in 1..=text.len() {
+            let (out, scanner) = run_chunks(text, size).unwrap();
+            assert_eq!(out, text, "pieces of {size}");
+            assert!(!scanner.saw_stray() && !scanner.saw_nul(), "pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn in_chunks_a_dot_between_odd_line_ends_smuggles_all_the_same() {
+        for odd in ["\n.\r\n", "\r\n.\n", "\r\n.\r", "\r.\r\n", "\n.\n", "\r\n.\r\r\n"] {
+            let text = format!("a\r\n.\r\nb{odd}MAIL FROM:<x@y.example>\r\n");
+            for size in 1..=text.len() {
+                assert_eq!(run_chunks(text.as_bytes(), size).err(), Some(Progress::Smuggling), "{odd:?} by {size}");
+            }
+        }
+    }
+
+    /// Each octet of clean text is looked at a fixed number of times, however many dots begin a line.
+    #[test]
+    fn dot_lines_in_chunks_are_passed_in_one_piece() {
+        let text: Vec<u8> = b".\r\n".repeat(100_000);
+        let (mut scanner, mut pieces) = (DataScanner::of_chunks(), 0);
+        assert_eq!(scanner.push(&text, |_| pieces += 1), Progress::More);
+        assert_eq!(pieces, 1);
+    }
+
     #[test]
     fn stray_line_ends_are_mended() {
         let (out, progress, scanner) = run(b"a\nb\rc\r\n\r\r\nd\n\r\n.\r\n", 3);
@@ -262,6 +319,12 @@ mod tests {
             if let (Progress::End(used), false) = (progress, scanner.saw_stray()) {
                 prop_assert_eq!(decode(&out), decode(&text.as_bytes()[..used - 3]));
             }
+        }
+
+        #[test]
+        fn chunks_are_read_alike_whatever_their_pieces(text in "[a.\r\n\0]{0,60}", size in 1usize..9) {
+            let ends = |size| run_chunks(text.as_bytes(), size).map(|(out, s)| (out, s.saw_stray(), s.saw_nul()));
+            prop_assert_eq!(ends(size), ends(text.len()));
         }
 
         #[test]

@@ -40,7 +40,7 @@ impl Chunked {
     pub fn new(transaction: &Transaction, limits: Limits) -> Self {
         Self {
             meter: Meter::new(limits.header, limits.message),
-            text: (!transaction.binary).then(DataScanner::default),
+            text: (!transaction.binary).then(DataScanner::of_chunks),
             filter: None,
             head: None,
             bounce: None,
@@ -109,14 +109,8 @@ impl Chunked {
             bounce.push(part);
         }
         let Some(scanner) = &mut self.text else { return Ok(()) };
-        let mut rest = part;
-        loop {
-            match scanner.push(rest, |_| {}) {
-                Progress::More => break,
-                // A dot alone on a line is text here.
-                Progress::End(used) => rest = rest.get(used..).unwrap_or_default(),
-                Progress::Smuggling => return Err(Odd::Smuggling),
-            }
+        if scanner.push(part, |_| {}) == Progress::Smuggling {
+            return Err(Odd::Smuggling);
         }
         if scanner.saw_nul() {
             return Err(Odd::Fault(Fault::Nul));
