@@ -275,6 +275,12 @@ fn what_is_wrong_around_the_proxies() {
                 "",
                 "careful: for mynetworks: -o mynetworks=",
             ),
+            (
+                "master",
+                "smtp      inet  n  -  n  -  -  smtpd",
+                "smtp      inet  n  -  n  -  300  smtpd",
+                "careful: 127.0.0.1:10028 has at most 100 processes, and the inbound proxy lets in 300 sessions",
+            ),
             ("out", "{our.example = smtp:[127.0.0.1]:10027}, ", "", "wrong: tagged addresses in our.example"),
             (
                 "out",
@@ -283,6 +289,31 @@ fn what_is_wrong_around_the_proxies() {
                 "wrong: keeps this instance from listening",
             ),
             ("out", "permit_mynetworks, reject", "reject_unauth_destination", "careful: lets nobody relay"),
+        ],
+    );
+}
+
+#[test]
+fn what_is_wrong_behind_port_25_itself() {
+    if !can_run(&["postconf"], "check --mta-config, edge") {
+        return;
+    }
+    all_are_named(
+        "edge",
+        false,
+        &[
+            (
+                "master",
+                "n  -  200  smtpd",
+                "n  -  -  smtpd",
+                "careful: 127.0.0.1:10028 has at most 100 processes, and the inbound proxy lets in 200 sessions",
+            ),
+            (
+                "config",
+                "connections = 200",
+                "connections = 201",
+                "careful: Write 201 before `smtpd` in its line of master.cf, or connections = 200 in the [[listener]] 0.0.0.0:25",
+            ),
         ],
     );
 }
@@ -407,7 +438,8 @@ fn what_is_wrong_around_exim() {
         let (status, said) = exim(way, srs, |_, _| ());
         assert!(status == Some(0) && said.contains("Exim in . fits."), "{way}: {said}");
     }
-    let spoilt: [(&str, bool, &str, &str, &str); 8] = [
+    let spoilt: [(&str, bool, &str, &str, &str); 9] = [
+        ("proxy", false, "smtp_accept_max = 300", "smtp_accept_max = 200", "careful: Exim takes 200 sessions in all"),
         ("proxy", true, "  port = 10025\n", "  port = 10035\n", "wrong: no transport sends to the outbound proxy"),
         ("proxy", true, "received_port", "acl_c_port", "wrong: a loop"),
         ("proxy", true, "hosts_proxy = ", "# ", "wrong: Exim expects none: hosts_proxy"),

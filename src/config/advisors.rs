@@ -68,6 +68,8 @@ pub struct Advisor {
     pub outbound_clients: Networks,
     /// `auto`: the same by the name of the MTA's listener, its macro `{daemon_name}`.
     pub outbound_daemons: Vec<String>,
+    /// Connections at a time, 1 or more. Other listeners have their own.
+    pub connections: usize,
 }
 
 /// Loopback, in both families.
@@ -76,7 +78,7 @@ pub(super) fn loopback() -> Networks {
 }
 
 /// Checks one. `listen` and `advice` have been read already.
-pub(super) fn advisor(raw: Spanned<raw::Listener>, advice: Advice) -> Result<Advisor, Wrong> {
+pub(super) fn advisor(raw: Spanned<raw::Listener>, advice: Advice, connections: usize) -> Result<Advisor, Wrong> {
     let start = Some(raw.span().start);
     let raw = raw.into_inner();
     if advice == Advice::Milter && cfg!(not(feature = "milter")) {
@@ -113,6 +115,7 @@ pub(super) fn advisor(raw: Spanned<raw::Listener>, advice: Advice) -> Result<Adv
         clients: if raw.clients.is_empty() { loopback() } else { given(&raw.clients) },
         outbound_clients: raw.outbound_clients.as_deref().map_or_else(loopback, given),
         outbound_daemons: raw.outbound_daemons,
+        connections,
     })
 }
 

@@ -126,10 +126,26 @@ pub struct Listener {
     pub accept_proxy: bool,
     /// Which one the next hop gets.
     pub send_proxy: SendProxy,
+    /// Sessions at a time, 1 or more. Other listeners have their own.
+    pub connections: usize,
+}
+
+impl Listener {
+    /// Whether clients come that the config does not name.
+    #[must_use]
+    pub fn is_open_to_strangers(&self) -> bool {
+        self.clients.is_empty()
+    }
 }
 
 /// Checks all of them, and that they fit together.
-pub(super) fn build(raw: Vec<Spanned<raw::Listener>>, folder: &Path) -> Result<(Vec<Listener>, Vec<Advisor>), Wrong> {
+///
+/// `connections` is how many sessions a listener has that does not say so itself.
+pub(super) fn build(
+    raw: Vec<Spanned<raw::Listener>>,
+    folder: &Path,
+    connections: usize,
+) -> Result<(Vec<Listener>, Vec<Advisor>), Wrong> {
     let (mut listeners, mut advisors) = (Vec::new(), Vec::new());
     let mut taken: Vec<Endpoint> = Vec::new();
     for raw in raw {
@@ -141,15 +157,22 @@ pub(super) fn build(raw: Vec<Spanned<raw::Listener>>, folder: &Path) -> Result<(
             }
             taken.push(listen.clone());
         }
+        let connections = match &raw.get_ref().connections {
+            Some(own) if *own.get_ref() == 0 => {
+                return Err((Some(own.span().start), "connections must be at least 1".into()));
+            }
+            Some(own) => *own.get_ref(),
+            None => connections,
+        };
         let protocol = match raw.get_ref().protocol {
             Some(Spoken::Advice(advice)) => {
-                advisors.push(advisors::advisor(raw, advice)?);
+                advisors.push(advisors::advisor(raw, advice, connections)?);
                 continue;
             }
             Some(Spoken::Mail(protocol)) => protocol,
             None => Protocol::Smtp,
         };
-        let next = listener(raw, protocol, folder)?;
+        let next = listener(raw, protocol, folder, connections)?;
         let fixed = !matches!(next.listen, Endpoint::Tcp { port: 0, .. });
         let itself = next
             .by_domain
@@ -177,7 +200,12 @@ fn leads_to(hop: &Endpoint, listen: &Endpoint) -> bool {
     }
 }
 
-fn listener(raw: Spanned<raw::Listener>, protocol: Protocol, folder: &Path) -> Result<Listener, Wrong> {
+fn listener(
+    raw: Spanned<raw::Listener>,
+    protocol: Protocol,
+    folder: &Path,
+    connections: usize,
+) -> Result<Listener, Wrong> {
     let start = Some(raw.span().start);
     let raw = raw.into_inner();
     let missing =
@@ -270,5 +298,6 @@ fn listener(raw: Spanned<raw::Listener>, protocol: Protocol, folder: &Path) -> R
         trusted_proxies,
         accept_proxy: raw.accept_proxy,
         send_proxy: raw.send_proxy.unwrap_or_default(),
+        connections,
     })
 }

@@ -50,9 +50,10 @@ pub struct Timeouts {
 /// What clients may cost.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Sessions at a time.
+    /// Sessions at a time of each listener that does not have its own number.
     pub connections: usize,
-    /// Sessions at a time of one client network (/24 of IPv4, /56 of IPv6); 0: any number.
+    /// Sessions at a time of one client network (/24 of IPv4, /56 of IPv6), and a quarter of those of a /48 of IPv6;
+    /// 0: any number.
     pub connections_per_client: usize,
     /// Commands between two messages.
     pub commands: u32,
@@ -200,7 +201,8 @@ fn check(raw: &Raw) -> Result<(), Wrong> {
 
 fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
     let tolerance = raw.clock_tolerance.unwrap_or(1);
-    let (listeners, advisors) = listeners::build(raw.listener, folder)?;
+    let limits = limits(raw.limits);
+    let (listeners, advisors) = listeners::build(raw.listener, folder, limits.connections)?;
     let entries = |list: Vec<values::Entry>| list.into_iter().map(|e| e.0).collect::<AddressSet>();
     let or = |list: Option<Vec<values::Entry>>, default: &[&str]| match list {
         Some(list) => entries(list),
@@ -300,7 +302,6 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
         },
     };
     let hold = inbound.hold.map_or(128 << 10, |s| s.0);
-    let limits = limits(raw.limits);
     let held = limits.held;
     if held < hold || hold == 0 {
         return Err((
@@ -343,7 +344,7 @@ fn limits(raw: raw::Limits) -> Limits {
     let size = |value: Option<values::Size>, default: usize| value.map_or(default, |size| size.0);
     Limits {
         connections: or(raw.connections, 1000),
-        connections_per_client: raw.connections_per_client.unwrap_or(100),
+        connections_per_client: raw.connections_per_client.unwrap_or(20),
         commands: or(raw.commands, 5000),
         bad_commands: raw.bad_commands.unwrap_or(20),
         recipients: or(raw.recipients, 1000),

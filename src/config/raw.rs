@@ -76,6 +76,7 @@ pub(super) struct Listener {
     pub send_proxy: Option<SendProxy>,
     pub outbound_clients: Option<Vec<Network>>,
     pub outbound_daemons: Vec<String>,
+    pub connections: Option<Spanned<usize>>,
 }
 
 /// What a listener speaks: a proxy is one thing, an advisor another.

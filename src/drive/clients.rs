@@ -6,7 +6,10 @@ use std::sync::{Arc, Mutex};
 
 use ipnet::IpNet;
 
-use crate::envelope::memory::network;
+use crate::envelope::memory::{network, site_network};
+
+/// A site (/48 of IPv6) may have this many times the sessions of one of its networks (/56): there are 256 of those in it.
+const NETWORKS_PER_SITE: usize = 4;
 
 /// The sessions of each network. Those without any are not kept.
 #[derive(Debug, Default)]
@@ -17,31 +20,37 @@ pub struct Clients(Mutex<HashMap<IpNet, usize>>);
 pub struct Counted {
     clients: Arc<Clients>,
     network: IpNet,
+    /// Of IPv6: what the network is a part of.
+    site: Option<IpNet>,
 }
 
 impl Clients {
-    /// One more session of this client. `None`: it would be more than `limit`.
+    /// One more session of this client. `None`: its network would have more than `limit`, or its site four times that.
     #[must_use]
     pub fn admit(self: &Arc<Self>, client: IpAddr, limit: usize) -> Option<Counted> {
-        let network = network(client);
+        let (network, site) = (network(client), site_network(client));
         let mut counts = self.0.lock().ok()?;
-        let count = counts.entry(network).or_default();
-        if *count >= limit {
+        let open = |network: &IpNet| counts.get(network).copied().unwrap_or_default();
+        let site_is_full = site.as_ref().is_some_and(|site| open(site) >= limit.saturating_mul(NETWORKS_PER_SITE));
+        if open(&network) >= limit || site_is_full {
             return None;
         }
-        *count += 1;
-        Some(Counted { clients: Arc::clone(self), network })
+        for network in [network].into_iter().chain(site) {
+            *counts.entry(network).or_default() += 1;
+        }
+        Some(Counted { clients: Arc::clone(self), network, site })
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        if let Ok(mut counts) = self.clients.0.lock()
-            && let Some(count) = counts.get_mut(&self.network)
-        {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.network);
+        let Ok(mut counts) = self.clients.0.lock() else { return };
+        for network in [self.network].into_iter().chain(self.site) {
+            if let Some(count) = counts.get_mut(&network) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    counts.remove(&network);
+                }
             }
         }
     }
@@ -58,11 +67,23 @@ mod tests {
         let (first, second) = (admit("192.0.2.1").unwrap(), admit("::ffff:192.0.2.200").unwrap());
         assert!(admit("192.0.2.3").is_none());
         assert!(admit("192.0.3.3").is_some());
-        let _six = (admit("2001:db8:0:1::1").unwrap(), admit("2001:db8:0:ff::1").unwrap());
+        let six = (admit("2001:db8:0:1::1").unwrap(), admit("2001:db8:0:ff::1").unwrap());
         assert!(admit("2001:db8:0:2::2").is_none() && admit("2001:db8:0:100::1").is_some());
         drop(first);
         assert!(admit("192.0.2.3").is_some());
-        drop(second);
-        assert_eq!(clients.0.lock().unwrap().len(), 1);
+        drop((second, six));
+        assert!(clients.0.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_site_of_ipv6_does_not_multiply_its_sessions_by_its_networks() {
+        let clients = Arc::new(Clients::default());
+        let admit = |n: usize| clients.admit(format!("2001:db8:7:{n:x}00::1").parse().unwrap(), 2);
+        let open: Vec<Counted> = (0..8).map(|n| admit(n / 2).unwrap()).collect();
+        assert!(admit(9).is_none(), "four times the limit of a network");
+        assert!(clients.admit("2001:db8:8::1".parse().unwrap(), 2).is_some(), "another site");
+        drop(open);
+        assert!(admit(9).is_some());
+        assert!(clients.0.lock().unwrap().is_empty());
     }
 }

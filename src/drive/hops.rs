@@ -6,7 +6,8 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;
@@ -31,6 +32,58 @@ pub struct Hops {
 struct Hop {
     endpoint: Endpoint,
     down: AtomicBool,
+    /// Whether the log has said that it is busy.
+    busy: AtomicBool,
+    /// Connections of sessions to it.
+    open: Arc<AtomicUsize>,
+}
+
+/// One of the connections to a next hop that count as open, until it is dropped.
+#[derive(Debug)]
+pub struct InUse(Arc<AtomicUsize>);
+
+impl InUse {
+    fn of(hop: &Hop) -> Self {
+        hop.open.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(&hop.open))
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Why a next hop was not reached.
+#[derive(Debug)]
+enum Failure {
+    /// It accepted the connection and did not greet in time.
+    Silent,
+    /// This process lacks descriptors, ports or memory: that says nothing of the next hop.
+    Ours(io::Error),
+    /// Anything else.
+    Theirs(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        use rustix::io::Errno;
+        let ours = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
+        match error.raw_os_error() {
+            Some(code) if ours.iter().any(|errno| errno.raw_os_error() == code) => Self::Ours(error),
+            _ => Self::Theirs(error),
+        }
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Silent => f.write_str("it did not greet in time"),
+            Self::Ours(error) | Self::Theirs(error) => error.fmt(f),
+        }
+    }
 }
 
 /// Whose connection is passed on.
@@ -55,13 +108,20 @@ pub struct Reached {
     pub name: String,
     /// Whether it was encrypted from the first octet.
     pub encrypted: bool,
+    /// Counts the connection as long as it is kept.
+    pub in_use: InUse,
 }
 
 impl Hops {
     /// These, each waited for as long as `timeout`.
     #[must_use]
     pub fn new(hops: &[Endpoint], implicit: Option<Connector>, send_proxy: SendProxy, timeout: Duration) -> Self {
-        let hop = |endpoint: &Endpoint| Hop { endpoint: endpoint.clone(), down: AtomicBool::new(false) };
+        let hop = |endpoint: &Endpoint| Hop {
+            endpoint: endpoint.clone(),
+            down: AtomicBool::new(false),
+            busy: AtomicBool::new(false),
+            open: Arc::default(),
+        };
         Self { hops: hops.iter().map(hop).collect(), implicit, send_proxy, timeout }
     }
 
@@ -95,7 +155,7 @@ impl Hops {
         for hop in up.into_iter().chain(down) {
             match self.try_one(hop, passed).await {
                 Ok(reached) if reached.first.starts_with(b"220") => {
-                    self.mark(hop, None);
+                    self.answers(hop);
                     return Ok(reached);
                 }
                 // It lives, and wants nobody now, or not this client.
@@ -105,7 +165,7 @@ impl Hops {
                     unfriendly = Some(reached);
                 }
                 Err(error) => {
-                    self.mark(hop, Some(&error));
+                    self.failed(hop, &error);
                     failure = format!("{}: {error}", hop.endpoint);
                 }
             }
@@ -118,7 +178,7 @@ impl Hops {
         for hop in self.hops.iter().filter(|hop| hop.down.load(Ordering::Relaxed)) {
             if let Ok(mut reached) = self.try_one(hop, Passed::default()).await {
                 if reached.first.starts_with(b"220") {
-                    self.mark(hop, None);
+                    self.answers(hop);
                 }
                 let quit = poll_fn(|cx| reached.stream.poll_write(cx, b"QUIT\r\n"));
                 let _ = tokio::time::timeout(Duration::from_secs(1), quit).await;
@@ -126,22 +186,46 @@ impl Hops {
         }
     }
 
-    fn mark(&self, hop: &Hop, error: Option<&io::Error>) {
-        let was_down = hop.down.swap(error.is_some(), Ordering::Relaxed);
-        match error {
-            Some(error) if !was_down => warn!(next_hop = %hop.endpoint, %error, "next hop cannot be reached"),
-            None if was_down => info!(next_hop = %hop.endpoint, "next hop is back"),
-            _ => {}
+    fn answers(&self, hop: &Hop) {
+        hop.busy.store(false, Ordering::Relaxed);
+        if hop.down.swap(false, Ordering::Relaxed) {
+            info!(next_hop = %hop.endpoint, "next hop is back");
         }
     }
 
-    async fn try_one(&self, hop: &Hop, passed: Passed) -> io::Result<Reached> {
-        let timeout = || io::Error::new(io::ErrorKind::TimedOut, "it did not greet in time");
-        tokio::time::timeout(self.timeout, self.connect(&hop.endpoint, passed)).await.map_err(|_| timeout())?
+    /// What a failure says of a next hop. One that serves sessions of ours and greets no more of them is busy, not down.
+    fn failed(&self, hop: &Hop, failure: &Failure) {
+        let sessions = hop.open.load(Ordering::Relaxed);
+        match failure {
+            Failure::Ours(error) => {
+                warn!(next_hop = %hop.endpoint, %error, "this process cannot connect to its next hop")
+            }
+            Failure::Silent if sessions > 0 => {
+                if !hop.busy.swap(true, Ordering::Relaxed) {
+                    warn!(next_hop = %hop.endpoint, sessions, "next hop is busy: it greets no further session (its process limit?)");
+                }
+            }
+            Failure::Silent | Failure::Theirs(_) => {
+                if !hop.down.swap(true, Ordering::Relaxed) {
+                    warn!(next_hop = %hop.endpoint, error = %failure, "next hop cannot be reached");
+                }
+            }
+        }
     }
 
-    async fn connect(&self, endpoint: &Endpoint, passed: Passed) -> io::Result<Reached> {
+    async fn try_one(&self, hop: &Hop, passed: Passed) -> Result<Reached, Failure> {
+        let accepted = AtomicBool::new(false);
+        match tokio::time::timeout(self.timeout, self.connect(hop, passed, &accepted)).await {
+            Ok(connected) => Ok(connected?),
+            Err(_) if accepted.into_inner() => Err(Failure::Silent),
+            Err(_) => Err(Failure::Theirs(io::Error::new(io::ErrorKind::TimedOut, "no connection in time"))),
+        }
+    }
+
+    async fn connect(&self, hop: &Hop, passed: Passed, accepted: &AtomicBool) -> io::Result<Reached> {
+        let endpoint = &hop.endpoint;
         let mut plain = Plain::connect(endpoint).await?;
+        accepted.store(true, Ordering::Relaxed);
         let header = match self.send_proxy {
             SendProxy::Off => Vec::new(),
             SendProxy::V1 => proxy::v1(passed.source, passed.destination),
@@ -167,6 +251,7 @@ impl Hops {
             }
             first.extend_from_slice(buffer.get(..n).unwrap_or_default());
         }
-        Ok(Reached { stream, first, host, name: endpoint.to_string(), encrypted: self.implicit.is_some() })
+        let (name, encrypted, in_use) = (endpoint.to_string(), self.implicit.is_some(), InUse::of(hop));
+        Ok(Reached { stream, first, host, name, encrypted, in_use })
     }
 }

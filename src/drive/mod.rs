@@ -14,6 +14,9 @@ pub mod stats;
 pub mod stream;
 pub mod tls;
 
+/// How many connections over its limit a listener answers at a time. Others it closes without a word.
+pub const REFUSED: usize = 50;
+
 /// For the log: a surge of untagged null-sender mail has begun, or is over.
 pub(crate) fn log_flip(flip: &crate::envelope::memory::Flip) {
     if flip.at_rcpt {

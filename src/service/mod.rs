@@ -13,16 +13,16 @@ mod supervisor;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use self::group::{Group, Ticket};
 use self::runtime::Workers;
 use crate::config::{Advice, Advisor, Config, Endpoint, Role, listed};
+use crate::drive::REFUSED;
 use crate::drive::advise;
 use crate::drive::listener::{Bound, Inherited};
 use crate::drive::shared::{Door, Shared};
@@ -149,7 +149,6 @@ impl Service {
     /// No thread or no runtime can be had.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
         let workers = Workers::start().map_err(StartError::Runtime)?;
-        let open = Arc::new(AtomicUsize::new(0));
         // Who carries messages stops first: to finish them, the MTA may still have to ask.
         let (mut carriers, mut askers) = (Group::new(), Group::new());
         let doors: Arc<[Arc<Door>]> = self.doors.iter().map(|(door, _)| Arc::clone(door)).collect();
@@ -163,7 +162,7 @@ impl Service {
         helpers.spawn(ramp::watch(Arc::clone(&self.shared)));
         helpers.spawn(supervisor::feed_watchdog(workers.clone()));
         for (door, bound) in self.doors {
-            serve_door(door, bound, &self.shared, &workers, &open, &mut carriers);
+            serve_door(door, bound, &self.shared, &workers, &mut carriers);
         }
         for (advisor, bound) in self.advisors {
             info!(role = advisor.side.name(), protocol = advisor.advice.name(), listen = %bound.endpoint(), "listening");
@@ -171,7 +170,7 @@ impl Service {
                 let shared = Arc::clone(&self.shared);
                 workers.spawn_aside(serve_milter(bound, shared, advisor, carriers.drain(), carriers.member()));
             } else {
-                serve_advisor(advisor, bound, &self.shared, &workers, &open, &mut askers);
+                serve_advisor(advisor, bound, &self.shared, &workers, &mut askers);
             }
         }
         supervisor::ready();
@@ -201,16 +200,9 @@ impl Service {
 }
 
 /// Accepts SMTP.
-fn serve_door(
-    door: Arc<Door>,
-    bound: Bound,
-    shared: &Arc<Shared>,
-    workers: &Workers,
-    open: &Arc<AtomicUsize>,
-    group: &mut Group,
-) {
+fn serve_door(door: Arc<Door>, bound: Bound, shared: &Arc<Shared>, workers: &Workers, group: &mut Group) {
     info!(role = door.listener.role.name(), listen = %bound.endpoint(), next_hop = listed(&door.listener.next_hop), "listening");
-    let (shared, workers, open) = (Arc::clone(shared), workers.clone(), Arc::clone(open));
+    let (shared, workers, open) = (Arc::clone(shared), workers.clone(), Arc::default());
     let (drain, member) = (group.drain(), group.member());
     group.accept(bound.accept_all(move |accepted| {
         let ticket = Ticket::new(&open, member.clone(), shared.stats.sessions.clone());
@@ -219,15 +211,8 @@ fn serve_door(
 }
 
 /// Accepts who asks.
-fn serve_advisor(
-    advisor: Arc<Advisor>,
-    bound: Bound,
-    shared: &Arc<Shared>,
-    workers: &Workers,
-    open: &Arc<AtomicUsize>,
-    group: &mut Group,
-) {
-    let (shared, workers, open) = (Arc::clone(shared), workers.clone(), Arc::clone(open));
+fn serve_advisor(advisor: Arc<Advisor>, bound: Bound, shared: &Arc<Shared>, workers: &Workers, group: &mut Group) {
+    let (shared, workers, open) = (Arc::clone(shared), workers.clone(), Arc::default());
     let (drain, member) = (group.drain(), group.member());
     group.accept(bound.accept_all(move |accepted| {
         let ticket = Ticket::new(&open, member.clone(), shared.stats.sessions.clone());
@@ -246,7 +231,12 @@ fn admit(
 ) {
     let peer = accepted.peer();
     shared.stats.connections.inc();
-    let full = ticket.number > shared.config.limits.connections;
+    let over = ticket.number.saturating_sub(door.listener.connections);
+    if over > REFUSED {
+        // Even saying so takes a descriptor for a while.
+        return debug!(listen = %door.listener.listen, "too many connections: one is closed without a word");
+    }
+    let full = over > 0;
     let (shared, door, drain) = (Arc::clone(shared), Arc::clone(door), drain.clone());
     workers.spawn(async move {
         let _ticket = ticket;
@@ -271,8 +261,8 @@ fn advise(
 ) {
     let peer = accepted.peer();
     shared.stats.connections.inc();
-    if ticket.number > shared.config.limits.connections {
-        return warn!(listen = %advisor.listen, "too many connections: one is closed (limits.connections)");
+    if ticket.number > advisor.connections {
+        return warn!(listen = %advisor.listen, "too many connections: one is closed (connections of this listener)");
     }
     let (shared, advisor, drain) = (Arc::clone(shared), Arc::clone(advisor), drain.clone());
     workers.spawn(async move {

@@ -353,11 +353,13 @@ pub fn exim_site_config(folder: &Path, mx: u16, submit: u16, relay: u16, piece: 
     let d = folder.display();
     let main = piece("main");
     let unless = |setting: &str, line: String| if main.contains(setting) { String::new() } else { line };
-    let (exim, common) = (exim(folder), EXIM_COMMON.replace("local_interfaces = 127.0.0.1\n", ""));
+    let common = EXIM_COMMON.replace("local_interfaces = 127.0.0.1\n", "");
+    // Exim takes no setting twice.
+    let (exim, common) = (exim(folder), common.replace("smtp_accept_max = 200\n", ""));
     format!(
         "{common}exim_path = {}\nprimary_hostname = mail.our.example\nqualify_domain = our.example\n\
          spool_directory = {d}/spool\nlog_file_path = {d}/log/%slog\npid_file_path = {d}/exim.pid\n\
-         tls_advertise_hosts =\n{}{}{main}acl_smtp_rcpt = acl_smtp_rcpt\n\
+         tls_advertise_hosts =\n{}{}{}{main}acl_smtp_rcpt = acl_smtp_rcpt\n\
          begin acl\nacl_smtp_rcpt:\n{}  accept condition = ${{if eq{{$received_port}}{{{submit}}}}}\n  \
          hosts = 127.0.0.1\n  require message = relaying denied\n  domains = +local_domains\n{}  \
          require verify = recipient\n  accept\nacl_smtp_data:\n{}  accept\n\
@@ -373,6 +375,7 @@ pub fn exim_site_config(folder: &Path, mx: u16, submit: u16, relay: u16, piece: 
          begin retry\n{}* * F,5d,1m\n",
         exim.display(),
         unless("local_interfaces", format!("local_interfaces = <; 127.0.0.1.{mx} ; 127.0.0.1.{submit}\n")),
+        unless("smtp_accept_max", "smtp_accept_max = 200\n".to_owned()),
         unless("domainlist local_domains", "domainlist local_domains = our.example\n".to_owned()),
         piece("acl_smtp_rcpt"),
         piece("acl_smtp_rcpt_mx"),

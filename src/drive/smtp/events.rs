@@ -24,6 +24,7 @@ impl Link {
                         let _ = write_out(&mut hop, &mut self.session.to_hop, cx);
                     }
                     (self.connecting, self.securing_hop) = (None, None);
+                    self.hop_in_use = None;
                     self.session.to_hop.clear();
                 }
                 Event::CloseClient => self.closing = true,

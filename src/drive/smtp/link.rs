@@ -19,7 +19,7 @@ use super::Caller;
 use super::patience::{Patience, TimeUp};
 use crate::drive::desk::{Account, Desk};
 use crate::drive::drain::Drain;
-use crate::drive::hops::Reached;
+use crate::drive::hops::{InUse, Reached};
 use crate::drive::pool::{self, Large};
 use crate::drive::shared::{Door, Room, Shared};
 use crate::drive::stream::Stream;
@@ -45,6 +45,8 @@ pub(super) struct Link {
     pub door: Arc<Door>,
     pub client: Stream,
     pub hop: Option<Stream>,
+    /// As long as there is a connection to it, or one is being secured.
+    pub hop_in_use: Option<InUse>,
     /// Its name, to be verified.
     pub host: String,
     /// And what logs call it.
@@ -86,6 +88,7 @@ impl Link {
             accounts: VecDeque::new(),
             client,
             hop: None,
+            hop_in_use: None,
             host: String::new(),
             next_hop: String::new(),
             large: None,
@@ -170,6 +173,7 @@ impl Link {
         self.patience.moved(self.session.progress(), self.closing, wait);
         self.patience.transaction(self.session.transaction(), self.desk.shared.config.timeouts.transaction);
         self.patience.body(self.session.in_message());
+        self.patience.resting(self.session.can_rest());
         if self.session.waits_for_hop() {
             self.patience.held_up();
         }
@@ -190,6 +194,7 @@ impl Link {
             Some(TimeUp::Silence) => self.silence(),
             Some(TimeUp::Transaction) => self.session.transaction_timeout(),
             Some(TimeUp::TooSlow) => self.session.client_too_slow(),
+            Some(TimeUp::Rest) => self.session.rest(),
         }
         let next = self.patience.next();
         self.timer.as_mut().reset(next);
@@ -282,6 +287,7 @@ impl Link {
                 Ok(reached) => {
                     (self.hop, self.host, self.hop_is_deaf) = (Some(reached.stream), reached.host, false);
                     self.next_hop = reached.name;
+                    self.hop_in_use = Some(reached.in_use);
                     self.session.hop_connected(reached.encrypted);
                     self.session.hop_data(&reached.first);
                 }
@@ -311,6 +317,7 @@ impl Link {
             Poll::Ready(Ok(n)) if n > 0 => true,
             Poll::Ready(_) => {
                 self.hop = None;
+                self.hop_in_use = None;
                 self.session.hop_eof();
                 true
             }

@@ -13,7 +13,12 @@ pub(super) enum TimeUp {
     Transaction,
     /// The client sends its message too slowly.
     TooSlow,
+    /// The client asks nothing, and its next hop could serve others.
+    Rest,
 }
+
+/// So long a session without a transaction keeps its next hop while the client is silent.
+pub(super) const REST: Duration = Duration::from_secs(10);
 
 /// The moments that matter.
 #[derive(Debug)]
@@ -24,6 +29,8 @@ pub(super) struct Patience {
     /// The open transaction, and when it is too old.
     transaction: Option<(u64, Instant)>,
     window: Option<Window>,
+    /// When the next hop is let go.
+    rest: Option<Instant>,
     /// Octets per second, taken over so long; 0: any.
     least: u32,
     over: Duration,
@@ -40,14 +47,14 @@ struct Window {
 
 impl Patience {
     pub fn new(silence: Instant, least: u32, over: Duration) -> Self {
-        Self { silence, progress: 0, transaction: None, window: None, least, over }
+        Self { silence, progress: 0, transaction: None, window: None, rest: None, least, over }
     }
 
     /// The next moment to look.
     pub fn next(&self) -> Instant {
         let transaction = self.transaction.as_ref().map(|(_, at)| *at);
         let window = self.window.as_ref().map(|window| window.ends);
-        [transaction, window].into_iter().flatten().fold(self.silence, Instant::min)
+        [transaction, window, self.rest].into_iter().flatten().fold(self.silence, Instant::min)
     }
 
     /// Something has moved. Only what is progress is a reason to wait longer.
@@ -55,6 +62,16 @@ impl Patience {
         if progress != self.progress || also {
             self.progress = progress;
             self.silence = Instant::now() + wait;
+            self.rest = None;
+        }
+    }
+
+    /// Whether the session could do without its next hop.
+    pub fn resting(&mut self, could: bool) {
+        match (could, self.rest) {
+            (true, None) => self.rest = Some(Instant::now() + REST),
+            (false, Some(_)) => self.rest = None,
+            _ => {}
         }
     }
 
@@ -97,6 +114,10 @@ impl Patience {
         if self.transaction.as_ref().is_some_and(|(_, at)| *at <= now) {
             self.transaction = None;
             return Some(TimeUp::Transaction);
+        }
+        if self.rest.is_some_and(|at| at <= now) {
+            self.rest = None;
+            return Some(TimeUp::Rest);
         }
         let window = self.window.as_mut().filter(|window| window.ends <= now)?;
         let least = u64::from(self.least) * self.over.as_secs();

@@ -25,6 +25,13 @@ pub fn network(client: IpAddr) -> IpNet {
     IpNet::new(client, bits).map_or_else(|_| client.into(), |net| net.trunc())
 }
 
+/// What a site of IPv6 usually has: the /48 (RFC 6177) that a client's [`network`] is a part of.
+#[must_use]
+pub fn site_network(client: IpAddr) -> Option<IpNet> {
+    let client = client.to_canonical();
+    client.is_ipv6().then(|| IpNet::new(client, 48).ok()).flatten().map(|net| net.trunc())
+}
+
 /// The memory of one process.
 #[derive(Debug, Default)]
 pub struct Memory {

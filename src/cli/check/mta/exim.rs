@@ -151,7 +151,27 @@ fn outbound(listener: &Listener, exim: &Exim, found: &mut Vec<Finding>) {
     }
 }
 
+/// Exim's own default, if nothing is set.
+const SMTP_ACCEPT_MAX: usize = 20;
+
+/// Whether Exim takes as many sessions as come: who only connects could take all of them.
+fn takes_all_sessions(listener: &Listener, exim: &Exim, found: &mut Vec<Finding>) {
+    let most = exim.get("smtp_accept_max").and_then(|n| n.parse().ok()).unwrap_or(SMTP_ACCEPT_MAX);
+    let sessions = listener.connections;
+    if most > 0 && most <= sessions {
+        found.push(Careful(format!(
+            "Exim takes {most} sessions in all (smtp_accept_max), and the inbound proxy lets in {sessions}: who only connects takes all of \
+             them. smtp_accept_max = {}, or fewer connections in the [[listener]] {}",
+            sessions + 100,
+            listener.listen
+        )));
+    }
+}
+
 fn inbound(listener: &Listener, exim: &Exim, found: &mut Vec<Finding>) {
+    if listener.next_hop.iter().any(|hop| hop.is_loopback() && exim.listens(hop)) {
+        takes_all_sessions(listener, exim, found);
+    }
     let hops = || listener.next_hop.iter().filter(|hop| hop.is_loopback());
     for hop in hops().filter(|hop| !exim.listens(hop)) {
         found.push(Careful(format!("next_hop is {hop}, and Exim does not listen there (local_interfaces)")));

@@ -40,11 +40,11 @@ pub async fn serve(
     drain: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let (sender, incoming) = mpsc::channel(WAITING);
-    let most = shared.config.limits.connections;
+    let most = advisor.connections;
     let here = Arc::clone(&advisor);
     let acceptor = tokio::spawn(bound.accept_all(move |accepted| {
         if super::may_ask(accepted.peer(), &here) && sender.try_send(accepted).is_err() {
-            warn!(listen = %here.listen, most, "too many connections of MTAs: one is closed (limits.connections)");
+            warn!(listen = %here.listen, most, "too many connections of MTAs: one is closed (connections of this listener)");
         }
     }));
     let open = Arc::new(AtomicUsize::new(0));

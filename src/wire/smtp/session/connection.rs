@@ -126,6 +126,24 @@ impl Session {
         false
     }
 
+    /// Whether the next hop could be let go: the client asks nothing of it, and another connection could take its place.
+    #[must_use]
+    pub fn can_rest(&self) -> bool {
+        // Nobody can log in again on the client's behalf.
+        self.is_idle() && self.hop == Hop::Ready && !self.dropping && !self.authenticated && !self.closed
+    }
+
+    /// The client has been silent for a while: the next hop is free for others. The client's next command opens another
+    /// connection to it.
+    pub fn rest(&mut self) {
+        if self.can_rest() {
+            self.leave_hop();
+            self.hop = Hop::Closed;
+            self.replies = ReplyReader::default();
+            self.events.push_back(Event::CloseHop);
+        }
+    }
+
     /// Says goodbye to a next hop that is not in the middle of a message.
     pub(super) fn leave_hop(&mut self) {
         if self.hop != Hop::Ready || self.dropping || !matches!(self.phase, Phase::Command | Phase::Hold(_)) {

@@ -367,6 +367,7 @@ impl Session {
         }
     }
 
+    /// Nothing is under way: no transaction, no command without an answer.
     fn is_idle(&self) -> bool {
         matches!(self.phase, Phase::Command)
             && self.transaction.is_none()

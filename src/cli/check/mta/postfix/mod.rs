@@ -16,11 +16,12 @@ use super::{ask, program};
 use crate::config::{Advice, Config, Endpoint, Role};
 
 /// What is asked for.
-const PARAMETERS: [&str; 38] = [
+const PARAMETERS: [&str; 39] = [
     "access_map_reject_code",
     "bounce_queue_lifetime",
     "cleanup_service_name",
     "content_filter",
+    "default_process_limit",
     "default_transport",
     "master_service_disable",
     "maximal_queue_lifetime",
@@ -70,6 +71,8 @@ struct Postfix {
 struct Service {
     name: String,
     is_inet: bool,
+    /// `-`: as `default_process_limit` says.
+    max_processes: String,
     command: String,
     /// What `-o` says.
     own: BTreeMap<String, String>,
@@ -111,6 +114,12 @@ impl Postfix {
         service.own.get(parameter).map_or_else(|| self.get(parameter), String::as_str)
     }
 
+    /// How many processes a service may have; `None`: any number.
+    fn max_processes(&self, service: &Service) -> Option<usize> {
+        let own = service.max_processes.parse().ok();
+        own.or_else(|| self.get("default_process_limit").parse().ok()).filter(|limit| *limit > 0)
+    }
+
     fn running<'a>(&'a self, command: &'a str) -> impl Iterator<Item = &'a Service> {
         self.services.iter().filter(move |service| service.command == command)
     }
@@ -131,10 +140,11 @@ fn settings(text: &str) -> BTreeMap<String, String> {
 fn services(text: &str) -> Vec<Service> {
     let service = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let (name, kind, command) = (words.first()?, words.get(1)?, words.get(7)?);
+        let (name, kind, max_processes, command) = (words.first()?, words.get(1)?, words.get(6)?, words.get(7)?);
         Some(Service {
             name: (*name).to_owned(),
             is_inet: *kind == "inet",
+            max_processes: (*max_processes).to_owned(),
             command: (*command).to_owned(),
             own: BTreeMap::new(),
         })

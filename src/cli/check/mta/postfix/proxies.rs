@@ -96,9 +96,10 @@ fn bracketed(endpoint: &Endpoint) -> String {
 /// Around the inbound proxy.
 pub fn inbound(listener: &Listener, postfix: &Postfix, found: &mut Vec<Finding>) {
     let listen = &listener.listen;
-    let mut asked = false;
-    for front in postfix.running("smtpd").filter(|service| names(postfix.of(service, "smtpd_proxy_filter"), listen)) {
-        asked = true;
+    let hands_over = |service: &&Service| names(postfix.of(service, "smtpd_proxy_filter"), listen);
+    let fronts: Vec<&Service> = postfix.running("smtpd").filter(hands_over).collect();
+    let asked = !fronts.is_empty();
+    for front in &fronts {
         in_front(front, postfix, found);
     }
     let filters = postfix.services.iter().filter_map(|service| service.own.get("content_filter"));
@@ -118,7 +119,30 @@ pub fn inbound(listener: &Listener, postfix: &Postfix, found: &mut Vec<Finding>)
         nobody_listens(hop, "next_hop", postfix, found);
         if let Some(behind) = postfix.listening(hop) {
             behind_it(behind, listen, postfix, found);
+            has_processes(behind, listener, &fronts, postfix, found);
         }
+    }
+}
+
+/// Whether the smtpd behind has a process for each session that comes: who only connects could take all of them.
+fn has_processes(
+    behind: &Service,
+    listener: &Listener,
+    fronts: &[&Service],
+    postfix: &Postfix,
+    found: &mut Vec<Finding>,
+) {
+    let Some(most) = postfix.max_processes(behind) else { return };
+    // As many as come, where that is up to other smtpds.
+    let of_fronts = fronts.iter().map(|front| postfix.max_processes(front)).sum::<Option<usize>>();
+    let sessions =
+        of_fronts.filter(|_| !fronts.is_empty()).map_or(listener.connections, |n| n.min(listener.connections));
+    if sessions > most {
+        found.push(Careful(format!(
+            "{} has at most {most} processes, and the inbound proxy lets in {sessions} sessions: who only connects takes all of them. \
+             Write {sessions} before `smtpd` in its line of master.cf, or connections = {most} in the [[listener]] {}",
+            behind.name, listener.listen
+        )));
     }
 }
 

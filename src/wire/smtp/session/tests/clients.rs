@@ -254,3 +254,49 @@ fn mail_needs_a_hello() {
         d.hop("250 ok\r\n");
     }
 }
+
+#[test]
+fn a_next_hop_that_nobody_needs_is_let_go_and_had_again() {
+    let mut d = Dialogue::ready(Direction::Inbound);
+    assert!(d.session.can_rest());
+    d.session.rest();
+    assert_eq!(d.heard_by_hop(), "QUIT\r\n");
+    d.run();
+    assert_eq!((d.hop_closed, d.client_closed, d.opened.len()), (1, false, 1));
+    assert!(!d.session.can_rest() && d.session.wants_client());
+    // Its next command opens another, which is told who the client said it is.
+    assert_eq!(d.client("MAIL FROM:<>\r\n"), "");
+    assert_eq!(d.opened, [Target::Main, Target::Main]);
+    d.session.hop_connected(false);
+    assert_eq!((d.hop("220 again\r\n"), d.heard_by_hop()), (String::new(), "EHLO c.example\r\n".into()));
+    assert_eq!((d.hop(EHLO), d.heard_by_hop()), (String::new(), "MAIL FROM:<>\r\n".into()));
+    assert_eq!(d.hop("250 ok\r\n"), "250 ok\r\n");
+}
+
+#[test]
+fn a_session_keeps_the_next_hop_that_it_needs() {
+    let mut d = Dialogue::ready(Direction::Inbound);
+    d.client("MAIL FROM:<>\r\n");
+    assert!(!d.session.can_rest(), "an answer is due");
+    d.hop("250 ok\r\n");
+    assert!(!d.session.can_rest(), "a transaction is open");
+    d.session.rest();
+    assert_eq!((d.heard_by_hop().as_str(), d.hop_closed), ("", 0));
+    d.client("RSET\r\n");
+    d.hop("250 ok\r\n");
+    assert!(d.session.can_rest());
+    d.session.rest();
+    d.run();
+    // A goodbye needs no next hop.
+    assert_eq!((d.client("QUIT\r\n").as_str(), d.opened.len()), ("", 1));
+    assert!(d.heard_by_client().starts_with("221 ") && d.client_closed);
+
+    // A login cannot be repeated.
+    let mut d = Dialogue::new(Direction::Outbound, 100);
+    d.connect();
+    d.client("EHLO c.example\r\n");
+    d.hop("250-mx.example\r\n250 AUTH PLAIN\r\n");
+    d.client("AUTH PLAIN x\r\n");
+    d.hop("235 ok\r\n");
+    assert!(!d.session.can_rest());
+}
