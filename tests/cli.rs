@@ -454,3 +454,22 @@ fn the_search_for_a_config_can_be_led_elsewhere() {
         assert!(String::from_utf8_lossy(&output.stderr).contains("which domains are yours?"), "{output:?}");
     }
 }
+
+/// What `check` says of a config.
+fn checked(config: &str) -> String {
+    let folder = folder();
+    run_ok(folder.path(), &["keys", "init"]);
+    fs::write(folder.path().join("countersign.toml"), config).unwrap();
+    let output = run(folder.path(), &["check"]);
+    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
+}
+
+#[test]
+fn check_names_a_wildcard_above_the_srs_domain() {
+    let config = |local: &str| checked(&format!("domains.local = {local}\ndomains.srs_domain = \"srs.our.example\"\n"));
+    let warning = "domains.local has a wildcard above the SRS domain srs.our.example";
+    assert!(config("[\"our.example\", \".our.example\"]").contains(warning));
+    for good in ["[\"our.example\"]", "[\".our.example\", \"srs.our.example\"]"] {
+        assert!(!config(good).contains(warning), "{good}");
+    }
+}

@@ -37,6 +37,28 @@ pub struct Domains {
     pub srs: AliasDomains,
 }
 
+impl Domains {
+    /// Whether a domain is ours. A wildcard does not cover an SRS domain: that holds nothing but SRS addresses unless it is
+    /// named itself.
+    #[must_use]
+    pub fn is_local(&self, domain: &str) -> bool {
+        self.local.contains(domain) && (!self.srs.contains(domain) || self.local.names_exactly(domain))
+    }
+
+    /// The entry of `local` that a domain falls under; see [`Self::is_local`].
+    #[must_use]
+    pub fn local_entry(&self, domain: &str) -> Option<String> {
+        self.local.entry(domain).filter(|_| self.is_local(domain))
+    }
+
+    /// SRS domains that a wildcard in `local` would cover, sorted.
+    #[must_use]
+    pub fn srs_below_a_wildcard(&self) -> Vec<String> {
+        let covered = |name: &String| self.local.contains(name) && !self.local.names_exactly(name);
+        self.srs.names().into_iter().filter(covered).collect()
+    }
+}
+
 /// A set of domain names, some of them standing for all their subdomains.
 #[derive(Debug, Clone, Default)]
 pub struct DomainSet {
@@ -72,6 +94,12 @@ impl DomainSet {
             rest = parent;
         }
         false
+    }
+
+    /// Whether a domain is in the set by its own name, not below another.
+    #[must_use]
+    pub fn names_exactly(&self, domain: &str) -> bool {
+        self.exact.contains(canonical_domain(domain).as_ref())
     }
 
     /// The entry that a domain falls under, as it is written in a config: its own name, or `.parent`.

@@ -22,6 +22,12 @@ pub(in crate::cli) fn all(config: &Config, ring: &Keyring) -> Vec<String> {
             "`{word}` in {list} is taken for a domain; for a local part in every domain write `{word}@`"
         ));
     }
+    for name in policy.domains.srs_below_a_wildcard() {
+        warnings.push(format!(
+            "domains.local has a wildcard above the SRS domain {name}. It does not count there: {name} holds SRS addresses, postmaster \
+             and abuse, and all other recipients in it are refused. If it has users, name it in domains.local itself"
+        ));
+    }
     if policy.outbound.mode == OutboundMode::Pilot && policy.outbound.pilot.is_empty() {
         warnings.push("outbound.mode is \"pilot\" and outbound.pilot is empty: nothing is signed".into());
     }
@@ -55,7 +61,7 @@ pub(in crate::cli) fn all(config: &Config, ring: &Keyring) -> Vec<String> {
             }
         }
     }
-    if let Some(to) = policy.inbound.quarantine_to.as_ref().filter(|to| !policy.domains.local.contains(to.domain())) {
+    if let Some(to) = policy.inbound.quarantine_to.as_ref().filter(|to| !policy.domains.is_local(to.domain())) {
         warnings.push(format!(
             "inbound.quarantine_to = \"{to}\" is in none of your domains: does next_hop take mail for it?"
         ));

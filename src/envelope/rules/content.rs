@@ -176,7 +176,7 @@ impl Rules<'_> {
         let author = returned.from.as_deref().and_then(author)?;
         let signed = returned.return_path.as_deref().and_then(|path| Address::parse(path).ok());
         let left_signed = !returned.evidence.is_empty() || signed.is_some_and(|path| batv::strip(&path).is_some());
-        if left_signed || !local.contains(author.domain()) {
+        if left_signed || !self.policy.domains.is_local(author.domain()) {
             return None;
         }
         let ours = |host: &&String| {

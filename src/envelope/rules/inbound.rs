@@ -136,7 +136,7 @@ impl Rules<'_> {
     fn inbound_asked(&self, asked: Asked<'_>, sender: &ReversePath, recipient: &Address) -> Inbound {
         let domains = &self.policy.domains;
         let domain = recipient.domain();
-        let (local, alias) = (domains.local.contains(domain), domains.srs.contains(domain));
+        let (local, alias) = (domains.is_local(domain), domains.srs.contains(domain));
         let is_srs = alias && srs::looks_tagged(&recipient.content());
         // An address that we signed ourselves may look like anything; see `tagged_recipient`.
         let bare = if local { batv::strip(recipient) } else { None };
@@ -206,7 +206,7 @@ impl Rules<'_> {
     }
 
     fn is_ours(&self, domain: &str) -> bool {
-        self.policy.domains.local.contains(domain) || self.policy.domains.srs.contains(domain)
+        self.policy.domains.is_local(domain) || self.policy.domains.srs.contains(domain)
     }
 
     fn srs_recipient(&self, mut asked: Asked<'_>, sender: &ReversePath, recipient: &Address) -> Inbound {
@@ -403,7 +403,7 @@ impl Rules<'_> {
             RejectAt::Data => false,
             RejectAt::Rcpt => refused,
             RejectAt::Auto => {
-                let domain = self.policy.domains.local.entry(recipient.domain());
+                let domain = self.policy.domains.local_entry(recipient.domain());
                 domain.is_some_and(|domain| memory.surges.count(&domain, self.now)) && refused
             }
         }

@@ -93,7 +93,7 @@ impl Rules<'_> {
     pub fn map_recipient(&self, memory: &mut Memory, recipient: &Address) -> MappedRecipient {
         let domains = &self.policy.domains;
         let is_srs = domains.srs.contains(recipient.domain()) && srs::looks_tagged(&recipient.content());
-        let is_prvs = domains.local.contains(recipient.domain()) && batv::strip(recipient).is_some();
+        let is_prvs = domains.is_local(recipient.domain()) && batv::strip(recipient).is_some();
         if !is_srs && !is_prvs {
             return MappedRecipient { mapped: Mapped::Nothing, verdict: Verdict::Untagged, reason: "untagged" };
         }
@@ -120,7 +120,7 @@ impl Rules<'_> {
     /// is asked. A tag of ours is taken off whatever it is; an SRS address leads out of here, and so has to hold.
     #[must_use]
     pub fn map_stripped(&self, memory: &mut Memory, recipient: &Address) -> MappedRecipient {
-        let bare = if self.policy.domains.local.contains(recipient.domain()) { batv::strip(recipient) } else { None };
+        let bare = if self.policy.domains.is_local(recipient.domain()) { batv::strip(recipient) } else { None };
         match bare {
             Some(bare) => {
                 MappedRecipient { mapped: Mapped::To(bare), verdict: Verdict::Untagged, reason: "not-looked-at" }

@@ -80,7 +80,7 @@ impl Rules<'_> {
         }
         if outbound.recipients_matter() && recipient.is_some_and(|r| outbound.exempt_recipients.contains(r)) {
             // What returns of it has no tag, so it carries evidence all the same.
-            let evidence = outbound.evidence && self.policy.domains.local.contains(sender.domain());
+            let evidence = outbound.evidence && self.policy.domains.is_local(sender.domain());
             return Outbound { evidence, ..Outbound::pass("exempt-recipient") };
         }
         self.by_domain(sender)
@@ -88,7 +88,7 @@ impl Rules<'_> {
 
     fn by_domain(&self, sender: &Address) -> Outbound {
         let domains = &self.policy.domains;
-        let local = domains.local.contains(sender.domain());
+        let local = domains.is_local(sender.domain());
         if domains.srs.contains(sender.domain()) && (!local || srs::looks_tagged(&sender.content())) {
             return Outbound::pass("own-srs-address");
         }
@@ -183,7 +183,7 @@ impl Rules<'_> {
         from: Option<&str>,
         sender: &ReversePath,
     ) -> Option<evidence::Header> {
-        let is_ours = |address: &Address| self.policy.domains.local.contains(address.domain());
+        let is_ours = |address: &Address| self.policy.domains.is_local(address.domain());
         let address = evidence::bounce_address(from, sender, is_ours).filter(is_ours)?;
         let key = self.ring.own_signer()?;
         evidence::header(key, &self.policy.batv, self.now.day(), nonce, message_id.unwrap_or_default(), &address)

@@ -40,7 +40,7 @@ impl Rules<'_> {
     /// The name under which a domain stands in the ring, and how many days its ramp takes.
     fn ramp_entry(&self, domain: &str) -> Option<(String, u16)> {
         let (domains, queue) = (&self.policy.domains, self.policy.inbound.queue_lifetime);
-        if let Some(entry) = domains.local.entry(domain) {
+        if let Some(entry) = domains.local_entry(domain) {
             // An address may be named by itself although the config has only its parent.
             let own = crate::envelope::address::canonical_domain(domain).into_owned();
             let entry = if self.ring.signing_since().contains_key(&own) { own } else { entry };

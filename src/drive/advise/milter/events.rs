@@ -217,7 +217,7 @@ pub(super) fn rcpt(context: &mut Context<Client>, arguments: &[CString]) -> Stat
 fn is_tagged(desk: &Desk, recipient: &Address) -> bool {
     let domains = &desk.shared.config.policy.domains;
     domains.srs.contains(recipient.domain())
-        || (domains.local.contains(recipient.domain()) && batv::strip(recipient).is_some())
+        || (domains.is_local(recipient.domain()) && batv::strip(recipient).is_some())
 }
 
 /// One header.

@@ -192,7 +192,7 @@ fn domains(config: &Config, postfix: &Postfix, found: &mut Vec<Finding>) {
     for name in mailboxes.flat_map(|list| postfix.get(list).split([' ', ',', '\t'])) {
         let table = name.contains(':') || name.contains('/') || name.is_empty();
         let known = &config.policy.domains;
-        let ours = known.local.contains(name) || known.relay.contains(name) || known.srs.contains(name);
+        let ours = known.is_local(name) || known.relay.contains(name) || known.srs.contains(name);
         if !table && !ours && !name.starts_with("localhost") {
             found.push(Careful(format!(
                 "{name} has mailboxes here, and is not in domains.local: its mail is not signed, and bounces to it are not judged"
