@@ -187,8 +187,9 @@ fn nobody_puts_commands_into_addresses() {
 fn nothing_is_too_long_or_too_much() {
     let (folder, sink) = (folder(), Sink::start());
     let daemon = daemon(folder.path(), sink.port, "");
-    // A line without end, in a session and before one.
+    // A line without end.
     let mut stream = tcp(daemon.ports[1]).unwrap();
+    stream.read_exact(&mut [0; b"220 sink.example ESMTP\r\n".len()]).unwrap();
     let junk = vec![b'x'; 1 << 16];
     for _ in 0..100 {
         if stream.write_all(&junk).is_err() {
@@ -196,12 +197,11 @@ fn nothing_is_too_long_or_too_much() {
         }
     }
     let mut client = Client::over(stream);
-    assert!(client.read_reply().unwrap().starts_with("220 "));
     assert!(client.say("").starts_with("500 5.5.2 line too long"));
     client.say("EHLO client.example");
     assert!(client.say(&format!("MAIL FROM:<{}@x.example>", "a".repeat(3000))).starts_with("500 5.5.2 "));
     // Mistakes without end.
-    let last = (0..100).map(|_| client.try_say("GET / HTTP/1.1")).take_while(Result::is_ok).last().unwrap().unwrap();
+    let last = (0..100).map(|_| client.try_say("WHAT")).take_while(Result::is_ok).last().unwrap().unwrap();
     assert_eq!(last, "421 4.7.0 too many bad commands");
     // Octets of chunks that nobody asked for are not held.
     let mut client = Client::connect(daemon.ports[1]);
@@ -271,4 +271,64 @@ fn many_clients_that_say_nothing_leave_room_for_others() {
     client.say("EHLO client.example");
     assert!(client.send("bob@else.example", "ann@our.example", "x").unwrap().starts_with("250"));
     drop(idle);
+}
+
+/// A next hop that greets when it is told to, and then takes everything.
+fn slow_to_greet() -> (u16, std::sync::mpsc::Sender<()>, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (greet, may_greet) = std::sync::mpsc::channel();
+    let commands: Arc<Mutex<Vec<String>>> = Arc::default();
+    let heard = commands.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            if may_greet.recv().is_err() {
+                return;
+            }
+            let _ = converse(stream, &heard, &Mutex::new(0));
+        }
+    });
+    (port, greet, commands)
+}
+
+#[test]
+fn a_dialogue_that_was_written_blindly_is_not_carried_out() {
+    let (port, greet, heard) = slow_to_greet();
+    let folder = folder();
+    let daemon = daemon(folder.path(), port, "");
+    let dialogue = "EHLO x\r\nMAIL FROM:<ann@our.example>\r\nRCPT TO:<evil@third.example>\r\nDATA\r\nSubject: x\r\n\r\nx\r\n.\r\nQUIT\r\n";
+    let post = format!("POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\n\r\n{dialogue}");
+    for at in [0, 1] {
+        // Before the greeting, in one packet.
+        let mut client = tcp(daemon.ports[at]).unwrap();
+        client.write_all(dialogue.as_bytes()).unwrap();
+        let mut said = String::new();
+        client.read_to_string(&mut said).unwrap();
+        assert_eq!(said, "554 5.5.0 you must wait for the server's answer before you send more\r\n");
+        greet.send(()).unwrap();
+        // Behind it: as a browser would be made to send it, and by one that waits for the greeting only.
+        for (text, want) in [(post.as_str(), "421 4.7.0 this is SMTP and nothing else"), (dialogue, "554 5.5.0 ")] {
+            greet.send(()).unwrap();
+            let mut client = Client::connect(daemon.ports[at]);
+            client.write(text.as_bytes()).unwrap();
+            let reply = client.read_reply().unwrap();
+            assert!(reply.starts_with(want), "{reply}");
+            assert!(client.is_closed());
+        }
+    }
+    daemon.log.wait("the reason", 0, |line| line.contains("not-smtp") && line.contains("another-protocol"));
+    assert!(!heard.lock().unwrap().iter().any(|line| line.contains("evil") || line.starts_with("MAIL")));
+}
+
+#[test]
+fn a_listener_may_let_its_clients_be_hasty() {
+    let (folder, sink) = (folder(), Sink::start());
+    let daemon = daemon(folder.path(), sink.port, "sync = \"off\"");
+    let mut client = Client::connect(daemon.ports[0]);
+    client
+        .write(b"EHLO x\r\nMAIL FROM:<ann@our.example>\r\nRCPT TO:<b@third.example>\r\nDATA\r\nSubject: x\r\n\r\nx\r\n.\r\nQUIT\r\n")
+        .unwrap();
+    let replies: Vec<String> = std::iter::from_fn(|| client.read_reply().ok()).collect();
+    assert!(replies.last().unwrap().starts_with("221 "), "{replies:?}");
+    assert_eq!(sink.all().len(), 1);
 }

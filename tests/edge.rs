@@ -73,7 +73,7 @@ fn plain_text_is_refused_where_tls_is_required() {
     assert!(client.say("MAIL FROM:<>").starts_with("530 5.7.0 "));
     // Octets behind STARTTLS are in the same packet: nobody may take them for the first of the encrypted session.
     client.write(b"STARTTLS\r\nMAIL FROM:<evil@x.example>\r\n").unwrap();
-    assert!(client.read_reply().unwrap().starts_with("220 "));
+    assert!(client.read_reply().unwrap().starts_with("554 5.5.0 "));
     assert!(!sink.heard().iter().any(|line| line.contains("evil")));
 }
 
@@ -195,14 +195,15 @@ fn a_trusted_proxy_says_by_its_header_who_the_client_is() {
     for broken in [b"EHLO client.example\r\n".as_slice(), b"PROXY TCP4 a b c d\r\n"] {
         assert!(proxied(daemon.ports[0], broken).read_reply().is_err());
     }
-    // From all others it is only a strange command.
+    // From all others it is something that comes before the greeting.
     let daemon = start(
         folder.path(),
         &config("inbound", &hop(sink.port), "trusted_proxies = [\"192.0.2.1\"]\naccept_proxy = true", ""),
     );
     let mut stranger = proxied(daemon.ports[0], b"PROXY TCP4 192.0.2.9 127.0.0.1 1024 25\r\n");
-    assert!(stranger.read_reply().unwrap().starts_with("220 "));
-    assert!(stranger.read_reply().unwrap().starts_with("500 5.5.2 "));
+    let reply = stranger.read_reply().unwrap();
+    // It may have come just after the greeting; then it is a strange command.
+    assert!(reply.starts_with("554 5.5.0 ") || stranger.read_reply().unwrap().starts_with("500 5.5.2 "), "{reply}");
 }
 
 #[test]
@@ -275,6 +276,7 @@ fn time_is_limited_whatever_trickles_in() {
     let mut client = Client::connect(daemon.ports[0]);
     let started = std::time::Instant::now();
     let mut stream = tcp(daemon.ports[0]).unwrap();
+    std::io::Read::read_exact(&mut stream, &mut [0; 4]).unwrap();
     let mut reader = stream.try_clone().unwrap();
     let trickle = std::thread::spawn(move || {
         while stream.write_all(b"x").is_ok() {

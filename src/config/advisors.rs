@@ -139,6 +139,7 @@ fn proxy_setting(raw: &raw::Listener) -> Option<&'static str> {
     let given = [
         ("next_hop", raw.next_hop.is_some()),
         ("by_domain", !raw.by_domain.is_empty()),
+        ("sync", raw.sync.is_some()),
         ("stray_newline", raw.stray_newline.is_some()),
         ("tls", raw.tls.is_some()),
         ("certificate", raw.certificate.is_some()),

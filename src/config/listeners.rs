@@ -97,6 +97,15 @@ pub enum StrayNewline {
     Reject,
 }
 
+/// What becomes of a client that does not wait for answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncMode {
+    /// 554 5.5.0, and the connection is closed.
+    Enforce,
+    /// What it sends early waits for its turn.
+    Off,
+}
+
 /// One way in.
 #[derive(Debug, Clone)]
 pub struct Listener {
@@ -112,6 +121,8 @@ pub struct Listener {
     pub by_domain: Vec<(DomainSet, Vec<Endpoint>)>,
     /// Who may connect; empty: everybody (inbound only).
     pub clients: Networks,
+    /// What becomes of clients that do not wait.
+    pub sync: SyncMode,
     /// What becomes of odd line ends.
     pub stray_newline: StrayNewline,
     /// How clients may or must encrypt.
@@ -277,6 +288,9 @@ fn listener(
         let text = "next_hop_verify = true needs next_hop_tls = \"require\" or \"implicit\"; with less, mail would go on in plain text";
         return Err((start, text.into()));
     }
+    // What has programs of its own send mail from other hosts may have careless ones.
+    let strict = role == Role::Inbound || listen.is_loopback();
+    let sync = raw.sync.unwrap_or(if strict { SyncMode::Enforce } else { SyncMode::Off });
     let unix = hops().flatten().any(|hop| matches!(hop, Endpoint::Unix(_)));
     if hop_tls.verify && unix && hop_tls.name.is_none() {
         return Err((
@@ -291,6 +305,7 @@ fn listener(
         next_hop,
         by_domain,
         clients,
+        sync,
         stray_newline: raw.stray_newline.unwrap_or_default(),
         tls,
         certificate,

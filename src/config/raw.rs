@@ -6,7 +6,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::values::{self, Endpoint, Entry, Name, Network, NextHops, Size, Span};
-use super::{Advice, LogFormat, Protocol, SendProxy, Side, StrayNewline, TlsMode};
+use super::{Advice, LogFormat, Protocol, SendProxy, Side, StrayNewline, SyncMode, TlsMode};
 use crate::envelope::policy::{Action, InboundMode, Mixed, OutboundMode, Overflow, RejectAt};
 use crate::envelope::tag::batv::MacLength;
 
@@ -61,6 +61,8 @@ pub(super) struct Listener {
     pub clients: Vec<Network>,
     #[serde(deserialize_with = "values::stray_newline")]
     pub stray_newline: Option<StrayNewline>,
+    #[serde(deserialize_with = "values::sync")]
+    pub sync: Option<SyncMode>,
     #[serde(deserialize_with = "values::tls")]
     pub tls: Option<TlsMode>,
     pub certificate: Option<String>,

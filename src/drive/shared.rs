@@ -12,7 +12,7 @@ use super::clients::Clients;
 use super::hops::Hops;
 use super::stats::Stats;
 use super::tls::{Acceptor, Connector};
-use crate::config::{Config, HopTls, Listener, Protocol, Role, SendProxy, StrayNewline, TlsMode};
+use crate::config::{Config, HopTls, Listener, Protocol, Role, SendProxy, StrayNewline, SyncMode, TlsMode};
 use crate::envelope::keyring::Keyring;
 use crate::envelope::memory::Memory;
 use crate::envelope::policy::DomainSet;
@@ -230,6 +230,7 @@ impl Door {
                 Role::Inbound => Direction::Inbound,
             },
             lmtp: self.listener.protocol == Protocol::Lmtp,
+            sync: self.listener.sync == SyncMode::Enforce && !trusted,
             reject_stray: self.listener.stray_newline == StrayNewline::Reject,
             hold: config.hold,
             has_srs_next_hop: self.srs.is_some(),

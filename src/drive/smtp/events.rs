@@ -44,6 +44,9 @@ impl Link {
                     "next hop cannot be used"
                 ),
                 Event::Limit(limit) => info!(session = self.desk.id, client = self.desk.who(), event = "limit", limit),
+                Event::NotSmtp(reason) => {
+                    info!(session = self.desk.id, client = self.desk.who(), event = "not-smtp", reason);
+                }
                 Event::LoggedIn => info!(session = self.desk.id, client = self.desk.who(), event = "login"),
                 Event::OwnTransaction => {
                     let (action, reason) = ("defer", "own-transaction");

@@ -126,6 +126,9 @@ impl Link {
         let mut moved = self.poll_write_both(cx);
         if !self.closing {
             moved |= self.poll_handshakes(cx);
+            // What has come too early is seen before the answer that it should have waited for.
+            let silent = self.session.expects_silence();
+            moved |= silent && self.poll_client(cx);
             moved |= self.poll_hop(cx);
             moved |= self.poll_client(cx);
         }

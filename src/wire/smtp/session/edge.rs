@@ -36,14 +36,15 @@ impl Session {
         if matches!(self.phase, Phase::Auth) {
             self.phase = Phase::Command;
             self.forward(text, Kind::Auth);
-            self.barrier = true;
+            (self.barrier, self.answer_is_awaited) = (true, true);
             return used;
         }
+        let has_more = input.len() > used;
         let taken = if text.contains(&b'\r') {
             let mended: Vec<u8> = text.iter().map(|&b| if b == b'\r' { b' ' } else { b }).collect();
-            self.command(&mended)
+            self.command(&mended, has_more)
         } else {
-            self.command(text)
+            self.command(text, has_more)
         };
         if taken { used } else { 0 }
     }
@@ -82,8 +83,9 @@ impl Session {
         self.ending = true;
     }
 
-    /// Acts on a command. `false`: it has to wait for the next hop; the same line comes again.
-    fn command(&mut self, line: &[u8]) -> bool {
+    /// Acts on a command. `has_more`: octets came together with it. `false`: it has to wait for the next hop; the same line
+    /// comes again.
+    fn command(&mut self, line: &[u8], has_more: bool) -> bool {
         let command = match Command::parse(line) {
             Ok(command) => command,
             Err(error) => {
@@ -91,6 +93,10 @@ impl Session {
                 return true;
             }
         };
+        if self.is_out_of_sync(&command, has_more) {
+            self.out_of_sync_in_turn();
+            return true;
+        }
         if self.hop == Hop::Closed && !matches!(command, Command::Quit) {
             if self.authenticated {
                 // Nobody can log in again on the client's behalf.
@@ -107,6 +113,9 @@ impl Session {
             return true;
         }
         let taken = self.allowed_command(line, command);
+        if taken {
+            self.await_answer(&command);
+        }
         self.commands += u32::from(taken);
         taken
     }
@@ -171,6 +180,9 @@ impl Session {
         };
         if is_bdat(line) {
             return self.lost_track(code, status, &error.to_string());
+        }
+        if error == CommandError::Unknown && self.leaves_for_another_protocol(line) {
+            return;
         }
         self.bad(code, status, &error.to_string());
     }

@@ -30,6 +30,11 @@ impl Hop {
         matches!(self, Self::Connecting { .. } | Self::Greeting { .. } | Self::Setup | Self::Securing)
     }
 
+    /// Whether the client still waits for its greeting.
+    pub fn is_first_greeting(self) -> bool {
+        matches!(self, Self::Connecting { first: true } | Self::Greeting { first: true })
+    }
+
     /// Whether a command may be looked at: there is a next hop, or one can be had.
     pub fn is_usable(self) -> bool {
         matches!(self, Self::Ready | Self::Closed)

@@ -14,6 +14,7 @@ mod edge;
 mod hop;
 mod queue;
 mod setup;
+mod sync;
 mod transaction;
 mod types;
 
@@ -61,6 +62,8 @@ pub struct Session {
     queue: Queue,
     /// The client waits for an answer before it says more, or its next line waits for one.
     barrier: bool,
+    /// It waits for one that it has to know before it goes on, so it has to be silent.
+    answer_is_awaited: bool,
     hop: Hop,
     facts: Facts,
     target: Target,
@@ -118,6 +121,7 @@ impl Session {
             replies: ReplyReader::default(),
             queue: Queue::default(),
             barrier: false,
+            answer_is_awaited: false,
             hop: Hop::Connecting { first: true },
             facts: Facts::default(),
             target: Target::Main,
@@ -151,6 +155,12 @@ impl Session {
     /// The client has sent this.
     pub fn client_data(&mut self, octets: &[u8]) {
         if self.closed {
+            return;
+        }
+        if self.expects_silence() {
+            if !octets.is_empty() {
+                self.out_of_sync();
+            }
             return;
         }
         if self.pending.is_empty() {
@@ -229,7 +239,7 @@ impl Session {
             && !self.securing
             && self.asking.is_none()
             && match self.phase {
-                Phase::Command | Phase::Auth => self.may_parse(),
+                Phase::Command | Phase::Auth => self.may_parse() || self.expects_silence(),
                 Phase::Stream(_) | Phase::Hold(_) | Phase::Discard { .. } | Phase::Chunk(_) | Phase::Swallow { .. } => {
                     true
                 }
@@ -334,6 +344,7 @@ impl Session {
                 break;
             }
             let used = match self.phase {
+                Phase::Command | Phase::Auth if !self.may_parse() => 0,
                 Phase::Command | Phase::Auth => self.take_line(rest),
                 _ => self.take_body(rest),
             };
@@ -400,7 +411,7 @@ impl Session {
             self.to_client.extend_from_slice(&text);
         }
         if self.queue.is_empty() {
-            self.barrier = false;
+            (self.barrier, self.answer_is_awaited) = (false, false);
         }
     }
 

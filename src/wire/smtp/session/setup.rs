@@ -36,6 +36,13 @@ pub(super) struct Setup {
     answered: bool,
 }
 
+impl Setup {
+    /// Whether the client waits for the answer to its hello.
+    pub fn is_for_client(&self) -> bool {
+        self.for_client
+    }
+}
+
 impl Session {
     /// Begins it for the client's hello, or for the one that it said earlier.
     pub(super) fn begin_setup(&mut self, asked: Option<Hello>) {

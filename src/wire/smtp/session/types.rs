@@ -69,6 +69,8 @@ pub struct Settings {
     pub direction: Direction,
     /// Whether both sides speak LMTP (RFC 2033) instead of SMTP.
     pub lmtp: bool,
+    /// Whether the client has to wait for answers where RFC 2920 says so; else what it sends early waits for its turn.
+    pub sync: bool,
     /// Whether line ends other than CR LF are refused; else they are mended.
     pub reject_stray: bool,
     /// How much of a candidate is held, in octets.
@@ -137,6 +139,9 @@ pub enum Event {
     Unfit(&'static str),
     /// For the log: the client has reached this limit.
     Limit(&'static str),
+    /// For the log: the client was let go because it does not speak SMTP as it should, and how that was seen: `sync` (it did not
+    /// wait for an answer) or `another-protocol`.
+    NotSmtp(&'static str),
     /// For the log: the client has logged in at the next hop.
     LoggedIn,
     /// For the log: the recipient last asked about has to come again, in a transaction of its own.

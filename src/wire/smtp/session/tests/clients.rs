@@ -300,3 +300,134 @@ fn a_session_keeps_the_next_hop_that_it_needs() {
     d.hop("235 ok\r\n");
     assert!(!d.session.can_rest());
 }
+
+fn strict(direction: Direction) -> Dialogue {
+    Dialogue::with(direction, 10_000, |settings| settings.sync = true, None)
+}
+
+const OUT_OF_SYNC: &str = "554 5.5.0 you must wait for the server's answer before you send more\r\n";
+
+#[test]
+fn a_client_that_speaks_before_the_greeting_is_let_go() {
+    for connected in [false, true] {
+        let mut d = strict(Direction::Inbound);
+        d.run();
+        if connected {
+            d.session.hop_connected(false);
+        }
+        assert!(d.session.wants_client());
+        assert_eq!(d.client("EHLO c.example\r\n"), "");
+        assert!(d.heard_by_client() == OUT_OF_SYNC && d.client_closed, "{connected}");
+    }
+}
+
+#[test]
+fn a_client_that_does_not_wait_for_an_answer_is_let_go() {
+    let begin = |d: &mut Dialogue| {
+        d.connect();
+        d.client("EHLO c.example\r\n");
+        d.hop("250-mx.example\r\n250-PIPELINING\r\n250 AUTH PLAIN\r\n");
+        d.heard_by_client();
+    };
+    // Behind the command in one packet, or before its answer in another: neither reaches the next hop.
+    let mail = "MAIL FROM:<bob@else.example>\r\nRCPT TO:<ann@our.example>\r\n";
+    for (command, answer) in [("EHLO d.example\r\n", "250"), ("AUTH PLAIN\r\n", "334"), ("DATA\r\n", "354")] {
+        for together in [true, false] {
+            let mut d = strict(Direction::Inbound);
+            begin(&mut d);
+            if command == "DATA\r\n" {
+                d.client(mail);
+                d.hop("250 ok\r\n250 ok\r\n");
+            }
+            let heard = if together {
+                d.client(&format!("{command}x\r\n"))
+            } else {
+                assert_eq!(d.client(command), command);
+                d.client("x\r\n")
+            };
+            assert!(!heard.contains('x'), "{command} {together}: {heard}");
+            assert_eq!(d.heard_by_client(), OUT_OF_SYNC, "{command} {together}");
+            assert!(d.client_closed, "{command} {together}");
+        }
+        // One that waits is served.
+        let mut d = strict(Direction::Inbound);
+        begin(&mut d);
+        if command == "DATA\r\n" {
+            d.client(mail);
+            d.hop("250 ok\r\n250 ok\r\n");
+        }
+        assert_eq!(d.client(command), command);
+        assert!(d.hop(&format!("{answer} go\r\n")).starts_with(answer));
+    }
+    // The first EHLO, whose answer takes longer.
+    for together in [true, false] {
+        let mut d = strict(Direction::Inbound);
+        d.connect();
+        if together {
+            d.client("EHLO c.example\r\nMAIL FROM:<>\r\n");
+        } else {
+            d.client("EHLO c.example\r\n");
+            d.client("MAIL FROM:<>\r\n");
+        }
+        assert!(d.heard_by_client() == OUT_OF_SYNC && d.client_closed, "{together}");
+    }
+    let mut d = Dialogue::with(Direction::Inbound, 100, |s| (s.sync, s.client_tls) = (true, Tls::May), None);
+    d.greet_with_tls();
+    d.client("STARTTLS\r\nEHLO c.example\r\n");
+    assert!(d.heard_by_client() == OUT_OF_SYNC && d.client_closed && d.secure == (0, 0));
+}
+
+#[test]
+fn a_candidate_whose_body_comes_too_early_is_not_read() {
+    let mut d = strict(Direction::Inbound);
+    d.greet();
+    d.client("MAIL FROM:<>\r\nRCPT TO:<ann@our.example>\r\n");
+    d.hop("250 ok\r\n250 ok\r\n");
+    assert_eq!(d.client("DATA\r\nSubject: x\r\n\r\nx\r\n.\r\n"), "");
+    assert!(d.heard_by_client() == OUT_OF_SYNC && d.client_closed);
+}
+
+#[test]
+fn pipelining_stays_as_rfc_2920_allows_it() {
+    let mut d = strict(Direction::Inbound);
+    d.greet();
+    let group =
+        "RSET\r\nMAIL FROM:<bob@else.example>\r\nRCPT TO:<ann@our.example>\r\nRCPT TO:<ben@our.example>\r\nDATA\r\n";
+    assert_eq!(d.client(group), group);
+    assert_eq!(
+        d.hop("250 r\r\n250 m\r\n250 a\r\n250 b\r\n354 go\r\n"),
+        "250 r\r\n250 m\r\n250 a\r\n250 b\r\n354 go\r\n"
+    );
+    // The end of a message and what follows it, as Exim and Postfix send them.
+    let end = "x\r\n.\r\nMAIL FROM:<bob@else.example>\r\nRCPT TO:<ann@our.example>\r\n";
+    assert_eq!(d.client(end), end);
+    assert_eq!(d.hop("250 queued\r\n250 m\r\n250 a\r\n"), "250 queued\r\n250 m\r\n250 a\r\n");
+    assert_eq!(d.client("RSET\r\nNOOP\r\nQUIT\r\n"), "RSET\r\nNOOP\r\nQUIT\r\n");
+}
+
+#[test]
+fn the_answer_to_an_earlier_message_is_not_replaced() {
+    let mut d = strict(Direction::Inbound);
+    d.greet();
+    d.client("MAIL FROM:<bob@else.example>\r\nRCPT TO:<ann@our.example>\r\nDATA\r\n");
+    d.hop("250 m\r\n250 a\r\n354 go\r\n");
+    d.client("x\r\n.\r\nMAIL FROM:<bob@else.example>\r\nRCPT TO:<ann@our.example>\r\nDATA\r\nearly\r\n");
+    assert_eq!(d.heard_by_client(), "");
+    let said = d.hop("250 queued\r\n250 m\r\n250 a\r\n");
+    assert_eq!(said, format!("250 queued\r\n250 m\r\n250 a\r\n{OUT_OF_SYNC}"));
+    assert!(d.client_closed && d.finished[0].code == 250);
+}
+
+#[test]
+fn other_protocols_end_the_session() {
+    for sync in [true, false] {
+        for first in ["POST / HTTP/1.1\r\n", "Host: mail.our.example\r\n", "CONNECT x:25 HTTP/1.0\r\n"] {
+            let mut d = Dialogue::with(Direction::Outbound, 100, |settings| settings.sync = sync, None);
+            d.connect();
+            let mail = "EHLO x\r\nMAIL FROM:<ann@our.example>\r\nRCPT TO:<x@else.example>\r\nDATA\r\nx\r\n.\r\n";
+            assert_eq!(d.client(&format!("{first}{mail}")), "", "{first}");
+            assert_eq!(d.heard_by_client(), "421 4.7.0 this is SMTP and nothing else\r\n");
+            assert!(d.client_closed);
+        }
+    }
+}

@@ -49,6 +49,7 @@ impl Dialogue {
         let mut settings = Settings {
             direction,
             lmtp: false,
+            sync: false,
             reject_stray: false,
             hold,
             has_srs_next_hop: true,
@@ -99,6 +100,13 @@ impl Dialogue {
         assert_eq!(self.hop(EHLO), "250-mx.example\r\n250-PIPELINING\r\n250 DSN\r\n");
     }
 
+    /// The same, where the client is offered TLS.
+    pub fn greet_with_tls(&mut self) {
+        self.connect();
+        self.client("EHLO c.example\r\n");
+        assert!(self.hop(EHLO).contains("STARTTLS"));
+    }
+
     pub fn run(&mut self) {
         while let Some(event) = self.session.next_event() {
             let rules = Rules { policy: &self.policy, ring: &self.ring, now: NOW };
@@ -132,7 +140,7 @@ impl Dialogue {
                 Event::SecureHop => self.secure.1 += 1,
                 Event::Limit(limit) => self.limits.push(limit),
                 Event::Client { address, .. } => self.named.push(address),
-                Event::Unfit(_) | Event::LoggedIn => {}
+                Event::Unfit(_) | Event::LoggedIn | Event::NotSmtp(_) => {}
                 Event::CloseHop => {
                     self.hop_closed += 1;
                     self.session.to_hop.clear();
