@@ -35,7 +35,7 @@ fn by_rules(case: &Inbound, ring: &Keyring, now: Timestamp) -> Came {
             scanner.push(content(&case.content, ring, now).as_bytes());
             scanner.finish();
             let asked = Case { client, judge, recipient: &to, complete: true };
-            let judged = rules.content(&memory, asked, &scanner.found());
+            let judged = rules.content(&mut memory, asked, &scanner.found());
             let mark = mark.map(|m| m.reason.to_owned());
             let came = |to: Option<&Address>, code, mark| Came {
                 rcpt: 250,

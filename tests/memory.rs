@@ -11,7 +11,7 @@ use countersign::envelope::address::{Address, ReversePath};
 use countersign::envelope::keyring::Keyring;
 use countersign::envelope::memory::Memory;
 use countersign::envelope::policy::{DomainSet, InboundMode, Policy};
-use countersign::envelope::rules::{InboundAction, Rules};
+use countersign::envelope::rules::{Caller, Case, Content, InboundAction, Judge, Rules};
 use countersign::envelope::tag::batv;
 use countersign::envelope::time::Timestamp;
 use countersign::state::ring;
@@ -37,7 +37,8 @@ impl Site {
 
     fn daemon(folder: &Path, next_hop: u16, status: u16, inbound: &str) -> Daemon {
         let listener = |role: &str| {
-            format!("[[listener]]\nrole = \"{role}\"\nlisten = \"127.0.0.1:0\"\nnext_hop = \"127.0.0.1:{next_hop}\"\n")
+            let hop = format!("next_hop = \"127.0.0.1:{next_hop}\"\ntrusted_proxies = [\"127.0.0.1\"]\n");
+            format!("[[listener]]\nrole = \"{role}\"\nlisten = \"127.0.0.1:0\"\n{hop}")
         };
         let text = format!(
             "keys.ring = \"keys/ring.toml\"\ndomains.local = [\"our.example\"]\nstatus.listen = \"127.0.0.1:{status}\"\n{inbound}\n{}{}",
@@ -52,7 +53,11 @@ impl Site {
     }
 
     fn tag(&self, forged: bool) -> String {
-        let address = Address::parse("ann@our.example").unwrap();
+        self.tag_of("ann@our.example", forged)
+    }
+
+    fn tag_of(&self, address: &str, forged: bool) -> String {
+        let address = Address::parse(address).unwrap();
         let tag =
             batv::sign(self.ring().own_signer().unwrap(), &batv::Params::default(), now().day(), &address).unwrap();
         let tag = tag.address().to_string();
@@ -67,6 +72,22 @@ impl Site {
         let mut client = Client::connect(self.daemon.ports[1]);
         client.say("EHLO client.example");
         client
+    }
+
+    /// A client with this address, as a trusted proxy says.
+    fn from(&self, address: &str) -> Client {
+        let mut client = Client::connect(self.daemon.ports[1]);
+        client.say("EHLO proxy.example");
+        assert!(client.say(&format!("XCLIENT ADDR={address}")).starts_with("220 "));
+        client.say("EHLO client.example");
+        client
+    }
+
+    /// Ann's mail to somebody, as it left; what returns it.
+    fn genuine_bounce(&self) -> String {
+        self.send();
+        let returned = format!("--b\r\nContent-Type: message/rfc822\r\n\r\n{}--b--\r\n", self.sink.last().text);
+        dsn("failed").replace("--b--\r\n", &returned).trim_end().to_owned()
     }
 
     /// The reply to one recipient, in a transaction that is given up.
@@ -118,14 +139,28 @@ fn a_network_that_guesses_gets_no_answer() {
     for _ in 0..5 {
         assert!(site.rcpt(&mut client, "", &forged).starts_with("550 5.7.1"));
     }
-    // A valid one may be the lucky guess.
+    // A valid one may be the lucky guess: neither the recipient nor the message says which it is.
     for tag in [&forged, &valid] {
-        assert!(site.rcpt(&mut client, "", tag).starts_with("451 4.7.1 too many return addresses"), "{tag}");
+        let reply = client.send("", tag, dsn("failed").trim_end()).unwrap();
+        assert!(reply.starts_with("451 4.7.1 too many return addresses"), "{tag}: {reply}");
     }
+    // What returns a message of ours is genuine, whatever its tag.
+    let bounce = site.genuine_bounce();
+    for tag in [&forged, &valid] {
+        let reply = client.send("", tag, &bounce).unwrap();
+        assert!(reply.starts_with("250"), "{tag}: {reply}");
+        assert_eq!(site.sink.last().to, ["ann@our.example"]);
+    }
+    // Other recipients' bounces from this network, and Ann's from others, are not touched.
+    assert!(site.rcpt(&mut client, "", &site.tag_of("ben@our.example", false)).starts_with("250"));
+    assert!(
+        client.send("", &site.tag_of("ben@our.example", false), dsn("failed").trim_end()).unwrap().starts_with("250")
+    );
+    assert!(site.from("198.51.100.7").send("", &valid, dsn("failed").trim_end()).unwrap().starts_with("250"));
     assert!(site.rcpt(&mut client, "", "ann@our.example").starts_with("250"), "other mail is not touched");
     assert!(site.rcpt(&mut client, "bob@else.example", &valid).starts_with("250"), "nor is a person's");
     assert_eq!(site.metric("countersign_forgery_guesses_total"), Some(5.0));
-    assert_eq!(site.metric("countersign_forgery_guesses_limited_total"), Some(2.0));
+    assert_eq!(site.metric("countersign_forgery_guesses_limited_total"), Some(4.0));
     let chance = site.metric("countersign_forgery_chance").unwrap();
     assert!((chance / (5.0 / f64::from(1 << 24)) - 1.0).abs() < 0.01, "{chance}");
     let recipients = "countersign_recipients_total{verdict=\"forged\",action=\"reject\",reason=\"forged\"}";
@@ -141,7 +176,7 @@ fn a_daemon_sender_guesses_like_the_null_sender() {
         assert!(site.rcpt(&mut client, "mailer-daemon@evil.example", &forged).starts_with("250"));
     }
     for sender in ["mailer-daemon@evil.example", ""] {
-        assert!(site.rcpt(&mut client, sender, &valid).starts_with("451 4.7.1"), "{sender}");
+        assert!(client.send(sender, &valid, dsn("failed").trim_end()).unwrap().starts_with("451 4.7.1"), "{sender}");
     }
     assert_eq!(site.metric("countersign_forgery_guesses_total"), Some(5.0));
 }
@@ -160,21 +195,126 @@ fn a_trusted_relay_is_not_limited() {
 }
 
 #[test]
-fn a_surge_turns_a_domain_to_rcpt_and_says_so() {
+fn a_network_has_a_larger_account_for_all_recipients() {
+    let site = Site::start(&format!("{ENFORCE}inbound.guesses_per_minute = 3"), None);
+    let mut client = site.inbound();
+    // Ten times three: each recipient has its three.
+    for n in 0..30 {
+        let forged = site.tag_of(&format!("user{}@our.example", n / 3), true);
+        assert!(site.rcpt(&mut client, "", &forged).starts_with("550 5.7.1"), "{n}");
+    }
+    let valid = site.tag_of("ben@our.example", false);
+    assert!(client.send("", &valid, dsn("failed").trim_end()).unwrap().starts_with("451 4.7.1 too many return"));
+    assert!(site.from("198.51.100.7").send("", &valid, dsn("failed").trim_end()).unwrap().starts_with("250"));
+    site.daemon.log.wait("the alarm", 0, |line| line.contains("a client network guesses tags"));
+}
+
+#[test]
+fn a_surge_is_made_of_bounces_from_many_networks_and_puts_off_for_a_minute() {
     let site = Site::start(&format!("{ENFORCE}inbound.reject_at = \"auto\""), None);
     let mut client = site.inbound();
-    for n in 0..20 {
-        assert!(site.rcpt(&mut client, "", "ann@our.example").starts_with("250"), "{n}");
-    }
     let gauge = "countersign_reject_at_rcpt{domain=\"our.example\"}";
+    // Recipients without a message are no bounces, and one network is no surge.
+    for _ in 0..50 {
+        assert!(site.rcpt(&mut client, "", "ann@our.example").starts_with("250"));
+    }
+    let bounce = dsn("failed");
+    for _ in 0..30 {
+        assert!(client.send("", "ann@our.example", bounce.trim_end()).unwrap().starts_with("550 5.7.1"));
+    }
     assert_eq!(site.metric(gauge), Some(0.0));
-    assert!(site.rcpt(&mut client, "", "ann@our.example").starts_with("550 5.7.1"));
+    for network in 0..4 {
+        let mut client = site.from(&format!("203.0.{network}.9"));
+        for _ in 0..5 {
+            let reply = client.send("", "ann@our.example", bounce.trim_end()).unwrap();
+            assert!(reply.starts_with("550 5.7.1") || reply.starts_with("451 4.7.1 bounce refused"), "{reply}");
+        }
+    }
     assert_eq!(site.metric(gauge), Some(1.0));
+    // It comes again: a vacation reply is not lost.
+    let mut client = site.from("203.0.0.9");
+    site.rcpt(&mut client, "", "ann@our.example");
+    assert!(site.rcpt(&mut client, "", "ann@our.example").starts_with("451 4.7.1"));
+    // One who has no part in it is heard at once, and a genuine bounce without a tag gets through.
+    let genuine = site.genuine_bounce();
+    assert!(site.from("198.51.100.7").send("", "ann@our.example", &genuine).unwrap().starts_with("250"));
     site.daemon
         .log
         .wait("the flip", 0, |line| line.contains("a surge of null-sender mail") && line.contains("our.example"));
     assert!(site.rcpt(&mut client, "", &site.tag(false)).starts_with("250"), "a good tag is good");
     assert!(site.rcpt(&mut client, "", "postmaster@our.example").starts_with("250"));
+}
+
+#[test]
+fn a_tag_that_is_used_up_takes_what_is_proven() {
+    let site = Site::start(ENFORCE, None);
+    // Mail was sent from its first day on, so bounces are counted: 3 x 1 + 20.
+    let genuine = site.genuine_bounce();
+    let tag = site.sink.last().from;
+    let mut client = site.inbound();
+    let other = dsn("failed");
+    let replies: Vec<String> = (0..24).map(|_| client.send("", &tag, other.trim_end()).unwrap()).collect();
+    let counted = replies.iter().any(|reply| reply.starts_with("451 4.7.1 more bounces have come"));
+    // This daemon began in the middle of a day, so the tags of today are not limited.
+    assert!(!counted, "{replies:?}");
+    assert!(client.send("", &tag, &genuine).unwrap().starts_with("250"));
+}
+
+#[test]
+fn a_valid_srs_address_relays_reports_and_nothing_else() {
+    let srs = "domains.srs_domain = \"srs.our.example\"\n";
+    let site = Site::start(&format!("{srs}{ENFORCE}"), None);
+    let mut sending = Client::connect(site.daemon.ports[0]);
+    sending.say("EHLO desk.our.example");
+    assert!(sending.send("bob@else.example", "carol@third.example", "x").unwrap().starts_with("250"));
+    let address = site.sink.last().from;
+    assert!(address.starts_with("SRS0="), "{address}");
+    let mut client = site.inbound();
+    let before = site.sink.all().len();
+    for (spam, want) in [
+        ("Subject: buy\r\n\r\nCheap pills", "550 5.7.1 this is the return address of forwarded mail, and this"),
+        ("From: MAILER-DAEMON@x.example\r\nSubject: hi\r\n\r\nlook here", "550 5.7.1 "),
+    ] {
+        let reply = client.send("", &address, spam).unwrap();
+        assert!(reply.starts_with(want), "{reply}");
+    }
+    // By BDAT, too.
+    client.say("MAIL FROM:<>");
+    client.say(&format!("RCPT TO:<{address}>"));
+    assert!(client.say("BDAT 12 LAST\r\nSubject: x\r\n").starts_with("550 5.7.1 "));
+    // Five victims in one transaction are five transactions.
+    client.say("MAIL FROM:<>");
+    assert!(client.say(&format!("RCPT TO:<{address}>")).starts_with("250"));
+    let other = address.replace("bob@", "eve@");
+    assert!(!client.say(&format!("RCPT TO:<{other}>")).starts_with("250"));
+    client.say("RSET");
+    assert_eq!(site.sink.all().len(), before);
+    for report in [dsn("failed"), "Auto-Submitted: auto-replied\r\nSubject: away\r\n\r\nI am away".to_owned()] {
+        assert!(client.send("", &address, report.trim_end()).unwrap().starts_with("250"));
+        assert_eq!(site.sink.last().to, ["bob@else.example"]);
+    }
+    // Twenty and three for each recipient: then no more.
+    let replies: Vec<String> = (0..30).map(|_| client.send("", &address, dsn("failed").trim_end()).unwrap()).collect();
+    let taken = replies.iter().filter(|reply| reply.starts_with("250")).count();
+    assert_eq!(taken, 21, "{replies:?}");
+    assert!(replies.last().unwrap().starts_with("451 4.7.1 more bounces have come"));
+}
+
+#[test]
+fn a_map_is_asked_about_so_many_bad_tags_a_minute() {
+    let folder = folder();
+    run_ok(folder.path(), &["keys", "init"]);
+    let config = "domains.local = [\"our.example\"]\ninbound.mode = \"enforce\"\ninbound.guesses_per_minute = 2\n\
+        [[listener]]\nprotocol = \"socketmap\"\nlisten = \"127.0.0.1:0\"\n";
+    let daemon = Daemon::start(folder.path(), config);
+    let mut map = common::map::Map::connect(daemon.ports[0]);
+    for n in 0..200 {
+        assert_eq!(map.ask("verify", &format!("prvs=1000{n:06x}=ann@our.example")), "NOTFOUND ", "{n}");
+    }
+    assert!(map.ask("verify", "prvs=1000abcdef=ann@our.example").starts_with("TEMP too many return addresses"));
+    assert_eq!(map.ask("verify", "ann@our.example"), "NOTFOUND ", "what is no tag is no guess");
+    assert!(map.ask("sign", "ann@our.example").starts_with("OK prvs="));
+    daemon.log.wait("the alarm", 0, |line| line.contains("somebody guesses tags by the map"));
 }
 
 #[test]
@@ -308,10 +448,20 @@ fn a_tag_gets_no_more_bounces_than_it_can_have_earned() {
             assert!(matches!(ask(&mut memory).action, InboundAction::Deliver { .. }), "{n}");
             memory.replay.bounced(tag, today);
         }
-        match ask(&mut memory).action {
-            InboundAction::Refuse(refusal) => assert!(limited && refusal.code == 451 && refusal.status == "4.7.1"),
-            InboundAction::Deliver { .. } => assert!(!limited),
+        // Where the content is seen, evidence may still prove a bounce.
+        let judge = match ask(&mut memory).action {
+            InboundAction::Deliver { judge, .. } => judge,
+            InboundAction::Refuse(refusal) => panic!("{refusal:?}"),
+        };
+        assert_eq!(judge, if limited { Judge::UsedUp } else { Judge::No });
+        let case = Case { client: None, judge, recipient: &ann, complete: true };
+        let content = rules.content(&mut memory, case, &Default::default());
+        match content {
+            Content::Refuse(refusal) => assert!(limited && refusal.code == 451 && refusal.status == "4.7.1"),
+            content => assert!(!limited && content == Content::Deliver),
         }
+        let told = rules.inbound_for(Caller::Policy, &mut memory, None, &ReversePath::Null, &tagged);
+        assert_eq!(matches!(told.action, InboundAction::Refuse(_)), limited);
     }
 }
 

@@ -116,6 +116,8 @@ fn a_hundred_thousand_answers_are_right_while_the_ring_changes() {
                     let mut map = Map::connect(port);
                     let _ = map.write(garbage);
                 }
+                // No faster than it is dealt with: the connections of a listener are not without number.
+                assert!(Map::connect(port).ask("sign", "a@else.example").starts_with("OK SRS0="));
             }
         });
         let askers: Vec<_> =
@@ -123,8 +125,9 @@ fn a_hundred_thousand_answers_are_right_while_the_ring_changes() {
         let failed = askers.into_iter().map(|asker| asker.join().is_err()).filter(|failed| *failed).count();
         done.store(true, Ordering::Relaxed);
         noise.join().unwrap();
-        let warnings = || daemon.log.all().into_iter().filter(|line| !line.contains("\"INFO\"")).collect::<Vec<_>>();
-        assert_eq!(failed, 0, "processes that got a wrong answer: {:?}", warnings().last_chunk::<20>());
+        let strange = |line: &String| !line.contains("\"INFO\"") && !line.contains("that is no request");
+        let strange: Vec<String> = daemon.log.all().into_iter().filter(strange).collect();
+        assert_eq!(failed, 0, "processes that got a wrong answer: {:?}", strange.get(..20).unwrap_or(&strange));
         changes.join().unwrap()
     });
     assert!(rotations > 2, "the ring has changed {rotations} times only");

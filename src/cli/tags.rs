@@ -189,7 +189,8 @@ fn found(site: &Site, sender: &ReversePath, address: &Address) -> Found {
     let (verdict, tagged) = (inbound.verdict.name(), inbound.verdict.tagged().cloned());
     let of = |action, result, note| Found { verdict, tagged, result, action, mark: None, note };
     let (action, result, why) = match inbound.action {
-        InboundAction::Deliver { to, judge: Judge::No, mark, .. } => {
+        // What a good SRS address is for, any report reaches.
+        InboundAction::Deliver { to, judge: Judge::No | Judge::Srs, mark, .. } => {
             let marked = mark.map(|m| match m.would {
                 "defer" => MARKED_DEFER,
                 "discard" => MARKED_DISCARD,
@@ -199,9 +200,11 @@ fn found(site: &Site, sender: &ReversePath, address: &Address) -> Found {
             return Found { mark: marked, ..of("deliver", Some(to.to_string()), note) };
         }
         InboundAction::Deliver { judge: Judge::Discard, .. } => ("reject", None, Some("it would be discarded")),
-        InboundAction::Deliver { to, judge: Judge::Null | Judge::Daemon | Judge::Overflow, .. } => {
-            ("content", Some(to.to_string()), None)
-        }
+        InboundAction::Deliver {
+            to,
+            judge: Judge::Null | Judge::Daemon | Judge::Overflow | Judge::UsedUp | Judge::Guessing,
+            ..
+        } => ("content", Some(to.to_string()), None),
         InboundAction::Refuse(refusal) => {
             let action = if refusal.is_temporary() { "defer" } else { "reject" };
             (action, None, Some(refusal.text))

@@ -235,8 +235,18 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
         None => {}
     }
     let a = &inbound.actions;
-    let reasons =
-        Reason::ALL.into_iter().zip([a.forged, a.expired, a.future, a.untagged_ndr, a.daemon_ndr, a.text_ndr]);
+    let evidence = raw.outbound.evidence.unwrap_or(true) && inbound.evidence.unwrap_or(true);
+    // Mail that is too long to be signed carries evidence; without that nothing tells its genuine bounces.
+    let overflow = a.overflow.or((!evidence).then_some(Action::Mark));
+    let reasons = Reason::ALL.into_iter().zip([
+        a.forged,
+        a.expired,
+        a.future,
+        a.untagged_ndr,
+        a.daemon_ndr,
+        a.text_ndr,
+        overflow,
+    ]);
     let kinds = [(Kind::DsnFailed, a.dsn_failed), (Kind::DsnDelayed, a.dsn_delayed), (Kind::TextBounce, a.text_bounce)];
     let actions = Actions {
         default: inbound.action.unwrap_or_default(),

@@ -155,6 +155,8 @@ pub(super) struct Actions {
     #[serde(deserialize_with = "values::action")]
     pub text_ndr: Option<Action>,
     #[serde(deserialize_with = "values::action")]
+    pub overflow: Option<Action>,
+    #[serde(deserialize_with = "values::action")]
     pub dsn_failed: Option<Action>,
     #[serde(deserialize_with = "values::action")]
     pub dsn_delayed: Option<Action>,

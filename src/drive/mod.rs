@@ -22,7 +22,7 @@ pub(crate) fn log_flip(flip: &crate::envelope::memory::Flip) {
     if flip.at_rcpt {
         tracing::warn!(
             domain = flip.domain,
-            "a surge of null-sender mail without tags: it is refused at RCPT from now on (reject_at = \"auto\")"
+            "a surge of null-sender mail without tags: all but one a minute of each client network is deferred (reject_at = \"auto\")"
         );
     } else {
         tracing::info!(

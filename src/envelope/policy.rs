@@ -449,12 +449,14 @@ pub enum Reason {
     DaemonNdr,
     /// An NDR in words only, of a daemon sender that is not null, to an address without a good tag.
     TextNdr,
+    /// A null-sender NDR to an address that is too long to be signed.
+    Overflow,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Forged, Self::Expired, Self::Future, Self::UntaggedNdr, Self::DaemonNdr, Self::TextNdr];
+    pub const ALL: [Self; 7] =
+        [Self::Forged, Self::Expired, Self::Future, Self::UntaggedNdr, Self::DaemonNdr, Self::TextNdr, Self::Overflow];
 
     /// The word in config, headers and logs.
     #[must_use]
@@ -466,6 +468,7 @@ impl Reason {
             Self::UntaggedNdr => "untagged-ndr",
             Self::DaemonNdr => "daemon-ndr",
             Self::TextNdr => "text-ndr",
+            Self::Overflow => "overflow",
         }
     }
 }

@@ -184,7 +184,7 @@ impl Judges {
             (Judge::No, None) => Fate { action: "deliver", reason: inbound.reason },
             _ => {
                 let case = Case { client: None, judge, recipient: &to, complete: true };
-                let content = rules.content(&memory, case, &message.found);
+                let content = rules.content(&mut memory, case, &message.found);
                 Fate { action: content.name(), reason: content.reason() }
             }
         }

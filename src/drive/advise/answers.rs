@@ -8,7 +8,7 @@ use crate::config;
 use crate::drive::desk::Desk;
 use crate::drive::shared::Shared;
 use crate::envelope::address::{Address, ReversePath};
-use crate::envelope::rules::{Advice, BAD_RECIPIENT, BAD_SENDER, Mapped};
+use crate::envelope::rules::{Advice, BAD_RECIPIENT, BAD_SENDER, Caller, Mapped};
 use crate::wire::socketmap::Reply;
 use crate::wire::{policy, socketmap};
 
@@ -122,7 +122,7 @@ fn about_recipient(desk: &mut Desk, request: &policy::Request<'_>) -> Option<Adv
         (None, _) => return Some(Advice::Refuse(BAD_SENDER)),
         (Some(_), None) => return Some(Advice::Refuse(BAD_RECIPIENT)),
     };
-    let inbound = desk.recipient(&sender, &recipient, true);
+    let inbound = desk.recipient(Caller::Policy, &sender, &recipient);
     let advice = inbound.advice();
     if let Advice::Mark(mark) = &advice
         && mark.observed

@@ -15,8 +15,9 @@ use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::bounce::Found;
 use crate::envelope::evidence;
 use crate::envelope::keyring::Keyring;
+use crate::envelope::memory::{Flip, Guesser, Memory};
 use crate::envelope::rules::{
-    Case, Content, Inbound, InboundAction, Judge, Mapped, MappedRecipient, Outbound, OutboundAction, Rules,
+    Caller, Case, Content, Inbound, InboundAction, Judge, Mapped, MappedRecipient, Outbound, OutboundAction, Rules,
 };
 use crate::envelope::tag::{Verdict, masked};
 
@@ -83,28 +84,15 @@ impl Desk {
         Some(outbound)
     }
 
-    /// What becomes of this recipient? `at_mta`: an MTA asks that decides itself for whom it relays.
-    pub fn recipient(&mut self, sender: &ReversePath, recipient: &Address, at_mta: bool) -> Inbound {
+    /// What becomes of this recipient?
+    pub fn recipient(&mut self, caller: Caller, sender: &ReversePath, recipient: &Address) -> Inbound {
         let shared = Arc::clone(&self.shared);
-        let (inbound, flips, guessing) = self.ask(|rules| {
+        let (inbound, alarms) = self.ask(|rules| {
             let mut memory = shared.memory();
-            let inbound = if at_mta {
-                rules.inbound_at_mta(&mut memory, self.client, sender, recipient)
-            } else {
-                rules.inbound(&mut memory, self.client, sender, recipient)
-            };
-            (inbound, memory.surges.take_flips(), memory.guesses.take_alarms())
+            let inbound = rules.inbound_for(caller, &mut memory, self.client, sender, recipient);
+            (inbound, Alarms::of(&mut memory))
         });
-        for network in guessing {
-            warn!(
-                %network,
-                limit = "guesses_per_minute",
-                "a client network guesses tags: its bounces to tagged addresses are put off, good ones too"
-            );
-        }
-        for flip in flips {
-            super::log_flip(&flip);
-        }
+        alarms.log();
         self.asked = masked(recipient);
         self.log_recipient(sender, &inbound);
         if matches!(inbound.action, InboundAction::Deliver { judge, .. } if judge != Judge::No) {
@@ -115,8 +103,12 @@ impl Desk {
 
     /// What becomes of this candidate?
     pub fn content(&self, case: Case<'_>, found: &Found) -> Content {
+        let (content, alarms) = self.ask(|rules| {
+            let mut memory = self.shared.memory();
+            (rules.content(&mut memory, case, found), Alarms::of(&mut memory))
+        });
+        alarms.log();
         self.ask(|rules| {
-            let content = rules.content(&self.shared.memory(), case, found);
             if content != Content::Later {
                 self.log_content(rules, case, found, &content);
             }
@@ -172,15 +164,20 @@ impl Desk {
 
     /// What does this recipient become, for a map that knows nothing else?
     pub fn map_recipient(&self, recipient: &Address) -> Mapped {
-        self.mapped(recipient, self.ask(|rules| rules.map_recipient(&mut self.shared.memory(), recipient)))
+        self.mapped(recipient, |rules, memory| rules.map_recipient(memory, recipient))
     }
 
     /// The same beside somebody who judges.
     pub fn map_stripped(&self, recipient: &Address) -> Mapped {
-        self.mapped(recipient, self.ask(|rules| rules.map_stripped(&mut self.shared.memory(), recipient)))
+        self.mapped(recipient, |rules, memory| rules.map_stripped(memory, recipient))
     }
 
-    fn mapped(&self, recipient: &Address, said: MappedRecipient) -> Mapped {
+    fn mapped(&self, recipient: &Address, question: impl FnOnce(&Rules<'_>, &mut Memory) -> MappedRecipient) -> Mapped {
+        let (said, alarms) = self.ask(|rules| {
+            let mut memory = self.shared.memory();
+            (question(rules, &mut memory), Alarms::of(&mut memory))
+        });
+        alarms.log();
         let (action, verdict, reason) = (said.mapped.name(), said.verdict.name(), said.reason);
         if said.verdict == Verdict::Untagged {
             // A map is asked about every recipient, several times.
@@ -224,7 +221,10 @@ impl Desk {
     fn log_recipient(&self, sender: &ReversePath, inbound: &Inbound) {
         let action = match &inbound.action {
             InboundAction::Deliver { judge: Judge::Discard, .. } => "discard",
-            InboundAction::Deliver { judge: Judge::Null | Judge::Daemon | Judge::Overflow, .. } => "content",
+            InboundAction::Deliver {
+                judge: Judge::Null | Judge::Daemon | Judge::Overflow | Judge::Srs | Judge::UsedUp | Judge::Guessing,
+                ..
+            } => "content",
             InboundAction::Deliver { judge: Judge::No, mark: Some(_), .. } => "mark",
             InboundAction::Deliver { judge: Judge::No, mark: None, .. } => "deliver",
             InboundAction::Refuse(refusal) if refusal.is_temporary() => "defer",
@@ -268,6 +268,46 @@ impl Desk {
             reason
         );
         self.shared.stats.contents.get_or_create(&ContentLabels { kind, action, reason }).inc();
+    }
+}
+
+/// What has happened to the memory of the rules that people should know.
+struct Alarms {
+    flips: Vec<Flip>,
+    guessers: Vec<Guesser>,
+    budget: Option<f64>,
+}
+
+impl Alarms {
+    fn of(memory: &mut Memory) -> Self {
+        let (guesses, surges) = (&mut memory.guesses, &mut memory.surges);
+        Self { flips: surges.take_flips(), guessers: guesses.take_alarms(), budget: guesses.take_budget_alarm() }
+    }
+
+    fn log(self) {
+        for guesser in self.guessers {
+            match guesser.network() {
+                Some(network) => warn!(
+                    %network,
+                    limit = "guesses_per_minute",
+                    "a client network guesses tags: its bounces to the tags that it guesses at are taken only with evidence"
+                ),
+                None => warn!(
+                    limit = "guesses_per_minute",
+                    "somebody guesses tags by the map: its answers about tags are TEMP for a while"
+                ),
+            }
+        }
+        for flip in self.flips {
+            super::log_flip(&flip);
+        }
+        if let Some(chance) = self.budget {
+            warn!(
+                chance,
+                "the forgery budget: this is the chance that one of all guessed tags was a good one; rotate the key (keys rotate), \
+                 or write longer tags (batv.mac = \"long\")"
+            );
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use super::link::Link;
 use crate::config::Role;
 use crate::drive::desk::Account;
 use crate::envelope::address::{Address, ReversePath};
-use crate::envelope::rules::{Case, Content, InboundAction, Route};
+use crate::envelope::rules::{Caller, Case, Content, InboundAction, Route};
 use crate::wire::smtp::session::{Ask, Direction, Finished};
 
 impl Link {
@@ -49,7 +49,7 @@ impl Link {
     }
 
     fn answer_recipient(&mut self, sender: &ReversePath, recipient: &Address) {
-        let inbound = self.desk.recipient(sender, recipient, false);
+        let inbound = self.desk.recipient(Caller::Proxy, sender, recipient);
         let domain = match &inbound.action {
             InboundAction::Refuse(_) => None,
             InboundAction::Deliver { to, route, mark, .. } => {

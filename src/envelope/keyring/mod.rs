@@ -113,6 +113,13 @@ impl Keyring {
         self.signing_with(Purpose::Srs).next().or_else(|| self.own_signer())
     }
 
+    /// When a key was last made, or began or ceased to sign. `None` cannot happen in a checked ring.
+    #[must_use]
+    pub fn changed_at(&self) -> Option<Timestamp> {
+        let moments = |key: &Key| [Some(key.created), key.signed_from, key.signed_until];
+        self.keys.iter().flat_map(moments).flatten().max()
+    }
+
     /// Since when mail of a local domain (in canonical spelling) leaves signed; what a ramp counts from.
     #[must_use]
     pub fn signing_since(&self) -> &BTreeMap<String, Timestamp> {

@@ -1,32 +1,74 @@
-//! Guessing: how many bad tags a client network may try.
+//! Guessing: how many bad tags may be tried, and by whom.
 //!
 //! A tag has 24 bits. Who may try as often as he likes finds one; who has a minute's worth of tries does not live long enough.
+//! A limit is also a weapon: whoever uses it up stops those who share it. So it is shared by few: a network's guesses at one
+//! recipient leave its bounces to other recipients alone.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 
 use ipnet::IpNet;
 
+use crate::envelope::address::Address;
 use crate::envelope::time::Timestamp;
 
-/// The most networks that are remembered.
-const MAX_NETWORKS: usize = 20_000;
+/// The most accounts that are kept.
+const MAX_GUESSERS: usize = 40_000;
 
-/// Networks whose alarms are remembered.
+/// Accounts whose alarms are remembered.
 const MAX_ALARMS: usize = 1000;
 /// An alarm is repeated after so many seconds.
 const QUIET: i64 = 600;
+/// The forgery budget is worth a word when it reaches each of these chances.
+const BUDGET: [f64; 3] = [0.001, 0.01, 0.1];
 
-/// Bad tags by client network, and what all of them together could have achieved.
+/// On whose account a bad tag goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Guesser {
+    /// A client network's, at the tags of one recipient; see [`Guesses::recipient`].
+    Recipient(IpNet, u64),
+    /// A client network's, at all recipients.
+    Network(IpNet),
+    /// A client network's in mail with a sender, of which only an MTA may ask.
+    Ordinary(IpNet),
+    /// A map's: it does not know who the client is.
+    Map,
+}
+
+impl Guesser {
+    /// How many guesses a minute it has, for each that one network has at one recipient.
+    fn share(self) -> u32 {
+        match self {
+            Self::Recipient(..) | Self::Ordinary(_) => 1,
+            Self::Network(_) => 10,
+            Self::Map => 100,
+        }
+    }
+
+    /// The client network; `None`: a map's.
+    #[must_use]
+    pub fn network(self) -> Option<IpNet> {
+        match self {
+            Self::Recipient(network, _) | Self::Network(network) | Self::Ordinary(network) => Some(network),
+            Self::Map => None,
+        }
+    }
+}
+
+/// Bad tags by who has tried them, and what all of them together could have achieved.
 #[derive(Debug, Default)]
 pub struct Guesses {
-    networks: HashMap<IpNet, Bucket>,
-    /// Networks that have used up their guesses since this was last asked, and when each last did.
-    alarms: Vec<IpNet>,
-    alarmed: HashMap<IpNet, Timestamp>,
+    guessers: HashMap<Guesser, Bucket>,
+    hasher: RandomState,
+    /// Accounts that have been used up since this was last asked, and when each last was.
+    alarms: Vec<Guesser>,
+    alarmed: HashMap<Guesser, Timestamp>,
     seen: u64,
     limited: u64,
     /// The sum of the chances of all guesses.
     odds: f64,
+    /// How many steps of the budget have been said.
+    said: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -44,38 +86,60 @@ impl Bucket {
 }
 
 impl Guesses {
-    /// Whether a network has used up its guesses: nothing that it asks about a tag is answered, lest it be the lucky one.
+    /// What stands for a recipient in [`Guesser::Recipient`]: a keyed hash of its address without a tag.
     #[must_use]
-    pub fn is_limited(&self, network: IpNet, per_minute: u32, now: Timestamp) -> bool {
-        let used = self.networks.get(&network).map_or(0, |bucket| bucket.used_now(per_minute, now));
+    pub fn recipient(&self, bare: &Address) -> u64 {
+        self.hasher.hash_one((bare.content().to_ascii_lowercase(), bare.canonical_domain()))
+    }
+
+    /// Whether an account is used up: nothing that is asked on it about a tag is answered, lest it be the lucky one. `per_minute` is
+    /// what one network has at one recipient.
+    #[must_use]
+    pub fn is_limited(&self, guesser: Guesser, per_minute: u32, now: Timestamp) -> bool {
+        let per_minute = per_minute.saturating_mul(guesser.share());
+        let used = self.guessers.get(&guesser).map_or(0, |bucket| bucket.used_now(per_minute, now));
         // Sixtieths: a guess is forgiven each sixtieth of a minute's allowance.
         used > u64::from(per_minute.saturating_sub(1)).saturating_mul(60)
     }
 
-    /// Counts a bad tag, and the chance that a blind guess would have been a good one.
-    pub fn bad(&mut self, network: Option<IpNet>, per_minute: u32, chance: f64, now: Timestamp) {
+    /// Counts a bad tag on some accounts, and the chance that a blind guess would have been a good one.
+    pub fn bad(&mut self, guessers: impl IntoIterator<Item = Guesser>, per_minute: u32, chance: f64, now: Timestamp) {
         self.seen = self.seen.saturating_add(1);
         self.odds += chance;
-        let Some(network) = network else { return };
-        if self.networks.len() >= MAX_NETWORKS && !self.networks.contains_key(&network) {
+        for guesser in guessers {
+            self.charge(guesser, per_minute, now);
+        }
+    }
+
+    fn charge(&mut self, guesser: Guesser, per_minute: u32, now: Timestamp) {
+        if self.guessers.len() >= MAX_GUESSERS && !self.guessers.contains_key(&guesser) {
             self.forget(per_minute, now);
         }
-        let limited_before = self.is_limited(network, per_minute, now);
-        let bucket = self.networks.entry(network).or_insert(Bucket { used: 0, at: now });
-        *bucket = Bucket { used: bucket.used_now(per_minute, now).saturating_add(60), at: now };
-        let fresh = !limited_before && self.is_limited(network, per_minute, now);
+        let limited_before = self.is_limited(guesser, per_minute, now);
+        let bucket = self.guessers.entry(guesser).or_insert(Bucket { used: 0, at: now });
+        let used = bucket.used_now(per_minute.saturating_mul(guesser.share()), now).saturating_add(60);
+        *bucket = Bucket { used, at: now };
+        let fresh = !limited_before && self.is_limited(guesser, per_minute, now);
         // Once a network has guessed, it comes and goes: an alarm each time it has been quiet for a while is enough.
-        if fresh && per_minute > 0 && self.alarmed.insert(network, now).is_none_or(|at| now.0 - at.0 > QUIET) {
-            self.alarms.push(network);
+        if fresh && per_minute > 0 && self.alarmed.insert(guesser, now).is_none_or(|at| now.0 - at.0 > QUIET) {
+            self.alarms.push(guesser);
         }
         if self.alarmed.len() > MAX_ALARMS {
             self.alarmed.clear();
         }
     }
 
-    /// Networks that have used up their guesses since this was last asked.
-    pub fn take_alarms(&mut self) -> Vec<IpNet> {
+    /// Accounts that have been used up since this was last asked.
+    pub fn take_alarms(&mut self) -> Vec<Guesser> {
         std::mem::take(&mut self.alarms)
+    }
+
+    /// The largest step of the forgery budget that has been reached since this was last asked: a chance of 0.001, 0.01 or 0.1.
+    pub fn take_budget_alarm(&mut self) -> Option<f64> {
+        let reached = BUDGET.iter().take_while(|step| self.chance_of_one() >= **step).count();
+        let before = self.said;
+        self.said = reached.max(before);
+        (reached > before).then(|| BUDGET.get(reached.saturating_sub(1)).copied()).flatten()
     }
 
     /// Counts an answer that was not given.
@@ -85,16 +149,18 @@ impl Guesses {
 
     /// Makes room: first those that time has forgiven, then those that have guessed least.
     fn forget(&mut self, per_minute: u32, now: Timestamp) {
-        self.networks.retain(|_, bucket| bucket.used_now(per_minute, now) > 0);
-        if self.networks.len() < MAX_NETWORKS {
+        let used =
+            |guesser: &Guesser, bucket: &Bucket| bucket.used_now(per_minute.saturating_mul(guesser.share()), now);
+        self.guessers.retain(|guesser, bucket| used(guesser, bucket) > 0);
+        if self.guessers.len() < MAX_GUESSERS {
             return;
         }
-        let mut used: Vec<u64> = self.networks.values().map(|bucket| bucket.used_now(per_minute, now)).collect();
-        used.sort_unstable();
-        let median = used.get(used.len() / 2).copied().unwrap_or(0);
-        let mut spare = MAX_NETWORKS / 2;
-        self.networks.retain(|_, bucket| {
-            let stays = bucket.used_now(per_minute, now) > median || spare == 0;
+        let mut all: Vec<u64> = self.guessers.iter().map(|(guesser, bucket)| used(guesser, bucket)).collect();
+        all.sort_unstable();
+        let median = all.get(all.len() / 2).copied().unwrap_or(0);
+        let mut spare = MAX_GUESSERS / 2;
+        self.guessers.retain(|guesser, bucket| {
+            let stays = used(guesser, bucket) > median || spare == 0;
             spare -= usize::from(!stays);
             stays
         });
@@ -127,37 +193,72 @@ mod tests {
         IpNet::new(core::net::Ipv4Addr::from(n << 8).into(), 24).unwrap()
     }
 
-    #[test]
-    fn a_network_has_so_many_guesses_a_minute() {
-        let mut guesses = Guesses::default();
-        let now = Timestamp(1_000_000);
-        for _ in 0..60 {
-            assert!(!guesses.is_limited(net(1), 60, now));
-            guesses.bad(Some(net(1)), 60, 0.0, now);
-        }
-        assert!(guesses.is_limited(net(1), 60, now));
-        assert_eq!((guesses.take_alarms(), guesses.take_alarms()), (vec![net(1)], vec![]));
-        assert!(!guesses.is_limited(net(2), 60, now));
-        // One is forgiven a second.
-        assert!(!guesses.is_limited(net(1), 60, Timestamp(now.0 + 1)));
-        guesses.bad(Some(net(1)), 60, 0.0, Timestamp(now.0 + 1));
-        assert!(guesses.is_limited(net(1), 60, Timestamp(now.0 + 1)));
-        // A clock that goes back forgives nothing.
-        assert!(guesses.is_limited(net(1), 60, Timestamp(now.0 - 500)));
-        assert!(!guesses.is_limited(net(1), 60, Timestamp(now.0 + 120)));
+    fn ann(n: u32) -> Guesser {
+        Guesser::Recipient(net(n), 7)
     }
 
     #[test]
-    fn the_budget_adds_up() {
+    fn a_network_has_so_many_guesses_a_minute_at_one_recipient() {
+        let mut guesses = Guesses::default();
+        let now = Timestamp(1_000_000);
+        for _ in 0..60 {
+            assert!(!guesses.is_limited(ann(1), 60, now));
+            guesses.bad([ann(1)], 60, 0.0, now);
+        }
+        assert!(guesses.is_limited(ann(1), 60, now));
+        assert_eq!((guesses.take_alarms(), guesses.take_alarms()), (vec![ann(1)], vec![]));
+        assert!(!guesses.is_limited(ann(2), 60, now));
+        assert!(!guesses.is_limited(Guesser::Recipient(net(1), 8), 60, now));
+        // One is forgiven a second.
+        assert!(!guesses.is_limited(ann(1), 60, Timestamp(now.0 + 1)));
+        guesses.bad([ann(1)], 60, 0.0, Timestamp(now.0 + 1));
+        assert!(guesses.is_limited(ann(1), 60, Timestamp(now.0 + 1)));
+        // A clock that goes back forgives nothing.
+        assert!(guesses.is_limited(ann(1), 60, Timestamp(now.0 - 500)));
+        assert!(!guesses.is_limited(ann(1), 60, Timestamp(now.0 + 120)));
+    }
+
+    #[test]
+    fn accounts_are_as_large_as_those_who_share_them_are_many() {
+        for (guesser, most) in
+            [(ann(1), 60), (Guesser::Ordinary(net(1)), 60), (Guesser::Network(net(1)), 600), (Guesser::Map, 6000)]
+        {
+            let mut guesses = Guesses::default();
+            let now = Timestamp(1_000_000);
+            for n in 0..most {
+                assert!(!guesses.is_limited(guesser, 60, now), "{guesser:?} {n}");
+                guesses.bad([guesser], 60, 0.0, now);
+            }
+            assert!(guesses.is_limited(guesser, 60, now), "{guesser:?}");
+            assert!(!guesses.is_limited(guesser, 60, Timestamp(now.0 + 60)), "{guesser:?}");
+        }
+    }
+
+    #[test]
+    fn recipients_are_told_apart_without_case() {
+        let guesses = Guesses::default();
+        let id = |text: &str| guesses.recipient(&Address::parse(text).unwrap());
+        assert_eq!(id("ann@our.example"), id("Ann@OUR.example"));
+        assert_ne!(id("ann@our.example"), id("ben@our.example"));
+    }
+
+    #[test]
+    fn the_budget_adds_up_and_is_said_at_each_step() {
         let mut guesses = Guesses::default();
         let chance = 1.0 / f64::from(1 << 24);
         for _ in 0..1000 {
-            guesses.bad(None, 60, chance, Timestamp(0));
+            guesses.bad([], 60, chance, Timestamp(0));
         }
         assert_eq!(guesses.seen(), 1000);
         assert!((guesses.chance_of_one() - 1000.0 * chance).abs() < 1e-8);
-        guesses.bad(None, 60, 1e9, Timestamp(0));
+        assert_eq!(guesses.take_budget_alarm(), None);
+        guesses.bad([], 60, 0.0011, Timestamp(0));
+        assert_eq!((guesses.take_budget_alarm(), guesses.take_budget_alarm()), (Some(0.001), None));
+        guesses.bad([], 60, 0.2, Timestamp(0));
+        assert_eq!((guesses.take_budget_alarm(), guesses.take_budget_alarm()), (Some(0.1), None));
+        guesses.bad([], 60, 1e9, Timestamp(0));
         assert!((guesses.chance_of_one() - 1.0).abs() < 1e-9);
+        assert_eq!(guesses.take_budget_alarm(), None);
     }
 
     #[test]
@@ -165,12 +266,12 @@ mod tests {
         let mut guesses = Guesses::default();
         let now = Timestamp(1_000_000);
         for _ in 0..100 {
-            guesses.bad(Some(net(7)), 60, 0.0, now);
+            guesses.bad([ann(7)], 60, 0.0, now);
         }
-        for n in 100..100 + u32::try_from(MAX_NETWORKS).unwrap() * 2 {
-            guesses.bad(Some(net(n)), 60, 0.0, now);
+        for n in 100..100 + u32::try_from(MAX_GUESSERS).unwrap() * 2 {
+            guesses.bad([ann(n)], 60, 0.0, now);
         }
-        assert!(guesses.networks.len() <= MAX_NETWORKS);
-        assert!(guesses.is_limited(net(7), 60, now));
+        assert!(guesses.guessers.len() <= MAX_GUESSERS);
+        assert!(guesses.is_limited(ann(7), 60, now));
     }
 }

@@ -7,7 +7,7 @@ mod guesses;
 mod replay;
 mod surge;
 
-pub use guesses::Guesses;
+pub use guesses::{Guesser, Guesses};
 pub use replay::{Replay, TagId};
 pub use surge::{Flip, Surges};
 

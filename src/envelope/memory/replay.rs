@@ -90,14 +90,15 @@ impl Replay {
         }
     }
 
-    /// Whether this tag has had more bounces than its messages can have earned: `3 x recipients + 20`. Never where this
-    /// process has not counted its recipients from its first day on.
+    /// Whether this tag has had more bounces than its messages can have earned: `3 x recipients + 20`. A return address of our own
+    /// is not limited where this process has not counted its recipients from its first day on. An SRS address is, for what comes to it
+    /// leaves again: where nothing was counted, it has the 20.
     #[must_use]
     pub fn is_used_up(&self, tag: TagId) -> bool {
         let counts = self.counts.get(tag.sort as usize);
         let Some(count) = counts.and_then(|counts| counts.get(&tag.hash)) else { return false };
         let from_the_first = tag.from.is_none_or(|from| self.started <= from.start()) && count.recipients > 0;
-        from_the_first && u64::from(count.bounces) >= u64::from(count.recipients) * 3 + 20
+        (from_the_first || tag.sort == Sort::Srs) && u64::from(count.bounces) >= u64::from(count.recipients) * 3 + 20
     }
 
     fn count(&mut self, tag: TagId, today: Day) -> Option<&mut Count> {
@@ -168,6 +169,17 @@ mod tests {
             elsewhere.bounced(other, TODAY);
         }
         assert!(!late.is_used_up(id) && !elsewhere.is_used_up(other));
+    }
+
+    #[test]
+    fn an_srs_address_that_nobody_has_counted_has_an_allowance() {
+        let mut replay = Replay::since(Timestamp(i64::MAX));
+        let id = tag(&replay, "SRS0=AAAAAA=AA=else.example=bob@srs.our.example");
+        for n in 0..20 {
+            assert!(!replay.is_used_up(id), "{n}");
+            replay.bounced(id, TODAY);
+        }
+        assert!(replay.is_used_up(id));
     }
 
     #[test]

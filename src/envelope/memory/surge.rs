@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use ipnet::IpNet;
+
 use crate::envelope::time::Timestamp;
 
 /// More than so many in a minute.
@@ -11,6 +13,10 @@ const LEAST: u32 = 20;
 const TIMES: u64 = 10;
 /// It is over after so many quiet minutes.
 const QUIET: i64 = 15;
+/// Of one client network not more than so many in a minute count: a surge comes from many.
+const OF_ONE: u32 = 5;
+/// The most client networks that are told apart within a minute.
+const MAX_NETWORKS: usize = 4096;
 /// The most domains that are remembered.
 const MAX_DOMAINS: usize = 10_000;
 const MINUTES: u64 = 24 * 60;
@@ -20,7 +26,7 @@ const MINUTES: u64 = 24 * 60;
 pub struct Flip {
     /// The entry of `domains.local`.
     pub domain: String,
-    /// Whether its untagged null-sender mail is refused at RCPT from now on.
+    /// Whether its untagged null-sender mail is deferred at RCPT from now on.
     pub at_rcpt: bool,
 }
 
@@ -28,6 +34,8 @@ pub struct Flip {
 struct Domain {
     minute: i64,
     in_minute: u32,
+    /// The client networks of this minute. `None`: those that nobody names.
+    networks: HashMap<Option<IpNet>, Network>,
     /// By hour of the last day, and the hour that stands last in it.
     hours: [u32; 24],
     hour: i64,
@@ -35,7 +43,15 @@ struct Domain {
     pressed: Option<i64>,
 }
 
-/// Untagged null-sender recipients, by domain.
+/// What a client network has sent in the minute.
+#[derive(Debug, Default)]
+struct Network {
+    counted: u32,
+    /// One of its messages has been let through, although there is a surge.
+    seen: bool,
+}
+
+/// Untagged null-sender mail, by domain: bounces where their content is seen, else recipients.
 #[derive(Debug, Default)]
 pub struct Surges {
     domains: HashMap<String, Domain>,
@@ -43,22 +59,33 @@ pub struct Surges {
 }
 
 impl Surges {
-    /// Counts one recipient. Says whether it is to be refused at once.
-    pub fn count(&mut self, domain: &str, now: Timestamp) -> bool {
-        if !self.domains.contains_key(domain) {
-            if self.domains.len() >= MAX_DOMAINS {
-                return false;
-            }
+    /// Counts one of this client network.
+    pub fn count(&mut self, domain: &str, network: Option<IpNet>, now: Timestamp) {
+        if !self.domains.contains_key(domain) && self.domains.len() < MAX_DOMAINS {
             self.domains.insert(domain.to_owned(), Domain::default());
         }
-        let Some(state) = self.domains.get_mut(domain) else { return false };
+        let Some(state) = self.domains.get_mut(domain) else { return };
         let before = state.pressed.is_some();
-        state.count(now.0.div_euclid(60));
+        let minute = now.0.div_euclid(60);
+        if state.is_one_more(minute, network) {
+            state.count(minute);
+        }
         let at_rcpt = state.pressed.is_some();
         if before != at_rcpt {
             self.flips.push(Flip { domain: domain.to_owned(), at_rcpt });
         }
-        at_rcpt
+    }
+
+    /// Whether another of this client network has to come again. In a surge each has one a minute that is let through, so that who
+    /// makes the surge keeps others' mail waiting no longer than that.
+    pub fn defers(&mut self, domain: &str, network: Option<IpNet>, now: Timestamp) -> bool {
+        self.tick(now);
+        let Some(state) = self.domains.get_mut(domain).filter(|state| state.pressed.is_some()) else { return false };
+        state.turn_to_minute(now.0.div_euclid(60));
+        if state.networks.len() >= MAX_NETWORKS && !state.networks.contains_key(&network) {
+            return true;
+        }
+        std::mem::replace(&mut state.networks.entry(network).or_default().seen, true)
     }
 
     /// Lets time pass for domains that get no mail.
@@ -84,10 +111,26 @@ impl Surges {
 }
 
 impl Domain {
-    fn count(&mut self, minute: i64) {
+    fn turn_to_minute(&mut self, minute: i64) {
         if minute != self.minute {
             (self.minute, self.in_minute) = (minute, 0);
+            self.networks.clear();
         }
+    }
+
+    /// Whether one more of this client network counts in this minute.
+    fn is_one_more(&mut self, minute: i64, network: Option<IpNet>) -> bool {
+        self.turn_to_minute(minute);
+        if self.networks.len() >= MAX_NETWORKS && !self.networks.contains_key(&network) {
+            return true;
+        }
+        let known = self.networks.entry(network).or_default();
+        known.counted = known.counted.saturating_add(1);
+        known.counted <= OF_ONE
+    }
+
+    fn count(&mut self, minute: i64) {
+        self.turn_to_minute(minute);
         let hour = minute.div_euclid(60);
         self.turn_to(hour);
         self.in_minute = self.in_minute.saturating_add(1);
@@ -130,16 +173,49 @@ mod tests {
 
     const NOW: i64 = 1_795_382_400;
 
-    /// So many recipients in the minute that begins so many minutes from now; whether the last was refused.
-    fn burst(surges: &mut Surges, minute: i64, recipients: u32) -> bool {
-        (0..recipients).map(|_| surges.count("our.example", Timestamp(NOW + minute * 60))).last().unwrap_or(false)
+    fn net(n: u32) -> Option<IpNet> {
+        IpNet::new(core::net::Ipv4Addr::from(n << 8).into(), 24).ok()
+    }
+
+    /// So many in the minute that begins so many minutes from now, each of a network of its own; whether a second one of a network is
+    /// then deferred.
+    fn burst(surges: &mut Surges, minute: i64, many: u32) -> bool {
+        let now = Timestamp(NOW + minute * 60);
+        (0..many).for_each(|n| surges.count("our.example", net(n), now));
+        surges.defers("our.example", net(9999), now);
+        surges.defers("our.example", net(9999), now)
+    }
+
+    #[test]
+    fn one_network_makes_no_surge() {
+        let (mut surges, now) = (Surges::default(), Timestamp(NOW));
+        for n in 0..4 {
+            (0..1000).for_each(|_| surges.count("our.example", net(n), now));
+        }
+        assert_eq!(surges.pressed().count(), 0, "four networks count twenty");
+        surges.count("our.example", net(4), now);
+        assert_eq!(surges.pressed().count(), 1);
+    }
+
+    #[test]
+    fn in_a_surge_each_network_has_one_a_minute() {
+        let mut surges = Surges::default();
+        assert!(burst(&mut surges, 0, 30));
+        for minute in 0..3 {
+            let now = Timestamp(NOW + minute * 60);
+            for network in [net(500), net(501), None] {
+                assert!(!surges.defers("our.example", network, now), "{minute} {network:?}");
+                assert!(surges.defers("our.example", network, now), "{minute} {network:?}");
+            }
+            assert!(!surges.defers("other.example", net(500), now));
+        }
     }
 
     #[test]
     fn a_quiet_domain_turns_at_more_than_twenty_and_back_after_a_quarter_of_an_hour() {
         let mut surges = Surges::default();
         assert!(!burst(&mut surges, 0, 20));
-        assert!(burst(&mut surges, 0, 1));
+        assert!(burst(&mut surges, 0, 21));
         assert_eq!(surges.take_flips(), [Flip { domain: "our.example".into(), at_rcpt: true }]);
         assert!(burst(&mut surges, 15, 1));
         assert!(!burst(&mut surges, 16, 1));

@@ -4,13 +4,13 @@
 use core::net::IpAddr;
 
 use super::inbound::{Judge, Mark};
-use super::refusals::refusal_of;
+use super::refusals::{GUESSING, REPLAYED as REPLAYED_TAG, SRS_NO_BOUNCE, refusal_of};
 use super::{Refusal, Rules};
 use crate::envelope::address::Address;
-use crate::envelope::bounce::{Found, Kind};
+use crate::envelope::bounce::{Found, Kind, Returned};
 use crate::envelope::evidence::{Claim, Proof, author, verify};
-use crate::envelope::memory::{Memory, TagId};
-use crate::envelope::policy::{Action, Mixed, Reason};
+use crate::envelope::memory::{Memory, TagId, network};
+use crate::envelope::policy::{Action, Mixed, Reason, RejectAt};
 use crate::envelope::tag::batv;
 
 /// A candidate.
@@ -85,23 +85,58 @@ const REPLAYED: Refusal = Refusal {
 impl Rules<'_> {
     /// What becomes of a candidate.
     #[must_use]
-    pub fn content(&self, memory: &Memory, case: Case<'_>, found: &Found) -> Content {
+    pub fn content(&self, memory: &mut Memory, case: Case<'_>, found: &Found) -> Content {
+        let content = match case.judge {
+            Judge::No | Judge::Discard => Content::Deliver,
+            Judge::Srs => returns_something(case, found),
+            Judge::UsedUp => self.only_with_evidence(memory, case, found, REPLAYED_TAG),
+            Judge::Guessing => self.only_with_evidence(memory, case, found, GUESSING),
+            Judge::Null | Judge::Daemon | Judge::Overflow => self.untagged(memory, case, found),
+        };
+        let counts = case.judge == Judge::Null && self.policy.inbound.reject_at == RejectAt::Auto;
+        if counts && found.kind.is_ndr() && !matches!(content, Content::Later | Content::Rescue(_)) {
+            if let Some(domain) = self.policy.domains.local_entry(case.recipient.domain()) {
+                memory.surges.count(&domain, case.client.map(network), self.now);
+            }
+        }
+        content
+    }
+
+    /// A bounce to a tag about which nothing is to be said: only one that returns a message of ours is taken.
+    fn only_with_evidence(&self, memory: &Memory, case: Case<'_>, found: &Found, otherwise: Refusal) -> Content {
+        match self.rescued(memory, case, found) {
+            Some(content) => content,
+            // Evidence may still come.
+            None if !case.complete => Content::Later,
+            None => Content::Refuse(otherwise),
+        }
+    }
+
+    /// What becomes of a bounce that carries evidence; `None`: it carries none.
+    fn rescued(&self, memory: &Memory, case: Case<'_>, found: &Found) -> Option<Content> {
+        let claim = self.proven(case.recipient, found)?;
+        let tag = self.evidence_id(memory, claim.nonce());
+        let lenient = self.is_lenient(case.client, case.recipient.domain());
+        let used_up = self.policy.inbound.replay_limit && !lenient && memory.replay.is_used_up(tag);
+        Some(if used_up { Content::Refuse(REPLAYED) } else { Content::Rescue(tag) })
+    }
+
+    /// A message to an address without a good tag: what it is decides.
+    fn untagged(&self, memory: &Memory, case: Case<'_>, found: &Found) -> Content {
         let Some(reason) = reason(case.judge, found.kind) else { return Content::Deliver };
         if !found.kind.is_ndr() {
             return if case.complete { Content::Deliver } else { Content::Later };
         }
         let inbound = &self.policy.inbound;
         let lenient = self.is_lenient(case.client, case.recipient.domain());
-        if let Some(claim) = self.proven(case.recipient, found) {
-            let tag = self.evidence_id(memory, claim.nonce());
-            let used_up = inbound.replay_limit && !lenient && memory.replay.is_used_up(tag);
-            return if used_up { Content::Refuse(REPLAYED) } else { Content::Rescue(tag) };
+        if let Some(rescued) = self.rescued(memory, case, found) {
+            return rescued;
         }
         let action = inbound.actions.of_kind(reason, found.kind);
         let would = if action == Action::Mark && !lenient { Action::Reject } else { action };
         let observed = lenient && action != Action::Mark;
         let mark = Mark { verdict: "untagged", would: would.name(), reason: reason.name(), observed };
-        if lenient || case.judge == Judge::Overflow || self.is_about_exempt_recipients(found) {
+        if lenient || self.is_about_exempt_recipients(found) {
             return Content::Mark(mark);
         }
         match action {
@@ -204,11 +239,24 @@ impl Rules<'_> {
     }
 }
 
+/// What becomes of null-sender mail to an SRS address. Everything that mail servers send without a sender returns something, or
+/// says what kind of report it is; a message that does neither is somebody's who sends through us.
+fn returns_something(case: Case<'_>, found: &Found) -> Content {
+    if found.kind != Kind::Ordinary || found.returned != Returned::default() {
+        Content::Deliver
+    } else if case.complete {
+        Content::Refuse(SRS_NO_BOUNCE)
+    } else {
+        Content::Later
+    }
+}
+
 /// Why a bounce of this kind fails; `None`: its content decides nothing.
 fn reason(judge: Judge, kind: Kind) -> Option<Reason> {
     match judge {
-        Judge::No | Judge::Discard => None,
-        Judge::Null | Judge::Overflow => Some(Reason::UntaggedNdr),
+        Judge::No | Judge::Discard | Judge::Srs | Judge::UsedUp | Judge::Guessing => None,
+        Judge::Null => Some(Reason::UntaggedNdr),
+        Judge::Overflow => Some(Reason::Overflow),
         Judge::Daemon if kind == Kind::TextBounce => Some(Reason::TextNdr),
         Judge::Daemon => Some(Reason::DaemonNdr),
     }

@@ -5,11 +5,12 @@ use core::net::IpAddr;
 use super::refusals::{
     GUESSING, NO_SUCH_SRS, NO_SUCH_TAG, RELAYING_DENIED, REPLAYED, SRS_TAKES_BOUNCES, UNKNOWN_KEY, refusal_of,
 };
-use super::{Refusal, Rules};
+use super::{Caller, Refusal, Rules};
 use crate::envelope::address::{Address, ReversePath};
-use crate::envelope::memory::{Memory, TagId, network};
+use crate::envelope::memory::{Guesser, Memory, TagId, network};
 use crate::envelope::policy::{Action, Reason, RejectAt};
 use crate::envelope::tag::{Verdict, batv, chance, srs};
+use crate::envelope::time::SECONDS_PER_DAY;
 
 /// What becomes of a recipient, and what its tag proved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +65,13 @@ pub enum Judge {
     Daemon,
     /// The sender is null, and mail of this recipient is too long to be signed: a bounce is marked, never refused.
     Overflow,
+    /// The sender is null and the recipient a good SRS address, so that it leaves again: what is no report of any kind and
+    /// returns nothing is refused.
+    Srs,
+    /// The tag holds and has had more bounces than its mail can have earned: only evidence passes.
+    UsedUp,
+    /// The client has tried too many bad tags of this recipient, so that its tag is not looked at: only evidence passes.
+    Guessing,
     /// Whatever it is, it is taken and goes nowhere.
     Discard,
 }
@@ -111,9 +119,7 @@ struct Asked<'m> {
     client: Option<IpAddr>,
     /// Nothing is refused for what it is.
     lenient: bool,
-    /// An MTA asks that may take every tagged address for one of its users: what we did not make has to lead nowhere, or it would accept
-    /// mail to users that there are not, and bounce it.
-    at_mta: bool,
+    caller: Caller,
 }
 
 impl Rules<'_> {
@@ -126,11 +132,38 @@ impl Rules<'_> {
         sender: &ReversePath,
         recipient: &Address,
     ) -> Inbound {
-        self.inbound_asked(
-            Asked { memory, client, lenient: self.is_lenient(client, recipient.domain()), at_mta: false },
-            sender,
-            recipient,
-        )
+        self.inbound_for(Caller::Proxy, memory, client, sender, recipient)
+    }
+
+    /// The same for anybody who asks.
+    ///
+    /// An MTA (milter, policy service) has decided already for whom it relays: what is not ours is its matter. What looks like
+    /// an address of ours and was not made here leads nowhere there, in every mode: the MTA would take it for a user's, and
+    /// bounce what comes to users that there are not. Only bounces to `prvs` tags, which bounce no further, are observed.
+    #[must_use]
+    pub fn inbound_for(
+        &self,
+        caller: Caller,
+        memory: &mut Memory,
+        client: Option<IpAddr>,
+        sender: &ReversePath,
+        recipient: &Address,
+    ) -> Inbound {
+        // For an MTA `ann@our.example.` is Ann.
+        let bare = recipient.as_str().strip_suffix('.').filter(|_| caller.is_mta());
+        let bare = bare.and_then(|bare| Address::parse(bare).ok());
+        let recipient = bare.as_ref().unwrap_or(recipient);
+        let asked = Asked { memory, client, lenient: self.is_lenient(client, recipient.domain()), caller };
+        let inbound = self.inbound_asked(asked, sender, recipient);
+        match &inbound.action {
+            // At a domain of ours it is a way round the rules, which the MTA may know.
+            InboundAction::Refuse(refusal)
+                if caller.is_mta() && *refusal == RELAYING_DENIED && !self.is_ours(recipient.domain()) =>
+            {
+                untouched(recipient, "foreign-recipient")
+            }
+            InboundAction::Refuse(_) | InboundAction::Deliver { .. } => inbound,
+        }
     }
 
     fn inbound_asked(&self, asked: Asked<'_>, sender: &ReversePath, recipient: &Address) -> Inbound {
@@ -169,31 +202,6 @@ impl Rules<'_> {
         }
     }
 
-    /// The same for an MTA that has decided already for whom it relays (milter, policy service): what is not ours is its matter.
-    /// What looks like an address of ours and was not made here leads nowhere, in every mode: the MTA would take it for a user's,
-    /// and bounce what comes to users that there are not. Only bounces to `prvs` tags, which bounce no further, are observed.
-    #[must_use]
-    pub fn inbound_at_mta(
-        &self,
-        memory: &mut Memory,
-        client: Option<IpAddr>,
-        sender: &ReversePath,
-        recipient: &Address,
-    ) -> Inbound {
-        // For an MTA `ann@our.example.` is Ann.
-        let bare = recipient.as_str().strip_suffix('.').and_then(|bare| Address::parse(bare).ok());
-        let recipient = bare.as_ref().unwrap_or(recipient);
-        let asked = Asked { memory, client, lenient: self.is_lenient(client, recipient.domain()), at_mta: true };
-        let inbound = self.inbound_asked(asked, sender, recipient);
-        match &inbound.action {
-            // At a domain of ours it is a way round the rules, which the MTA may know.
-            InboundAction::Refuse(refusal) if *refusal == RELAYING_DENIED && !self.is_ours(recipient.domain()) => {
-                untouched(recipient, "foreign-recipient")
-            }
-            InboundAction::Refuse(_) | InboundAction::Deliver { .. } => inbound,
-        }
-    }
-
     /// Whether the hash of a tag holds, whatever its date. (A key that is not known has expired, too, where the date is far off.)
     pub(super) fn was_made_here(&self, verdict: &Verdict) -> bool {
         match verdict {
@@ -212,7 +220,7 @@ impl Rules<'_> {
     fn srs_recipient(&self, mut asked: Asked<'_>, sender: &ReversePath, recipient: &Address) -> Inbound {
         let inbound = &self.policy.inbound;
         // Who has guessed one may relay, in every mode.
-        if self.is_guessing(&mut asked, true) {
+        if self.is_guessing(&mut asked, true, false, recipient) {
             return refuse(Verdict::Untagged, GUESSING);
         }
         let verdict = srs::verify(self.ring.keys(), &self.policy.srs, self.now.day(), recipient);
@@ -224,14 +232,19 @@ impl Rules<'_> {
                 } else {
                     (found.address().clone(), Route::SrsNextHop)
                 };
-                self.valid(asked, verdict, recipient, to, route)
+                // It leaves again: to whoever gets hold of such an address, it is a way to send anything through us.
+                let judge = match sender {
+                    ReversePath::Null if asked.caller.sees_content() => Judge::Srs,
+                    _ => Judge::No,
+                };
+                self.valid(asked, verdict, recipient, to, route, judge)
             }
             Verdict::Valid(_) => self.or_as_it_came(&asked, verdict, recipient, None),
             Verdict::Expired(_) => self.or_as_it_came(&asked, verdict, recipient, Some(Reason::Expired)),
             Verdict::Future(_) => self.or_as_it_came(&asked, verdict, recipient, Some(Reason::Future)),
             Verdict::Forged(_) | Verdict::UnknownKey(_) | Verdict::Malformed(_) | Verdict::Untagged => {
                 if matches!(verdict, Verdict::Forged(_)) {
-                    self.guessed(&mut asked, chance::of_srs(self.ring.keys(), &self.policy.srs));
+                    self.guessed(&mut asked, false, recipient, chance::of_srs(self.ring.keys(), &self.policy.srs));
                 }
                 self.or_as_it_came(&asked, verdict, recipient, Some(Reason::Forged))
             }
@@ -246,7 +259,7 @@ impl Rules<'_> {
         recipient: &Address,
         reason: Option<Reason>,
     ) -> Inbound {
-        if routes_onward(recipient) || asked.at_mta {
+        if routes_onward(recipient) || asked.caller.is_mta() {
             // Unproven, it is a way onward, whatever the mode; and an MTA would find that nobody lives there, and bounce it.
             return refuse(verdict, reason.map_or(SRS_TAKES_BOUNCES, refusal_of));
         }
@@ -263,29 +276,40 @@ impl Rules<'_> {
         let daemon = sender.address().is_some_and(|sender| self.is_daemon(sender));
         let hides_srs = self.policy.domains.srs.contains(bare.domain()) && srs::looks_tagged(&bare.content());
         // Where the answer to anything depends on the tag, it is an answer to a guess.
-        let tells = *sender == ReversePath::Null || daemon || hides_srs || routes_onward(&bare) || asked.at_mta;
+        let bounce = *sender == ReversePath::Null || daemon;
+        let tells = bounce || hides_srs || routes_onward(&bare) || asked.caller.is_mta();
         let always = hides_srs || routes_onward(&bare);
-        if tells && self.is_guessing(&mut asked, always) {
-            return refuse(Verdict::Untagged, GUESSING);
+        if tells && self.is_guessing(&mut asked, always, !bounce, &bare) {
+            // Evidence is no guess: whoever returns our own message gets through.
+            return if bounce && !always && asked.caller.sees_content() && self.policy.inbound.evidence {
+                deliver(Verdict::Untagged, bare, Route::NextHop, None, Judge::Guessing, GUESSING.reason)
+            } else {
+                refuse(Verdict::Untagged, GUESSING)
+            };
         }
         let verdict = batv::verify(self.ring.keys(), &self.policy.batv, self.now.day(), recipient);
         if let Verdict::Valid(found) = &verdict {
             let to = found.address().clone();
             return if *sender == ReversePath::Null {
-                self.valid(asked, verdict, recipient, to, Route::NextHop)
+                self.valid(asked, verdict, recipient, to, Route::NextHop, Judge::No)
             } else {
                 deliver(verdict, to, Route::NextHop, None, Judge::No, "valid")
             };
         }
-        if tells && matches!(verdict, Verdict::Forged(_)) {
-            self.guessed(&mut asked, chance::of_batv(self.ring.keys(), recipient));
+        match &verdict {
+            Verdict::Forged(_) if tells => {
+                self.guessed(&mut asked, !bounce, &bare, chance::of_batv(self.ring.keys(), recipient));
+            }
+            // A made-up digit is a guess that cannot be lucky.
+            Verdict::UnknownKey(_) if tells => self.guessed(&mut asked, !bounce, &bare, 0.0),
+            _ => {}
         }
         if routes_onward(&bare) || hides_srs {
             // Behind a tag that is not ours stands no user of ours, but a way onward or round the rules for SRS.
             return refuse(verdict, refusal_of(Reason::Forged));
         }
-        if asked.at_mta && *sender != ReversePath::Null && !self.was_made_here(&verdict) {
-            return if matches!(verdict, Verdict::UnknownKey(_)) {
+        if asked.caller.is_mta() && *sender != ReversePath::Null && !self.was_made_here(&verdict) {
+            return if matches!(verdict, Verdict::UnknownKey(_)) && !self.ring_has_settled() {
                 refuse(verdict, UNKNOWN_KEY)
             } else {
                 refuse(verdict, NO_SUCH_TAG)
@@ -299,10 +323,19 @@ impl Rules<'_> {
         let reason = match &verdict {
             Verdict::Expired(_) => Some(Reason::Expired),
             Verdict::Future(_) => Some(Reason::Future),
-            Verdict::UnknownKey(_) => None,
+            // Another host may have a newer ring, for a while.
+            Verdict::UnknownKey(_) if !self.ring_has_settled() => None,
+            Verdict::UnknownKey(_) => Some(Reason::Forged),
             Verdict::Valid(_) | Verdict::Forged(_) | Verdict::Malformed(_) | Verdict::Untagged => Some(Reason::Forged),
         };
         self.act(&asked, verdict, bare, reason, UNKNOWN_KEY)
+    }
+
+    /// Whether the ring has been the same for as long as a tag lives: every host has it by now, and a key that it does not
+    /// have was never there.
+    fn ring_has_settled(&self) -> bool {
+        let lifetime = i64::from(self.policy.batv.lifetime) * SECONDS_PER_DAY;
+        self.ring.changed_at().is_some_and(|at| self.now.0.saturating_sub(at.0) >= lifetime)
     }
 
     fn is_daemon(&self, sender: &Address) -> bool {
@@ -310,21 +343,34 @@ impl Rules<'_> {
         inbound.daemon_senders.contains(sender) && !inbound.exempt_senders.contains(sender)
     }
 
-    /// A tag that holds, for a bounce: one of how many?
-    fn valid(&self, asked: Asked<'_>, verdict: Verdict, tagged: &Address, to: Address, route: Route) -> Inbound {
+    /// A tag that holds, for a bounce: one of how many? `judge`: whether the content decides even so.
+    fn valid(
+        &self,
+        asked: Asked<'_>,
+        verdict: Verdict,
+        tagged: &Address,
+        to: Address,
+        route: Route,
+        judge: Judge,
+    ) -> Inbound {
         let today = self.now.day();
         let read = verdict.tagged();
         let from = read.and_then(|t| t.signed_on).unwrap_or(today);
         let until = read.and_then(|t| t.expires).unwrap_or(today);
         let tag = asked.memory.replay.id(tagged, from, until);
-        if self.policy.inbound.replay_limit && asked.memory.replay.is_used_up(tag) {
-            if !asked.lenient {
-                return refuse(verdict, REPLAYED);
-            }
+        if !self.policy.inbound.replay_limit || !asked.memory.replay.is_used_up(tag) {
+            return deliver(verdict, to, route, None, judge, "valid").counted(tag);
+        }
+        if asked.lenient && route == Route::NextHop {
             let mark = Mark { verdict: verdict.name(), would: "defer", reason: REPLAYED.reason, observed: true };
             return deliver(verdict, to, route, Some(mark), Judge::No, REPLAYED.reason).counted(tag);
         }
-        deliver(verdict, to, route, None, Judge::No, "valid").counted(tag)
+        // What returns a message of ours is genuine, however many others there were. Forwarded mail carries no evidence.
+        let may_be_proven = route == Route::NextHop && asked.caller.sees_content() && self.policy.inbound.evidence;
+        if may_be_proven {
+            return deliver(verdict, to, route, None, Judge::UsedUp, REPLAYED.reason);
+        }
+        refuse(verdict, REPLAYED)
     }
 
     /// Does what the config says about a reason; without one, what `otherwise` says. `to` is where it goes if it goes.
@@ -378,56 +424,99 @@ impl Rules<'_> {
             Some("overflow") => Judge::Overflow,
             Some(_) => return untouched(recipient, "leaves-unsigned"),
         };
-        let at_once = judge == Judge::Null && self.refuses_at_once(asked.memory, recipient);
+        let in_surge = inbound.reject_at == RejectAt::Auto;
+        let at_once = judge == Judge::Null && self.refuses_at_once(asked.memory, asked.caller, asked.client, recipient);
         if at_once && asked.lenient {
-            let action = inbound.actions.of(Reason::UntaggedNdr);
+            let action = if in_surge { Action::Defer } else { inbound.actions.of(Reason::UntaggedNdr) };
             let reason = Reason::UntaggedNdr.name();
             let mark = Mark { verdict: "untagged", would: action.name(), reason, observed: true };
             return deliver(Verdict::Untagged, recipient.clone(), Route::NextHop, Some(mark), Judge::No, mark.reason);
         }
         if at_once {
             let refusal = refusal_of(Reason::UntaggedNdr);
-            let defer = inbound.actions.of(Reason::UntaggedNdr) == Action::Defer;
+            // A surge passes, and what is deferred comes again.
+            let defer = in_surge || inbound.actions.of(Reason::UntaggedNdr) == Action::Defer;
             let refused = refuse(Verdict::Untagged, if defer { refusal.later() } else { refusal });
-            let reason = if inbound.reject_at == RejectAt::Auto { "surge" } else { refused.reason };
+            let reason = if in_surge { "surge" } else { refused.reason };
             return Inbound { reason, ..refused };
         }
         deliver(Verdict::Untagged, recipient.clone(), Route::NextHop, None, judge, "candidate")
     }
 
     /// Whether null-sender mail to an address without a tag is refused unseen. What is not to be refused has to be seen.
-    fn refuses_at_once(&self, memory: &mut Memory, recipient: &Address) -> bool {
+    fn refuses_at_once(
+        &self,
+        memory: &mut Memory,
+        caller: Caller,
+        client: Option<IpAddr>,
+        recipient: &Address,
+    ) -> bool {
         let inbound = &self.policy.inbound;
         let refused = matches!(inbound.actions.of(Reason::UntaggedNdr), Action::Reject | Action::Defer);
         match inbound.reject_at {
             RejectAt::Data => false,
             RejectAt::Rcpt => refused,
             RejectAt::Auto => {
-                let domain = self.policy.domains.local_entry(recipient.domain());
-                domain.is_some_and(|domain| memory.surges.count(&domain, self.now)) && refused
+                let Some(domain) = self.policy.domains.local_entry(recipient.domain()) else { return false };
+                let network = client.map(network);
+                if !caller.sees_content() {
+                    // Elsewhere `content` counts what are bounces.
+                    memory.surges.count(&domain, network, self.now);
+                }
+                memory.surges.defers(&domain, network, self.now) && refused
             }
         }
     }
 
-    /// Whether a client has used up its guesses: no question about a tag is answered, lest it be the lucky one.
-    /// Observed mail is not limited, unless `always`: where the answer depends on the tag whatever the mode.
-    fn is_guessing(&self, asked: &mut Asked<'_>, always: bool) -> bool {
-        let inbound = &self.policy.inbound;
-        let Some(client) = asked.client.filter(|_| always || !asked.lenient) else { return false };
-        let limited = !inbound.trusted_relays.contains(client)
-            && !inbound.exempt_clients.contains(client)
-            && inbound.guesses_per_minute > 0
-            && asked.memory.guesses.is_limited(network(client), inbound.guesses_per_minute, self.now);
+    /// Whether a client has used up its guesses about this recipient: no question about its tag is answered, lest it be the
+    /// lucky one. Observed mail is not limited, unless `always`: where the answer depends on the tag whatever the mode.
+    /// `ordinary`: the sender is a person's, which can only be told the answer where an MTA asks.
+    fn is_guessing(&self, asked: &mut Asked<'_>, always: bool, ordinary: bool, bare: &Address) -> bool {
+        let per_minute = self.policy.inbound.guesses_per_minute;
+        if per_minute == 0 || (asked.lenient && !always && asked.caller != Caller::Map) {
+            return false;
+        }
+        let guesses = &mut asked.memory.guesses;
+        let limited = guessers(self, asked.caller, asked.client, ordinary, guesses.recipient(bare))
+            .into_iter()
+            .flatten()
+            .any(|guesser| guesses.is_limited(guesser, per_minute, self.now));
         if limited {
-            asked.memory.guesses.turned_away();
+            guesses.turned_away();
         }
         limited
     }
 
-    fn guessed(&self, asked: &mut Asked<'_>, chance: f64) {
-        let inbound = &self.policy.inbound;
-        let stranger = asked.client.filter(|client| !inbound.trusted_relays.contains(*client));
-        asked.memory.guesses.bad(stranger.map(network), inbound.guesses_per_minute, chance, self.now);
+    fn guessed(&self, asked: &mut Asked<'_>, ordinary: bool, bare: &Address, chance: f64) {
+        let guesses = &mut asked.memory.guesses;
+        let guessers = guessers(self, asked.caller, asked.client, ordinary, guesses.recipient(bare));
+        let per_minute = self.policy.inbound.guesses_per_minute;
+        guesses.bad(guessers.into_iter().flatten(), per_minute, chance, self.now);
+    }
+}
+
+/// On whose account a guess goes. A network has a small account for each recipient, so that who guesses one person's tags
+/// leaves bounces to others alone, and a large one for all. Persons' mail, of which only an MTA may ask, has its own.
+fn guessers(
+    rules: &Rules<'_>,
+    caller: Caller,
+    client: Option<IpAddr>,
+    ordinary: bool,
+    recipient: u64,
+) -> [Option<Guesser>; 2] {
+    let inbound = &rules.policy.inbound;
+    match client {
+        Some(client) if inbound.trusted_relays.contains(client) || inbound.exempt_clients.contains(client) => {
+            [None, None]
+        }
+        Some(client) if ordinary => [Some(Guesser::Ordinary(network(client))), None],
+        Some(client) => {
+            let network = network(client);
+            [Some(Guesser::Recipient(network, recipient)), Some(Guesser::Network(network))]
+        }
+        // Nobody says whose question it is.
+        None if caller == Caller::Map => [Some(Guesser::Map), None],
+        None => [None, None],
     }
 }
 
@@ -460,4 +549,78 @@ fn untouched(recipient: &Address, reason: &'static str) -> Inbound {
 
 fn refuse(verdict: Verdict, refusal: Refusal) -> Inbound {
     Inbound { verdict, reason: refusal.reason, action: InboundAction::Refuse(refusal), tag: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::keyring::{Algorithm, Keyring, NewKey, Secret};
+    use crate::envelope::policy::{InboundMode, Policy};
+    use crate::envelope::time::Timestamp;
+
+    const MADE: Timestamp = Timestamp(1_795_382_400);
+
+    fn site() -> (Policy, Keyring) {
+        let secret = Secret::new(vec![7; 32].into());
+        let key = NewKey { algorithm: Algorithm::HmacSha256, secret, lifetime: 7, srs_lifetime: 21, short_tags: true };
+        let mut policy = Policy::default();
+        policy.domains.local.insert("our.example");
+        policy.inbound.mode = InboundMode::Enforce;
+        policy.inbound.guesses_per_minute = 60;
+        (policy, Keyring::create(key, MADE).unwrap())
+    }
+
+    #[test]
+    fn an_unknown_key_is_waited_for_while_the_ring_is_new() {
+        let (policy, ring) = site();
+        let client = Some([192, 0, 2, 1].into());
+        for (days, caller, code) in [
+            (0, Caller::Proxy, 451),
+            (6, Caller::Proxy, 451),
+            (7, Caller::Proxy, 550),
+            (7, Caller::Milter, 550),
+            (6, Caller::Policy, 451),
+            (7, Caller::Policy, 550),
+        ] {
+            let rules = Rules { policy: &policy, ring: &ring, now: Timestamp(MADE.0 + days * SECONDS_PER_DAY) };
+            for sender in [ReversePath::Null, ReversePath::parse("bob@else.example").unwrap()] {
+                let day = rules.now.day().plus(3).0.rem_euclid(1000);
+                let tag = Address::parse(&format!("prvs=7{day:03}abcdef=ann@our.example")).unwrap();
+                let mut memory = Memory::default();
+                let inbound = rules.inbound_for(caller, &mut memory, client, &sender, &tag);
+                let counts = sender == ReversePath::Null || caller.is_mta();
+                let got = match inbound.action {
+                    InboundAction::Refuse(refusal) => refusal.code,
+                    InboundAction::Deliver { .. } => 250,
+                };
+                assert_eq!(got, if counts { code } else { 250 }, "{days} {caller:?} {sender:?}");
+                // It is a guess, though one that cannot be lucky.
+                assert_eq!(memory.guesses.seen(), u64::from(counts), "{days} {caller:?} {sender:?}");
+                assert!(memory.guesses.chance_of_one() < 1e-12);
+            }
+        }
+    }
+
+    #[test]
+    fn persons_and_bounces_have_accounts_of_their_own_at_an_mta() {
+        let (policy, ring) = site();
+        let rules = Rules { policy: &policy, ring: &ring, now: MADE };
+        let client = Some([192, 0, 2, 1].into());
+        let day = rules.now.day().plus(3).0.rem_euclid(1000);
+        let tag = |n: u32| Address::parse(&format!("prvs=1{day:03}{n:06x}=ann@our.example")).unwrap();
+        let mut memory = Memory::default();
+        let bob = ReversePath::parse("bob@else.example").unwrap();
+        for n in 0..100 {
+            let _ = rules.inbound_for(Caller::Policy, &mut memory, client, &bob, &tag(n));
+        }
+        let told = |memory: &mut Memory, sender: &ReversePath| match rules
+            .inbound_for(Caller::Policy, memory, client, sender, &tag(200))
+            .action
+        {
+            InboundAction::Refuse(refusal) => refusal.reason,
+            InboundAction::Deliver { .. } => "deliver",
+        };
+        assert_eq!(told(&mut memory, &bob), "guessing");
+        assert_eq!(told(&mut memory, &ReversePath::Null), "forged", "bounces are still answered");
+    }
 }

@@ -5,7 +5,7 @@
 //! and client are known, and one recipient can be refused, but not sent elsewhere.
 
 use super::refusals::refusal_of;
-use super::{Inbound, InboundAction, Judge, Mark, Outbound, OutboundAction, Refusal, Rules};
+use super::{Caller, Inbound, InboundAction, Judge, Mark, Outbound, OutboundAction, Refusal, Rules};
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::memory::Memory;
 use crate::envelope::policy::Reason;
@@ -97,8 +97,8 @@ impl Rules<'_> {
         if !is_srs && !is_prvs {
             return MappedRecipient { mapped: Mapped::Nothing, verdict: Verdict::Untagged, reason: "untagged" };
         }
-        // Nobody says who the client is, so that none can be limited; guesses are counted all the same.
-        let Inbound { verdict, action, reason, .. } = self.inbound(memory, None, &ReversePath::Null, recipient);
+        let asked = self.inbound_for(Caller::Map, memory, None, &ReversePath::Null, recipient);
+        let Inbound { verdict, action, reason, .. } = asked;
         let mapped = match (action, &verdict) {
             (InboundAction::Refuse(refusal), _) if refusal.is_temporary() => Mapped::Later(refusal),
             (InboundAction::Refuse(_) | InboundAction::Deliver { judge: Judge::Discard, .. }, _) => Mapped::Nothing,

@@ -5,6 +5,7 @@
 //! Each front end asks here and decides nothing itself. The answers are plain data with a reason in it. What has to be
 //! remembered between two messages stands in a [`Memory`](super::memory::Memory) that the front end brings.
 
+mod caller;
 mod content;
 mod inbound;
 mod maps;
@@ -12,6 +13,7 @@ mod outbound;
 mod ramp;
 mod refusals;
 
+pub use caller::Caller;
 pub use content::{Case, Content};
 pub use inbound::{Inbound, InboundAction, Judge, MARK, Mark, Route};
 pub use maps::{Advice, Mapped, MappedRecipient};

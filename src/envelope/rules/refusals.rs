@@ -33,6 +33,12 @@ pub(super) const SRS_TAKES_BOUNCES: Refusal = Refusal {
     text: "this is the return address of forwarded mail; it takes bounces only",
     reason: "srs-sender",
 };
+pub(super) const SRS_NO_BOUNCE: Refusal = Refusal {
+    code: 550,
+    status: "5.7.1",
+    text: "this is the return address of forwarded mail, and this message is neither a bounce nor any other report",
+    reason: "srs-no-bounce",
+};
 pub(super) const UNKNOWN_KEY: Refusal = Refusal {
     code: 451,
     status: "4.7.5",
@@ -57,7 +63,7 @@ pub(super) fn refusal_of(reason: Reason) -> Refusal {
         Reason::Forged => "bounce refused: this return address was not made by us",
         Reason::Expired => "bounce refused: this return address has expired",
         Reason::Future => "bounce refused: this return address is dated in the future",
-        Reason::UntaggedNdr | Reason::DaemonNdr | Reason::TextNdr => {
+        Reason::UntaggedNdr | Reason::DaemonNdr | Reason::TextNdr | Reason::Overflow => {
             "bounce refused: every message we send carries a signed return address, and this bounce is not addressed to one"
         }
     };

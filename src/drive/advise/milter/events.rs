@@ -17,7 +17,9 @@ use crate::config::{Advisor, Side};
 use crate::drive::desk::{Account, Desk};
 use crate::drive::shared::Shared;
 use crate::envelope::address::{Address, ReversePath, strip_source_route};
-use crate::envelope::rules::{BAD_RECIPIENT, BAD_SENDER, Case, Content, InboundAction, OutboundAction, Refusal};
+use crate::envelope::rules::{
+    BAD_RECIPIENT, BAD_SENDER, Caller, Case, Content, InboundAction, OutboundAction, Refusal,
+};
 use crate::envelope::tag::batv;
 use crate::wire::milter::{Change, Message};
 use crate::wire::smtp::session::{Direction, Finished};
@@ -192,7 +194,7 @@ pub(super) fn rcpt(context: &mut Context<Client>, arguments: &[CString]) -> Stat
     let taken = if leaves && !tagged {
         message.leaves_for(desk.sender_for(&sender, &recipient).as_ref())
     } else {
-        let inbound = desk.recipient(&sender, &recipient, true);
+        let inbound = desk.recipient(Caller::Milter, &sender, &recipient);
         let most = usize::try_from(desk.shared.config.limits.recipients).unwrap_or(usize::MAX);
         // MTAs forget the route, and know the recipient without it.
         let taken = message.comes_to(strip_source_route(&path), &params, &inbound, most);

@@ -128,7 +128,7 @@ impl Dialogue {
                 Event::Ask(Ask::Hold) => self.session.answer_hold(self.room),
                 Event::Ask(Ask::Content { judge, recipient, found, complete }) => {
                     let case = Case { client: None, judge, recipient: &recipient, complete };
-                    let content = rules.content(&Memory::default(), case, &found);
+                    let content = rules.content(&mut Memory::default(), case, &found);
                     self.session.answer_content(&content);
                 }
                 Event::Ask(Ask::Evidence { sender, message_id, from }) => {
