@@ -94,10 +94,12 @@ impl Rules<'_> {
             Judge::Null | Judge::Daemon | Judge::Overflow => self.untagged(memory, case, found),
         };
         let counts = case.judge == Judge::Null && self.policy.inbound.reject_at == RejectAt::Auto;
-        if counts && found.kind.is_ndr() && !matches!(content, Content::Later | Content::Rescue(_)) {
-            if let Some(domain) = self.policy.domains.local_entry(case.recipient.domain()) {
-                memory.surges.count(&domain, case.client.map(network), self.now);
-            }
+        if counts
+            && found.kind.is_ndr()
+            && !matches!(content, Content::Later | Content::Rescue(_))
+            && let Some(domain) = self.policy.domains.local_entry(case.recipient.domain())
+        {
+            memory.surges.count(&domain, case.client.map(network), self.now);
         }
         content
     }
