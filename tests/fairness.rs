@@ -269,6 +269,36 @@ fn each_listener_has_connections_of_its_own() {
     let mut askers: Vec<Map> = (0..30).map(|_| Map::connect(site.daemon.ports[MAP])).collect();
     askers.iter_mut().for_each(|map| assert!(map.ask("sign", "ann@our.example").starts_with("OK prvs=")));
     site.genuine();
+    // And where all are idle, the longest idle gives way to one that asks.
+    for _ in 0..40 {
+        assert!(Map::connect(site.daemon.ports[MAP]).ask("sign", "ann@our.example").starts_with("OK prvs="));
+    }
+    // One that is there again has to connect anew, as MTAs do.
+    let alive = askers.iter_mut().filter_map(|map| map.try_ask("sign", "ann@our.example")).count();
+    assert!(alive < 30, "{alive}");
+}
+
+#[test]
+fn idle_milter_connections_give_way() {
+    let folder = folder();
+    run_ok(folder.path(), &["keys", "init"]);
+    let config = "domains.local = [\"our.example\"]\n[[listener]]\nprotocol = \"milter\"\nrole = \"auto\"\n\
+        listen = \"127.0.0.1:0\"\nconnections = 10\n";
+    let daemon = Daemon::start(folder.path(), config);
+    // SMFIC_OPTNEG: version 6, all actions, no protocol flags. The answer is as long.
+    let hello =
+        [&13u32.to_be_bytes()[..], b"O", &6u32.to_be_bytes(), &0x1ffu32.to_be_bytes(), &0u32.to_be_bytes()].concat();
+    let negotiate = || {
+        let mut stream = tcp(daemon.ports[0]).unwrap();
+        stream.write_all(&hello).unwrap();
+        let mut head = [0; 5];
+        stream.read_exact(&mut head).map(|()| stream).ok().filter(|_| head[4] == b'O')
+    };
+    let idle: Vec<TcpStream> = (0..10).map(|_| negotiate().unwrap()).collect();
+    for n in 0..50 {
+        assert!(negotiate().is_some(), "{n}");
+    }
+    drop(idle);
 }
 
 #[test]

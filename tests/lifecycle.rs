@@ -232,3 +232,25 @@ fn a_session_costs_little_memory() {
     assert!(out <= 24 && come_in <= 24 && stuck <= 24);
     assert!(idle <= 24, "{idle} KiB");
 }
+
+#[test]
+fn no_core_holds_the_keys() {
+    use std::os::unix::fs::{MetadataExt as _, chown};
+    if !common::can_run(&["setpriv"], "cores of the daemon") {
+        return;
+    }
+    let (folder, sink) = (folder(), Sink::start());
+    let program = common::mtas::copied(Path::new(PROGRAM), folder.path());
+    run_ok(folder.path(), &["keys", "init"]);
+    for path in ["keys", "keys/ring.toml", "keys/ring.toml.lock"] {
+        chown(folder.path().join(path), Some(65_534), Some(65_534)).unwrap();
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(program);
+    let daemon = Daemon::start_by(command, folder.path(), &config("127.0.0.1:0", sink.port));
+    // What the kernel would dump for its user, it would let that user look into: such processes belong to that user.
+    let owner = std::fs::metadata(format!("/proc/{}/mem", daemon.child.id())).unwrap().uid();
+    assert_eq!(owner, 0);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.child.id())).unwrap();
+    assert!(status.contains("\nUid:\t65534"), "{status}");
+}

@@ -111,9 +111,9 @@ fn what_is_wrong_around_the_milter() {
         &[
             (
                 "main",
-                "\nsmtpd_milters = inet:127.0.0.1:10030",
+                "\nsmtpd_milters = unix:countersign/milter",
                 "\nsmtpd_milters = inet:127.0.0.1:8891",
-                "wrong: no smtpd asks the milter: smtpd_milters = inet:127.0.0.1:10030",
+                "wrong: no smtpd asks the milter: smtpd_milters = unix:/var/spool/postfix/countersign/milter",
             ),
             ("main", "= tempfail", "= accept", "wrong: milter_default_action = accept"),
             (
@@ -139,8 +139,8 @@ fn what_is_wrong_around_the_milter() {
             ),
             (
                 "main",
-                "\nsmtpd_milters = inet:127.0.0.1:10030",
-                "\nsmtpd_milters = inet:127.0.0.1:10030, inet:127.0.0.1:8891",
+                "\nsmtpd_milters = unix:countersign/milter",
+                "\nsmtpd_milters = unix:countersign/milter, inet:127.0.0.1:8891",
                 "careful: asks inet:127.0.0.1:8891 after Countersign",
             ),
             (
@@ -335,7 +335,7 @@ fn what_is_wrong_around_maps_and_policy() {
             ),
             (
                 "main",
-                "check_policy_service inet:127.0.0.1:10032",
+                "check_policy_service unix:countersign/policy",
                 "reject_unauth_destination",
                 "wrong: no smtpd asks the policy service",
             ),
@@ -349,7 +349,7 @@ fn what_is_wrong_around_maps_and_policy() {
             (
                 "main",
                 "access_map",
-                "sender_canonical_classes = envelope_sender\nsender_canonical_maps = socketmap:inet:127.0.0.1:10031:sign\naccess_map",
+                "sender_canonical_classes = envelope_sender\nsender_canonical_maps = socketmap:unix:countersign/map:sign\naccess_map",
                 "careful: signs mail from outside, too",
             ),
             (
@@ -360,7 +360,7 @@ fn what_is_wrong_around_maps_and_policy() {
             ),
             (
                 "main",
-                "socketmap:inet:127.0.0.1:10031:verify",
+                "socketmap:unix:countersign/map:verify",
                 "tcp:localhost:10002",
                 "careful: tcp:localhost:10002 in recipient_canonical_maps",
             ),
@@ -373,15 +373,15 @@ fn what_is_wrong_around_maps_and_policy() {
             ),
             (
                 "master",
-                "  -o sender_canonical_maps=socketmap:inet:127.0.0.1:10031:sign\n",
+                "  -o sender_canonical_maps=socketmap:unix:countersign/map:sign\n",
                 "",
                 "wrong: nothing is signed",
             ),
             (
                 "config",
-                "10031",
-                "10041",
-                "wrong: bounces to tagged addresses are refused as unknown users: recipient_canonical_maps = socketmap:inet:127.0.0.1:10041:verify",
+                "countersign/map",
+                "countersign/other",
+                "wrong: bounces to tagged addresses are refused as unknown users: recipient_canonical_maps = socketmap:unix:/var/spool/postfix/countersign/other:verify",
             ),
         ],
     );
@@ -445,7 +445,13 @@ fn what_is_wrong_around_exim() {
         ("proxy", true, "hosts_proxy = ", "# ", "wrong: Exim expects none: hosts_proxy"),
         ("proxy", true, "127.0.0.1.10028 ;", "", "careful: next_hop is 127.0.0.1:10028"),
         ("proxy", true, "; 127.0.0.1.10029", "", "careful: inbound.srs_next_hop is 127.0.0.1:10029"),
-        ("map", false, "127.0.0.1:10031", "127.0.0.1:10041", "wrong: nobody asks the socketmap on 127.0.0.1:10031"),
+        (
+            "map",
+            false,
+            "/run/countersign/map",
+            "/run/other/map",
+            "wrong: nobody asks the socketmap on unix:/run/countersign/map",
+        ),
         ("map", false, "F,5d,1m", "F,2w,1m", "careful: Exim tries for 14 days"),
         ("map", false, "our.example", "other.example", "careful: our.example is in domains.local"),
     ];

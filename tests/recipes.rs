@@ -22,7 +22,10 @@ struct Recipe {
 }
 
 /// The ports that recipes name.
-const PORTS: [&str; 11] = ["10025", "10026", "10027", "10028", "10029", "10030", "10031", "10032", "25", "587", "9025"];
+const PORTS: [&str; 8] = ["10025", "10026", "10027", "10028", "10029", "25", "587", "9025"];
+/// The folders in which recipes have their sockets, and where those are in the folder of a test.
+const SOCKETS: [(&str, &str); 2] =
+    [("/var/spool/postfix/countersign", "ours/queue/countersign"), ("/run/countersign", "run")];
 
 impl Recipe {
     fn new(mta: Mta, way: &'static str, srs: bool) -> Self {
@@ -47,7 +50,21 @@ impl Recipe {
         for (documented, port) in &self.ports {
             text = with_port(&text, documented, *port);
         }
-        text
+        for (documented, folder) in SOCKETS {
+            text = text.replace(documented, self.path().join(folder).to_str().unwrap());
+        }
+        // The group of Debian's Sendmail, which is only unpacked here.
+        text.replace("\"smmsp\"", "\"mail\"")
+    }
+
+    /// Its sockets, once the daemon runs, are of no use to any user but the mail server's.
+    fn is_closed_to_other_users(&self) {
+        for (_, folder) in SOCKETS {
+            for socket in std::fs::read_dir(self.path().join(folder)).into_iter().flatten() {
+                let path = socket.unwrap().path();
+                assert_eq!(connect_as("nobody", &path), "Permission denied", "{}", path.display());
+            }
+        }
     }
 
     fn daemon(&self) -> Daemon {
@@ -56,7 +73,12 @@ impl Recipe {
 
     /// With more settings of the last listener.
     fn daemon_with(&self, more: &str) -> Daemon {
-        Daemon::start(self.path(), &(self.config() + more))
+        for (_, folder) in SOCKETS {
+            std::fs::create_dir_all(self.path().join(folder)).unwrap();
+        }
+        let daemon = Daemon::start(self.path(), &(self.config() + more));
+        self.is_closed_to_other_users();
+        daemon
     }
 
     fn config(&self) -> String {
@@ -68,6 +90,16 @@ impl Recipe {
     fn write_config(&self) {
         std::fs::write(self.path().join("countersign.toml"), self.config()).unwrap();
     }
+}
+
+/// What the system says to a user who connects to a socket: nothing, or why not. As root.
+fn connect_as(user: &str, path: &Path) -> String {
+    let script = "use Socket; socket(S, PF_UNIX, SOCK_STREAM, 0); connect(S, sockaddr_un($ARGV[0])) or print $!";
+    let mut command = std::process::Command::new("setpriv");
+    command.args(["--reuid", user, "--regid", "nogroup", "--clear-groups", "perl", "-e", script]).arg(path);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
 }
 
 /// Where the document's port stands by itself, another one.

@@ -13,7 +13,8 @@ use common::map::Map;
 use common::skip::{skip, skip_for_good};
 use common::{Daemon, Signal, folder, free_port, mtas, run_ok, tcp, wait_for};
 
-const CONFIG: &str = "domains.local = [\"our.example\"]\ndomains.srs_domain = \"srs.our.example\"\n\
+/// Without a limit for guesses: these tests make thousands.
+const CONFIG: &str = "inbound.guesses_per_minute = 0\ndomains.local = [\"our.example\"]\ndomains.srs_domain = \"srs.our.example\"\n\
     inbound.mode = \"enforce\"\n[[listener]]\nprotocol = \"socketmap\"\nlisten = ";
 
 fn start(folder: &Path) -> Daemon {

@@ -84,7 +84,8 @@ pub(super) fn run(args: &Init) -> Result<bool> {
         args.mta
     );
     for piece in pieces {
-        anstream::println!("\n{BOLD}Into {}:{BOLD:#}", piece.file);
+        let heading = if piece.file == "shell" { "Once, as root".into() } else { format!("Into {}", piece.file) };
+        anstream::println!("\n{BOLD}{heading}:{BOLD:#}");
         anstream::println!("\n{}", args.in_words(&piece.text).trim_end());
     }
     args.what_is_next();

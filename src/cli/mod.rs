@@ -61,6 +61,7 @@ enum Command {
 /// Reads the arguments, runs the subcommand, and says how it went.
 #[must_use]
 pub fn run() -> ExitCode {
+    keep_keys_out_of_cores();
     let result = match Cli::parse().command {
         Command::Demo(command) => demo::run(&command),
         Command::Init(command) => init::run(&command),
@@ -81,6 +82,17 @@ pub fn run() -> ExitCode {
             anstream::eprintln!("{RED}countersign:{RED:#} {error:#}");
             ExitCode::from(if error.is::<tags::TryLater>() { 75 } else { 2 })
         }
+    }
+}
+
+/// Keys are in the memory of nearly every subcommand: no core is written, and no other process of the same user may look into
+/// this one.
+fn keep_keys_out_of_cores() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+        // Where the system does not know it, the limits of the unit still hold.
+        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     }
 }
 

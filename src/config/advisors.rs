@@ -3,6 +3,7 @@
 use toml::Spanned;
 
 use super::Wrong;
+use super::listeners::Access;
 use super::raw;
 use super::values::Endpoint;
 use crate::envelope::policy::Networks;
@@ -70,6 +71,8 @@ pub struct Advisor {
     pub outbound_daemons: Vec<String>,
     /// Connections at a time, 1 or more. Other listeners have their own.
     pub connections: usize,
+    /// Who may connect to its socket in the file system.
+    pub access: Access,
 }
 
 /// Loopback, in both families.
@@ -78,7 +81,12 @@ pub(super) fn loopback() -> Networks {
 }
 
 /// Checks one. `listen` and `advice` have been read already.
-pub(super) fn advisor(raw: Spanned<raw::Listener>, advice: Advice, connections: usize) -> Result<Advisor, Wrong> {
+pub(super) fn advisor(
+    raw: Spanned<raw::Listener>,
+    advice: Advice,
+    connections: usize,
+    access: Access,
+) -> Result<Advisor, Wrong> {
     let start = Some(raw.span().start);
     let raw = raw.into_inner();
     if advice == Advice::Milter && cfg!(not(feature = "milter")) {
@@ -116,6 +124,7 @@ pub(super) fn advisor(raw: Spanned<raw::Listener>, advice: Advice, connections: 
         outbound_clients: raw.outbound_clients.as_deref().map_or_else(loopback, given),
         outbound_daemons: raw.outbound_daemons,
         connections,
+        access,
     })
 }
 

@@ -97,6 +97,17 @@ pub enum StrayNewline {
     Reject,
 }
 
+/// Who may connect to a socket in the file system.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Access {
+    /// Its permissions; else what the kind of listener has.
+    pub mode: Option<u32>,
+    /// Its group, by name or number.
+    pub group: Option<String>,
+    /// Users, by name or number, who alone may connect, and root. `None`: whoever the permissions let.
+    pub users: Option<Vec<String>>,
+}
+
 /// What becomes of a client that does not wait for answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SyncMode {
@@ -139,6 +150,8 @@ pub struct Listener {
     pub send_proxy: SendProxy,
     /// Sessions at a time, 1 or more. Other listeners have their own.
     pub connections: usize,
+    /// Who may connect to its socket in the file system.
+    pub access: Access,
 }
 
 impl Listener {
@@ -159,8 +172,9 @@ pub(super) fn build(
 ) -> Result<(Vec<Listener>, Vec<Advisor>), Wrong> {
     let (mut listeners, mut advisors) = (Vec::new(), Vec::new());
     let mut taken: Vec<Endpoint> = Vec::new();
-    for raw in raw {
+    for mut raw in raw {
         let start = Some(raw.span().start);
+        let access = access(&mut raw)?;
         if let Some(listen) = &raw.get_ref().listen {
             let fixed = !matches!(listen, Endpoint::Tcp { port: 0, .. });
             if fixed && taken.contains(listen) {
@@ -177,13 +191,13 @@ pub(super) fn build(
         };
         let protocol = match raw.get_ref().protocol {
             Some(Spoken::Advice(advice)) => {
-                advisors.push(advisors::advisor(raw, advice, connections)?);
+                advisors.push(advisors::advisor(raw, advice, connections, access)?);
                 continue;
             }
             Some(Spoken::Mail(protocol)) => protocol,
             None => Protocol::Smtp,
         };
-        let next = listener(raw, protocol, folder, connections)?;
+        let next = listener(raw, protocol, folder, connections, access)?;
         let fixed = !matches!(next.listen, Endpoint::Tcp { port: 0, .. });
         let itself = next
             .by_domain
@@ -198,6 +212,19 @@ pub(super) fn build(
         listeners.push(next);
     }
     Ok((listeners, advisors))
+}
+
+/// Takes what says who may connect.
+fn access(raw: &mut Spanned<raw::Listener>) -> Result<Access, Wrong> {
+    let start = Some(raw.span().start);
+    let raw = raw.get_mut();
+    let access = Access { mode: raw.mode.map(|mode| mode.0), group: raw.group.take(), users: raw.users.take() };
+    if access != Access::default() && !matches!(raw.listen, Some(Endpoint::Unix(_))) {
+        let text = "mode, group and users are for a socket in the file system: listen = \"unix:/path\". \
+                    Who may connect over TCP stands in clients";
+        return Err((start, text.into()));
+    }
+    Ok(access)
 }
 
 /// Whether connecting there ends at this listener.
@@ -216,6 +243,7 @@ fn listener(
     protocol: Protocol,
     folder: &Path,
     connections: usize,
+    access: Access,
 ) -> Result<Listener, Wrong> {
     let start = Some(raw.span().start);
     let raw = raw.into_inner();
@@ -314,5 +342,6 @@ fn listener(
         accept_proxy: raw.accept_proxy,
         send_proxy: raw.send_proxy.unwrap_or_default(),
         connections,
+        access,
     })
 }

@@ -11,7 +11,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use advisors::{Advice, Advisor, Side};
-pub use listeners::{Certificate, HopTls, Listener, Protocol, Role, SendProxy, StrayNewline, SyncMode, TlsMode};
+pub use listeners::{
+    Access, Certificate, HopTls, Listener, Protocol, Role, SendProxy, StrayNewline, SyncMode, TlsMode,
+};
 use raw::{Raw, SrsDomain};
 pub use values::{Endpoint, listed};
 

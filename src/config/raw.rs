@@ -79,6 +79,9 @@ pub(super) struct Listener {
     pub outbound_clients: Option<Vec<Network>>,
     pub outbound_daemons: Vec<String>,
     pub connections: Option<Spanned<usize>>,
+    pub mode: Option<values::Mode>,
+    pub group: Option<String>,
+    pub users: Option<Vec<String>>,
 }
 
 /// What a listener speaks: a proxy is one thing, an advisor another.

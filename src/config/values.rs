@@ -194,6 +194,19 @@ impl FromStr for Network {
     }
 }
 
+/// The permissions of a socket in the file system, in octal: `"0660"`.
+#[derive(Debug, Clone, Copy)]
+pub struct Mode(pub u32);
+
+impl FromStr for Mode {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777 && text.len() >= 3);
+        mode.map(Self).ok_or_else(|| format!("`{text}` is no mode of a file; write it in octal, for example \"0660\""))
+    }
+}
+
 /// Which log lines there are: a level, or levels by target (`warn,countersign=debug`).
 #[derive(Debug)]
 pub struct LogLevel(pub String);
@@ -226,7 +239,7 @@ macro_rules! from_text {
     )*};
 }
 
-from_text!(Endpoint, Span, Size, Name, Entry, Network, LogLevel);
+from_text!(Endpoint, Span, Size, Name, Entry, Network, Mode, LogLevel);
 
 /// Declares how a word of the config becomes a value.
 macro_rules! words {

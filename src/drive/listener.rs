@@ -3,15 +3,16 @@
 use std::io;
 use std::net::ToSocketAddrs as _;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
 use tracing::warn;
 
+use super::limited_warn;
 use super::stream::Accepted;
-use crate::config::Endpoint;
+use crate::config::{Access, Endpoint};
 
 /// The sockets that systemd has opened for this process (sd_listen_fds(3)), by their names.
 pub struct Inherited {
@@ -65,20 +66,23 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct Bound {
     socket: Socket,
     endpoint: Endpoint,
+    /// Who alone may connect, beside root.
+    users: Option<Vec<u32>>,
     _file: SocketFile,
 }
 
 impl Bound {
-    /// Binds and listens.
+    /// Binds and listens. `access` is for a socket in the file system.
     ///
     /// # Errors
-    /// As the system says; the address is for the caller to name.
-    pub fn bind(endpoint: &Endpoint, inherited: &mut Inherited) -> io::Result<Self> {
+    /// As the system says, or a user or group that it does not know; the address is for the caller to name.
+    pub fn bind(endpoint: &Endpoint, access: &Access, inherited: &mut Inherited) -> io::Result<Self> {
+        let users = access.users.as_ref().map(|users| users.iter().map(|user| uid(user)).collect()).transpose()?;
         let (socket, address) = match endpoint {
             Endpoint::Systemd(name) => {
                 let socket = inherited.take(name)?;
                 socket.set_nonblocking(true)?;
-                return Ok(Self { endpoint: endpoint.clone(), socket, _file: SocketFile(None) });
+                return Ok(Self { endpoint: endpoint.clone(), socket, users, _file: SocketFile(None) });
             }
             Endpoint::Tcp { host, port } => {
                 let address = (host.as_str(), *port).to_socket_addrs()?.next();
@@ -98,13 +102,17 @@ impl Bound {
             }
         };
         socket.bind(&address)?;
+        if let Endpoint::Unix(path) = endpoint {
+            // Before anybody can connect.
+            guard(path, access)?;
+        }
         socket.listen(BACKLOG)?;
         socket.set_nonblocking(true)?;
         let file = match endpoint {
             Endpoint::Unix(path) => Some(path.clone()),
             Endpoint::Tcp { .. } | Endpoint::Systemd(_) => None,
         };
-        Ok(Self { endpoint: endpoint.clone(), socket, _file: SocketFile(file) })
+        Ok(Self { endpoint: endpoint.clone(), socket, users, _file: SocketFile(file) })
     }
 
     /// Where it listens: with the port that the system chose, where 0 was asked for.
@@ -113,17 +121,6 @@ impl Bound {
         match self.socket.local_addr().ok().and_then(|a| a.as_socket()) {
             Some(address) => Endpoint::Tcp { host: address.ip().to_string(), port: address.port() },
             None => self.endpoint.clone(),
-        }
-    }
-
-    /// Lets every user of this machine connect, where it is a socket in the file system: its folder says who can reach it.
-    ///
-    /// # Errors
-    /// As the system says.
-    pub fn open_to_all(&self) -> io::Result<()> {
-        match &self.endpoint {
-            Endpoint::Unix(path) => std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666)),
-            Endpoint::Tcp { .. } | Endpoint::Systemd(_) => Ok(()),
         }
     }
 
@@ -138,14 +135,17 @@ impl Bound {
     /// # Errors
     /// Only if the runtime cannot watch the socket.
     pub async fn accept_all(self, mut take: impl FnMut(Accepted)) -> io::Result<()> {
-        let Self { socket, endpoint, _file } = self;
+        let Self { socket, endpoint, users, _file } = self;
         let listener = match socket.local_addr()?.is_unix() {
             false => Listener::Tcp(TcpListener::from_std(socket.into())?),
             true => Listener::Unix(UnixListener::from_std(socket.into())?),
         };
         loop {
             match listener.accept().await {
-                Ok(accepted) => take(accepted),
+                Ok(accepted) => match accepted.stranger_to(users.as_deref()) {
+                    None => take(accepted),
+                    Some(uid) => limited_warn!(listen = %endpoint, uid, "connection refused: not in users"),
+                },
                 Err(error) => {
                     // A connection that was gone again already, or no descriptor left: neither ends the listener.
                     warn!(listen = %endpoint, %error, "accept failed");
@@ -154,6 +154,29 @@ impl Bound {
             }
         }
     }
+}
+
+/// Sets permissions and group of a socket.
+fn guard(path: &Path, access: &Access) -> io::Result<()> {
+    if let Some(group) = &access.group {
+        std::os::unix::fs::chown(path, None, Some(gid(group)?))?;
+    }
+    match access.mode {
+        Some(mode) => std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)),
+        None => Ok(()),
+    }
+}
+
+fn uid(name: &str) -> io::Result<u32> {
+    let found = || nix::unistd::User::from_name(name).ok().flatten().map(|user| user.uid.as_raw());
+    let unknown = || io::Error::other(format!("users: this machine has no user `{name}`"));
+    name.parse().ok().or_else(found).ok_or_else(unknown)
+}
+
+fn gid(name: &str) -> io::Result<u32> {
+    let found = || nix::unistd::Group::from_name(name).ok().flatten().map(|group| group.gid.as_raw());
+    let unknown = || io::Error::other(format!("group: this machine has no group `{name}`"));
+    name.parse().ok().or_else(found).ok_or_else(unknown)
 }
 
 enum Listener {

@@ -8,11 +8,15 @@ pub mod hops;
 pub mod listener;
 mod pool;
 mod random;
+pub mod seats;
 pub mod shared;
 pub mod smtp;
 pub mod stats;
 pub mod stream;
+pub mod throttle;
 pub mod tls;
+
+pub(crate) use self::throttle::limited_warn;
 
 /// How many connections over its limit a listener answers at a time. Others it closes without a word.
 pub const REFUSED: usize = 50;

@@ -168,6 +168,15 @@ pub enum Accepted {
 }
 
 impl Accepted {
+    /// The user of the process on the other side of a socket in the file system, if it is neither root nor one of these. `None`:
+    /// it may connect. One that the system cannot name counts as a stranger.
+    #[must_use]
+    pub fn stranger_to(&self, users: Option<&[u32]>) -> Option<u32> {
+        let (Some(users), Self::Unix(stream)) = (users, self) else { return None };
+        let uid = rustix::net::sockopt::socket_peercred(stream).map_or(u32::MAX, |peer| peer.uid.as_raw());
+        (uid != 0 && !users.contains(&uid)).then_some(uid)
+    }
+
     /// Who it is, where that is an address.
     #[must_use]
     pub fn peer(&self) -> Option<SocketAddr> {

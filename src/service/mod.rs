@@ -21,13 +21,14 @@ use tracing::{debug, info, warn};
 
 use self::group::{Group, Ticket};
 use self::runtime::Workers;
-use crate::config::{Advice, Advisor, Config, Endpoint, Role, listed};
-use crate::drive::REFUSED;
+use crate::config::{Access, Advice, Advisor, Config, Endpoint, Role, listed};
 use crate::drive::advise;
 use crate::drive::listener::{Bound, Inherited};
+use crate::drive::seats::{Seat, Seats};
 use crate::drive::shared::{Door, Shared};
 use crate::drive::smtp;
 use crate::drive::stream::Accepted;
+use crate::drive::{REFUSED, limited_warn};
 use crate::envelope::keyring::Keyring;
 
 /// Why the daemon does not start.
@@ -102,23 +103,24 @@ impl Service {
             return Err(StartError::NoListener);
         }
         let mut inherited = Inherited::from_env();
-        let mut bind = |listen: &Endpoint| {
-            Bound::bind(listen, &mut inherited).map_err(|error| StartError::Bind { listen: listen.clone(), error })
+        let mut bind = |listen: &Endpoint, access: &Access| {
+            Bound::bind(listen, access, &mut inherited)
+                .map_err(|error| StartError::Bind { listen: listen.clone(), error })
         };
         let mut doors = Vec::new();
         for listener in &config.listeners {
             let tls = |error| StartError::Tls { listen: listener.listen.clone(), error };
             let door = Door::new(listener, &config).map_err(tls)?;
-            doors.push((Arc::new(door), bind(&listener.listen)?));
+            doors.push((Arc::new(door), bind(&listener.listen, &listener.access)?));
         }
         let mut advisors = Vec::new();
         for advisor in &config.advisors {
-            let bound = bind(&advisor.listen)?;
-            // Who may come is for its folder to say: the MTA's user is another than ours.
-            bound.open_to_all().map_err(|error| StartError::Bind { listen: advisor.listen.clone(), error })?;
+            // Where nothing is said, its folder says who may come: the MTA's user is another than ours.
+            let access = Access { mode: advisor.access.mode.or(Some(0o666)), ..advisor.access.clone() };
+            let bound = bind(&advisor.listen, &access)?;
             advisors.push((Arc::new(advisor.clone()), bound));
         }
-        let status = config.status.as_ref().map(bind).transpose()?;
+        let status = config.status.as_ref().map(|listen| bind(listen, &Access::default())).transpose()?;
         for name in inherited.left() {
             warn!(name, "systemd has passed a socket that no listener names: whoever connects there waits in vain");
         }
@@ -214,9 +216,13 @@ fn serve_door(door: Arc<Door>, bound: Bound, shared: &Arc<Shared>, workers: &Wor
 fn serve_advisor(advisor: Arc<Advisor>, bound: Bound, shared: &Arc<Shared>, workers: &Workers, group: &mut Group) {
     let (shared, workers, open) = (Arc::clone(shared), workers.clone(), Arc::default());
     let (drain, member) = (group.drain(), group.member());
+    let seats = Seats::new(advisor.connections);
     group.accept(bound.accept_all(move |accepted| {
+        let Some(seat) = seats.take() else {
+            return limited_warn!(listen = %advisor.listen, "too many connections at work: one is closed (connections of this listener)");
+        };
         let ticket = Ticket::new(&open, member.clone(), shared.stats.sessions.clone());
-        advise(accepted, &shared, &advisor, &workers, &drain, ticket);
+        advise(accepted, &shared, &advisor, seat, &workers, &drain, ticket);
     }));
 }
 
@@ -255,21 +261,19 @@ fn advise(
     accepted: Accepted,
     shared: &Arc<Shared>,
     advisor: &Arc<Advisor>,
+    seat: Arc<Seat>,
     workers: &Workers,
     drain: &watch::Receiver<bool>,
     ticket: Ticket,
 ) {
     let peer = accepted.peer();
     shared.stats.connections.inc();
-    if ticket.number > advisor.connections {
-        return warn!(listen = %advisor.listen, "too many connections: one is closed (connections of this listener)");
-    }
     let (shared, advisor, drain) = (Arc::clone(shared), Arc::clone(advisor), drain.clone());
     workers.spawn(async move {
         let _ticket = ticket;
         match accepted.into_plain() {
             Err(error) => warn!(%error, "a connection was lost at once"),
-            Ok(client) => advise::serve(client, peer, shared, advisor, drain).await,
+            Ok(client) => advise::serve(client, peer, shared, advisor, seat, drain).await,
         }
     });
 }

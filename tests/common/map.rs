@@ -47,6 +47,13 @@ impl Map {
         }
     }
 
+    /// The same, where the connection may be closed.
+    pub fn try_ask(&mut self, map: &str, key: &str) -> Option<String> {
+        let text = format!("{map} {key}");
+        self.write(format!("{}:{text},", text.len()).as_bytes()).ok()?;
+        self.answer()
+    }
+
     pub fn ask(&mut self, map: &str, key: &str) -> String {
         self.send(map, key);
         self.answer().expect("an answer")

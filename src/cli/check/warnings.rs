@@ -1,7 +1,7 @@
 //! What in a good config is a trap.
 
 use crate::cli::site::now;
-use crate::config::{Advice, Advisor, Config, Listener, Protocol, Role, Side, TlsMode};
+use crate::config::{Advice, Advisor, Config, Endpoint, Listener, Protocol, Role, Side, TlsMode};
 use crate::envelope::keyring::Keyring;
 use crate::envelope::policy::{InboundMode, OutboundMode, Policy, RejectAt};
 use crate::envelope::rules::{Ramp, Rules};
@@ -144,6 +144,13 @@ fn of_advisor(advisor: &Advisor, config: &Config) -> Vec<String> {
         warnings.push(format!(
             "the policy service {} sees no content: with inbound.reject_at = \"data\" it refuses tags that do not hold, and no bounce to an \
              address without one. \"rcpt\" or \"auto\" refuses those, too, replies and receipts included; a milter or a proxy tells them apart",
+            advisor.listen
+        ));
+    }
+    if matches!(advisor.listen, Endpoint::Tcp { .. }) && advisor.advice == Advice::Socketmap {
+        warnings.push(format!(
+            "the socketmap {} answers every local user: it signs for anybody, and says whether a guessed tag is good. Use a socket in the \
+             file system: listen = \"unix:/path\", mode = \"0660\", group = the mail server's",
             advisor.listen
         ));
     }

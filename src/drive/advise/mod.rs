@@ -16,11 +16,13 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until};
-use tracing::{info, warn};
+use tracing::info;
 
 use self::answers::Answers;
 use super::drain::Drain;
+use super::limited_warn;
 use super::pool;
+use super::seats::Seat;
 use super::shared::Shared;
 use super::stream::{Plain, Stream};
 use crate::config::Advisor;
@@ -30,7 +32,7 @@ fn may_ask(peer: Option<SocketAddr>, advisor: &Advisor) -> bool {
     // Whoever is on a socket in the file system was let in by the permissions of its folder.
     let good = peer.is_none_or(|peer| advisor.clients.contains(peer.ip()));
     if !good {
-        warn!(client = ?peer.map(|peer| peer.ip()), listen = %advisor.listen, "connection refused: not in clients");
+        limited_warn!(client = ?peer.map(|peer| peer.ip()), listen = %advisor.listen, "connection refused: not in clients");
     }
     good
 }
@@ -41,6 +43,7 @@ pub async fn serve(
     peer: Option<SocketAddr>,
     shared: Arc<Shared>,
     advisor: Arc<Advisor>,
+    seat: Arc<Seat>,
     drain: watch::Receiver<bool>,
 ) {
     if !may_ask(peer, &advisor) {
@@ -53,6 +56,7 @@ pub async fn serve(
         stream: Stream::Plain(client),
         input: Vec::new(),
         output: Vec::new(),
+        seat,
         drain: Drain::new(drain),
         timer: Box::pin(sleep_until(Instant::now() + patience)),
         patience,
@@ -67,7 +71,7 @@ pub async fn serve(
         End::Gone | End::Idle => {}
         End::Slow => info!(session = line.answers.id(), listen = %advisor.listen, "a request took too long"),
         End::Broken(why) => {
-            warn!(session = line.answers.id(), listen = %advisor.listen, why, "closed: that is no request");
+            limited_warn!(session = line.answers.id(), listen = %advisor.listen, why, "closed: that is no request");
         }
     }
     // What was asked before is answered, and nothing read on.
@@ -90,6 +94,7 @@ struct Line {
     /// The beginning of a request. Empty while it waits for one.
     input: Vec<u8>,
     output: Vec<u8>,
+    seat: Arc<Seat>,
     drain: Drain,
     timer: Pin<Box<Sleep>>,
     patience: Duration,
@@ -118,6 +123,7 @@ impl Line {
         match read {
             Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(End::Gone)),
             Poll::Ready(Ok(_)) => {
+                self.seat.busy();
                 let answered = self.answers.answer(&mut self.input, &mut self.output);
                 if !self.output.is_empty() {
                     self.progress = Instant::now();
@@ -155,6 +161,12 @@ impl Line {
     /// Waits for the end of patience, and for the signal to stop.
     fn poll_time(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         let idle = self.input.is_empty() && self.output.is_empty();
+        if idle {
+            self.seat.idle(cx);
+            if self.seat.is_given_up() {
+                return Poll::Ready(Err(End::Idle));
+            }
+        }
         while self.timer.as_mut().poll(cx).is_ready() {
             let until = self.progress + self.patience;
             if until <= Instant::now() {

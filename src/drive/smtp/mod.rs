@@ -17,11 +17,12 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::watch;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use self::link::Link;
 use super::clients::Counted;
 use super::hops::Passed;
+use super::limited_warn;
 use super::pool;
 use super::shared::{Door, Shared};
 use super::stream::{Plain, Stream};
@@ -111,7 +112,7 @@ async fn introduced(
     match read.await.unwrap_or_else(|_| Err("its PROXY header did not come in time".into())) {
         Ok(source) => Some((client, source.or(peer))),
         Err(error) => {
-            warn!(proxy = %ip(peer), listen = %door.listener.listen, error, "a trusted proxy's connection is refused");
+            limited_warn!(proxy = %ip(peer), listen = %door.listener.listen, error, "a trusted proxy's connection is refused");
             None
         }
     }
@@ -150,7 +151,7 @@ fn admit(address: Option<SocketAddr>, shared: &Shared, door: &Door) -> Result<Op
 /// Says one thing to a connection that is not served, and closes it.
 pub async fn refuse(client: Plain, address: Option<SocketAddr>, text: &str, door: &Door) {
     let reply = text.trim_end();
-    warn!(client = %ip(address), listen = %door.listener.listen, reply, "connection refused");
+    limited_warn!(client = %ip(address), listen = %door.listener.listen, reply, "connection refused");
     // Who begins with a handshake cannot read it.
     if door.listener.tls == TlsMode::Implicit {
         return;

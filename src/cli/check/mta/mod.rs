@@ -89,7 +89,8 @@ fn names(setting: &str, endpoint: &Endpoint) -> bool {
             let path = path.to_string_lossy();
             setting.split([' ', ',', '\t']).any(|word| {
                 let bare = word.rsplit_once("unix:").map_or(word, |(_, bare)| bare);
-                let bare = bare.split_once(":sign").or_else(|| bare.split_once(":verify")).map_or(bare, |(p, _)| p);
+                // Behind a socketmap's path stands the name of the map.
+                let bare = bare.split_once(':').map_or(bare, |(path, _)| path);
                 bare.len() > 1 && path.ends_with(bare.trim_start_matches('/'))
             })
         }
@@ -119,6 +120,9 @@ mod tests {
         }
         let unix: Endpoint = "unix:/var/spool/postfix/countersign/milter".parse().unwrap();
         assert!(names("unix:/countersign/milter", &unix) && names("unix:/var/spool/postfix/countersign/milter", &unix));
+        for map in ["sign", "forward", "verify", "reverse", "strip"] {
+            assert!(names(&format!("socketmap:unix:countersign/milter:{map}"), &unix), "{map}");
+        }
         assert!(!names("unix:/opendkim/milter", &unix) && !names("", &unix));
     }
 }

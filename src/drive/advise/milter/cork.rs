@@ -7,6 +7,7 @@
 use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::warn;
 
+use crate::drive::seats::Seat;
 use crate::drive::stream::Plain;
 
 /// Replies that change a message; the MTA reads on after them until something else comes. (`mfdef.h`, SMFIR_*)
@@ -33,6 +35,8 @@ struct Frames {
     head: Vec<u8>,
     rest: usize,
     begun: bool,
+    /// Whether a message is open: between MAIL and its end, or its abort.
+    in_message: bool,
 }
 
 impl Frames {
@@ -57,6 +61,12 @@ impl Frames {
                     return Err(length);
                 }
                 self.rest = length.saturating_sub(1);
+                match kind {
+                    b'M' => self.in_message = true,
+                    // SMFIC_ABORT, SMFIC_BODYEOB, and the ends of a connection.
+                    b'A' | b'E' | b'Q' | b'K' => self.in_message = false,
+                    _ => {}
+                }
                 ended |= self.rest == 0;
             }
         }
@@ -67,6 +77,20 @@ impl Frames {
     fn is_between(&self) -> bool {
         self.begun && self.rest == 0 && self.head.is_empty()
     }
+
+    /// Between two messages: nothing is lost if the connection ends.
+    fn is_idle(&self) -> bool {
+        !self.in_message && self.rest == 0 && self.head.is_empty()
+    }
+}
+
+/// How long is waited.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Patience {
+    /// For the first frame, and for the rest of one that has begun.
+    pub frame: Duration,
+    /// For the next frame, while no message is open.
+    pub idle: Duration,
 }
 
 /// A connection that holds changes back.
@@ -75,27 +99,49 @@ pub(super) struct Corked {
     plain: Plain,
     out: Vec<u8>,
     frames: Frames,
-    /// For the first frame, and for the rest of one that has begun.
-    patience: Duration,
+    seat: Arc<Seat>,
+    patience: Patience,
     timer: Pin<Box<Sleep>>,
     /// When the frame began that is not whole.
     since: Option<Instant>,
+    /// When the last frame came.
+    heard: Instant,
     /// Counts it among the open sessions.
     open: Gauge,
 }
 
 impl Corked {
-    pub fn new(plain: Plain, patience: Duration, open: Gauge) -> Self {
+    pub fn new(plain: Plain, seat: Arc<Seat>, patience: Patience, open: Gauge) -> Self {
         open.inc();
-        let timer = Box::pin(sleep_until(Instant::now() + patience));
-        let (frames, since) = (Frames::default(), Some(Instant::now()));
-        Self { plain, out: Vec::new(), frames, patience, timer, since, open }
+        let now = Instant::now();
+        let timer = Box::pin(sleep_until(now + patience.frame));
+        Self {
+            plain,
+            out: Vec::new(),
+            frames: Frames::default(),
+            seat,
+            patience,
+            timer,
+            since: Some(now),
+            heard: now,
+            open,
+        }
     }
 
-    /// Whether the MTA has been in the middle of a frame for too long.
+    /// Whether the MTA has been in the middle of a frame for too long, or has asked nothing for too long, or has to give way.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(since) = self.since else { return Poll::Pending };
-        let until = since + self.patience;
+        if self.frames.is_idle() {
+            self.seat.idle(cx);
+            if self.seat.is_given_up() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+        let until = match self.since {
+            Some(since) => since + self.patience.frame,
+            None if self.frames.is_idle() => self.heard + self.patience.idle,
+            // How long a message may take, the library knows.
+            None => return Poll::Pending,
+        };
         while self.timer.as_mut().poll(cx).is_ready() {
             if until <= Instant::now() {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -142,6 +188,8 @@ impl AsyncRead for Corked {
             Poll::Ready(read) => read?,
             Poll::Pending => return self.poll_patience(cx),
         }
+        self.seat.busy();
+        self.heard = Instant::now();
         let come = buffer.filled().get(before..).unwrap_or_default();
         let ended = match self.frames.follow(come) {
             Ok(ended) => ended,
@@ -197,6 +245,28 @@ mod tests {
         [&u32::try_from(text.len()).unwrap().to_be_bytes(), text].concat()
     }
 
+    fn corked(here: std::os::unix::net::UnixStream, patience: Patience) -> Corked {
+        let seat = crate::drive::seats::Seats::new(1).take().unwrap();
+        Corked::new(Accepted::Unix(here).into_plain().unwrap(), seat, patience, Gauge::default())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_mta_without_a_message_is_not_waited_for_for_ever() {
+        use tokio::io::AsyncReadExt as _;
+        let message = [frame(b"O\0\0\0\x06"), frame(b"M<a@b.example>\0")].concat();
+        for (sent, late) in
+            [(frame(b"O\0\0\0\x06"), true), (message.clone(), false), ([message, frame(b"A")].concat(), true)]
+        {
+            let (here, mut there) = std::os::unix::net::UnixStream::pair().unwrap();
+            std::io::Write::write_all(&mut there, &sent).unwrap();
+            let mut corked = corked(here, Patience { frame: Duration::from_secs(9), idle: Duration::from_secs(90) });
+            let mut buffer = vec![0; sent.len() + 1];
+            let read = tokio::time::timeout(Duration::from_secs(200), corked.read_exact(&mut buffer)).await;
+            let timed_out = matches!(&read, Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut);
+            assert_eq!(timed_out, late, "{sent:?}: {read:?}");
+        }
+    }
+
     #[test]
     fn changes_wait_and_verdicts_do_not() {
         for (frames, waiting) in [
@@ -237,10 +307,10 @@ mod tests {
         for (sent, late) in [(&b""[..], true), (b"\0\0\0\x02O", true), (b"\0\0\0\x01O", false)] {
             let (here, mut there) = std::os::unix::net::UnixStream::pair().unwrap();
             std::io::Write::write_all(&mut there, sent).unwrap();
-            let patience = Duration::from_secs(9);
-            let mut corked = Corked::new(Accepted::Unix(here).into_plain().unwrap(), patience, Gauge::default());
+            let patience = Patience { frame: Duration::from_secs(9), idle: Duration::from_secs(90) };
+            let mut corked = corked(here, patience);
             let mut buffer = [0; 6];
-            let read = tokio::time::timeout(patience * 3, corked.read_exact(&mut buffer)).await;
+            let read = tokio::time::timeout(patience.frame * 3, corked.read_exact(&mut buffer)).await;
             let timed_out = matches!(&read, Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut);
             assert_eq!(timed_out, late, "{sent:?}: {read:?}");
         }
@@ -250,8 +320,7 @@ mod tests {
     async fn all_of_a_verdict_is_one_write() {
         let (here, mut there) = std::os::unix::net::UnixStream::pair().unwrap();
         there.set_nonblocking(true).unwrap();
-        let mut corked =
-            Corked::new(Accepted::Unix(here).into_plain().unwrap(), Duration::from_secs(9), Gauge::default());
+        let mut corked = corked(here, Patience { frame: Duration::from_secs(9), idle: Duration::from_secs(90) });
         for (text, arrives) in [(&b"e<a@b>\0"[..], false), (b"hA\0b\0", false), (b"c", true)] {
             corked.write_all(&frame(text)).await.unwrap();
             corked.flush().await.unwrap();

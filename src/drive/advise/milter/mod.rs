@@ -17,10 +17,12 @@ use indymilter::{Callbacks, Listener};
 use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
-use self::cork::Corked;
+use self::cork::{Corked, Patience};
 use self::events::{Client, Common};
 use crate::config::Advisor;
+use crate::drive::limited_warn;
 use crate::drive::listener::Bound;
+use crate::drive::seats::{Seat, Seats};
 use crate::drive::shared::Shared;
 use crate::drive::stream::Accepted;
 
@@ -40,11 +42,17 @@ pub async fn serve(
     drain: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let (sender, incoming) = mpsc::channel(WAITING);
-    let most = advisor.connections;
+    // Those that give way are there for a moment more.
+    let most = advisor.connections.saturating_add(WAITING);
     let here = Arc::clone(&advisor);
+    let seats = Seats::new(advisor.connections);
     let acceptor = tokio::spawn(bound.accept_all(move |accepted| {
-        if super::may_ask(accepted.peer(), &here) && sender.try_send(accepted).is_err() {
-            warn!(listen = %here.listen, most, "too many connections of MTAs: one is closed (connections of this listener)");
+        if !super::may_ask(accepted.peer(), &here) {
+            return;
+        }
+        let seated = seats.take().is_some_and(|seat| sender.try_send((accepted, seat)).is_ok());
+        if !seated {
+            limited_warn!(listen = %here.listen, "too many connections at work: one is closed (connections of this listener)");
         }
     }));
     let open = Arc::new(AtomicUsize::new(0));
@@ -76,7 +84,7 @@ async fn stopped(
 
 /// The connections that the acceptor has let in.
 struct Incoming {
-    incoming: mpsc::Receiver<Accepted>,
+    incoming: mpsc::Receiver<(Accepted, Arc<Seat>)>,
     shared: Arc<Shared>,
 }
 
@@ -86,15 +94,13 @@ impl Listener for Incoming {
     /// Never an error: it would be the end of the listener.
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Corked>> {
         loop {
-            let Some(accepted) = ready!(self.incoming.poll_recv(cx)) else { return Poll::Pending };
+            let Some((accepted, seat)) = ready!(self.incoming.poll_recv(cx)) else { return Poll::Pending };
             match accepted.into_plain() {
                 Ok(plain) => {
                     self.shared.stats.connections.inc();
-                    return Poll::Ready(Ok(Corked::new(
-                        plain,
-                        self.shared.config.timeouts.connect,
-                        self.shared.stats.sessions.clone(),
-                    )));
+                    let timeouts = &self.shared.config.timeouts;
+                    let patience = Patience { frame: timeouts.connect, idle: timeouts.command };
+                    return Poll::Ready(Ok(Corked::new(plain, seat, patience, self.shared.stats.sessions.clone())));
                 }
                 Err(error) => warn!(%error, "a connection was lost at once"),
             }

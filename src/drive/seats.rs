@@ -1,0 +1,115 @@
+//! Places for connections of MTAs that ask: when all are taken, the one that has been idle for longest gives way.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Context, Waker};
+
+use tokio::time::Instant;
+
+/// The places of one listener.
+#[derive(Debug)]
+pub struct Seats {
+    most: usize,
+    taken: Mutex<Vec<Weak<Seat>>>,
+}
+
+/// The place of one connection, until it is dropped.
+#[derive(Debug)]
+pub struct Seat {
+    state: Mutex<State>,
+    /// Another connection needs the place.
+    given_up: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Since when nothing is asked and nothing owed.
+    idle: Option<Instant>,
+    waker: Option<Waker>,
+}
+
+impl Seats {
+    /// So many, 1 or more.
+    #[must_use]
+    pub fn new(most: usize) -> Self {
+        Self { most, taken: Mutex::default() }
+    }
+
+    /// A place for one more connection. `None`: all are taken by connections that are at work.
+    #[must_use]
+    pub fn take(&self) -> Option<Arc<Seat>> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken.len() >= self.most {
+            taken.retain(|seat| seat.upgrade().is_some_and(|seat| !seat.is_given_up()));
+        }
+        if taken.len() >= self.most {
+            let seats = taken.iter().filter_map(Weak::upgrade);
+            let longest = seats.filter_map(|seat| Some((seat.idle_since()?, seat))).min_by_key(|(since, _)| *since)?;
+            longest.1.give_up();
+            taken.retain(|seat| seat.upgrade().is_some_and(|seat| !seat.is_given_up()));
+        }
+        let seat = Arc::new(Seat {
+            state: Mutex::new(State { idle: Some(Instant::now()), waker: None }),
+            given_up: AtomicBool::new(false),
+        });
+        taken.push(Arc::downgrade(&seat));
+        Some(seat)
+    }
+}
+
+impl Seat {
+    fn idle_since(&self) -> Option<Instant> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).idle
+    }
+
+    fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
+        if let Some(waker) = self.state.lock().unwrap_or_else(PoisonError::into_inner).waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Whether the connection has to end. It is woken when that becomes true, if it has said that it is idle.
+    #[must_use]
+    pub fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
+    }
+
+    /// Nothing is asked: the place may be given to another.
+    pub fn idle(&self, cx: &Context<'_>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.idle.get_or_insert_with(Instant::now);
+        if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            state.waker = Some(cx.waker().clone());
+        }
+    }
+
+    /// Something is asked, or answered.
+    pub fn busy(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).idle = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_longest_idle_gives_way() {
+        let seats = Seats::new(3);
+        let take = || seats.take().expect("a place");
+        let (first, second, third) = (take(), take(), take());
+        first.busy();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        second.busy();
+        second.idle(&Context::from_waker(Waker::noop()));
+        let fourth = take();
+        assert!(third.is_given_up() && !first.is_given_up() && !second.is_given_up());
+        (second.busy(), fourth.busy());
+        assert!(seats.take().is_none(), "all are at work");
+        drop(first);
+        assert!(seats.take().is_some());
+    }
+}
