@@ -319,3 +319,17 @@ fn a_listener_may_say_how_many_connections_it_has() {
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(error.contains("wrong.toml:6: connections must be at least 1"), "{error}");
 }
+
+#[test]
+fn a_session_of_refused_recipients_ends_and_writes_a_few_lines() {
+    let site = Site::start("");
+    let mut client = site.client("203.0.113.9");
+    client.say("MAIL FROM:<bob@else.example>");
+    let replies: Vec<String> =
+        (0..5000).map_while(|n| client.try_say(&format!("RCPT TO:<x{n}@third.example>")).ok()).collect();
+    assert_eq!(replies.len(), 51);
+    assert_eq!(replies[50], "421 4.7.0 too many recipients that do not exist here");
+    site.daemon.log.wait("the sum", 0, |line| line.contains("refused-recipients") && line.contains("\"more\":41"));
+    let lines = site.daemon.log.all().iter().filter(|line| line.contains("relaying-denied")).count();
+    assert_eq!(lines, 10);
+}

@@ -61,6 +61,8 @@ pub struct Limits {
     pub commands: u32,
     /// Mistakes in a session.
     pub bad_commands: u32,
+    /// Recipients refused for good without one that is accepted; 0: any number.
+    pub refused_recipients: u32,
     /// Recipients of a message.
     pub recipients: u32,
     /// Octets of a command line.
@@ -359,6 +361,7 @@ fn limits(raw: raw::Limits) -> Limits {
         connections_per_client: raw.connections_per_client.unwrap_or(20),
         commands: or(raw.commands, 5000),
         bad_commands: raw.bad_commands.unwrap_or(20),
+        refused_recipients: raw.refused_recipients.unwrap_or(50),
         recipients: or(raw.recipients, 1000),
         line: or(raw.line, 2048),
         header: size(raw.header, 256 << 10),

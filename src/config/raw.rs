@@ -194,6 +194,7 @@ pub(super) struct Limits {
     pub connections_per_client: Option<usize>,
     pub commands: Option<Spanned<u32>>,
     pub bad_commands: Option<u32>,
+    pub refused_recipients: Option<u32>,
     pub recipients: Option<Spanned<u32>>,
     pub line: Option<Spanned<usize>>,
     pub header: Option<Size>,

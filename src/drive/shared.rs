@@ -247,6 +247,7 @@ impl Door {
             limits: Limits {
                 commands: limits.commands,
                 bad_commands: limits.bad_commands,
+                refused_recipients: limits.refused_recipients,
                 recipients: limits.recipients,
                 line: limits.line,
                 header: limits.header as u64,

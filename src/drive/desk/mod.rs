@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tracing::{debug, error, info, warn};
 
 pub(super) use self::account::Account;
+use super::limited_warn;
 use super::random;
 use super::shared::Shared;
 use super::stats::{ContentLabels, RecipientLabels, SenderLabels};
@@ -33,12 +34,40 @@ pub(super) struct Desk {
     asked: String,
     /// The recipient whose content decides, as logs show it.
     candidate: String,
+    /// Refused recipients of the session, where it has one client.
+    refused: Option<u32>,
+}
+
+/// So many refused recipients of a session have a line each; the others are summed up at its end.
+const REFUSED_LINES: u32 = 10;
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        let more = self.refused.unwrap_or_default().saturating_sub(REFUSED_LINES);
+        if more > 0 {
+            info!(session = self.id, client = self.who(), event = "refused-recipients", more);
+        }
+    }
 }
 
 impl Desk {
     pub fn new(shared: Arc<Shared>, client: Option<IpAddr>) -> Self {
         let id = shared.next_session();
-        Self { shared, id, client, asked: String::new(), candidate: String::new() }
+        Self { shared, id, client, asked: String::new(), candidate: String::new(), refused: None }
+    }
+
+    /// For one client, whose refused recipients are not to fill the log.
+    pub fn of_one_client(shared: Arc<Shared>, client: Option<IpAddr>) -> Self {
+        let mut desk = Self::new(shared, client);
+        desk.refused = Some(0);
+        desk
+    }
+
+    /// Whether a refused recipient gets a line.
+    pub fn shows_refused(&mut self) -> bool {
+        let Some(refused) = &mut self.refused else { return true };
+        *refused = refused.saturating_add(1);
+        *refused <= REFUSED_LINES
     }
 
     /// The client, for the log.
@@ -94,7 +123,9 @@ impl Desk {
         });
         alarms.log();
         self.asked = masked(recipient);
-        self.log_recipient(sender, &inbound);
+        let refused = matches!(inbound.action, InboundAction::Refuse(_));
+        let has_line = !refused || self.shows_refused();
+        self.log_recipient(sender, &inbound, has_line);
         if matches!(inbound.action, InboundAction::Deliver { judge, .. } if judge != Judge::No) {
             self.candidate.clone_from(&self.asked);
         }
@@ -218,7 +249,7 @@ impl Desk {
         );
     }
 
-    fn log_recipient(&self, sender: &ReversePath, inbound: &Inbound) {
+    fn log_recipient(&self, sender: &ReversePath, inbound: &Inbound, has_line: bool) {
         let action = match &inbound.action {
             InboundAction::Deliver { judge: Judge::Discard, .. } => "discard",
             InboundAction::Deliver {
@@ -230,8 +261,8 @@ impl Desk {
             InboundAction::Refuse(refusal) if refusal.is_temporary() => "defer",
             InboundAction::Refuse(_) => "reject",
         };
-        if matches!(inbound.verdict, Verdict::UnknownKey(_)) {
-            warn!(
+        if matches!(inbound.verdict, Verdict::UnknownKey(_)) && has_line {
+            limited_warn!(
                 session = self.id,
                 to = self.asked,
                 "a tag names a key that the ring does not have: is it an old copy?"
@@ -241,6 +272,9 @@ impl Desk {
         // Of a guess nobody is told anything, the log least of all.
         let verdict = if reason == "guessing" { "not-looked-at" } else { inbound.verdict.name() };
         self.shared.stats.recipients.get_or_create(&RecipientLabels { verdict, action, reason }).inc();
+        if !has_line {
+            return;
+        }
         info!(
             session = self.id,
             client = self.who(),

@@ -32,6 +32,7 @@ impl Link {
                 Event::SecureClient => {}
                 Event::SecureHop => self.begin_hop_handshake(),
                 Event::Client { address, forwarded } => self.client_is(address, forwarded),
+                Event::Refused { command: "RCPT", .. } if !self.desk.shows_refused() => {}
                 Event::Refused { command, reply } => {
                     let reply = masked_text(&reply);
                     info!(session = self.desk.id, client = self.desk.who(), event = "next-hop", command, reply);

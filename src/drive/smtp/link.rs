@@ -103,7 +103,7 @@ impl Link {
             turn: Turn::default(),
             closing: false,
             gone: false,
-            desk: Desk::new(shared, caller.address.map(|address| address.ip())),
+            desk: Desk::of_one_client(shared, caller.address.map(|address| address.ip())),
             caller,
             door,
         }

@@ -60,7 +60,7 @@ impl Drop for Open {
 
 impl Client {
     pub fn new(common: Common, options: ProtoOpts, actions: Actions) -> Self {
-        Self { desk: Desk::new(Arc::clone(&common.shared), None), common, options, actions, open: None }
+        Self { desk: Desk::of_one_client(Arc::clone(&common.shared), None), common, options, actions, open: None }
     }
 
     fn begin(&mut self, message: Message) {

@@ -3,7 +3,7 @@
 use super::connection::LOST;
 use super::content::Phase;
 use super::queue::{Item, Kind, Quiet};
-use super::transaction::Transaction;
+use super::transaction::{TOO_MANY_REFUSED, Transaction};
 use super::{Event, Finished, Session, Target};
 use crate::wire::smtp::extensions::{self, Offer};
 use crate::wire::smtp::reply::Reply;
@@ -155,7 +155,15 @@ impl Session {
             }
             Kind::Hello { extended } => self.client_hello_answered(extended, &mut reply),
             Kind::Mail { transaction } => self.mail_answered(transaction, &reply),
-            Kind::Rcpt { transaction } => reply = self.rcpt_answered(transaction, reply),
+            Kind::Rcpt { transaction } => {
+                reply = self.rcpt_answered(transaction, reply);
+                if reply.is_positive() {
+                    self.refused_recipients = 0;
+                } else if self.is_one_too_many(reply.code) {
+                    // All that was said before it is answered.
+                    return self.say_last("421", &format!("4.7.0 {TOO_MANY_REFUSED}"));
+                }
+            }
             Kind::Data if reply.code == 354 => self.begin_stream(),
             Kind::Data if reply.code < 400 => {
                 // Neither yes nor no: what it thinks of this transaction, nobody knows.

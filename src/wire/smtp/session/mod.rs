@@ -53,6 +53,8 @@ pub struct Session {
     skipping: bool,
     skipping_bdat: bool,
     bad_commands: u32,
+    /// Since the last recipient that was accepted.
+    refused_recipients: u32,
     /// Since the last message that was taken.
     commands: u32,
     asking: Option<Asking>,
@@ -115,6 +117,7 @@ impl Session {
             skipping: false,
             skipping_bdat: false,
             bad_commands: 0,
+            refused_recipients: 0,
             commands: 0,
             asking: None,
             decided: None,

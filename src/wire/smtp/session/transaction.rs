@@ -306,6 +306,10 @@ impl Session {
             return;
         };
         match &inbound.action {
+            InboundAction::Refuse(refusal) if self.is_one_too_many(refusal.code) => {
+                self.reply(421, "4.7.0", TOO_MANY_REFUSED);
+                self.ending = true;
+            }
             InboundAction::Refuse(refusal) => self.refuse(refusal),
             InboundAction::Deliver { to, route, mark, judge } => {
                 let target = match route {
@@ -483,10 +487,26 @@ impl Session {
         self.barrier = !self.queue.is_empty();
     }
 
+    /// Counts a recipient that is refused for good. Who asks for one after the other that is not there is let go.
+    pub(super) fn is_one_too_many(&mut self, code: u16) -> bool {
+        if code < 500 || self.settings.direction == Direction::Outbound {
+            return false;
+        }
+        self.refused_recipients = self.refused_recipients.saturating_add(1);
+        let limit = self.settings.limits.refused_recipients;
+        let too_many = limit > 0 && self.refused_recipients > limit && !self.ending;
+        if too_many {
+            self.events.push_back(Event::Limit("refused_recipients"));
+        }
+        too_many
+    }
+
     fn refuse(&mut self, refusal: &Refusal) {
         self.reply(refusal.code, refusal.status, refusal.text);
     }
 }
+
+pub(super) const TOO_MANY_REFUSED: &str = "too many recipients that do not exist here";
 
 /// What became of a recipient whose line had to wait, so that nobody is asked, and nothing counted, twice.
 #[derive(Debug)]

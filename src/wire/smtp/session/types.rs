@@ -45,6 +45,8 @@ pub struct Limits {
     pub commands: u32,
     /// Mistakes in a session: 421 4.7.0.
     pub bad_commands: u32,
+    /// Recipients refused for good, one after the other without one that is accepted: 421 4.7.0. 0: any number.
+    pub refused_recipients: u32,
     /// Recipients of a message: 452 4.5.3.
     pub recipients: u32,
     /// Octets of a command line, its end included (RFC 5321 section 4.5.3.1.4): 500 5.5.2. Lines of AUTH may have
@@ -58,7 +60,15 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { commands: 5000, bad_commands: 20, recipients: 1000, line: 2048, header: 256 << 10, message: 256 << 20 }
+        Self {
+            commands: 5000,
+            bad_commands: 20,
+            refused_recipients: 50,
+            recipients: 1000,
+            line: 2048,
+            header: 256 << 10,
+            message: 256 << 20,
+        }
     }
 }
 

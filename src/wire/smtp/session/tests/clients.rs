@@ -431,3 +431,46 @@ fn other_protocols_end_the_session() {
         }
     }
 }
+
+#[test]
+fn who_asks_for_one_missing_recipient_after_the_other_is_let_go() {
+    let few = |settings: &mut Settings| settings.limits.refused_recipients = 3;
+    // Refused by us, one by one; a recipient that is accepted begins it anew.
+    let mut d = Dialogue::with(Direction::Inbound, 100, few, None);
+    d.greet();
+    d.client("MAIL FROM:<bob@else.example>\r\n");
+    d.hop("250 ok\r\n");
+    for n in 0..10 {
+        if n % 3 == 0 {
+            d.client("RCPT TO:<ann@our.example>\r\n");
+            d.hop("250 ok\r\n");
+        }
+        d.client("RCPT TO:<x@third.example>\r\n");
+        assert!(d.heard_by_client().starts_with("550 5.7.1"), "{n}");
+    }
+    // Refused by the next hop, pipelined: each has its answer, and the last of them is the goodbye.
+    for code in [550, 450] {
+        let mut d = Dialogue::with(Direction::Inbound, 100, few, None);
+        d.greet();
+        d.client("MAIL FROM:<bob@else.example>\r\n");
+        d.hop("250 ok\r\n");
+        d.client(&"RCPT TO:<nosuch@our.example>\r\n".repeat(5));
+        let said = d.hop(&format!("{code} no\r\n").repeat(5));
+        if code == 550 {
+            assert_eq!(
+                said,
+                format!("{}421 4.7.0 too many recipients that do not exist here\r\n", "550 no\r\n".repeat(3))
+            );
+            assert_eq!((d.client_closed, d.limits.as_slice()), (true, &["refused_recipients"][..]));
+        } else {
+            assert_eq!((said, d.client_closed), ("450 no\r\n".repeat(5), false), "greylisted ones come again");
+        }
+    }
+    // Those who may send here may be wrong.
+    let mut d = Dialogue::with(Direction::Outbound, 100, few, None);
+    d.greet();
+    d.client("MAIL FROM:<ann@our.example>\r\n");
+    d.hop("250 ok\r\n");
+    d.client(&"RCPT TO:<nosuch@third.example>\r\n".repeat(5));
+    assert_eq!(d.hop(&"550 no\r\n".repeat(5)), "550 no\r\n".repeat(5));
+}
