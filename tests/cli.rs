@@ -473,3 +473,18 @@ fn check_names_a_wildcard_above_the_srs_domain() {
         assert!(!config(good).contains(warning), "{good}");
     }
 }
+
+#[test]
+fn an_alias_of_postsrsds_database_leads_nowhere() {
+    let folder = folder();
+    fs::write(folder.path().join("secret"), "tops3cr3t\n").unwrap();
+    run_ok(folder.path(), &["keys", "import", "--from", "postsrsd", "--sign", "secret"]);
+    let alias = "SRS0=bxzH=2W=1=DCJGDE6N24LCRT41A4T0G1UIF0DTKKQJ@example.com";
+    let site = ["--json", "--srs-domain", "example.com", "--at", "1577836860", alias];
+    let output = run(folder.path(), &[&["verify"], site.as_slice()].concat());
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&found["verdict"], &found["action"]), (&json!("malformed"), &json!("reject")));
+    assert_eq!(found["result"], Value::Null);
+    let why = run(folder.path(), &["explain", "--at", "1577836860", alias]);
+    assert!(String::from_utf8_lossy(&why.stdout).contains("alias of PostSRSd's database"), "{why:?}");
+}

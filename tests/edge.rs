@@ -7,7 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
 
-use common::tls::{NAME, certificate, secure, starttls};
+use common::tls::{NAME, certificate, old_certificate, secure, server, starttls};
 use common::{Client, Daemon, Signal, Sink, folder, free_port, run, run_ok, tcp, wait_for, without_evidence};
 
 /// A config with one listener. `listener` are lines of it, `rest` is the rest.
@@ -433,4 +433,42 @@ fn what_is_sent_in_one_packet_leaves_in_one_packet() {
         envelope.starts_with("MAIL FROM:<prvs=") && envelope.ends_with(">\r\nRCPT TO:<b@else.example>\r\nDATA\r\n")
     );
     assert_eq!(without_evidence(&message), "Subject: x\r\n\r\nbody\r\n.\r\nQUIT\r\n");
+}
+
+#[test]
+fn a_next_hop_with_an_old_certificate_is_spoken_to_where_it_need_not_be_verified() {
+    let old = folder();
+    old_certificate(old.path());
+    for (mode, verify, works) in [
+        ("may", "", true),
+        ("require", "next_hop_verify = false", true),
+        ("implicit", "next_hop_verify = false", true),
+        ("require", "next_hop_ca = \"chain.pem\"", false),
+        ("implicit", "next_hop_ca = \"chain.pem\"", false),
+    ] {
+        let (folder, (port, heard)) = (folder(), server(old.path(), mode == "implicit"));
+        // Who may sign it has to be read, and be good; it is not asked.
+        certificate(folder.path());
+        let listener = format!("next_hop_tls = \"{mode}\"\nnext_hop_name = \"{NAME}\"\n{verify}\n");
+        let daemon = start(folder.path(), &config("outbound", &hop(port), &listener, "[timeouts]\nconnect = \"2s\""));
+        let (mut client, greeting) = Client::try_connect(daemon.ports[0]).unwrap();
+        let sent = greeting.starts_with("220")
+            && client.say("EHLO client.example").starts_with("250")
+            && client.send("ann@our.example", "bob@else.example", "x").unwrap().starts_with("250");
+        assert_eq!(sent, works, "{mode} {verify}");
+        assert_eq!(heard.lock().unwrap().iter().any(|line| line.starts_with("MAIL")), works, "{mode} {verify}");
+        if !works {
+            daemon.log.wait("the reason", 0, |line| line.contains("X.509 version 1"));
+        }
+    }
+    // One's own is named at the start, with what makes a good one.
+    let folder = folder();
+    old_certificate(folder.path());
+    run_ok(folder.path(), &["keys", "init"]);
+    let text = config("inbound", "\"127.0.0.1:9\"", &format!("tls = \"may\"\n{TLS}"), "");
+    std::fs::write(folder.path().join("countersign.toml"), text).unwrap();
+    let output = run(folder.path(), &["serve"]);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(error.contains("X.509 version 1") && error.contains("openssl req -x509"), "{error}");
+    assert!(!error.contains("peer"), "{error}");
 }

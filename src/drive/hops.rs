@@ -14,7 +14,7 @@ use tokio::io::AsyncWriteExt as _;
 use tracing::{info, warn};
 
 use super::stream::{Plain, Stream};
-use super::tls::Connector;
+use super::tls::{Connector, in_words};
 use crate::config::{Endpoint, SendProxy};
 use crate::wire::proxy;
 
@@ -239,7 +239,9 @@ impl Hops {
             Endpoint::Unix(_) | Endpoint::Systemd(_) => String::new(),
         };
         let mut stream = match &self.implicit {
-            Some(tls) => tls.connect(&host, plain).await?,
+            Some(tls) => {
+                tls.connect(&host, plain).await.map_err(|error| io::Error::new(error.kind(), in_words(&error)))?
+            }
             None => Stream::Plain(plain),
         };
         let mut first = Vec::new();

@@ -242,6 +242,7 @@ impl Door {
             encrypted,
             sends_proxy: self.listener.send_proxy != SendProxy::Off,
             hop_tls: starttls(&self.listener.hop_tls),
+            hop_verified: self.listener.hop_tls.verify,
             srs_tls: self.srs_tls,
             trusted,
             limits: Limits {

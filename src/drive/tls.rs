@@ -9,7 +9,7 @@ use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVe
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
+use tokio_rustls::rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
@@ -83,8 +83,19 @@ impl Acceptor {
     }
 }
 
+/// What is wrong with a certificate that TLS libraries of today do not read.
+const TOO_OLD: &str = "the certificate has no extensions (X.509 version 1, as `openssl x509 -req` makes without -extfile), and TLS \
+    clients refuse it";
+
 fn read(files: &Certificate, provider: &CryptoProvider) -> Result<CertifiedKey, String> {
     let chain = certificates(&files.chain)?;
+    if chain.first().is_some_and(|own| ParsedCertificate::try_from(own).is_err()) {
+        return Err(format!(
+            "{}: {TOO_OLD}. A good one for a start: openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj /CN=mail.our.example \
+             -addext subjectAltName=DNS:mail.our.example -keyout key.pem -out chain.pem",
+            files.chain.display()
+        ));
+    }
     let key =
         PrivateKeyDer::from_pem_file(&files.key).map_err(|error| unreadable(&files.key, "private key", &error))?;
     CertifiedKey::from_der(chain, key, provider).map_err(|error| {
@@ -156,6 +167,25 @@ impl Connector {
     }
 }
 
+/// Why a handshake failed, in words.
+#[must_use]
+pub fn in_words(error: &io::Error) -> String {
+    use tokio_rustls::rustls::CertificateError as Bad;
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    let Some(Error::InvalidCertificate(bad)) = inner else { return error.to_string() };
+    match bad {
+        Bad::Expired | Bad::ExpiredContext { .. } => "its certificate has expired".into(),
+        Bad::NotValidYet | Bad::NotValidYetContext { .. } => "its certificate is not valid yet".into(),
+        Bad::UnknownIssuer => "its certificate is signed by nobody in the list of authorities (next_hop_ca)".into(),
+        Bad::NotValidForName | Bad::NotValidForNameContext { .. } => {
+            "its certificate is for another name (next_hop_name)".into()
+        }
+        // What it cannot read, the library calls something else.
+        Bad::BadEncoding | Bad::Other(_) => format!("{TOO_OLD}; or it cannot be read for another reason: {error}"),
+        _ => error.to_string(),
+    }
+}
+
 fn roots(ca: Option<&Path>) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     match ca {
@@ -176,9 +206,19 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-/// Takes any certificate, as opportunistic TLS does: it keeps listeners out, not impostors.
+/// Takes any certificate, as opportunistic TLS does: it keeps listeners out, not impostors. That the other side has the key of its
+/// certificate is looked at where the library can read that (not X.509 version 1).
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);
+
+/// A signature that is wrong is wrong; one that could not be looked at is taken.
+fn unless_wrong(checked: Result<HandshakeSignatureValid, Error>) -> Result<HandshakeSignatureValid, Error> {
+    use tokio_rustls::rustls::CertificateError as Bad;
+    match checked {
+        Err(Error::InvalidCertificate(Bad::BadEncoding | Bad::Other(_))) => Ok(HandshakeSignatureValid::assertion()),
+        other => other,
+    }
+}
 
 impl ServerCertVerifier for Anybody {
     fn verify_server_cert(
@@ -198,7 +238,7 @@ impl ServerCertVerifier for Anybody {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        unless_wrong(verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms))
     }
 
     fn verify_tls13_signature(
@@ -207,7 +247,7 @@ impl ServerCertVerifier for Anybody {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        unless_wrong(verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

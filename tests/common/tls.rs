@@ -3,11 +3,15 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio_rustls::rustls::crypto::ring::default_provider;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
-use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
+use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
+use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+};
 
 use super::{Client, tcp};
 
@@ -62,4 +66,115 @@ pub fn starttls(folder: &Path, port: u16) -> Client {
     stream.write_all(b"STARTTLS\r\n").unwrap();
     read(&mut stream, "220 ");
     Client::over(secure(folder, stream).unwrap())
+}
+
+/// A certificate of X.509 version 1 for [`NAME`], as `openssl x509 -req` makes it without extensions, and its key.
+const VERSION_1: [(&str, &str); 2] = [
+    (
+        "chain.pem",
+        "-----BEGIN CERTIFICATE-----\n\
+        MIIBMTCB2QIUWB57N01kEgYjnyADat6YnP9K6wAwCgYIKoZIzj0EAwIwGzEZMBcG\n\
+        A1UEAwwQbWFpbC5vdXIuZXhhbXBsZTAgFw0yNjExMjYyMjAzMzJaGA8yMTI2MTEw\n\
+        MjIyMDMzMlowGzEZMBcGA1UEAwwQbWFpbC5vdXIuZXhhbXBsZTBZMBMGByqGSM49\n\
+        AgEGCCqGSM49AwEHA0IABF5oAm04ivtCV0kH/3zUjmjjWfh1K/N8pKp8fkyfmV4A\n\
+        UoiceehLX3jGfc03vUWuMEsdqWGOwHLE4BbZ4X2xoTMwCgYIKoZIzj0EAwIDRwAw\n\
+        RAIgcjcY7L1+uTPonx/dpPx3JjBHIQxuofVvuIz1xiV3/f8CIFV6Z3SgtBO+pIFL\n\
+        hhvcm9tEmrsysr29edCSCaurdvkt\n\
+        -----END CERTIFICATE-----\n",
+    ),
+    (
+        "key.pem",
+        "-----BEGIN PRIVATE KEY-----\n\
+        MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg3tDKxLYafAOiNOlz\n\
+        XhSaM2VYQqebR/MW1BtMU2Ja67ihRANCAAReaAJtOIr7QldJB/981I5o41n4dSvz\n\
+        fKSqfH5Mn5leAFKInHnoS194xn3NN71FrjBLHalhjsByxOAW2eF9saEz\n\
+        -----END PRIVATE KEY-----\n",
+    ),
+];
+
+/// Writes it into chain.pem and key.pem.
+pub fn old_certificate(folder: &Path) {
+    for (file, text) in VERSION_1 {
+        std::fs::write(folder.join(file), text).unwrap();
+    }
+}
+
+/// Shows whatever it is given: rustls itself would not.
+#[derive(Debug)]
+struct Shown(Arc<CertifiedKey>);
+
+impl ResolvesServerCert for Shown {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.clone())
+    }
+}
+
+/// A next hop with the certificate in that folder, whatever it is: by STARTTLS, or from the first octet. It takes everything that comes
+/// encrypted; the port, and the commands that came so.
+pub fn server(folder: &Path, implicit: bool) -> (u16, Arc<Mutex<Vec<String>>>) {
+    let chain = CertificateDer::pem_file_iter(folder.join("chain.pem")).unwrap().map(Result::unwrap).collect();
+    let key = PrivateKeyDer::from_pem_file(folder.join("key.pem")).unwrap();
+    let key = default_provider().key_provider.load_private_key(key).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(Shown(Arc::new(CertifiedKey::new(chain, key)))));
+    let config = Arc::new(config);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let commands: Arc<Mutex<Vec<String>>> = Arc::default();
+    let heard = commands.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let (config, heard) = (config.clone(), heard.clone());
+            std::thread::spawn(move || serve(stream, config, implicit, &heard));
+        }
+    });
+    (port, commands)
+}
+
+fn serve(mut stream: TcpStream, config: Arc<ServerConfig>, implicit: bool, heard: &Mutex<Vec<String>>) -> Option<()> {
+    if !implicit {
+        let mut line = Vec::new();
+        let mut lines = |stream: &mut TcpStream| -> Option<()> {
+            line.clear();
+            while !line.ends_with(b"\n") {
+                let mut octet = [0];
+                stream.read_exact(&mut octet).ok()?;
+                line.push(octet[0]);
+            }
+            Some(())
+        };
+        stream.write_all(b"220 old.example\r\n").ok()?;
+        lines(&mut stream)?;
+        stream.write_all(b"250-old.example\r\n250 STARTTLS\r\n").ok()?;
+        lines(&mut stream)?;
+        stream.write_all(b"220 go\r\n").ok()?;
+    }
+    let mut stream = std::io::BufReader::new(StreamOwned::new(ServerConnection::new(config).ok()?, stream));
+    if implicit {
+        stream.get_mut().write_all(b"220 old.example\r\n").ok()?;
+    }
+    let mut in_data = false;
+    loop {
+        let mut line = String::new();
+        if std::io::BufRead::read_line(&mut stream, &mut line).ok()? == 0 {
+            return None;
+        }
+        let reply = match line.trim_end() {
+            "." => {
+                in_data = false;
+                "250 queued\r\n"
+            }
+            _ if in_data => "",
+            "DATA" => {
+                in_data = true;
+                "354 go\r\n"
+            }
+            _ => "250 ok\r\n",
+        };
+        heard.lock().unwrap().push(line.trim_end().to_owned());
+        stream.get_mut().write_all(reply.as_bytes()).ok()?;
+    }
 }

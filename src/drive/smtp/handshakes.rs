@@ -8,6 +8,7 @@ use tracing::{info, warn};
 
 use super::link::Link;
 use crate::drive::stream::Stream;
+use crate::drive::tls::in_words;
 
 impl Link {
     /// TLS handshakes under way.
@@ -40,7 +41,13 @@ impl Link {
                     self.session.hop_secured();
                 }
                 Err(error) => {
-                    warn!(session = self.desk.id, client = self.desk.who(), next_hop = self.next_hop, %error, "TLS handshake with the next hop failed");
+                    warn!(
+                        session = self.desk.id,
+                        client = self.desk.who(),
+                        next_hop = self.next_hop,
+                        error = in_words(&error),
+                        "TLS handshake with the next hop failed"
+                    );
                     self.session.hop_not_secured();
                 }
             }

@@ -113,6 +113,9 @@ pub enum Defect {
     /// What stands behind the tag is no address.
     #[error("its hash holds, but what stands behind the tag is no address")]
     BadAddress,
+    /// PostSRSd 2 in its database mode writes the number of an entry in the place of the address.
+    #[error("it is an alias of PostSRSd's database, and only that database can say whose")]
+    DatabaseAlias,
 }
 
 /// What a tagged address proves.

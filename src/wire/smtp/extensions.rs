@@ -46,8 +46,8 @@ pub struct Ours {
     pub starttls: bool,
     /// The client may log in.
     pub auth: bool,
-    /// Both connections are encrypted, so REQUIRETLS (RFC 8689) can be promised.
-    pub encrypted: bool,
+    /// Both connections are encrypted and the next hop is verified, so REQUIRETLS (RFC 8689) can be promised.
+    pub requires_tls: bool,
     /// The client may say on whose behalf it speaks.
     pub trusted: bool,
     /// The longest message; 0: as long as the next hop takes.
@@ -93,7 +93,7 @@ pub fn filter(reply: &Reply, ours: &Ours) -> Vec<u8> {
             "LIMITS" => kept.push(limits(words, ours.recipients)),
             "CHUNKING" => kept.push(line.into_owned()),
             "BINARYMIME" if offer.chunking => kept.push(line.into_owned()),
-            "REQUIRETLS" if ours.encrypted => kept.push(line.into_owned()),
+            "REQUIRETLS" if ours.requires_tls => kept.push(line.into_owned()),
             "AUTH" if ours.auth => kept.extend(auth(words)),
             _ => {}
         }
@@ -193,7 +193,8 @@ mod tests {
 
     #[test]
     fn what_is_done_here_is_offered() {
-        let ours = Ours { starttls: true, auth: true, encrypted: true, trusted: true, message: 1000, recipients: 20 };
+        let ours =
+            Ours { starttls: true, auth: true, requires_tls: true, trusted: true, message: 1000, recipients: 20 };
         let text = String::from_utf8(filter(&reply(ALL), &ours)).unwrap();
         for line in
             ["AUTH PLAIN LOGIN\r\n", "SIZE 1000\r\n", "RCPTMAX=20\r\n", "REQUIRETLS", "STARTTLS", "XCLIENT NAME "]

@@ -87,6 +87,9 @@ pub(super) fn verify_shevek(key: &Key, params: &Params, today: Day, form: &Srs<'
             if !holds(hash, &[stamp, host, user]) {
                 return other;
             }
+            if key.algorithm == Algorithm::Postsrsd && host == DATABASE {
+                return Found::Decided(Verdict::Malformed(Defect::DatabaseAlias));
+            }
             Found::Decided(judge_stamp(key, limits.max_age, today, form, stamp))
         }
         Srs::One { hash, host, rest } => {
@@ -97,6 +100,9 @@ pub(super) fn verify_shevek(key: &Key, params: &Params, today: Day, form: &Srs<'
         }
     }
 }
+
+/// The host in addresses of PostSRSd's database mode (`srs-domain` with `original-envelope = database`): none is called so.
+const DATABASE: &str = "1";
 
 pub(super) fn verify_exim(key: &Key, params: &Params, today: Day, local: &str) -> Found {
     // Exim knows SRS0 with `=` only, and never inside quotes.

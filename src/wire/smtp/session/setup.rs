@@ -241,11 +241,16 @@ impl Session {
         Ours {
             starttls: self.settings.client_tls != Tls::Off && !self.encrypted,
             auth: !self.auth_needs_tls() && !self.authenticated,
-            encrypted: self.encrypted && self.facts.encrypted,
+            requires_tls: self.may_require_tls(),
             trusted: self.settings.trusted,
             message: self.settings.limits.message,
             recipients: self.settings.limits.recipients,
         }
+    }
+
+    /// Whether REQUIRETLS can be promised: both connections are encrypted, and the next hop is who it should be.
+    pub(super) fn may_require_tls(&self) -> bool {
+        self.encrypted && self.facts.encrypted && self.settings.hop_verified
     }
 
     /// Tells the next hop on whose behalf mail comes, where it has not heard by XCLIENT: together with the MAIL that

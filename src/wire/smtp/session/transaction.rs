@@ -139,6 +139,10 @@ impl Session {
             self.bad(555, "5.5.4", "BODY=BINARYMIME is not available here");
             return true;
         }
+        if path.has_param("REQUIRETLS") && !self.may_require_tls() {
+            self.bad(555, "5.5.4", "REQUIRETLS is not available here");
+            return true;
+        }
         let limit = self.settings.limits.message;
         if limit > 0 && path.values("SIZE").any(|size| size.parse::<u64>().is_ok_and(|size| size > limit)) {
             self.events.push_back(Event::Limit("message"));

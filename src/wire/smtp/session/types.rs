@@ -95,6 +95,8 @@ pub struct Settings {
     pub sends_proxy: bool,
     /// What is asked of the next hop.
     pub hop_tls: Tls,
+    /// Whether the next hop's certificate is verified: only then may REQUIRETLS be promised (RFC 8689 section 4.2.1).
+    pub hop_verified: bool,
     /// What is asked of the next hop of reversed SRS recipients.
     pub srs_tls: Tls,
     /// Whether the client may say on whose behalf it speaks (XCLIENT, XFORWARD, `AUTH=`).

@@ -400,3 +400,31 @@ fn a_hello_that_is_refused_can_be_said_again() {
     assert_eq!(d.hop("503 already identified\r\n"), "250-mx.example\r\n250 PIPELINING\r\n");
     assert_eq!(d.heard_by_hop(), "RSET\r\n");
 }
+
+#[test]
+fn tls_is_promised_towards_a_next_hop_that_is_verified_only() {
+    const OFFER: &str = "250-mx.example\r\n250-STARTTLS\r\n250 REQUIRETLS\r\n";
+    for (client, hop, verified) in
+        [(true, true, true), (true, true, false), (true, false, true), (false, true, true), (false, false, false)]
+    {
+        let mut d = with(|s| {
+            (s.encrypted, s.hop_verified) = (client, verified);
+            s.hop_tls = if hop { Tls::Require } else { Tls::Off };
+        });
+        d.client("EHLO c.example\r\n");
+        let mut offered = d.hop(OFFER);
+        if hop {
+            d.hop("220 go\r\n");
+            d.session.hop_secured();
+            offered = d.hop(OFFER);
+        }
+        let promised = client && hop && verified;
+        d.heard_by_hop();
+        assert_eq!(offered.contains("REQUIRETLS"), promised, "{client} {hop} {verified}");
+        let heard = d.client("MAIL FROM:<bob@else.example> REQUIRETLS\r\n");
+        assert_eq!(heard.contains("REQUIRETLS"), promised, "{client} {hop} {verified}");
+        if !promised {
+            assert_eq!(d.heard_by_client(), "555 5.5.4 REQUIRETLS is not available here\r\n");
+        }
+    }
+}

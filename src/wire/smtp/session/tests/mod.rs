@@ -57,6 +57,7 @@ impl Dialogue {
             encrypted: false,
             sends_proxy: false,
             hop_tls: Tls::Off,
+            hop_verified: true,
             srs_tls: Tls::Off,
             trusted: false,
             limits: Limits { bad_commands: 50, ..Limits::default() },
