@@ -39,7 +39,9 @@ impl Recipe {
             .chain(STOCK.split_inclusive('\n'))
         {
             let name = |line: &str| line.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>();
-            if !services.lines().any(|line| name(line) == name(stock)) {
+            // On port 25 itself stands Countersign.
+            let gone = way == "edge" && stock.starts_with("smtp ");
+            if !gone && !services.lines().any(|line| name(line) == name(stock)) {
                 master_cf += stock;
             }
         }
@@ -114,6 +116,18 @@ fn what_is_wrong_around_the_milter() {
                 "\nsmtpd_milters = unix:countersign/milter",
                 "\nsmtpd_milters = inet:127.0.0.1:8891",
                 "wrong: no smtpd asks the milter: smtpd_milters = unix:/var/spool/postfix/countersign/milter",
+            ),
+            (
+                "master",
+                "submission inet n - n - - smtpd\n",
+                "submission inet n - n - - smtpd\n  -o receive_override_options=no_address_mappings,no_milters\n",
+                "careful: submission does not ask the milter",
+            ),
+            (
+                "master",
+                "submission inet n - n - - smtpd\n",
+                "submission inet n - n - - smtpd\n9025 inet n - n - - smtpd\n",
+                "wrong: 9025 is a service of this Postfix itself (smtpd), and status.listen of Countersign",
             ),
             ("main", "= tempfail", "= accept", "wrong: milter_default_action = accept"),
             (
@@ -201,6 +215,14 @@ fn what_is_wrong_around_the_proxies() {
         "proxy",
         true,
         &[
+            ("main", relayhost, "", "wrong: mail leaves unsigned: relayhost = [127.0.0.1]:10025"),
+            (
+                "master",
+                "submission inet",
+                "127.0.0.1:10025 inet n - n - - smtpd\nsubmission inet",
+                "wrong: 127.0.0.1:10025 is a service of this Postfix itself (smtpd), and a listener of Countersign",
+            ),
+            // As in amavis's set-up, and with a port of ours besides: it is still where users send.
             ("main", relayhost, "", "wrong: mail leaves unsigned: relayhost = [127.0.0.1]:10025"),
             (
                 "master",
@@ -469,4 +491,32 @@ fn what_is_wrong_around_exim() {
     }
     let (_, said) = exim("proxy", false, |config, _| *config = config.replace("send_proxy = \"v2\"\n", ""));
     assert!(said.contains("Exim takes every client for 127.0.0.1"), "{said}");
+}
+
+#[test]
+fn a_port_that_comes_back_from_a_filter_asks_no_milter() {
+    if !can_run(&["postconf"], "check --mta-config, no_milters") {
+        return;
+    }
+    let filtered = |options: &str| {
+        let mut recipe = Recipe::of("milter", false);
+        recipe.main_cf += "content_filter = smtp:[127.0.0.1]:10024\n";
+        recipe.master_cf += &format!("127.0.0.1:10035 inet n - n - - smtpd\n  -o content_filter=\n{options}");
+        said(&recipe.check("ours"))
+    };
+    let warning = "127.0.0.1:10035 asks the milter, too";
+    assert!(filtered("").contains(warning));
+    for quiet in ["  -o receive_override_options=no_unknown_recipient_checks,no_milters\n", "  -o smtpd_milters=\n"] {
+        assert!(!filtered(quiet).contains(warning), "{quiet}");
+    }
+    // Another address of this machine is another place.
+    let mut recipe = Recipe::of("proxy", false);
+    recipe.master_cf += "192.0.2.1:10025 inet n - n - - smtpd\n";
+    assert!(!said(&recipe.check("ours")).contains("is a service of this Postfix itself"));
+    // An instance with a port of the second one's is not taken for it.
+    let mut recipe = Recipe::of("proxy", false);
+    recipe.main_cf = recipe.main_cf.replace("relayhost = [127.0.0.1]:10025\n", "");
+    recipe.master_cf += "127.0.0.1:10026 inet n - n - - smtpd\n";
+    let output = said(&recipe.check("ours"));
+    assert!(output.contains("nothing goes to the outbound proxy, so mail leaves unsigned"), "{output}");
 }

@@ -9,7 +9,7 @@ use crate::config::{Advice, Advisor, Config, Endpoint, Side};
 pub fn milter(config: &Config, advisor: &Advisor, postfix: &Postfix, found: &mut Vec<Finding>) {
     let listen = &advisor.listen;
     let asking: Vec<&Service> =
-        postfix.running("smtpd").filter(|service| names(postfix.of(service, "smtpd_milters"), listen)).collect();
+        postfix.running("smtpd").filter(|service| postfix.asks_milter(service, listen)).collect();
     if asking.is_empty() {
         found.push(Wrong(format!("no smtpd asks the milter: smtpd_milters = {}", as_milter(listen))));
         return;
@@ -77,20 +77,22 @@ pub fn milter(config: &Config, advisor: &Advisor, postfix: &Postfix, found: &mut
 
 /// A port that passes the milter by. One for a filter that hands mail back is meant to.
 fn who_does_not_ask(config: &Config, advisor: &Advisor, postfix: &Postfix, found: &mut Vec<Finding>) {
-    let ours = |list: &str| {
-        config.advisors.iter().filter(|a| a.advice == Advice::Milter).any(|milter| names(list, &milter.listen))
+    let asks = |service: &Service| {
+        let mut milters = config.advisors.iter().filter(|a| a.advice == Advice::Milter);
+        milters.any(|milter| postfix.asks_milter(service, &milter.listen))
     };
     for service in postfix.running("smtpd") {
         let list = postfix.of(service, "smtpd_milters");
         let behind_a_filter = service.own.contains_key("content_filter") || service.name.starts_with("127.");
-        if !ours(list) && !behind_a_filter {
+        if !asks(service) && !behind_a_filter {
             found.push(Careful(format!(
                 "{} does not ask the milter: what comes or leaves there is neither judged nor signed",
                 service.name
             )));
         }
         let mut words = list.split([' ', ',', '\t']).filter(|word| !word.is_empty());
-        if words.any(|word| names(word, &advisor.listen))
+        if postfix.asks_milter(service, &advisor.listen)
+            && words.any(|word| names(word, &advisor.listen))
             && let Some(next) = words.next()
         {
             found.push(Careful(format!(

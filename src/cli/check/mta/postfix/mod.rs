@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use self::askers::{maps, milter, policy, signed_before_the_queue};
 use self::proxies::{inbound, is_behind, nobody_listens, outbound, sends_to_the_world};
 use super::Finding::{self, Careful, Wrong};
-use super::{ask, program};
+use super::{ask, names, program};
 use crate::config::{Advice, Config, Endpoint, Role};
 
 /// What is asked for.
@@ -78,6 +78,29 @@ struct Service {
     own: BTreeMap<String, String>,
 }
 
+/// Ports that master.cf may call by name (services(5)).
+const PORTS: [(&str, &str); 4] = [("smtp", "25"), ("submission", "587"), ("submissions", "465"), ("smtps", "465")];
+
+impl Service {
+    /// The port on which it listens, if that is over TCP.
+    fn port(&self) -> Option<&str> {
+        let name = self.name.rsplit(':').next().filter(|_| self.is_inet)?;
+        Some(PORTS.iter().find(|(known, _)| *known == name).map_or(name, |(_, port)| port))
+    }
+
+    /// Whether it listens where one of ours would.
+    fn takes(&self, endpoint: &Endpoint) -> bool {
+        let Endpoint::Tcp { host, port } = endpoint else { return false };
+        let own = self.name.rsplit_once(':').map(|(host, _)| host.trim_matches(['[', ']']));
+        // Without a host it listens on all addresses, as far as inet_interfaces allows.
+        let everywhere = |host: &str| host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+        let local = |host: &str| host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+        let same =
+            own.is_none_or(|own| own == host || everywhere(host) || everywhere(own) || (local(own) && local(host)));
+        same && self.port() == Some(port.to_string().as_str())
+    }
+}
+
 impl Postfix {
     fn read(place: &Path) -> Result<Self> {
         let postconf = program(&["postconf"]).context("postconf is not here; run this where Postfix is")?;
@@ -128,7 +151,18 @@ impl Postfix {
     fn listening(&self, endpoint: &Endpoint) -> Option<&Service> {
         let Endpoint::Tcp { port, .. } = endpoint else { return None };
         let port = port.to_string();
-        self.running("smtpd").find(|service| service.name.rsplit(':').next() == Some(port.as_str()))
+        self.running("smtpd").find(|service| service.port() == Some(port.as_str()))
+    }
+
+    /// Whether an smtpd asks a milter. `no_milters` is for ports where mail comes back from a filter.
+    fn asks_milter(&self, service: &Service, listen: &Endpoint) -> bool {
+        names(self.of(service, "smtpd_milters"), listen)
+            && !self.of(service, "receive_override_options").contains("no_milters")
+    }
+
+    /// Whether users or the world send to this instance: to one that only sends on what has been signed, none do.
+    fn is_where_mail_comes_in(&self) -> bool {
+        self.running("smtpd").any(|service| service.port().is_some_and(|port| ["25", "465", "587"].contains(&port)))
     }
 }
 
@@ -156,6 +190,7 @@ fn services(text: &str) -> Vec<Service> {
 pub(super) fn findings(config: &Config, place: &Path) -> Result<Vec<Finding>> {
     let postfix = Postfix::read(place)?;
     let mut found = Vec::new();
+    ports_of_ours(config, &postfix, &mut found);
     if let Some(listener) = config.listeners.iter().find(|listener| is_behind(listener, &postfix)) {
         sends_to_the_world(config, listener, &postfix, &mut found);
         return Ok(found);
@@ -180,6 +215,22 @@ pub(super) fn findings(config: &Config, place: &Path) -> Result<Vec<Finding>> {
     domains(config, &postfix, &mut found);
     queue(config, &postfix, &mut found);
     Ok(found)
+}
+
+/// Services of Postfix on ports that Countersign is to listen on.
+fn ports_of_ours(config: &Config, postfix: &Postfix, found: &mut Vec<Finding>) {
+    let listeners = config.listeners.iter().map(|listener| ("a listener", &listener.listen));
+    let advisors = config.advisors.iter().map(|advisor| ("a listener", &advisor.listen));
+    let status = config.status.iter().map(|listen| ("status.listen", listen));
+    for (what, listen) in listeners.chain(advisors).chain(status) {
+        for service in postfix.services.iter().filter(|service| service.takes(listen)) {
+            found.push(Wrong(format!(
+                "{} is a service of this Postfix itself ({}), and {what} of Countersign: who starts second does not start, and mail goes \
+                 to the wrong one. Give Countersign another port",
+                service.name, service.command
+            )));
+        }
+    }
 }
 
 /// Are the domains ours to the mail server, too?

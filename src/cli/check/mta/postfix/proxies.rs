@@ -9,6 +9,7 @@ use crate::config::{Config, Endpoint, Listener, Role, TlsMode};
 pub fn is_behind(listener: &Listener, postfix: &Postfix) -> bool {
     let routes = ["relayhost", "default_transport", "content_filter"];
     listener.role == Role::Outbound
+        && !postfix.is_where_mail_comes_in()
         && listener.next_hop.iter().any(|hop| postfix.listening(hop).is_some())
         && !routes.into_iter().any(|route| names(postfix.get(route), &listener.listen))
         && !postfix.services.iter().any(|s| s.own.get("content_filter").is_some_and(|f| names(f, &listener.listen)))
