@@ -53,6 +53,28 @@ fn each_text_is_what_it_is() {
     }
 }
 
+#[test]
+fn a_notice_that_shows_nothing_is_doubtful() {
+    let from =
+        "From: Mail Delivery System <MAILER-DAEMON@third.example>\nTo: ann@our.example\nSubject: Undelivered mail\n";
+    let said = "Your message could not be delivered: mailbox full.\n";
+    for (text, doubtful) in [
+        (format!("{from}\n{said}"), true),
+        (format!("{from}\n{said}<bob@third.example>\n"), false),
+        (format!("X-Failed-Recipients: bob@third.example\n{from}\n{said}"), false),
+        (format!("{from}\n{said}\nMessage-ID: <1@our.example>\n"), false),
+        (
+            format!("{from}\n{said}\nReceived: from a by b\nFrom: ann@our.example\nTo: bob@x.example\nSubject: x\n"),
+            false,
+        ),
+    ] {
+        let found = scan(text.as_bytes(), 100);
+        assert_eq!((found.kind, found.doubtful), (Kind::TextBounce, doubtful), "{text}");
+    }
+    let report = format!("{from}Content-Type: multipart/report; report-type=delivery-status; boundary=b\n\n--b--\n");
+    assert!(!scan(report.as_bytes(), 100).doubtful, "a report says what it is");
+}
+
 fn messages() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/messages")
 }
@@ -171,6 +193,26 @@ fn messages_written_by_others_are_recognised() {
     assert!(all == 340 && found >= 336, "{found} of {all} bounces");
     let (wrong, all) = ndrs_in("written/others.mbox");
     assert!(all == 313 && wrong <= 3, "{wrong} of {all} others");
+}
+
+/// Mail without a sender that is no bounce, kept outside of this repository; `-`: people may disagree.
+#[test]
+fn notices_are_no_bounces() {
+    let notices = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus/notices");
+    let Ok(labels) = fs::read_to_string(notices.join("labels.tsv")) else {
+        skip_for_good("notices that are no bounces", "../shared/corpus/notices is not here");
+        return;
+    };
+    let (mut all, mut wrong) = (0, Vec::new());
+    for line in labels.lines().skip(1) {
+        let (file, ndr) = line.split_once('\t').unwrap();
+        if ndr.trim() == "0" {
+            all += 1;
+            let says = scan(&fs::read(notices.join(file)).unwrap(), 4096);
+            wrong.extend(says.kind.is_ndr().then_some(file));
+        }
+    }
+    assert!(all > 80 && wrong.len() <= 2, "taken for a bounce, of {all}: {wrong:?}");
 }
 
 /// The labelled corpus is kept outside of this repository.

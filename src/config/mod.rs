@@ -250,6 +250,7 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
         a.daemon_ndr,
         a.text_ndr,
         overflow,
+        a.doubtful_ndr,
     ]);
     let kinds = [(Kind::DsnFailed, a.dsn_failed), (Kind::DsnDelayed, a.dsn_delayed), (Kind::TextBounce, a.text_bounce)];
     let actions = Actions {

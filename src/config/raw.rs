@@ -160,6 +160,8 @@ pub(super) struct Actions {
     #[serde(deserialize_with = "values::action")]
     pub overflow: Option<Action>,
     #[serde(deserialize_with = "values::action")]
+    pub doubtful_ndr: Option<Action>,
+    #[serde(deserialize_with = "values::action")]
     pub dsn_failed: Option<Action>,
     #[serde(deserialize_with = "values::action")]
     pub dsn_delayed: Option<Action>,

@@ -451,12 +451,22 @@ pub enum Reason {
     TextNdr,
     /// A null-sender NDR to an address that is too long to be signed.
     Overflow,
+    /// A null-sender NDR in words only that shows nothing of what it is about, to an address without a tag.
+    DoubtfulNdr,
 }
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Forged, Self::Expired, Self::Future, Self::UntaggedNdr, Self::DaemonNdr, Self::TextNdr, Self::Overflow];
+    pub const ALL: [Self; 8] = [
+        Self::Forged,
+        Self::Expired,
+        Self::Future,
+        Self::UntaggedNdr,
+        Self::DaemonNdr,
+        Self::TextNdr,
+        Self::Overflow,
+        Self::DoubtfulNdr,
+    ];
 
     /// The word in config, headers and logs.
     #[must_use]
@@ -469,6 +479,7 @@ impl Reason {
             Self::DaemonNdr => "daemon-ndr",
             Self::TextNdr => "text-ndr",
             Self::Overflow => "overflow",
+            Self::DoubtfulNdr => "doubtful-ndr",
         }
     }
 }
@@ -485,20 +496,22 @@ pub struct Actions {
 }
 
 impl Actions {
-    /// The action for a reason. Words alone are not held against a sender that is not null unless the config says so.
+    /// The action for a reason. Words alone are not held against a sender that is not null unless the config says so, nor are
+    /// those that show nothing.
     #[must_use]
     pub fn of(&self, reason: Reason) -> Action {
-        let default = if reason == Reason::TextNdr { Action::Mark } else { self.default };
+        let by_words = matches!(reason, Reason::TextNdr | Reason::DoubtfulNdr);
+        let default = if by_words { Action::Mark } else { self.default };
         self.by_reason.iter().find(|(r, _)| *r == reason).map_or(default, |(_, action)| *action)
     }
 
     /// The action for a message of this kind: what is said of the kind goes before what is said of the reason, but for
-    /// `text-ndr`, which says both.
+    /// `text-ndr` and `doubtful-ndr`, which say both.
     #[must_use]
     pub fn of_kind(&self, reason: Reason, kind: Kind) -> Action {
         let by_kind = self.by_kind.iter().find(|(k, _)| *k == kind).map(|(_, action)| *action);
         match by_kind {
-            Some(action) if reason != Reason::TextNdr => action,
+            Some(action) if !matches!(reason, Reason::TextNdr | Reason::DoubtfulNdr) => action,
             _ => self.of(reason),
         }
     }

@@ -106,6 +106,9 @@ pub fn content(kind: &str, ring: &Keyring, now: Timestamp) -> String {
         "text-bounce" => "From: MAILER-DAEMON@third.example\r\nSubject: failure notice\r\n\r\n\
             I was not able to deliver your message.\r\n<bob@third.example>: no such user\r\n"
             .into(),
+        "doubtful" => "From: MAILER-DAEMON@third.example\r\nSubject: failure notice\r\n\r\n\
+            I was not able to deliver your message.\r\n"
+            .into(),
         "text-bounce-ja" => "From: MAILER-DAEMON@third.example\r\nSubject: =?utf-8?B?6YWN5L+h5LiN6IO9?=\r\n\
             Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: base64\r\n\r\n\
             5qyh44Gu5a6b5YWI44Gr44Gv6YWN5L+h44Gn44GN44G+44Gb44KTDQo8Ym9iQHRoaXJkLmV4YW1wbGU+DQo=\r\n"

@@ -132,6 +132,7 @@ fn inbound(config: &Config) -> Vec<String> {
             Reason::UntaggedNdr => "a bounce to an address without a tag",
             Reason::DaemonNdr => "the same from MAILER-DAEMON@… instead of <>",
             Reason::TextNdr => "the same, in words only",
+            Reason::DoubtfulNdr => "a notice in words that shows nothing of what it is about",
             Reason::Overflow => "a bounce to an address that is too long to be signed",
         };
         lines.push(format!("  {:13} {what}: {}", reason.name(), action(inbound.actions.of(reason), config, lenient)));

@@ -5,9 +5,10 @@
 //! about deliveries.
 
 use super::author::Author;
+use super::returned::Returned;
 use super::seen::Seen;
 use super::status::Action;
-use super::text::Text;
+use super::text::{Text, counts_messages};
 use super::words::{Sense, senses};
 use super::{Found, Kind};
 
@@ -18,8 +19,18 @@ const ENOUGH: i32 = 6;
 pub(super) fn judge(seen: &Seen) -> Found {
     let status = if seen.status.is_empty() { &seen.inner_status } else { &seen.status };
     let (kind, reasons) = kind(seen);
+    let doubtful = kind == Kind::TextBounce && returns_nothing(seen);
     let recipients = if kind.is_ndr() || kind == Kind::DsnSuccess { status.recipients().to_vec() } else { Vec::new() };
-    Found { kind, reasons, recipients, returned: seen.returned.clone() }
+    Found { kind, doubtful, reasons, recipients, returned: seen.returned.clone() }
+}
+
+/// Whether a notice shows nothing by which somebody could know what it is about: neither an original, nor headers, nor an address
+/// that it failed for.
+fn returns_nothing(seen: &Seen) -> bool {
+    let text = Text::of(seen);
+    let shows = seen.attached || text.returned || seen.returned != Returned::default();
+    let names = text.listed || text.stranger || seen.heads.names_failed || !seen.inner_status.is_empty();
+    !shows && !names
 }
 
 fn kind(seen: &Seen) -> (Kind, Vec<&'static str>) {
@@ -31,6 +42,10 @@ fn kind(seen: &Seen) -> (Kind, Vec<&'static str>) {
     // What says that mail has failed is a bounce, whatever else stands in it: the original is somebody else's to write.
     if is_status && seen.status.worst().is_some_and(|worst| worst > Action::Delivered) {
         return by_status(seen, &signs);
+    }
+    // What Exchange keeps for auditors: any message, in an envelope of its own.
+    if seen.heads.journal {
+        return (Kind::Report, vec!["journal report"]);
     }
     if seen.has_feedback || report == b"feedback-report" {
         return (Kind::Arf, vec!["feedback report"]);
@@ -70,9 +85,8 @@ fn notice(seen: &Seen, signs: &Signs) -> Kind {
     match seen.inner_status.worst() {
         _ if seen.is_report && signs.delay && !signs.failure => Kind::DsnDelayed,
         _ if seen.is_report => Kind::DsnFailed,
-        Some(Action::Failed) => Kind::DsnFailed,
-        Some(Action::Delayed) => Kind::DsnDelayed,
-        Some(Action::Delivered) | None => Kind::TextBounce,
+        // The fields of a message inside say what became of that one's original.
+        _ => Kind::TextBounce,
     }
 }
 
@@ -193,9 +207,9 @@ impl Signs {
         } else if quoted {
             self.add(1, "words before an original");
         }
-        // Who names nobody, shows nothing and gives no cause has nothing to tell.
+        // Who names nobody, shows nothing and gives no cause has nothing to tell. Codes are a cause where a mail system says them.
         let named = text.stranger || text.listed || seen.heads.names_failed;
-        let shown = text.codes > 0 || quoted || seen.attached;
+        let shown = (text.codes > 0 && self.is_system()) || quoted || seen.attached;
         if !named && !shown && !text.is_empty {
             self.add(if !self.is_system() { -2 } else { -1 }, "but no recipient named");
         }
@@ -236,6 +250,15 @@ impl Signs {
         }
         if !shows && has(Sense::Moderated) {
             self.add(-4, "but somebody is to decide");
+        }
+        let returns = text.returned || seen.attached || heads.names_failed;
+        if !returns && counts_messages(subject) {
+            self.add(-8, "but the subject counts messages");
+        } else if !returns && (has(Sense::Many) || text.counts) {
+            self.add(-4, "but it speaks of several messages");
+        }
+        if text.has(Sense::ToReader) {
+            self.add(-5, "but it is about a message to the reader");
         }
         if heads.null_return_path != Some(true) && text.has(Sense::Person) {
             self.add(-2, "but it is written like a letter");

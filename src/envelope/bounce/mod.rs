@@ -10,6 +10,7 @@
 mod author;
 mod decode;
 mod judge;
+mod kept;
 mod lines;
 mod returned;
 mod seen;
@@ -102,6 +103,8 @@ impl Kind {
 pub struct Found {
     /// What it is.
     pub kind: Kind,
+    /// A [`Kind::TextBounce`] that shows nothing of what it is about: no original, no headers, no address that it failed for.
+    pub doubtful: bool,
     /// What that was seen by, the weightiest first, as words for people and logs.
     pub reasons: Vec<&'static str>,
     /// What it says of each recipient, where it has the fields of RFC 3464.
@@ -112,7 +115,13 @@ pub struct Found {
 
 impl Default for Found {
     fn default() -> Self {
-        Self { kind: Kind::Ordinary, reasons: Vec::new(), recipients: Vec::new(), returned: Returned::default() }
+        Self {
+            kind: Kind::Ordinary,
+            doubtful: false,
+            reasons: Vec::new(),
+            recipients: Vec::new(),
+            returned: Returned::default(),
+        }
     }
 }
 

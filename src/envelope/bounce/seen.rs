@@ -1,6 +1,7 @@
 //! What was seen of a message on the way through it: only what [`judge`](super::judge) weighs, and all of it bounded.
 
 use super::decode::{Transfer, fold, text, without_tags, words};
+use super::kept::Kept;
 use super::lines::{Lines, Piece};
 use super::returned::{Finder, Returned};
 use super::status::Status;
@@ -12,14 +13,6 @@ const MAX_TEXT: usize = 8 << 10;
 const MAX_PARTS: usize = 4;
 /// The most addresses that the message itself is for.
 const MAX_ADDRESSES: usize = 8;
-
-/// A text part, as far as it is kept.
-#[derive(Debug)]
-struct Text {
-    octets: Vec<u8>,
-    charset: Option<Vec<u8>>,
-    html: bool,
-}
 
 /// The header block of the message, as far as it matters.
 #[derive(Debug, Default)]
@@ -42,6 +35,8 @@ pub(super) struct Heads {
     /// A program that people write with made it.
     pub client: bool,
     pub calendar: bool,
+    /// Exchange has written it for its journal.
+    pub journal: bool,
     pub any: bool,
 }
 
@@ -64,7 +59,7 @@ pub(super) struct Seen {
     /// An original stands in a part of its own.
     pub attached: bool,
     pub returned: Returned,
-    texts: Vec<Text>,
+    texts: Vec<Kept>,
     between: Vec<u8>,
     raw: Finder,
     decoded: Finder,
@@ -107,15 +102,19 @@ impl Seen {
     pub fn text(&self) -> Vec<String> {
         let mut all = Vec::new();
         for part in &self.texts {
-            let text = text(&part.octets, part.charset.as_deref());
-            let text = if part.html { without_tags(&text).into() } else { text };
-            all.extend(text.lines().map(fold));
+            all.extend(lines_of(part, &part.begin));
         }
         // Where a multipart has no parts, all of it stands before the first.
         if all.iter().all(|line| line.trim().is_empty()) {
             all.extend(text(&self.between, None).lines().map(fold));
         }
         all
+    }
+
+    /// The last lines of the first part, where that is too long to be kept as a whole.
+    pub fn last_lines(&self) -> Vec<String> {
+        // The first is not whole.
+        self.texts.first().map_or_else(Vec::new, |part| lines_of(part, part.end()).into_iter().skip(1).collect())
     }
 
     pub fn finish(&mut self) {
@@ -156,6 +155,7 @@ impl Seen {
             }
             b"list-id" | b"list-unsubscribe" | b"list-post" | b"x-mailing-list" | b"x-loop" => heads.list = true,
             b"user-agent" | b"x-newsreader" | b"x-originating-ip" => heads.client = true,
+            b"x-ms-journal-report" => heads.journal = true,
             b"content-class" => heads.calendar |= lower().contains("calendarmessage"),
             _ => {}
         }
@@ -190,7 +190,7 @@ impl Sink for Seen {
             Media::Message | Media::Headers if entity.nested == 0 && !entity.top => self.attached = true,
             Media::Text | Media::Html if entity.nested == 0 && self.texts.len() < MAX_PARTS => {
                 let html = entity.media == Media::Html;
-                self.texts.push(Text { octets: Vec::new(), charset: entity.charset.clone(), html });
+                self.texts.push(Kept::new(entity.charset.clone(), html, self.texts.is_empty()));
             }
             Media::Status => self.has_status |= entity.nested == 0,
             Media::Disposition => self.has_disposition |= own,
@@ -210,22 +210,20 @@ impl Sink for Seen {
         if entity.transfer == Transfer::Identity && !is_text {
             return;
         }
-        let used: usize = self.texts.iter().map(|text| text.octets.len()).sum();
+        let used: usize = self.texts.iter().map(|text| text.begin.len()).sum();
         let room = MAX_TEXT.saturating_sub(used);
-        let text = self.texts.last_mut().filter(|_| is_text && room > 0);
-        if entity.transfer == Transfer::Identity {
-            // What there is no room for need not be copied.
-            if let Some(text) = text {
-                let before = text.octets.len();
-                self.transfer.decode(piece.text, piece.last, &mut text.octets);
-                text.octets.truncate(before + room);
-            }
+        let text = self.texts.last_mut().filter(|text| is_text && (room > 0 || text.wants_more()));
+        // What nobody keeps need not be copied.
+        if entity.transfer == Transfer::Identity && text.is_none() {
             return;
         }
         self.scratch.clear();
         self.transfer.decode(piece.text, piece.last, &mut self.scratch);
         if let Some(text) = text {
-            text.octets.extend_from_slice(self.scratch.get(..room).unwrap_or(&self.scratch));
+            text.push(&self.scratch, room);
+        }
+        if entity.transfer == Transfer::Identity {
+            return;
         }
         let Self { scratch, lines, decoded: finder, returned, status, .. } = self;
         lines.push(scratch, |piece| {
@@ -245,6 +243,13 @@ impl Sink for Seen {
     fn raw(&mut self, piece: Piece<'_>) {
         self.raw.line(piece, &mut self.returned);
     }
+}
+
+/// What people would read of a part, line by line.
+fn lines_of(part: &Kept, octets: &[u8]) -> Vec<String> {
+    let text = text(octets, part.charset.as_deref());
+    let text = if part.html { without_tags(&text).into() } else { text };
+    text.lines().map(fold).collect()
 }
 
 /// `receiver!domain!begin!end`, with or without an id, as XML or packed (RFC 7489 section 7.2.1.1).

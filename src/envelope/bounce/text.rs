@@ -6,6 +6,8 @@ use super::words::{Sense, senses};
 
 /// The lines in which a server says what it has to say.
 const LINES: usize = 120;
+/// And so many at the end of a long text.
+const LAST_LINES: usize = 40;
 
 /// The words of a message, before what it returns.
 pub(super) struct Text {
@@ -18,6 +20,8 @@ pub(super) struct Text {
     pub stranger: bool,
     /// A header block stands in it.
     pub returned: bool,
+    /// It counts messages: `3 of 100`, `12 messages`, `Bounced: 3`.
+    pub counts: bool,
     pub is_empty: bool,
 }
 
@@ -25,14 +29,14 @@ impl Text {
     pub fn of(seen: &Seen) -> Self {
         let all = seen.text();
         let start = returned_at(&all);
-        let said: Vec<&str> = all
-            .iter()
-            .take(start.unwrap_or(all.len()))
-            .map(|line| line.trim())
-            // What is quoted is what somebody else has said.
-            .filter(|line| !line.is_empty() && unquoted(line.as_bytes()).len() == line.len())
-            .take(LINES)
-            .collect();
+        // What is quoted is what somebody else has said.
+        let is_said = |line: &&str| !line.is_empty() && unquoted(line.as_bytes()).len() == line.len();
+        let before = all.iter().take(start.unwrap_or(all.len())).map(|line| line.trim());
+        // Behind an original nobody says anything more.
+        let last = if start.is_none() { seen.last_lines() } else { Vec::new() };
+        let last = last.get(..returned_at(&last).unwrap_or(last.len())).unwrap_or_default();
+        let end = last.iter().rev().map(|line| line.trim()).filter(is_said).take(LAST_LINES);
+        let said: Vec<&str> = before.filter(is_said).take(LINES).chain(end).collect();
         let joined = said.join(" ");
         let mut senses: Vec<Sense> = senses(&joined).into_iter().map(|(sense, _)| sense).collect();
         senses.sort_by_key(|sense| *sense as u8);
@@ -46,6 +50,7 @@ impl Text {
             // Gateways to telephones name a number.
             stranger: addresses().any(|address| !for_us(address)) || said.iter().any(|line| has_number(line)),
             returned: start.is_some(),
+            counts: counts_messages(&joined),
             is_empty: said.is_empty(),
         }
     }
@@ -53,6 +58,24 @@ impl Text {
     pub fn has(&self, sense: Sense) -> bool {
         self.senses.contains(&sense)
     }
+}
+
+/// Whether a text counts messages, as summaries do: a number before `messages`, one of another, a number behind `bounced:`.
+pub(super) fn counts_messages(text: &str) -> bool {
+    const THINGS: &str =
+        "messages; mails; emails; e-mails; bounces; bounced; nachrichten; mensajes; mensagens; messaggi; berichten";
+    const LABELS: &str = "sent:; bounced:; delivered:; failed:; undelivered:; deferred:; zugestellt:";
+    let words: Vec<&str> = text.split([' ', '\t', '(', ')', ',']).filter(|word| !word.is_empty()).collect();
+    let value = |word: &str| word.parse::<u32>().ok().filter(|n| (1..1_000_000).contains(n));
+    let number = |word: &str| value(word).is_some();
+    let is = |words: &str, word: &str| words.split("; ").any(|known| known == word.trim_end_matches('.'));
+    words.windows(3).any(|three| matches!(three, [a, "of", b] if value(a).zip(value(b)).is_some_and(|(a, b)| a < b)))
+        || words.windows(2).any(|two| match two {
+            [first, second] => {
+                (number(first) && *first != "1" && is(THINGS, second)) || (is(LABELS, first) && number(second))
+            }
+            _ => false,
+        })
 }
 
 /// The line at which a header block begins: three fields of mail, one below the other.

@@ -33,6 +33,10 @@ pub(super) enum Sense {
     Person,
     /// Somebody is to decide.
     Moderated,
+    /// It speaks of several messages, or of what becomes of mail from now on: a summary, not the fate of one message.
+    Many,
+    /// It is about one message to the reader.
+    ToReader,
 }
 
 /// `[sense]`, then phrases separated by semicolons.
@@ -52,6 +56,8 @@ fn sense(name: &str) -> Option<Sense> {
         "arrived" => Sense::Arrived,
         "person" => Sense::Person,
         "moderated" => Sense::Moderated,
+        "many" => Sense::Many,
+        "to reader" => Sense::ToReader,
         _ => return None,
     })
 }

@@ -125,7 +125,7 @@ impl Rules<'_> {
 
     /// A message to an address without a good tag: what it is decides.
     fn untagged(&self, memory: &Memory, case: Case<'_>, found: &Found) -> Content {
-        let Some(reason) = reason(case.judge, found.kind) else { return Content::Deliver };
+        let Some(reason) = reason(case.judge, found) else { return Content::Deliver };
         if !found.kind.is_ndr() {
             return if case.complete { Content::Deliver } else { Content::Later };
         }
@@ -254,12 +254,13 @@ fn returns_something(case: Case<'_>, found: &Found) -> Content {
 }
 
 /// Why a bounce of this kind fails; `None`: its content decides nothing.
-fn reason(judge: Judge, kind: Kind) -> Option<Reason> {
+fn reason(judge: Judge, found: &Found) -> Option<Reason> {
     match judge {
+        Judge::Null if found.doubtful => Some(Reason::DoubtfulNdr),
         Judge::No | Judge::Discard | Judge::Srs | Judge::UsedUp | Judge::Guessing => None,
         Judge::Null => Some(Reason::UntaggedNdr),
         Judge::Overflow => Some(Reason::Overflow),
-        Judge::Daemon if kind == Kind::TextBounce => Some(Reason::TextNdr),
+        Judge::Daemon if found.kind == Kind::TextBounce => Some(Reason::TextNdr),
         Judge::Daemon => Some(Reason::DaemonNdr),
     }
 }

@@ -63,7 +63,7 @@ pub(super) fn refusal_of(reason: Reason) -> Refusal {
         Reason::Forged => "bounce refused: this return address was not made by us",
         Reason::Expired => "bounce refused: this return address has expired",
         Reason::Future => "bounce refused: this return address is dated in the future",
-        Reason::UntaggedNdr | Reason::DaemonNdr | Reason::TextNdr | Reason::Overflow => {
+        Reason::UntaggedNdr | Reason::DaemonNdr | Reason::TextNdr | Reason::Overflow | Reason::DoubtfulNdr => {
             "bounce refused: every message we send carries a signed return address, and this bounce is not addressed to one"
         }
     };

@@ -1,0 +1,137 @@
+//! A text part, as far as it is kept: its beginning, of the first part its end, too, and of HTML only what a reader would see.
+
+/// Elements of HTML that nobody reads. `head` has the title and the styles in it.
+const HIDDEN: [&[u8]; 3] = [b"style", b"script", b"head"];
+/// So much of the end of the first part is kept, in octets: some say at the end what they have to say.
+const END: usize = 4 << 10;
+
+/// The octets of a part, decoded from its transfer encoding.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub begin: Vec<u8>,
+    /// What came after the room was used up: the last of it.
+    end: Option<Vec<u8>>,
+    pub charset: Option<Vec<u8>>,
+    pub html: bool,
+    hidden: Hidden,
+}
+
+impl Kept {
+    /// `with_end`: of the first part.
+    pub fn new(charset: Option<Vec<u8>>, html: bool, with_end: bool) -> Self {
+        Self { begin: Vec::new(), end: with_end.then(Vec::new), charset, html, hidden: Hidden::default() }
+    }
+
+    /// Takes a piece; at most `room` more octets at the beginning.
+    pub fn push(&mut self, octets: &[u8], room: usize) {
+        if self.html {
+            let mut shown = Vec::with_capacity(octets.len());
+            self.hidden.push(octets, &mut shown);
+            self.keep(&shown, room);
+        } else {
+            self.keep(octets, room);
+        }
+    }
+
+    fn keep(&mut self, octets: &[u8], room: usize) {
+        let (begin, rest) = octets.split_at_checked(room).unwrap_or((octets, &[]));
+        self.begin.extend_from_slice(begin);
+        if let Some(end) = &mut self.end {
+            end.extend_from_slice(rest);
+            // Seldom, so that a long part is not moved again and again.
+            if end.len() > 4 * END {
+                end.drain(..end.len() - END);
+            }
+        }
+    }
+
+    /// The last octets behind the beginning.
+    pub fn end(&self) -> &[u8] {
+        let end = self.end.as_deref().unwrap_or_default();
+        end.get(end.len().saturating_sub(END)..).unwrap_or(end)
+    }
+
+    /// Whether more of it is of use, when the room for beginnings is used up.
+    pub fn wants_more(&self) -> bool {
+        self.end.is_some()
+    }
+}
+
+/// Leaves out elements that are not shown, wherever the pieces break.
+#[derive(Debug, Default)]
+struct Hidden {
+    inside: Option<&'static [u8]>,
+    /// The beginning of what may be a tag.
+    begun: Vec<u8>,
+}
+
+impl Hidden {
+    fn push(&mut self, octets: &[u8], out: &mut Vec<u8>) {
+        let mut rest = octets;
+        while let Some(&octet) = rest.first() {
+            if self.begun.is_empty() {
+                let at = memchr::memchr(b'<', rest).unwrap_or(rest.len());
+                let (before, tag) = rest.split_at_checked(at).unwrap_or((rest, &[]));
+                if self.inside.is_none() {
+                    out.extend_from_slice(before);
+                }
+                self.begun.extend(tag.first());
+                rest = tag.get(1..).unwrap_or_default();
+                continue;
+            }
+            if (octet.is_ascii_alphabetic() || octet == b'/') && self.begun.len() < 9 {
+                self.begun.push(octet.to_ascii_lowercase());
+                rest = rest.get(1..).unwrap_or_default();
+                continue;
+            }
+            self.tag(out);
+        }
+    }
+
+    /// The name of a tag is complete; what follows it comes as text.
+    fn tag(&mut self, out: &mut Vec<u8>) {
+        let begun = std::mem::take(&mut self.begun);
+        let name = begun.get(1..).unwrap_or_default();
+        match (self.inside, name.strip_prefix(b"/")) {
+            (Some(inside), Some(name)) if name == inside => self.inside = None,
+            (Some(_), _) => return,
+            (None, _) => self.inside = HIDDEN.into_iter().find(|hidden| *hidden == name),
+        }
+        if self.inside.is_none() {
+            out.extend_from_slice(&begun);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(html: &str, size: usize) -> String {
+        let mut kept = Kept::new(None, true, false);
+        html.as_bytes().chunks(size).for_each(|piece| kept.push(piece, 1000));
+        String::from_utf8(kept.begin).unwrap()
+    }
+
+    #[test]
+    fn what_is_not_shown_is_left_out_wherever_the_pieces_break() {
+        let html = "<HTML><Head><title>x</title><style>p > a { }</style></HEAD><header>a</header><STYLE type=x>b</style\n>\
+            <p>c<script>if (1 <2) '</styl' <b></script>d < e <stylex>f</p>";
+        let want = "<html></head><header>a</header></style\n><p>c</script>d < e <stylex>f</p>";
+        for size in 1..html.len() {
+            assert_eq!(shown(html, size).to_ascii_lowercase(), want, "{size}");
+        }
+    }
+
+    #[test]
+    fn beginning_and_end_are_kept() {
+        let mut kept = Kept::new(None, false, true);
+        for n in 0..10_000 {
+            let room = 100usize.saturating_sub(kept.begin.len());
+            kept.push(format!("line {n}\n").as_bytes(), room);
+        }
+        assert!(kept.begin.starts_with(b"line 0\n") && kept.begin.len() == 100);
+        assert!(kept.end().ends_with(b"line 9999\n") && kept.end().len() == END);
+        assert!(kept.end.as_ref().unwrap().len() <= 4 * END);
+    }
+}
