@@ -68,7 +68,11 @@ fn json_says_what_the_rules_say() {
     let lines = json_lines(std::str::from_utf8(&sign.stdout).unwrap());
     let what: Vec<_> = lines.iter().map(|l| l["action"].as_str().unwrap()).collect();
     assert_eq!(what, ["sign", "rewrite", "pass", "reject"]);
-    assert_eq!(lines[3], json!({"address": "x y", "action": "reject", "result": null, "reason": "malformed"}));
+    assert_eq!(
+        lines[3],
+        json!({"address": "x y", "action": "reject", "result": null, "reason": "malformed",
+        "note": "octet 0x20 is not allowed here in an address; quote the local part or leave it out"})
+    );
     let (tag, srs) = (lines[0]["result"].as_str().unwrap(), lines[1]["result"].as_str().unwrap());
     let verify = run(
         folder.path(),
@@ -83,7 +87,8 @@ fn json_says_what_the_rules_say() {
     let lines = json_lines(std::str::from_utf8(&verify.stdout).unwrap());
     assert_eq!(
         lines[0],
-        json!({"address": tag, "verdict": "valid", "scheme": "batv", "result": "ann@our.example", "key": "1", "action": "deliver"})
+        json!({"address": tag, "verdict": "valid", "scheme": "batv", "result": "ann@our.example", "key": "1",
+               "action": "deliver", "would": null, "mark": null, "note": "key 1, signed 2026-11-22, good through 2026-11-29"})
     );
     assert_eq!((&lines[1]["scheme"], &lines[1]["result"]), (&json!("srs0"), &json!("bob@else.example")));
     assert_eq!((&lines[2]["verdict"], &lines[2]["action"]), (&json!("untagged"), &json!("content")));

@@ -89,7 +89,7 @@ fn one(program: &str, vector: &Value) {
         run_ok(folder.path(), &["keys", "prune", "1", "--at", "9999999"]);
     }
     let (at, digit) = (vector["time"].to_string(), digit.to_string());
-    let mut import = vec!["keys", "import", "--from", program, "--sign", "--at", "0", "secret"];
+    let mut import = vec!["keys", "import", "--from", program, "--sign", "--force", "--at", "0", "secret"];
     if vector["key"].is_string() {
         import.extend(["--id", &digit]);
     }

@@ -59,9 +59,14 @@ impl ValueEnum for Mta {
 /// Writes the two files, and prints the rest.
 pub(super) fn run(args: &Init) -> Result<bool> {
     let ways = args.mta.ways();
-    let way = args.way.as_deref().or(ways.first().copied()).unwrap_or_default();
+    let built: Vec<&str> = ways.iter().copied().filter(|way| cfg!(feature = "milter") || *way != "milter").collect();
+    let way = args.way.as_deref().or(built.first().copied()).unwrap_or("milter");
     if !ways.contains(&way) {
-        bail!("there is no way `{way}` for {}; there are: {}", args.mta, ways.join(", "));
+        bail!("there is no way `{way}` for {}; there are: {}", args.mta, built.join(", "));
+    }
+    if !built.contains(&way) {
+        let instead = if built.is_empty() { String::new() } else { format!(", or use --way {}", built.join(" or ")) };
+        bail!("this countersign was built without milters; build it with the feature `milter`{instead}");
     }
     let pieces = args.mta.recipe(way, args.srs_domain.is_some());
     let (config, pieces): (Vec<Piece>, Vec<Piece>) =

@@ -142,6 +142,9 @@ pub(super) struct Import {
     /// Days that its addresses live
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u16).range(0..=1023))]
     max_age: Option<u16>,
+    /// Although a secret has fewer than 8 octets, which anybody can guess
+    #[arg(long)]
+    force: bool,
     /// The file with the secret; SRS programs: one a line, the first is the one that signs
     file: PathBuf,
 }
@@ -384,7 +387,7 @@ fn ramp_domain(domain: &str) -> Result<String> {
 fn import(args: &Import) -> Result<()> {
     let target = Target::to_change(&args.ring)?;
     let algorithm = Algorithm::from_name(&args.from).context("unknown program")?;
-    let secrets = read_secrets(&args.file, algorithm).with_context(|| format!("{}", args.file.display()))?;
+    let secrets = read_secrets(&args.file, algorithm, args.force).with_context(|| args.file.display().to_string())?;
     let id = args.id.as_deref().map(key_id).transpose()?;
     if id.is_some() && secrets.len() > 1 {
         bail!("{} holds {} secrets; leave --id away, each gets a name of its own", args.file.display(), secrets.len());
@@ -422,17 +425,31 @@ fn import(args: &Import) -> Result<()> {
     Ok(())
 }
 
-/// The secrets of a file: SRS programs have one a line, the others one.
-fn read_secrets(path: &PathBuf, algorithm: Algorithm) -> Result<Vec<Secret>> {
+/// The fewest octets of a secret that is imported without a word: below, all of them can be tried.
+const MIN_SECRET: usize = 8;
+
+/// The secrets of a file: SRS programs have one a line, the others one. Blanks are none.
+fn read_secrets(path: &PathBuf, algorithm: Algorithm, force: bool) -> Result<Vec<Secret>> {
     let octets = Zeroizing::new(fs::read(path)?);
-    let trimmed = |line: &[u8]| {
+    let lines: Vec<&[u8]> = match algorithm.purpose() {
+        Purpose::Srs => octets.split(|&b| b == b'\n').collect(),
+        Purpose::All | Purpose::Batv => vec![octets.strip_suffix(b"\n").unwrap_or(&octets)],
+    };
+    let mut secrets = Vec::new();
+    for (at, line) in lines.into_iter().enumerate() {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        (!line.is_empty()).then(|| Secret::new(Zeroizing::new(line.to_vec())))
-    };
-    let secrets: Vec<Secret> = match algorithm.purpose() {
-        Purpose::Srs => octets.split(|&b| b == b'\n').filter_map(trimmed).collect(),
-        Purpose::All | Purpose::Batv => trimmed(octets.strip_suffix(b"\n").unwrap_or(&octets)).into_iter().collect(),
-    };
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        if line.len() < MIN_SECRET && !force {
+            bail!(
+                "line {}: the secret is {} octets long, and one below {MIN_SECRET} can be guessed; if it is in use, add --force",
+                at + 1,
+                line.len()
+            );
+        }
+        secrets.push(Secret::new(Zeroizing::new(line.to_vec())));
+    }
     if secrets.is_empty() {
         bail!("there is no secret in the file");
     }
@@ -451,6 +468,9 @@ fn list(target: &Target, as_json: bool) -> Result<()> {
                     "needed_until": key.needed_until().map(rfc3339),
                 })
             );
+        }
+        for (domain, since) in ring.signing_since() {
+            anstream::println!("{}", json!({"domain": domain, "signed_since": rfc3339(*since)}));
         }
         return Ok(());
     }

@@ -82,7 +82,7 @@ pub(super) struct SiteArgs {
     /// Fewest characters of hash accepted
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=52))]
     srs_hash_min: Option<u8>,
-    /// Days that an SRS address lives
+    /// Days that an SRS address lives; one of an own key at least as long as the key has promised when it was made
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u16).range(0..=1023))]
     srs_max_age: Option<u16>,
     /// Rewrite senders that are in the SRS domain already, too

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::site::{Site, SiteArgs};
 use crate::envelope::address::{Address, AddressError, MAX_ADDRESS, ReversePath};
 use crate::envelope::memory::Memory;
-use crate::envelope::rules::{InboundAction, Judge, OutboundAction, Rules};
+use crate::envelope::rules::{InboundAction, Judge, Mark, OutboundAction, Rules};
 use crate::envelope::tag::{Tagged, Verdict};
 use crate::envelope::time::Day;
 use crate::state::ring::rfc3339;
@@ -88,7 +88,8 @@ pub(super) fn sign(args: &Sign) -> Result<bool> {
             }
         };
         if args.json {
-            let line = json!({"address": text.to_string_lossy(), "action": action, "result": result, "reason": reason});
+            let line = json!({"address": text.to_string_lossy(), "action": action, "result": result, "reason": reason,
+                "note": Some(&note).filter(|note| !note.is_empty())});
             writeln!(out, "{line}")?;
         } else {
             match &result {
@@ -151,8 +152,8 @@ struct Found {
     tagged: Option<Tagged>,
     result: Option<String>,
     action: &'static str,
-    /// What is done to it beside being delivered.
-    mark: Option<&'static str>,
+    /// The header that it is delivered with.
+    mark: Option<Mark>,
     note: String,
 }
 
@@ -170,12 +171,15 @@ impl Found {
             "result": self.result,
             "key": tagged.and_then(|t| t.key.as_ref()).map(ToString::to_string),
             "action": self.action,
+            "would": self.mark.map(|mark| mark.would),
+            "mark": self.mark.map(|mark| mark.value()),
+            "note": Some(&self.note).filter(|note| !note.is_empty()),
         })
     }
 
     fn words(&self, address: &str) -> String {
         let what = match (&self.result, self.action) {
-            (Some(to), "deliver") => format!("deliver to {to}{}", self.mark.unwrap_or_default()),
+            (Some(to), "deliver") => format!("deliver to {to}{}", self.mark.map(marked).unwrap_or_default()),
             (Some(to), _) => format!("the content decides whether it is delivered to {to}"),
             (None, action) => action.to_owned(),
         };
@@ -191,13 +195,7 @@ fn found(site: &Site, sender: &ReversePath, address: &Address) -> Found {
     let (action, result, why) = match inbound.action {
         // What a good SRS address is for, any report reaches.
         InboundAction::Deliver { to, judge: Judge::No | Judge::Srs, mark, .. } => {
-            let marked = mark.map(|m| match m.would {
-                "defer" => MARKED_DEFER,
-                "discard" => MARKED_DISCARD,
-                "quarantine" => MARKED_QUARANTINE,
-                _ => MARKED_REJECT,
-            });
-            return Found { mark: marked, ..of("deliver", Some(to.to_string()), note) };
+            return Found { mark, ..of("deliver", Some(to.to_string()), note) };
         }
         InboundAction::Deliver { judge: Judge::Discard, .. } => ("reject", None, Some("it would be discarded")),
         InboundAction::Deliver {
@@ -220,10 +218,16 @@ fn found(site: &Site, sender: &ReversePath, address: &Address) -> Found {
     of(action, result, note)
 }
 
-const MARKED_REJECT: &str = " with a mark, for it would be rejected";
-const MARKED_DISCARD: &str = " with a mark, for it would be discarded";
-const MARKED_QUARANTINE: &str = " with a mark, for it would be quarantined";
-const MARKED_DEFER: &str = " with a mark, for it would be deferred";
+/// What is said of a mark.
+fn marked(mark: Mark) -> String {
+    let done = match mark.would {
+        "defer" => "deferred",
+        "discard" => "discarded",
+        "quarantine" => "quarantined",
+        _ => "rejected",
+    };
+    format!(" with a mark, for it would be {done}")
+}
 
 /// Which key, signed when, good until when, or exactly why not.
 pub(super) fn describe(verdict: &Verdict, today: Day) -> String {

@@ -22,7 +22,7 @@ pub enum AddressError {
     /// No `@` outside quotes.
     #[error("the address has no domain; expected local-part@domain")]
     NoDomain,
-    /// Nothing before the `@`.
+    /// Nothing before the `@`, or nothing but quotes.
     #[error("the address has no local part; expected local-part@domain")]
     NoLocalPart,
     /// An octet that no address may contain at that place.
@@ -37,6 +37,9 @@ pub enum AddressError {
     /// More than [`MAX_ADDRESS`] octets.
     #[error("the address is longer than {MAX_ADDRESS} octets")]
     TooLong,
+    /// Two dots with nothing between them in the domain, or one at its beginning.
+    #[error("the domain has a dot with nothing before it")]
+    EmptyLabel,
     /// `[…]` that is neither an IPv4 nor a tagged literal.
     #[error("the address literal is not of the form [192.0.2.1] or [IPv6:2001:db8::1]")]
     BadLiteral,
@@ -76,7 +79,7 @@ impl Address {
         }
         let at = find_at(text)?;
         let (local, domain) = (text.get(..at).unwrap_or(""), text.get(at + 1..).unwrap_or(""));
-        if local.is_empty() {
+        if unquote(local).is_empty() {
             return Err(AddressError::NoLocalPart);
         }
         check_domain(domain)?;
@@ -206,11 +209,9 @@ pub fn strip_source_route(path: &str) -> &str {
     }
 }
 
-/// The spelling of a domain that all its equal spellings share: ASCII lower case, U-labels as A-labels (RFC 5890).
-///
-/// Only the U-label form that its A-label decodes back to is taken for the same. What IDNA merely *maps* (full-width
-/// letters, ideographic dots, upper-case umlauts) stays another text: two spellings of a domain must not be a way to
-/// bend a signed address.
+/// The spelling of a domain that all its equal spellings share: ASCII lower case, U-labels as A-labels (RFC 5890), after the
+/// mapping of UTS 46: `BÜCHER.example`, full-width letters and ideographic dots name the same domain to every resolver, so
+/// they are the same here. A name that has no A-label stays as it is, in lower case.
 #[must_use]
 pub fn canonical_domain(domain: &str) -> Cow<'_, str> {
     if domain.is_ascii() {
@@ -220,10 +221,10 @@ pub fn canonical_domain(domain: &str) -> Cow<'_, str> {
             Cow::Borrowed(domain)
         };
     }
-    let lower = domain.to_ascii_lowercase();
-    match idna::domain_to_ascii(&lower) {
-        Ok(ascii) if idna::domain_to_unicode(&ascii).0 == lower => Cow::Owned(ascii),
-        _ => Cow::Owned(lower),
+    match idna::domain_to_ascii(domain) {
+        // What maps to an octet that no domain has (`＠`, `℀`) is no name of a host.
+        Ok(ascii) if check_domain(&ascii).is_ok() => Cow::Owned(ascii),
+        _ => Cow::Owned(domain.to_lowercase()),
     }
 }
 
@@ -296,6 +297,7 @@ fn check_domain(domain: &str) -> Result<(), AddressError> {
     // `_` and a trailing dot are no host names and yet sent; who compares decides. Nothing that could end a path.
     match domain.bytes().find(|&b| !(b >= 0x80 || b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))) {
         Some(b) => Err(AddressError::BadOctet(b)),
+        None if domain.starts_with('.') || domain.contains("..") => Err(AddressError::EmptyLabel),
         None => Ok(()),
     }
 }
@@ -337,6 +339,10 @@ mod tests {
             ("bob\r@example.com", BadOctet(b'\r')),
             ("\"a\nb\"@example.com", BadOctet(b'\n')),
             ("bob@\0", BadOctet(0)),
+            ("\"\"@our.example", NoLocalPart),
+            ("bob@our..example", EmptyLabel),
+            ("bob@.our.example", EmptyLabel),
+            ("bob@.", EmptyLabel),
             ("bob@[300.1.1.1]", BadLiteral),
             ("bob@[IPv6:zz]", BadLiteral),
             ("bob@a@b", BadOctet(b'@')),
@@ -361,9 +367,17 @@ mod tests {
         assert_eq!(canonical_domain("Our.EXAMPLE"), "our.example");
         assert_eq!(canonical_domain("bücher.example"), "xn--bcher-kva.example");
         assert_eq!(canonical_domain("xn--bcher-kva.example"), "xn--bcher-kva.example");
-        // Mapped, not equal: full-width letters and the ideographic full stop.
-        assert_ne!(canonical_domain("ｏur.example"), "our.example");
-        assert_ne!(canonical_domain("our。example"), "our.example");
+        // Equal after the mapping of UTS 46: capitals, full-width letters, the ideographic full stop, soft hyphens.
+        for same in ["BÜCHER.example", "Bücher.Example", "bu\u{308}cher.example", "XN--BCHER-KVA.example"] {
+            assert_eq!(canonical_domain(same), "xn--bcher-kva.example", "{same}");
+        }
+        for same in ["ｏur.example", "our。example", "o\u{ad}ur.example"] {
+            assert_eq!(canonical_domain(same), "our.example", "{same}");
+        }
+        // What maps to no domain at all is only itself.
+        for none in ["a＠our.example", "℀.example", "[ü]", "ü。。example"] {
+            assert_eq!(canonical_domain(none), none);
+        }
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub struct Header {
 
 /// Makes the header. `None`: the key cannot be named in it (only own keys have a digit).
 ///
-/// `nonce` is 80 random bits; `message_id` as it stands in the message, with its angle brackets, empty if it has none.
+/// `nonce` is 80 random bits; `message_id` as it stands in the message ([`message_id`] is what counts), empty if it has none.
 #[must_use]
 pub fn header(
     key: &Key,
@@ -149,8 +149,8 @@ pub fn verify(
 fn own_mac(key: &Key, digit: u8, expires: Day, nonce: &str, message_id: &str, address: &Address) -> String {
     let (digit, day) = (digit.to_string(), expires.0.to_string());
     let local = address.content().to_ascii_lowercase();
-    let fields =
-        ["countersign evidence 1", &digit, &day, nonce, message_id.trim(), &local, &address.canonical_domain()];
+    let id = self::message_id(message_id).unwrap_or_default();
+    let fields = ["countersign evidence 1", &digit, &day, nonce, &id, &local, &address.canonical_domain()];
     let mac = mac::own(&key.secret, &fields);
     // The first 80 bits are the first sixteen characters.
     base32(mac.get(..CHARACTERS * 5 / 8).unwrap_or(&mac))
@@ -171,16 +171,28 @@ pub(super) fn bounce_address(
     from.and_then(author).filter(is_ours).or(sender)
 }
 
-/// The first address in the value of a From header (RFC 5322 section 3.6.2).
+/// A Message-ID as the MAC covers it: in angle brackets, without what stands around them. `None`: there is none.
+///
+/// Who returns a message may have put it so; both sides have to come to the same text.
+#[must_use]
+pub fn message_id(value: &str) -> Option<String> {
+    let id = match (value.find('<'), value.find('>')) {
+        (Some(start), Some(end)) => value.get(start..=end)?.to_owned(),
+        _ => format!("<{}>", value.split_ascii_whitespace().next()?.trim_matches(['<', '>', ','])),
+    };
+    (id.len() > 2).then_some(id)
+}
+
+/// The first address in the value of a From or To header (RFC 5322 sections 3.4 and 3.6.2); of a group, its first member.
 #[must_use]
 pub fn author(value: &str) -> Option<Address> {
     // The usual case: one address, perhaps with a plain name.
-    if !value.contains(['"', '(', ',', '\\']) {
+    if !value.contains(['"', '(', ',', '\\', ':', ';']) {
         let inner = value.split_once('<').map_or(Some(value), |(_, rest)| rest.split_once('>').map(|(inner, _)| inner));
         return Address::parse(inner?.trim()).ok();
     }
     let (mut plain, mut angle) = (String::new(), None::<String>);
-    let (mut quoted, mut comment, mut escaped) = (false, 0u32, false);
+    let (mut quoted, mut comment, mut escaped, mut literal) = (false, 0u32, false, false);
     for character in value.chars() {
         let in_angle = angle.is_some();
         let into = angle.as_mut().unwrap_or(&mut plain);
@@ -206,8 +218,17 @@ pub fn author(value: &str) -> Option<Address> {
             _ if comment > 0 => {}
             '<' if !quoted => angle = Some(String::new()),
             '>' if !quoted && in_angle => break,
-            ',' if !quoted && !in_angle => break,
-            _ => into.push(character),
+            // `team: ann@our.example, bea@our.example;` names a group; empty members are of old (RFC 5322 section 4.4).
+            ':' if !quoted && !in_angle && !literal => into.clear(),
+            ',' | ';' if !quoted && !in_angle => {
+                if !into.trim().is_empty() {
+                    break;
+                }
+            }
+            _ => {
+                literal = !quoted && (character == '[' || literal && character != ']');
+                into.push(character);
+            }
         }
     }
     Address::parse(angle.as_deref().unwrap_or(&plain).trim()).ok()
@@ -266,6 +287,24 @@ mod tests {
     }
 
     #[test]
+    fn a_message_id_counts_as_it_is_returned() {
+        for (sent, returned) in [
+            ("<1@our.example>", "1@our.example"),
+            ("1@our.example", "<1@our.example>"),
+            ("<1@our.example", "<1@our.example>"),
+            ("1@our.example>", "1@our.example"),
+            (" <1@our.example> (comment)", "<1@our.example>"),
+            ("<>", ""),
+            ("", "<>"),
+            ("><", ""),
+        ] {
+            let line = header(&key(), &batv::Params::default(), TODAY, [7; 10], sent, &ann()).unwrap().line;
+            assert_eq!(proof(&line, TODAY, returned, "ann@our.example"), Proof::Holds, "{sent:?} {returned:?}");
+            assert_eq!(proof(&line, TODAY, "<2@our.example>", "ann@our.example"), Proof::Forged, "{sent:?}");
+        }
+    }
+
+    #[test]
     fn only_own_keys_make_it() {
         for (id, algorithm) in [("0", Algorithm::Exim), ("postsrsd-1", Algorithm::Postsrsd)] {
             let key = Key::for_test(id, algorithm, b"secret");
@@ -281,6 +320,12 @@ mod tests {
             ("\"Smith, <Ann>\" <ann@our.example>, bea@our.example", Some("ann@our.example")),
             ("ann@our.example (Ann), bea@our.example", Some("ann@our.example")),
             ("\"ann smith\"@our.example", Some("\"ann smith\"@our.example")),
+            ("team: ann@our.example;", Some("ann@our.example")),
+            ("The team: Ann <ann@our.example>, bea@our.example;", Some("ann@our.example")),
+            ("none:;, ann@our.example", Some("ann@our.example")),
+            ("ann@[IPv6:2001:db8::1]", Some("ann@[IPv6:2001:db8::1]")),
+            ("\"a: b\" <ann@our.example>", Some("ann@our.example")),
+            ("undisclosed-recipients:;", None),
             ("undisclosed", None),
             ("<>", None),
             ("", None),

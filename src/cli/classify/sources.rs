@@ -169,17 +169,22 @@ impl Reader {
     fn message(mut self, name: String) -> Message {
         self.scanner.finish();
         let head = String::from_utf8_lossy(&self.head);
-        let header = |wanted: &str| {
-            let found = head.lines().find_map(|line| {
-                let (name, value) = line.split_once(':')?;
-                name.trim_end().eq_ignore_ascii_case(wanted).then(|| value.trim().to_owned())
-            });
-            found.filter(|value| !value.is_empty())
-        };
+        let header = |wanted: &str| unfolded(&head, wanted).filter(|value| !value.is_empty());
         let address = |value: String| crate::envelope::evidence::author(&value);
         let sender = header("Return-Path").and_then(address).map_or(ReversePath::Null, ReversePath::Mailbox);
         let recipient =
             ["Delivered-To", "X-Original-To", "Envelope-To", "To"].into_iter().find_map(|name| address(header(name)?));
         Message { name, found: self.scanner.found(), sender, recipient }
     }
+}
+
+/// The value of the first header of that name, its folded lines (RFC 5322 section 2.2.3) joined.
+fn unfolded(head: &str, wanted: &str) -> Option<String> {
+    let mut lines = head
+        .lines()
+        .skip_while(|line| !line.split_once(':').is_some_and(|(name, _)| name.trim_end().eq_ignore_ascii_case(wanted)));
+    let (_, first) = lines.next()?.split_once(':')?;
+    let more = lines.take_while(|line| line.starts_with([' ', '\t']) && !line.trim().is_empty());
+    let value = std::iter::once(first).chain(more).map(str::trim).collect::<Vec<_>>().join(" ");
+    Some(value.trim().to_owned())
 }

@@ -181,8 +181,40 @@ fn tag(text: &str) -> (String, usize) {
     if inner.contains('@') && !inner.contains(['=', ' ']) {
         return (format!("<{inner}>"), end);
     }
-    let breaks = ["<br", "<p", "</p", "<div", "</div", "<tr", "</tr", "<li", "<h", "</h", "<pre", "</pre"];
-    (if breaks.iter().any(|b| lower.starts_with(b)) { "\n" } else { " " }.into(), end)
+    (if is_break(text) { "\n" } else { " " }.into(), end)
+}
+
+/// One line of HTML as a reader sees it, in one pass: what a server returns as HTML has header fields in it, too. `<br>` and its
+/// like become line ends.
+pub(super) fn shown_lines(html: &str) -> String {
+    let mut out = String::with_capacity(html.len());
+    let mut rest = html;
+    while let Some(at) = memchr::memchr2(b'<', b'&', rest.as_bytes()) {
+        let (before, special) = rest.split_at_checked(at).unwrap_or((rest, ""));
+        out.push_str(before);
+        let used = if special.starts_with('&') {
+            let (shown, used) = reference(special);
+            out.push_str(&shown);
+            used
+        } else {
+            let Some(end) = special.find('>') else { return out + special };
+            let inner = special.get(1..end).unwrap_or_default();
+            if inner.contains('@') && !inner.contains(['=', ' ']) {
+                out.push_str(special.get(..=end).unwrap_or_default());
+            } else if is_break(special) {
+                out.push('\n');
+            }
+            end + 1
+        };
+        rest = special.get(used..).unwrap_or_default();
+    }
+    out + rest
+}
+
+/// Whether a reader sees a new line at this tag.
+fn is_break(tag: &str) -> bool {
+    const BREAKS: &str = "<br; <p; </p; <div; </div; <tr; </tr; <li; <h; </h; <pre; </pre";
+    BREAKS.split("; ").any(|name| tag.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)))
 }
 
 fn reference(text: &str) -> (String, usize) {
@@ -279,6 +311,19 @@ mod tests {
         assert_eq!(words("=?ISO-2022-JP?B?GyRCR1s/LiRHJC0kXiQ7JHMbKEI=?=".as_bytes()), "配信できません");
         assert_eq!(words("käse".as_bytes()), "käse");
         assert_eq!(words(b"k\xe4se"), "käse");
+    }
+
+    #[test]
+    fn a_line_of_html_as_it_is_shown() {
+        for (html, want) in [
+            ("<p>Message-ID: &lt;1@our.example&gt;<br>", "\nMessage-ID: <1@our.example>\n"),
+            ("From: Ann <ann@our.example></p>", "From: Ann <ann@our.example>\n"),
+            ("<a href=\"mailto:x@y.example\">x</a> &amp; y", "x & y"),
+            ("a < b & c", "a < b & c"),
+            ("&lt;&#64;&#x40;&gt;", "<@@>"),
+        ] {
+            assert_eq!(shown_lines(html), want, "{html}");
+        }
     }
 
     #[test]

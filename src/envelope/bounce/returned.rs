@@ -3,6 +3,7 @@
 //! A scan of its own, line by line, in bounded memory: of the returned original only the headers that say whose it is.
 
 use super::lines::Piece;
+use crate::envelope::evidence::message_id;
 
 /// How many of each are kept.
 const MAX_KEPT: usize = 8;
@@ -70,7 +71,10 @@ impl Returned {
                 }
             }
             Header::Dkim => self.dkim = true,
-            Header::Evidence => keep(&mut self.evidence, Some(text.into_owned())),
+            Header::Evidence => {
+                let value = end_of_evidence(value).and_then(|end| value.get(..end)).unwrap_or(value);
+                keep(&mut self.evidence, Some(String::from_utf8_lossy(value.trim_ascii()).into_owned()));
+            }
         }
     }
 }
@@ -79,12 +83,15 @@ fn keep(list: &mut Vec<String>, value: Option<String>) {
     list.extend(value.filter(|value| list.len() < MAX_KEPT && !list.contains(value)));
 }
 
-fn message_id(text: &str) -> Option<String> {
-    let id = match (text.find('<'), text.find('>')) {
-        (Some(start), Some(end)) => text.get(start..=end)?.to_owned(),
-        _ => format!("<{}>", text.split_ascii_whitespace().next()?.trim_matches(['<', '>', ','])),
-    };
-    (id.len() > 2).then_some(id)
+/// Where the sixteenth character of `a=` ends, in what has been read of an evidence header. Nothing behind it is of the header:
+/// the next line may be the boundary of a part, or whatever a server writes below what it returns.
+fn end_of_evidence(value: &[u8]) -> Option<usize> {
+    let is_mac =
+        |at: &usize| value.get(..*at).is_none_or(|before| matches!(before.trim_ascii_end().last(), None | Some(b';')));
+    let start = memchr::memmem::find_iter(&value.to_ascii_lowercase(), b"a=").find(is_mac)? + 2;
+    let characters = value.iter().enumerate().skip(start).filter(|(_, octet)| !octet.is_ascii_whitespace());
+    let sixteenth = characters.take_while(|(_, octet)| octet.is_ascii_alphanumeric()).nth(15)?;
+    Some(sixteenth.0 + 1)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,6 +140,9 @@ impl Finder {
             return;
         }
         let Some((header, value)) = &mut self.pending else { return };
+        if *header == Header::Evidence && end_of_evidence(value).is_some() {
+            return self.finish(found);
+        }
         // Folded lines begin with white space; where a mail program has wrapped them they may have lost it.
         let folded = rest.len() > text.len() || value.is_empty() || *header == Header::Evidence;
         if folded && !text.is_empty() && value.len() + text.len() < MAX_VALUE {
@@ -207,6 +217,23 @@ mod tests {
     fn evidence_that_was_wrapped_without_white_space() {
         let found = find("> Countersign-Evidence: v=1; k=1; d=786;\n> n=ABC;\n> a=DEF\n>\n> text");
         assert_eq!(found.evidence, ["v=1; k=1; d=786; n=ABC; a=DEF"]);
+    }
+
+    #[test]
+    fn what_stands_below_evidence_is_not_of_it() {
+        let want = "v=1; k=1; d=786; n=ABCDEFGHIJKLMNOP; a=ABCDEFGHIJKLMNOP";
+        for header in [
+            "v=1; k=1; d=786; n=ABCDEFGHIJKLMNOP; a=ABCDEFGHIJKLMNOP",
+            "v=1; k=1; d=786; n=ABCDEFGHIJKLMNOP;\n a=ABCDEFGHIJKLMNOP",
+            "v=1; k=1; d=786;\nn=ABCDEFGHIJKLMNOP; a=ABCDEFGHIJKLMNOP",
+        ] {
+            for below in ["--b--", "--- End of headers ---", " indented", "NEXT", "</pre>", "ABCD", ""] {
+                let found = find(&format!("Countersign-Evidence: {header}\n{below}\nTo: bob@third.example\n"));
+                assert_eq!(found.evidence, [want], "{header:?} {below:?}");
+            }
+            let found = find(&format!("Countersign-Evidence: {header}</pre>\n"));
+            assert_eq!(found.evidence, [want], "{header:?}");
+        }
     }
 
     #[test]

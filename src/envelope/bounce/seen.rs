@@ -1,6 +1,6 @@
 //! What was seen of a message on the way through it: only what [`judge`](super::judge) weighs, and all of it bounded.
 
-use super::decode::{Transfer, fold, text, without_tags, words};
+use super::decode::{Transfer, fold, shown_lines, text, without_tags, words};
 use super::kept::Kept;
 use super::lines::{Lines, Piece};
 use super::returned::{Finder, Returned};
@@ -62,6 +62,8 @@ pub(super) struct Seen {
     texts: Vec<Kept>,
     between: Vec<u8>,
     raw: Finder,
+    /// The part is HTML: what it returns is read without its markup.
+    in_html: bool,
     decoded: Finder,
     /// The lines of a part that is encoded.
     lines: Lines,
@@ -89,6 +91,7 @@ impl Default for Seen {
             texts: Vec::new(),
             between: Vec::new(),
             raw: Finder::default(),
+            in_html: false,
             decoded: Finder::default(),
             lines: Lines::default(),
             transfer: Transfer::Identity,
@@ -175,6 +178,7 @@ impl Sink for Seen {
         lines.finish(|piece| decoded.line(piece, returned));
         decoded.finish(returned);
         (self.lines, self.transfer) = (Lines::default(), entity.transfer.clone());
+        self.in_html = entity.media == Media::Html;
         if let Some(report) = entity.report.as_ref().filter(|_| entity.nested == 0 && !entity.guessed) {
             // A delivery status goes before whatever else is declared around it.
             if self.report.is_none() || report.ends_with(b"delivery-status") {
@@ -207,14 +211,15 @@ impl Sink for Seen {
             return;
         }
         let is_text = matches!(entity.media, Media::Text | Media::Html) && entity.nested == 0;
-        if entity.transfer == Transfer::Identity && !is_text {
+        let is_plain = entity.transfer == Transfer::Identity && entity.media != Media::Html;
+        if is_plain && !is_text {
             return;
         }
         let used: usize = self.texts.iter().map(|text| text.begin.len()).sum();
         let room = MAX_TEXT.saturating_sub(used);
         let text = self.texts.last_mut().filter(|text| is_text && (room > 0 || text.wants_more()));
         // What nobody keeps need not be copied.
-        if entity.transfer == Transfer::Identity && text.is_none() {
+        if is_plain && text.is_none() {
             return;
         }
         self.scratch.clear();
@@ -222,11 +227,19 @@ impl Sink for Seen {
         if let Some(text) = text {
             text.push(&self.scratch, room);
         }
-        if entity.transfer == Transfer::Identity {
+        if is_plain {
             return;
         }
         let Self { scratch, lines, decoded: finder, returned, status, .. } = self;
         lines.push(scratch, |piece| {
+            if entity.media == Media::Html {
+                let shown = shown_lines(&String::from_utf8_lossy(piece.text));
+                for (nth, line) in shown.split('\n').enumerate() {
+                    let first = piece.first || nth > 0;
+                    finder.line(Piece { text: line.as_bytes(), first, last: piece.last }, returned);
+                }
+                return;
+            }
             if entity.media == Media::Status && entity.nested == 0 {
                 status.line(piece);
             }
@@ -241,7 +254,9 @@ impl Sink for Seen {
     }
 
     fn raw(&mut self, piece: Piece<'_>) {
-        self.raw.line(piece, &mut self.returned);
+        if !self.in_html {
+            self.raw.line(piece, &mut self.returned);
+        }
     }
 }
 

@@ -76,3 +76,30 @@ fn depth_length_and_number_have_limits() {
         assert!(found.returned.message_ids.len() <= 8 && found.recipients.len() <= 20);
     }
 }
+
+#[test]
+fn what_html_returns_is_read_as_it_is_shown() {
+    let evidence = "v=1; k=1; d=786; n=ABCDEFGHIJKLMNOP; a=ABCDEFGHIJKLMNOP";
+    let lines = format!(
+        "From: Ann &lt;ann@our.example&gt;<br>\nMessage-ID: &lt;1@our.example&gt;<br>\nCountersign-Evidence: {evidence}<br>\n"
+    );
+    let one_line = lines.replace('\n', "");
+    for (head, html) in [
+        ("", format!("<html><body>Not delivered.<p>\n{lines}</body></html>")),
+        ("", format!("<html><body><pre>{}</pre></body></html>", lines.replace("<br>", ""))),
+        ("", format!("<html><body><p>{one_line}</body></html>")),
+        ("Content-Transfer-Encoding: quoted-printable\n", format!("<p>{}", lines.replace('=', "=3D"))),
+    ] {
+        let text = format!("From: mailer-daemon@third.example\nContent-Type: text/html\n{head}\n{html}\n");
+        for size in [1, 7, text.len()] {
+            let mut scanner = Scanner::of_text();
+            text.as_bytes().chunks(size).for_each(|piece| scanner.push(piece));
+            scanner.finish();
+            let returned = scanner.found().returned;
+            assert_eq!(returned.message_ids, ["<1@our.example>"], "{text}");
+            assert_eq!(returned.evidence, [evidence], "{text}");
+            let author = returned.from.as_deref().and_then(crate::envelope::evidence::author);
+            assert_eq!(author.as_ref().map(|a| a.as_str()), Some("ann@our.example"), "{text}");
+        }
+    }
+}

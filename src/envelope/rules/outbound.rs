@@ -89,7 +89,9 @@ impl Rules<'_> {
     fn by_domain(&self, sender: &Address) -> Outbound {
         let domains = &self.policy.domains;
         let local = domains.is_local(sender.domain());
-        if domains.srs.contains(sender.domain()) && (!local || srs::looks_tagged(&sender.content())) {
+        let tagged = srs::looks_tagged(&sender.content());
+        let untouched = !local && !self.policy.srs.always_rewrite;
+        if domains.srs.contains(sender.domain()) && (untouched || tagged) {
             return Outbound::pass("own-srs-address");
         }
         if local {

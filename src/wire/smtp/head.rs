@@ -1,5 +1,7 @@
 //! The header block of a message on its way out: what is read of it, and where it ends, so that a header can be put last.
 
+use crate::envelope::evidence::message_id;
+
 /// A line that is longer is no header that matters; it goes on in pieces.
 const MAX_LINE: usize = 1000;
 /// The longest value that is kept, folded lines among it.
@@ -105,11 +107,7 @@ impl HeadReader {
     /// The Message-ID, with its angle brackets.
     #[must_use]
     pub fn message_id(&self) -> Option<String> {
-        let text = String::from_utf8_lossy(self.message_id.as_deref()?).trim().to_owned();
-        match (text.find('<'), text.find('>')) {
-            (Some(start), Some(end)) => text.get(start..=end).map(str::to_owned),
-            _ => Some(format!("<{}>", text.split_ascii_whitespace().next()?)),
-        }
+        message_id(&String::from_utf8_lossy(self.message_id.as_deref()?))
     }
 
     /// The value of the From header.
