@@ -100,7 +100,7 @@ impl Site {
 
     fn get(&self, path: &str) -> String {
         let mut stream = tcp(self.status).unwrap();
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: x\r\n\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         text.split_once("\r\n\r\n").unwrap().1.to_owned()
@@ -228,6 +228,7 @@ fn a_surge_is_made_of_bounces_from_many_networks_and_puts_off_for_a_minute() {
         for _ in 0..5 {
             let reply = client.send("", "ann@our.example", bounce.trim_end()).unwrap();
             assert!(reply.starts_with("550 5.7.1") || reply.starts_with("451 4.7.1 bounce refused"), "{reply}");
+            client.say("RSET");
         }
     }
     assert_eq!(site.metric(gauge), Some(1.0));
@@ -281,7 +282,7 @@ fn a_valid_srs_address_relays_reports_and_nothing_else() {
     // By BDAT, too.
     client.say("MAIL FROM:<>");
     client.say(&format!("RCPT TO:<{address}>"));
-    assert!(client.say("BDAT 12 LAST\r\nSubject: x\r\n").starts_with("550 5.7.1 "));
+    assert!(client.say("BDAT 12 LAST\r\nSubject: x").starts_with("550 5.7.1 "));
     // Five victims in one transaction are five transactions.
     client.say("MAIL FROM:<>");
     assert!(client.say(&format!("RCPT TO:<{address}>")).starts_with("250"));
@@ -297,7 +298,7 @@ fn a_valid_srs_address_relays_reports_and_nothing_else() {
     let replies: Vec<String> = (0..30).map(|_| client.send("", &address, dsn("failed").trim_end()).unwrap()).collect();
     let taken = replies.iter().filter(|reply| reply.starts_with("250")).count();
     assert_eq!(taken, 21, "{replies:?}");
-    assert!(replies.last().unwrap().starts_with("451 4.7.1 more bounces have come"));
+    assert!(replies[21].starts_with("451 4.7.1 more bounces have come"), "{}", replies[21]);
 }
 
 #[test]
@@ -308,10 +309,11 @@ fn a_map_is_asked_about_so_many_bad_tags_a_minute() {
         [[listener]]\nprotocol = \"socketmap\"\nlisten = \"127.0.0.1:0\"\n";
     let daemon = Daemon::start(folder.path(), config);
     let mut map = common::map::Map::connect(daemon.ports[0]);
-    for n in 0..200 {
-        assert_eq!(map.ask("verify", &format!("prvs=1000{n:06x}=ann@our.example")), "NOTFOUND ", "{n}");
-    }
-    assert!(map.ask("verify", "prvs=1000abcdef=ann@our.example").starts_with("TEMP too many return addresses"));
+    // 200 at once, and three a second while they are asked about.
+    let mut replies = (0..600).map(|n| map.ask("verify", &format!("prvs=1000{n:06x}=ann@our.example")));
+    let answered = replies.by_ref().take_while(|reply| reply == "NOTFOUND ").count();
+    assert!((200..400).contains(&answered), "{answered}");
+    assert!(replies.any(|reply| reply.starts_with("TEMP too many return addresses")));
     assert_eq!(map.ask("verify", "ann@our.example"), "NOTFOUND ", "what is no tag is no guess");
     assert!(map.ask("sign", "ann@our.example").starts_with("OK prvs="));
     daemon.log.wait("the alarm", 0, |line| line.contains("somebody guesses tags by the map"));
@@ -432,7 +434,7 @@ fn a_tag_gets_no_more_bounces_than_it_can_have_earned() {
     let mut policy = Policy::default();
     policy.domains.local = DomainSet::from_iter(["our.example"]);
     policy.inbound.mode = InboundMode::Enforce;
-    policy.inbound.replay_limit = true;
+    (policy.inbound.replay_limit, policy.inbound.evidence) = (true, true);
     let ann = Address::parse("ann@our.example").unwrap();
     let tagged = batv::sign(ring.own_signer().unwrap(), &policy.batv, now().day(), &ann).unwrap().address().clone();
     let today = now().day();

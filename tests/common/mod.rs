@@ -14,6 +14,7 @@ use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -68,22 +69,18 @@ pub fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A port that was free a moment ago, for servers that cannot choose one themselves.
+/// A port that was free a moment ago, for servers that cannot choose one themselves. It is below those that the system gives to
+/// clients and to listeners that ask for any: none of these takes it before its server does.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// The same for one that is left and taken again: below the ports that the system gives to clients.
-pub fn lasting_port() -> u16 {
     static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(0);
     let first = 15_000 + u16::try_from(std::process::id() % 1500).unwrap() * 10;
-    let candidates = || first + NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 1000;
+    let candidates = || first + NEXT.fetch_add(1, Ordering::Relaxed) % 1000;
     std::iter::repeat_with(candidates).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 /// Lines that somebody writes, to be waited for.
 #[derive(Clone, Default)]
-pub struct Lines(Arc<(Mutex<Vec<String>>, Condvar)>);
+pub struct Lines(Arc<(Mutex<Vec<String>>, Condvar, AtomicBool)>);
 
 impl Lines {
     fn read(input: impl std::io::Read + Send + 'static) -> Self {
@@ -94,6 +91,9 @@ impl Lines {
                 store.0.0.lock().unwrap().push(line);
                 store.0.1.notify_all();
             }
+            let _last = store.0.0.lock();
+            store.0.2.store(true, Ordering::Release);
+            store.0.1.notify_all();
         });
         lines
     }
@@ -115,6 +115,8 @@ impl Lines {
             if let Some(found) = found(&lines) {
                 return found;
             }
+            let over = self.0.2.load(Ordering::Acquire);
+            assert!(!over, "who writes the lines has ended, without {what}, after:\n{}", lines.join("\n"));
             let left = deadline.saturating_duration_since(Instant::now());
             assert!(!left.is_zero(), "waited in vain for {what} in:\n{}", lines.join("\n"));
             lines = self.0.1.wait_timeout(lines, left).unwrap().0;
