@@ -191,10 +191,28 @@ fn a_trusted_proxy_says_by_its_header_who_the_client_is() {
         assert!(told.contains(" ADDR=192.0.2.9 PORT=1024 PROTO=ESMTP HELO=client.example"), "{told}");
     }
     // A health check speaks for itself.
-    assert!(proxied(daemon.ports[0], b"PROXY UNKNOWN\r\n").read_reply().unwrap().starts_with("220 "));
-    for broken in [b"EHLO client.example\r\n".as_slice(), b"PROXY TCP4 a b c d\r\n"] {
-        assert!(proxied(daemon.ports[0], broken).read_reply().is_err());
+    let local = b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00".as_slice();
+    assert!(proxied(daemon.ports[0], local).read_reply().unwrap().starts_with("220 "));
+    // Who brings a client and does not name it may bring anybody.
+    let unspecified = b"\r\n\r\n\0\r\nQUIT\n\x21\x00\x00\x00".as_slice();
+    let unix = [b"\r\n\r\n\0\r\nQUIT\n\x21\x31\x00\xd8".as_slice(), &[b'/'; 216]].concat();
+    for (refused, why) in [
+        (b"PROXY UNKNOWN\r\n".as_slice(), "does not say who the client is; if it is a health check, see proxy_unknown"),
+        (unspecified, "brings a client that is not on TCP"),
+        (&unix, "brings a client that is not on TCP"),
+        (b"PROXY TCP4 192.0.2.9 127.0.0.1 1024 25\n", "ends in LF alone; CR LF is needed"),
+        (b"EHLO client.example\r\n", "it begins with no PROXY header"),
+        (b"PROXY TCP4 a b c d\r\n", "its PROXY header is broken"),
+    ] {
+        let folder = self::folder();
+        let daemon = start(folder.path(), &config("inbound", &hop(sink.port), listener, ""));
+        assert!(proxied(daemon.ports[0], refused).read_reply().is_err(), "{why}");
+        daemon.log.wait("the reason", 0, |line| line.contains(why));
     }
+    let checked = format!("{listener}\nproxy_unknown = \"proxy\"");
+    let daemon = start(folder.path(), &config("inbound", &hop(sink.port), &checked, ""));
+    assert!(proxied(daemon.ports[0], b"PROXY UNKNOWN\r\n").read_reply().unwrap().starts_with("220 "));
+    assert!(proxied(daemon.ports[0], unspecified).read_reply().is_err());
     // From all others it is something that comes before the greeting.
     let daemon = start(
         folder.path(),
@@ -357,11 +375,41 @@ fn recipients_of_a_domain_have_a_next_hop_of_their_own() {
 }
 
 fn http(port: u16, path: &str) -> String {
+    asked(port, path, "Host: localhost")
+}
+
+fn asked(port: u16, path: &str, headers: &str) -> String {
     let mut stream = tcp(port).unwrap();
-    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\n{headers}\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
     text
+}
+
+#[test]
+fn the_status_listener_answers_those_who_know_where_they_are() {
+    let (folder, sink) = (folder(), Sink::start());
+    let status = free_port();
+    let rest = format!("[status]\nlisten = \"127.0.0.1:{status}\"\nhosts = [\"mx.our.example\"]");
+    let daemon = start(folder.path(), &config("outbound", &hop(sink.port), "", &rest));
+    for host in ["127.0.0.1", "localhost:1", "[::1]:1", "MX.our.example"] {
+        assert!(asked(status, "/healthz", &format!("Host: {host}")).starts_with("HTTP/1.1 200"), "{host}");
+    }
+    let misled = asked(status, "/observed", "Host: evil.example");
+    assert!(misled.starts_with("HTTP/1.1 421") && misled.contains("status.hosts") && !misled.contains("guesses"));
+    // The format that every tool reads, unless another is asked for.
+    let plain = http(status, "/metrics");
+    assert!(plain.contains("text/plain; version=0.0.4") && !plain.contains("# EOF"), "{plain}");
+    assert!(plain.contains("# TYPE countersign_would_refuse_genuine_total counter"), "{plain}");
+    let open =
+        asked(status, "/metrics", "Host: localhost\r\nAccept: application/openmetrics-text;version=1.0.0,*/*;q=0.1");
+    assert!(open.contains("application/openmetrics-text") && open.ends_with("# EOF\n"), "{open}");
+    // Those who say nothing, and many of them, keep nobody else out.
+    let silent: Vec<_> = (0..100).map(|_| tcp(status).unwrap()).collect();
+    let begun = std::time::Instant::now();
+    assert!(http(status, "/readyz").starts_with("HTTP/1.1 200"));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(2), "it did not wait for them to end");
+    drop((silent, daemon));
 }
 
 #[test]

@@ -77,7 +77,10 @@ impl Observed {
             lines.push(format!("  by network: {}", listed(&self.networks)));
         }
         if !self.unsigned_paths.is_empty() {
-            lines.push(format!("  originals of ours that left unsigned, by: {}", listed(&self.unsigned_paths)));
+            lines.push(format!(
+                "  said by these bounces, not proven: originals of ours left unsigned, by: {}",
+                listed(&self.unsigned_paths)
+            ));
         }
         if !self.surges.is_empty() {
             let domains = self.surges.join(", ");

@@ -159,6 +159,7 @@ fn proxy_setting(raw: &raw::Listener) -> Option<&'static str> {
         ("next_hop_ca", raw.next_hop_ca.is_some()),
         ("trusted_proxies", !raw.trusted_proxies.is_empty()),
         ("accept_proxy", raw.accept_proxy),
+        ("proxy_unknown", raw.proxy_unknown.is_some()),
         ("send_proxy", raw.send_proxy.is_some()),
     ];
     given.into_iter().find(|(_, given)| *given).map(|(name, _)| name)

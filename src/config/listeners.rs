@@ -53,6 +53,16 @@ pub enum TlsMode {
     Implicit,
 }
 
+/// What a trusted proxy means that says `PROXY UNKNOWN`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ProxyUnknown {
+    /// A client that it does not name: it may be anybody, so the connection is closed.
+    #[default]
+    Refuse,
+    /// Itself: it is a health check.
+    Proxy,
+}
+
 /// Which PROXY header a next hop gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SendProxy {
@@ -146,6 +156,8 @@ pub struct Listener {
     pub trusted_proxies: Networks,
     /// Whether those begin with a PROXY header.
     pub accept_proxy: bool,
+    /// What a header means that names no client.
+    pub proxy_unknown: ProxyUnknown,
     /// Which one the next hop gets.
     pub send_proxy: SendProxy,
     /// Sessions at a time, 1 or more. Other listeners have their own.
@@ -289,6 +301,9 @@ fn listener(
         let text = "accept_proxy = true needs trusted_proxies: who may say which client it brings?";
         return Err((start, text.into()));
     }
+    if raw.proxy_unknown.is_some() && !raw.accept_proxy {
+        return Err((start, "proxy_unknown is of no use without accept_proxy = true".into()));
+    }
     let tls = raw.tls.unwrap_or_default();
     let certificate = match (raw.certificate, raw.private_key) {
         (Some(chain), Some(key)) => Some(Certificate { chain: folder.join(chain), key: folder.join(key) }),
@@ -340,6 +355,7 @@ fn listener(
         hop_tls,
         trusted_proxies,
         accept_proxy: raw.accept_proxy,
+        proxy_unknown: raw.proxy_unknown.unwrap_or_default(),
         send_proxy: raw.send_proxy.unwrap_or_default(),
         connections,
         access,

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 pub use advisors::{Advice, Advisor, Side};
 pub use listeners::{
-    Access, Certificate, HopTls, Listener, Protocol, Role, SendProxy, StrayNewline, SyncMode, TlsMode,
+    Access, Certificate, HopTls, Listener, Protocol, ProxyUnknown, Role, SendProxy, StrayNewline, SyncMode, TlsMode,
 };
 use raw::{Raw, SrsDomain};
 pub use values::{Endpoint, listed};
@@ -98,6 +98,8 @@ pub struct Config {
     pub limits: Limits,
     /// Where health and readiness can be asked for, by HTTP.
     pub status: Option<Endpoint>,
+    /// By which names clients ask there, beside addresses and the name of this machine.
+    pub status_hosts: Vec<String>,
     /// How long to wait for whom.
     pub timeouts: Timeouts,
     /// How log lines look.
@@ -335,6 +337,7 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
         hold,
         limits,
         status: raw.status.listen.map(toml::Spanned::into_inner),
+        status_hosts: raw.status.hosts.into_iter().map(|name| name.0).collect(),
         timeouts: Timeouts {
             connect: span(raw.timeouts.connect, 30),
             command: span(raw.timeouts.command, 300),

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::values::{self, Endpoint, Entry, Name, Network, NextHops, Size, Span};
-use super::{Advice, LogFormat, Protocol, SendProxy, Side, StrayNewline, SyncMode, TlsMode};
+use super::{Advice, LogFormat, Protocol, ProxyUnknown, SendProxy, Side, StrayNewline, SyncMode, TlsMode};
 use crate::envelope::policy::{Action, InboundMode, Mixed, OutboundMode, Overflow, RejectAt};
 use crate::envelope::tag::batv::MacLength;
 
@@ -74,6 +74,8 @@ pub(super) struct Listener {
     pub next_hop_ca: Option<String>,
     pub trusted_proxies: Vec<Network>,
     pub accept_proxy: bool,
+    #[serde(deserialize_with = "values::proxy_unknown")]
+    pub proxy_unknown: Option<ProxyUnknown>,
     #[serde(deserialize_with = "values::send_proxy")]
     pub send_proxy: Option<SendProxy>,
     pub outbound_clients: Option<Vec<Network>>,
@@ -95,6 +97,7 @@ pub(super) enum Spoken {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Status {
     pub listen: Option<Spanned<Endpoint>>,
+    pub hosts: Vec<values::Name>,
 }
 
 #[derive(Debug, Default, Deserialize)]

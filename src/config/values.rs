@@ -256,7 +256,7 @@ macro_rules! words {
 }
 
 use super::raw::Spoken;
-use super::{Advice, Protocol, SendProxy, Side, StrayNewline, SyncMode, TlsMode};
+use super::{Advice, Protocol, ProxyUnknown, SendProxy, Side, StrayNewline, SyncMode, TlsMode};
 use crate::envelope::policy::{Action, InboundMode, Mixed, OutboundMode, Overflow, RejectAt};
 use crate::envelope::tag::batv::MacLength;
 
@@ -270,6 +270,7 @@ words!(protocol -> Spoken {
 });
 words!(tls -> TlsMode { "off" => TlsMode::Off, "may" => TlsMode::May, "require" => TlsMode::Require, "implicit" => TlsMode::Implicit });
 words!(send_proxy -> SendProxy { "off" => SendProxy::Off, "v1" => SendProxy::V1, "v2" => SendProxy::V2 });
+words!(proxy_unknown -> ProxyUnknown { "refuse" => ProxyUnknown::Refuse, "proxy" => ProxyUnknown::Proxy });
 words!(stray_newline -> StrayNewline { "normalize" => StrayNewline::Normalize, "reject" => StrayNewline::Reject });
 words!(sync -> SyncMode { "enforce" => SyncMode::Enforce, "off" => SyncMode::Off });
 words!(outbound_mode -> OutboundMode { "off" => OutboundMode::Off, "pilot" => OutboundMode::Pilot, "sign" => OutboundMode::Sign });

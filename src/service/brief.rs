@@ -1,21 +1,24 @@
 //! Connections to the status listener are few and brief: who holds one open, or opens many, gets nowhere.
 
+use std::collections::VecDeque;
+use std::future::Future as _;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Sleep, sleep};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, Sleep, sleep};
 
-/// Connections at a time; others wait to be accepted.
+/// Connections at a time; one more ends the oldest.
 const CONNECTIONS: usize = 32;
-/// How long one may last, in all.
+/// How long the head of a request may take.
+const HEAD: Duration = Duration::from_secs(2);
+/// How long a connection may last, in all.
 const LASTS: Duration = Duration::from_secs(10);
 /// How long to wait when the system has no descriptor left.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -24,12 +27,24 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Brief {
     listener: TcpListener,
-    room: Arc<Semaphore>,
+    /// The open ones, the oldest first. Dropping what is here ends the connection.
+    open: VecDeque<oneshot::Sender<()>>,
 }
 
 impl Brief {
     pub fn new(listener: TcpListener) -> Self {
-        Self { listener, room: Arc::new(Semaphore::new(CONNECTIONS)) }
+        Self { listener, open: VecDeque::with_capacity(CONNECTIONS) }
+    }
+
+    /// Makes room for one more.
+    fn admit(&mut self) -> oneshot::Receiver<()> {
+        self.open.retain(|connection| !connection.is_closed());
+        if self.open.len() >= CONNECTIONS {
+            self.open.pop_front();
+        }
+        let (keeps, kept) = oneshot::channel();
+        self.open.push_back(keeps);
+        kept
     }
 }
 
@@ -39,11 +54,10 @@ impl Listener for Brief {
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
         loop {
-            let room = Arc::clone(&self.room).acquire_owned().await.ok();
             match self.listener.accept().await {
                 Ok((stream, address)) => {
-                    let ends = Box::pin(sleep(LASTS));
-                    return (Connection { stream, ends, _room: room }, address);
+                    let (ends, last) = (Box::pin(sleep(HEAD)), Some(Instant::now() + LASTS));
+                    return (Connection { stream, ends, last, kept: self.admit(), over: false }, address);
                 }
                 Err(_) => sleep(PAUSE).await,
             }
@@ -60,12 +74,17 @@ impl Listener for Brief {
 pub(super) struct Connection {
     stream: TcpStream,
     ends: Pin<Box<Sleep>>,
-    _room: Option<OwnedSemaphorePermit>,
+    /// When it ends once there is an answer. `None`: there was one.
+    last: Option<Instant>,
+    /// Ready: others have taken its place.
+    kept: oneshot::Receiver<()>,
+    over: bool,
 }
 
 impl Connection {
     fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
-        self.ends.as_mut().poll(cx).is_ready()
+        self.over = self.over || self.ends.as_mut().poll(cx).is_ready() || Pin::new(&mut self.kept).poll(cx).is_ready();
+        self.over
     }
 }
 
@@ -80,6 +99,9 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        if let Some(last) = self.last.take() {
+            self.ends.as_mut().reset(last);
+        }
         if self.is_over(cx) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
@@ -105,17 +127,25 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut brief = Brief::new(listener);
-        let mut clients = Vec::new();
-        let mut connections = Vec::new();
-        for _ in 0..CONNECTIONS {
+        let (mut clients, mut connections) = (Vec::new(), Vec::new());
+        for _ in 0..=CONNECTIONS {
             clients.push(TcpStream::connect(address).await.unwrap());
             connections.push(brief.accept().await.0);
         }
-        let _late = TcpStream::connect(address).await.unwrap();
-        assert!(tokio::time::timeout(Duration::from_secs(1), brief.accept()).await.is_err());
-        let error = connections[0].read_u8().await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        connections.remove(0);
-        brief.accept().await;
+        let begun = Instant::now();
+        // The oldest has made room for the last, at once; the others end when the head of a request should be there.
+        assert_eq!(connections[0].read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(begun.elapsed() < HEAD);
+        assert_eq!(connections[1].read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert!(begun.elapsed() >= HEAD && begun.elapsed() < LASTS);
+        connections.clear();
+        assert_eq!(
+            {
+                brief.admit();
+                brief.open.len()
+            },
+            1,
+            "what has ended takes no room"
+        );
     }
 }

@@ -119,7 +119,7 @@ pub(super) fn summary(shared: &Shared) {
         reasons = reasons.join(", "),
         genuine = observed.genuine,
         networks = listed(observed.networks.first(5)),
-        unsigned_paths = listed(observed.paths.first(5)),
+        unsigned_paths_unproven = listed(observed.paths.first(5)),
         "what enforcing would have refused since the start"
     );
 }

@@ -1,12 +1,14 @@
 //! Over HTTP, for load balancers, Prometheus and people: `/healthz`, `/readyz`, `/metrics`, `/observed`.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse;
+use axum::extract::{Request, State};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, HOST};
+use axum::http::{HeaderMap, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
@@ -34,11 +36,14 @@ struct Site {
 /// Serves for ever.
 pub(super) async fn serve(bound: Bound, shared: Arc<Shared>, doors: Arc<[Arc<Door>]>, draining: watch::Receiver<bool>) {
     let registry = Arc::new(shared.stats.registry());
+    let mut names = shared.config.status_hosts.clone();
+    names.push(rustix::system::uname().nodename().to_string_lossy().into_owned());
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/observed", get(observed))
+        .layer(middleware::from_fn_with_state(Arc::from(names), only_known_names))
         .with_state(Site { shared, registry, doors, draining });
     let served = async {
         let listener = TcpListener::from_std(bound.into_std())?;
@@ -67,13 +72,76 @@ async fn readyz(State(site): State<Site>) -> impl IntoResponse {
     (code, [(CONTENT_TYPE, "application/json")], format!("{body}\n"))
 }
 
-/// What has happened, for Prometheus.
-async fn metrics(State(site): State<Site>) -> impl IntoResponse {
+/// What has happened, for Prometheus: in OpenMetrics where that is asked for, else in the text format that everybody reads.
+async fn metrics(State(site): State<Site>, headers: HeaderMap) -> impl IntoResponse {
     look_up(&site.shared);
     let mut text = String::new();
     // Writing into a string does not fail.
     let _ = encode(&mut text, &site.registry);
-    ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+    if asks_for_open_metrics(&headers) {
+        ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
+    } else {
+        ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], plain_metrics(&text))
+    }
+}
+
+/// Whether a client takes OpenMetrics. It is never the default: tools that say nothing expect the older format.
+fn asks_for_open_metrics(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let is_it = parts.next().is_some_and(|name| name.eq_ignore_ascii_case("application/openmetrics-text"));
+        is_it && !parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+    })
+}
+
+/// OpenMetrics as the text format 0.0.4 of Prometheus: a counter is named with its `_total`, and there is no end mark.
+fn plain_metrics(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 256);
+    let mut help: Option<(&str, &str)> = None;
+    for line in text.lines() {
+        let mut words = line.splitn(4, ' ');
+        match (words.next(), words.next(), words.next(), words.next()) {
+            (Some("#"), Some("HELP"), Some(name), said) => help = Some((name, said.unwrap_or_default())),
+            (Some("#"), Some("TYPE"), Some(name), Some(kind)) => {
+                let total = if kind == "counter" { "_total" } else { "" };
+                if let Some((_, said)) = help.take_if(|(of, _)| *of == name) {
+                    out.push_str(&format!("# HELP {name}{total} {said}\n"));
+                }
+                out.push_str(&format!("# TYPE {name}{total} {kind}\n"));
+            }
+            (Some("#"), ..) => {}
+            _ => {
+                out.push_str(line);
+                out.push('\n');
+            }
+        }
+    }
+    out
+}
+
+/// Refuses what a browser was led here for: a page of `evil.example` whose name was made to mean this machine could read
+/// all of this (DNS rebinding). A client that was told an address sends an address.
+async fn only_known_names(State(names): State<Arc<[String]>>, request: Request, next: Next) -> Response {
+    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if is_known(host, &names) {
+        return next.run(request).await;
+    }
+    let text =
+        format!("This listener is not called {host:?}. Ask it by its address, or add that name to status.hosts.\n");
+    (StatusCode::MISDIRECTED_REQUEST, text).into_response()
+}
+
+/// Whether a Host header names an address, this machine, or one of the names of the config. HTTP/1.0 has none.
+fn is_known(host: &str, names: &[String]) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(literal) => literal.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name.is_empty()
+        || name.parse::<IpAddr>().is_ok()
+        || name.eq_ignore_ascii_case("localhost")
+        || names.iter().any(|known| known.eq_ignore_ascii_case(name.trim_end_matches('.')))
 }
 
 /// Fills in the numbers that are kept elsewhere.
@@ -81,7 +149,7 @@ fn look_up(shared: &Shared) {
     use std::sync::atomic::Ordering;
 
     let asked = &shared.stats.asked;
-    asked.held.set(i64::try_from(shared.held()).unwrap_or(i64::MAX));
+    asked.held.set(i64::try_from(shared.rooms.taken()).unwrap_or(i64::MAX));
     let ring = shared.ring.load();
     let policy = &shared.config.policy;
     let rules = Rules { policy, ring: &ring, now: shared.now() };
@@ -127,9 +195,57 @@ async fn observed(State(site): State<Site>) -> impl IntoResponse {
         "rescued": shared.stats.rescued.get(),
         "networks": observed.networks.first(20),
         "unsigned_paths": observed.paths.first(20),
+        "unproven": ["unsigned_paths"],
         "surges": surges,
         "guesses": guesses,
         "forgery_chance": chance,
     });
     ([(CONTENT_TYPE, "application/json")], format!("{body}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_mean_this_listener() {
+        let names = ["mail.our.example".to_owned()];
+        for host in [
+            "",
+            "127.0.0.1:8025",
+            "[::1]:8025",
+            "192.0.2.1",
+            "LOCALHOST:8025",
+            "Mail.Our.Example:8025",
+            "mail.our.example.",
+        ] {
+            assert!(is_known(host, &names), "{host}");
+        }
+        for host in
+            ["evil.example", "evil.example:8025", "127.0.0.1.evil.example", "localhost.evil.example", "our.example"]
+        {
+            assert!(!is_known(host, &names), "{host}");
+        }
+    }
+
+    #[test]
+    fn open_metrics_only_where_asked_for() {
+        let asks = |value: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT, value.parse().unwrap());
+            asks_for_open_metrics(&headers)
+        };
+        assert!(asks("application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2"));
+        assert!(!asks("application/openmetrics-text;q=0, text/plain"));
+        assert!(!asks("*/*") && !asks("text/plain") && !asks_for_open_metrics(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_counter_has_its_whole_name_in_the_older_format() {
+        let open = "# HELP mails Mails.\n# TYPE mails counter\n# UNIT mails things\nmails_total{a=\"b c\"} 3\n# HELP now Now.\n\
+            # TYPE now gauge\nnow 1\n# EOF\n";
+        let plain = "# HELP mails_total Mails.\n# TYPE mails_total counter\nmails_total{a=\"b c\"} 3\n# HELP now Now.\n\
+            # TYPE now gauge\nnow 1\n";
+        assert_eq!(plain_metrics(open), plain);
+    }
 }

@@ -22,6 +22,12 @@ pub enum ProxyError {
     /// It is broken, or of a kind that is not TCP.
     #[error("its PROXY header is broken")]
     Broken,
+    /// Version 1 ends in CR LF.
+    #[error("its PROXY header of version 1 ends in LF alone; CR LF is needed")]
+    BareLf,
+    /// It brings a client and does not say which: AF_UNSPEC or AF_UNIX of version 2.
+    #[error("its PROXY header brings a client that is not on TCP")]
+    NotTcp,
     /// It is longer than any that is needed.
     #[error("its PROXY header is too long")]
     TooLong,
@@ -50,32 +56,44 @@ pub fn missing(head: &[u8]) -> Result<usize, ProxyError> {
     }
 }
 
-/// Reads a whole header: the client's address. `None`: the proxy speaks for itself, as health checks do.
+/// For whom a proxy has opened a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// For this client.
+    Client(SocketAddr),
+    /// For itself, as health checks are: LOCAL of version 2.
+    Proxy,
+    /// It does not say: `UNKNOWN` of version 1. Health checks say so, and proxies whose client has no address on TCP.
+    Unknown,
+}
+
+/// Reads a whole header.
 ///
 /// # Errors
 /// See [`ProxyError`].
-pub fn parse(header: &[u8]) -> Result<Option<SocketAddr>, ProxyError> {
+pub fn parse(header: &[u8]) -> Result<Source, ProxyError> {
+    if header.starts_with(b"PROXY ") && header.ends_with(b"\n") && !header.ends_with(b"\r\n") {
+        return Err(ProxyError::BareLf);
+    }
     let source = match HeaderResult::parse(header) {
         HeaderResult::V1(header) => match header.map_err(|_| ProxyError::Broken)?.addresses {
-            v1::Addresses::Tcp4(a) => Some(SocketAddr::new(a.source_address.into(), a.source_port)),
-            v1::Addresses::Tcp6(a) => Some(SocketAddr::new(a.source_address.into(), a.source_port)),
-            v1::Addresses::Unknown => None,
+            v1::Addresses::Tcp4(a) => SocketAddr::new(a.source_address.into(), a.source_port),
+            v1::Addresses::Tcp6(a) => SocketAddr::new(a.source_address.into(), a.source_port),
+            v1::Addresses::Unknown => return Ok(Source::Unknown),
         },
         HeaderResult::V2(header) => {
             let header = header.map_err(|_| ProxyError::Broken)?;
             match (header.command, header.addresses) {
-                (Command::Local, _) | (Command::Proxy, v2::Addresses::Unspecified) => None,
-                (Command::Proxy, v2::Addresses::IPv4(a)) => {
-                    Some(SocketAddr::new(a.source_address.into(), a.source_port))
+                (Command::Local, _) => return Ok(Source::Proxy),
+                (Command::Proxy, v2::Addresses::IPv4(a)) => SocketAddr::new(a.source_address.into(), a.source_port),
+                (Command::Proxy, v2::Addresses::IPv6(a)) => SocketAddr::new(a.source_address.into(), a.source_port),
+                (Command::Proxy, v2::Addresses::Unspecified | v2::Addresses::Unix(_)) => {
+                    return Err(ProxyError::NotTcp);
                 }
-                (Command::Proxy, v2::Addresses::IPv6(a)) => {
-                    Some(SocketAddr::new(a.source_address.into(), a.source_port))
-                }
-                (Command::Proxy, v2::Addresses::Unix(_)) => None,
             }
         }
     };
-    Ok(source.map(|address| SocketAddr::new(address.ip().to_canonical(), address.port())))
+    Ok(Source::Client(SocketAddr::new(source.ip().to_canonical(), source.port())))
 }
 
 /// The header of version 1 for a connection from `source` to `destination`; without a source, one that speaks for itself.
@@ -135,7 +153,8 @@ mod tests {
         ] {
             for header in [v1(source, destination), v2(source, destination)] {
                 assert_eq!(missing(&header), Ok(0));
-                assert_eq!(parse(&header), Ok(source), "{header:?}");
+                let itself = if header.starts_with(b"PROXY ") { Source::Unknown } else { Source::Proxy };
+                assert_eq!(parse(&header), Ok(source.map_or(itself, Source::Client)), "{header:?}");
                 for end in 0..header.len() {
                     let more = missing(&header[..end]).unwrap();
                     assert!(more > 0 && end + more <= header.len(), "reads into what follows: {end} + {more}");
@@ -154,6 +173,13 @@ mod tests {
         assert_eq!(missing(&[b'x'; 12]), Err(ProxyError::None));
         assert_eq!(missing(format!("PROXY TCP4 {}", "1".repeat(100)).as_bytes()), Err(ProxyError::TooLong));
         assert_eq!(parse(b"PROXY TCP4 nowhere 127.0.0.1 1 2\r\n"), Err(ProxyError::Broken));
+        assert_eq!(parse(b"PROXY TCP4 192.0.2.1 127.0.0.1 1 2\n"), Err(ProxyError::BareLf));
+        let unspecified =
+            Builder::new(Version::Two | Command::Proxy, v2::AddressFamily::Unspecified | Protocol::Unspecified);
+        assert_eq!(parse(&unspecified.build().unwrap()), Err(ProxyError::NotTcp));
+        let unix = Builder::new(Version::Two | Command::Proxy, v2::AddressFamily::Unix | Protocol::Stream);
+        let unix = unix.write_payload([b'/'; 216].as_slice()).unwrap().build().unwrap();
+        assert_eq!(parse(&unix), Err(ProxyError::NotTcp));
         let mut long = v2(None, None);
         long[14] = 0xff;
         assert_eq!(missing(&long), Err(ProxyError::TooLong));

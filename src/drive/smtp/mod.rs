@@ -26,8 +26,8 @@ use super::limited_warn;
 use super::pool;
 use super::shared::{Door, Shared};
 use super::stream::{Plain, Stream};
-use crate::config::TlsMode;
-use crate::wire::proxy;
+use crate::config::{ProxyUnknown, TlsMode};
+use crate::wire::proxy::{self, Source};
 use crate::wire::smtp::identity::Identity;
 
 /// How long a client may take to read its last reply.
@@ -109,8 +109,19 @@ async fn introduced(
         return Some((client, peer));
     }
     let read = tokio::time::timeout(shared.config.timeouts.connect, read_header(&mut client));
-    match read.await.unwrap_or_else(|_| Err("its PROXY header did not come in time".into())) {
-        Ok(source) => Some((client, source.or(peer))),
+    let read = read.await.unwrap_or_else(|_| Err("its PROXY header did not come in time".into()));
+    let unknown_is_proxy = door.listener.proxy_unknown == ProxyUnknown::Proxy;
+    let address = read.and_then(|source| match source {
+        Source::Client(address) => Ok(Some(address)),
+        Source::Proxy => Ok(peer),
+        Source::Unknown if unknown_is_proxy => Ok(peer),
+        Source::Unknown => {
+            Err("its PROXY header does not say who the client is; if it is a health check, see proxy_unknown"
+                .to_owned())
+        }
+    });
+    match address {
+        Ok(address) => Some((client, address)),
         Err(error) => {
             limited_warn!(proxy = %ip(peer), listen = %door.listener.listen, error, "a trusted proxy's connection is refused");
             None
@@ -118,7 +129,7 @@ async fn introduced(
     }
 }
 
-async fn read_header(client: &mut Plain) -> Result<Option<SocketAddr>, String> {
+async fn read_header(client: &mut Plain) -> Result<Source, String> {
     let mut head = Vec::with_capacity(64);
     loop {
         let missing = proxy::missing(&head).map_err(|error| error.to_string())?;

@@ -104,6 +104,7 @@ impl<'a> Command<'a> {
             // Whatever stands behind it, the client wants to go.
             () if is(b"QUIT") => Ok(Self::Quit),
             () if is(b"NOOP") || is(b"HELP") => Ok(Self::Harmless),
+            () if is(b"VRFY") && !has_argument => Err(CommandError::Syntax("VRFY user")),
             () if is(b"VRFY") => Ok(Self::Vrfy),
             () if is(b"STARTTLS") => plain(Self::StartTls),
             () if is(b"AUTH") => {

@@ -43,6 +43,11 @@ impl Chunk {
         self.message.is_holding() && self.dead.is_none()
     }
 
+    /// Octets that are held.
+    pub fn held(&self) -> usize {
+        self.message.held.len()
+    }
+
     /// Whether its octets go on as they come.
     pub fn is_open(&self) -> bool {
         self.message.state == State::Open && self.dead.is_none()
@@ -100,6 +105,11 @@ impl Session {
         if self.settings.lmtp && transaction.accepted == 0 {
             return self.swallow_bad(size, Reply::new(503, "5.5.1", "no valid recipients"));
         }
+        if !self.queue.is_empty() {
+            // A reply too many must not be taken for the answer to a chunk: those to MAIL and RCPT are awaited.
+            self.barrier = true;
+            return false;
+        }
         let limits = self.settings.limits;
         if transaction.class.judge == Judge::No {
             let message = match self.settings.direction {
@@ -109,10 +119,6 @@ impl Session {
             };
             self.begin_chunk(Box::new(message), size, last);
             return true;
-        }
-        if !self.queue.is_empty() {
-            self.barrier = true;
-            return false;
         }
         if transaction.accepted == 0 {
             return self.swallow_bad(size, Reply::new(554, "5.5.1", "no valid recipients"));

@@ -81,6 +81,10 @@ pub(super) struct Hold {
 }
 
 impl Hold {
+    pub fn octets(&self) -> usize {
+        self.held.len()
+    }
+
     pub fn is_complete(&self) -> bool {
         self.complete
     }

@@ -1,5 +1,7 @@
 //! The client's half: lines, and what becomes of each command.
 
+use std::borrow::Cow;
+
 use super::content::Phase;
 use super::hop::Hop;
 use super::queue::{Item, Kind, Quiet};
@@ -33,20 +35,18 @@ impl Session {
             return used;
         }
         let text = line.strip_suffix(b"\r").unwrap_or(line);
+        // A CR that stands alone may be the end of a line to the next hop.
+        let mended: Cow<'_, [u8]> = match text.contains(&b'\r') {
+            true => text.iter().map(|&b| if b == b'\r' { b' ' } else { b }).collect(),
+            false => text.into(),
+        };
         if matches!(self.phase, Phase::Auth) {
             self.phase = Phase::Command;
-            self.forward(text, Kind::Auth);
+            self.forward(&mended, Kind::Auth);
             (self.barrier, self.answer_is_awaited) = (true, true);
             return used;
         }
-        let has_more = input.len() > used;
-        let taken = if text.contains(&b'\r') {
-            let mended: Vec<u8> = text.iter().map(|&b| if b == b'\r' { b' ' } else { b }).collect();
-            self.command(&mended, has_more)
-        } else {
-            self.command(text, has_more)
-        };
-        if taken { used } else { 0 }
+        if self.command(&mended, input.len() > used) { used } else { 0 }
     }
 
     /// What is wrong with a line, whatever it says; and the limit that it has reached, if that is it.

@@ -213,6 +213,11 @@ impl Session {
         self.say_last("421", "4.4.2 too slow, try again over a better line");
     }
 
+    /// There is no room any more for what is held of the message.
+    pub fn no_room(&mut self) {
+        self.say_last("421", "4.3.1 too many messages are being looked at, try again later");
+    }
+
     /// The client has had a transaction open for longer than it may.
     pub fn transaction_timeout(&mut self) {
         self.events.push_back(Event::Limit("transaction"));
@@ -254,6 +259,16 @@ impl Session {
     #[must_use]
     pub fn in_body(&self) -> bool {
         !matches!(self.phase, Phase::Command | Phase::Auth)
+    }
+
+    /// Octets of a message that are held in memory.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        match &self.phase {
+            Phase::Hold(hold) => hold.octets(),
+            Phase::Chunk(chunk) => chunk.held(),
+            _ => self.chunked.as_ref().map_or(0, |chunked| chunked.held.len()),
+        }
     }
 
     /// Whether part of a message is held in memory.

@@ -22,14 +22,31 @@ fn chunk(text: &str, last: bool) -> String {
 }
 
 #[test]
-fn everything_in_one_packet_leaves_in_one_packet() {
+fn everything_in_one_packet_leaves_in_two() {
     let mut d = ready(Direction::Outbound, 100);
     let signed = d.signed("ann@our.example");
-    let rest = format!("RCPT TO:<x@else.example>\r\n{}{}QUIT\r\n", chunk("A: b\r\n\r\n.\r\n", false), chunk("c", true));
-    assert_eq!(d.client(&format!("MAIL FROM:<ann@our.example>\r\n{rest}")), format!("MAIL FROM:<{signed}>\r\n{rest}"));
-    let heard = d.hop("250 a\r\n250 b\r\n250 chunk\r\n250 queued\r\n221 bye\r\n");
-    assert_eq!(heard, "250 a\r\n250 b\r\n250 chunk\r\n250 queued\r\n221 bye\r\n");
+    let chunks = format!("{}{}QUIT\r\n", chunk("A: b\r\n\r\n.\r\n", false), chunk("c", true));
+    let envelope = "RCPT TO:<x@else.example>\r\n";
+    let heard = d.client(&format!("MAIL FROM:<ann@our.example>\r\n{envelope}{chunks}"));
+    assert_eq!(heard, format!("MAIL FROM:<{signed}>\r\n{envelope}"));
+    assert_eq!(d.hop("250 a\r\n250 b\r\n"), "250 a\r\n250 b\r\n");
+    assert_eq!(d.heard_by_hop(), chunks, "once it is known who gets it");
+    let heard = d.hop("250 chunk\r\n250 queued\r\n221 bye\r\n");
+    assert_eq!(heard, "250 chunk\r\n250 queued\r\n221 bye\r\n");
     assert_eq!((d.finished.len(), d.finished[0].code), (1, 250));
+}
+
+#[test]
+fn a_reply_too_many_is_not_taken_for_the_answer_to_a_chunk() {
+    for direction in [Direction::Outbound, Direction::Inbound] {
+        let mut d = ready(direction, 100);
+        let envelope = "MAIL FROM:<bob@else.example>\r\nRCPT TO:<ann@our.example>\r\n";
+        d.client(&format!("{envelope}{}", chunk("A: b\r\n\r\nc", true)));
+        // One to MAIL, one of its own accord, one to RCPT; and it takes nothing.
+        d.hop("250 mail\r\n250 extra\r\n250 rcpt\r\n554 no\r\n");
+        assert_eq!(d.finished.iter().filter(|f| f.code == 250).count(), 0);
+        assert!(!d.heard_by_client().lines().any(|line| line.starts_with("250 rcpt")));
+    }
 }
 
 #[test]
@@ -233,8 +250,8 @@ fn a_next_hop_that_is_lost_or_refuses_in_the_middle_of_a_chunk() {
     let mut d = ready(Direction::Outbound, 100);
     d.client("MAIL FROM:<>\r\nRCPT TO:<x@else.example>\r\nBDAT 10 LAST\r\n12345");
     assert_eq!(d.hop("550 no\r\n503 no mail\r\n"), "550 no\r\n503 no mail\r\n");
-    d.client("67890");
-    assert_eq!(d.hop("503 no mail\r\n"), "503 no mail\r\n");
+    assert_eq!(d.client("67890"), "", "nothing of it leaves");
+    assert_eq!(d.heard_by_client(), "503 5.5.1 need RCPT command\r\n");
     assert_eq!(d.client("NOOP\r\n"), "NOOP\r\n");
 }
 
@@ -243,9 +260,11 @@ fn two_messages_in_flight_are_not_confused() {
     let mut d = ready(Direction::Outbound, 100);
     let message = |to: &str| format!("MAIL FROM:<>\r\nRCPT TO:<{to}>\r\n{}", chunk("x", true));
     let both = message("a@else.example") + &message("b@else.example");
-    assert_eq!(d.client(&both), both);
-    let heard = d.hop("250 m\r\n250 a\r\n250 first\r\n250 m\r\n250 b\r\n452 second\r\n");
-    assert_eq!(heard.lines().count(), 6);
+    assert_eq!(d.client(&both), "MAIL FROM:<>\r\nRCPT TO:<a@else.example>\r\n");
+    assert_eq!(d.hop("250 m\r\n250 a\r\n").lines().count(), 2);
+    assert_eq!(d.heard_by_hop(), format!("{}MAIL FROM:<>\r\nRCPT TO:<b@else.example>\r\n", chunk("x", true)));
+    assert_eq!(d.hop("250 first\r\n250 m\r\n250 b\r\n").lines().count(), 3);
+    assert_eq!(d.hop("452 second\r\n"), "452 second\r\n");
     assert_eq!(d.finished.iter().map(|f| f.reply.as_str()).collect::<Vec<_>>(), ["250 first", "452 second"]);
 }
 
@@ -301,9 +320,11 @@ fn a_fault_in_a_chunk_waits_for_what_is_owed_and_then_goes_on() {
     let first = format!("MAIL FROM:<>\r\nRCPT TO:<x@else.example>\r\n{}", chunk("one", true));
     let second = format!("MAIL FROM:<>\r\nRCPT TO:<x@else.example>\r\n{}", chunk("A: b\r\n\r\nx\n.\n1", true));
     d.client(&(first + &second));
-    let heard = d.hop("250 m\r\n250 r\r\n250 first\r\n250 m\r\n250 r\r\n");
+    let mut heard = d.hop("250 m\r\n250 r\r\n");
+    assert!(d.heard_by_hop().starts_with("BDAT 3 LAST\r\none"));
+    heard += &d.hop("250 first\r\n250 m\r\n250 r\r\n");
     assert_eq!(heard.lines().map(|l| &l[..3]).collect::<Vec<_>>(), ["250", "250", "250", "250", "250", "550"]);
-    assert_eq!(d.finished.iter().map(|f| f.code).collect::<Vec<_>>(), [550, 250], "as they become known");
+    assert_eq!(d.finished.iter().map(|f| f.code).collect::<Vec<_>>(), [250, 550]);
     // And one that never answers does not keep the session.
     let mut d = ready(Direction::Outbound, 100);
     d.client(&format!("MAIL FROM:<>\r\nRCPT TO:<x@else.example>\r\n{}", chunk("A: b\r\n\r\n\0", true)));

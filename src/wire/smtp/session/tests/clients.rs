@@ -92,6 +92,11 @@ fn passwords_need_tls_where_there_is_any() {
         assert!(d.hop("501 5.7.0 cancelled\r\n").starts_with("500 5.5.2 "));
         assert_eq!(d.client("MAIL FROM:<>\r\n"), "MAIL FROM:<>\r\n");
     }
+    // A CR that stands alone may be a line end to the next hop: an answer and a command in one.
+    let mut d = with(AUTH, |_| {});
+    d.client("AUTH LOGIN\r\n");
+    d.hop("334 VXNlcm5hbWU6\r\n");
+    assert_eq!(d.client("dGVzdA==\rMAIL FROM:<>\r\n"), "dGVzdA== MAIL FROM:<>\r\n");
 }
 
 #[test]

@@ -562,6 +562,12 @@ fn commands_that_are_none_are_told_so_and_never_reach_the_next_hop() {
         ("MAIL FROM:<a@b.example> AUTH=x@y\r\n", "555 5.5.4"),
         ("RCPT TO:<a@b.example>\r\n", "503 5.5.1"),
         ("DATA\r\n", "503 5.5.1"),
+        ("VRFY\r\n", "501 5.5.4"),
+        ("VRFY ann\r\n", "252 2.1.5"),
+        ("EXPN\r\n", "502 5.5.1"),
+        ("HELO\r\n", "501 5.5.4"),
+        ("EHLO  \r\n", "501 5.5.4"),
+        ("AUTH\r\n", "501 5.5.4"),
         ("NOOP \0\r\n", "500 5.5.2"),
     ] {
         assert_eq!(d.client(line), "", "{line:?}");
