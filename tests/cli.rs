@@ -360,6 +360,76 @@ fn root_changes_a_ring_and_leaves_it_to_its_owner() {
 }
 
 #[test]
+fn a_ring_that_others_could_replace_is_not_taken() {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+    let folder = folder();
+    run_ok(folder.path(), &["keys", "init"]);
+    let keys = folder.path().join("keys");
+    let mode = |mode| fs::set_permissions(&keys, fs::Permissions::from_mode(mode)).unwrap();
+    let refused = |arguments: &[&str], why: &str| {
+        let output = run(folder.path(), arguments);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && error.contains(why), "{arguments:?}: {error}");
+    };
+    mode(0o777);
+    for arguments in
+        [&["keys", "list"][..], &["keys", "rotate"], &["sign", "--local", "our.example", "ann@our.example"]]
+    {
+        refused(arguments, "everybody may write into the folder");
+    }
+    mode(0o1777);
+    run_ok(folder.path(), &["keys", "list"]);
+    let ring = keys.join("ring.toml");
+    if chown(&ring, Some(65_534), None).is_ok() {
+        refused(&["keys", "list"], "belongs to the user with the id 65534");
+        mode(0o775);
+        run_ok(folder.path(), &["keys", "list"]);
+    } else {
+        skip("a ring of somebody else", "only root can give it away");
+    }
+    // A FIFO is waited for by nobody.
+    fs::remove_file(&ring).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &ring, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    refused(&["keys", "list"], "this is no key ring: not a file");
+    refused(&["keys", "rotate"], "this is no key ring: not a file");
+    fs::remove_file(&ring).unwrap();
+    let lock = keys.join("ring.toml.lock");
+    fs::remove_file(&lock).unwrap();
+    rustix::fs::mknodat(rustix::fs::CWD, &lock, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+    refused(&["keys", "init"], "ring.toml.lock: ");
+}
+
+#[test]
+fn secrets_are_left_in_no_file_that_others_can_read() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = folder();
+    run_ok(folder.path(), &["keys", "init"]);
+    run_ok(folder.path(), &["keys", "export", "--reveal-secrets", "--to", "copy.toml"]);
+    let copy = folder.path().join("copy.toml");
+    assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o777, 0o600);
+    let ring = folder.path().join("keys/ring.toml");
+    assert_eq!(fs::read(&copy).unwrap(), fs::read(&ring).unwrap());
+    assert_eq!(
+        run(folder.path(), &["keys", "export", "--to", "copy.toml"]).status.code(),
+        Some(2),
+        "never over a file"
+    );
+    // What a change that was killed has left goes with the next one, and with `check`; other files stay.
+    let left = folder.path().join("keys/.ring.toml-Ab3dEf");
+    let other = folder.path().join("keys/.ring.toml-mine");
+    let config = "keys.ring = \"keys/ring.toml\"\ndomains.local = [\"our.example\"]\n[[listener]]\nrole = \"outbound\"\n\
+        listen = \"127.0.0.1:0\"\nnext_hop = \"127.0.0.1:26\"\n";
+    fs::write(folder.path().join("countersign.toml"), config).unwrap();
+    fs::write(&other, "mine").unwrap();
+    for arguments in [&["keys", "rotate"][..], &["check"]] {
+        fs::write(&left, "secret").unwrap();
+        let said = run_ok(folder.path(), arguments);
+        assert!(!left.exists() && other.exists(), "{arguments:?}");
+        assert_eq!(said.contains("Removed a copy of the key ring"), arguments == ["check"], "{said}");
+    }
+}
+
+#[test]
 fn a_full_disk_leaves_the_ring_as_it_was() {
     let folder = folder();
     run_ok(folder.path(), &["keys", "init"]);

@@ -333,3 +333,47 @@ fn a_session_of_refused_recipients_ends_and_writes_a_few_lines() {
     let lines = site.daemon.log.all().iter().filter(|line| line.contains("relaying-denied")).count();
     assert_eq!(lines, 10);
 }
+
+#[test]
+fn slow_messages_take_no_room_from_others() {
+    let site = Site::start("inbound.hold = \"32 KiB\"\nlimits.held = \"128 KiB\"");
+    // Each begins a bounce and says no more of it: sixteen steps of 8 KiB, and all room is taken.
+    let begin = |address: &str| {
+        let mut client = site.client(address);
+        client.say("MAIL FROM:<>");
+        assert!(client.say("RCPT TO:<ann@our.example>").starts_with("250"));
+        let reply = client.say("DATA");
+        (client, reply)
+    };
+    let slow: Vec<_> = (0..16).map(|n| begin(&format!("203.0.{n}.9"))).collect();
+    assert!(slow.iter().all(|(_, reply)| reply.starts_with("354")));
+    let report = "Subject: away\r\nAuto-Submitted: auto-replied\r\n\r\nI am away";
+    let (_, full) = begin("198.51.100.8");
+    assert!(full.starts_with("451 4.3.1 "), "those have just begun: {full}");
+    // Soon they are known to be slow, and whoever sends takes their room, also for a long message.
+    let sent = wait_for("room", || {
+        let mut client = site.client("198.51.100.7");
+        let long = format!("{report}{}", "\r\na line of a long answer".repeat(1000));
+        client.send("", "ann@our.example", &long).ok().filter(|reply| reply.starts_with("250"))
+    });
+    assert!(sent.starts_with("250"));
+    let mut told = slow.into_iter().map(|(client, _)| client);
+    assert!(told.any(|mut client| client.read_reply().is_ok_and(|reply| reply.starts_with("421 4.3.1 "))));
+}
+
+#[test]
+fn one_network_holds_a_quarter() {
+    let site = Site::start("inbound.hold = \"8 KiB\"\nlimits.held = \"64 KiB\"");
+    let data = |address: &str| {
+        let mut client = site.client(address);
+        client.say("MAIL FROM:<>");
+        client.say("RCPT TO:<ann@our.example>");
+        let reply = client.say("DATA");
+        (client, reply)
+    };
+    let own: Vec<_> = (1..4).map(|n| data(&format!("203.0.113.{n}"))).collect();
+    let replies: Vec<&str> = own.iter().map(|(_, reply)| reply.get(..3).unwrap()).collect();
+    assert_eq!(replies, ["354", "354", "451"]);
+    assert!(data("198.51.100.7").1.starts_with("354"));
+    site.daemon.log.wait("the reason", 0, |line| line.contains("or the share of this network"));
+}

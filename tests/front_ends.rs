@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use common::cases::{Came, Inbound, Outbound, config_text, content, expected, fill, fits, now, table};
 use common::postfix::{Postfix, Role};
-use common::{Client, Daemon, Message, Sink, can_run, folder, lasting_port, run_ok, wait_for};
+use common::{Client, Daemon, Message, Sink, can_run, folder, free_port, run_ok, wait_for};
 use countersign::envelope::keyring::Keyring;
 use countersign::state::ring;
 use serde::Deserialize;
@@ -112,7 +112,7 @@ impl Site {
         let sink = Sink::offering(&["SMTPUTF8"]);
         let configs: BTreeSet<String> = configs.collect();
         let (mut daemons, mut ports) = (Vec::new(), BTreeMap::new());
-        let behind = lasting_port();
+        let behind = free_port();
         let (mut services, mut smtpd) = (String::new(), Vec::new());
         smtpd
             .push((behind, format!("{OPEN} mynetworks=127.0.0.0/8 smtpd_relay_restrictions=permit_mynetworks,reject")));
@@ -128,7 +128,7 @@ impl Site {
             let daemon = Daemon::start(folder.path(), &config_text(&config, &listeners));
             // Proxies say first where they listen.
             let (proxy, asked) = daemon.ports.split_first().unwrap();
-            let (by_milter, by_map) = (lasting_port(), lasting_port());
+            let (by_milter, by_map) = (free_port(), free_port());
             let milter = format!("smtpd_milters=inet:127.0.0.1:{} milter_default_action=tempfail", asked[0]);
             smtpd.push((by_milter, format!("{OPEN} {milter} {}", way.by_milter)));
             let (options, cleanup) = (way.by_map)(asked);

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use common::guard::Guard;
-use common::{Client, Daemon, Signal, Sink, countersign, folder, lasting_port, run_ok};
+use common::{Client, Daemon, Signal, Sink, countersign, folder, free_port, run_ok};
 use countersign::state::ring;
 
 const MESSAGES: usize = 2000;
@@ -20,7 +20,7 @@ fn the_daemon_killed_ten_times_loses_nothing_and_doubles_nothing() {
     let folder = folder();
     run_ok(folder.path(), &["keys", "init"]);
     let sink = Sink::start();
-    let port = lasting_port();
+    let port = free_port();
     let config = format!(
         "[domains]\nlocal = [\"our.example\"]\n[[listener]]\nrole = \"outbound\"\nlisten = \"127.0.0.1:{port}\"\n\
          next_hop = \"127.0.0.1:{}\"\n",
@@ -147,8 +147,8 @@ fn proxy_and_next_hop_killed_at_random_moments_lose_nothing_and_deliver_nothing_
     run_ok(folder.path(), &["keys", "init"]);
     let files = folder.path().join("sink");
     std::fs::create_dir(&files).unwrap();
-    let mut sink = SinkProcess::start(lasting_port(), &files);
-    let port = lasting_port();
+    let mut sink = SinkProcess::start(free_port(), &files);
+    let port = free_port();
     let config = format!(
         "[domains]\nlocal = [\"our.example\"]\n[inbound]\nmode = \"enforce\"\nhold = \"4 KiB\"\n\
          [[listener]]\nrole = \"inbound\"\nlisten = \"127.0.0.1:{port}\"\nnext_hop = \"127.0.0.1:{}\"\n",

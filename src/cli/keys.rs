@@ -66,6 +66,9 @@ pub(super) enum Keys {
         /// With its secrets: whoever sees the output can sign
         #[arg(long)]
         reveal_secrets: bool,
+        /// Into a new file that only its owner can read; `> FILE` makes one that others can read, too
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
     },
     /// Write down that mail of a domain is signed from now on, on every path: its ramp begins
     #[command(after_help = RAMP_EXAMPLES)]
@@ -260,10 +263,14 @@ pub(super) fn run(command: Keys) -> Result<bool> {
         Keys::Retire { key, force } => retire(&Target::to_change(&key.ring)?, &key_id(&key.id)?, force)?,
         Keys::Prune { common, id } => prune(&Target::to_change(&common.ring)?, id.as_deref())?,
         Keys::Import(args) => import(&args)?,
-        Keys::Export { common, reveal_secrets } => {
+        Keys::Export { common, reveal_secrets, to } => {
             let target = Target::of(&common.ring)?;
             let secrets = if reveal_secrets { Secrets::Revealed } else { Secrets::Hidden };
-            anstream::print!("{}", *ring::to_text(&ring::load(&target.path)?, secrets));
+            let ring = ring::load(&target.path)?;
+            match to {
+                Some(to) => ring::export(&to, &ring, secrets)?,
+                None => anstream::print!("{}", *ring::to_text(&ring, secrets)),
+            }
         }
         Keys::RampStart { common, again, domain } => ramp_start(&Target::to_change(&common.ring)?, &domain, again)?,
         Keys::RampStop { common, domain } => ramp_stop(&Target::to_change(&common.ring)?, &domain)?,

@@ -8,6 +8,7 @@ pub mod hops;
 pub mod listener;
 mod pool;
 mod random;
+pub mod room;
 pub mod seats;
 pub mod shared;
 pub mod smtp;

@@ -1,7 +1,7 @@
-//! What all sessions share: policy, keys, clock, and the room for held messages.
+//! What all sessions share: policy, keys, clock, and room for held messages.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::clients::Clients;
 use super::hops::Hops;
+use super::room::Rooms;
 use super::stats::Stats;
 use super::tls::{Acceptor, Connector};
 use crate::config::{Config, HopTls, Listener, Protocol, Role, SendProxy, StrayNewline, SyncMode, TlsMode};
@@ -36,7 +37,8 @@ pub struct Shared {
     memory: Mutex<Memory>,
     ramp: Mutex<RampNotes>,
     ramp_changed: Notify,
-    held: AtomicUsize,
+    /// Room for held messages.
+    pub rooms: Arc<Rooms>,
     sessions: AtomicU64,
 }
 
@@ -45,6 +47,7 @@ impl Shared {
     #[must_use]
     pub fn new(config: Config, ring: Keyring) -> Self {
         let started = clock();
+        let rooms = Arc::new(Rooms::new(config.limits.held, config.hold));
         Self {
             config,
             ring: ArcSwap::from_pointee(ring),
@@ -54,7 +57,7 @@ impl Shared {
             memory: Mutex::new(Memory::since(started)),
             ramp: Mutex::default(),
             ramp_changed: Notify::new(),
-            held: AtomicUsize::new(0),
+            rooms,
             sessions: AtomicU64::new(0),
         }
     }
@@ -105,25 +108,9 @@ impl Shared {
         }
     }
 
-    /// Octets of messages that are held.
-    #[must_use]
-    pub fn held(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
-    }
-
     /// A number for a session, for the log.
     pub fn next_session(&self) -> u64 {
         self.sessions.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    /// Room to hold the head of one message; `None`: all of it is in use.
-    #[must_use]
-    pub fn room(self: &Arc<Self>) -> Option<Room> {
-        let size = self.config.hold;
-        let before = self.held.fetch_add(size, Ordering::Relaxed);
-        let room = Room { shared: Arc::clone(self), size };
-        // Dropping it gives the octets back.
-        (before + size <= self.config.limits.held).then_some(room)
     }
 }
 
@@ -140,19 +127,6 @@ struct RampNotes {
 fn clock() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     Timestamp(i64::try_from(since).unwrap_or(i64::MAX))
-}
-
-/// Room for one held message. It is given back when dropped.
-#[derive(Debug)]
-pub struct Room {
-    shared: Arc<Shared>,
-    size: usize,
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        self.shared.held.fetch_sub(self.size, Ordering::Relaxed);
-    }
 }
 
 /// A way in, and the next hops behind it.

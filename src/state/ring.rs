@@ -50,6 +50,22 @@ pub enum Problem {
         /// The file, for the command line.
         path: String,
     },
+    /// Others can put another file in its place.
+    #[error(
+        "everybody may write into the folder {folder}, and so put another key ring in its place; run: chmod o-w {folder}"
+    )]
+    OpenFolder {
+        /// The folder, for the command line.
+        folder: String,
+    },
+    /// In a folder for everybody, somebody else has put it there.
+    #[error(
+        "it belongs to the user with the id {uid}, in a folder where everybody may write; move it to a folder of its own"
+    )]
+    Foreign {
+        /// Whose file it is.
+        uid: u32,
+    },
     /// The system said no.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -84,22 +100,44 @@ fn at<T>(path: &Path, result: Result<T, impl Into<Problem>>) -> Result<T, RingFi
 /// # Errors
 /// It is missing, readable by others, or no ring.
 pub fn load(path: &Path) -> Result<Keyring, RingFileError> {
-    let mut file = match File::open(path) {
+    // Who finds a FIFO there does not wait for somebody to write into it.
+    let no_wait = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let mut file = match File::options().read(true).custom_flags(no_wait).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return at(path, Err(Problem::Missing)),
         file => at(path, file)?,
     };
     // The open file is asked, not the path: it cannot be another one by now.
     let metadata = at(path, file.metadata())?;
+    if !metadata.is_file() || metadata.len() > MAX_FILE {
+        return at(path, Err(Problem::Syntax("this is no key ring: not a file, or far too large for one".into())));
+    }
     let mode = metadata.mode() & 0o7777;
     if mode & 0o077 != 0 {
         return at(path, Err(Problem::Open { mode, path: path.display().to_string() }));
     }
-    if !metadata.is_file() || metadata.len() > MAX_FILE {
-        return at(path, Err(Problem::Syntax("this is no key ring: not a file, or far too large for one".into())));
-    }
+    at(path, check_folder(path, metadata.uid()))?;
     let mut text = Zeroizing::new(String::new());
     at(path, file.read_to_string(&mut text))?;
     parse(path, &text)
+}
+
+/// A ring that anybody can replace is no secret of this site. A folder for everybody whose files only their owners may replace
+/// (the sticky bit) may hold one's own.
+fn check_folder(path: &Path, uid: u32) -> Result<(), Problem> {
+    const STICKY: u32 = 0o1000;
+    let path = fs::canonicalize(path)?;
+    let folder = folder_of(&path);
+    let mode = fs::metadata(folder)?.mode();
+    let own = uid == 0 || uid == rustix::process::geteuid().as_raw();
+    match mode & 0o002 != 0 {
+        true if mode & STICKY == 0 => Err(Problem::OpenFolder { folder: folder.display().to_string() }),
+        true if !own => Err(Problem::Foreign { uid }),
+        _ => Ok(()),
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Reads a ring from its text; `path` is for messages.
@@ -174,7 +212,8 @@ fn lock(path: &Path) -> Result<File, RingFileError> {
             file
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let no_links = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
+            let no_links = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+            let no_links = i32::try_from(no_links.bits()).unwrap_or_default();
             at(&path, File::options().write(true).custom_flags(no_links).open(&path))?
         }
         Err(error) => return at(&path, Err(error)),
@@ -191,13 +230,68 @@ fn lock(path: &Path) -> Result<File, RingFileError> {
 fn write(path: &Path, ring: &Keyring) -> Result<(), RingFileError> {
     // A ring may be a link into a mounted folder; the file behind it is the one to replace.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let text = to_text(ring, Secrets::Revealed);
-    at(&path, replace(&path, folder, &text))
+    remove_leftovers(&path);
+    at(&path, replace(&path, folder_of(&path), &text))
+}
+
+/// Removes what changes that were interrupted have left beside a ring: whole rings, with their secrets. How many there were.
+///
+/// # Errors
+/// The lock cannot be had.
+pub fn sweep(path: &Path) -> Result<usize, RingFileError> {
+    let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if leftovers(&real).next().is_none() {
+        return Ok(0);
+    }
+    let _lock = lock(path)?;
+    Ok(remove_leftovers(&real))
+}
+
+/// The same, under the lock: nobody is writing one of them.
+fn remove_leftovers(path: &Path) -> usize {
+    leftovers(path).filter(|file| fs::remove_file(file).is_ok()).count()
+}
+
+/// How a file begins that will be the ring.
+fn prefix_of(path: &Path) -> String {
+    format!(".{}-", path.file_name().unwrap_or_default().to_string_lossy())
+}
+
+fn leftovers(path: &Path) -> impl Iterator<Item = PathBuf> {
+    /// As versions before called them, whatever the ring was called.
+    const OLD_PREFIX: &str = ".ring-";
+    /// No change takes so long.
+    const OLD: std::time::Duration = std::time::Duration::from_secs(60);
+
+    let prefix = prefix_of(path);
+    let entries = fs::read_dir(folder_of(path)).into_iter().flatten().flatten();
+    entries.filter_map(move |entry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let metadata = entry.metadata().ok().filter(fs::Metadata::is_file)?;
+        let random = |prefix: &str| name.strip_prefix(prefix).is_some_and(|rest| rest.len() == 6);
+        let is_old = || metadata.modified().ok().and_then(|at| at.elapsed().ok()).is_some_and(|age| age > OLD);
+        (random(&prefix) || random(OLD_PREFIX) && is_old()).then(|| entry.path())
+    })
+}
+
+/// Writes a copy of a ring where no file is, for its owner alone.
+///
+/// # Errors
+/// There is a file, or the folder cannot be written.
+pub fn export(path: &Path, ring: &Keyring, secrets: Secrets) -> Result<(), RingFileError> {
+    let file = File::options().create_new(true).write(true).mode(0o600).open(path);
+    let mut file = match file {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            return at(path, Err(Problem::Syntax("there is a file already; it was left as it is".into())));
+        }
+        file => at(path, file)?,
+    };
+    at(path, file.write_all(to_text(ring, secrets).as_bytes()).and_then(|()| file.sync_all()))
 }
 
 fn replace(path: &Path, folder: &Path, text: &str) -> io::Result<()> {
-    let mut file = tempfile::Builder::new().prefix(".ring-").tempfile_in(folder)?;
+    let mut file = tempfile::Builder::new().prefix(&prefix_of(path)).tempfile_in(folder)?;
     file.write_all(text.as_bytes())?;
     keep_owner(path, file.as_file());
     file.as_file().sync_all()?;

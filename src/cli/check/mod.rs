@@ -48,6 +48,16 @@ pub(super) fn run(args: &Check) -> Result<bool> {
             .with_context(|| format!("{}: TLS of the listener {}", config.path.display(), listener.listen))?;
     }
     anstream::println!("{GREEN}{} and {} are good.{GREEN:#}", config.path.display(), config.ring.display());
+    match state::ring::sweep(&config.ring) {
+        Ok(0) => {}
+        Ok(1) => anstream::println!("  Removed a copy of the key ring that an interrupted change had left beside it."),
+        Ok(n) => {
+            anstream::println!("  Removed {n} copies of the key ring that interrupted changes had left beside it.")
+        }
+        Err(error) => anstream::println!(
+            "{YELLOW}warning:{YELLOW:#} interrupted changes have left copies of the key ring beside it: {error}"
+        ),
+    }
     for line in keys(&config, &ring).into_iter().chain(outbound(&config)).chain(inbound(&config)) {
         anstream::println!("  {line}");
     }

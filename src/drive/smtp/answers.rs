@@ -1,11 +1,10 @@
 //! What the rules say to a session's questions.
 
-use tracing::warn;
-
 use super::link::Link;
 use crate::config::Role;
 use crate::drive::desk::Account;
 use crate::envelope::address::{Address, ReversePath};
+use crate::envelope::memory::network;
 use crate::envelope::rules::{Caller, Case, Content, InboundAction, Route};
 use crate::wire::smtp::session::{Ask, Direction, Finished};
 
@@ -23,9 +22,11 @@ impl Link {
             }
             Ask::Rcpt { sender, recipient } => self.answer_recipient(&sender, &recipient),
             Ask::Hold => {
-                self.room = self.desk.shared.room();
+                // Whom the config names has no share of its own.
+                let network = self.desk.client.filter(|_| self.caller.counted.is_some()).map(network);
+                self.room = self.desk.shared.rooms.begin(network);
                 if self.room.is_none() {
-                    warn!(session = self.desk.id, "no room to hold another message: limits.held is used up");
+                    self.say_no_room();
                 }
                 self.session.answer_hold(self.room.is_some());
             }

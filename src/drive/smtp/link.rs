@@ -20,8 +20,10 @@ use super::patience::{Patience, TimeUp};
 use crate::drive::desk::{Account, Desk};
 use crate::drive::drain::Drain;
 use crate::drive::hops::{InUse, Reached};
+use crate::drive::limited_warn;
 use crate::drive::pool::{self, Large};
-use crate::drive::shared::{Door, Room, Shared};
+use crate::drive::room::Room;
+use crate::drive::shared::{Door, Shared};
 use crate::drive::stream::Stream;
 use crate::wire::smtp::identity::Identity;
 use crate::wire::smtp::session::{Session, Settings, Target};
@@ -132,6 +134,7 @@ impl Link {
             moved |= self.poll_hop(cx);
             moved |= self.poll_client(cx);
         }
+        moved |= self.keep_room(cx);
         self.act(cx);
         moved |= self.poll_write_both(cx);
         pool::give_back(&mut self.session.to_client);
@@ -227,6 +230,26 @@ impl Link {
             self.session.drain();
         }
         draining
+    }
+
+    /// Takes room for what is held. Without any the session ends: the client sends its message again later.
+    fn keep_room(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(room) = &mut self.room else { return false };
+        if self.closing || (room.grow(self.session.held()) && !room.is_gone(cx)) {
+            return false;
+        }
+        self.room = None;
+        self.say_no_room();
+        self.session.no_room();
+        true
+    }
+
+    pub fn say_no_room(&self) {
+        limited_warn!(
+            session = self.desk.id,
+            client = self.desk.who(),
+            "no room to hold another message: limits.held is used up, or the share of this network"
+        );
     }
 
     fn give_back_output(&mut self) {

@@ -1,0 +1,229 @@
+//! Room for held messages: each session takes it as its message grows, one network has at most a quarter of it, and where
+//! all is in use, the slowest message gives its own up.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+/// Room is taken in steps of so many octets.
+const STEP: usize = 8 << 10;
+/// No message gives its room up before it had so long to come.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// All the room that there is.
+#[derive(Debug)]
+pub struct Rooms {
+    /// Octets for all messages.
+    total: usize,
+    /// Octets that one message takes at most.
+    most: usize,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    octets: usize,
+    next: u64,
+    messages: HashMap<u64, Message>,
+}
+
+#[derive(Debug)]
+struct Message {
+    network: Option<IpNet>,
+    octets: usize,
+    since: Instant,
+    /// Dropped, it tells the session that its room is gone.
+    _keeps: oneshot::Sender<()>,
+}
+
+impl Message {
+    /// Octets a second.
+    fn speed(&self, now: Instant) -> f64 {
+        self.octets as f64 / now.duration_since(self.since).as_secs_f64().max(1.0)
+    }
+}
+
+/// The room of one held message. It is given back when dropped.
+#[derive(Debug)]
+pub struct Room {
+    rooms: Arc<Rooms>,
+    id: u64,
+    octets: usize,
+    kept: oneshot::Receiver<()>,
+    gone: bool,
+}
+
+impl Rooms {
+    /// `total` octets for all messages, of which one takes at most `most`.
+    #[must_use]
+    pub fn new(total: usize, most: usize) -> Self {
+        Self { total, most, taken: Mutex::default() }
+    }
+
+    /// Octets that are in use.
+    #[must_use]
+    pub fn taken(&self) -> usize {
+        self.lock().octets
+    }
+
+    /// Room for the beginning of one more message. `network`: whose it is, where that may have only its share. `None`: there
+    /// is none.
+    #[must_use]
+    pub fn begin(self: &Arc<Self>, network: Option<IpNet>) -> Option<Room> {
+        let (keeps, kept) = oneshot::channel();
+        let id = {
+            let mut taken = self.lock();
+            taken.next += 1;
+            let id = taken.next;
+            taken.messages.insert(id, Message { network, octets: 0, since: Instant::now(), _keeps: keeps });
+            id
+        };
+        let mut room = Room { rooms: Arc::clone(self), id, octets: 0, kept, gone: false };
+        // Dropping it gives it back.
+        room.grow(1).then_some(room)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `false`: the message `id` has to go.
+    fn take(&self, id: u64, more: usize) -> bool {
+        let now = Instant::now();
+        let mut taken = self.lock();
+        let Some(network) = taken.messages.get(&id).map(|message| message.network) else { return false };
+        let share = (self.total / 4).max(self.most);
+        let of_network = |message: &&Message| network.is_some() && message.network == network;
+        let used: usize = taken.messages.values().filter(of_network).map(|message| message.octets).sum();
+        if used + more > share {
+            return false;
+        }
+        while taken.octets + more > self.total {
+            let may_go = |(_, message): &(&u64, &Message)| now.duration_since(message.since) >= GRACE;
+            let slowest = taken.messages.iter().filter(may_go).filter(|(_, message)| message.octets > 0);
+            let slowest = slowest.min_by(|(_, a), (_, b)| a.speed(now).total_cmp(&b.speed(now))).map(|(id, _)| *id);
+            match slowest {
+                Some(other) if other != id => taken.remove(other),
+                _ => return false,
+            }
+        }
+        taken.octets += more;
+        if let Some(message) = taken.messages.get_mut(&id) {
+            message.octets += more;
+        }
+        true
+    }
+}
+
+impl Taken {
+    fn remove(&mut self, id: u64) {
+        if let Some(message) = self.messages.remove(&id) {
+            self.octets = self.octets.saturating_sub(message.octets);
+        }
+    }
+}
+
+impl Room {
+    /// The message has so many octets now. `false`: there is no room for them.
+    #[must_use]
+    pub fn grow(&mut self, octets: usize) -> bool {
+        let step = STEP.min(self.rooms.most).max(1);
+        let wanted = octets.div_ceil(step).saturating_mul(step).min(self.rooms.most);
+        let more = wanted.saturating_sub(self.octets);
+        if more == 0 {
+            return true;
+        }
+        let taken = self.rooms.take(self.id, more);
+        self.octets += if taken { more } else { 0 };
+        taken
+    }
+
+    /// Whether others have taken it. Asked again, it says so once more.
+    pub fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
+        self.gone = self.gone || matches!(Pin::new(&mut self.kept).poll(cx), Poll::Ready(_));
+        self.gone
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.rooms.lock().remove(self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: usize = 128 << 10;
+
+    fn net(text: &str) -> Option<IpNet> {
+        Some(text.parse().unwrap())
+    }
+
+    fn is_gone(room: &mut Room) -> bool {
+        room.is_gone(&mut Context::from_waker(std::task::Waker::noop()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn room_is_taken_as_a_message_grows_and_given_back() {
+        let rooms = Arc::new(Rooms::new(1 << 20, MOST));
+        let mut room = rooms.begin(None).unwrap();
+        assert_eq!(rooms.taken(), STEP);
+        assert!(room.grow(STEP) && rooms.taken() == STEP);
+        assert!(room.grow(STEP + 1) && rooms.taken() == 2 * STEP);
+        assert!(room.grow(10 * MOST) && rooms.taken() == MOST, "no message is longer");
+        drop(room);
+        assert_eq!(rooms.taken(), 0);
+        assert!(rooms.lock().messages.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_network_has_a_quarter() {
+        let rooms = Arc::new(Rooms::new(8 * MOST, MOST));
+        let (mut a, mut b) = (rooms.begin(net("192.0.2.0/24")).unwrap(), rooms.begin(net("192.0.2.0/24")).unwrap());
+        assert!(a.grow(MOST) && b.grow(MOST));
+        assert!(rooms.begin(net("192.0.2.0/24")).is_none());
+        let mut other = rooms.begin(net("198.51.100.0/24")).unwrap();
+        assert!(other.grow(MOST) && !is_gone(&mut a));
+        // Whom the config names has no share of its own.
+        let known: Vec<Room> = (0..4).map_while(|_| rooms.begin(None)).collect();
+        assert_eq!(known.len(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_slowest_gives_way_but_not_at_once() {
+        let rooms = Arc::new(Rooms::new(4 * MOST, MOST));
+        let mut slow: Vec<Room> = (0..64).map_while(|_| rooms.begin(None)).collect();
+        assert_eq!((slow.len(), rooms.taken()), (64, 4 * MOST));
+        assert!(rooms.begin(None).is_none(), "those have just begun");
+        tokio::time::advance(GRACE).await;
+        let mut fast = rooms.begin(None).unwrap();
+        assert!(fast.grow(MOST), "a message that comes takes the room of those that do not");
+        assert_eq!(slow.iter_mut().map(is_gone).filter(|gone| *gone).count(), MOST / STEP);
+        assert!(!is_gone(&mut fast) && rooms.taken() <= 4 * MOST);
+        let (gone, kept): (Vec<Room>, Vec<Room>) = slow.into_iter().partition(|room| room.gone);
+        drop(gone);
+        assert_eq!(rooms.taken(), 4 * MOST, "what was taken is not given back twice");
+        drop((kept, fast));
+        assert_eq!(rooms.taken(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_the_slowest_itself_takes_nothing_from_others() {
+        let rooms = Arc::new(Rooms::new(2 * MOST, MOST));
+        let mut trickle = rooms.begin(None).unwrap();
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let mut others: Vec<Room> = (0..2).map(|_| rooms.begin(None).unwrap()).collect();
+        assert!(others[0].grow(MOST) && others[1].grow(MOST - STEP));
+        tokio::time::advance(GRACE).await;
+        assert!(!trickle.grow(STEP + 1));
+        assert!(!others.iter_mut().any(is_gone));
+    }
+}
