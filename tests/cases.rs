@@ -21,7 +21,7 @@ fn by_rules(case: &Inbound, ring: &Keyring, now: Timestamp) -> Came {
     let config = Config::parse(Path::new("case.toml"), &config_text(&case.config, "")).unwrap();
     let rules = Rules { policy: &config.policy, ring, now };
     let client = Some("127.0.0.1".parse().unwrap());
-    let sender = ReversePath::parse(&case.sender).unwrap();
+    let sender = ReversePath::parse(&fill(&case.sender, ring, now)).unwrap();
     let filled = fill(&case.to_address, ring, now);
     let recipient = Address::parse(strip_source_route(&filled)).unwrap();
     let mut memory = Memory::default();
@@ -91,7 +91,7 @@ impl Daemons {
         let mut client = Client::connect(port);
         client.say("EHLO client.example");
         let code = |reply: String| reply[..3].parse::<u16>().unwrap();
-        assert_eq!(code(client.say(&format!("MAIL FROM:<{}>", case.sender))), 250);
+        assert_eq!(code(client.say(&format!("MAIL FROM:<{}>", fill(&case.sender, ring, now)))), 250);
         let before = self.sink.all().len();
         let rcpt = code(client.say(&format!("RCPT TO:<{}>", fill(&case.to_address, ring, now))));
         if rcpt != 250 {

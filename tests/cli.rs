@@ -563,3 +563,15 @@ fn an_alias_of_postsrsds_database_leads_nowhere() {
     let why = run(folder.path(), &["explain", "--at", "1577836860", alias]);
     assert!(String::from_utf8_lossy(&why.stdout).contains("alias of PostSRSd's database"), "{why:?}");
 }
+
+#[test]
+fn check_says_what_senders_of_ours_need_a_tag_for() {
+    let config = |mode: &str| {
+        checked(&format!(
+            "domains.local = [\"our.example\"]\noutbound.mode = \"{mode}\"\ninbound.own_senders = \"tagged\"\n[[listener]]\n\
+             role = \"inbound\"\nlisten = \"127.0.0.1:0\"\nnext_hop = \"127.0.0.1:26\"\n"
+        ))
+    };
+    assert!(config("off").contains("inbound.own_senders is \"tagged\", and outbound.mode not \"sign\""));
+    assert!(!config("sign").contains("own_senders"));
+}

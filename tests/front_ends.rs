@@ -162,7 +162,12 @@ impl Site {
         let mut client = Client::connect(port);
         client.say("EHLO client.example");
         let code = |reply: &str| reply[..3].parse::<u16>().unwrap();
-        assert_eq!(code(&client.say(&format!("MAIL FROM:<{}>", case.sender))), 250, "{}", case.name);
+        assert_eq!(
+            code(&client.say(&format!("MAIL FROM:<{}>", fill(&case.sender, &self.ring, now)))),
+            250,
+            "{}",
+            case.name
+        );
         let recipient = client.say(&format!("RCPT TO:<{}>", fill(&case.to_address, &self.ring, now)));
         if code(&recipient) != 250 {
             return Came { rcpt: code(&recipient), data: None, to: None, mark: None };

@@ -172,6 +172,43 @@ async fn an_mta_that_cannot_change_a_sender_is_told_so_in_the_log() {
 }
 
 #[tokio::test]
+async fn an_mta_that_cannot_be_asked_for_macros_is_understood_by_those_it_sends() {
+    let (_folder, daemon) = start("", &["outbound", "auto"]);
+    let old = TestConnection::configure().available_actions(
+        Actions::ADD_HEADER
+            | Actions::CHANGE_HEADER
+            | Actions::CHANGE_SENDER
+            | Actions::ADD_RCPT
+            | Actions::DELETE_RCPT,
+    );
+    let signs = |done: &indymilter_test::EomActions| {
+        done.actions.iter().any(|action| matches!(action, EomAction::ChangeSender { .. }))
+    };
+    // Where the direction is known it has to say nothing.
+    let mut mta = old.clone().open_tcp((Ipv4Addr::LOCALHOST, daemon.ports[0])).await.unwrap();
+    mta.mail(["<ann@our.example>"]).await.unwrap();
+    mta.rcpt(["<bob@third.example>"]).await.unwrap();
+    assert!(signs(&mta.eom().await.unwrap().0));
+    // Else it has to say who the client is; one that does not gets nothing wrong done, and the log says why.
+    let mut mta = old.clone().open_tcp((Ipv4Addr::LOCALHOST, daemon.ports[1])).await.unwrap();
+    let status = mta.mail(["<ann@our.example>"]).await.unwrap();
+    assert!(matches!(status, Status::Tempfail { .. }), "{status:?}");
+    daemon
+        .log
+        .wait("the complaint", 0, |line| line.contains("does not say who the client is") && line.contains("ERROR"));
+    from(&mut mta, "127.0.0.1", "localhost").await;
+    mta.mail(["<ann@our.example>"]).await.unwrap();
+    mta.rcpt(["<bob@third.example>"]).await.unwrap();
+    assert!(signs(&mta.eom().await.unwrap().0));
+    // Who has logged in is known without.
+    let mut mta = open(daemon.ports[1]).await;
+    mta.macros(MacroStage::Mail, [("{auth_authen}", "ann")]).await.unwrap();
+    mta.mail(["<ann@our.example>"]).await.unwrap();
+    mta.rcpt(["<bob@third.example>"]).await.unwrap();
+    assert!(signs(&mta.eom().await.unwrap().0));
+}
+
+#[tokio::test]
 async fn nonsense_ends_its_own_connection_only() {
     let (_folder, mut daemon) = start("", &["auto"]);
     let negotiation = b"\0\0\0\x0dO\0\0\0\x06\0\0\x01\xff\0\x1f\xff\xff";

@@ -295,6 +295,7 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
             evidence: inbound.evidence.unwrap_or(true),
             queue_lifetime: raw.batv.queue_lifetime.unwrap_or(5),
             pass_foreign: inbound.foreign.unwrap_or(false),
+            own_senders_tagged: inbound.own_senders.unwrap_or(false),
             srs_for_senders: inbound.srs_for_senders,
             srs_stays: inbound.srs_reverse.unwrap_or(false),
             daemon_senders: or(

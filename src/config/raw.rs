@@ -132,6 +132,8 @@ pub(super) struct Inbound {
     pub exempt_clients: Vec<Network>,
     #[serde(deserialize_with = "values::foreign")]
     pub foreign: Option<bool>,
+    #[serde(deserialize_with = "values::own_senders")]
+    pub own_senders: Option<bool>,
     pub srs_next_hop: Option<NextHops>,
     #[serde(deserialize_with = "values::srs_stays")]
     pub srs_reverse: Option<bool>,

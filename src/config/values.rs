@@ -280,6 +280,7 @@ words!(inbound_mode -> InboundMode { "observe" => InboundMode::Observe, "ramp" =
 words!(reject_at -> RejectAt { "data" => RejectAt::Data, "rcpt" => RejectAt::Rcpt, "auto" => RejectAt::Auto });
 words!(action -> Action { "reject" => Action::Reject, "discard" => Action::Discard, "mark" => Action::Mark, "quarantine" => Action::Quarantine, "defer" => Action::Defer });
 words!(replay -> bool { "limit" => true, "count" => false });
+words!(own_senders -> bool { "any" => false, "tagged" => true });
 words!(foreign -> bool { "reject" => false, "pass" => true });
 words!(srs_stays -> bool { "proxy" => false, "mta" => true });
 words!(mac -> MacLength { "short" => MacLength::Short, "long" => MacLength::Long });

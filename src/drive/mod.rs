@@ -17,7 +17,7 @@ pub mod stream;
 pub mod throttle;
 pub mod tls;
 
-pub(crate) use self::throttle::limited_warn;
+pub(crate) use self::throttle::{limited, limited_warn};
 
 /// How many connections over its limit a listener answers at a time. Others it closes without a word.
 pub const REFUSED: usize = 50;

@@ -39,16 +39,21 @@ impl Default for Throttle {
     }
 }
 
-/// A warning that is written once a second at most; the next one says how many were left out (`left_out`).
-macro_rules! limited_warn {
-    ($($field:tt)*) => {{
+/// A line of some level that is written once a second at most; the next one says how many were left out (`left_out`).
+macro_rules! limited {
+    ($level:ident, $($field:tt)*) => {{
         static THROTTLE: $crate::drive::throttle::Throttle = $crate::drive::throttle::Throttle::new();
         if let Some(left_out) = THROTTLE.pass() {
-            ::tracing::warn!(left_out, $($field)*);
+            ::tracing::$level!(left_out, $($field)*);
         }
     }};
 }
-pub(crate) use limited_warn;
+
+/// A warning of that kind.
+macro_rules! limited_warn {
+    ($($field:tt)*) => { $crate::drive::limited!(warn, $($field)*) };
+}
+pub(crate) use {limited, limited_warn};
 
 #[cfg(test)]
 mod tests {

@@ -553,6 +553,8 @@ pub struct Inbound {
     pub queue_lifetime: u16,
     /// Whether recipients that are neither ours nor relayed pass on to the next hop's judgement.
     pub pass_foreign: bool,
+    /// Whether mail from outside whose sender is in a domain of ours needs a good tag.
+    pub own_senders_tagged: bool,
     /// Whether SRS addresses are reversed for senders other than the null sender, too.
     pub srs_for_senders: bool,
     /// Whether a valid SRS recipient keeps its tag, for the MTA to reverse.

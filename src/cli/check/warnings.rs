@@ -66,6 +66,13 @@ pub(in crate::cli) fn all(config: &Config, ring: &Keyring) -> Vec<String> {
             "inbound.quarantine_to = \"{to}\" is in none of your domains: does next_hop take mail for it?"
         ));
     }
+    if policy.inbound.own_senders_tagged && policy.outbound.mode != OutboundMode::Sign {
+        warnings.push(
+            "inbound.own_senders is \"tagged\", and outbound.mode not \"sign\": mail of your own users that leaves unsigned and comes \
+             back, by a mailing list, is refused"
+                .into(),
+        );
+    }
     if config.status.as_ref().is_some_and(|status| !status.is_loopback()) {
         warnings.push("status.listen can be reached from outside, and asks nobody for a password".into());
     }

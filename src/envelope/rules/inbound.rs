@@ -3,7 +3,8 @@
 use core::net::IpAddr;
 
 use super::refusals::{
-    GUESSING, NO_SUCH_SRS, NO_SUCH_TAG, RELAYING_DENIED, REPLAYED, SRS_TAKES_BOUNCES, UNKNOWN_KEY, refusal_of,
+    GUESSING, NO_SUCH_SRS, NO_SUCH_TAG, OWN_SENDER, RELAYING_DENIED, REPLAYED, SRS_TAKES_BOUNCES, UNKNOWN_KEY,
+    refusal_of,
 };
 use super::{Caller, Refusal, Rules};
 use crate::envelope::address::{Address, ReversePath};
@@ -154,7 +155,17 @@ impl Rules<'_> {
         let bare = bare.and_then(|bare| Address::parse(bare).ok());
         let recipient = bare.as_ref().unwrap_or(recipient);
         let asked = Asked { memory, client, lenient: self.is_lenient(client, recipient.domain()), caller };
-        let inbound = self.inbound_asked(asked, sender, recipient);
+        let claims_ours = self.claims_to_be_ours(sender, recipient);
+        let lenient = asked.lenient || sender.address().is_some_and(|s| self.is_lenient(client, s.domain()));
+        if claims_ours && !lenient && (self.is_ours(recipient.domain()) || !caller.is_mta()) {
+            return refuse(Verdict::Untagged, OWN_SENDER);
+        }
+        let mut inbound = self.inbound_asked(asked, sender, recipient);
+        if let InboundAction::Deliver { route: Route::NextHop, mark: mark @ None, .. } = &mut inbound.action
+            && claims_ours
+        {
+            *mark = Some(Mark { verdict: "untagged", would: "reject", reason: OWN_SENDER.reason, observed: true });
+        }
         match &inbound.action {
             // At a domain of ours it is a way round the rules, which the MTA may know.
             InboundAction::Refuse(refusal)
@@ -164,6 +175,21 @@ impl Rules<'_> {
             }
             InboundAction::Refuse(_) | InboundAction::Deliver { .. } => inbound,
         }
+    }
+
+    /// Whether a sender from outside names a domain of ours although all mail of ours leaves signed. Forwarded on, it would get a
+    /// good tag and evidence of ours.
+    fn claims_to_be_ours(&self, sender: &ReversePath, recipient: &Address) -> bool {
+        let inbound = &self.policy.inbound;
+        let Some(sender) = sender.address().filter(|sender| self.policy.domains.is_local(sender.domain())) else {
+            return false;
+        };
+        let is_signed =
+            || matches!(batv::verify(self.ring.keys(), &self.policy.batv, self.now.day(), sender), Verdict::Valid(_));
+        inbound.own_senders_tagged
+            && !inbound.exempt_senders.contains(sender)
+            && !inbound.exempt_recipients.contains(recipient)
+            && !is_signed()
     }
 
     fn inbound_asked(&self, asked: Asked<'_>, sender: &ReversePath, recipient: &Address) -> Inbound {

@@ -27,6 +27,12 @@ pub const BAD_RECIPIENT: Refusal = Refusal {
     text: "bad recipient address: write local-part@domain",
     reason: "unreadable",
 };
+pub(super) const OWN_SENDER: Refusal = Refusal {
+    code: 550,
+    status: "5.7.1",
+    text: "mail from this domain has a signed sender address, and this has none: send it through the mail server of the domain",
+    reason: "own-sender",
+};
 pub(super) const SRS_TAKES_BOUNCES: Refusal = Refusal {
     code: 550,
     status: "5.7.1",

@@ -13,8 +13,10 @@ use indymilter::{
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+use super::negotiate::MACROS;
 use crate::config::{Advisor, Side};
 use crate::drive::desk::{Account, Desk};
+use crate::drive::limited;
 use crate::drive::shared::Shared;
 use crate::envelope::address::{Address, ReversePath, strip_source_route};
 use crate::envelope::rules::{
@@ -74,10 +76,12 @@ impl Client {
         if self.options.contains(silent) { Status::Noreply } else { Status::Continue }
     }
 
-    fn direction(&self, mail: &Mail) -> Direction {
+    /// `None`: the MTA does not say enough to tell.
+    fn direction(&self, mail: &Mail) -> Option<Direction> {
         let leaves = match self.common.advisor.side {
             Side::Outbound => true,
             Side::Inbound => false,
+            Side::Auto if !mail.user && !mail.says_who => return None,
             Side::Auto => {
                 let named = self.common.advisor.outbound_daemons.iter().any(|name| name.as_bytes() == mail.daemon);
                 // Many such ports take bounces for mailboxes here from everybody.
@@ -85,7 +89,7 @@ impl Client {
                 mail.user || named || self.is_one_of_us(mail)
             }
         };
-        if leaves { Direction::Outbound } else { Direction::Inbound }
+        Some(if leaves { Direction::Outbound } else { Direction::Inbound })
     }
 
     /// By where it comes from.
@@ -104,6 +108,8 @@ struct Mail {
     /// The MTA's listener.
     daemon: Vec<u8>,
     client: Option<IpAddr>,
+    /// Whether the MTA says anything about the client.
+    says_who: bool,
     /// No client, but a program on the MTA's machine. An MTA that does not know an address says `unknown`.
     local: bool,
 }
@@ -124,6 +130,7 @@ impl Mail {
             sender: path.as_deref().and_then(parsed).or_else(resolved),
             user: !said(c"{auth_authen}").is_empty(),
             daemon: said(c"{daemon_name}").to_vec(),
+            says_who: !address.is_empty() || !said(c"{client_name}").is_empty(),
             client: address.parse().ok().map(|ip: IpAddr| ip.to_canonical()),
             local: said(c"{client_name}").eq_ignore_ascii_case(b"localhost"),
         }
@@ -140,7 +147,16 @@ pub(super) fn mail(context: &mut Context<Client>, arguments: &[CString]) -> Stat
         return Status::Tempfail;
     }
     client.desk.client = mail.client;
-    let direction = client.direction(&mail);
+    let Some(direction) = client.direction(&mail) else {
+        limited!(
+            error,
+            session = client.desk.id,
+            listen = %client.common.advisor.listen,
+            macros = MACROS,
+            "this MTA does not say who the client is, so mail that leaves cannot be told from mail that comes in, and all is put off:              let it send these macros with MAIL (milter_mail_macros of Postfix), or give each direction a listener with its own role"
+        );
+        return Status::Tempfail;
+    };
     let Some(sender) = mail.sender else {
         // The MTA may know whose it is. Our own programs write as they always have, and strangers an address.
         if direction == Direction::Inbound {

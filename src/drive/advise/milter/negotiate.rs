@@ -44,6 +44,9 @@ impl Wanted {
     }
 }
 
+/// What the MTA says of a client, with MAIL at the latest.
+pub(super) const MACROS: &str = "i {auth_authen} {client_addr} {client_name} {daemon_name} {mail_addr}";
+
 /// Agrees with the MTA, and begins the session.
 pub(super) fn negotiate(
     context: &mut NegotiateContext<Client>,
@@ -52,7 +55,8 @@ pub(super) fn negotiate(
     options: ProtoOpts,
     common: Common,
 ) -> Status {
-    let missing = wanted.actions - actions;
+    // An MTA that cannot be asked for macros sends those that it is configured to send.
+    let missing = wanted.actions - actions - Actions::REQUEST_MACROS;
     if !missing.is_empty() {
         let missing = missing.iter_names().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
         error!(
@@ -63,10 +67,11 @@ pub(super) fn negotiate(
         // No status for a negotiation: it ends the connection, and the MTA does what it does without its milter.
         return Status::Reject;
     }
-    context.requested_actions = wanted.actions | (Actions::ADD_RCPT_EXT & actions);
+    context.requested_actions = (wanted.actions | Actions::ADD_RCPT_EXT) & actions;
     context.requested_opts = wanted.options & options;
-    let macros = "i {auth_authen} {client_addr} {client_name} {daemon_name} {mail_addr}".into_c_string();
-    context.requested_macros.insert(MacroStage::Mail, macros);
+    if actions.contains(Actions::REQUEST_MACROS) {
+        context.requested_macros.insert(MacroStage::Mail, MACROS.into_c_string());
+    }
     context.data = Some(Client::new(common, context.requested_opts, context.requested_actions));
     Status::Continue
 }
