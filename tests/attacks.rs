@@ -332,3 +332,53 @@ fn a_listener_may_let_its_clients_be_hasty() {
     assert!(replies.last().unwrap().starts_with("221 "), "{replies:?}");
     assert_eq!(sink.all().len(), 1);
 }
+
+#[test]
+fn limits_are_where_the_config_puts_them() {
+    let (folder, sink) = (folder(), Sink::start());
+    run_ok(folder.path(), &["keys", "init"]);
+    let daemon = Daemon::start(
+        folder.path(),
+        &format!(
+            "domains.local = [\"our.example\"]\ninbound.mode = \"enforce\"\n[limits]\nbad_commands = 3\ncommands = 10\n\
+             refused_recipients = 2\noctets_per_second = 100000\n[timeouts]\ncommand = \"1s\"\n\
+             [[listener]]\nrole = \"inbound\"\nlisten = \"127.0.0.1:0\"\nnext_hop = \"127.0.0.1:{}\"\n",
+            sink.port
+        ),
+    );
+    let greeted = || {
+        let mut client = Client::connect(daemon.ports[0]);
+        client.say("EHLO client.example");
+        client
+    };
+    // How many times a command is answered until the session ends, and with what.
+    let until_421 = |command: &str, before: &[&str]| {
+        let mut client = greeted();
+        before.iter().for_each(|line| drop(client.say(line)));
+        let replies: Vec<String> = (0..50).map(|_| client.try_say(command)).map_while(Result::ok).collect();
+        let at = replies.iter().position(|reply| reply.starts_with("421 ")).unwrap();
+        (at, replies[at].clone())
+    };
+    assert_eq!(until_421("WHAT", &[]), (3, "421 4.7.0 too many bad commands".to_owned()));
+    let (at, reply) = until_421("NOOP", &[]);
+    assert_eq!((at, reply.as_str()), (9, "421 4.7.0 too many commands without a message"), "EHLO was one of ten");
+    let (at, reply) = until_421("RCPT TO:<refused@our.example>", &["MAIL FROM:<bob@third.example>"]);
+    assert!(at == 2 && reply.starts_with("421 4.7.0 "), "{at} {reply}");
+    // Less than a tenth of what is asked for, in every second.
+    let stream = tcp(daemon.ports[0]).unwrap();
+    let mut pieces = stream.try_clone().unwrap();
+    let mut client = Client::over(stream);
+    client.read_reply().unwrap();
+    for line in ["EHLO client.example", "MAIL FROM:<bob@third.example>", "RCPT TO:<ann@our.example>"] {
+        assert!(client.say(line).starts_with("250"));
+    }
+    assert!(client.say("DATA").starts_with("354"));
+    let slow = std::thread::spawn(move || {
+        while pieces.write_all(&[b'x'; 500]).and_then(|()| pieces.write_all(b"\r\n")).is_ok() {
+            std::thread::park_timeout(std::time::Duration::from_millis(50));
+        }
+    });
+    assert!(client.read_reply().unwrap().starts_with("421 4.4.2 too slow"));
+    drop(client);
+    slow.join().unwrap();
+}

@@ -135,6 +135,38 @@ fn pouring(site: &Site, sessions: usize, begin: &[&str], octets: &str) -> Box<dy
     })
 }
 
+/// Connections of a map on which questions never end: what is answered makes room for more.
+fn asking(site: &Site, connections: usize) -> Box<dyn FnOnce()> {
+    let questions = (0..500).map(|n| format!("verify prvs=1786a1b{n:03}=ann@our.example"));
+    let questions: String = questions.map(|question| format!("{}:{question},", question.len())).collect();
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut threads = Vec::new();
+    for _ in 0..connections {
+        let (mut asks, stop, questions) = (tcp(site.daemon.ports[MAP]).unwrap(), stop.clone(), questions.clone());
+        let mut hears = asks.try_clone().unwrap();
+        threads.push(std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) && asks.write_all(questions.as_bytes()).is_ok() {
+                std::thread::park_timeout(Duration::from_millis(10));
+            }
+            let _ = asks.shutdown(std::net::Shutdown::Both);
+        }));
+        threads.push(std::thread::spawn(move || {
+            let mut answers = [0; 64 << 10];
+            while hears.read(&mut answers).is_ok_and(|n| n > 0) {}
+        }));
+    }
+    Box::new(move || {
+        stop.store(true, Ordering::Relaxed);
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    })
+}
+
+#[test]
+fn a_map_that_is_asked_without_end_costs_others_nothing() {
+    let site = Site::start("");
+    site.holds_under("questions without end", || asking(&site, 2));
+}
+
 #[test]
 fn dot_lines_in_chunks_cost_others_nothing() {
     let site = Site::start("");

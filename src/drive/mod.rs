@@ -16,6 +16,7 @@ pub mod stats;
 pub mod stream;
 pub mod throttle;
 pub mod tls;
+mod turn;
 
 pub(crate) use self::throttle::{limited, limited_warn};
 

@@ -25,6 +25,7 @@ use super::pool;
 use super::seats::Seat;
 use super::shared::Shared;
 use super::stream::{Plain, Stream};
+use super::turn::Turn;
 use crate::config::Advisor;
 
 /// Whether this MTA may ask; says so in the log if not.
@@ -61,10 +62,14 @@ pub async fn serve(
         timer: Box::pin(sleep_until(Instant::now() + patience)),
         patience,
         progress: Instant::now(),
+        turn: Turn::default(),
     };
     let end = loop {
         if let Err(end) = poll_fn(|cx| line.poll_step(cx)).await {
             break end;
+        }
+        if line.turn.is_over() {
+            tokio::task::yield_now().await;
         }
     };
     match end {
@@ -100,6 +105,7 @@ struct Line {
     patience: Duration,
     /// When a request was last complete, or an answer last taken.
     progress: Instant,
+    turn: Turn,
 }
 
 impl Line {
@@ -114,6 +120,8 @@ impl Line {
         pool::lend(&mut self.input);
         let (stream, input) = (&mut self.stream, &mut self.input);
         let read = pool::with_read_buffer(|buffer| {
+            // What is read at once is answered at once, and others wait meanwhile.
+            let buffer = buffer.get_mut(..pool::SMALL_READ).unwrap_or_default();
             let read = stream.poll_read(cx, buffer);
             if let Poll::Ready(Ok(n)) = read {
                 input.extend_from_slice(buffer.get(..n).unwrap_or_default());
@@ -122,7 +130,8 @@ impl Line {
         });
         match read {
             Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(End::Gone)),
-            Poll::Ready(Ok(_)) => {
+            Poll::Ready(Ok(n)) => {
+                self.turn.add(n);
                 self.seat.busy();
                 let answered = self.answers.answer(&mut self.input, &mut self.output);
                 if !self.output.is_empty() {
@@ -160,6 +169,7 @@ impl Line {
 
     /// Waits for the end of patience, and for the signal to stop.
     fn poll_time(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        self.turn.waited();
         let idle = self.input.is_empty() && self.output.is_empty();
         if idle {
             self.seat.idle(cx);

@@ -25,16 +25,12 @@ use crate::drive::pool::{self, Large};
 use crate::drive::room::Room;
 use crate::drive::shared::{Door, Shared};
 use crate::drive::stream::Stream;
+use crate::drive::turn::Turn;
 use crate::wire::smtp::identity::Identity;
 use crate::wire::smtp::session::{Session, Settings, Target};
 
 /// Above this much unwritten output for one side, the other is not read.
 const BACKLOG: usize = 8 << 10;
-/// After so many octets of a client, in one go, the worker's other sessions have their turn.
-const TURN_OCTETS: usize = 256 << 10;
-/// After so much time, too: some octets cost more than others.
-const TURN_TIME: Duration = Duration::from_millis(1);
-
 pub(super) type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 pub(super) struct Link {
@@ -147,17 +143,13 @@ impl Link {
         if moved || self.is_over() {
             return Poll::Ready(());
         }
-        self.turn = Turn::default();
+        self.turn.waited();
         Poll::Pending
     }
 
     /// Whether the other sessions of this worker are due. Asked after each step.
     pub fn turn_is_over(&mut self) -> bool {
-        let over = self.turn.is_over();
-        if over {
-            self.turn = Turn::default();
-        }
-        over
+        self.turn.is_over()
     }
 
     /// How long to wait, given whose turn it is.
@@ -297,7 +289,7 @@ impl Link {
                 }
                 Poll::Ready(Ok(n)) => {
                     self.patience.octets(n);
-                    self.turn.octets += n;
+                    self.turn.add(n);
                     self.session.client_data(buffer.get(..n).unwrap_or_default());
                     true
                 }
@@ -373,21 +365,6 @@ impl Link {
         }
         self.begin_client_handshake();
         hop_moved || written > 0 || !hop_open || !client_open
-    }
-}
-
-/// What a session has done since it last waited, or since the others had their turn.
-#[derive(Debug, Default)]
-struct Turn {
-    began: Option<Instant>,
-    octets: usize,
-}
-
-impl Turn {
-    fn is_over(&mut self) -> bool {
-        let now = Instant::now();
-        let began = *self.began.get_or_insert(now);
-        self.octets >= TURN_OCTETS || now.duration_since(began) >= TURN_TIME
     }
 }
 

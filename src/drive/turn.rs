@@ -1,0 +1,60 @@
+//! Whose turn it is: a task whose connection always has more to read gives the others of its worker theirs.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// After so many octets, in one go, the others have their turn.
+const OCTETS: usize = 256 << 10;
+/// After so much time, too: some octets cost more than others.
+const TIME: Duration = Duration::from_millis(1);
+
+/// What a task has done since it last waited.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    began: Option<Instant>,
+    octets: usize,
+}
+
+impl Turn {
+    /// So many octets were worked on.
+    pub fn add(&mut self, octets: usize) {
+        self.octets = self.octets.saturating_add(octets);
+    }
+
+    /// The task has waited, and others had their turn.
+    pub fn waited(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Whether the others are due; then the next turn begins. Asked after each step.
+    pub fn is_over(&mut self) -> bool {
+        let now = Instant::now();
+        let began = *self.began.get_or_insert(now);
+        let over = self.octets >= OCTETS || now.duration_since(began) >= TIME;
+        if over {
+            self.waited();
+        }
+        over
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_ends_by_octets_or_by_time() {
+        let mut turn = Turn::default();
+        turn.add(OCTETS - 1);
+        assert!(!turn.is_over());
+        turn.add(1);
+        assert!(turn.is_over() && !turn.is_over(), "then the next one begins");
+        tokio::time::advance(TIME).await;
+        assert!(turn.is_over());
+        turn.is_over();
+        turn.waited();
+        tokio::time::advance(TIME).await;
+        assert!(!turn.is_over(), "what has waited begins anew");
+    }
+}

@@ -1,0 +1,225 @@
+//! Each setting does something: those that the rules read change an answer of theirs, the others are set by a test that sees
+//! what they do.
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use common::cases::{config_text, content, fill, now};
+use common::{folder, run_ok};
+use countersign::config::Config;
+use countersign::envelope::address::{Address, ReversePath};
+use countersign::envelope::bounce;
+use countersign::envelope::keyring::Keyring;
+use countersign::envelope::memory::Memory;
+use countersign::envelope::rules::{Case, InboundAction, Rules};
+use countersign::envelope::time::Timestamp;
+use countersign::state::ring;
+
+/// A setting, a value that is not its default, and what else is set for both.
+const OF_THE_RULES: &[(&str, &str, &str)] = &[
+    ("domains.local", "[\"our.example\", \"third.example\"]", ""),
+    ("domains.relay", "[\"third.example\"]", ""),
+    ("domains.srs_domain", "\"fwd.our.example\"", ""),
+    ("outbound.mode", "\"off\"", ""),
+    ("outbound.pilot", "[\"ann@our.example\"]", "outbound.mode = \"pilot\""),
+    ("outbound.overflow", "\"sign\"", ""),
+    ("outbound.mixed", "\"sign\"", "outbound.exempt_recipients = [\"@list.example\"]"),
+    ("outbound.exempt_senders", "[\"ann@our.example\"]", ""),
+    ("outbound.exempt_recipients", "[\"@list.example\"]", ""),
+    ("outbound.exempt_clients", "[\"192.0.2.0/24\"]", ""),
+    ("outbound.evidence", "false", ""),
+    ("inbound.mode", "\"observe\"", ""),
+    ("inbound.reject_at", "\"rcpt\"", ""),
+    ("inbound.action", "\"discard\"", ""),
+    ("inbound.actions.forged", "\"mark\"", ""),
+    ("inbound.actions.expired", "\"mark\"", ""),
+    ("inbound.actions.future", "\"mark\"", ""),
+    ("inbound.actions.untagged-ndr", "\"mark\"", ""),
+    ("inbound.actions.daemon-ndr", "\"mark\"", ""),
+    ("inbound.actions.text-ndr", "\"reject\"", ""),
+    ("inbound.actions.overflow", "\"mark\"", ""),
+    ("inbound.actions.doubtful-ndr", "\"reject\"", ""),
+    ("inbound.actions.dsn-failed", "\"mark\"", ""),
+    ("inbound.actions.dsn-delayed", "\"mark\"", ""),
+    ("inbound.actions.text-bounce", "\"mark\"", ""),
+    ("inbound.exempt_senders", "[\"mailer-daemon@x.example\"]", ""),
+    ("inbound.exempt_recipients", "[\"ann@our.example\"]", ""),
+    ("inbound.exempt_clients", "[\"192.0.2.0/24\"]", ""),
+    ("inbound.foreign", "\"pass\"", ""),
+    ("inbound.own_senders", "\"tagged\"", ""),
+    ("inbound.srs_reverse", "\"mta\"", ""),
+    ("inbound.srs_for_senders", "true", ""),
+    ("inbound.daemon_senders", "[\"bob@x.example\"]", ""),
+    ("inbound.trusted_relays", "[\"192.0.2.0/24\"]", ""),
+    ("inbound.guesses_per_minute", "5", ""),
+    ("inbound.replay", "\"count\"", ""),
+    ("inbound.quarantine_to", "\"bea@our.example\"", QUARANTINE),
+    ("inbound.evidence", "false", ""),
+    ("batv.lifetime", "9", ""),
+    ("batv.queue_lifetime", "30", "inbound.mode = \"ramp\""),
+    ("batv.mac", "\"long\"", ""),
+    ("srs.lifetime", "40", ""),
+    ("srs.separator", "\"+\"", ""),
+    ("srs.hash_length", "8", ""),
+    ("srs.hash_min", "4", ""),
+    ("srs.always_rewrite", "true", ""),
+    ("clock_tolerance", "12", ""),
+];
+
+const QUARANTINE: &str = "inbound.action = \"quarantine\"\ninbound.quarantine_to = \"carol@our.example\"";
+
+/// All that the rules answer to a few questions.
+struct Questions {
+    ring: Keyring,
+    now: Timestamp,
+}
+
+impl Questions {
+    fn answers(&self, settings: &str) -> String {
+        let config = Config::parse(Path::new("settings.toml"), &config_text(settings, "")).unwrap();
+        let rules = Rules { policy: &config.policy, ring: &self.ring, now: self.now };
+        let mut answers = String::new();
+        self.senders(&rules, &mut answers);
+        self.recipients(&rules, &mut answers);
+        self.often(&rules, &mut answers);
+        answers
+    }
+
+    fn senders(&self, rules: &Rules<'_>, answers: &mut String) {
+        let long = format!("{}@our.example", "x".repeat(60));
+        let client = Some("192.0.2.7".parse().unwrap());
+        for sender in ["", "ann@our.example", "bea@our.example", "bob@x.example", "bob@srs.our.example", &long] {
+            for recipient in [None, Some("talk@list.example")] {
+                let recipient = recipient.map(|recipient| Address::parse(recipient).unwrap());
+                let found = rules.outbound(client, &ReversePath::parse(sender).unwrap(), recipient.as_ref());
+                writeln!(answers, "{sender} {recipient:?}: {found:?}").unwrap();
+            }
+        }
+        writeln!(answers, "{}", rules.policy.outbound.recipients_matter()).unwrap();
+    }
+
+    fn recipients(&self, rules: &Rules<'_>, answers: &mut String) {
+        let long = format!("{}@our.example", "x".repeat(60));
+        let short_hash = self.shorter_hash();
+        for to in [
+            "ann@our.example",
+            "{valid ann@our.example}",
+            "{expired ann@our.example}",
+            "{future ann@our.example}",
+            "{forged ann@our.example}",
+            "{unknown ann@our.example}",
+            "postmaster@our.example",
+            "{srs bob@else.example}",
+            "{srs-expired bob@else.example}",
+            "{srs-forged bob@else.example}",
+            "carol@third.example",
+            &short_hash,
+            &long,
+        ] {
+            for from in ["", "mailer-daemon@x.example", "bob@x.example", "ann@our.example"] {
+                self.one(rules, from, to, answers);
+            }
+        }
+    }
+
+    fn one(&self, rules: &Rules<'_>, from: &str, to: &str, answers: &mut String) {
+        let mut memory = Memory::default();
+        let client = Some("192.0.2.7".parse().unwrap());
+        let recipient = Address::parse(&fill(to, &self.ring, self.now)).unwrap();
+        let found = rules.inbound(&mut memory, client, &ReversePath::parse(from).unwrap(), &recipient);
+        writeln!(answers, "{from} {to}: {} {:?}", found.verdict.name(), found.action).unwrap();
+        let InboundAction::Deliver { to, judge, .. } = &found.action else { return };
+        for kind in ["ordinary", "dsn-failed", "dsn-delayed", "text-bounce", "doubtful", "evidence"] {
+            let mut scanner = bounce::Scanner::of_data();
+            scanner.push(content(kind, &self.ring, self.now).as_bytes());
+            scanner.finish();
+            let case = Case { client, judge: *judge, recipient: to, complete: true };
+            let content = rules.content(&mut memory, case, &scanner.found());
+            writeln!(answers, "  {kind}: {} {}", content.name(), content.reason()).unwrap();
+        }
+    }
+
+    /// What comes of many: guesses, and bounces to one tag.
+    fn often(&self, rules: &Rules<'_>, answers: &mut String) {
+        let client = Some("192.0.2.7".parse().unwrap());
+        let mut memory = Memory::since(Timestamp(0));
+        let forged = Address::parse(&fill("{forged ann@our.example}", &self.ring, self.now)).unwrap();
+        let valid = Address::parse(&fill("{valid ann@our.example}", &self.ring, self.now)).unwrap();
+        for (name, address) in [("valid", &valid), ("forged", &forged)] {
+            for n in 0..70 {
+                let found = rules.inbound(&mut memory, client, &ReversePath::Null, address);
+                writeln!(answers, "{name} {n}: {:?}", found.action).unwrap();
+                if let Some(tag) = found.tag {
+                    if n == 0 {
+                        memory.replay.sent(tag, 1, self.now.day());
+                    }
+                    memory.replay.bounced(tag, self.now.day());
+                }
+            }
+        }
+    }
+
+    /// An SRS address whose hash somebody has cut to four characters.
+    fn shorter_hash(&self) -> String {
+        let whole = fill("{srs bob@else.example}", &self.ring, self.now);
+        let (head, rest) = whole.split_at("SRS0=".len());
+        let (hash, rest) = rest.split_once('=').unwrap();
+        format!("{head}{}={rest}", &hash[..4])
+    }
+}
+
+#[test]
+fn each_setting_of_the_rules_changes_an_answer() {
+    let folder = folder();
+    run_ok(folder.path(), &["keys", "init"]);
+    let at = now().0 - 10 * 86_400;
+    run_ok(folder.path(), &["keys", "ramp-start", "--at", &at.to_string(), "our.example"]);
+    let ring = ring::load(&folder.path().join("keys/ring.toml")).unwrap();
+    let questions = Questions { ring, now: now() };
+    for (key, value, with) in OF_THE_RULES {
+        let before = questions.answers(with);
+        let after = questions.answers(&format!("{with}\n{key} = {value}").trim().replace("\n\n", "\n"));
+        assert!(before != after, "{key} = {value} changes nothing");
+    }
+}
+
+/// The keys that a config may have: the fields of the structs that it is read into.
+fn keys() -> BTreeSet<String> {
+    let mut keys = BTreeSet::new();
+    let mut section = String::new();
+    for line in include_str!("../src/config/raw.rs").lines() {
+        if let Some(name) = line.strip_prefix("pub(super) struct ") {
+            section = name.trim_end_matches(" {").to_lowercase();
+        } else if let Some((name, _)) = line.strip_prefix("    pub ").and_then(|field| field.split_once(':')) {
+            let name = if section == "actions" { name.replace('_', "-") } else { name.to_owned() };
+            match section.as_str() {
+                "raw" if name == "clock_tolerance" => keys.insert(name),
+                "raw" => false,
+                "actions" => keys.insert(format!("inbound.actions.{name}")),
+                section => name != "actions" && keys.insert(format!("{section}.{name}")),
+            };
+        }
+    }
+    keys
+}
+
+#[test]
+fn each_setting_is_known_here_or_set_by_another_test() {
+    let keys = keys();
+    assert!(keys.len() > 90 && keys.contains("srs.always_rewrite"), "{keys:?}");
+    let own = Path::new(file!()).file_name().unwrap();
+    let sources = ["tests", "tests/common", "docs/mta"].map(|folder| fs::read_dir(folder).unwrap());
+    let others = sources.into_iter().flatten().map(|entry| entry.unwrap().path());
+    let others = others.filter(|path| path.is_file() && path.file_name() != Some(own));
+    let text: String = others.map(|path| fs::read_to_string(path).unwrap_or_default()).collect();
+    let unset = keys.into_iter().filter(|key| {
+        let name = key.rsplit_once('.').map_or(key.as_str(), |(_, name)| name);
+        let set = [format!("{name} = "), format!("{key} = ")].iter().any(|line| text.contains(line.as_str()));
+        !set && !OF_THE_RULES.iter().any(|(known, ..)| known == key)
+    });
+    assert_eq!(unset.collect::<Vec<_>>(), Vec::<String>::new(), "these no test sets");
+}
