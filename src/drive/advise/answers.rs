@@ -24,6 +24,9 @@ enum Kind {
     Policy(Vec<u8>),
 }
 
+/// So many are answered at once, before others of the same worker may have their turn.
+const BATCH: usize = 8;
+
 impl Answers {
     /// In the language of this listener. `None`: milters do not ask line by line.
     pub fn new(advice: config::Advice, shared: Arc<Shared>) -> Option<Self> {
@@ -40,10 +43,16 @@ impl Answers {
         self.desk.id
     }
 
-    /// Answers every request that is complete, and takes it out of `input`. What went before something broken is answered.
-    pub fn answer(&mut self, input: &mut Vec<u8>, output: &mut Vec<u8>) -> Result<(), String> {
+    /// Answers some of the requests that are complete, and takes them out of `input`. Says whether there may be more. What went
+    /// before something broken is answered.
+    pub fn answer(&mut self, input: &mut Vec<u8>, output: &mut Vec<u8>) -> Result<bool, String> {
         let mut at = 0;
+        let mut answered = 0;
         let ended = loop {
+            if answered == BATCH {
+                break Ok(true);
+            }
+            answered += 1;
             let rest = input.get(at..).unwrap_or_default();
             let taken = match &mut self.kind {
                 Kind::Socketmap => look_up(&mut self.desk, rest, output).map_err(|broken| broken.to_string()),
@@ -52,7 +61,7 @@ impl Answers {
                 }
             };
             match taken {
-                Ok(0) => break Ok(()),
+                Ok(0) => break Ok(false),
                 Ok(length) => at += length,
                 Err(broken) => break Err(broken),
             }

@@ -28,6 +28,9 @@ use super::stream::{Plain, Stream};
 use super::turn::Turn;
 use crate::config::Advisor;
 
+/// Above so many octets, answers are written before more questions are answered.
+const BACKLOG: usize = 8 << 10;
+
 /// Whether this MTA may ask; says so in the log if not.
 fn may_ask(peer: Option<SocketAddr>, advisor: &Advisor) -> bool {
     // Whoever is on a socket in the file system was let in by the permissions of its folder.
@@ -63,12 +66,13 @@ pub async fn serve(
         patience,
         progress: Instant::now(),
         turn: Turn::default(),
+        more: false,
     };
     let end = loop {
         if let Err(end) = poll_fn(|cx| line.poll_step(cx)).await {
             break end;
         }
-        if line.turn.is_over() {
+        if line.more || line.turn.is_over() {
             tokio::task::yield_now().await;
         }
     };
@@ -106,21 +110,27 @@ struct Line {
     /// When a request was last complete, or an answer last taken.
     progress: Instant,
     turn: Turn,
+    /// Not all that has come is answered yet.
+    more: bool,
 }
 
 impl Line {
     /// Reads what is there, answers it, and writes the answers.
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
-        match self.poll_write(cx) {
-            Poll::Ready(Ok(())) => {}
-            Poll::Ready(Err(_)) => return Poll::Ready(Err(End::Gone)),
-            // Who does not take answers asks nothing more.
-            Poll::Pending => return self.poll_time(cx),
+        if !self.more || self.output.len() >= BACKLOG {
+            match self.poll_write(cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Err(End::Gone)),
+                // Who does not take answers asks nothing more.
+                Poll::Pending => return self.poll_time(cx),
+            }
+        }
+        if self.more {
+            return Poll::Ready(self.answer());
         }
         pool::lend(&mut self.input);
         let (stream, input) = (&mut self.stream, &mut self.input);
         let read = pool::with_read_buffer(|buffer| {
-            // What is read at once is answered at once, and others wait meanwhile.
             let buffer = buffer.get_mut(..pool::SMALL_READ).unwrap_or_default();
             let read = stream.poll_read(cx, buffer);
             if let Poll::Ready(Ok(n)) = read {
@@ -132,18 +142,23 @@ impl Line {
             Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Err(End::Gone)),
             Poll::Ready(Ok(n)) => {
                 self.turn.add(n);
-                self.seat.busy();
-                let answered = self.answers.answer(&mut self.input, &mut self.output);
-                if !self.output.is_empty() {
-                    self.progress = Instant::now();
-                }
-                Poll::Ready(answered.map_err(End::Broken))
+                Poll::Ready(self.answer())
             }
             Poll::Pending => {
                 pool::give_back(&mut self.input);
                 self.poll_time(cx)
             }
         }
+    }
+
+    fn answer(&mut self) -> Result<(), End> {
+        self.seat.busy();
+        let answered = self.answers.answer(&mut self.input, &mut self.output);
+        if !self.output.is_empty() {
+            self.progress = Instant::now();
+        }
+        self.more = matches!(answered, Ok(true));
+        answered.map(drop).map_err(End::Broken)
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
