@@ -45,6 +45,12 @@ impl Mta {
         }
     }
 
+    /// The ways that this program can go: one that was built without milters has fewer.
+    #[must_use]
+    pub fn built_ways(self) -> Vec<&'static str> {
+        self.ways().into_iter().filter(|way| cfg!(feature = "milter") || *way != "milter").collect()
+    }
+
     /// The ways in which it can ask Countersign, the usual one first.
     #[must_use]
     pub fn ways(self) -> Vec<&'static str> {
@@ -187,7 +193,7 @@ mod tests {
     fn configs_are_good() {
         for mta in Mta::ALL {
             assert!(!mta.ways().is_empty(), "{mta}");
-            for (way, srs) in mta.ways().into_iter().flat_map(|way| [(way, false), (way, true)]) {
+            for (way, srs) in mta.built_ways().into_iter().flat_map(|way| [(way, false), (way, true)]) {
                 let pieces = mta.recipe(way, srs);
                 let config = pieces.iter().find(|piece| piece.file == "countersign.toml").unwrap();
                 assert!(pieces.len() > 1, "{mta} {way}: nothing for the mail server");

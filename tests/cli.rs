@@ -279,11 +279,11 @@ fn a_mail_server_that_runs_it_gets_a_bare_answer() {
 fn init_prints_the_recipe_and_overwrites_nothing() {
     use countersign::recipes::Mta;
     for (mta, way, srs) in
-        Mta::ALL.into_iter().flat_map(|mta| mta.ways().into_iter().map(move |way| (mta, way, way != "proxy")))
+        Mta::ALL.into_iter().flat_map(|mta| mta.built_ways().into_iter().map(move |way| (mta, way, way != "proxy")))
     {
         let folder = folder();
         let mut arguments = vec!["init", "--domain", "site.test", "--domain", "other.test", "--mta", mta.name()];
-        if way != mta.ways()[0] {
+        if way != mta.built_ways()[0] {
             arguments.extend(["--way", way]);
         }
         if srs {
@@ -330,7 +330,7 @@ fn init_prints_the_recipe_and_overwrites_nothing() {
     let folder = folder();
     let wrong = run(folder.path(), &["init", "--domain", "our.example", "--mta", "postfix", "--way", "tunnel"]);
     assert_eq!(wrong.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&wrong.stderr).contains("milter, proxy, edge, maps"));
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("proxy, edge, maps"));
     assert!(!folder.path().join("countersign.toml").exists());
 }
 
@@ -375,7 +375,7 @@ fn a_ring_that_others_could_replace_is_not_taken() {
     for arguments in
         [&["keys", "list"][..], &["keys", "rotate"], &["sign", "--local", "our.example", "ann@our.example"]]
     {
-        refused(arguments, "everybody may write into the folder");
+        refused(arguments, "every user may write into the folder");
     }
     mode(0o1777);
     run_ok(folder.path(), &["keys", "list"]);
@@ -574,4 +574,25 @@ fn check_says_what_senders_of_ours_need_a_tag_for() {
     };
     assert!(config("off").contains("inbound.own_senders is \"tagged\", and outbound.mode not \"sign\""));
     assert!(!config("sign").contains("own_senders"));
+}
+
+#[cfg(not(feature = "milter"))]
+#[test]
+fn init_offers_what_a_program_without_milters_can_do() {
+    let folder = folder();
+    let init = |more: &[&str]| run(folder.path(), &[&["init", "--domain", "our.example"], more].concat());
+    for (arguments, instead) in [
+        (&["--mta", "postfix", "--way", "milter"][..], "or use --way proxy or edge or maps"),
+        (&["--mta", "sendmail"], "build it with the feature `milter`"),
+    ] {
+        let output = init(arguments);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(2) && error.contains("built without milters"), "{arguments:?}: {error}");
+        assert!(error.contains(instead) && !error.contains("countersign.toml:"), "{error}");
+        assert!(!folder.path().join("countersign.toml").exists(), "nothing was made");
+    }
+    let made = init(&["--mta", "postfix"]);
+    assert!(made.status.success(), "{made:?}");
+    assert!(fs::read_to_string(folder.path().join("countersign.toml")).unwrap().contains("next_hop"), "the proxies");
+    run_ok(folder.path(), &["check"]);
 }

@@ -316,7 +316,7 @@ fn a_map_is_asked_about_so_many_bad_tags_a_minute() {
     assert!(replies.any(|reply| reply.starts_with("TEMP too many return addresses")));
     assert_eq!(map.ask("verify", "ann@our.example"), "NOTFOUND ", "what is no tag is no guess");
     assert!(map.ask("sign", "ann@our.example").starts_with("OK prvs="));
-    daemon.log.wait("the alarm", 0, |line| line.contains("somebody guesses tags by the map"));
+    daemon.log.wait("the alarm", 0, |line| line.contains("tags are guessed by the map"));
 }
 
 #[test]

@@ -59,7 +59,7 @@ impl ValueEnum for Mta {
 /// Writes the two files, and prints the rest.
 pub(super) fn run(args: &Init) -> Result<bool> {
     let ways = args.mta.ways();
-    let built: Vec<&str> = ways.iter().copied().filter(|way| cfg!(feature = "milter") || *way != "milter").collect();
+    let built = args.mta.built_ways();
     let way = args.way.as_deref().or(built.first().copied()).unwrap_or("milter");
     if !ways.contains(&way) {
         bail!("there is no way `{way}` for {}; there are: {}", args.mta, built.join(", "));

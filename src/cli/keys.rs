@@ -145,7 +145,7 @@ pub(super) struct Import {
     /// Days that its addresses live
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u16).range(0..=1023))]
     max_age: Option<u16>,
-    /// Although a secret has fewer than 8 octets, which anybody can guess
+    /// Although a secret has fewer than 8 octets and can be guessed
     #[arg(long)]
     force: bool,
     /// The file with the secret; SRS programs: one a line, the first is the one that signs

@@ -56,7 +56,7 @@ pub enum TlsMode {
 /// What a trusted proxy means that says `PROXY UNKNOWN`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ProxyUnknown {
-    /// A client that it does not name: it may be anybody, so the connection is closed.
+    /// A client that it does not name: it may be any host, so the connection is closed.
     #[default]
     Refuse,
     /// Itself: it is a health check.

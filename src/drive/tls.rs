@@ -176,7 +176,7 @@ pub fn in_words(error: &io::Error) -> String {
     match bad {
         Bad::Expired | Bad::ExpiredContext { .. } => "its certificate has expired".into(),
         Bad::NotValidYet | Bad::NotValidYetContext { .. } => "its certificate is not valid yet".into(),
-        Bad::UnknownIssuer => "its certificate is signed by nobody in the list of authorities (next_hop_ca)".into(),
+        Bad::UnknownIssuer => "its certificate is signed by none in the list of authorities (next_hop_ca)".into(),
         Bad::NotValidForName | Bad::NotValidForNameContext { .. } => {
             "its certificate is for another name (next_hop_name)".into()
         }

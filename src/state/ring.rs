@@ -52,7 +52,7 @@ pub enum Problem {
     },
     /// Others can put another file in its place.
     #[error(
-        "everybody may write into the folder {folder}, and so put another key ring in its place; run: chmod o-w {folder}"
+        "every user may write into the folder {folder}, and so put another key ring in its place; run: chmod o-w {folder}"
     )]
     OpenFolder {
         /// The folder, for the command line.
@@ -60,7 +60,7 @@ pub enum Problem {
     },
     /// In a folder for everybody, somebody else has put it there.
     #[error(
-        "it belongs to the user with the id {uid}, in a folder where everybody may write; move it to a folder of its own"
+        "it belongs to the user with the id {uid}, in a folder where every user may write; move it to a folder of its own"
     )]
     Foreign {
         /// Whose file it is.

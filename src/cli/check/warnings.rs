@@ -74,7 +74,7 @@ pub(in crate::cli) fn all(config: &Config, ring: &Keyring) -> Vec<String> {
         );
     }
     if config.status.as_ref().is_some_and(|status| !status.is_loopback()) {
-        warnings.push("status.listen can be reached from outside, and asks nobody for a password".into());
+        warnings.push("status.listen can be reached from outside, and asks for no password".into());
     }
     if policy.outbound.evidence && !policy.inbound.evidence {
         warnings.push("outbound.evidence is on and inbound.evidence off: nobody looks for what mail carries".into());
@@ -156,7 +156,7 @@ fn of_advisor(advisor: &Advisor, config: &Config) -> Vec<String> {
     }
     if matches!(advisor.listen, Endpoint::Tcp { .. }) && advisor.advice == Advice::Socketmap {
         warnings.push(format!(
-            "the socketmap {} answers every local user: it signs for anybody, and says whether a guessed tag is good. Use a socket in the \
+            "the socketmap {} answers every local user: it signs for every user, and says whether a guessed tag is good. Use a socket in the \
              file system: listen = \"unix:/path\", mode = \"0660\", group = the mail server's",
             advisor.listen
         ));

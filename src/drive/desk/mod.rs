@@ -328,7 +328,7 @@ impl Alarms {
                 ),
                 None => warn!(
                     limit = "guesses_per_minute",
-                    "somebody guesses tags by the map: its answers about tags are TEMP for a while"
+                    "tags are guessed by the map: its answers about tags are TEMP for a while"
                 ),
             }
         }

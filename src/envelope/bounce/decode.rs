@@ -335,6 +335,11 @@ mod tests {
 
     proptest! {
         #[test]
+        fn a_line_of_html_does_not_grow(html in "(<(br|/?p|a@b|x=\"@\")?>?|&(lt|#60|#x3c|uuml)?;?|[ -~é]{0,5}){0,20}") {
+            prop_assert!(shown_lines(&html).len() <= html.len());
+        }
+
+        #[test]
         fn anything_can_be_read(octets in prop::collection::vec(any::<u8>(), 0..200)) {
             let text = words(&octets);
             fold(&without_tags(&text));
