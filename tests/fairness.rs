@@ -5,12 +5,13 @@ mod common;
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use common::map::Map;
-use common::{Client, Daemon, Sink, folder, free_port, run_ok, tcp, wait_for};
+use common::{Client, Daemon, PROGRAM, Sink, countersign, folder, free_port, run_ok, tcp, wait_for};
 
 /// A site with all kinds of listeners. Clients of the inbound one say by a PROXY header where they come from.
 struct Site {
@@ -32,6 +33,11 @@ impl Site {
 
     /// With another next hop for mail that comes in.
     fn before(inbound_hop: u16, sink: &Sink, settings: &str) -> Self {
+        Self::by(countersign(), inbound_hop, sink, settings)
+    }
+
+    /// The same, by a command that ends in running the program.
+    fn by(command: Command, inbound_hop: u16, sink: &Sink, settings: &str) -> Self {
         let (folder, status) = (folder(), free_port());
         run_ok(folder.path(), &["keys", "init"]);
         let hop = sink.port;
@@ -43,7 +49,7 @@ impl Site {
              trusted_proxies = [\"127.0.0.1\"]\naccept_proxy = true\n\
              [[listener]]\nprotocol = \"socketmap\"\nlisten = \"127.0.0.1:0\"\n"
         );
-        let daemon = Daemon::start(folder.path(), &config);
+        let daemon = Daemon::start_by(command, folder.path(), &config);
         Self { _folder: folder, daemon, status }
     }
 
@@ -279,6 +285,33 @@ fn a_network_has_twenty_sessions_and_a_site_of_ipv6_eighty() {
     assert!(greeting("2001:db8:9:400::1").1.starts_with("421 4.7.0 too many connections from your network"));
     assert!(greeting("2001:db8:a::1").1.starts_with("220 "));
     site.genuine();
+}
+
+#[test]
+fn descriptors_are_left_whatever_comes() {
+    // Two for each session of a proxy, one for each of the map, 50 for those that are refused at each listener, and 64.
+    let enough = 2 * 20 + 2 * 20 + 20 + 3 * 50 + 64;
+    let limited = format!("ulimit -n {enough}; exec \"$0\" \"$@\"");
+    let mut command = Command::new("bash");
+    command.args(["-c", &limited, PROGRAM]);
+    let sink = Sink::start();
+    let site = Site::by(command, sink.port, &sink, "limits.connections = 20\nlimits.connections_per_client = 0");
+    // More than there are descriptors for.
+    let strangers: Vec<TcpStream> = (0..400).map(|_| tcp(site.daemon.ports[INBOUND]).unwrap()).collect();
+    for _ in 0..5 {
+        let mut sending = Client::connect(site.daemon.ports[OUTBOUND]);
+        sending.say("EHLO desk.our.example");
+        assert!(sending.send("ann@our.example", "bob@third.example", "x").unwrap().starts_with("250"));
+        assert!(Map::connect(site.daemon.ports[MAP]).ask("sign", "ann@our.example").starts_with("OK prvs="));
+        assert_eq!(site.ready(), "200", "a descriptor that is not there takes no next hop down");
+    }
+    drop(strangers);
+    wait_for("room on port 25", || {
+        let mut client = site.come_from("198.51.100.7");
+        client.read_reply().ok().filter(|greeting| greeting.starts_with("220 "))
+    });
+    site.genuine();
+    assert!(!site.daemon.log.all().iter().any(|line| line.contains("no next hop can be reached")));
 }
 
 #[test]
