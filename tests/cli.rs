@@ -316,7 +316,7 @@ fn init_prints_the_recipe_and_overwrites_nothing() {
         if checked.status.success() {
             let sees = way != "maps" && way != "map";
             assert_eq!(words.contains("untagged-ndr"), sees, "{mta} {way}: {words}");
-            assert_eq!(words.contains("during a surge refused at RCPT"), way == "maps", "{mta} {way}: {words}");
+            assert_eq!(words.contains("during a surge put off at RCPT"), way == "maps", "{mta} {way}: {words}");
         }
         // Certificates apart, the config is good, and a second run changes nothing.
         let checked = run(folder.path(), &["check"]);

@@ -30,7 +30,7 @@ Examples:
 
 Exit status: 0 the config is good (warnings may still be worth reading), 1 the mail server's is not, 2 ours is not.")]
 pub(super) struct Check {
-    /// Config file [default: countersign.toml here, then /etc/countersign/countersign.toml]
+    /// Config file [default: countersign.toml here, then /etc/countersign/countersign.toml; or the files in COUNTERSIGN_CONFIG_PATH]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The folder of Postfix's main.cf, or Exim's folder or file: does it fit the config?
@@ -163,7 +163,7 @@ fn inbound(config: &Config) -> Vec<String> {
                 .into()
         }
         RejectAt::Auto => {
-            "  Null-sender mail without a tag is judged by its content, and refused at RCPT during a surge (reject_at = \"auto\")."
+            "  Null-sender mail without a tag is judged by its content, and put off at RCPT during a surge (reject_at = \"auto\")."
                 .into()
         }
     });
@@ -205,7 +205,7 @@ fn without_content(config: &Config) -> Vec<String> {
     let untagged = match config.policy.inbound.reject_at {
         RejectAt::Data => "is delivered: nothing here sees its content",
         RejectAt::Rcpt => "is refused at RCPT, replies and receipts included (reject_at = \"rcpt\")",
-        RejectAt::Auto => "is delivered, and during a surge refused at RCPT (reject_at = \"auto\")",
+        RejectAt::Auto => "is delivered, and during a surge put off at RCPT (reject_at = \"auto\")",
     };
     vec![
         "  A tag that does not hold is refused at RCPT.".into(),

@@ -64,7 +64,7 @@ pub enum Judge {
     Null,
     /// The sender speaks for a machine, and there is no good tag.
     Daemon,
-    /// The sender is null, and mail of this recipient is too long to be signed: a bounce is marked, never refused.
+    /// The sender is null, and the address of this recipient is too long to be signed: a bounce needs evidence.
     Overflow,
     /// The sender is null and the recipient a good SRS address, so that it leaves again: what is no report of any kind and
     /// returns nothing is refused.

@@ -153,7 +153,8 @@ pub(super) fn mail(context: &mut Context<Client>, arguments: &[CString]) -> Stat
             session = client.desk.id,
             listen = %client.common.advisor.listen,
             macros = MACROS,
-            "this MTA does not say who the client is, so mail that leaves cannot be told from mail that comes in, and all is put off:              let it send these macros with MAIL (milter_mail_macros of Postfix), or give each direction a listener with its own role"
+            "this MTA does not say who the client is, so mail that leaves cannot be told from mail that comes in, and all is put off: \
+             let it send these macros with MAIL (milter_mail_macros of Postfix), or give each direction a listener with its own role"
         );
         return Status::Tempfail;
     };
