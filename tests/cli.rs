@@ -387,6 +387,15 @@ fn a_ring_that_others_could_replace_is_not_taken() {
     } else {
         skip("a ring of somebody else", "only root can give it away");
     }
+    // A link in such a folder is replaced as easily as a ring.
+    let (open, link) = (folder.path().join("open"), folder.path().join("open/ring.toml"));
+    fs::create_dir(&open).unwrap();
+    std::os::unix::fs::symlink(&ring, &link).unwrap();
+    run_ok(folder.path(), &["keys", "list", "--ring", "open/ring.toml"]);
+    run_ok(folder.path(), &["keys", "rotate", "--ring", "open/ring.toml"]);
+    assert!(!open.join("ring.toml.lock").exists(), "one ring has one lock");
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+    refused(&["keys", "list", "--ring", "open/ring.toml"], "every user may write into the folder");
     // A FIFO is waited for by nobody.
     fs::remove_file(&ring).unwrap();
     rustix::fs::mknodat(rustix::fs::CWD, &ring, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
@@ -415,16 +424,18 @@ fn secrets_are_left_in_no_file_that_others_can_read() {
         "never over a file"
     );
     // What a change that was killed has left goes with the next one, and with `check`; other files stay.
-    let left = folder.path().join("keys/.ring.toml-Ab3dEf");
-    let other = folder.path().join("keys/.ring.toml-mine");
+    let left = folder.path().join("keys/.ring.toml-new-Ab3dEf");
+    let others = ["keys/.ring.toml-backup", "keys/.ring.toml-new-backup2", "keys/.ring-backup"];
+    let others = others.map(|name| folder.path().join(name));
     let config = "keys.ring = \"keys/ring.toml\"\ndomains.local = [\"our.example\"]\n[[listener]]\nrole = \"outbound\"\n\
         listen = \"127.0.0.1:0\"\nnext_hop = \"127.0.0.1:26\"\n";
     fs::write(folder.path().join("countersign.toml"), config).unwrap();
-    fs::write(&other, "mine").unwrap();
+    others.iter().for_each(|other| fs::write(other, "mine").unwrap());
     for arguments in [&["keys", "rotate"][..], &["check"]] {
         fs::write(&left, "secret").unwrap();
+        fs::set_permissions(&left, fs::Permissions::from_mode(0o600)).unwrap();
         let said = run_ok(folder.path(), arguments);
-        assert!(!left.exists() && other.exists(), "{arguments:?}");
+        assert!(!left.exists() && others.iter().all(|other| other.exists()), "{arguments:?}");
         assert_eq!(said.contains("Removed a copy of the key ring"), arguments == ["check"], "{said}");
     }
 }

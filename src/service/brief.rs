@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::future::Future as _;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Connections at a time; one more ends the oldest.
+/// Connections at a time; one more ends another.
 const CONNECTIONS: usize = 32;
 /// How long the head of a request may take.
 const HEAD: Duration = Duration::from_secs(2);
@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub(super) struct Brief {
     listener: TcpListener,
     /// The open ones, the oldest first. Dropping what is here ends the connection.
-    open: VecDeque<oneshot::Sender<()>>,
+    open: VecDeque<(IpAddr, oneshot::Sender<()>)>,
 }
 
 impl Brief {
@@ -36,14 +36,18 @@ impl Brief {
         Self { listener, open: VecDeque::with_capacity(CONNECTIONS) }
     }
 
-    /// Makes room for one more.
-    fn admit(&mut self) -> oneshot::Receiver<()> {
-        self.open.retain(|connection| !connection.is_closed());
+    /// Makes room for one more: the oldest ends of the address that has most of them.
+    fn admit(&mut self, address: IpAddr) -> oneshot::Receiver<()> {
+        self.open.retain(|(_, connection)| !connection.is_closed());
         if self.open.len() >= CONNECTIONS {
-            self.open.pop_front();
+            let count = |address: &IpAddr| self.open.iter().filter(|(other, _)| other == address).count();
+            // Of several with as many, the one whose first connection is the oldest.
+            let most = self.open.iter().rev().map(|(address, _)| *address).max_by_key(count);
+            let oldest = self.open.iter().position(|(address, _)| Some(*address) == most);
+            oldest.and_then(|at| self.open.remove(at));
         }
         let (keeps, kept) = oneshot::channel();
-        self.open.push_back(keeps);
+        self.open.push_back((address, keeps));
         kept
     }
 }
@@ -57,7 +61,7 @@ impl Listener for Brief {
             match self.listener.accept().await {
                 Ok((stream, address)) => {
                     let (ends, last) = (Box::pin(sleep(HEAD)), Some(Instant::now() + LASTS));
-                    return (Connection { stream, ends, last, kept: self.admit(), over: false }, address);
+                    return (Connection { stream, ends, last, kept: self.admit(address.ip()), over: false }, address);
                 }
                 Err(_) => sleep(PAUSE).await,
             }
@@ -139,13 +143,16 @@ mod tests {
         assert_eq!(connections[1].read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert!(begun.elapsed() >= HEAD && begun.elapsed() < LASTS);
         connections.clear();
-        assert_eq!(
-            {
-                brief.admit();
-                brief.open.len()
-            },
-            1,
-            "what has ended takes no room"
-        );
+        drop(brief.admit([127, 0, 0, 1].into()));
+        assert_eq!(brief.open.len(), 1, "what has ended takes no room");
+    }
+
+    #[tokio::test]
+    async fn who_opens_many_ends_its_own() {
+        let mut brief = Brief::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let mut health = brief.admit([192, 0, 2, 1].into());
+        let others: Vec<_> = (0..10 * CONNECTIONS).map(|_| brief.admit([192, 0, 2, 2].into())).collect();
+        assert!(health.try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Empty), "it still stands");
+        assert_eq!((brief.open.len(), others.len()), (CONNECTIONS, 10 * CONNECTIONS));
     }
 }

@@ -125,15 +125,17 @@ pub fn load(path: &Path) -> Result<Keyring, RingFileError> {
 /// (the sticky bit) may hold one's own.
 fn check_folder(path: &Path, uid: u32) -> Result<(), Problem> {
     const STICKY: u32 = 0o1000;
-    let path = fs::canonicalize(path)?;
-    let folder = folder_of(&path);
-    let mode = fs::metadata(folder)?.mode();
     let own = uid == 0 || uid == rustix::process::geteuid().as_raw();
-    match mode & 0o002 != 0 {
-        true if mode & STICKY == 0 => Err(Problem::OpenFolder { folder: folder.display().to_string() }),
-        true if !own => Err(Problem::Foreign { uid }),
-        _ => Ok(()),
+    // A link can be replaced where it stands, and its target where that is.
+    for folder in [folder_of(path), folder_of(&fs::canonicalize(path)?)] {
+        let mode = fs::metadata(folder)?.mode();
+        match mode & 0o002 != 0 {
+            true if mode & STICKY == 0 => return Err(Problem::OpenFolder { folder: folder.display().to_string() }),
+            true if !own => return Err(Problem::Foreign { uid }),
+            _ => {}
+        }
     }
+    Ok(())
 }
 
 fn folder_of(path: &Path) -> &Path {
@@ -200,9 +202,11 @@ pub enum Changed<T> {
 
 /// The lock is a file of its own: the ring itself is replaced by each change.
 fn lock(path: &Path) -> Result<File, RingFileError> {
-    let mut name = path.as_os_str().to_owned();
+    // Beside the file that is replaced, by whatever name it is reached.
+    let ring = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let ring = ring.as_path();
+    let mut name = ring.as_os_str().to_owned();
     name.push(".lock");
-    let ring = path;
     let path = PathBuf::from(name);
     // The folder may belong to the daemon's user and root be at work: only a file made here is given away, and a link in
     // its place is not followed.
@@ -255,23 +259,18 @@ fn remove_leftovers(path: &Path) -> usize {
 
 /// How a file begins that will be the ring.
 fn prefix_of(path: &Path) -> String {
-    format!(".{}-", path.file_name().unwrap_or_default().to_string_lossy())
+    format!(".{}-new-", path.file_name().unwrap_or_default().to_string_lossy())
 }
 
 fn leftovers(path: &Path) -> impl Iterator<Item = PathBuf> {
-    /// As versions before called them, whatever the ring was called.
-    const OLD_PREFIX: &str = ".ring-";
-    /// No change takes so long.
-    const OLD: std::time::Duration = std::time::Duration::from_secs(60);
-
     let prefix = prefix_of(path);
     let entries = fs::read_dir(folder_of(path)).into_iter().flatten().flatten();
     entries.filter_map(move |entry| {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let metadata = entry.metadata().ok().filter(fs::Metadata::is_file)?;
-        let random = |prefix: &str| name.strip_prefix(prefix).is_some_and(|rest| rest.len() == 6);
-        let is_old = || metadata.modified().ok().and_then(|at| at.elapsed().ok()).is_some_and(|age| age > OLD);
-        (random(&prefix) || random(OLD_PREFIX) && is_old()).then(|| entry.path())
+        let random = name.strip_prefix(&prefix)?;
+        let ours = random.len() == 6 && random.bytes().all(|b| b.is_ascii_alphanumeric());
+        let private = entry.metadata().is_ok_and(|file| file.is_file() && file.mode() & 0o077 == 0);
+        (ours && private).then(|| entry.path())
     })
 }
 

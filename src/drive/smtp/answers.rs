@@ -1,5 +1,6 @@
 //! What the rules say to a session's questions.
 
+use super::is_known;
 use super::link::Link;
 use crate::config::Role;
 use crate::drive::desk::Account;
@@ -23,7 +24,7 @@ impl Link {
             Ask::Rcpt { sender, recipient } => self.answer_recipient(&sender, &recipient),
             Ask::Hold => {
                 // Whom the config names has no share of its own.
-                let network = self.desk.client.filter(|_| self.caller.counted.is_some()).map(network);
+                let network = self.desk.client.filter(|client| !is_known(*client, &self.door)).map(network);
                 self.room = self.desk.shared.rooms.begin(network);
                 if self.room.is_none() {
                     self.say_no_room();

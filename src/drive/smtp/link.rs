@@ -226,6 +226,10 @@ impl Link {
 
     /// Takes room for what is held. Without any the session ends: the client sends its message again later.
     fn keep_room(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.session.is_holding() {
+            // It has gone on whole: whatever becomes of its room now, the next hop's answer counts.
+            self.room = None;
+        }
         let Some(room) = &mut self.room else { return false };
         if self.closing || (room.grow(self.session.held()) && !room.is_gone(cx)) {
             return false;

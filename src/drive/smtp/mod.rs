@@ -151,12 +151,16 @@ fn admit(address: Option<SocketAddr>, shared: &Shared, door: &Door) -> Result<Op
         return Err(NOT_YOURS);
     }
     let limit = shared.config.limits.connections_per_client;
-    // Whom the config names is no stranger.
-    let known = address.is_loopback() || !listener.clients.is_empty() || listener.trusted_proxies.contains(address);
-    if limit == 0 || known {
+    if limit == 0 || is_known(address, door) {
         return Ok(None);
     }
     shared.clients.admit(address, limit).map(Some).ok_or(TOO_MANY_OF_YOURS)
+}
+
+/// Whether the config names this client, or it is on this machine: it is no stranger.
+fn is_known(address: IpAddr, door: &Door) -> bool {
+    let listener = &door.listener;
+    address.is_loopback() || !listener.clients.is_empty() || listener.trusted_proxies.contains(address)
 }
 
 /// Says one thing to a connection that is not served, and closes it.

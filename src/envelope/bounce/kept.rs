@@ -94,6 +94,8 @@ impl Hidden {
         let name = begun.get(1..).unwrap_or_default();
         match (self.inside, name.strip_prefix(b"/")) {
             (Some(inside), Some(name)) if name == inside => self.inside = None,
+            // The end of a head may be left out (HTML, section 13.1.2.4).
+            (Some(b"head"), None) if name == b"body" => self.inside = None,
             (Some(_), _) => return,
             (None, _) => self.inside = HIDDEN.into_iter().find(|hidden| *hidden == name),
         }
@@ -120,6 +122,14 @@ mod tests {
         let want = "<html></head><header>a</header></style\n><p>c</script>d < e <stylex>f</p>";
         for size in 1..html.len() {
             assert_eq!(shown(html, size).to_ascii_lowercase(), want, "{size}");
+        }
+    }
+
+    #[test]
+    fn a_head_without_an_end_ends_where_the_body_begins() {
+        let html = "<html><head><meta x><title>x</title><body><p>Not delivered</p></body></html>";
+        for size in 1..html.len() {
+            assert_eq!(shown(html, size), "<html><body><p>Not delivered</p></body></html>", "{size}");
         }
     }
 

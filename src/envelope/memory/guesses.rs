@@ -31,7 +31,9 @@ pub enum Guesser {
     Network(IpNet),
     /// A client network's in mail with a sender, of which only an MTA may ask.
     Ordinary(IpNet),
-    /// A map's: it does not know who the client is.
+    /// A map's at the tags of one recipient: it does not know who the client is.
+    MapRecipient(u64),
+    /// A map's, at all recipients.
     Map,
 }
 
@@ -40,8 +42,8 @@ impl Guesser {
     fn share(self) -> u32 {
         match self {
             Self::Recipient(..) | Self::Ordinary(_) => 1,
-            Self::Network(_) => 10,
-            Self::Map => 100,
+            Self::Network(_) | Self::MapRecipient(_) => 10,
+            Self::Map => 1000,
         }
     }
 
@@ -50,7 +52,7 @@ impl Guesser {
     pub fn network(self) -> Option<IpNet> {
         match self {
             Self::Recipient(network, _) | Self::Network(network) | Self::Ordinary(network) => Some(network),
-            Self::Map => None,
+            Self::MapRecipient(_) | Self::Map => None,
         }
     }
 }
@@ -220,9 +222,13 @@ mod tests {
 
     #[test]
     fn accounts_are_as_large_as_those_who_share_them_are_many() {
-        for (guesser, most) in
-            [(ann(1), 60), (Guesser::Ordinary(net(1)), 60), (Guesser::Network(net(1)), 600), (Guesser::Map, 6000)]
-        {
+        for (guesser, most) in [
+            (ann(1), 60),
+            (Guesser::Ordinary(net(1)), 60),
+            (Guesser::Network(net(1)), 600),
+            (Guesser::MapRecipient(1), 600),
+            (Guesser::Map, 60_000),
+        ] {
             let mut guesses = Guesses::default();
             let now = Timestamp(1_000_000);
             for n in 0..most {

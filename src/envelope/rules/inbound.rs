@@ -161,7 +161,8 @@ impl Rules<'_> {
             return refuse(Verdict::Untagged, OWN_SENDER);
         }
         let mut inbound = self.inbound_asked(asked, sender, recipient);
-        if let InboundAction::Deliver { route: Route::NextHop, mark: mark @ None, .. } = &mut inbound.action
+        if let InboundAction::Deliver { route: Route::NextHop, mark: mark @ None, judge: Judge::No, .. } =
+            &mut inbound.action
             && claims_ours
         {
             *mark = Some(Mark { verdict: "untagged", would: "reject", reason: OWN_SENDER.reason, observed: true });
@@ -541,7 +542,7 @@ fn guessers(
             [Some(Guesser::Recipient(network, recipient)), Some(Guesser::Network(network))]
         }
         // Nobody says whose question it is.
-        None if caller == Caller::Map => [Some(Guesser::Map), None],
+        None if caller == Caller::Map => [Some(Guesser::MapRecipient(recipient)), Some(Guesser::Map)],
         None => [None, None],
     }
 }
