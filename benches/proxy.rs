@@ -67,7 +67,12 @@ struct Round {
 
 fn main() {
     let rounds = argument("--rounds").and_then(|n| n.parse().ok()).unwrap_or(15);
-    let only = argument("--only");
+    let only: Option<Vec<String>> = argument("--only").map(|names| names.split(',').map(str::to_owned).collect());
+    if let Some(name) = only.iter().flatten().find(|name| WORKLOADS.iter().all(|workload| workload.name != **name)) {
+        let known: Vec<&str> = WORKLOADS.iter().map(|workload| workload.name).collect();
+        eprintln!("there is no workload `{name}`; there are: {}", known.join(", "));
+        std::process::exit(2);
+    }
     // `cargo test --benches` runs this, too: there one short round shows that it works.
     let trial = !std::env::args().any(|a| a == "--bench");
     let folder = tempfile::tempdir().expect("a folder");
@@ -84,7 +89,8 @@ fn main() {
         None => println!("HAProxy is not installed: there is nothing to compare with (scripts/bench gets it)"),
     }
     targets.extend(countersign(folder.path(), sink));
-    for workload in WORKLOADS.iter().filter(|w| only.as_ref().is_none_or(|only| w.name == only)) {
+    for workload in WORKLOADS.iter().filter(|w| only.as_ref().is_none_or(|only| only.iter().any(|name| name == w.name)))
+    {
         let rounds = if trial { 1 } else { rounds };
         let workload = &Workload { messages: if trial { 20 } else { workload.messages }, ..*workload };
         let mut results: Vec<Vec<Round>> = vec![Vec::new(); targets.len()];
