@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -65,13 +65,13 @@ struct Round {
     latencies: Vec<u64>,
 }
 
-fn main() {
+fn main() -> ExitCode {
     let rounds = argument("--rounds").and_then(|n| n.parse().ok()).unwrap_or(15);
     let only: Option<Vec<String>> = argument("--only").map(|names| names.split(',').map(str::to_owned).collect());
     if let Some(name) = only.iter().flatten().find(|name| WORKLOADS.iter().all(|workload| workload.name != **name)) {
         let known: Vec<&str> = WORKLOADS.iter().map(|workload| workload.name).collect();
         eprintln!("there is no workload `{name}`; there are: {}", known.join(", "));
-        std::process::exit(2);
+        return ExitCode::from(2);
     }
     // `cargo test --benches` runs this, too: there one short round shows that it works.
     let trial = !std::env::args().any(|a| a == "--bench");
@@ -105,6 +105,7 @@ fn main() {
         }
         report(workload, &targets, &results);
     }
+    ExitCode::SUCCESS
 }
 
 fn argument(name: &str) -> Option<String> {

@@ -135,7 +135,7 @@ fn each_mistake_is_named_with_its_line_and_what_would_be_right() {
     ];
     // Without milters there is one mistake more, which comes first.
     let known = |extra: &str| cfg!(feature = "milter") || !extra.contains("\"milter\"");
-    for (extra, line, wants) in cases.into_iter().filter(|(extra, ..)| known(extra)) {
+    for (extra, line, wants) in cases.iter().filter(|(extra, ..)| known(extra)) {
         let error = with(extra);
         assert!(error.starts_with(&format!("/etc/countersign/c.toml:{line}: ")), "{extra}: {error}");
         assert!(error.contains(wants), "{extra}: {error}");
