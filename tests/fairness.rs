@@ -1,5 +1,5 @@
-//! What a stranger can take, taken to its bound while a genuine client from another network sends and receives: its mail
-//! passes, and takes at most twice as long as alone. `docs/limits.md` has the table of these bounds.
+//! What a stranger can take, taken to its bound: mail of a genuine client from another network passes. Beside what costs CPU it
+//! takes at most twice as long as alone. `docs/limits.md` has the table of these bounds.
 
 mod common;
 
