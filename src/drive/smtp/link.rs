@@ -125,10 +125,11 @@ impl Link {
         if !self.closing {
             moved |= self.poll_handshakes(cx);
             // What has come too early is seen before the answer that it should have waited for.
-            let silent = self.session.expects_silence();
-            moved |= silent && self.poll_client(cx);
-            moved |= self.poll_hop(cx);
-            moved |= self.poll_client(cx);
+            moved |= if self.session.expects_silence() {
+                self.poll_client(cx) | self.poll_hop(cx)
+            } else {
+                self.poll_hop(cx) | self.poll_client(cx)
+            };
         }
         moved |= self.keep_room(cx);
         self.act(cx);
