@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
 use tracing::{info, warn};
 
+use super::limited_warn;
 use super::stream::{Plain, Stream};
 use super::tls::{Connector, in_words};
 use crate::config::{Endpoint, SendProxy};
@@ -161,7 +162,7 @@ impl Hops {
                 // It lives, and wants nobody now, or not this client.
                 Ok(reached) => {
                     let greeting = String::from_utf8_lossy(&reached.first).trim_end().to_owned();
-                    warn!(next_hop = %hop.endpoint, greeting, "next hop wants no mail now");
+                    limited_warn!(next_hop = %hop.endpoint, greeting, "next hop wants no mail now");
                     unfriendly = Some(reached);
                 }
                 Err(error) => {
@@ -198,7 +199,7 @@ impl Hops {
         let sessions = hop.open.load(Ordering::Relaxed);
         match failure {
             Failure::Ours(error) => {
-                warn!(next_hop = %hop.endpoint, %error, "this process cannot connect to its next hop")
+                limited_warn!(next_hop = %hop.endpoint, %error, "this process cannot connect to its next hop")
             }
             Failure::Silent if sessions > 0 => {
                 if !hop.busy.swap(true, Ordering::Relaxed) {

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::{TcpListener, UnixListener};
-use tracing::warn;
 
 use super::limited_warn;
 use super::stream::Accepted;
@@ -148,7 +147,7 @@ impl Bound {
                 },
                 Err(error) => {
                     // A connection that was gone again already, or no descriptor left: neither ends the listener.
-                    warn!(listen = %endpoint, %error, "accept failed");
+                    limited_warn!(listen = %endpoint, %error, "accept failed");
                     tokio::time::sleep(PAUSE).await;
                 }
             }

@@ -18,7 +18,7 @@ pub mod throttle;
 pub mod tls;
 mod turn;
 
-pub(crate) use self::throttle::{limited, limited_warn};
+pub(crate) use self::throttle::{limited, limited_by, limited_warn};
 
 /// How many connections over its limit a listener answers at a time. Others it closes without a word.
 pub const REFUSED: usize = 50;

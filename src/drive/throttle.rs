@@ -1,6 +1,8 @@
 //! Log lines that strangers can cause as often as they like: one a second of each sort, and how many were left out.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// One sort of line.
@@ -39,6 +41,29 @@ impl Default for Throttle {
     }
 }
 
+/// Lines of one place in the program that are of several sorts, such as a limit each.
+#[derive(Debug)]
+pub struct Throttles(Mutex<BTreeMap<&'static str, Throttle>>);
+
+impl Throttles {
+    /// None was written yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(Mutex::new(BTreeMap::new()))
+    }
+
+    /// As [`Throttle::pass`], for a line of this sort.
+    pub fn pass(&self, sort: &'static str) -> Option<u64> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(sort).or_default().pass()
+    }
+}
+
+impl Default for Throttles {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// A line of some level that is written once a second at most; the next one says how many were left out (`left_out`).
 macro_rules! limited {
     ($level:ident, $($field:tt)*) => {{
@@ -49,11 +74,21 @@ macro_rules! limited {
     }};
 }
 
+/// The same for lines whose field `sort` tells several sorts apart.
+macro_rules! limited_by {
+    ($level:ident, $sort:ident, $($field:tt)*) => {{
+        static THROTTLES: $crate::drive::throttle::Throttles = $crate::drive::throttle::Throttles::new();
+        if let Some(left_out) = THROTTLES.pass($sort) {
+            ::tracing::$level!(left_out, $($field)*, $sort);
+        }
+    }};
+}
+
 /// A warning of that kind.
 macro_rules! limited_warn {
     ($($field:tt)*) => { $crate::drive::limited!(warn, $($field)*) };
 }
-pub(crate) use {limited, limited_warn};
+pub(crate) use {limited, limited_by, limited_warn};
 
 #[cfg(test)]
 mod tests {
@@ -64,5 +99,11 @@ mod tests {
         let throttle = Throttle::new();
         let passed: Vec<Option<u64>> = [1, 1, 1, 2, 2, 3, 9].map(|second| throttle.pass_at(second)).to_vec();
         assert_eq!(passed, [Some(0), None, None, Some(2), None, Some(1), Some(0)]);
+    }
+
+    #[test]
+    fn one_sort_keeps_no_other_back() {
+        let throttles = Throttles::new();
+        assert_eq!(["sync", "another-protocol"].map(|sort| throttles.pass(sort)), [Some(0); 2]);
     }
 }

@@ -16,16 +16,15 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until};
-use tracing::info;
 
 use self::answers::Answers;
 use super::drain::Drain;
-use super::limited_warn;
 use super::pool;
 use super::seats::Seat;
 use super::shared::Shared;
 use super::stream::{Plain, Stream};
 use super::turn::Turn;
+use super::{limited, limited_warn};
 use crate::config::Advisor;
 
 /// Above so many octets, answers are written before more questions are answered.
@@ -78,7 +77,7 @@ pub async fn serve(
     };
     match end {
         End::Gone | End::Idle => {}
-        End::Slow => info!(session = line.answers.id(), listen = %advisor.listen, "a request took too long"),
+        End::Slow => limited!(info, session = line.answers.id(), listen = %advisor.listen, "a request took too long"),
         End::Broken(why) => {
             limited_warn!(session = line.answers.id(), listen = %advisor.listen, why, "closed: that is no request");
         }

@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Context;
 
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::admit;
 use super::link::{Later, Link, write_out};
 use crate::drive::hops::Reached;
+use crate::drive::{limited_by, limited_warn};
 use crate::envelope::tag::masked_text;
 use crate::wire::smtp::session::{Event, Target};
 
@@ -37,16 +38,18 @@ impl Link {
                     let reply = masked_text(&reply);
                     info!(session = self.desk.id, client = self.desk.who(), event = "next-hop", command, reply);
                 }
-                Event::Unfit(why) => warn!(
+                Event::Unfit(why) => limited_warn!(
                     session = self.desk.id,
                     client = self.desk.who(),
                     next_hop = self.next_hop,
                     why,
                     "next hop cannot be used"
                 ),
-                Event::Limit(limit) => info!(session = self.desk.id, client = self.desk.who(), event = "limit", limit),
+                Event::Limit(limit) => {
+                    limited_by!(info, limit, session = self.desk.id, client = self.desk.who(), event = "limit");
+                }
                 Event::NotSmtp(reason) => {
-                    info!(session = self.desk.id, client = self.desk.who(), event = "not-smtp", reason);
+                    limited_by!(info, reason, session = self.desk.id, client = self.desk.who(), event = "not-smtp");
                 }
                 Event::LoggedIn => info!(session = self.desk.id, client = self.desk.who(), event = "login"),
                 Event::OwnTransaction => {
@@ -62,9 +65,6 @@ impl Link {
                 }
                 Event::Finished(finished) => self.finished(&finished),
             }
-        }
-        if !self.session.is_holding() {
-            self.room = None;
         }
     }
 

@@ -4,11 +4,10 @@ use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use tracing::{info, warn};
-
 use super::link::Link;
 use crate::drive::stream::Stream;
 use crate::drive::tls::in_words;
+use crate::drive::{limited, limited_warn};
 
 impl Link {
     /// TLS handshakes under way.
@@ -24,7 +23,8 @@ impl Link {
                     self.session.client_secured();
                 }
                 Err(error) => {
-                    info!(session = self.desk.id, client = self.desk.who(), %error, "TLS handshake with the client failed");
+                    let (session, client) = (self.desk.id, self.desk.who());
+                    limited!(info, session, client, %error, "TLS handshake with the client failed");
                     self.session.client_lost();
                     self.gone = true;
                     self.act(cx);
@@ -41,7 +41,7 @@ impl Link {
                     self.session.hop_secured();
                 }
                 Err(error) => {
-                    warn!(
+                    limited_warn!(
                         session = self.desk.id,
                         client = self.desk.who(),
                         next_hop = self.next_hop,

@@ -13,19 +13,18 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until};
-use tracing::{info, warn};
 
 use super::Caller;
 use super::patience::{Patience, TimeUp};
 use crate::drive::desk::{Account, Desk};
 use crate::drive::drain::Drain;
 use crate::drive::hops::{InUse, Reached};
-use crate::drive::limited_warn;
 use crate::drive::pool::{self, Large};
 use crate::drive::room::Room;
 use crate::drive::shared::{Door, Shared};
 use crate::drive::stream::Stream;
 use crate::drive::turn::Turn;
+use crate::drive::{limited, limited_warn};
 use crate::wire::smtp::identity::Identity;
 use crate::wire::smtp::session::{Session, Settings, Target};
 
@@ -125,11 +124,10 @@ impl Link {
         if !self.closing {
             moved |= self.poll_handshakes(cx);
             // What has come too early is seen before the answer that it should have waited for.
-            moved |= if self.session.expects_silence() {
-                self.poll_client(cx) | self.poll_hop(cx)
-            } else {
-                self.poll_hop(cx) | self.poll_client(cx)
-            };
+            let silent = self.session.expects_silence();
+            moved |= silent && self.poll_client(cx);
+            moved |= self.poll_hop(cx);
+            moved |= !silent && self.poll_client(cx);
         }
         moved |= self.keep_room(cx);
         self.act(cx);
@@ -203,7 +201,7 @@ impl Link {
     fn silence(&mut self) {
         let hops_turn = self.connecting.is_some() || self.session.waits_for_hop() || !self.session.to_hop.is_empty();
         if hops_turn {
-            warn!(
+            limited_warn!(
                 session = self.desk.id,
                 client = self.desk.who(),
                 next_hop = self.next_hop,
@@ -211,7 +209,7 @@ impl Link {
             );
             self.session.hop_timeout();
         } else {
-            info!(session = self.desk.id, client = self.desk.who(), "the client was silent for too long");
+            limited!(info, session = self.desk.id, client = self.desk.who(), "the client was silent for too long");
             self.session.client_timeout();
         }
     }
@@ -315,7 +313,8 @@ impl Link {
                     self.session.hop_data(&reached.first);
                 }
                 Err(error) => {
-                    warn!(session = self.desk.id, client = self.desk.who(), error, "no next hop can be reached");
+                    let (session, client) = (self.desk.id, self.desk.who());
+                    limited_warn!(session, client, error, "no next hop can be reached");
                     self.session.hop_failed();
                 }
             }

@@ -17,15 +17,15 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::watch;
-use tracing::{debug, info};
+use tracing::debug;
 
 use self::link::Link;
 use super::clients::Counted;
 use super::hops::Passed;
-use super::limited_warn;
 use super::pool;
 use super::shared::{Door, Shared};
 use super::stream::{Plain, Stream};
+use super::{limited, limited_warn};
 use crate::config::{ProxyUnknown, TlsMode};
 use crate::wire::proxy::{self, Source};
 use crate::wire::smtp::identity::Identity;
@@ -75,8 +75,8 @@ pub async fn serve(
         None => Stream::Plain(client),
         Some(acceptor) => match tokio::time::timeout(shared.config.timeouts.connect, acceptor.accept(client)).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return info!(client = %ip(address), %error, "TLS handshake failed"),
-            Err(_) => return info!(client = %ip(address), "TLS handshake took too long"),
+            Ok(Err(error)) => return limited!(info, client = %ip(address), %error, "TLS handshake failed"),
+            Err(_) => return limited!(info, client = %ip(address), "TLS handshake took too long"),
         },
     };
     let identity = caller.address.map(|address| Identity::of(address.ip(), address.port()));

@@ -14,8 +14,8 @@ use std::time::Duration;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
-use tracing::warn;
 
+use crate::drive::limited_warn;
 use crate::drive::seats::Seat;
 use crate::drive::stream::Plain;
 
@@ -194,7 +194,7 @@ impl AsyncRead for Corked {
         let ended = match self.frames.follow(come) {
             Ok(ended) => ended,
             Err(length) => {
-                warn!(length, "a connection to the milter is closed: no MTA sends pieces of that length");
+                limited_warn!(length, "a connection to the milter is closed: no MTA sends pieces of that length");
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
             }
         };

@@ -2,10 +2,10 @@
 //! saves a message a round trip.
 
 use indymilter::{Actions, IntoCString as _, MacroStage, NegotiateContext, ProtoOpts, Status};
-use tracing::error;
 
 use super::events::{Client, Common};
 use crate::config::Side;
+use crate::drive::limited;
 use crate::envelope::policy::Policy;
 
 /// Which events are wanted, and which changes needed.
@@ -59,7 +59,8 @@ pub(super) fn negotiate(
     let missing = wanted.actions - actions - Actions::REQUEST_MACROS;
     if !missing.is_empty() {
         let missing = missing.iter_names().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
-        error!(
+        limited!(
+            error,
             listen = %common.advisor.listen,
             missing,
             "this MTA does not let a milter change what has to be changed; its mail is not touched. Postfix 2.6 and Sendmail 8.14 do"
