@@ -85,6 +85,9 @@ fn main() {
         ("bounce scanner, deep dashes", &deep, "--\r\n"),
         ("bounce scanner, guessed parts", "A: b\r\n\r\n", "--x\r\nContent-A:\r\n\r\n"),
         ("bounce scanner, base64", "Content-Transfer-Encoding: base64\r\n\r\n", "bToK\r\n"),
+        ("bounce scanner, HTML line ends", "Content-Type: text/html\r\n\r\n", "<br>\r\n"),
+        ("bounce scanner, HTML tags", "Content-Type: text/html\r\n\r\n", "<a>&lt;"),
+        ("bounce scanner, HTML comments", "Content-Type: text/html\r\n\r\n", "<!-->"),
         ("bounce scanner, status", "Content-Type: message/delivery-status\r\n\r\n", "Action: failed\r\n\r\n"),
     ] {
         scan(name, &[begin.as_bytes(), &many(line)].concat());

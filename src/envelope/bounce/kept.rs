@@ -57,18 +57,53 @@ impl Kept {
     }
 }
 
-/// Leaves out elements that are not shown, wherever the pieces break.
+/// Leaves out comments and elements that are not shown, wherever the pieces break.
 #[derive(Debug, Default)]
 struct Hidden {
     inside: Option<&'static [u8]>,
+    comment: Option<Comment>,
     /// The beginning of what may be a tag.
     begun: Vec<u8>,
+}
+
+/// A comment (HTML, section 13.1.6), up to `-->`.
+#[derive(Debug)]
+struct Comment {
+    /// Dashes that were just seen. Those of `<!--` count: `<!-->` is a comment.
+    dashes: usize,
+}
+
+impl Comment {
+    /// What follows its end, or `None`: it goes on.
+    fn skip<'a>(&mut self, mut octets: &'a [u8]) -> Option<&'a [u8]> {
+        while let Some(at) = memchr::memchr(b'>', octets) {
+            let (before, rest) = octets.split_at_checked(at)?;
+            self.saw(before);
+            octets = rest.get(1..)?;
+            if self.dashes >= 2 {
+                return Some(octets);
+            }
+            self.dashes = 0;
+        }
+        self.saw(octets);
+        None
+    }
+
+    fn saw(&mut self, octets: &[u8]) {
+        let dashes = octets.iter().rev().take_while(|&&octet| octet == b'-').count();
+        self.dashes = if dashes == octets.len() { self.dashes.saturating_add(dashes) } else { dashes };
+    }
 }
 
 impl Hidden {
     fn push(&mut self, octets: &[u8], out: &mut Vec<u8>) {
         let mut rest = octets;
         while let Some(&octet) = rest.first() {
+            if let Some(comment) = &mut self.comment {
+                let Some(after) = comment.skip(rest) else { return };
+                (self.comment, rest) = (None, after);
+                continue;
+            }
             if self.begun.is_empty() {
                 let at = memchr::memchr(b'<', rest).unwrap_or(rest.len());
                 let (before, tag) = rest.split_at_checked(at).unwrap_or((rest, &[]));
@@ -79,9 +114,14 @@ impl Hidden {
                 rest = tag.get(1..).unwrap_or_default();
                 continue;
             }
-            if (octet.is_ascii_alphabetic() || octet == b'/') && self.begun.len() < 9 {
+            if (octet.is_ascii_alphabetic() || b"/!-".contains(&octet)) && self.begun.len() < 9 {
                 self.begun.push(octet.to_ascii_lowercase());
                 rest = rest.get(1..).unwrap_or_default();
+                // In a style or a script it is text.
+                if self.begun == b"<!--" && self.inside.is_none_or(|inside| inside == b"head") {
+                    self.begun.clear();
+                    self.comment = Some(Comment { dashes: 2 });
+                }
                 continue;
             }
             self.tag(out);
@@ -130,6 +170,25 @@ mod tests {
         let html = "<html><head><meta x><title>x</title><body><p>Not delivered</p></body></html>";
         for size in 1..html.len() {
             assert_eq!(shown(html, size), "<html><body><p>Not delivered</p></body></html>", "{size}");
+        }
+    }
+
+    #[test]
+    fn comments_are_left_out_and_nothing_behind_them() {
+        for (html, want) in [
+            ("a<!-- <style> -->b", "ab"),
+            ("a<!-- <head> <body> --->b<!--x", "ab"),
+            ("a<!-->b<!--->c", "abc"),
+            ("a<!-- - -> --x> -->b", "ab"),
+            ("<!--[if mso]><style>x</style><![endif]--><p>b", "<p>b"),
+            ("<!--[if !mso]><!-->b<!--<![endif]-->c", "bc"),
+            ("<head><!-- <body> --><title>x</title></head>b", "</head>b"),
+            ("<style><!-- p { } --></style>b", "</style>b"),
+            ("<!DOCTYPE html>b<-c d", "<!doctype html>b<-c d"),
+        ] {
+            for size in 1..=html.len() {
+                assert_eq!(shown(html, size), want, "{html} {size}");
+            }
         }
     }
 
