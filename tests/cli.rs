@@ -108,6 +108,28 @@ fn json_says_what_the_rules_say() {
 }
 
 #[test]
+fn the_age_of_srs_addresses_may_be_longer_than_promised_and_never_shorter() {
+    let folder = common::folder();
+    run_ok(folder.path(), &["keys", "init"]);
+    let site = ["--local", "our.example", "--srs-domain", "srs.our.example"];
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let today = now.to_string();
+    let signed = [&["sign", "--at", &today][..], &site, &["--bare", "bob@else.example"]].concat();
+    let signed = run_ok(folder.path(), &signed);
+    let is_good = |days: u64, more: &[&str]| {
+        let then = (now + days * 86_400).to_string();
+        let arguments = [&["verify", "--at", &then][..], &site, more, &[&signed]].concat();
+        run(folder.path(), &arguments).status.success()
+    };
+    // The key has promised 21 days when it was made.
+    assert!(is_good(21, &[]) && !is_good(22, &[]));
+    assert!(is_good(21, &["--srs-max-age", "5"]) && !is_good(22, &["--srs-max-age", "5"]));
+    assert!(is_good(60, &["--srs-max-age", "60"]) && !is_good(61, &["--srs-max-age", "60"]));
+    let help = run_ok(folder.path(), &["verify", "--help"]);
+    assert!(help.contains("one of an own key at least as long"), "{help}");
+}
+
+#[test]
 fn a_stream_of_addresses_is_answered_line_by_line_in_constant_memory() {
     let folder = folder();
     run_ok(folder.path(), &["keys", "init"]);

@@ -399,6 +399,7 @@ fn what_enforcing_would_have_refused_is_shown() {
     assert_eq!(observed["would_refuse"], serde_json::json!([["forged", 1], ["untagged-ndr", 2]]));
     assert_eq!(observed["networks"], serde_json::json!([["127.0.0.0/24", 3]]));
     assert_eq!(observed["unsigned_paths"], serde_json::json!([["web7.our.example", 3]]));
+    assert_eq!(observed["unproven"], serde_json::json!(["unsigned_paths"]), "any bounce can name a host");
     assert_eq!(observed["genuine"], 0);
     assert_eq!(site.metric("countersign_would_refuse_total{reason=\"untagged-ndr\"}"), Some(2.0));
     let check = site.check();
@@ -406,7 +407,7 @@ fn what_enforcing_would_have_refused_is_shown() {
         "3 that enforcing would have refused",
         "by reason: forged 1, untagged-ndr 2",
         "by network: 127.0.0.0/24 3",
-        "by: web7.our.example 3",
+        "said by these bounces, not proven: originals of ours left unsigned, by: web7.our.example 3",
     ] {
         assert!(check.contains(part), "{part}: {check}");
     }

@@ -84,7 +84,7 @@ impl Observed {
         }
         if !self.surges.is_empty() {
             let domains = self.surges.join(", ");
-            lines.push(format!("  a surge is on: null-sender mail without a tag is refused at RCPT for {domains}"));
+            lines.push(format!("  a surge is on: null-sender mail without a tag is put off at RCPT, but for one a minute of each network, for {domains}"));
         }
         lines.push(format!(
             "  untagged bounces rescued by evidence: {}; bad tags: {}, the chance that one was good by luck: {:.6}",
