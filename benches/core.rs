@@ -32,7 +32,7 @@ fn main() {
     let key = NewKey { algorithm: Algorithm::HmacSha256, secret, lifetime: 7, srs_lifetime: 21, short_tags: true };
     let ring = Keyring::create(key, now).expect("a good key");
     let signer = ring.own_signer().expect("a new ring signs");
-    let (batv_params, srs_params) = (batv::Params::default(), srs::Params::default());
+    let (batv_params, srs_params) = (batv::BatvParams::default(), srs::SrsParams::default());
     let ann = Address::parse("ann.smith@our.example").expect("an address");
     let signed = batv::sign(signer, &batv_params, now.day(), &ann).expect("short enough");
     bench("batv sign", 0, || drop(black_box(batv::sign(signer, &batv_params, now.day(), &ann))));

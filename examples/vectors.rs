@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use countersign::envelope::address::Address;
 use countersign::envelope::keyring::{Algorithm, Key, KeyId, KeyState, Secret};
-use countersign::envelope::tag::batv::Outcome;
-use countersign::envelope::tag::{Case, Defect, Verdict, batv, srs};
+use countersign::envelope::tag::batv::TagState;
+use countersign::envelope::tag::{CaseFolding, Defect, Verdict, batv, srs};
 use countersign::envelope::time::Timestamp;
 use serde_json::Value;
 
@@ -67,7 +67,9 @@ fn run(peer: &str, vector: &Value, count: &mut Count) -> Result<()> {
         return Ok(());
     }
     let fold_want = if vector["want_fold"].is_null() { &vector["want"] } else { &vector["want_fold"] };
-    for (name, case, want) in [("strict", Case::Strict, &vector["want"]), ("folding", Case::Fold, fold_want)] {
+    for (name, case, want) in
+        [("strict", CaseFolding::Strict, &vector["want"]), ("folding", CaseFolding::Fold, fold_want)]
+    {
         let got = answer(algorithm, case, vector)?;
         let mut want = Answer {
             output: match want["output"].as_str() {
@@ -89,7 +91,7 @@ fn run(peer: &str, vector: &Value, count: &mut Count) -> Result<()> {
     Ok(())
 }
 
-fn answer(algorithm: Algorithm, case: Case, vector: &Value) -> Result<Answer> {
+fn answer(algorithm: Algorithm, case: CaseFolding, vector: &Value) -> Result<Answer> {
     let op = vector["op"].as_str().context("op")?;
     let input = vector["input"].as_str().context("input")?;
     let today = Timestamp(vector["time"].as_i64().context("time")?).day();
@@ -97,15 +99,18 @@ fn answer(algorithm: Algorithm, case: Case, vector: &Value) -> Result<Answer> {
     let key = keys.first().context("no key")?;
     let number = |value: &Value| value.as_u64().and_then(|n| u8::try_from(n).ok());
     let params = &vector["params"];
-    let batv_params =
-        batv::Params { case, lifetime: vector["lifetime"].as_u64().unwrap_or(7) as u16, ..batv::Params::default() };
-    let srs_params = srs::Params {
+    let batv_params = batv::BatvParams {
+        case,
+        lifetime: vector["lifetime"].as_u64().unwrap_or(7) as u16,
+        ..batv::BatvParams::default()
+    };
+    let srs_params = srs::SrsParams {
         separator: params["sep"].as_str().and_then(|s| s.chars().next()).unwrap_or('='),
         always_rewrite: params["always"].as_bool().unwrap_or(false),
         peer_hash_length: number(&params["hashlen"]),
         peer_hash_min: number(&params["hashmin"]),
         peer_max_age: number(&params["maxage"]).map(u16::from),
-        ..srs::Params::default()
+        ..srs::SrsParams::default()
     };
     let delimiter = vector["delimiter"].as_str().and_then(|d| d.chars().next()).unwrap_or('+');
     let local_domains: Vec<&str> =
@@ -135,10 +140,10 @@ fn answer(algorithm: Algorithm, case: Case, vector: &Value) -> Result<Answer> {
             let found = batv::verify_subaddress(&keys, &batv_params, today, &address, delimiter);
             let answer = |output, verdict: &str| Answer { output, verdict: Some(verdict.into()) };
             match found.map(|found| (found.outcome, found.user)) {
-                Some((Outcome::Valid, user)) => answer(Ok(format!("{user}@{}", address.domain())), "valid"),
-                Some((Outcome::Expired, _)) => answer(Err("expired".into()), "expired"),
-                Some((Outcome::Future, _)) => answer(Err("expired".into()), "future"),
-                Some((Outcome::Forged, _)) => answer(Err("bad_hash".into()), "forged"),
+                Some((TagState::Valid, user)) => answer(Ok(format!("{user}@{}", address.domain())), "valid"),
+                Some((TagState::Expired, _)) => answer(Err("expired".into()), "expired"),
+                Some((TagState::Future, _)) => answer(Err("expired".into()), "future"),
+                Some((TagState::Forged, _)) => answer(Err("bad_hash".into()), "forged"),
                 None => answer(Err("not_tagged".into()), "untagged"),
             }
         }

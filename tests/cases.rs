@@ -8,11 +8,11 @@ use std::path::Path;
 use common::cases::{Came, Inbound, config_text, content, expected, fill, fits, now, table};
 use common::{Client, Daemon, Sink, folder, run_ok};
 use countersign::config::Config;
+use countersign::envelope::abuse::Memory;
 use countersign::envelope::address::{Address, ReversePath, strip_source_route};
 use countersign::envelope::bounce;
 use countersign::envelope::keyring::Keyring;
-use countersign::envelope::memory::Memory;
-use countersign::envelope::rules::{Case, Content, InboundAction, Judge, OutboundAction, Rules};
+use countersign::envelope::rules::{Candidate, ContentCheck, ContentVerdict, InboundAction, OutboundAction, Rules};
 use countersign::envelope::time::Timestamp;
 use countersign::state::ring;
 
@@ -27,14 +27,14 @@ fn by_rules(case: &Inbound, ring: &Keyring, now: Timestamp) -> Came {
     let mut memory = Memory::default();
     match rules.inbound(&mut memory, client, &sender, &recipient).action {
         InboundAction::Refuse(refusal) => Came { rcpt: refusal.code, data: None, to: None, mark: None },
-        InboundAction::Deliver { judge: Judge::Discard, .. } => {
+        InboundAction::Deliver { judge: ContentCheck::Discard, .. } => {
             Came { rcpt: 250, data: Some(250), to: None, mark: None }
         }
         InboundAction::Deliver { to, mark, judge, .. } => {
             let mut scanner = bounce::Scanner::of_data();
             scanner.push(content(&case.content, ring, now).as_bytes());
             scanner.finish();
-            let asked = Case { client, judge, recipient: &to, complete: true };
+            let asked = Candidate { client, judge, recipient: &to, complete: true };
             let judged = rules.content(&mut memory, asked, &scanner.found());
             let mark = mark.map(|m| m.reason.to_owned());
             let came = |to: Option<&Address>, code, mark| Came {
@@ -44,12 +44,12 @@ fn by_rules(case: &Inbound, ring: &Keyring, now: Timestamp) -> Came {
                 mark,
             };
             match judged {
-                Content::Deliver | Content::Rescue(_) => came(Some(&to), 250, mark),
-                Content::Later => panic!("{}: all of it was there", case.name),
-                Content::Mark(mark) => came(Some(&to), 250, Some(mark.reason.to_owned())),
-                Content::Quarantine(to, mark) => came(Some(&to), 250, Some(mark.reason.to_owned())),
-                Content::Discard(_) => came(None, 250, None),
-                Content::Refuse(refusal) => came(None, refusal.code, None),
+                ContentVerdict::Deliver | ContentVerdict::Rescue(_) => came(Some(&to), 250, mark),
+                ContentVerdict::Later => panic!("{}: all of it was there", case.name),
+                ContentVerdict::Mark(mark) => came(Some(&to), 250, Some(mark.reason.to_owned())),
+                ContentVerdict::Quarantine(to, mark) => came(Some(&to), 250, Some(mark.reason.to_owned())),
+                ContentVerdict::Discard(_) => came(None, 250, None),
+                ContentVerdict::Refuse(refusal) => came(None, refusal.code, None),
             }
         }
     }

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use common::skip::skip_for_good;
 use common::{folder, run, run_ok};
-use countersign::envelope::bounce::{Found, Kind, Scanner};
+use countersign::envelope::bounce::{Findings, MessageKind, Scanner};
 use serde::Deserialize;
 
-fn scan(text: &[u8], size: usize) -> Found {
+fn scan(text: &[u8], size: usize) -> Findings {
     let mut scanner = Scanner::of_text();
     text.chunks(size.max(1)).for_each(|piece| scanner.push(piece));
     scanner.finish();
@@ -39,7 +39,7 @@ fn each_text_is_what_it_is() {
         let text = message.text.as_bytes();
         let found = scan(text, text.len());
         assert_eq!(found.kind.name(), message.kind, "{}: {:?}", message.name, found.reasons);
-        assert!(found.kind == Kind::Ordinary || !found.reasons.is_empty(), "{}: no reason given", message.name);
+        assert!(found.kind == MessageKind::Ordinary || !found.reasons.is_empty(), "{}: no reason given", message.name);
         for size in [1, 3, 17] {
             assert_eq!(scan(text, size), found, "{} in pieces of {size}", message.name);
         }
@@ -69,7 +69,7 @@ fn a_notice_that_shows_nothing_is_doubtful() {
         ),
     ] {
         let found = scan(text.as_bytes(), 100);
-        assert_eq!((found.kind, found.doubtful), (Kind::TextBounce, doubtful), "{text}");
+        assert_eq!((found.kind, found.doubtful), (MessageKind::TextBounce, doubtful), "{text}");
     }
     let report = format!("{from}Content-Type: multipart/report; report-type=delivery-status; boundary=b\n\n--b--\n");
     assert!(!scan(report.as_bytes(), 100).doubtful, "a report says what it is");

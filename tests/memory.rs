@@ -7,11 +7,11 @@ use std::io::{Read as _, Write as _};
 use std::path::Path;
 
 use common::{Client, Daemon, Sink, dsn, folder, free_port, run, run_ok, tcp, wait_for};
+use countersign::envelope::abuse::Memory;
 use countersign::envelope::address::{Address, ReversePath};
 use countersign::envelope::keyring::Keyring;
-use countersign::envelope::memory::Memory;
-use countersign::envelope::policy::{DomainSet, InboundMode, Policy};
-use countersign::envelope::rules::{Caller, Case, Content, InboundAction, Judge, Rules};
+use countersign::envelope::rules::{Caller, Candidate, ContentCheck, ContentVerdict, InboundAction, Rules};
+use countersign::envelope::site_policy::{DomainSet, InboundMode, Policy};
 use countersign::envelope::tag::batv;
 use countersign::envelope::time::Timestamp;
 use countersign::state::ring;
@@ -59,7 +59,7 @@ impl Site {
     fn tag_of(&self, address: &str, forged: bool) -> String {
         let address = Address::parse(address).unwrap();
         let tag =
-            batv::sign(self.ring().own_signer().unwrap(), &batv::Params::default(), now().day(), &address).unwrap();
+            batv::sign(self.ring().own_signer().unwrap(), &batv::BatvParams::default(), now().day(), &address).unwrap();
         let tag = tag.address().to_string();
         if !forged {
             return tag;
@@ -459,12 +459,12 @@ fn a_tag_gets_no_more_bounces_than_it_can_have_earned() {
             InboundAction::Deliver { judge, .. } => judge,
             InboundAction::Refuse(refusal) => panic!("{refusal:?}"),
         };
-        assert_eq!(judge, if limited { Judge::UsedUp } else { Judge::No });
-        let case = Case { client: None, judge, recipient: &ann, complete: true };
+        assert_eq!(judge, if limited { ContentCheck::UsedUp } else { ContentCheck::No });
+        let case = Candidate { client: None, judge, recipient: &ann, complete: true };
         let content = rules.content(&mut memory, case, &Default::default());
         match content {
-            Content::Refuse(refusal) => assert!(limited && refusal.code == 451 && refusal.status == "4.7.1"),
-            content => assert!(!limited && content == Content::Deliver),
+            ContentVerdict::Refuse(refusal) => assert!(limited && refusal.code == 451 && refusal.status == "4.7.1"),
+            content => assert!(!limited && content == ContentVerdict::Deliver),
         }
         let told = rules.inbound_for(Caller::Policy, &mut memory, None, &ReversePath::Null, &tagged);
         assert_eq!(matches!(told.action, InboundAction::Refuse(_)), limited);

@@ -11,11 +11,11 @@ use std::path::Path;
 use common::cases::{config_text, content, fill, now};
 use common::{folder, run_ok};
 use countersign::config::Config;
+use countersign::envelope::abuse::Memory;
 use countersign::envelope::address::{Address, ReversePath};
 use countersign::envelope::bounce;
 use countersign::envelope::keyring::Keyring;
-use countersign::envelope::memory::Memory;
-use countersign::envelope::rules::{Case, InboundAction, Rules};
+use countersign::envelope::rules::{Candidate, InboundAction, Rules};
 use countersign::envelope::time::Timestamp;
 use countersign::state::ring;
 
@@ -137,7 +137,7 @@ impl Questions {
             let mut scanner = bounce::Scanner::of_data();
             scanner.push(content(kind, &self.ring, self.now).as_bytes());
             scanner.finish();
-            let case = Case { client, judge: *judge, recipient: to, complete: true };
+            let case = Candidate { client, judge: *judge, recipient: to, complete: true };
             let content = rules.content(&mut memory, case, &scanner.found());
             writeln!(answers, "  {kind}: {} {}", content.name(), content.reason()).unwrap();
         }

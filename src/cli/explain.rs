@@ -9,7 +9,7 @@ use super::tags::{date, describe};
 use super::{BOLD, DIM};
 use crate::envelope::address::Address;
 use crate::envelope::keyring::{Key, Keyring};
-use crate::envelope::policy::Policy;
+use crate::envelope::site_policy::Policy;
 use crate::envelope::tag::{Verdict, batv, srs};
 use crate::envelope::time::{Day, SrsStamp};
 use crate::state;

@@ -14,7 +14,7 @@ use super::{BOLD, DIM, GREEN, YELLOW};
 use crate::config::Config;
 use crate::envelope::address::canonical_domain;
 use crate::envelope::keyring::{Algorithm, Key, KeyId, KeyState, Keyring, NewKey, Purpose, Secret};
-use crate::envelope::policy::Domains;
+use crate::envelope::site_policy::SiteDomains;
 use crate::envelope::tag::batv::MacLength;
 use crate::envelope::time::{SECONDS_PER_DAY, Timestamp};
 use crate::state::ring::{self, Changed, Secrets, rfc3339};
@@ -161,7 +161,7 @@ struct Target {
     /// How long a ramp takes.
     ramp_days: u16,
     /// What the config calls ours, where there is one.
-    domains: Option<Domains>,
+    domains: Option<SiteDomains>,
     now: Timestamp,
 }
 

@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::config::Config;
 use crate::envelope::keyring::Keyring;
-use crate::envelope::policy::{AddressSet, AliasDomains, InboundMode, Policy};
+use crate::envelope::site_policy::{AddressSet, AliasDomains, InboundMode, Policy};
 use crate::envelope::time::Timestamp;
 use crate::state;
 

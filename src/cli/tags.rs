@@ -7,9 +7,9 @@ use clap::Args;
 use serde_json::json;
 
 use super::site::{Site, SiteArgs};
+use crate::envelope::abuse::Memory;
 use crate::envelope::address::{Address, AddressError, MAX_ADDRESS, ReversePath};
-use crate::envelope::memory::Memory;
-use crate::envelope::rules::{InboundAction, Judge, Mark, OutboundAction, Rules};
+use crate::envelope::rules::{ContentCheck, InboundAction, OutboundAction, ResultHeader, Rules};
 use crate::envelope::tag::{Tagged, Verdict};
 use crate::envelope::time::Day;
 use crate::state::ring::rfc3339;
@@ -153,7 +153,7 @@ struct Found {
     result: Option<String>,
     action: &'static str,
     /// The header that it is delivered with.
-    mark: Option<Mark>,
+    mark: Option<ResultHeader>,
     note: String,
 }
 
@@ -194,13 +194,18 @@ fn found(site: &Site, sender: &ReversePath, address: &Address) -> Found {
     let of = |action, result, note| Found { verdict, tagged, result, action, mark: None, note };
     let (action, result, why) = match inbound.action {
         // What a good SRS address is for, any report reaches.
-        InboundAction::Deliver { to, judge: Judge::No | Judge::Srs, mark, .. } => {
+        InboundAction::Deliver { to, judge: ContentCheck::No | ContentCheck::Srs, mark, .. } => {
             return Found { mark, ..of("deliver", Some(to.to_string()), note) };
         }
-        InboundAction::Deliver { judge: Judge::Discard, .. } => ("reject", None, Some("it would be discarded")),
+        InboundAction::Deliver { judge: ContentCheck::Discard, .. } => ("reject", None, Some("it would be discarded")),
         InboundAction::Deliver {
             to,
-            judge: Judge::Null | Judge::Daemon | Judge::Overflow | Judge::UsedUp | Judge::Guessing,
+            judge:
+                ContentCheck::Null
+                | ContentCheck::Daemon
+                | ContentCheck::Overflow
+                | ContentCheck::UsedUp
+                | ContentCheck::Guessing,
             ..
         } => ("content", Some(to.to_string()), None),
         InboundAction::Refuse(refusal) => {
@@ -219,7 +224,7 @@ fn found(site: &Site, sender: &ReversePath, address: &Address) -> Found {
 }
 
 /// What is said of a mark.
-fn marked(mark: Mark) -> String {
+fn marked(mark: ResultHeader) -> String {
     let done = match mark.would {
         "defer" => "deferred",
         "discard" => "discarded",

@@ -6,7 +6,7 @@ use super::Wrong;
 use super::listeners::Access;
 use super::raw;
 use super::values::Endpoint;
-use crate::envelope::policy::Networks;
+use crate::envelope::site_policy::Networks;
 
 /// What the MTA speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use super::Wrong;
 use super::advisors::{self, Advisor, Side};
 use super::raw::{self, Spoken};
 use super::values::Endpoint;
-use crate::envelope::policy::{DomainSet, Networks};
+use crate::envelope::site_policy::{DomainSet, Networks};
 
 /// Which way mail goes through a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

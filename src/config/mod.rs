@@ -18,11 +18,12 @@ use raw::{Raw, SrsDomain};
 pub use values::{Endpoint, listed};
 
 use crate::envelope::address::Address;
-use crate::envelope::bounce::Kind;
-use crate::envelope::policy::{
-    Action, Actions, AddressSet, AliasDomains, DomainSet, Domains, Inbound, Outbound, Policy, Reason,
+use crate::envelope::bounce::MessageKind;
+use crate::envelope::site_policy::{
+    AddressSet, AliasDomains, DomainSet, FailureAction, FailureActions, InboundPolicy, OutboundPolicy, Policy, Reason,
+    SiteDomains,
 };
-use crate::envelope::tag::{Case, batv, srs};
+use crate::envelope::tag::{CaseFolding, batv, srs};
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -243,7 +244,7 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
     let a = &inbound.actions;
     let evidence = raw.outbound.evidence.unwrap_or(true) && inbound.evidence.unwrap_or(true);
     // Mail that is too long to be signed carries evidence; without that nothing tells its genuine bounces.
-    let overflow = a.overflow.or((!evidence).then_some(Action::Mark));
+    let overflow = a.overflow.or((!evidence).then_some(FailureAction::Mark));
     let reasons = Reason::ALL.into_iter().zip([
         a.forged,
         a.expired,
@@ -254,14 +255,18 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
         overflow,
         a.doubtful_ndr,
     ]);
-    let kinds = [(Kind::DsnFailed, a.dsn_failed), (Kind::DsnDelayed, a.dsn_delayed), (Kind::TextBounce, a.text_bounce)];
-    let actions = Actions {
+    let kinds = [
+        (MessageKind::DsnFailed, a.dsn_failed),
+        (MessageKind::DsnDelayed, a.dsn_delayed),
+        (MessageKind::TextBounce, a.text_bounce),
+    ];
+    let actions = FailureActions {
         default: inbound.action.unwrap_or_default(),
         by_reason: reasons.filter_map(|(reason, action)| Some((reason, action?))).collect(),
         by_kind: kinds.into_iter().filter_map(|(kind, action)| Some((kind, action?))).collect(),
     };
     let quarantine_to = inbound.quarantine_to.map(quarantine_address).transpose()?;
-    if actions.any(Action::Quarantine) && quarantine_to.is_none() {
+    if actions.any(FailureAction::Quarantine) && quarantine_to.is_none() {
         return Err((
             None,
             "an action is \"quarantine\", and nobody is named for it: set inbound.quarantine_to = \"quarantine@our.example\"".into(),
@@ -270,8 +275,8 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
     let networks = |list: &[values::Network]| list.iter().map(|n| n.0).collect();
     let hash_length = raw.srs.hash_length.map_or(6, toml::Spanned::into_inner);
     let policy = Policy {
-        domains: Domains { local: names(raw.domains.local), relay: names(raw.domains.relay), srs: aliases },
-        outbound: Outbound {
+        domains: SiteDomains { local: names(raw.domains.local), relay: names(raw.domains.relay), srs: aliases },
+        outbound: OutboundPolicy {
             mode: raw.outbound.mode.unwrap_or_default(),
             pilot: entries(raw.outbound.pilot),
             overflow: raw.outbound.overflow.unwrap_or_default(),
@@ -281,7 +286,7 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
             exempt_clients: networks(&raw.outbound.exempt_clients),
             evidence: raw.outbound.evidence.unwrap_or(true),
         },
-        inbound: Inbound {
+        inbound: InboundPolicy {
             mode: inbound.mode.unwrap_or_default(),
             reject_at: inbound.reject_at.unwrap_or_default(),
             actions,
@@ -303,20 +308,20 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
                 &["mailer-daemon@", "postmaster@", "mail-daemon@", "double-bounce@"],
             ),
         },
-        batv: batv::Params {
+        batv: batv::BatvParams {
             lifetime: raw.batv.lifetime.map_or(7, toml::Spanned::into_inner),
             mac: raw.batv.mac.unwrap_or_default(),
             clock_tolerance: tolerance,
-            case: Case::Fold,
+            case: CaseFolding::Fold,
         },
-        srs: srs::Params {
+        srs: srs::SrsParams {
             lifetime: raw.srs.lifetime.map_or(21, toml::Spanned::into_inner),
             separator: raw.srs.separator.unwrap_or('='),
             hash_length,
             hash_min: raw.srs.hash_min.map_or(hash_length, toml::Spanned::into_inner),
             clock_tolerance: tolerance,
             always_rewrite: raw.srs.always_rewrite,
-            ..srs::Params::default()
+            ..srs::SrsParams::default()
         },
     };
     let hold = inbound.hold.map_or(128 << 10, |s| s.0);

@@ -7,7 +7,7 @@ use toml::Spanned;
 
 use super::values::{self, Endpoint, Entry, Name, Network, NextHops, Size, Span};
 use super::{Advice, LogFormat, Protocol, ProxyUnknown, SendProxy, Side, StrayNewline, SyncMode, TlsMode};
-use crate::envelope::policy::{Action, InboundMode, Mixed, OutboundMode, Overflow, RejectAt};
+use crate::envelope::site_policy::{FailureAction, InboundMode, Mixed, OutboundMode, Overflow, RejectAt};
 use crate::envelope::tag::batv::MacLength;
 
 #[derive(Debug, Default, Deserialize)]
@@ -124,7 +124,7 @@ pub(super) struct Inbound {
     #[serde(deserialize_with = "values::reject_at")]
     pub reject_at: Option<RejectAt>,
     #[serde(deserialize_with = "values::action")]
-    pub action: Option<Action>,
+    pub action: Option<FailureAction>,
     pub actions: Actions,
     pub hold: Option<Size>,
     pub exempt_senders: Vec<Entry>,
@@ -151,27 +151,27 @@ pub(super) struct Inbound {
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub(super) struct Actions {
     #[serde(deserialize_with = "values::action")]
-    pub forged: Option<Action>,
+    pub forged: Option<FailureAction>,
     #[serde(deserialize_with = "values::action")]
-    pub expired: Option<Action>,
+    pub expired: Option<FailureAction>,
     #[serde(deserialize_with = "values::action")]
-    pub future: Option<Action>,
+    pub future: Option<FailureAction>,
     #[serde(deserialize_with = "values::action")]
-    pub untagged_ndr: Option<Action>,
+    pub untagged_ndr: Option<FailureAction>,
     #[serde(deserialize_with = "values::action")]
-    pub daemon_ndr: Option<Action>,
+    pub daemon_ndr: Option<FailureAction>,
     #[serde(deserialize_with = "values::action")]
-    pub text_ndr: Option<Action>,
+    pub text_ndr: Option<FailureAction>,
     #[serde(deserialize_with = "values::action")]
-    pub overflow: Option<Action>,
+    pub overflow: Option<FailureAction>,
     #[serde(deserialize_with = "values::action")]
-    pub doubtful_ndr: Option<Action>,
+    pub doubtful_ndr: Option<FailureAction>,
     #[serde(deserialize_with = "values::action")]
-    pub dsn_failed: Option<Action>,
+    pub dsn_failed: Option<FailureAction>,
     #[serde(deserialize_with = "values::action")]
-    pub dsn_delayed: Option<Action>,
+    pub dsn_delayed: Option<FailureAction>,
     #[serde(deserialize_with = "values::action")]
-    pub text_bounce: Option<Action>,
+    pub text_bounce: Option<FailureAction>,
 }
 
 #[derive(Debug, Default, Deserialize)]

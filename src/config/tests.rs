@@ -1,5 +1,5 @@
 use super::*;
-use crate::envelope::policy::InboundMode;
+use crate::envelope::site_policy::InboundMode;
 
 const SMALLEST: &str = r#"
 [domains]

@@ -257,7 +257,7 @@ macro_rules! words {
 
 use super::raw::Spoken;
 use super::{Advice, Protocol, ProxyUnknown, SendProxy, Side, StrayNewline, SyncMode, TlsMode};
-use crate::envelope::policy::{Action, InboundMode, Mixed, OutboundMode, Overflow, RejectAt};
+use crate::envelope::site_policy::{FailureAction, InboundMode, Mixed, OutboundMode, Overflow, RejectAt};
 use crate::envelope::tag::batv::MacLength;
 
 words!(role -> Side { "outbound" => Side::Outbound, "inbound" => Side::Inbound, "auto" => Side::Auto });
@@ -278,7 +278,7 @@ words!(overflow -> Overflow { "pass" => Overflow::Pass, "sign" => Overflow::Sign
 words!(mixed -> Mixed { "split" => Mixed::Split, "sign" => Mixed::Sign });
 words!(inbound_mode -> InboundMode { "observe" => InboundMode::Observe, "ramp" => InboundMode::Ramp, "enforce" => InboundMode::Enforce });
 words!(reject_at -> RejectAt { "data" => RejectAt::Data, "rcpt" => RejectAt::Rcpt, "auto" => RejectAt::Auto });
-words!(action -> Action { "reject" => Action::Reject, "discard" => Action::Discard, "mark" => Action::Mark, "quarantine" => Action::Quarantine, "defer" => Action::Defer });
+words!(action -> FailureAction { "reject" => FailureAction::Reject, "discard" => FailureAction::Discard, "mark" => FailureAction::Mark, "quarantine" => FailureAction::Quarantine, "defer" => FailureAction::Defer });
 words!(replay -> bool { "limit" => true, "count" => false });
 words!(own_senders -> bool { "any" => false, "tagged" => true });
 words!(foreign -> bool { "reject" => false, "pass" => true });

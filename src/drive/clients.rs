@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use ipnet::IpNet;
 
-use crate::envelope::memory::{network, site_network};
+use crate::envelope::abuse::{network, site_network};
 
 /// A site (/48 of IPv6) may have this many times the sessions of one of its networks (/56): there are 256 of those in it.
 const NETWORKS_PER_SITE: usize = 4;

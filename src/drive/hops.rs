@@ -17,7 +17,7 @@ use super::limited_warn;
 use super::stream::{Plain, Stream};
 use super::tls::{Connector, in_words};
 use crate::config::{Endpoint, SendProxy};
-use crate::wire::proxy;
+use crate::wire::proxy_header;
 
 /// A list of next hops, in the order in which they are tried.
 #[derive(Debug)]
@@ -229,8 +229,8 @@ impl Hops {
         accepted.store(true, Ordering::Relaxed);
         let header = match self.send_proxy {
             SendProxy::Off => Vec::new(),
-            SendProxy::V1 => proxy::v1(passed.source, passed.destination),
-            SendProxy::V2 => proxy::v2(passed.source, passed.destination),
+            SendProxy::V1 => proxy_header::v1(passed.source, passed.destination),
+            SendProxy::V2 => proxy_header::v2(passed.source, passed.destination),
         };
         if !header.is_empty() {
             plain.write_all(&header).await?;

@@ -24,7 +24,7 @@ pub(crate) use self::throttle::{limited, limited_by, limited_warn};
 pub const REFUSED: usize = 50;
 
 /// For the log: a surge of untagged null-sender mail has begun, or is over.
-pub(crate) fn log_flip(flip: &crate::envelope::memory::Flip) {
+pub(crate) fn log_flip(flip: &crate::envelope::abuse::Flip) {
     if flip.at_rcpt {
         tracing::warn!(
             domain = flip.domain,

@@ -14,12 +14,12 @@ use super::room::Rooms;
 use super::stats::Stats;
 use super::tls::{Acceptor, Connector};
 use crate::config::{Config, HopTls, Listener, Protocol, Role, SendProxy, StrayNewline, SyncMode, TlsMode};
+use crate::envelope::abuse::Memory;
 use crate::envelope::keyring::Keyring;
-use crate::envelope::memory::Memory;
-use crate::envelope::policy::DomainSet;
 use crate::envelope::rules::RampEvent;
+use crate::envelope::site_policy::DomainSet;
 use crate::envelope::time::Timestamp;
-use crate::wire::smtp::session::{Direction, Limits, Settings, Target, Tls};
+use crate::wire::smtp::session::{Direction, NextHopChoice, SessionLimits, Settings, Tls};
 
 /// One for the process.
 #[derive(Debug)]
@@ -181,11 +181,11 @@ impl Door {
 
     /// The next hops behind a target.
     #[must_use]
-    pub fn hops(&self, target: Target) -> &Hops {
+    pub fn hops(&self, target: NextHopChoice) -> &Hops {
         match target {
-            Target::Main => &self.main,
-            Target::Srs => self.srs.as_ref().unwrap_or(&self.main),
-            Target::Domain(n) => self.domains.get(usize::from(n)).map_or(&self.main, |(_, hops)| hops),
+            NextHopChoice::Main => &self.main,
+            NextHopChoice::Srs => self.srs.as_ref().unwrap_or(&self.main),
+            NextHopChoice::Domain(n) => self.domains.get(usize::from(n)).map_or(&self.main, |(_, hops)| hops),
         }
     }
 
@@ -219,7 +219,7 @@ impl Door {
             hop_verified: self.listener.hop_tls.verify,
             srs_tls: self.srs_tls,
             trusted,
-            limits: Limits {
+            limits: SessionLimits {
                 commands: limits.commands,
                 bad_commands: limits.bad_commands,
                 refused_recipients: limits.refused_recipients,

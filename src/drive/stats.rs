@@ -12,7 +12,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::envelope::memory::network;
+use crate::envelope::abuse::network;
 
 /// What became of a sender.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -23,7 +23,7 @@ const CHARACTERS: usize = 16;
 
 /// A header that a key has just made.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Header {
+pub struct EvidenceHeader {
     /// The line, without its end.
     pub line: String,
     /// Its random part: what tells one message from another.
@@ -36,18 +36,18 @@ pub struct Header {
 #[must_use]
 pub fn header(
     key: &Key,
-    params: &batv::Params,
+    params: &batv::BatvParams,
     today: Day,
     nonce: [u8; 10],
     message_id: &str,
     address: &Address,
-) -> Option<Header> {
+) -> Option<EvidenceHeader> {
     let digit = key.id.digit().filter(|_| key.algorithm.purpose() == Purpose::All)?;
     let expires = today.plus(i64::from(params.lifetime));
     let nonce = base32(&nonce);
     let mac = own_mac(key, digit, expires, &nonce, message_id, address);
     let line = format!("{NAME}: v=1; k={digit}; d={}; n={nonce}; a={mac}", expires.batv());
-    Some(Header { line, nonce })
+    Some(EvidenceHeader { line, nonce })
 }
 
 /// What stands in such a header. Nothing is proven by it.
@@ -125,7 +125,7 @@ pub enum Proof {
 #[must_use]
 pub fn verify(
     keys: &[Key],
-    params: &batv::Params,
+    params: &batv::BatvParams,
     today: Day,
     claim: &Claim,
     message_id: &str,
@@ -250,14 +250,14 @@ mod tests {
     const ID: &str = "<1@our.example>";
 
     fn line() -> String {
-        header(&key(), &batv::Params::default(), TODAY, *b"0123456789", ID, &ann()).unwrap().line
+        header(&key(), &batv::BatvParams::default(), TODAY, *b"0123456789", ID, &ann()).unwrap().line
     }
     fn claim(line: &str) -> Claim {
         Claim::parse(line.split_once(':').unwrap().1).unwrap()
     }
     fn proof(line: &str, today: Day, id: &str, address: &str) -> Proof {
         let address = Address::parse(address).unwrap();
-        verify(&[key()], &batv::Params::default(), today, &claim(line), id, &address)
+        verify(&[key()], &batv::BatvParams::default(), today, &claim(line), id, &address)
     }
 
     #[test]
@@ -272,8 +272,8 @@ mod tests {
         assert_eq!(proof(&line, TODAY, "<2@our.example>", "ann@our.example"), Proof::Forged);
         assert_eq!(proof(&line, TODAY, ID, "bea@our.example"), Proof::Forged);
         let retired = Key { state: KeyState::Retired, ..key() };
-        assert_eq!(verify(&[retired], &batv::Params::default(), TODAY, &claim(&line), ID, &ann()), Proof::Expired);
-        assert_eq!(verify(&[], &batv::Params::default(), TODAY, &claim(&line), ID, &ann()), Proof::UnknownKey);
+        assert_eq!(verify(&[retired], &batv::BatvParams::default(), TODAY, &claim(&line), ID, &ann()), Proof::Expired);
+        assert_eq!(verify(&[], &batv::BatvParams::default(), TODAY, &claim(&line), ID, &ann()), Proof::UnknownKey);
     }
 
     #[test]
@@ -298,7 +298,7 @@ mod tests {
             ("", "<>"),
             ("><", ""),
         ] {
-            let line = header(&key(), &batv::Params::default(), TODAY, [7; 10], sent, &ann()).unwrap().line;
+            let line = header(&key(), &batv::BatvParams::default(), TODAY, [7; 10], sent, &ann()).unwrap().line;
             assert_eq!(proof(&line, TODAY, returned, "ann@our.example"), Proof::Holds, "{sent:?} {returned:?}");
             assert_eq!(proof(&line, TODAY, "<2@our.example>", "ann@our.example"), Proof::Forged, "{sent:?}");
         }
@@ -308,7 +308,7 @@ mod tests {
     fn only_own_keys_make_it() {
         for (id, algorithm) in [("0", Algorithm::Exim), ("postsrsd-1", Algorithm::Postsrsd)] {
             let key = Key::for_test(id, algorithm, b"secret");
-            assert_eq!(header(&key, &batv::Params::default(), TODAY, [0; 10], ID, &ann()), None);
+            assert_eq!(header(&key, &batv::BatvParams::default(), TODAY, [0; 10], ID, &ann()), None);
         }
     }
 
@@ -342,7 +342,7 @@ mod tests {
             changed.replace_range(at..=at, &to);
             let value = changed.split_once(':').map_or("", |(_, value)| value);
             let holds = Claim::parse(value).is_some_and(|claim| {
-                verify(&[key()], &batv::Params::default(), TODAY, &claim, ID, &ann()) == Proof::Holds
+                verify(&[key()], &batv::BatvParams::default(), TODAY, &claim, ID, &ann()) == Proof::Holds
             });
             // Only the white space between fields means nothing.
             prop_assert!(!holds || line()[at..=at].trim().is_empty(), "{}", changed);

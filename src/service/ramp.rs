@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::drive::shared::Shared;
-use crate::envelope::policy::InboundMode;
 use crate::envelope::rules::{Ramp, RampEvent, Rules};
+use crate::envelope::site_policy::InboundMode;
 use crate::state::ring::{self, Changed};
 
 /// How often the log says what has been seen.

@@ -20,10 +20,10 @@ use super::brief::Brief;
 use crate::drive::listener::Bound;
 use crate::drive::shared::{Door, Shared};
 use crate::drive::stats::DomainLabels;
-use crate::envelope::policy::InboundMode;
 use crate::envelope::rules::{Ramp, Rules};
+use crate::envelope::site_policy::InboundMode;
 use crate::state::ring::rfc3339;
-use crate::wire::smtp::session::Target;
+use crate::wire::smtp::session::NextHopChoice;
 
 #[derive(Clone)]
 struct Site {
@@ -65,7 +65,7 @@ async fn readyz(State(site): State<Site>) -> impl IntoResponse {
         .map(ToString::to_string)
         .collect();
     // Those of single domains are shown, and are no reason to send all mail elsewhere.
-    let reachable = site.doors.iter().all(|door| door.hops(Target::Main).is_up());
+    let reachable = site.doors.iter().all(|door| door.hops(NextHopChoice::Main).is_up());
     let ready = !draining && reachable;
     let body = serde_json::json!({ "ready": ready, "draining": draining, "next_hops_down": down });
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -4,10 +4,12 @@
 //! The protocol itself is a library's. A milter cannot do all that a proxy can: one message has one sender.
 
 use crate::envelope::address::{Address, ReversePath};
-use crate::envelope::bounce::{Found, Scanner};
-use crate::envelope::rules::{Content, Inbound, InboundAction, Judge, MARK, Mark, Outbound, OutboundAction, Refusal};
-use crate::wire::smtp::head::HeadReader;
-use crate::wire::smtp::session::{Class, Direction};
+use crate::envelope::bounce::{Findings, Scanner};
+use crate::envelope::rules::{
+    ContentCheck, ContentVerdict, Inbound, InboundAction, MARK, Outbound, OutboundAction, Refusal, ResultHeader,
+};
+use crate::wire::smtp::outgoing_header::HeadReader;
+use crate::wire::smtp::session::{Direction, RecipientGroup};
 
 /// For a recipient that would want another message than the others.
 pub const OWN_TRANSACTION: Refusal = Refusal {
@@ -73,16 +75,16 @@ pub enum Change {
 
 /// One message, from MAIL to its end.
 #[derive(Debug)]
-pub struct Message {
+pub struct MilterMessage {
     direction: Direction,
     sender: ReversePath,
     signed: Option<String>,
     evidence: bool,
     /// What all recipients so far have in common; `None`: there is none yet.
-    class: Option<Class>,
+    class: Option<RecipientGroup>,
     count: u32,
     /// Recipients that are sent elsewhere, or may be.
-    recipients: Vec<Recipient>,
+    recipients: Vec<MilterRecipient>,
     head: HeadReader,
     forged: Vec<(String, i32)>,
     scanner: Option<Scanner>,
@@ -90,13 +92,13 @@ pub struct Message {
 }
 
 #[derive(Debug)]
-struct Recipient {
+struct MilterRecipient {
     path: String,
     params: String,
     to: Option<String>,
 }
 
-impl Message {
+impl MilterMessage {
     /// That leaves, with this answer about its sender.
     #[must_use]
     pub fn outbound(sender: ReversePath, outbound: &Outbound) -> Self {
@@ -162,7 +164,7 @@ impl Message {
     /// # Errors
     /// It wants another sender than the first, or none; or another recipient is thrown away, marked or judged by its content.
     pub fn leaves_for(&mut self, outbound: Option<&Outbound>) -> Result<(), Refusal> {
-        if self.class.as_ref().is_some_and(|others| !others.is_like(&Class::default())) {
+        if self.class.as_ref().is_some_and(|others| !others.is_like(&RecipientGroup::default())) {
             return Err(OWN_TRANSACTION);
         }
         if let Some(outbound) = outbound {
@@ -178,7 +180,7 @@ impl Message {
                 (self.signed, self.evidence) = (signed, outbound.evidence);
             }
         }
-        self.class = Some(Class::default());
+        self.class = Some(RecipientGroup::default());
         self.count += 1;
         Ok(())
     }
@@ -192,17 +194,21 @@ impl Message {
             InboundAction::Refuse(refusal) => return Err(refusal.clone()),
             InboundAction::Deliver { to, mark, judge, .. } => (to, *mark, *judge),
         };
-        let class =
-            Class { judge, candidate: (judge != Judge::No).then(|| to.clone()), mark, target: Default::default() };
+        let class = RecipientGroup {
+            judge,
+            candidate: (judge != ContentCheck::No).then(|| to.clone()),
+            mark,
+            target: Default::default(),
+        };
         if self.class.as_ref().is_some_and(|others| !others.is_like(&class)) {
             return Err(OWN_TRANSACTION);
         }
         let changed = (to.as_str() != path).then(|| to.to_string());
-        if changed.is_some() || judge != Judge::No {
+        if changed.is_some() || judge != ContentCheck::No {
             if self.recipients.len() >= most {
                 return Err(TOO_MANY);
             }
-            self.recipients.push(Recipient { path: path.to_owned(), params: params.to_owned(), to: changed });
+            self.recipients.push(MilterRecipient { path: path.to_owned(), params: params.to_owned(), to: changed });
         }
         self.class = Some(class);
         self.count += 1;
@@ -211,22 +217,22 @@ impl Message {
 
     /// For whom it is and why its content decides, where it does.
     #[must_use]
-    pub fn candidate(&self) -> Option<(Judge, &Address)> {
+    pub fn candidate(&self) -> Option<(ContentCheck, &Address)> {
         let class = self.class.as_ref()?;
         let judge = class.judge;
-        let decides = !matches!(judge, Judge::No | Judge::Discard);
+        let decides = !matches!(judge, ContentCheck::No | ContentCheck::Discard);
         class.candidate.as_ref().filter(|_| decides).map(|candidate| (judge, candidate))
     }
 
     /// Whether it is taken and goes nowhere.
     #[must_use]
     pub fn is_discarded(&self) -> bool {
-        self.class.as_ref().is_some_and(|class| class.judge == Judge::Discard)
+        self.class.as_ref().is_some_and(|class| class.judge == ContentCheck::Discard)
     }
 
     /// What it is marked with for what stands in its envelope.
     #[must_use]
-    pub fn mark(&self) -> Option<Mark> {
+    pub fn mark(&self) -> Option<ResultHeader> {
         self.class.as_ref().and_then(|class| class.mark)
     }
 
@@ -276,7 +282,7 @@ impl Message {
     }
 
     /// All of it has been seen: what was found in it, where anybody wants to know.
-    pub fn finish(&mut self) -> Option<Found> {
+    pub fn finish(&mut self) -> Option<Findings> {
         if !self.is_read() {
             return None;
         }
@@ -299,7 +305,7 @@ impl Message {
 
     /// What the MTA is to change, in this order, where the message goes on. `evidence`: the header that it gets, as a line.
     #[must_use]
-    pub fn changes(&self, evidence: Option<&str>, content: Option<&Content>) -> Vec<Change> {
+    pub fn changes(&self, evidence: Option<&str>, content: Option<&ContentVerdict>) -> Vec<Change> {
         let mut changes = Vec::new();
         if let Some(signed) = &self.signed {
             changes.push(Change::Sender { path: signed.clone() });
@@ -311,8 +317,8 @@ impl Message {
         let forged = self.forged.iter().rev();
         changes.extend(forged.map(|(name, index)| Change::DeleteHeader { name: name.clone(), index: *index }));
         let (aside, mark) = match content {
-            Some(Content::Mark(mark)) => (None, Some(*mark)),
-            Some(Content::Quarantine(to, mark)) => (Some(to), Some(*mark)),
+            Some(ContentVerdict::Mark(mark)) => (None, Some(*mark)),
+            Some(ContentVerdict::Quarantine(to, mark)) => (Some(to), Some(*mark)),
             _ => (None, self.mark()),
         };
         if let Some(mark) = mark {
@@ -339,13 +345,13 @@ mod tests {
     use crate::envelope::rules::Route;
     use crate::envelope::tag::Verdict;
 
-    fn deliver(to: &str, mark: Option<Mark>, judge: Judge) -> Inbound {
+    fn deliver(to: &str, mark: Option<ResultHeader>, judge: ContentCheck) -> Inbound {
         let to = Address::parse(to).unwrap();
         let action = InboundAction::Deliver { to, route: Route::NextHop, mark, judge };
         Inbound { verdict: Verdict::Untagged, action, reason: "valid", tag: None }
     }
 
-    const MARKED: Mark = Mark { verdict: "forged", would: "reject", reason: "forged", observed: true };
+    const MARKED: ResultHeader = ResultHeader { verdict: "forged", would: "reject", reason: "forged", observed: true };
 
     fn add(path: &str, params: &str) -> Change {
         Change::AddRecipient { path: path.into(), params: params.into() }
@@ -356,10 +362,10 @@ mod tests {
 
     #[test]
     fn a_recipient_is_changed_with_its_parameters() {
-        let mut message = Message::inbound(ReversePath::Null);
-        let valid = deliver("ann@our.example", None, Judge::No);
+        let mut message = MilterMessage::inbound(ReversePath::Null);
+        let valid = deliver("ann@our.example", None, ContentCheck::No);
         message.comes_to("prvs=1=ann@our.example", "NOTIFY=NEVER", &valid, 10).unwrap();
-        message.comes_to("bea@our.example", "", &deliver("bea@our.example", None, Judge::No), 10).unwrap();
+        message.comes_to("bea@our.example", "", &deliver("bea@our.example", None, ContentCheck::No), 10).unwrap();
         assert_eq!((message.recipients(), message.body(b"x")), (2, false));
         assert_eq!(
             message.changes(None, None),
@@ -369,36 +375,38 @@ mod tests {
 
     #[test]
     fn recipients_with_different_fates_do_not_share_a_message() {
-        let mut message = Message::inbound(ReversePath::Null);
-        message.comes_to("ann@our.example", "", &deliver("ann@our.example", None, Judge::Null), 10).unwrap();
+        let mut message = MilterMessage::inbound(ReversePath::Null);
+        message.comes_to("ann@our.example", "", &deliver("ann@our.example", None, ContentCheck::Null), 10).unwrap();
         for other in [
-            deliver("bea@our.example", None, Judge::Null),
-            deliver("ann@our.example", None, Judge::No),
-            deliver("ann@our.example", Some(MARKED), Judge::Null),
+            deliver("bea@our.example", None, ContentCheck::Null),
+            deliver("ann@our.example", None, ContentCheck::No),
+            deliver("ann@our.example", Some(MARKED), ContentCheck::Null),
         ] {
             assert_eq!(message.comes_to("x@our.example", "", &other, 10), Err(OWN_TRANSACTION));
         }
-        assert!(message.comes_to("ANN@our.example", "", &deliver("ann@OUR.example", None, Judge::Null), 10).is_ok());
+        assert!(
+            message.comes_to("ANN@our.example", "", &deliver("ann@OUR.example", None, ContentCheck::Null), 10).is_ok()
+        );
         assert_eq!(message.recipients(), 2);
     }
 
     #[test]
     fn what_is_set_aside_leaves_its_mailbox_alone() {
-        let mut message = Message::inbound(ReversePath::Null);
-        message.comes_to("ann@our.example", "", &deliver("ann@our.example", None, Judge::Null), 10).unwrap();
-        let aside = Content::Quarantine(Address::parse("q@our.example").unwrap(), MARKED);
+        let mut message = MilterMessage::inbound(ReversePath::Null);
+        message.comes_to("ann@our.example", "", &deliver("ann@our.example", None, ContentCheck::Null), 10).unwrap();
+        let aside = ContentVerdict::Quarantine(Address::parse("q@our.example").unwrap(), MARKED);
         let mark = Change::InsertHeader { name: MARK.into(), value: MARKED.value() };
         assert_eq!(
             message.changes(None, Some(&aside)),
             [mark.clone(), delete("ann@our.example"), add("q@our.example", "")]
         );
-        assert_eq!(message.changes(None, Some(&Content::Mark(MARKED))), [mark]);
-        assert_eq!(message.changes(None, Some(&Content::Deliver)), []);
+        assert_eq!(message.changes(None, Some(&ContentVerdict::Mark(MARKED))), [mark]);
+        assert_eq!(message.changes(None, Some(&ContentVerdict::Deliver)), []);
     }
 
     #[test]
     fn forged_headers_go_the_last_first() {
-        let mut message = Message::inbound(ReversePath::Null);
+        let mut message = MilterMessage::inbound(ReversePath::Null);
         for name in ["Countersign-Result", "Subject", "COUNTERSIGN-result", "Countersign-X"] {
             message.header(name.as_bytes(), b"v").unwrap();
         }
@@ -414,8 +422,8 @@ mod tests {
 
     #[test]
     fn a_candidate_is_read_whole() {
-        let mut message = Message::inbound(ReversePath::Null);
-        message.comes_to("ann@our.example", "", &deliver("ann@our.example", None, Judge::Null), 10).unwrap();
+        let mut message = MilterMessage::inbound(ReversePath::Null);
+        message.comes_to("ann@our.example", "", &deliver("ann@our.example", None, ContentCheck::Null), 10).unwrap();
         message.header(b"From", b"MAILER-DAEMON@third.example").unwrap();
         message.header(b"Subject", b"failure\n notice").unwrap();
         assert!(message.body(b"I was not able to deliver "));
@@ -426,7 +434,7 @@ mod tests {
     #[test]
     fn one_message_has_one_sender() {
         let pass = Outbound { action: OutboundAction::Pass, reason: "exempt-recipient", evidence: true };
-        let mut message = Message::outbound(ReversePath::Null, &pass);
+        let mut message = MilterMessage::outbound(ReversePath::Null, &pass);
         message.leaves_for(Some(&pass)).unwrap();
         message.leaves_for(None).unwrap();
         message.header(b"Message-ID", b"<1@our.example>").unwrap();

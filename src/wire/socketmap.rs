@@ -7,7 +7,7 @@ pub const MAX_REQUEST: usize = 100_000;
 
 /// What a client may say that is no request. The stream cannot be read on after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum Broken {
+pub enum NetstringError {
     /// It does not begin with a length.
     #[error("a netstring begins with its length in digits")]
     Length,
@@ -21,7 +21,7 @@ pub enum Broken {
 
 /// A lookup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Request<'a> {
+pub struct MapRequest<'a> {
     /// Which map.
     pub map: &'a [u8],
     /// What is looked up in it.
@@ -32,39 +32,39 @@ pub struct Request<'a> {
 ///
 /// # Errors
 /// It is none, and never will be.
-pub fn next(input: &[u8]) -> Result<Option<(Request<'_>, usize)>, Broken> {
+pub fn next(input: &[u8]) -> Result<Option<(MapRequest<'_>, usize)>, NetstringError> {
     let digits = input.iter().take_while(|b| b.is_ascii_digit()).count();
     let written = input.get(..digits).unwrap_or_default();
     // Checked before anything is waited for, so that nobody makes us keep more.
     if digits > 6 || (digits > 1 && written.starts_with(b"0")) {
-        return Err(if digits > 6 { Broken::TooLong } else { Broken::Length });
+        return Err(if digits > 6 { NetstringError::TooLong } else { NetstringError::Length });
     }
     let length = written.iter().fold(0, |length, digit| length * 10 + usize::from(digit - b'0'));
     if length > MAX_REQUEST {
-        return Err(Broken::TooLong);
+        return Err(NetstringError::TooLong);
     }
     match input.get(digits) {
         None => return Ok(None),
         Some(b':') if digits > 0 => {}
-        Some(_) => return Err(Broken::Length),
+        Some(_) => return Err(NetstringError::Length),
     }
     let end = digits + 1 + length;
     match input.get(end) {
         None => return Ok(None),
         Some(b',') => {}
-        Some(_) => return Err(Broken::End),
+        Some(_) => return Err(NetstringError::End),
     }
     let text = input.get(digits + 1..end).unwrap_or_default();
     let (map, key) = match memchr::memchr(b' ', text) {
         Some(space) => (text.get(..space).unwrap_or_default(), text.get(space + 1..).unwrap_or_default()),
         None => (text, [].as_slice()),
     };
-    Ok(Some((Request { map, key }, end + 1)))
+    Ok(Some((MapRequest { map, key }, end + 1)))
 }
 
 /// What a map answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reply<'a> {
+pub enum MapReply<'a> {
     /// The key becomes this.
     Ok(&'a str),
     /// There is no such key.
@@ -75,7 +75,7 @@ pub enum Reply<'a> {
     Permanent(&'a str),
 }
 
-impl Reply<'_> {
+impl MapReply<'_> {
     /// Writes it behind what is there.
     pub fn write(&self, out: &mut Vec<u8>) {
         let (status, text) = match self {
@@ -113,15 +113,15 @@ mod tests {
     #[test]
     fn what_is_no_request() {
         for (text, error) in [
-            (&b":x,"[..], Broken::Length),
-            (b"x", Broken::Length),
-            (b"-1:x,", Broken::Length),
-            (b"01:x,", Broken::Length),
-            (b"1x", Broken::Length),
-            (b"1:xy", Broken::End),
-            (b"100001", Broken::TooLong),
-            (b"9999999999999999999999", Broken::TooLong),
-            (b"GET / HTTP/1.1\r\n", Broken::Length),
+            (&b":x,"[..], NetstringError::Length),
+            (b"x", NetstringError::Length),
+            (b"-1:x,", NetstringError::Length),
+            (b"01:x,", NetstringError::Length),
+            (b"1x", NetstringError::Length),
+            (b"1:xy", NetstringError::End),
+            (b"100001", NetstringError::TooLong),
+            (b"9999999999999999999999", NetstringError::TooLong),
+            (b"GET / HTTP/1.1\r\n", NetstringError::Length),
         ] {
             assert_eq!(next(text), Err(error), "{}", String::from_utf8_lossy(text));
         }
@@ -131,10 +131,10 @@ mod tests {
     #[test]
     fn replies() {
         let mut out = Vec::new();
-        Reply::Ok("ann@our.example").write(&mut out);
-        Reply::NotFound.write(&mut out);
-        Reply::Temporary("later").write(&mut out);
-        Reply::Permanent("no such map").write(&mut out);
+        MapReply::Ok("ann@our.example").write(&mut out);
+        MapReply::NotFound.write(&mut out);
+        MapReply::Temporary("later").write(&mut out);
+        MapReply::Permanent("no such map").write(&mut out);
         assert_eq!(out, b"18:OK ann@our.example,9:NOTFOUND ,10:TEMP later,16:PERM no such map,");
     }
 

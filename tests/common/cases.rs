@@ -135,7 +135,7 @@ pub fn bounce_with_evidence(how: &str, ring: &Keyring, now: Timestamp) -> String
     let address = if how == "evidence-other-recipient" { "bea@our.example" } else { "ann@our.example" };
     let days = if how == "evidence-expired" { -9 } else { 0 };
     let (key, address) = (ring.own_signer().unwrap(), Address::parse(address).unwrap());
-    let (params, day) = (batv::Params::default(), now.day().plus(days));
+    let (params, day) = (batv::BatvParams::default(), now.day().plus(days));
     let mut line = evidence::header(key, &params, day, *b"0123456789", "<1@our.example>", &address).unwrap().line;
     if how == "evidence-forged" {
         let last = if line.ends_with('A') { "B" } else { "A" };
@@ -188,9 +188,9 @@ pub fn fill(text: &str, ring: &Keyring, now: Timestamp) -> String {
     let address = Address::parse(rest).unwrap();
     let key = ring.own_signer().unwrap();
     let days = |days: i64| now.day().plus(days);
-    let params = batv::Params::default();
+    let params = batv::BatvParams::default();
     let tag = |day| batv::sign(key, &params, day, &address).unwrap().address().to_string();
-    let srs_of = |day| match srs::forward(key, &srs::Params::default(), day, &address, "srs.our.example").unwrap() {
+    let srs_of = |day| match srs::forward(key, &srs::SrsParams::default(), day, &address, "srs.our.example").unwrap() {
         srs::Forwarded::Rewritten(signed) => signed.address().to_string(),
         srs::Forwarded::Unchanged => panic!("{rest}"),
     };

@@ -13,8 +13,8 @@ use super::{BOLD, GREEN, YELLOW};
 use crate::config::{Advice, Advisor, Config, Listener, Protocol, Role, Side, TlsMode, listed};
 use crate::drive::shared::Door;
 use crate::envelope::keyring::{KeyState, Keyring};
-use crate::envelope::policy::{Action, InboundMode, Networks, OutboundMode, Overflow, Reason, RejectAt};
 use crate::envelope::rules::{Ramp, Rules};
+use crate::envelope::site_policy::{FailureAction, InboundMode, Networks, OutboundMode, Overflow, Reason, RejectAt};
 use crate::state;
 use crate::state::ring::rfc3339;
 
@@ -213,14 +213,14 @@ fn without_content(config: &Config) -> Vec<String> {
     ]
 }
 
-fn action(action: Action, config: &Config, lenient: bool) -> String {
+fn action(action: FailureAction, config: &Config, lenient: bool) -> String {
     let would = if lenient { "would be " } else { "" };
     match action {
-        Action::Reject => format!("{would}rejected with 550 5.7.1"),
-        Action::Defer => format!("{would}put off with 451 4.7.1"),
-        Action::Discard => format!("{would}taken and thrown away"),
-        Action::Mark => "delivered with the header Countersign-Result".into(),
-        Action::Quarantine => {
+        FailureAction::Reject => format!("{would}rejected with 550 5.7.1"),
+        FailureAction::Defer => format!("{would}put off with 451 4.7.1"),
+        FailureAction::Discard => format!("{would}taken and thrown away"),
+        FailureAction::Mark => "delivered with the header Countersign-Result".into(),
+        FailureAction::Quarantine => {
             let to = config.policy.inbound.quarantine_to.as_ref().map(ToString::to_string).unwrap_or_default();
             format!("{would}sent to {to} with the header Countersign-Result")
         }

@@ -3,8 +3,8 @@
 use crate::cli::site::now;
 use crate::config::{Advice, Advisor, Config, Endpoint, Listener, Protocol, Role, Side, TlsMode};
 use crate::envelope::keyring::Keyring;
-use crate::envelope::policy::{InboundMode, OutboundMode, Policy, RejectAt};
 use crate::envelope::rules::{Ramp, Rules};
+use crate::envelope::site_policy::{InboundMode, OutboundMode, Policy, RejectAt};
 
 pub(in crate::cli) fn all(config: &Config, ring: &Keyring) -> Vec<String> {
     let policy = &config.policy;

@@ -15,12 +15,12 @@ use serde_json::json;
 use self::sources::Source;
 use super::site::{default_policy, find_config, now};
 use super::{BOLD, DIM, GREEN, RED, YELLOW};
+use crate::envelope::abuse::Memory;
 use crate::envelope::address::{Address, ReversePath};
-use crate::envelope::bounce::{Found, Kind};
+use crate::envelope::bounce::{Findings, MessageKind};
 use crate::envelope::keyring::Keyring;
-use crate::envelope::memory::Memory;
-use crate::envelope::policy::Policy;
-use crate::envelope::rules::{Case, InboundAction, Judge, Rules};
+use crate::envelope::rules::{Candidate, ContentCheck, InboundAction, Rules};
+use crate::envelope::site_policy::Policy;
 use crate::envelope::tag::batv;
 use crate::state::ring;
 
@@ -68,7 +68,7 @@ pub(super) struct Classify {
 /// One message, read.
 struct Message {
     name: String,
-    found: Found,
+    found: Findings,
     sender: ReversePath,
     recipient: Option<Address>,
 }
@@ -174,16 +174,16 @@ impl Judges {
                 let action = if refusal.is_temporary() { "defer" } else { "reject" };
                 return Fate { action, reason: refusal.reason };
             }
-            InboundAction::Deliver { judge: Judge::Discard, .. } => {
+            InboundAction::Deliver { judge: ContentCheck::Discard, .. } => {
                 return Fate { action: "discard", reason: inbound.reason };
             }
             InboundAction::Deliver { to, judge, mark, .. } => (to, judge, mark),
         };
         match (judge, mark) {
-            (Judge::No, Some(mark)) => Fate { action: "mark", reason: mark.reason },
-            (Judge::No, None) => Fate { action: "deliver", reason: inbound.reason },
+            (ContentCheck::No, Some(mark)) => Fate { action: "mark", reason: mark.reason },
+            (ContentCheck::No, None) => Fate { action: "deliver", reason: inbound.reason },
             _ => {
-                let case = Case { client: None, judge, recipient: &to, complete: true };
+                let case = Candidate { client: None, judge, recipient: &to, complete: true };
                 let content = rules.content(&mut memory, case, &message.found);
                 Fate { action: content.name(), reason: content.reason() }
             }
@@ -206,7 +206,7 @@ fn as_json(message: &Message, fate: &Fate) -> serde_json::Value {
         .iter()
         .map(|r| {
             json!({
-                "action": r.action.map(crate::envelope::bounce::Action::name), "status": r.status,
+                "action": r.action.map(crate::envelope::bounce::DsnAction::name), "status": r.status,
                 "final_recipient": r.final_recipient, "original_recipient": r.original_recipient,
             })
         })
@@ -234,7 +234,7 @@ fn print(out: &mut impl Write, message: &Message, fate: &Fate) -> Result<()> {
     }
     for recipient in &found.recipients {
         let who = recipient.original_recipient.as_ref().or(recipient.final_recipient.as_ref());
-        let action = recipient.action.map_or("no action", crate::envelope::bounce::Action::name);
+        let action = recipient.action.map_or("no action", crate::envelope::bounce::DsnAction::name);
         let status = recipient.status.as_deref().unwrap_or("no status");
         writeln!(out, "  recipient   {}: {action}, {}", shown(who.map_or("?", String::as_str)), shown(status))?;
     }
@@ -256,12 +256,12 @@ fn shown(text: &str) -> String {
 /// How many of each.
 #[derive(Default)]
 struct Table {
-    kinds: BTreeMap<Kind, u64>,
+    kinds: BTreeMap<MessageKind, u64>,
     fates: BTreeMap<Fate, u64>,
 }
 
 impl Table {
-    fn add(&mut self, kind: Kind, fate: &Fate) {
+    fn add(&mut self, kind: MessageKind, fate: &Fate) {
         *self.kinds.entry(kind).or_default() += 1;
         *self.fates.entry(fate.clone()).or_default() += 1;
     }

@@ -8,9 +8,9 @@ use crate::config;
 use crate::drive::desk::Desk;
 use crate::drive::shared::Shared;
 use crate::envelope::address::{Address, ReversePath};
-use crate::envelope::rules::{Advice, BAD_RECIPIENT, BAD_SENDER, Caller, Mapped};
-use crate::wire::socketmap::Reply;
-use crate::wire::{policy, socketmap};
+use crate::envelope::rules::{BAD_RECIPIENT, BAD_SENDER, Caller, MapAnswer, PolicyAdvice};
+use crate::wire::socketmap::MapReply;
+use crate::wire::{policy_service, socketmap};
 
 /// Who answers on one connection.
 pub(super) struct Answers {
@@ -72,7 +72,7 @@ impl Answers {
 }
 
 /// Answers one lookup. Says how long it was; 0: it is not complete.
-fn look_up(desk: &mut Desk, input: &[u8], output: &mut Vec<u8>) -> Result<usize, socketmap::Broken> {
+fn look_up(desk: &mut Desk, input: &[u8], output: &mut Vec<u8>) -> Result<usize, socketmap::NetstringError> {
     let Some((request, length)) = socketmap::next(input)? else { return Ok(0) };
     // MTAs look up parts of addresses, too: `ann`, `@our.example`.
     let address = from_utf8(request.key).ok().and_then(|key| Address::parse(key).ok());
@@ -81,32 +81,42 @@ fn look_up(desk: &mut Desk, input: &[u8], output: &mut Vec<u8>) -> Result<usize,
         (b"forward", Some(address)) => desk.map_any_sender(&address),
         (b"verify" | b"reverse", Some(address)) => desk.map_recipient(&address),
         (b"strip", Some(address)) => desk.map_stripped(&address),
-        (b"sign" | b"forward" | b"verify" | b"reverse" | b"strip", None) => Mapped::Nothing,
+        (b"sign" | b"forward" | b"verify" | b"reverse" | b"strip", None) => MapAnswer::Nothing,
         _ => {
-            Reply::Permanent("there is no such map; ask for sign (forward), verify (reverse) or strip").write(output);
+            MapReply::Permanent("there is no such map; ask for sign (forward), verify (reverse) or strip")
+                .write(output);
             return Ok(length);
         }
     };
     match &mapped {
-        Mapped::To(address) => Reply::Ok(address.as_str()).write(output),
-        Mapped::Nothing => Reply::NotFound.write(output),
-        Mapped::Later(refusal) => Reply::Temporary(refusal.text).write(output),
+        MapAnswer::To(address) => MapReply::Ok(address.as_str()).write(output),
+        MapAnswer::Nothing => MapReply::NotFound.write(output),
+        MapAnswer::Later(refusal) => MapReply::Temporary(refusal.text).write(output),
     }
     Ok(length)
 }
 
 /// Answers one policy request. Says how long it was; 0: it is not complete.
-fn advise(desk: &mut Desk, marked: &mut Vec<u8>, input: &[u8], output: &mut Vec<u8>) -> Result<usize, policy::Broken> {
-    let Some((request, length)) = policy::next(input)? else { return Ok(0) };
-    let advice = about_recipient(desk, &request).unwrap_or(Advice::GoOn);
+fn advise(
+    desk: &mut Desk,
+    marked: &mut Vec<u8>,
+    input: &[u8],
+    output: &mut Vec<u8>,
+) -> Result<usize, policy_service::PolicyError> {
+    let Some((request, length)) = policy_service::next(input)? else { return Ok(0) };
+    let advice = about_recipient(desk, &request).unwrap_or(PolicyAdvice::GoOn);
     match advice {
-        Advice::GoOn => policy::Action::Dunno,
-        Advice::Refuse(refusal) if refusal.is_temporary() => policy::Action::Defer(refusal.status, refusal.text),
-        Advice::Refuse(refusal) => policy::Action::Reject(refusal.status, refusal.text),
-        Advice::Mark(_) if *marked == request.instance && !marked.is_empty() => policy::Action::Dunno,
-        Advice::Mark(mark) => {
+        PolicyAdvice::GoOn => policy_service::AccessAction::Dunno,
+        PolicyAdvice::Refuse(refusal) if refusal.is_temporary() => {
+            policy_service::AccessAction::Defer(refusal.status, refusal.text)
+        }
+        PolicyAdvice::Refuse(refusal) => policy_service::AccessAction::Reject(refusal.status, refusal.text),
+        PolicyAdvice::Mark(_) if *marked == request.instance && !marked.is_empty() => {
+            policy_service::AccessAction::Dunno
+        }
+        PolicyAdvice::Mark(mark) => {
             *marked = request.instance.to_vec();
-            policy::Action::Prepend(mark.header())
+            policy_service::AccessAction::Prepend(mark.header())
         }
     }
     .write(output);
@@ -114,7 +124,7 @@ fn advise(desk: &mut Desk, marked: &mut Vec<u8>, input: &[u8], output: &mut Vec<
 }
 
 /// `None`: it is not for us to say. Who has logged in is no stranger, and what is no address is the MTA's to refuse.
-fn about_recipient(desk: &mut Desk, request: &policy::Request<'_>) -> Option<Advice> {
+fn about_recipient(desk: &mut Desk, request: &policy_service::PolicyRequest<'_>) -> Option<PolicyAdvice> {
     if request.state != b"RCPT" || !request.user.is_empty() {
         return None;
     }
@@ -128,12 +138,12 @@ fn about_recipient(desk: &mut Desk, request: &policy::Request<'_>) -> Option<Adv
     let (sender, recipient) = match (sender, recipient) {
         (Some(sender), Some(recipient)) => (sender, recipient),
         _ if known => return None,
-        (None, _) => return Some(Advice::Refuse(BAD_SENDER)),
-        (Some(_), None) => return Some(Advice::Refuse(BAD_RECIPIENT)),
+        (None, _) => return Some(PolicyAdvice::Refuse(BAD_SENDER)),
+        (Some(_), None) => return Some(PolicyAdvice::Refuse(BAD_RECIPIENT)),
     };
     let inbound = desk.recipient(Caller::Policy, &sender, &recipient);
     let advice = inbound.advice();
-    if let Advice::Mark(mark) = &advice
+    if let PolicyAdvice::Mark(mark) = &advice
         && mark.observed
     {
         desk.would_refuse(mark.reason, &recipient, false, None);

@@ -4,8 +4,8 @@ use tracing::info;
 
 use super::{Desk, shown};
 use crate::drive::stats::MessageLabels;
+use crate::envelope::abuse::TagId;
 use crate::envelope::address::Address;
-use crate::envelope::memory::TagId;
 use crate::envelope::tag::{masked, masked_text};
 use crate::wire::smtp::session::{Direction, Finished};
 

@@ -12,13 +12,14 @@ use super::limited_warn;
 use super::random;
 use super::shared::Shared;
 use super::stats::{ContentLabels, RecipientLabels, SenderLabels};
+use crate::envelope::abuse::{Flip, Guesser, Memory};
 use crate::envelope::address::{Address, ReversePath};
-use crate::envelope::bounce::Found;
+use crate::envelope::bounce::Findings;
 use crate::envelope::evidence;
 use crate::envelope::keyring::Keyring;
-use crate::envelope::memory::{Flip, Guesser, Memory};
 use crate::envelope::rules::{
-    Caller, Case, Content, Inbound, InboundAction, Judge, Mapped, MappedRecipient, Outbound, OutboundAction, Rules,
+    Caller, Candidate, ContentCheck, ContentVerdict, Inbound, InboundAction, MapAnswer, MappedRecipient, Outbound,
+    OutboundAction, Rules,
 };
 use crate::envelope::tag::{Verdict, masked};
 
@@ -126,27 +127,27 @@ impl Desk {
         let refused = matches!(inbound.action, InboundAction::Refuse(_));
         let has_line = !refused || self.shows_refused();
         self.log_recipient(sender, &inbound, has_line);
-        if matches!(inbound.action, InboundAction::Deliver { judge, .. } if judge != Judge::No) {
+        if matches!(inbound.action, InboundAction::Deliver { judge, .. } if judge != ContentCheck::No) {
             self.candidate.clone_from(&self.asked);
         }
         inbound
     }
 
     /// What becomes of this candidate?
-    pub fn content(&self, case: Case<'_>, found: &Found) -> Content {
+    pub fn content(&self, case: Candidate<'_>, found: &Findings) -> ContentVerdict {
         let (content, alarms) = self.ask(|rules| {
             let mut memory = self.shared.memory();
             (rules.content(&mut memory, case, found), Alarms::of(&mut memory))
         });
         alarms.log();
         self.ask(|rules| {
-            if content != Content::Later {
+            if content != ContentVerdict::Later {
                 self.log_content(rules, case, found, &content);
             }
-            if matches!(content, Content::Rescue(_)) {
+            if matches!(content, ContentVerdict::Rescue(_)) {
                 self.shared.stats.rescued.inc();
             }
-            if let Content::Mark(mark) = &content
+            if let ContentVerdict::Mark(mark) = &content
                 && mark.observed
             {
                 self.would_refuse(mark.reason, case.recipient, false, rules.unsigned_path(found));
@@ -161,7 +162,7 @@ impl Desk {
         sender: &ReversePath,
         message_id: Option<&str>,
         from: Option<&str>,
-    ) -> Option<evidence::Header> {
+    ) -> Option<evidence::EvidenceHeader> {
         match random::nonce() {
             Ok(nonce) => self.ask(|rules| rules.evidence(nonce, message_id, from, sender)),
             Err(error) => {
@@ -172,13 +173,13 @@ impl Desk {
     }
 
     /// What does this sender become, for a map that knows nothing else?
-    pub fn map_sender(&self, sender: &Address) -> Mapped {
+    pub fn map_sender(&self, sender: &Address) -> MapAnswer {
         let path = ReversePath::Mailbox(sender.clone());
-        Mapped::of_sender(&self.sender(&path))
+        MapAnswer::of_sender(&self.sender(&path))
     }
 
     /// The same where all mail is asked about, that of strangers, too: one that says it is ours shows nothing about where ours leaves.
-    pub fn map_any_sender(&self, sender: &Address) -> Mapped {
+    pub fn map_any_sender(&self, sender: &Address) -> MapAnswer {
         let path = ReversePath::Mailbox(sender.clone());
         let (outbound, event) = self.ask(|rules| {
             let outbound = rules.outbound(self.client, &path, None);
@@ -190,20 +191,24 @@ impl Desk {
         if let Some(event) = event {
             self.shared.note_ramp(event);
         }
-        Mapped::of_sender(&outbound)
+        MapAnswer::of_sender(&outbound)
     }
 
     /// What does this recipient become, for a map that knows nothing else?
-    pub fn map_recipient(&self, recipient: &Address) -> Mapped {
+    pub fn map_recipient(&self, recipient: &Address) -> MapAnswer {
         self.mapped(recipient, |rules, memory| rules.map_recipient(memory, recipient))
     }
 
     /// The same beside somebody who judges.
-    pub fn map_stripped(&self, recipient: &Address) -> Mapped {
+    pub fn map_stripped(&self, recipient: &Address) -> MapAnswer {
         self.mapped(recipient, |rules, memory| rules.map_stripped(memory, recipient))
     }
 
-    fn mapped(&self, recipient: &Address, question: impl FnOnce(&Rules<'_>, &mut Memory) -> MappedRecipient) -> Mapped {
+    fn mapped(
+        &self,
+        recipient: &Address,
+        question: impl FnOnce(&Rules<'_>, &mut Memory) -> MappedRecipient,
+    ) -> MapAnswer {
         let (said, alarms) = self.ask(|rules| {
             let mut memory = self.shared.memory();
             (question(rules, &mut memory), Alarms::of(&mut memory))
@@ -251,13 +256,19 @@ impl Desk {
 
     fn log_recipient(&self, sender: &ReversePath, inbound: &Inbound, has_line: bool) {
         let action = match &inbound.action {
-            InboundAction::Deliver { judge: Judge::Discard, .. } => "discard",
+            InboundAction::Deliver { judge: ContentCheck::Discard, .. } => "discard",
             InboundAction::Deliver {
-                judge: Judge::Null | Judge::Daemon | Judge::Overflow | Judge::Srs | Judge::UsedUp | Judge::Guessing,
+                judge:
+                    ContentCheck::Null
+                    | ContentCheck::Daemon
+                    | ContentCheck::Overflow
+                    | ContentCheck::Srs
+                    | ContentCheck::UsedUp
+                    | ContentCheck::Guessing,
                 ..
             } => "content",
-            InboundAction::Deliver { judge: Judge::No, mark: Some(_), .. } => "mark",
-            InboundAction::Deliver { judge: Judge::No, mark: None, .. } => "deliver",
+            InboundAction::Deliver { judge: ContentCheck::No, mark: Some(_), .. } => "mark",
+            InboundAction::Deliver { judge: ContentCheck::No, mark: None, .. } => "deliver",
             InboundAction::Refuse(refusal) if refusal.is_temporary() => "defer",
             InboundAction::Refuse(_) => "reject",
         };
@@ -288,7 +299,7 @@ impl Desk {
         );
     }
 
-    fn log_content(&self, rules: &Rules<'_>, case: Case<'_>, found: &Found, content: &Content) {
+    fn log_content(&self, rules: &Rules<'_>, case: Candidate<'_>, found: &Findings, content: &ContentVerdict) {
         let (kind, action, reason) = (found.kind.name(), content.name(), content.reason());
         info!(
             session = self.id,

@@ -4,9 +4,9 @@ use super::is_known;
 use super::link::Link;
 use crate::config::Role;
 use crate::drive::desk::Account;
+use crate::envelope::abuse::network;
 use crate::envelope::address::{Address, ReversePath};
-use crate::envelope::memory::network;
-use crate::envelope::rules::{Caller, Case, Content, InboundAction, Route};
+use crate::envelope::rules::{Caller, Candidate, ContentVerdict, InboundAction, Route};
 use crate::wire::smtp::session::{Ask, Direction, Finished};
 
 impl Link {
@@ -32,9 +32,9 @@ impl Link {
                 self.session.answer_hold(self.room.is_some());
             }
             Ask::Content { judge, recipient, found, complete } => {
-                let case = Case { client: self.desk.client, judge, recipient: &recipient, complete };
+                let case = Candidate { client: self.desk.client, judge, recipient: &recipient, complete };
                 let content = self.desk.content(case, &found);
-                if let Content::Rescue(tag) = &content {
+                if let ContentVerdict::Rescue(tag) = &content {
                     self.note(|account| account.add(Some(*tag), None));
                 }
                 self.session.answer_content(&content);

@@ -11,7 +11,7 @@ use super::link::{Later, Link, write_out};
 use crate::drive::hops::Reached;
 use crate::drive::{limited_by, limited_warn};
 use crate::envelope::tag::masked_text;
-use crate::wire::smtp::session::{Event, Target};
+use crate::wire::smtp::session::{Event, NextHopChoice};
 
 impl Link {
     /// Acts on what the machine wants done.
@@ -91,7 +91,7 @@ impl Link {
         debug!(session = self.desk.id, proxy, client = self.desk.who(), forwarded, "a trusted proxy names its client");
     }
 
-    fn connect(&mut self, target: Target) -> Later<Result<Reached, String>> {
+    fn connect(&mut self, target: NextHopChoice) -> Later<Result<Reached, String>> {
         let (door, passed) = (Arc::clone(&self.door), self.caller.passed);
         self.reach = door.hops(target).patience();
         Box::pin(async move { door.hops(target).reach(passed).await })

@@ -26,7 +26,7 @@ use crate::drive::stream::Stream;
 use crate::drive::turn::Turn;
 use crate::drive::{limited, limited_warn};
 use crate::wire::smtp::identity::Identity;
-use crate::wire::smtp::session::{Session, Settings, Target};
+use crate::wire::smtp::session::{NextHopChoice, Session, Settings};
 
 /// Above this much unwritten output for one side, the other is not read.
 const BACKLOG: usize = 8 << 10;
@@ -77,7 +77,7 @@ impl Link {
         door: Arc<Door>,
         drain: watch::Receiver<bool>,
     ) -> Self {
-        let reach = door.hops(Target::Main).patience();
+        let reach = door.hops(NextHopChoice::Main).patience();
         let deadline = Instant::now() + reach;
         Self {
             session: Session::new(settings, identity),

@@ -27,7 +27,7 @@ use super::shared::{Door, Shared};
 use super::stream::{Plain, Stream};
 use super::{limited, limited_warn};
 use crate::config::{ProxyUnknown, TlsMode};
-use crate::wire::proxy::{self, Source};
+use crate::wire::proxy_header::{self, Source};
 use crate::wire::smtp::identity::Identity;
 
 /// How long a client may take to read its last reply.
@@ -132,9 +132,9 @@ async fn introduced(
 async fn read_header(client: &mut Plain) -> Result<Source, String> {
     let mut head = Vec::with_capacity(64);
     loop {
-        let missing = proxy::missing(&head).map_err(|error| error.to_string())?;
+        let missing = proxy_header::missing(&head).map_err(|error| error.to_string())?;
         if missing == 0 {
-            return proxy::parse(&head).map_err(|error| error.to_string());
+            return proxy_header::parse(&head).map_err(|error| error.to_string());
         }
         let at = head.len();
         head.resize(at + missing, 0);

@@ -8,26 +8,26 @@
 //! Malformed mail is judged by what can be read. A wrong "bounce" loses mail, so that takes several signs that agree.
 
 mod author;
+mod classify;
 mod decode;
-mod judge;
-mod kept;
+mod dsn;
+mod features;
 mod lines;
-mod returned;
-mod seen;
-mod status;
-mod text;
-mod walk;
-mod words;
+mod mime;
+mod original;
+mod phrases;
+mod text_excerpt;
+mod wording;
 
+pub use self::dsn::{DsnAction, DsnRecipient, DsnStatus};
+use self::features::Seen;
 use self::lines::{Lines, Piece};
-pub use self::returned::{Hop, Returned};
-use self::seen::Seen;
-pub use self::status::{Action, Recipient, Status};
-use self::walk::Walker;
+use self::mime::Walker;
+pub use self::original::{ReceivedHop, Returned};
 
 /// What a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
+pub enum MessageKind {
     /// A delivery status notification (RFC 3464) that says failed for a recipient.
     DsnFailed,
     /// One that says delayed, and failed for nobody.
@@ -50,7 +50,7 @@ pub enum Kind {
     Ordinary,
 }
 
-impl Kind {
+impl MessageKind {
     /// All of them.
     pub const ALL: [Self; 10] = [
         Self::DsnFailed,
@@ -100,23 +100,23 @@ impl Kind {
 
 /// What was found in a message. Nothing of it is proven: it is what somebody wrote.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct Findings {
     /// What it is.
-    pub kind: Kind,
-    /// A [`Kind::TextBounce`] that shows nothing of what it is about: no original, no headers, no address that it failed for.
+    pub kind: MessageKind,
+    /// A [`MessageKind::TextBounce`] that shows nothing of what it is about: no original, no headers, no address that it failed for.
     pub doubtful: bool,
     /// What that was seen by, the weightiest first, as words for people and logs.
     pub reasons: Vec<&'static str>,
     /// What it says of each recipient, where it has the fields of RFC 3464.
-    pub recipients: Vec<Recipient>,
+    pub recipients: Vec<DsnRecipient>,
     /// The original that came back with it.
     pub returned: Returned,
 }
 
-impl Default for Found {
+impl Default for Findings {
     fn default() -> Self {
         Self {
-            kind: Kind::Ordinary,
+            kind: MessageKind::Ordinary,
             doubtful: false,
             reasons: Vec::new(),
             recipients: Vec::new(),
@@ -134,7 +134,7 @@ impl Default for Found {
 /// scanner.push(b"From: MAILER-DAEMON@third.example\nSubject: failure notice\n\nI was not able to ");
 /// scanner.push(b"deliver your message.\n<bob@third.example>: no such user\n");
 /// scanner.finish();
-/// assert_eq!(scanner.found().kind, Kind::TextBounce);
+/// assert_eq!(scanner.found().kind, MessageKind::TextBounce);
 /// ```
 #[derive(Debug)]
 pub struct Scanner {
@@ -172,8 +172,8 @@ impl Scanner {
 
     /// What is known by now.
     #[must_use]
-    pub fn found(&self) -> Found {
-        judge::judge(&self.seen)
+    pub fn found(&self) -> Findings {
+        classify::judge(&self.seen)
     }
 }
 

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn scan(text: &[u8], size: usize) -> Found {
+fn scan(text: &[u8], size: usize) -> Findings {
     let mut scanner = Scanner::of_text();
     text.chunks(size.max(1)).for_each(|piece| scanner.push(piece));
     scanner.finish();
@@ -52,7 +52,7 @@ proptest! {
     fn pieces_change_nothing(text in pieces(), size in 1usize..40) {
         let whole = scan(text.as_bytes(), text.len());
         prop_assert_eq!(scan(text.as_bytes(), size), whole.clone());
-        prop_assert_eq!(whole.kind == Kind::Ordinary || !whole.reasons.is_empty(), true);
+        prop_assert_eq!(whole.kind == MessageKind::Ordinary || !whole.reasons.is_empty(), true);
     }
 
     #[test]
@@ -72,7 +72,7 @@ fn depth_length_and_number_have_limits() {
     let html = format!("Content-Type: text/html\n\n{}", "<style><".repeat(2000));
     for text in [deep, nested, headers, many, long, boundaries, html] {
         let found = scan(text.as_bytes(), 1 << 16);
-        assert_eq!(found.kind, Kind::Ordinary);
+        assert_eq!(found.kind, MessageKind::Ordinary);
         assert!(found.returned.message_ids.len() <= 8 && found.recipients.len() <= 20);
     }
 }

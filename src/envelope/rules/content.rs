@@ -3,23 +3,23 @@
 
 use core::net::IpAddr;
 
-use super::inbound::{Judge, Mark};
+use super::inbound::{ContentCheck, ResultHeader};
 use super::refusals::{GUESSING, REPLAYED as REPLAYED_TAG, SRS_NO_BOUNCE, refusal_of};
 use super::{Refusal, Rules};
+use crate::envelope::abuse::{Memory, TagId, network};
 use crate::envelope::address::Address;
-use crate::envelope::bounce::{Found, Kind, Returned};
+use crate::envelope::bounce::{Findings, MessageKind, Returned};
 use crate::envelope::evidence::{Claim, Proof, author, verify};
-use crate::envelope::memory::{Memory, TagId, network};
-use crate::envelope::policy::{Action, Mixed, Reason, RejectAt};
+use crate::envelope::site_policy::{FailureAction, Mixed, Reason, RejectAt};
 use crate::envelope::tag::batv;
 
 /// A candidate.
 #[derive(Debug, Clone, Copy)]
-pub struct Case<'a> {
+pub struct Candidate<'a> {
     /// Who sends it.
     pub client: Option<IpAddr>,
     /// Why its content decides.
-    pub judge: Judge,
+    pub judge: ContentCheck,
     /// For whom it is, without a tag.
     pub recipient: &'a Address,
     /// Whether all of it has been seen.
@@ -28,7 +28,7 @@ pub struct Case<'a> {
 
 /// What becomes of a candidate once its content is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Content {
+pub enum ContentVerdict {
     /// It is no bounce.
     Deliver,
     /// It is one, and carries evidence that this site sent what it returns. It counts as a bounce to that message.
@@ -36,16 +36,16 @@ pub enum Content {
     /// It cannot be said before all of it has been seen.
     Later,
     /// It is one, and goes on with a mark.
-    Mark(Mark),
+    Mark(ResultHeader),
     /// It is one, and goes to somebody else, with a mark.
-    Quarantine(Address, Mark),
+    Quarantine(Address, ResultHeader),
     /// It is one, and goes nowhere, and nobody is told.
     Discard(&'static str),
     /// It is one, and goes nowhere.
     Refuse(Refusal),
 }
 
-impl Content {
+impl ContentVerdict {
     /// What is done, as a word for logs.
     #[must_use]
     pub fn name(&self) -> &'static str {
@@ -85,18 +85,18 @@ const REPLAYED: Refusal = Refusal {
 impl Rules<'_> {
     /// What becomes of a candidate.
     #[must_use]
-    pub fn content(&self, memory: &mut Memory, case: Case<'_>, found: &Found) -> Content {
+    pub fn content(&self, memory: &mut Memory, case: Candidate<'_>, found: &Findings) -> ContentVerdict {
         let content = match case.judge {
-            Judge::No | Judge::Discard => Content::Deliver,
-            Judge::Srs => returns_something(case, found),
-            Judge::UsedUp => self.only_with_evidence(memory, case, found, REPLAYED_TAG),
-            Judge::Guessing => self.only_with_evidence(memory, case, found, GUESSING),
-            Judge::Null | Judge::Daemon | Judge::Overflow => self.untagged(memory, case, found),
+            ContentCheck::No | ContentCheck::Discard => ContentVerdict::Deliver,
+            ContentCheck::Srs => returns_something(case, found),
+            ContentCheck::UsedUp => self.only_with_evidence(memory, case, found, REPLAYED_TAG),
+            ContentCheck::Guessing => self.only_with_evidence(memory, case, found, GUESSING),
+            ContentCheck::Null | ContentCheck::Daemon | ContentCheck::Overflow => self.untagged(memory, case, found),
         };
-        let counts = case.judge == Judge::Null && self.policy.inbound.reject_at == RejectAt::Auto;
+        let counts = case.judge == ContentCheck::Null && self.policy.inbound.reject_at == RejectAt::Auto;
         if counts
             && found.kind.is_ndr()
-            && !matches!(content, Content::Later | Content::Rescue(_))
+            && !matches!(content, ContentVerdict::Later | ContentVerdict::Rescue(_))
             && let Some(domain) = self.policy.domains.local_entry(case.recipient.domain())
         {
             memory.surges.count(&domain, case.client.map(network), self.now);
@@ -105,29 +105,35 @@ impl Rules<'_> {
     }
 
     /// A bounce to a tag about which nothing is to be said: only one that returns a message of ours is taken.
-    fn only_with_evidence(&self, memory: &Memory, case: Case<'_>, found: &Found, otherwise: Refusal) -> Content {
+    fn only_with_evidence(
+        &self,
+        memory: &Memory,
+        case: Candidate<'_>,
+        found: &Findings,
+        otherwise: Refusal,
+    ) -> ContentVerdict {
         match self.rescued(memory, case, found) {
             Some(content) => content,
             // Evidence may still come.
-            None if !case.complete => Content::Later,
-            None => Content::Refuse(otherwise),
+            None if !case.complete => ContentVerdict::Later,
+            None => ContentVerdict::Refuse(otherwise),
         }
     }
 
     /// What becomes of a bounce that carries evidence; `None`: it carries none.
-    fn rescued(&self, memory: &Memory, case: Case<'_>, found: &Found) -> Option<Content> {
+    fn rescued(&self, memory: &Memory, case: Candidate<'_>, found: &Findings) -> Option<ContentVerdict> {
         let claim = self.proven(case.recipient, found)?;
         let tag = self.evidence_id(memory, claim.nonce());
         let lenient = self.is_lenient(case.client, case.recipient.domain());
         let used_up = self.policy.inbound.replay_limit && !lenient && memory.replay.is_used_up(tag);
-        Some(if used_up { Content::Refuse(REPLAYED) } else { Content::Rescue(tag) })
+        Some(if used_up { ContentVerdict::Refuse(REPLAYED) } else { ContentVerdict::Rescue(tag) })
     }
 
     /// A message to an address without a good tag: what it is decides.
-    fn untagged(&self, memory: &Memory, case: Case<'_>, found: &Found) -> Content {
-        let Some(reason) = reason(case.judge, found) else { return Content::Deliver };
+    fn untagged(&self, memory: &Memory, case: Candidate<'_>, found: &Findings) -> ContentVerdict {
+        let Some(reason) = reason(case.judge, found) else { return ContentVerdict::Deliver };
         if !found.kind.is_ndr() {
-            return if case.complete { Content::Deliver } else { Content::Later };
+            return if case.complete { ContentVerdict::Deliver } else { ContentVerdict::Later };
         }
         let inbound = &self.policy.inbound;
         let lenient = self.is_lenient(case.client, case.recipient.domain());
@@ -135,28 +141,32 @@ impl Rules<'_> {
             return rescued;
         }
         let action = inbound.actions.of_kind(reason, found.kind);
-        let would = if action == Action::Mark && !lenient { Action::Reject } else { action };
-        let observed = lenient && action != Action::Mark;
-        let mark = Mark { verdict: "untagged", would: would.name(), reason: reason.name(), observed };
+        let would = if action == FailureAction::Mark && !lenient { FailureAction::Reject } else { action };
+        let observed = lenient && action != FailureAction::Mark;
+        let mark = ResultHeader { verdict: "untagged", would: would.name(), reason: reason.name(), observed };
         if lenient || self.is_about_exempt_recipients(found) {
-            return Content::Mark(mark);
+            return ContentVerdict::Mark(mark);
         }
         match action {
-            Action::Mark => Content::Mark(mark),
-            Action::Quarantine => match &inbound.quarantine_to {
-                Some(to) => Content::Quarantine(to.clone(), mark),
-                None => Content::Mark(mark),
+            FailureAction::Mark => ContentVerdict::Mark(mark),
+            FailureAction::Quarantine => match &inbound.quarantine_to {
+                Some(to) => ContentVerdict::Quarantine(to.clone(), mark),
+                None => ContentVerdict::Mark(mark),
             },
             // Evidence may still come. Marks and quarantine cannot wait for it: the head of the message leaves now.
-            Action::Reject | Action::Discard | Action::Defer if !case.complete && inbound.evidence => Content::Later,
-            Action::Reject => Content::Refuse(refusal_of(reason)),
-            Action::Defer => Content::Refuse(refusal_of(reason).later()),
-            Action::Discard => Content::Discard(reason.name()),
+            FailureAction::Reject | FailureAction::Discard | FailureAction::Defer
+                if !case.complete && inbound.evidence =>
+            {
+                ContentVerdict::Later
+            }
+            FailureAction::Reject => ContentVerdict::Refuse(refusal_of(reason)),
+            FailureAction::Defer => ContentVerdict::Refuse(refusal_of(reason).later()),
+            FailureAction::Discard => ContentVerdict::Discard(reason.name()),
         }
     }
 
     /// The evidence in a bounce which returns a message that provably left from here, with this address as the one for bounces.
-    fn proven(&self, recipient: &Address, found: &Found) -> Option<Claim> {
+    fn proven(&self, recipient: &Address, found: &Findings) -> Option<Claim> {
         if !self.policy.inbound.evidence {
             return None;
         }
@@ -178,7 +188,7 @@ impl Rules<'_> {
 
     /// What the evidence in a bounce says, as a word for logs; `None`: there is none.
     #[must_use]
-    pub fn evidence_says(&self, recipient: &Address, found: &Found) -> Option<&'static str> {
+    pub fn evidence_says(&self, recipient: &Address, found: &Findings) -> Option<&'static str> {
         let (today, keys, params) = (self.now.day(), self.ring.keys(), &self.policy.batv);
         let claims: Vec<Claim> = found.returned.evidence.iter().filter_map(|value| Claim::parse(value)).collect();
         if found.returned.evidence.is_empty() {
@@ -201,14 +211,14 @@ impl Rules<'_> {
 
     /// Whether a bounce that was marked for its envelope shows that this site has sent what it returns.
     #[must_use]
-    pub fn carries_evidence(&self, recipient: &Address, found: &Found) -> bool {
+    pub fn carries_evidence(&self, recipient: &Address, found: &Findings) -> bool {
         self.proven(recipient, found).is_some()
     }
 
     /// The host by which an original of ours left without being signed: what a bounce returns is from one of our users, and
     /// carries no evidence. `None`: it is not ours, or it left as it should, or nobody can tell. Nothing of it is proven.
     #[must_use]
-    pub fn unsigned_path(&self, found: &Found) -> Option<String> {
+    pub fn unsigned_path(&self, found: &Findings) -> Option<String> {
         let (returned, local) = (&found.returned, &self.policy.domains.local);
         let author = returned.from.as_deref().and_then(author)?;
         let signed = returned.return_path.as_deref().and_then(|path| Address::parse(path).ok());
@@ -227,7 +237,7 @@ impl Rules<'_> {
     }
 
     /// Mail for some recipients leaves unsigned, so that what comes back of it has no tag.
-    fn is_about_exempt_recipients(&self, found: &Found) -> bool {
+    fn is_about_exempt_recipients(&self, found: &Findings) -> bool {
         let outbound = &self.policy.outbound;
         if outbound.exempt_recipients.is_empty() || outbound.mixed == Mixed::Sign || found.recipients.is_empty() {
             return false;
@@ -243,24 +253,28 @@ impl Rules<'_> {
 
 /// What becomes of null-sender mail to an SRS address. Everything that mail servers send without a sender returns something, or
 /// says what kind of report it is; a message that does neither is somebody's who sends through us.
-fn returns_something(case: Case<'_>, found: &Found) -> Content {
-    if found.kind != Kind::Ordinary || found.returned != Returned::default() {
-        Content::Deliver
+fn returns_something(case: Candidate<'_>, found: &Findings) -> ContentVerdict {
+    if found.kind != MessageKind::Ordinary || found.returned != Returned::default() {
+        ContentVerdict::Deliver
     } else if case.complete {
-        Content::Refuse(SRS_NO_BOUNCE)
+        ContentVerdict::Refuse(SRS_NO_BOUNCE)
     } else {
-        Content::Later
+        ContentVerdict::Later
     }
 }
 
 /// Why a bounce of this kind fails; `None`: its content decides nothing.
-fn reason(judge: Judge, found: &Found) -> Option<Reason> {
+fn reason(judge: ContentCheck, found: &Findings) -> Option<Reason> {
     match judge {
-        Judge::Null if found.doubtful => Some(Reason::DoubtfulNdr),
-        Judge::No | Judge::Discard | Judge::Srs | Judge::UsedUp | Judge::Guessing => None,
-        Judge::Null => Some(Reason::UntaggedNdr),
-        Judge::Overflow => Some(Reason::Overflow),
-        Judge::Daemon if found.kind == Kind::TextBounce => Some(Reason::TextNdr),
-        Judge::Daemon => Some(Reason::DaemonNdr),
+        ContentCheck::Null if found.doubtful => Some(Reason::DoubtfulNdr),
+        ContentCheck::No
+        | ContentCheck::Discard
+        | ContentCheck::Srs
+        | ContentCheck::UsedUp
+        | ContentCheck::Guessing => None,
+        ContentCheck::Null => Some(Reason::UntaggedNdr),
+        ContentCheck::Overflow => Some(Reason::Overflow),
+        ContentCheck::Daemon if found.kind == MessageKind::TextBounce => Some(Reason::TextNdr),
+        ContentCheck::Daemon => Some(Reason::DaemonNdr),
     }
 }

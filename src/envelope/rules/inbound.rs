@@ -7,10 +7,10 @@ use super::refusals::{
     refusal_of,
 };
 use super::{Caller, Refusal, Rules};
+use crate::envelope::abuse::{Guesser, Memory, TagId, network};
 use crate::envelope::address::{Address, ReversePath};
-use crate::envelope::memory::{Guesser, Memory, TagId, network};
-use crate::envelope::policy::{Action, Reason, RejectAt};
-use crate::envelope::tag::{Verdict, batv, chance, srs};
+use crate::envelope::site_policy::{FailureAction, Reason, RejectAt};
+use crate::envelope::tag::{Verdict, batv, guess_odds, srs};
 use crate::envelope::time::SECONDS_PER_DAY;
 
 /// What becomes of a recipient, and what its tag proved.
@@ -36,9 +36,9 @@ pub enum InboundAction {
         /// Which next hop.
         route: Route,
         /// What the message is marked with, because it would have been refused.
-        mark: Option<Mark>,
+        mark: Option<ResultHeader>,
         /// Whether the content decides.
-        judge: Judge,
+        judge: ContentCheck,
     },
     /// It is refused.
     Refuse(Refusal),
@@ -56,7 +56,7 @@ pub enum Route {
 
 /// Whether the content of a message decides about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Judge {
+pub enum ContentCheck {
     /// No.
     #[default]
     No,
@@ -79,7 +79,7 @@ pub enum Judge {
 
 /// The header that says what would have happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
+pub struct ResultHeader {
     /// What the tag proved.
     pub verdict: &'static str,
     /// What would be done without it: `reject`, `defer`, `discard`, `quarantine`, or `mark` where that is all.
@@ -93,7 +93,7 @@ pub struct Mark {
 /// The name of that header.
 pub const MARK: &str = "Countersign-Result";
 
-impl Mark {
+impl ResultHeader {
     /// The header line, without its line end.
     #[must_use]
     pub fn header(&self) -> String {
@@ -108,14 +108,14 @@ impl Mark {
 
     /// Whether it stands on what goes to the quarantine.
     pub(super) fn is_quarantine(&self) -> bool {
-        self.would == Action::Quarantine.name() && !self.observed
+        self.would == FailureAction::Quarantine.name() && !self.observed
     }
 }
 
 const ALWAYS_THERE: [&str; 2] = ["postmaster", "abuse"];
 
 /// What is asked about one recipient, beside the recipient itself.
-struct Asked<'m> {
+struct RcptQuery<'m> {
     memory: &'m mut Memory,
     client: Option<IpAddr>,
     /// Nothing is refused for what it is.
@@ -154,18 +154,19 @@ impl Rules<'_> {
         let bare = recipient.as_str().strip_suffix('.').filter(|_| caller.is_mta());
         let bare = bare.and_then(|bare| Address::parse(bare).ok());
         let recipient = bare.as_ref().unwrap_or(recipient);
-        let asked = Asked { memory, client, lenient: self.is_lenient(client, recipient.domain()), caller };
+        let asked = RcptQuery { memory, client, lenient: self.is_lenient(client, recipient.domain()), caller };
         let claims_ours = self.claims_to_be_ours(sender, recipient);
         let lenient = asked.lenient || sender.address().is_some_and(|s| self.is_lenient(client, s.domain()));
         if claims_ours && !lenient && (self.is_ours(recipient.domain()) || !caller.is_mta()) {
             return refuse(Verdict::Untagged, OWN_SENDER);
         }
         let mut inbound = self.inbound_asked(asked, sender, recipient);
-        if let InboundAction::Deliver { route: Route::NextHop, mark: mark @ None, judge: Judge::No, .. } =
+        if let InboundAction::Deliver { route: Route::NextHop, mark: mark @ None, judge: ContentCheck::No, .. } =
             &mut inbound.action
             && claims_ours
         {
-            *mark = Some(Mark { verdict: "untagged", would: "reject", reason: OWN_SENDER.reason, observed: true });
+            *mark =
+                Some(ResultHeader { verdict: "untagged", would: "reject", reason: OWN_SENDER.reason, observed: true });
         }
         match &inbound.action {
             // At a domain of ours it is a way round the rules, which the MTA may know.
@@ -193,7 +194,7 @@ impl Rules<'_> {
             && !is_signed()
     }
 
-    fn inbound_asked(&self, asked: Asked<'_>, sender: &ReversePath, recipient: &Address) -> Inbound {
+    fn inbound_asked(&self, asked: RcptQuery<'_>, sender: &ReversePath, recipient: &Address) -> Inbound {
         let domains = &self.policy.domains;
         let domain = recipient.domain();
         let (local, alias) = (domains.is_local(domain), domains.srs.contains(domain));
@@ -244,7 +245,7 @@ impl Rules<'_> {
         self.policy.domains.is_local(domain) || self.policy.domains.srs.contains(domain)
     }
 
-    fn srs_recipient(&self, mut asked: Asked<'_>, sender: &ReversePath, recipient: &Address) -> Inbound {
+    fn srs_recipient(&self, mut asked: RcptQuery<'_>, sender: &ReversePath, recipient: &Address) -> Inbound {
         let inbound = &self.policy.inbound;
         // Who has guessed one may relay, in every mode.
         if self.is_guessing(&mut asked, true, false, recipient) {
@@ -261,8 +262,8 @@ impl Rules<'_> {
                 };
                 // It leaves again: to whoever gets hold of such an address, it is a way to send anything through us.
                 let judge = match sender {
-                    ReversePath::Null if asked.caller.sees_content() => Judge::Srs,
-                    _ => Judge::No,
+                    ReversePath::Null if asked.caller.sees_content() => ContentCheck::Srs,
+                    _ => ContentCheck::No,
                 };
                 self.valid(asked, verdict, recipient, to, route, judge)
             }
@@ -271,7 +272,7 @@ impl Rules<'_> {
             Verdict::Future(_) => self.or_as_it_came(&asked, verdict, recipient, Some(Reason::Future)),
             Verdict::Forged(_) | Verdict::UnknownKey(_) | Verdict::Malformed(_) | Verdict::Untagged => {
                 if matches!(verdict, Verdict::Forged(_)) {
-                    self.guessed(&mut asked, false, recipient, chance::of_srs(self.ring.keys(), &self.policy.srs));
+                    self.guessed(&mut asked, false, recipient, guess_odds::of_srs(self.ring.keys(), &self.policy.srs));
                 }
                 self.or_as_it_came(&asked, verdict, recipient, Some(Reason::Forged))
             }
@@ -281,7 +282,7 @@ impl Rules<'_> {
     /// Acts on an SRS address that does not hold, or observes it: then it goes on as it came, marked.
     fn or_as_it_came(
         &self,
-        asked: &Asked<'_>,
+        asked: &RcptQuery<'_>,
         verdict: Verdict,
         recipient: &Address,
         reason: Option<Reason>,
@@ -295,7 +296,7 @@ impl Rules<'_> {
 
     fn tagged_recipient(
         &self,
-        mut asked: Asked<'_>,
+        mut asked: RcptQuery<'_>,
         sender: &ReversePath,
         recipient: &Address,
         bare: Address,
@@ -309,7 +310,7 @@ impl Rules<'_> {
         if tells && self.is_guessing(&mut asked, always, !bounce, &bare) {
             // Evidence is no guess: whoever returns our own message gets through.
             return if bounce && !always && asked.caller.sees_content() && self.policy.inbound.evidence {
-                deliver(Verdict::Untagged, bare, Route::NextHop, None, Judge::Guessing, GUESSING.reason)
+                deliver(Verdict::Untagged, bare, Route::NextHop, None, ContentCheck::Guessing, GUESSING.reason)
             } else {
                 refuse(Verdict::Untagged, GUESSING)
             };
@@ -318,14 +319,14 @@ impl Rules<'_> {
         if let Verdict::Valid(found) = &verdict {
             let to = found.address().clone();
             return if *sender == ReversePath::Null {
-                self.valid(asked, verdict, recipient, to, Route::NextHop, Judge::No)
+                self.valid(asked, verdict, recipient, to, Route::NextHop, ContentCheck::No)
             } else {
-                deliver(verdict, to, Route::NextHop, None, Judge::No, "valid")
+                deliver(verdict, to, Route::NextHop, None, ContentCheck::No, "valid")
             };
         }
         match &verdict {
             Verdict::Forged(_) if tells => {
-                self.guessed(&mut asked, !bounce, &bare, chance::of_batv(self.ring.keys(), recipient));
+                self.guessed(&mut asked, !bounce, &bare, guess_odds::of_batv(self.ring.keys(), recipient));
             }
             // A made-up digit is a guess that cannot be lucky.
             Verdict::UnknownKey(_) if tells => self.guessed(&mut asked, !bounce, &bare, 0.0),
@@ -344,7 +345,7 @@ impl Rules<'_> {
         }
         if *sender != ReversePath::Null {
             // Somebody answered the envelope address. It leads to our own user anyway.
-            let judge = if daemon { Judge::Daemon } else { Judge::No };
+            let judge = if daemon { ContentCheck::Daemon } else { ContentCheck::No };
             return deliver(verdict, bare, Route::NextHop, None, judge, "not-a-bounce");
         }
         let reason = match &verdict {
@@ -373,12 +374,12 @@ impl Rules<'_> {
     /// A tag that holds, for a bounce: one of how many? `judge`: whether the content decides even so.
     fn valid(
         &self,
-        asked: Asked<'_>,
+        asked: RcptQuery<'_>,
         verdict: Verdict,
         tagged: &Address,
         to: Address,
         route: Route,
-        judge: Judge,
+        judge: ContentCheck,
     ) -> Inbound {
         let today = self.now.day();
         let read = verdict.tagged();
@@ -389,13 +390,14 @@ impl Rules<'_> {
             return deliver(verdict, to, route, None, judge, "valid").counted(tag);
         }
         if asked.lenient && route == Route::NextHop {
-            let mark = Mark { verdict: verdict.name(), would: "defer", reason: REPLAYED.reason, observed: true };
-            return deliver(verdict, to, route, Some(mark), Judge::No, REPLAYED.reason).counted(tag);
+            let mark =
+                ResultHeader { verdict: verdict.name(), would: "defer", reason: REPLAYED.reason, observed: true };
+            return deliver(verdict, to, route, Some(mark), ContentCheck::No, REPLAYED.reason).counted(tag);
         }
         // What returns a message of ours is genuine, however many others there were. Forwarded mail carries no evidence.
         let may_be_proven = route == Route::NextHop && asked.caller.sees_content() && self.policy.inbound.evidence;
         if may_be_proven {
-            return deliver(verdict, to, route, None, Judge::UsedUp, REPLAYED.reason);
+            return deliver(verdict, to, route, None, ContentCheck::UsedUp, REPLAYED.reason);
         }
         refuse(verdict, REPLAYED)
     }
@@ -403,7 +405,7 @@ impl Rules<'_> {
     /// Does what the config says about a reason; without one, what `otherwise` says. `to` is where it goes if it goes.
     fn act(
         &self,
-        asked: &Asked<'_>,
+        asked: &RcptQuery<'_>,
         verdict: Verdict,
         to: Address,
         reason: Option<Reason>,
@@ -413,32 +415,32 @@ impl Rules<'_> {
         let refusal = reason.map_or(otherwise, refusal_of);
         let action = match reason {
             Some(reason) => inbound.actions.of(reason),
-            None if refusal.is_temporary() => Action::Defer,
-            None => Action::Reject,
+            None if refusal.is_temporary() => FailureAction::Defer,
+            None => FailureAction::Reject,
         };
-        let observed = asked.lenient && action != Action::Mark;
-        let would = if action == Action::Mark && !asked.lenient { Action::Reject } else { action };
-        let mark = Mark { verdict: verdict.name(), would: would.name(), reason: refusal.reason, observed };
+        let observed = asked.lenient && action != FailureAction::Mark;
+        let would = if action == FailureAction::Mark && !asked.lenient { FailureAction::Reject } else { action };
+        let mark = ResultHeader { verdict: verdict.name(), would: would.name(), reason: refusal.reason, observed };
         let word = refusal.reason;
-        let marked = |verdict, to| deliver(verdict, to, Route::NextHop, Some(mark), Judge::No, word);
+        let marked = |verdict, to| deliver(verdict, to, Route::NextHop, Some(mark), ContentCheck::No, word);
         match action {
             _ if asked.lenient => marked(verdict, to),
-            Action::Mark => marked(verdict, to),
-            Action::Reject => refuse(verdict, refusal),
-            Action::Defer => refuse(verdict, if refusal.is_temporary() { refusal } else { refusal.later() }),
-            Action::Discard => deliver(verdict, to, Route::NextHop, None, Judge::Discard, word),
-            Action::Quarantine => match &inbound.quarantine_to {
+            FailureAction::Mark => marked(verdict, to),
+            FailureAction::Reject => refuse(verdict, refusal),
+            FailureAction::Defer => refuse(verdict, if refusal.is_temporary() { refusal } else { refusal.later() }),
+            FailureAction::Discard => deliver(verdict, to, Route::NextHop, None, ContentCheck::Discard, word),
+            FailureAction::Quarantine => match &inbound.quarantine_to {
                 Some(quarantine) => marked(verdict, quarantine.clone()),
                 None => marked(verdict, to),
             },
         }
     }
 
-    fn plain_recipient(&self, asked: Asked<'_>, sender: &ReversePath, recipient: &Address) -> Inbound {
+    fn plain_recipient(&self, asked: RcptQuery<'_>, sender: &ReversePath, recipient: &Address) -> Inbound {
         let inbound = &self.policy.inbound;
         let judge = match sender {
-            ReversePath::Null => Judge::Null,
-            ReversePath::Mailbox(address) if self.is_daemon(address) => Judge::Daemon,
+            ReversePath::Null => ContentCheck::Null,
+            ReversePath::Mailbox(address) if self.is_daemon(address) => ContentCheck::Daemon,
             ReversePath::Mailbox(_) => return untouched(recipient, "not-a-bounce"),
         };
         if inbound.exempt_recipients.contains(recipient) {
@@ -448,21 +450,29 @@ impl Rules<'_> {
             None => judge,
             // Genuine bounces come without a tag. Anybody can write an address that is too long to be signed, so those
             // are not waved through unseen.
-            Some("overflow") => Judge::Overflow,
+            Some("overflow") => ContentCheck::Overflow,
             Some(_) => return untouched(recipient, "leaves-unsigned"),
         };
         let in_surge = inbound.reject_at == RejectAt::Auto;
-        let at_once = judge == Judge::Null && self.refuses_at_once(asked.memory, asked.caller, asked.client, recipient);
+        let at_once =
+            judge == ContentCheck::Null && self.refuses_at_once(asked.memory, asked.caller, asked.client, recipient);
         if at_once && asked.lenient {
-            let action = if in_surge { Action::Defer } else { inbound.actions.of(Reason::UntaggedNdr) };
+            let action = if in_surge { FailureAction::Defer } else { inbound.actions.of(Reason::UntaggedNdr) };
             let reason = Reason::UntaggedNdr.name();
-            let mark = Mark { verdict: "untagged", would: action.name(), reason, observed: true };
-            return deliver(Verdict::Untagged, recipient.clone(), Route::NextHop, Some(mark), Judge::No, mark.reason);
+            let mark = ResultHeader { verdict: "untagged", would: action.name(), reason, observed: true };
+            return deliver(
+                Verdict::Untagged,
+                recipient.clone(),
+                Route::NextHop,
+                Some(mark),
+                ContentCheck::No,
+                mark.reason,
+            );
         }
         if at_once {
             let refusal = refusal_of(Reason::UntaggedNdr);
             // A surge passes, and what is deferred comes again.
-            let defer = in_surge || inbound.actions.of(Reason::UntaggedNdr) == Action::Defer;
+            let defer = in_surge || inbound.actions.of(Reason::UntaggedNdr) == FailureAction::Defer;
             let refused = refuse(Verdict::Untagged, if defer { refusal.later() } else { refusal });
             let reason = if in_surge { "surge" } else { refused.reason };
             return Inbound { reason, ..refused };
@@ -479,7 +489,7 @@ impl Rules<'_> {
         recipient: &Address,
     ) -> bool {
         let inbound = &self.policy.inbound;
-        let refused = matches!(inbound.actions.of(Reason::UntaggedNdr), Action::Reject | Action::Defer);
+        let refused = matches!(inbound.actions.of(Reason::UntaggedNdr), FailureAction::Reject | FailureAction::Defer);
         match inbound.reject_at {
             RejectAt::Data => false,
             RejectAt::Rcpt => refused,
@@ -498,7 +508,7 @@ impl Rules<'_> {
     /// Whether a client has used up its guesses about this recipient: no question about its tag is answered, lest it be the
     /// lucky one. Observed mail is not limited, unless `always`: where the answer depends on the tag whatever the mode.
     /// `ordinary`: the sender is a person's, which can only be told the answer where an MTA asks.
-    fn is_guessing(&self, asked: &mut Asked<'_>, always: bool, ordinary: bool, bare: &Address) -> bool {
+    fn is_guessing(&self, asked: &mut RcptQuery<'_>, always: bool, ordinary: bool, bare: &Address) -> bool {
         let per_minute = self.policy.inbound.guesses_per_minute;
         if per_minute == 0 || (asked.lenient && !always && asked.caller != Caller::Map) {
             return false;
@@ -514,7 +524,7 @@ impl Rules<'_> {
         limited
     }
 
-    fn guessed(&self, asked: &mut Asked<'_>, ordinary: bool, bare: &Address, chance: f64) {
+    fn guessed(&self, asked: &mut RcptQuery<'_>, ordinary: bool, bare: &Address, chance: f64) {
         let guesses = &mut asked.memory.guesses;
         let guessers = guessers(self, asked.caller, asked.client, ordinary, guesses.recipient(bare));
         let per_minute = self.policy.inbound.guesses_per_minute;
@@ -557,8 +567,8 @@ fn deliver(
     verdict: Verdict,
     to: Address,
     route: Route,
-    mark: Option<Mark>,
-    judge: Judge,
+    mark: Option<ResultHeader>,
+    judge: ContentCheck,
     reason: &'static str,
 ) -> Inbound {
     Inbound { verdict, action: InboundAction::Deliver { to, route, mark, judge }, reason, tag: None }
@@ -571,7 +581,7 @@ impl Inbound {
 }
 
 fn untouched(recipient: &Address, reason: &'static str) -> Inbound {
-    deliver(Verdict::Untagged, recipient.clone(), Route::NextHop, None, Judge::No, reason)
+    deliver(Verdict::Untagged, recipient.clone(), Route::NextHop, None, ContentCheck::No, reason)
 }
 
 fn refuse(verdict: Verdict, refusal: Refusal) -> Inbound {
@@ -582,7 +592,7 @@ fn refuse(verdict: Verdict, refusal: Refusal) -> Inbound {
 mod tests {
     use super::*;
     use crate::envelope::keyring::{Algorithm, Keyring, NewKey, Secret};
-    use crate::envelope::policy::{InboundMode, Policy};
+    use crate::envelope::site_policy::{InboundMode, Policy};
     use crate::envelope::time::Timestamp;
 
     const MADE: Timestamp = Timestamp(1_795_382_400);

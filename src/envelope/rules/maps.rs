@@ -5,15 +5,15 @@
 //! and client are known, and one recipient can be refused, but not sent elsewhere.
 
 use super::refusals::refusal_of;
-use super::{Caller, Inbound, InboundAction, Judge, Mark, Outbound, OutboundAction, Refusal, Rules};
+use super::{Caller, ContentCheck, Inbound, InboundAction, Outbound, OutboundAction, Refusal, ResultHeader, Rules};
+use crate::envelope::abuse::Memory;
 use crate::envelope::address::{Address, ReversePath};
-use crate::envelope::memory::Memory;
-use crate::envelope::policy::Reason;
+use crate::envelope::site_policy::Reason;
 use crate::envelope::tag::{Verdict, batv, srs};
 
 /// What a map says about an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Mapped {
+pub enum MapAnswer {
     /// It becomes this one.
     To(Address),
     /// It stays what it is.
@@ -26,7 +26,7 @@ pub enum Mapped {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MappedRecipient {
     /// What it says.
-    pub mapped: Mapped,
+    pub mapped: MapAnswer,
     /// About the tag.
     pub verdict: Verdict,
     /// Why, as a word for logs.
@@ -35,11 +35,11 @@ pub struct MappedRecipient {
 
 /// What an MTA is told about a recipient that it may refuse and not change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Advice {
+pub enum PolicyAdvice {
     /// To go on as it would have.
     GoOn,
     /// To go on, with this mark.
-    Mark(Mark),
+    Mark(ResultHeader),
     /// To refuse it.
     Refuse(Refusal),
 }
@@ -48,21 +48,23 @@ impl Inbound {
     /// The same for whom can only refuse or mark. To throw a message away or to send it elsewhere would be done to all its
     /// recipients, for whom it may be genuine: it is refused instead.
     #[must_use]
-    pub fn advice(&self) -> Advice {
+    pub fn advice(&self) -> PolicyAdvice {
         let instead = || Reason::ALL.into_iter().find(|reason| reason.name() == self.reason).map(refusal_of);
         match &self.action {
-            InboundAction::Refuse(refusal) => Advice::Refuse(refusal.clone()),
-            InboundAction::Deliver { judge: Judge::Discard, .. } => instead().map_or(Advice::GoOn, Advice::Refuse),
-            InboundAction::Deliver { mark: Some(mark), .. } if mark.is_quarantine() => {
-                instead().map_or(Advice::Mark(*mark), Advice::Refuse)
+            InboundAction::Refuse(refusal) => PolicyAdvice::Refuse(refusal.clone()),
+            InboundAction::Deliver { judge: ContentCheck::Discard, .. } => {
+                instead().map_or(PolicyAdvice::GoOn, PolicyAdvice::Refuse)
             }
-            InboundAction::Deliver { mark: Some(mark), .. } => Advice::Mark(*mark),
-            InboundAction::Deliver { mark: None, .. } => Advice::GoOn,
+            InboundAction::Deliver { mark: Some(mark), .. } if mark.is_quarantine() => {
+                instead().map_or(PolicyAdvice::Mark(*mark), PolicyAdvice::Refuse)
+            }
+            InboundAction::Deliver { mark: Some(mark), .. } => PolicyAdvice::Mark(*mark),
+            InboundAction::Deliver { mark: None, .. } => PolicyAdvice::GoOn,
         }
     }
 }
 
-impl Mapped {
+impl MapAnswer {
     /// The answer about a sender. A map cannot refuse one, so that what is not to leave is put off, and stays visible in the
     /// MTA's queue.
     #[must_use]
@@ -95,23 +97,25 @@ impl Rules<'_> {
         let is_srs = domains.srs.contains(recipient.domain()) && srs::looks_tagged(&recipient.content());
         let is_prvs = domains.is_local(recipient.domain()) && batv::strip(recipient).is_some();
         if !is_srs && !is_prvs {
-            return MappedRecipient { mapped: Mapped::Nothing, verdict: Verdict::Untagged, reason: "untagged" };
+            return MappedRecipient { mapped: MapAnswer::Nothing, verdict: Verdict::Untagged, reason: "untagged" };
         }
         let asked = self.inbound_for(Caller::Map, memory, None, &ReversePath::Null, recipient);
         let Inbound { verdict, action, reason, .. } = asked;
         let mapped = match (action, &verdict) {
-            (InboundAction::Refuse(refusal), _) if refusal.is_temporary() => Mapped::Later(refusal),
-            (InboundAction::Refuse(_) | InboundAction::Deliver { judge: Judge::Discard, .. }, _) => Mapped::Nothing,
+            (InboundAction::Refuse(refusal), _) if refusal.is_temporary() => MapAnswer::Later(refusal),
+            (InboundAction::Refuse(_) | InboundAction::Deliver { judge: ContentCheck::Discard, .. }, _) => {
+                MapAnswer::Nothing
+            }
             // `inbound.srs_reverse = "mta"` leaves it to the MTA, which is who asks now.
-            (InboundAction::Deliver { .. }, Verdict::Valid(found)) if is_srs => Mapped::To(found.address().clone()),
-            (InboundAction::Deliver { to, .. }, _) if to == *recipient => Mapped::Nothing,
+            (InboundAction::Deliver { .. }, Verdict::Valid(found)) if is_srs => MapAnswer::To(found.address().clone()),
+            (InboundAction::Deliver { to, .. }, _) if to == *recipient => MapAnswer::Nothing,
             // An MTA takes whatever is found here for a user of its own, and would bounce mail to those that there are not.
             (InboundAction::Deliver { to, .. }, verdict)
                 if !self.was_made_here(verdict) && batv::strip(recipient).as_ref() == Some(&to) =>
             {
-                Mapped::Nothing
+                MapAnswer::Nothing
             }
-            (InboundAction::Deliver { to, .. }, _) => Mapped::To(to),
+            (InboundAction::Deliver { to, .. }, _) => MapAnswer::To(to),
         };
         MappedRecipient { mapped, verdict, reason }
     }
@@ -123,7 +127,7 @@ impl Rules<'_> {
         let bare = if self.policy.domains.is_local(recipient.domain()) { batv::strip(recipient) } else { None };
         match bare {
             Some(bare) => {
-                MappedRecipient { mapped: Mapped::To(bare), verdict: Verdict::Untagged, reason: "not-looked-at" }
+                MappedRecipient { mapped: MapAnswer::To(bare), verdict: Verdict::Untagged, reason: "not-looked-at" }
             }
             None => self.map_recipient(memory, recipient),
         }
@@ -134,7 +138,7 @@ impl Rules<'_> {
 mod tests {
     use super::*;
     use crate::envelope::keyring::{Algorithm, Keyring, NewKey, Secret};
-    use crate::envelope::policy::{Action, AliasDomains, InboundMode, Policy};
+    use crate::envelope::site_policy::{AliasDomains, FailureAction, InboundMode, Policy};
     use crate::envelope::time::Timestamp;
 
     const NOW: Timestamp = Timestamp(1_795_382_400);
@@ -153,7 +157,7 @@ mod tests {
         policy
     }
 
-    fn mapped(policy: &Policy, ring: &Keyring, days: i64, recipient: &str) -> Mapped {
+    fn mapped(policy: &Policy, ring: &Keyring, days: i64, recipient: &str) -> MapAnswer {
         let now = Timestamp(NOW.0 + days * 86_400);
         let rules = Rules { policy, ring, now };
         rules.map_recipient(&mut Memory::default(), &Address::parse(recipient).unwrap()).mapped
@@ -162,14 +166,14 @@ mod tests {
     fn signed(policy: &Policy, ring: &Keyring, sender: &str) -> String {
         let rules = Rules { policy, ring, now: NOW };
         let outbound = rules.outbound(None, &ReversePath::parse(sender).unwrap(), None);
-        match Mapped::of_sender(&outbound) {
-            Mapped::To(address) => address.to_string(),
+        match MapAnswer::of_sender(&outbound) {
+            MapAnswer::To(address) => address.to_string(),
             other => panic!("{other:?}"),
         }
     }
 
-    fn to(address: &str) -> Mapped {
-        Mapped::To(Address::parse(address).unwrap())
+    fn to(address: &str) -> MapAnswer {
+        MapAnswer::To(Address::parse(address).unwrap())
     }
 
     #[test]
@@ -178,7 +182,7 @@ mod tests {
         for sender in ["ann@our.example", "\"ann smith\"@our.example", "bob@else.example"] {
             let signed = signed(&policy, &ring, sender);
             assert_eq!(mapped(&policy, &ring, 7, &signed), to(sender));
-            assert_eq!(mapped(&policy, &ring, 40, &signed), Mapped::Nothing);
+            assert_eq!(mapped(&policy, &ring, 40, &signed), MapAnswer::Nothing);
         }
     }
 
@@ -197,23 +201,24 @@ mod tests {
         let forged_srs = "SRS0=AAAAAA=AA=else.example=bob@srs.our.example";
         policy.inbound.quarantine_to = Some(Address::parse("quarantine@else.example").unwrap());
         for forged in [forged, forged_srs] {
-            for (action, quarantined) in [(Action::Reject, false), (Action::Discard, false), (Action::Quarantine, true)]
+            for (action, quarantined) in
+                [(FailureAction::Reject, false), (FailureAction::Discard, false), (FailureAction::Quarantine, true)]
             {
                 policy.inbound.actions.default = action;
-                let want = if quarantined { to("quarantine@else.example") } else { Mapped::Nothing };
+                let want = if quarantined { to("quarantine@else.example") } else { MapAnswer::Nothing };
                 assert_eq!(mapped(&policy, &ring, 0, forged), want, "{action:?}");
             }
-            policy.inbound.actions.default = Action::Defer;
-            assert!(matches!(mapped(&policy, &ring, 0, forged), Mapped::Later(_)));
+            policy.inbound.actions.default = FailureAction::Defer;
+            assert!(matches!(mapped(&policy, &ring, 0, forged), MapAnswer::Later(_)));
         }
         for (action, mode) in [
-            (Action::Mark, InboundMode::Enforce),
-            (Action::Reject, InboundMode::Enforce),
-            (Action::Reject, InboundMode::Observe),
+            (FailureAction::Mark, InboundMode::Enforce),
+            (FailureAction::Reject, InboundMode::Enforce),
+            (FailureAction::Reject, InboundMode::Observe),
         ] {
             (policy.inbound.actions.default, policy.inbound.mode) = (action, mode);
             for forged in [forged, forged_srs, "prvs=7000abcdef=ann@our.example"] {
-                assert_eq!(mapped(&policy, &ring, 0, forged), Mapped::Nothing, "{action:?} {mode:?}");
+                assert_eq!(mapped(&policy, &ring, 0, forged), MapAnswer::Nothing, "{action:?} {mode:?}");
             }
         }
         // What we made once, and has expired, is stripped while observing.
@@ -236,7 +241,7 @@ mod tests {
         for other in
             ["SRS0=AAAAAA=AA=else.example=bob@srs.our.example", "ann@our.example", "prvs=1786abcdef=x@third.example"]
         {
-            assert_eq!(stripped(other), Mapped::Nothing, "{other}");
+            assert_eq!(stripped(other), MapAnswer::Nothing, "{other}");
         }
     }
 
@@ -246,7 +251,7 @@ mod tests {
         let others =
             ["ann@our.example", "postmaster@srs.our.example", "x@srs.our.example", "prvs=1786abcdef=x@third.example"];
         for address in others.into_iter().chain(["a=b=c@our.example", "prvs=123=ann@our.example"]) {
-            assert_eq!(mapped(&policy, &ring, 0, address), Mapped::Nothing, "{address}");
+            assert_eq!(mapped(&policy, &ring, 0, address), MapAnswer::Nothing, "{address}");
         }
     }
 }

@@ -3,7 +3,7 @@
 //! ask [`Rules::map_recipient`].
 //!
 //! Each front end asks here and decides nothing itself. The answers are plain data with a reason in it. What has to be
-//! remembered between two messages stands in a [`Memory`](super::memory::Memory) that the front end brings.
+//! remembered between two messages stands in a [`Memory`](super::abuse::Memory) that the front end brings.
 
 mod caller;
 mod content;
@@ -14,15 +14,15 @@ mod ramp;
 mod refusals;
 
 pub use caller::Caller;
-pub use content::{Case, Content};
-pub use inbound::{Inbound, InboundAction, Judge, MARK, Mark, Route};
-pub use maps::{Advice, Mapped, MappedRecipient};
+pub use content::{Candidate, ContentVerdict};
+pub use inbound::{ContentCheck, Inbound, InboundAction, MARK, ResultHeader, Route};
+pub use maps::{MapAnswer, MappedRecipient, PolicyAdvice};
 pub use outbound::{Outbound, OutboundAction};
 pub use ramp::{Ramp, RampEvent};
 pub use refusals::{BAD_RECIPIENT, BAD_SENDER};
 
 use super::keyring::Keyring;
-use super::policy::Policy;
+use super::site_policy::Policy;
 use super::time::Timestamp;
 
 /// The rules of a site at one moment. Made anew for each command: the clock moves on and keys change while a

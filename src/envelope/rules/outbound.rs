@@ -3,11 +3,11 @@
 use core::net::IpAddr;
 
 use super::{NO_KEY, Refusal, Rules};
+use crate::envelope::abuse::{Memory, TagId};
 use crate::envelope::address::{Address, MAX_LOCAL_PART, ReversePath};
 use crate::envelope::evidence;
 use crate::envelope::keyring::Key;
-use crate::envelope::memory::{Memory, TagId};
-use crate::envelope::policy::{OutboundMode, Overflow};
+use crate::envelope::site_policy::{OutboundMode, Overflow};
 use crate::envelope::tag::srs::Forwarded;
 use crate::envelope::tag::{Signed, Verdict, batv, srs};
 
@@ -184,7 +184,7 @@ impl Rules<'_> {
         message_id: Option<&str>,
         from: Option<&str>,
         sender: &ReversePath,
-    ) -> Option<evidence::Header> {
+    ) -> Option<evidence::EvidenceHeader> {
         let is_ours = |address: &Address| self.policy.domains.is_local(address.domain());
         let address = evidence::bounce_address(from, sender, is_ours).filter(is_ours)?;
         let key = self.ring.own_signer()?;

@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 use super::{Outbound, OutboundAction, Rules};
 use crate::envelope::address::{Address, ReversePath};
-use crate::envelope::policy::{InboundMode, OutboundMode};
+use crate::envelope::site_policy::{InboundMode, OutboundMode};
 use crate::envelope::time::Timestamp;
 
 /// How far a domain is.

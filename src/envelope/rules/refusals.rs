@@ -1,7 +1,7 @@
 //! What is said to whom mail that comes in is refused; `docs/replies.md` explains each.
 
 use super::Refusal;
-use crate::envelope::policy::Reason;
+use crate::envelope::site_policy::Reason;
 
 pub(super) const RELAYING_DENIED: Refusal =
     Refusal { code: 550, status: "5.7.1", text: "relaying denied", reason: "relaying-denied" };

@@ -6,7 +6,7 @@
 
 use data_encoding::HEXLOWER;
 
-use super::{Case, Defect, Scheme, Signed, Tagged, Verdict, mac, strip_prefix_ci};
+use super::{CaseFolding, Defect, Scheme, Signed, Tagged, Verdict, mac, strip_prefix_ci};
 use crate::envelope::address::{Address, AddressError};
 use crate::envelope::keyring::{Algorithm, Key, KeyId, KeyState, Purpose};
 use crate::envelope::time::{BatvDay, Day};
@@ -40,7 +40,7 @@ impl MacLength {
 
 /// What a site has decided about its tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Params {
+pub struct BatvParams {
     /// Days from signing until a tag expires; the draft says 7.
     pub lifetime: u16,
     /// How much MAC new tags of own keys carry.
@@ -48,12 +48,12 @@ pub struct Params {
     /// Days that another host's clock may be ahead of ours; own keys only.
     pub clock_tolerance: u16,
     /// How tags of imported keys are compared.
-    pub case: Case,
+    pub case: CaseFolding,
 }
 
-impl Default for Params {
+impl Default for BatvParams {
     fn default() -> Self {
-        Self { lifetime: 7, mac: MacLength::Short, clock_tolerance: 1, case: Case::Fold }
+        Self { lifetime: 7, mac: MacLength::Short, clock_tolerance: 1, case: CaseFolding::Fold }
     }
 }
 
@@ -101,7 +101,7 @@ fn read_value(value: &str) -> Option<(u8, BatvDay, &str)> {
 /// # Errors
 /// When the result is no address (longer than [`crate::envelope::address::MAX_ADDRESS`], say), or the key has no digit
 /// or serves SRS only.
-pub fn sign(key: &Key, params: &Params, today: Day, address: &Address) -> Result<Signed, SignError> {
+pub fn sign(key: &Key, params: &BatvParams, today: Day, address: &Address) -> Result<Signed, SignError> {
     let digit = digit_for_batv(key)?;
     let expires = today.plus(i64::from(params.lifetime));
     let day = expires.batv();
@@ -124,7 +124,7 @@ pub fn sign(key: &Key, params: &Params, today: Day, address: &Address) -> Result
 /// As [`sign`].
 pub fn sign_subaddress(
     key: &Key,
-    params: &Params,
+    params: &BatvParams,
     today: Day,
     address: &Address,
     delimiter: char,
@@ -150,7 +150,7 @@ pub enum SignError {
 
 /// Asks what a tagged address proves, under any key of a ring.
 #[must_use]
-pub fn verify(keys: &[Key], params: &Params, today: Day, address: &Address) -> Verdict {
+pub fn verify(keys: &[Key], params: &BatvParams, today: Day, address: &Address) -> Verdict {
     let content = address.content();
     let Some(prvs) = Prvs::parse(&content) else {
         return if looks_tagged(&content) { Verdict::Malformed(Defect::Syntax) } else { Verdict::Untagged };
@@ -169,10 +169,10 @@ pub fn verify(keys: &[Key], params: &Params, today: Day, address: &Address) -> V
         let mut tagged = tagged(&prvs, received, address, expires, params.lifetime);
         tagged.bare = Address::parse(&format!("{received}@{}", address.domain())).ok().or(tagged.bare);
         match judge_peer(key, params, today, &prvs, address.domain()) {
-            Outcome::Valid => Verdict::valid(tagged),
-            Outcome::Expired => Verdict::Expired(tagged),
-            Outcome::Future => Verdict::Future(tagged),
-            Outcome::Forged => Verdict::Forged(tagged),
+            TagState::Valid => Verdict::valid(tagged),
+            TagState::Expired => Verdict::Expired(tagged),
+            TagState::Future => Verdict::Future(tagged),
+            TagState::Forged => Verdict::Forged(tagged),
         }
     }
 }
@@ -183,12 +183,12 @@ pub struct Subaddress<'a> {
     /// What stands before the delimiter. batv-tools takes an empty one, too.
     pub user: &'a str,
     /// What MAC and date say.
-    pub outcome: Outcome,
+    pub outcome: TagState,
 }
 
 /// What MAC and date of a tag say, by the draft's rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum TagState {
     /// Both hold.
     Valid,
     /// The MAC holds, the date is over or the key is retired.
@@ -203,7 +203,7 @@ pub enum Outcome {
 #[must_use]
 pub fn verify_subaddress<'a>(
     keys: &[Key],
-    params: &Params,
+    params: &BatvParams,
     today: Day,
     address: &'a Address,
     delimiter: char,
@@ -235,13 +235,13 @@ fn tagged(prvs: &Prvs<'_>, core: &str, address: &Address, expires: Day, lifetime
     Tagged { scheme: Scheme::Batv, bare, key, signed_on, expires: Some(expires) }
 }
 
-fn unknown_key(keys: &[Key], params: &Params, today: Day, expires: Day, tagged: Tagged) -> Verdict {
+fn unknown_key(keys: &[Key], params: &BatvParams, today: Day, expires: Day, tagged: Tagged) -> Verdict {
     let lifetime = keys.iter().map(|k| k.longest_lifetime).fold(params.lifetime, u16::max);
     let last = today.plus(i64::from(lifetime) + i64::from(params.clock_tolerance));
     if today <= expires && expires <= last { Verdict::UnknownKey(tagged) } else { Verdict::Expired(tagged) }
 }
 
-fn verify_own(key: &Key, params: &Params, today: Day, prvs: &Prvs<'_>, address: &Address, expires: Day) -> Verdict {
+fn verify_own(key: &Key, params: &BatvParams, today: Day, prvs: &Prvs<'_>, address: &Address, expires: Day) -> Verdict {
     let tagged = tagged(prvs, prvs.core, address, expires, params.lifetime);
     let mac = own_mac(key, prvs.key, expires, prvs.core, address.domain());
     let Some(length) = MacLength::from_digits(prvs.hex.len()) else { return Verdict::Forged(tagged) };
@@ -260,23 +260,24 @@ fn verify_own(key: &Key, params: &Params, today: Day, prvs: &Prvs<'_>, address: 
     }
 }
 
-fn judge_peer(key: &Key, params: &Params, today: Day, prvs: &Prvs<'_>, domain: &str) -> Outcome {
+fn judge_peer(key: &Key, params: &BatvParams, today: Day, prvs: &Prvs<'_>, domain: &str) -> TagState {
     let received = prvs.hex.to_ascii_lowercase();
     let holds = |core: &str, domain: &str| {
         mac::equal(peer_hex(key, prvs.key, prvs.day, core, domain).as_bytes(), received.as_bytes())
     };
-    let folded = params.case == Case::Fold && holds(&prvs.core.to_ascii_lowercase(), &domain.to_ascii_lowercase());
+    let folded =
+        params.case == CaseFolding::Fold && holds(&prvs.core.to_ascii_lowercase(), &domain.to_ascii_lowercase());
     if !holds(prvs.core, domain) && !folded {
-        return Outcome::Forged;
+        return TagState::Forged;
     }
     // The draft's arithmetic, mod 1000 (section 4.2.2); it knows no clock tolerance.
     let ahead = prvs.day.ahead_of(today);
     if key.state != KeyState::Retired && ahead <= i64::from(key.longest_lifetime.max(params.lifetime)) {
-        Outcome::Valid
+        TagState::Valid
     } else if key.state == KeyState::Retired || ahead >= 500 {
-        Outcome::Expired
+        TagState::Expired
     } else {
-        Outcome::Future
+        TagState::Future
     }
 }
 

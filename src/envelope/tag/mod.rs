@@ -5,7 +5,7 @@
 //! build the last two.
 
 pub mod batv;
-pub mod chance;
+pub mod guess_odds;
 pub(in crate::envelope) mod mac;
 pub mod srs;
 
@@ -178,7 +178,7 @@ impl Verdict {
 ///
 /// Own keys fold always; SRS folds always.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Case {
+pub enum CaseFolding {
     /// As received only: exactly what the peer itself does.
     Strict,
     /// As received first, then lower-cased: survives a relay that lower-cases the local part.

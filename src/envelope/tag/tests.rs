@@ -17,11 +17,11 @@ fn address(text: &str) -> Address {
 }
 
 fn batv(text: &str) -> Address {
-    batv::sign(&own(), &batv::Params::default(), TODAY, &address(text)).unwrap().address().clone()
+    batv::sign(&own(), &batv::BatvParams::default(), TODAY, &address(text)).unwrap().address().clone()
 }
 
 fn srs(text: &str) -> Address {
-    match srs::forward(&own(), &srs::Params::default(), TODAY, &address(text), ALIAS).unwrap() {
+    match srs::forward(&own(), &srs::SrsParams::default(), TODAY, &address(text), ALIAS).unwrap() {
         srs::Forwarded::Rewritten(signed) => signed.address().clone(),
         srs::Forwarded::Unchanged => panic!("{text} was not rewritten"),
     }
@@ -30,8 +30,8 @@ fn srs(text: &str) -> Address {
 /// What both schemes say of an address; at most one may recognise it.
 fn verify(address: &Address, today: Day) -> Verdict {
     let keys = [own()];
-    match batv::verify(&keys, &batv::Params::default(), today, address) {
-        Verdict::Untagged => srs::verify(&keys, &srs::Params::default(), today, address),
+    match batv::verify(&keys, &batv::BatvParams::default(), today, address) {
+        Verdict::Untagged => srs::verify(&keys, &srs::SrsParams::default(), today, address),
         verdict => verdict,
     }
 }
@@ -196,12 +196,15 @@ fn no_single_character_change_verifies() {
 #[test]
 fn a_retired_key_answers_expired_and_an_unknown_one_is_told_apart() {
     let signed = batv("ann@our.example");
-    let params = batv::Params::default();
+    let params = batv::BatvParams::default();
     let retired = [Key { state: KeyState::Retired, ..own() }];
     assert!(matches!(batv::verify(&retired, &params, TODAY, &signed), Verdict::Expired(_)));
     assert!(matches!(batv::verify(&[], &params, TODAY, &signed), Verdict::UnknownKey(_)));
     assert!(matches!(batv::verify(&[], &params, TODAY.plus(8), &signed), Verdict::Expired(_)));
-    assert!(matches!(srs::verify(&retired, &srs::Params::default(), TODAY, &srs("b@e.example")), Verdict::Expired(_)));
+    assert!(matches!(
+        srs::verify(&retired, &srs::SrsParams::default(), TODAY, &srs("b@e.example")),
+        Verdict::Expired(_)
+    ));
 }
 
 #[test]
@@ -219,7 +222,7 @@ fn no_hash_is_left_in_what_is_shown() {
 
 #[test]
 fn long_tags_and_the_end_of_short_ones() {
-    let long = batv::Params { mac: batv::MacLength::Long, ..batv::Params::default() };
+    let long = batv::BatvParams { mac: batv::MacLength::Long, ..batv::BatvParams::default() };
     let signed = batv::sign(&own(), &long, TODAY, &address("ann@our.example")).unwrap();
     assert_eq!(batv::Prvs::parse(signed.address().local()).unwrap().hex.len(), 16);
     let keys = [own()];
@@ -234,17 +237,17 @@ fn long_tags_and_the_end_of_short_ones() {
 #[test]
 fn lengths_of_srs_hashes_are_exact() {
     let signed = srs("bob@else.example");
-    let longer = srs::Params { hash_length: 8, hash_min: 8, ..srs::Params::default() };
+    let longer = srs::SrsParams { hash_length: 8, hash_min: 8, ..srs::SrsParams::default() };
     assert!(matches!(srs::verify(&[own()], &longer, TODAY, &signed), Verdict::Forged(_)));
-    let moving = srs::Params { hash_length: 8, hash_min: 6, ..srs::Params::default() };
+    let moving = srs::SrsParams { hash_length: 8, hash_min: 6, ..srs::SrsParams::default() };
     assert!(matches!(srs::verify(&[own()], &moving, TODAY, &signed), Verdict::Valid(_)));
 }
 
 #[test]
 fn a_longer_lifetime_of_the_past_is_honoured() {
-    let ten = batv::Params { lifetime: 10, ..batv::Params::default() };
+    let ten = batv::BatvParams { lifetime: 10, ..batv::BatvParams::default() };
     let signed = batv::sign(&own(), &ten, TODAY, &address("ann@our.example")).unwrap();
-    let seven = batv::Params::default();
+    let seven = batv::BatvParams::default();
     let now = [own()];
     assert!(matches!(batv::verify(&now, &seven, TODAY, signed.address()), Verdict::Future(_)));
     let was_ten = [Key { longest_lifetime: 10, ..own() }];
@@ -261,8 +264,8 @@ prop_compose! {
 proptest! {
     #[test]
     fn signing_and_verifying_is_the_identity(address in any_address(), age in 0i64..=7) {
-        let signed = batv::sign(&own(), &batv::Params::default(), TODAY, &address).unwrap();
-        match batv::verify(&[own()], &batv::Params::default(), TODAY.plus(age), signed.address()) {
+        let signed = batv::sign(&own(), &batv::BatvParams::default(), TODAY, &address).unwrap();
+        match batv::verify(&[own()], &batv::BatvParams::default(), TODAY.plus(age), signed.address()) {
             Verdict::Valid(found) => prop_assert_eq!(found.address(), &address),
             other => prop_assert!(false, "{:?}", other),
         }
@@ -270,7 +273,7 @@ proptest! {
 
     #[test]
     fn forwarding_and_reversing_is_the_identity(address in any_address(), age in 0i64..=21) {
-        let params = srs::Params { always_rewrite: true, ..srs::Params::default() };
+        let params = srs::SrsParams { always_rewrite: true, ..srs::SrsParams::default() };
         // A content that is itself half an SRS1 cannot be pointed anywhere; the rules wrap it otherwise.
         if let Ok(srs::Forwarded::Rewritten(signed)) = srs::forward(&own(), &params, TODAY, &address, ALIAS) {
             match srs::verify(&[own()], &params, TODAY.plus(age), signed.address()) {

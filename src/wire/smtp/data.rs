@@ -13,7 +13,7 @@ use memchr::memmem::Finder;
 
 /// Where in a line the scanner stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum LinePosition {
     /// At the beginning of a line, or behind a lone CR, which some take for a line end.
     Start,
     /// Anywhere else in a line.
@@ -41,7 +41,7 @@ pub enum Progress {
 /// final dot line: who forwards decides whether that is sent.
 #[derive(Debug)]
 pub struct DataScanner {
-    state: State,
+    state: LinePosition,
     /// Whether the line end before this line was anything but CR LF.
     odd: bool,
     nul: bool,
@@ -52,7 +52,7 @@ pub struct DataScanner {
 
 impl Default for DataScanner {
     fn default() -> Self {
-        Self { state: State::Start, odd: false, nul: false, stray: false, chunked: false }
+        Self { state: LinePosition::Start, odd: false, nul: false, stray: false, chunked: false }
     }
 }
 
@@ -83,7 +83,7 @@ impl DataScanner {
         // Up to here the rest of the input is known to be clean.
         let mut clean_until = 0;
         while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
-            if matches!(self.state, State::Start | State::Mid) && clean_until <= at {
+            if matches!(self.state, LinePosition::Start | LinePosition::Mid) && clean_until <= at {
                 // A CR at the very end belongs to what comes next.
                 let whole = rest.strip_suffix(b"\r").unwrap_or(rest);
                 clean_until = if is_clean(whole) { at + whole.len() } else { 0 };
@@ -91,7 +91,7 @@ impl DataScanner {
                     return self.push_octets(input, at, out);
                 }
             }
-            if matches!(self.state, State::Start | State::Mid) && at < clean_until {
+            if matches!(self.state, LinePosition::Start | LinePosition::Mid) && at < clean_until {
                 at += self.push_clean(input.get(at..clean_until).unwrap_or_default(), &mut out);
                 if at >= clean_until {
                     continue;
@@ -110,11 +110,11 @@ impl DataScanner {
 
     /// Copies clean text up to a line that begins with a dot. Says how much that was.
     fn push_clean(&mut self, text: &[u8], out: &mut impl FnMut(&[u8])) -> usize {
-        let part = if self.chunked && !(self.state == State::Start && self.odd) {
+        let part = if self.chunked && !(self.state == LinePosition::Start && self.odd) {
             // A dot that begins the last line may stand before an odd line end: the next piece shows.
-            let dot_is_last = text.ends_with(b"\n.") || (self.state == State::Start && text == b".");
+            let dot_is_last = text.ends_with(b"\n.") || (self.state == LinePosition::Start && text == b".");
             text.get(..text.len() - usize::from(dot_is_last)).unwrap_or(text)
-        } else if self.state == State::Start && text.first() == Some(&b'.') {
+        } else if self.state == LinePosition::Start && text.first() == Some(&b'.') {
             return 0;
         } else {
             let end = DOT_LINE.find(text).map_or(text.len(), |newline| newline + 1);
@@ -122,7 +122,7 @@ impl DataScanner {
         };
         if let Some(&last) = part.last() {
             out(part);
-            (self.state, self.odd) = (if last == b'\n' { State::Start } else { State::Mid }, false);
+            (self.state, self.odd) = (if last == b'\n' { LinePosition::Start } else { LinePosition::Mid }, false);
         }
         part.len()
     }
@@ -145,47 +145,47 @@ impl DataScanner {
 
     fn step(&mut self, octet: u8, out: &mut impl FnMut(&[u8])) -> Option<Progress> {
         match (self.state, octet) {
-            (State::Start, b'.') => self.state = State::Dot,
-            (State::Start | State::Mid, b'\r') => self.state = State::Cr,
-            (State::Start | State::Mid, b'\n') => self.bare_newline(out),
-            (State::Start | State::Mid, _) => self.text(octet, out),
-            (State::Cr, b'\n') => {
+            (LinePosition::Start, b'.') => self.state = LinePosition::Dot,
+            (LinePosition::Start | LinePosition::Mid, b'\r') => self.state = LinePosition::Cr,
+            (LinePosition::Start | LinePosition::Mid, b'\n') => self.bare_newline(out),
+            (LinePosition::Start | LinePosition::Mid, _) => self.text(octet, out),
+            (LinePosition::Cr, b'\n') => {
                 out(b"\r\n");
-                (self.state, self.odd) = (State::Start, false);
+                (self.state, self.odd) = (LinePosition::Start, false);
             }
-            (State::Cr, _) => {
+            (LinePosition::Cr, _) => {
                 // The CR stood alone. It becomes a space; a dot behind it is as good as one that begins a line.
                 out(b" ");
-                (self.state, self.odd, self.stray) = (State::Start, true, true);
+                (self.state, self.odd, self.stray) = (LinePosition::Start, true, true);
                 return self.step(octet, out);
             }
-            (State::Dot, b'\r') => self.state = State::DotCr,
-            (State::Dot, b'\n') => return Some(Progress::Smuggling),
-            (State::Dot, _) => {
+            (LinePosition::Dot, b'\r') => self.state = LinePosition::DotCr,
+            (LinePosition::Dot, b'\n') => return Some(Progress::Smuggling),
+            (LinePosition::Dot, _) => {
                 out(b".");
                 self.text(octet, out);
             }
-            (State::DotCr, b'\n') if !self.odd => {
-                self.state = State::Start;
+            (LinePosition::DotCr, b'\n') if !self.odd => {
+                self.state = LinePosition::Start;
                 if !self.chunked {
                     return Some(Progress::End(0));
                 }
                 out(b".\r\n");
             }
-            (State::DotCr, _) => return Some(Progress::Smuggling),
+            (LinePosition::DotCr, _) => return Some(Progress::Smuggling),
         }
         None
     }
 
     fn bare_newline(&mut self, out: &mut impl FnMut(&[u8])) {
         out(b"\r\n");
-        (self.state, self.odd, self.stray) = (State::Start, true, true);
+        (self.state, self.odd, self.stray) = (LinePosition::Start, true, true);
     }
 
     fn text(&mut self, octet: u8, out: &mut impl FnMut(&[u8])) {
         self.nul |= octet == 0;
         out(&[octet]);
-        self.state = State::Mid;
+        self.state = LinePosition::Mid;
     }
 }
 

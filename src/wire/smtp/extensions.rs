@@ -20,7 +20,7 @@ const PASSED: [&str; 10] = [
 
 /// What a next hop offers, as far as the machine has to know.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Offer {
+pub struct Extensions {
     /// Commands may be sent without waiting for each reply (RFC 2920).
     pub pipelining: bool,
     /// RFC 3207.
@@ -58,8 +58,8 @@ pub struct Ours {
 
 /// Reads a positive EHLO reply.
 #[must_use]
-pub fn read(reply: &Reply) -> Offer {
-    let mut offer = Offer::default();
+pub fn read(reply: &Reply) -> Extensions {
+    let mut offer = Extensions::default();
     for line in reply.lines().skip(1) {
         let line = String::from_utf8_lossy(line);
         let (keyword, words) = split(&line);
@@ -218,6 +218,6 @@ mod tests {
             (offer.xclient.as_slice(), offer.xforward.as_slice()),
             (&[Attribute::Name, Attribute::Addr][..], &[Attribute::Addr][..])
         );
-        assert_eq!(read(&reply("250-a\r\n250-AUTH EXTERNAL\r\n250 BINARYMIME\r\n")), Offer::default());
+        assert_eq!(read(&reply("250-a\r\n250-AUTH EXTERNAL\r\n250 BINARYMIME\r\n")), Extensions::default());
     }
 }

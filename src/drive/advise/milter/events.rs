@@ -20,10 +20,10 @@ use crate::drive::limited;
 use crate::drive::shared::Shared;
 use crate::envelope::address::{Address, ReversePath, strip_source_route};
 use crate::envelope::rules::{
-    BAD_RECIPIENT, BAD_SENDER, Caller, Case, Content, InboundAction, OutboundAction, Refusal,
+    BAD_RECIPIENT, BAD_SENDER, Caller, Candidate, ContentVerdict, InboundAction, OutboundAction, Refusal,
 };
 use crate::envelope::tag::batv;
-use crate::wire::milter::{Change, Message};
+use crate::wire::milter::{Change, MilterMessage};
 use crate::wire::smtp::session::{Direction, Finished};
 
 /// What all connections of a listener share.
@@ -49,7 +49,7 @@ pub(super) struct Client {
 
 /// A message that is not at its end yet.
 struct Open {
-    message: Message,
+    message: MilterMessage,
     account: Account,
     count: Arc<AtomicUsize>,
 }
@@ -65,7 +65,7 @@ impl Client {
         Self { desk: Desk::of_one_client(Arc::clone(&common.shared), None), common, options, actions, open: None }
     }
 
-    fn begin(&mut self, message: Message) {
+    fn begin(&mut self, message: MilterMessage) {
         let count = &self.common.open;
         count.fetch_add(1, Ordering::Relaxed);
         self.open = Some(Open { message, account: Account::default(), count: Arc::clone(count) });
@@ -167,7 +167,7 @@ pub(super) fn mail(context: &mut Context<Client>, arguments: &[CString]) -> Stat
         return accept_or_go_on(client);
     };
     if direction == Direction::Inbound {
-        client.begin(Message::inbound(sender));
+        client.begin(MilterMessage::inbound(sender));
         return Status::Continue;
     }
     let outbound = client.desk.sender(&sender);
@@ -178,7 +178,7 @@ pub(super) fn mail(context: &mut Context<Client>, arguments: &[CString]) -> Stat
     if outbound.action == OutboundAction::Pass && !outbound.evidence && client.common.advisor.side == Side::Outbound {
         return Status::Accept;
     }
-    client.begin(Message::outbound(sender, &outbound));
+    client.begin(MilterMessage::outbound(sender, &outbound));
     Status::Continue
 }
 
@@ -306,19 +306,22 @@ enum Done {
     Goes(Vec<Change>, Finished),
 }
 
-fn decide(desk: &Desk, message: &mut Message, account: &mut Account, queue: Option<&str>) -> Done {
+fn decide(desk: &Desk, message: &mut MilterMessage, account: &mut Account, queue: Option<&str>) -> Done {
     if message.is_discarded() {
         return Done::Discarded;
     }
     let found = message.finish();
     let content = message.candidate().zip(found.as_ref()).map(|((judge, recipient), found)| {
-        desk.content(Case { client: desk.client, judge, recipient, complete: true }, found)
+        desk.content(Candidate { client: desk.client, judge, recipient, complete: true }, found)
     });
     match &content {
-        Some(Content::Refuse(refusal)) => return Done::Refused(refusal.clone()),
-        Some(Content::Discard(_)) => return Done::Discarded,
-        Some(Content::Rescue(tag)) => account.add(Some(*tag), None),
-        Some(Content::Deliver | Content::Later | Content::Mark(_) | Content::Quarantine(..)) | None => {}
+        Some(ContentVerdict::Refuse(refusal)) => return Done::Refused(refusal.clone()),
+        Some(ContentVerdict::Discard(_)) => return Done::Discarded,
+        Some(ContentVerdict::Rescue(tag)) => account.add(Some(*tag), None),
+        Some(
+            ContentVerdict::Deliver | ContentVerdict::Later | ContentVerdict::Mark(_) | ContentVerdict::Quarantine(..),
+        )
+        | None => {}
     }
     let evidence = message.wants_evidence().then(|| {
         let (id, from) = (message.message_id(), message.from());
@@ -329,7 +332,7 @@ fn decide(desk: &Desk, message: &mut Message, account: &mut Account, queue: Opti
         account.has_evidence(nonce);
     }
     let mark = match &content {
-        Some(Content::Mark(mark) | Content::Quarantine(_, mark)) => Some(*mark),
+        Some(ContentVerdict::Mark(mark) | ContentVerdict::Quarantine(_, mark)) => Some(*mark),
         _ => message.mark(),
     };
     let found = found.filter(|_| content.is_none()).map(Box::new);
@@ -338,7 +341,12 @@ fn decide(desk: &Desk, message: &mut Message, account: &mut Account, queue: Opti
     Done::Goes(message.changes(line.as_deref(), content.as_ref()), finished)
 }
 
-fn finished(message: &Message, code: u16, reply: &str, mark: Option<crate::envelope::rules::Mark>) -> Finished {
+fn finished(
+    message: &MilterMessage,
+    code: u16,
+    reply: &str,
+    mark: Option<crate::envelope::rules::ResultHeader>,
+) -> Finished {
     Finished {
         id: 0,
         sender: message.sender().clone(),

@@ -6,7 +6,7 @@ use indymilter::{Actions, IntoCString as _, MacroStage, NegotiateContext, ProtoO
 use super::events::{Client, Common};
 use crate::config::Side;
 use crate::drive::limited;
-use crate::envelope::policy::Policy;
+use crate::envelope::site_policy::Policy;
 
 /// Which events are wanted, and which changes needed.
 #[derive(Debug, Clone, Copy)]
@@ -80,11 +80,12 @@ pub(super) fn negotiate(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::envelope::policy::{AddressSet, Outbound};
+    use crate::envelope::site_policy::{AddressSet, OutboundPolicy};
 
     #[test]
     fn mail_that_leaves_costs_the_fewest_events() {
-        let mut policy = Policy { outbound: Outbound { evidence: false, ..Outbound::default() }, ..Policy::default() };
+        let mut policy =
+            Policy { outbound: OutboundPolicy { evidence: false, ..OutboundPolicy::default() }, ..Policy::default() };
         let none = Wanted::new(&policy, Side::Outbound);
         assert!(!none.headers && !none.bodies);
         assert_eq!(none.actions, Actions::CHANGE_SENDER | Actions::REQUEST_MACROS);

@@ -18,7 +18,7 @@ use crate::envelope::time::Day;
 
 /// What a site has decided about its SRS addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Params {
+pub struct SrsParams {
     /// Days that an address of an own key stays valid.
     pub lifetime: u16,
     /// What stands behind `SRS0` and `SRS1`: `=`, `+` or `-`. All three are read.
@@ -39,7 +39,7 @@ pub struct Params {
     pub peer_max_age: Option<u16>,
 }
 
-impl Default for Params {
+impl Default for SrsParams {
     fn default() -> Self {
         Self {
             lifetime: 21,
@@ -55,7 +55,7 @@ impl Default for Params {
     }
 }
 
-impl Params {
+impl SrsParams {
     /// How an imported key writes and reads, with the overrides of this call.
     fn peer(&self, key: &Key) -> SrsLimits {
         let length = self.peer_hash_length.unwrap_or(key.srs.hash_length);
@@ -152,7 +152,13 @@ pub fn looks_tagged(local: &str) -> bool {
 ///
 /// # Errors
 /// When the result would be no address, an SRS1 sender is broken, or the key makes no SRS.
-pub fn forward(key: &Key, params: &Params, today: Day, sender: &Address, alias: &str) -> Result<Forwarded, SrsError> {
+pub fn forward(
+    key: &Key,
+    params: &SrsParams,
+    today: Day,
+    sender: &Address,
+    alias: &str,
+) -> Result<Forwarded, SrsError> {
     if key.algorithm.purpose() == Purpose::Batv {
         return Err(SignError::WrongKey(key.id.clone()).into());
     }
@@ -196,7 +202,7 @@ fn onward<'a>(local: &'a str, domain: &'a str) -> Result<Option<(&'a str, &'a st
 /// Asks what an SRS address proves, under any key of a ring. The hash is checked before the date, so that a forgery
 /// learns nothing from the answer.
 #[must_use]
-pub fn verify(keys: &[Key], params: &Params, today: Day, address: &Address) -> Verdict {
+pub fn verify(keys: &[Key], params: &SrsParams, today: Day, address: &Address) -> Verdict {
     let content = address.content();
     let form = match Srs::parse(&content) {
         Ok(Some(form)) => form,
@@ -213,9 +219,9 @@ pub fn verify(keys: &[Key], params: &Params, today: Day, address: &Address) -> V
             _ => peer::verify_shevek(key, params, today, &raw, address.domain()),
         };
         match verdict {
-            Found::Decided(verdict) => return verdict,
-            Found::OtherHash => readable = true,
-            Found::NotOfThisKind => {}
+            KeyAnswer::Decided(verdict) => return verdict,
+            KeyAnswer::OtherHash => readable = true,
+            KeyAnswer::NotOfThisKind => {}
         }
     }
     match Srs::parse(address.local()) {
@@ -226,7 +232,7 @@ pub fn verify(keys: &[Key], params: &Params, today: Day, address: &Address) -> V
 }
 
 /// What one key says of an address.
-enum Found {
+enum KeyAnswer {
     /// Its hash holds.
     Decided(Verdict),
     /// Readable, and not its hash.

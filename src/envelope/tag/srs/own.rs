@@ -1,6 +1,6 @@
 //! SRS under keys of our own: separated fields, the full day and our own domain under the hash, base32.
 
-use super::{Found, Params, Srs, SrsError, dated, onward, undated, unproven};
+use super::{KeyAnswer, Srs, SrsError, SrsParams, dated, onward, undated, unproven};
 use crate::envelope::address::{Address, canonical_domain};
 use crate::envelope::keyring::{Key, KeyState};
 use crate::envelope::tag::batv::SignError;
@@ -9,7 +9,7 @@ use crate::envelope::time::{Day, SrsStamp};
 
 pub(super) fn forward(
     key: &Key,
-    params: &Params,
+    params: &SrsParams,
     today: Day,
     sender: &Address,
     alias: &str,
@@ -32,9 +32,9 @@ pub(super) fn forward(
     Ok(Address::from_content(&local, alias).map_err(SignError::from)?)
 }
 
-pub(super) fn verify(key: &Key, params: &Params, today: Day, form: &Srs<'_>, alias: &str) -> Found {
+pub(super) fn verify(key: &Key, params: &SrsParams, today: Day, form: &Srs<'_>, alias: &str) -> KeyAnswer {
     if !form.complete() {
-        return Found::NotOfThisKind;
+        return KeyAnswer::NotOfThisKind;
     }
     let accepted = |hash: &str| (params.hash_min..=params.hash_length).any(|n| hash.len() == usize::from(n));
     let holds = |hash: &str, mac: [u8; 32]| {
@@ -43,13 +43,13 @@ pub(super) fn verify(key: &Key, params: &Params, today: Day, form: &Srs<'_>, ali
     };
     match *form {
         Srs::Zero { hash, stamp, host, user } => {
-            let Some(signed_on) = SrsStamp::parse(stamp).map(|s| s.nearest(today)) else { return Found::OtherHash };
+            let Some(signed_on) = SrsStamp::parse(stamp).map(|s| s.nearest(today)) else { return KeyAnswer::OtherHash };
             if !holds(hash, own_srs0(key, signed_on, host, user, alias)) {
-                return Found::OtherHash;
+                return KeyAnswer::OtherHash;
             }
             let lifetime = i64::from(key.longest_srs_lifetime.max(params.lifetime));
             let tagged = dated(key, unproven(form), signed_on, lifetime);
-            Found::Decided(if key.state == KeyState::Retired || signed_on.plus(lifetime) < today {
+            KeyAnswer::Decided(if key.state == KeyState::Retired || signed_on.plus(lifetime) < today {
                 Verdict::Expired(tagged)
             } else if signed_on > today.plus(i64::from(params.clock_tolerance)) {
                 Verdict::Future(tagged)
@@ -59,9 +59,9 @@ pub(super) fn verify(key: &Key, params: &Params, today: Day, form: &Srs<'_>, ali
         }
         Srs::One { hash, host, rest } => {
             if !holds(hash, own_srs1(key, host, rest, alias)) {
-                return Found::OtherHash;
+                return KeyAnswer::OtherHash;
             }
-            Found::Decided(undated(key, unproven(form)))
+            KeyAnswer::Decided(undated(key, unproven(form)))
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use data_encoding::{BASE64_NOPAD, HEXLOWER};
 
-use super::{Found, Params, Srs, SrsError, dated, onward, read, undated};
+use super::{KeyAnswer, Srs, SrsError, SrsParams, dated, onward, read, undated};
 use crate::envelope::address::Address;
 use crate::envelope::keyring::{Algorithm, Key, KeyState};
 use crate::envelope::tag::batv::SignError;
@@ -11,7 +11,7 @@ use crate::envelope::time::{Day, SrsStamp};
 
 pub(super) fn forward_shevek(
     key: &Key,
-    params: &Params,
+    params: &SrsParams,
     today: Day,
     sender: &Address,
     alias: &str,
@@ -34,7 +34,7 @@ pub(super) fn forward_shevek(
 
 pub(super) fn forward_exim(
     key: &Key,
-    params: &Params,
+    params: &SrsParams,
     today: Day,
     sender: &Address,
     alias: &str,
@@ -49,24 +49,24 @@ pub(super) fn forward_exim(
 ///
 /// # Errors
 /// When the result would be no address.
-pub fn sign_own_pysrs(key: &Key, params: &Params, today: Day, sender: &Address) -> Result<Signed, SrsError> {
+pub fn sign_own_pysrs(key: &Key, params: &SrsParams, today: Day, sender: &Address) -> Result<Signed, SrsError> {
     let (stamp, host, user) = (today.srs().to_string(), sender.domain(), sender.local());
     let hash = shevek_hash(key, &[&stamp, host, user], params.peer(key).hash_length);
     let text = format!("SRS0{}{hash}={stamp}=={user}@{host}", params.separator);
     Ok(Signed::new(Address::parse(&text).map_err(SignError::from)?, key.id.clone()))
 }
 
-pub(super) fn verify_shevek(key: &Key, params: &Params, today: Day, form: &Srs<'_>, domain: &str) -> Found {
+pub(super) fn verify_shevek(key: &Key, params: &SrsParams, today: Day, form: &Srs<'_>, domain: &str) -> KeyAnswer {
     let limits = params.peer(key);
     // pysrs signs own senders with an empty host; the hash covers the domain behind the @.
     let (form, other) = match *form {
         Srs::Zero { hash, stamp, host: "", user } if key.algorithm == Algorithm::Pysrs => {
-            (&Srs::Zero { hash, stamp, host: domain, user }, Found::NotOfThisKind)
+            (&Srs::Zero { hash, stamp, host: domain, user }, KeyAnswer::NotOfThisKind)
         }
-        _ => (form, Found::OtherHash),
+        _ => (form, KeyAnswer::OtherHash),
     };
     if !form.complete() {
-        return Found::NotOfThisKind;
+        return KeyAnswer::NotOfThisKind;
     }
     let holds = |hash: &str, fields: &[&str]| {
         if hash.len() < usize::from(limits.hash_min) {
@@ -88,15 +88,15 @@ pub(super) fn verify_shevek(key: &Key, params: &Params, today: Day, form: &Srs<'
                 return other;
             }
             if key.algorithm == Algorithm::Postsrsd && host == DATABASE {
-                return Found::Decided(Verdict::Malformed(Defect::DatabaseAlias));
+                return KeyAnswer::Decided(Verdict::Malformed(Defect::DatabaseAlias));
             }
-            Found::Decided(judge_stamp(key, limits.max_age, today, form, stamp))
+            KeyAnswer::Decided(judge_stamp(key, limits.max_age, today, form, stamp))
         }
         Srs::One { hash, host, rest } => {
             if !holds(hash, &[host, rest]) {
                 return other;
             }
-            Found::Decided(undated(key, unproven_raw(form)))
+            KeyAnswer::Decided(undated(key, unproven_raw(form)))
         }
     }
 }
@@ -104,19 +104,19 @@ pub(super) fn verify_shevek(key: &Key, params: &Params, today: Day, form: &Srs<'
 /// The host in addresses of PostSRSd's database mode (`srs-domain` with `original-envelope = database`): none is called so.
 const DATABASE: &str = "1";
 
-pub(super) fn verify_exim(key: &Key, params: &Params, today: Day, local: &str) -> Found {
+pub(super) fn verify_exim(key: &Key, params: &SrsParams, today: Day, local: &str) -> KeyAnswer {
     // Exim knows SRS0 with `=` only, and never inside quotes.
     let form = Srs::parse(local).ok().flatten().filter(|_| local.as_bytes().get(4) == Some(&b'='));
-    let Some(Srs::Zero { hash, stamp, host, user }) = form else { return Found::NotOfThisKind };
+    let Some(Srs::Zero { hash, stamp, host, user }) = form else { return KeyAnswer::NotOfThisKind };
     let limits = params.peer(key);
     let expected = exim_hash(key, &format!("{user}@{host}"), limits.hash_length);
     if !mac::equal(expected.as_bytes(), hash.to_ascii_lowercase().as_bytes()) {
-        return Found::OtherHash;
+        return KeyAnswer::OtherHash;
     }
     // Exim delivers to the lower-cased address.
     let (host, user) = (host.to_ascii_lowercase(), user.to_ascii_lowercase());
     let form = Srs::Zero { hash, stamp, host: &host, user: &user };
-    Found::Decided(judge_stamp(key, limits.max_age, today, &form, stamp))
+    KeyAnswer::Decided(judge_stamp(key, limits.max_age, today, &form, stamp))
 }
 
 /// The peers' arithmetic, mod 1024: no tolerance, and an address revives after 1,024 days.

@@ -4,17 +4,17 @@
 //! in is gathered in small pieces, each sent on as a chunk of its own whose reply is swallowed. Candidates are held like
 //! those of DATA. What streams on past the hold goes without LAST, which is said by an empty chunk once the verdict is in.
 
-use super::chunked::{Chunked, Odd, State};
-use super::content::{Fault, Phase, with_header};
-use super::hop::{Hop, NO_QUARANTINE};
-use super::queue::{Item, Kind, Quiet};
-use super::transaction::{Asking, taken};
+use super::chunked::{ChunkError, ChunkState, Chunked};
+use super::content::{BodyError, Phase, with_header};
+use super::hop::{Connection, NO_QUARANTINE};
+use super::queue::{ClientCommand, Item, ProxyCommand};
+use super::transaction::{Pending, taken};
 use super::{Ask, Direction, Event, Session};
-use crate::envelope::rules::{Content, Judge, Mark};
+use crate::envelope::rules::{ContentCheck, ContentVerdict, ResultHeader};
 use crate::wire::smtp::command::Command;
-use crate::wire::smtp::header::HeaderFilter;
-use crate::wire::smtp::meter::TooLong;
+use crate::wire::smtp::incoming_header::HeaderFilter;
 use crate::wire::smtp::reply::Reply;
+use crate::wire::smtp::size_limits::TooLong;
 
 /// The most octets of a message where the config sets no limit: more than any server takes, and far from where sums wrap.
 const MOST: u64 = 1 << 40;
@@ -50,7 +50,7 @@ impl Chunk {
 
     /// Whether its octets go on as they come.
     pub fn is_open(&self) -> bool {
-        self.message.state == State::Open && self.dead.is_none()
+        self.message.state == ChunkState::Open && self.dead.is_none()
     }
 
     /// Nothing more of it goes anywhere.
@@ -61,7 +61,7 @@ impl Chunk {
 
     /// Whether LAST is kept back until the verdict.
     fn is_candidate(&self) -> bool {
-        self.message.judge != Judge::No
+        self.message.judge != ContentCheck::No
     }
 }
 
@@ -111,7 +111,7 @@ impl Session {
             return false;
         }
         let limits = self.settings.limits;
-        if transaction.class.judge == Judge::No {
+        if transaction.class.judge == ContentCheck::No {
             let message = match self.settings.direction {
                 Direction::Outbound if transaction.evidence => Chunked::with_evidence(transaction, limits),
                 Direction::Outbound => Chunked::new(transaction, limits),
@@ -123,17 +123,17 @@ impl Session {
         if transaction.accepted == 0 {
             return self.swallow_bad(size, Reply::new(554, "5.5.1", "no valid recipients"));
         }
-        if transaction.class.judge == Judge::Discard {
+        if transaction.class.judge == ContentCheck::Discard {
             let recipients = if last { transaction.accepted } else { 1 };
             if let Some(transaction) = self.transaction.take_if(|_| last) {
-                self.send(b"RSET", Item::Swallowed(Quiet::Rset));
+                self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
                 self.finished(transaction, &taken());
             }
             self.swallow(size, taken(), recipients);
             return true;
         }
         self.events.push_back(Event::Ask(Ask::Hold));
-        self.asking = Some(Asking::Hold(Some((size, last))));
+        self.asking = Some(Pending::Hold(Some((size, last))));
         true
     }
 
@@ -149,10 +149,10 @@ impl Session {
             Chunk { left: size, size, last, announced: false, answered: false, message, dead: None, head_ends: None };
         if chunk.message.octets().saturating_add(size) > self.most_octets() {
             // Known before it comes, so nobody hears any of it.
-            let fault = Fault::Long(TooLong::Message);
+            let fault = BodyError::Long(TooLong::Message);
             self.note_limit(fault);
             chunk.kill(fault.reply());
-        } else if chunk.message.state == State::Open {
+        } else if chunk.message.state == ChunkState::Open {
             self.announce(&mut chunk);
         }
         self.phase = Phase::Chunk(Box::new(chunk));
@@ -195,8 +195,8 @@ impl Session {
     /// Takes octets of a chunk; says how many.
     pub(super) fn take_chunk(&mut self, mut chunk: Box<Chunk>, input: &[u8]) -> usize {
         let room = match chunk.message.state {
-            State::Held => self.settings.hold.saturating_sub(chunk.message.held.len()).max(1),
-            State::Head | State::Open => usize::MAX,
+            ChunkState::Held => self.settings.hold.saturating_sub(chunk.message.held.len()).max(1),
+            ChunkState::Head | ChunkState::Open => usize::MAX,
         };
         let room = room.min(usize::try_from(chunk.left).unwrap_or(usize::MAX));
         let part = input.get(..room).unwrap_or(input);
@@ -204,8 +204,8 @@ impl Session {
         if chunk.dead.is_none() {
             match chunk.message.look(part, self.settings.reject_stray) {
                 Ok(()) => self.pass(&mut chunk, part),
-                Err(Odd::Smuggling) => return self.smuggling(input),
-                Err(Odd::Fault(fault)) => {
+                Err(ChunkError::Smuggling) => return self.smuggling(input),
+                Err(ChunkError::Fault(fault)) => {
                     self.note_limit(fault);
                     self.abandon(&mut chunk, fault.reply());
                 }
@@ -221,7 +221,7 @@ impl Session {
 
     fn pass(&mut self, chunk: &mut Chunk, part: &[u8]) {
         let Chunked { filter, head, held, state, .. } = &mut *chunk.message;
-        if let (State::Head, Some(reader)) = (*state, head.as_mut()) {
+        if let (ChunkState::Head, Some(reader)) = (*state, head.as_mut()) {
             chunk.head_ends = reader.push(part, held);
             let done = reader.is_done();
             if chunk.head_ends.is_some() {
@@ -230,7 +230,7 @@ impl Session {
                 }
             } else if done {
                 // It has no header block, and gets none.
-                (*head, *state) = (None, State::Open);
+                (*head, *state) = (None, ChunkState::Open);
                 let held = std::mem::take(held);
                 self.announce_with(chunk, &held);
             } else if let Some(piece) = all_but_the_last(held) {
@@ -240,18 +240,18 @@ impl Session {
             return;
         }
         match (*state, filter) {
-            (State::Open, _) | (_, None) => self.to_hop.extend_from_slice(part),
-            (State::Held, Some(filter)) => {
+            (ChunkState::Open, _) | (_, None) => self.to_hop.extend_from_slice(part),
+            (ChunkState::Held, Some(filter)) => {
                 filter.push(part, |part| held.extend_from_slice(part));
                 if held.len() >= self.settings.hold && !(chunk.last && chunk.left == 0) {
                     self.ask_content(chunk.message.judge, chunk.message.found(), false);
                 }
             }
-            (State::Head, Some(filter)) => {
+            (ChunkState::Head, Some(filter)) => {
                 filter.push(part, |part| held.extend_from_slice(part));
                 let done = filter.is_done();
                 if done {
-                    *state = State::Open;
+                    *state = ChunkState::Open;
                     let held = std::mem::take(held);
                     // One chunk for both: the header block as it is now, and what is left as it comes.
                     self.announce_with(chunk, &held);
@@ -264,11 +264,11 @@ impl Session {
     }
 
     fn quiet_chunk(&self) -> Item {
-        Item::Swallowed(Quiet::Chunk { transaction: self.transaction().unwrap_or_default() })
+        Item::Swallowed(ProxyCommand::Chunk { transaction: self.transaction().unwrap_or_default() })
     }
 
     fn forwarded_chunk(&self) -> Item {
-        Item::Forwarded(Kind::Chunk { transaction: self.transaction().unwrap_or_default() })
+        Item::Forwarded(ClientCommand::Chunk { transaction: self.transaction().unwrap_or_default() })
     }
 
     /// A chunk is complete.
@@ -284,17 +284,17 @@ impl Session {
             return self.dead_chunk_over(reply, chunk.last);
         }
         match chunk.message.state {
-            State::Held if chunk.last => {
+            ChunkState::Held if chunk.last => {
                 chunk.message.finish();
                 self.ask_content(chunk.message.judge, chunk.message.found(), true);
                 self.phase = Phase::Chunk(chunk);
                 return;
             }
-            State::Held => {
+            ChunkState::Held => {
                 let size = chunk.size;
                 self.reply(250, "2.0.0", &format!("{size} octets received"));
             }
-            State::Head => {
+            ChunkState::Head => {
                 if let Some(mut reader) = chunk.message.head.take_if(|_| chunk.last) {
                     chunk.head_ends = reader.finish(&mut chunk.message.held);
                     if chunk.head_ends.is_none() {
@@ -318,15 +318,15 @@ impl Session {
                     self.send_held(&held, item);
                 }
             }
-            State::Open if chunk.last => return self.last_chunk_over(chunk),
-            State::Open if chunk.announced => {
+            ChunkState::Open if chunk.last => return self.last_chunk_over(chunk),
+            ChunkState::Open if chunk.announced => {
                 let item = self.forwarded_chunk();
                 self.queue.push(item);
             }
             // Its octets went with what was held.
-            State::Open if chunk.answered => {}
+            ChunkState::Open if chunk.answered => {}
             // It was empty.
-            State::Open => self.reply(250, "2.0.0", "0 octets received"),
+            ChunkState::Open => self.reply(250, "2.0.0", "0 octets received"),
         }
         self.chunked = Some(chunk.message);
     }
@@ -344,7 +344,7 @@ impl Session {
             let item = self.quiet_chunk();
             self.queue.push(item);
         }
-        chunk.message.state = State::Open;
+        chunk.message.state = ChunkState::Open;
         self.ask_content(chunk.message.judge, chunk.message.found(), true);
         self.phase = Phase::Chunk(chunk);
     }
@@ -356,7 +356,7 @@ impl Session {
             let at = at.min(held.len());
             held.splice(at..at, [header.as_bytes(), b"\r\n"].concat());
         }
-        chunk.message.state = State::Open;
+        chunk.message.state = ChunkState::Open;
         if chunk.dead.is_none() {
             self.announce_with(&mut chunk, &held);
         }
@@ -373,26 +373,26 @@ impl Session {
     }
 
     /// The answer to [`Ask::Content`] for a message in chunks.
-    pub(super) fn chunk_judged(&mut self, mut chunk: Box<Chunk>, content: &Content) {
+    pub(super) fn chunk_judged(&mut self, mut chunk: Box<Chunk>, content: &ContentVerdict) {
         let mark = match content {
-            Content::Refuse(refusal) => {
+            ContentVerdict::Refuse(refusal) => {
                 return self.chunk_dropped(chunk, Reply::new(refusal.code, refusal.status, refusal.text));
             }
-            Content::Discard(_) => return self.chunk_dropped(chunk, taken()),
-            Content::Deliver | Content::Rescue(_) | Content::Later => None,
-            Content::Mark(mark) | Content::Quarantine(_, mark) => Some(*mark),
+            ContentVerdict::Discard(_) => return self.chunk_dropped(chunk, taken()),
+            ContentVerdict::Deliver | ContentVerdict::Rescue(_) | ContentVerdict::Later => None,
+            ContentVerdict::Mark(mark) | ContentVerdict::Quarantine(_, mark) => Some(*mark),
         };
-        if chunk.message.state == State::Open {
-            if let Content::Quarantine(..) = content {
+        if chunk.message.state == ChunkState::Open {
+            if let ContentVerdict::Quarantine(..) = content {
                 return self.chunk_dropped(chunk, Reply::new(451, "4.3.0", NO_QUARANTINE));
             }
             // Too late for a header.
             return self.say_last_chunk();
         }
-        if *content != Content::Later {
-            chunk.message.judge = Judge::No;
+        if *content != ContentVerdict::Later {
+            chunk.message.judge = ContentCheck::No;
         }
-        if let Content::Quarantine(to, mark) = content {
+        if let ContentVerdict::Quarantine(to, mark) = content {
             self.redirect(to, mark);
             self.phase = Phase::Chunk(chunk);
             return;
@@ -401,7 +401,7 @@ impl Session {
     }
 
     /// What is held of a message in chunks goes on, perhaps with a mark.
-    pub(super) fn chunk_goes_on(&mut self, mut chunk: Box<Chunk>, mark: Option<Mark>) {
+    pub(super) fn chunk_goes_on(&mut self, mut chunk: Box<Chunk>, mark: Option<ResultHeader>) {
         if let Some(mark) = &mark {
             self.mark(mark);
         }
@@ -439,7 +439,7 @@ impl Session {
     fn release_chunk(&mut self, chunk: &mut Chunk, header: Option<String>) {
         let text = with_header(header, &std::mem::take(&mut chunk.message.held));
         let in_body = chunk.message.filter.as_ref().is_none_or(HeaderFilter::is_done);
-        chunk.message.state = if in_body { State::Open } else { State::Head };
+        chunk.message.state = if in_body { ChunkState::Open } else { ChunkState::Head };
         // Where the chunk ends with what was held, its reply is the client's to hear.
         chunk.answered = chunk.left == 0 && !chunk.last;
         let item = if chunk.answered { self.forwarded_chunk() } else { self.quiet_chunk() };
@@ -463,7 +463,7 @@ impl Session {
             self.refuse_message(reply);
         } else if let (true, Some(transaction)) = (reply.is_positive(), &mut self.transaction) {
             // Thrown away: the rest of it, too.
-            transaction.class.judge = Judge::Discard;
+            transaction.class.judge = ContentCheck::Discard;
             self.reply_with(reply.clone());
         } else {
             if let Some(transaction) = self.transaction.take() {
@@ -471,15 +471,15 @@ impl Session {
             }
             self.reply_with(reply.clone());
         }
-        if self.hop == Hop::Ready && !self.dropping {
-            self.send(b"RSET", Item::Swallowed(Quiet::Rset));
+        if self.hop == Connection::Ready && !self.dropping {
+            self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
         }
     }
 
     /// Room is short: the message cannot be taken now, and RSET or MAIL comes next.
     pub(super) fn fail_transaction(&mut self) {
         (self.transaction, self.chunked) = (None, None);
-        self.send(b"RSET", Item::Swallowed(Quiet::Rset));
+        self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
     }
 
     /// The octets of a chunk that nobody wants, and a mistake of the client.

@@ -1,10 +1,10 @@
 //! Connections to next hops: opened, left, dropped, lost; and what that means for whoever waits for an answer.
 
 use super::content::Phase;
-use super::hop::{Facts, Hop};
-use super::queue::{Item, Kind};
-use super::transaction::Asking;
-use super::{Event, Session, Target};
+use super::hop::{Connection, Facts};
+use super::queue::{ClientCommand, Item};
+use super::transaction::Pending;
+use super::{Event, NextHopChoice, Session};
 use crate::wire::smtp::reply::{Reply, ReplyReader};
 
 const LOST_AFTER_DATA: &str = "next hop was lost before it had confirmed the message, try again later";
@@ -19,7 +19,7 @@ impl Session {
     /// There is none for what the client wants. Where that is one recipient, the others need not suffer for it.
     pub(super) fn no_hop(&mut self, text: &str) {
         let waiting = memchr::memchr(b'\n', &self.pending);
-        let (Some(end), true) = (waiting, self.target != Target::Main && self.transaction.is_some()) else {
+        let (Some(end), true) = (waiting, self.target != NextHopChoice::Main && self.transaction.is_some()) else {
             return self.say_last("421", &format!("4.4.1 {text}"));
         };
         // The line that was put back is the recipient that needed it.
@@ -29,12 +29,12 @@ impl Session {
         self.events.push_back(Event::CloseHop);
         self.to_client.extend_from_slice(format!("451 4.4.1 {text}\r\n").as_bytes());
         self.barrier = false;
-        self.open(Target::Main);
+        self.open(NextHopChoice::Main);
     }
 
     /// The connection is of no more use. Nobody is left without an answer, and no answer is a guess.
     pub(super) fn hop_lost(&mut self) {
-        if self.closed || (self.hop == Hop::Closed && !self.queue.is_waiting()) {
+        if self.closed || (self.hop == Connection::Closed && !self.queue.is_waiting()) {
             return;
         }
         if self.hop.is_opening() {
@@ -47,12 +47,12 @@ impl Session {
             match item {
                 Item::Local(text) => self.to_client.extend_from_slice(&text),
                 Item::Swallowed(_) => {}
-                Item::Forwarded(Kind::EndOfData) => {
+                Item::Forwarded(ClientCommand::EndOfData) => {
                     let reply = Reply::new(451, "4.4.2", LOST_AFTER_DATA);
                     self.to_client.extend_from_slice(&reply.text);
                     self.count_reply(&reply);
                 }
-                Item::Forwarded(Kind::Quit) => return self.say_last("221", "2.0.0 bye"),
+                Item::Forwarded(ClientCommand::Quit) => return self.say_last("221", "2.0.0 bye"),
                 Item::Forwarded(_) => return self.say_last("421", &format!("4.4.2 {LOST}")),
             }
         }
@@ -66,7 +66,7 @@ impl Session {
     /// A body whose next hop is gone: the client hears of it at its end.
     fn body_without_hop(&mut self) {
         let lost = || Reply::new(451, "4.4.2", LOST);
-        let aside = self.take_asking(|asking| matches!(asking, Asking::Aside { .. })).is_some();
+        let aside = self.take_asking(|asking| matches!(asking, Pending::Aside { .. })).is_some();
         match std::mem::replace(&mut self.phase, Phase::Command) {
             Phase::Stream(stream) => self.phase = Phase::Discard { scanner: stream.scanner, reply: lost() },
             // All of it has come, and waits for an answer that does not come any more.
@@ -92,12 +92,12 @@ impl Session {
     }
 
     /// Connects again, or elsewhere. Only while nothing is in flight.
-    pub(super) fn open(&mut self, target: Target) {
+    pub(super) fn open(&mut self, target: NextHopChoice) {
         if target != self.target {
             self.plain_only = false;
         }
         self.target = target;
-        self.hop = Hop::Connecting { first: false };
+        self.hop = Connection::Connecting { first: false };
         // Its time begins now, whatever the one before has used.
         self.progress += 1;
         self.facts = Facts::default();
@@ -109,7 +109,7 @@ impl Session {
     }
 
     /// Another connection for this transaction. `false`, as the line that needs it comes again.
-    pub(super) fn change_target(&mut self, target: Target) -> bool {
+    pub(super) fn change_target(&mut self, target: NextHopChoice) -> bool {
         if !self.queue.is_empty() {
             self.barrier = true;
         } else if self.authenticated {
@@ -130,7 +130,7 @@ impl Session {
     #[must_use]
     pub fn can_rest(&self) -> bool {
         // Nobody can log in again on the client's behalf.
-        self.is_idle() && self.hop == Hop::Ready && !self.dropping && !self.authenticated && !self.closed
+        self.is_idle() && self.hop == Connection::Ready && !self.dropping && !self.authenticated && !self.closed
     }
 
     /// The client has been silent for a while: the next hop is free for others. The client's next command opens another
@@ -138,7 +138,7 @@ impl Session {
     pub fn rest(&mut self) {
         if self.can_rest() {
             self.leave_hop();
-            self.hop = Hop::Closed;
+            self.hop = Connection::Closed;
             self.replies = ReplyReader::default();
             self.events.push_back(Event::CloseHop);
         }
@@ -146,7 +146,7 @@ impl Session {
 
     /// Says goodbye to a next hop that is not in the middle of a message.
     pub(super) fn leave_hop(&mut self) {
-        if self.hop != Hop::Ready || self.dropping || !matches!(self.phase, Phase::Command | Phase::Hold(_)) {
+        if self.hop != Connection::Ready || self.dropping || !matches!(self.phase, Phase::Command | Phase::Hold(_)) {
             self.to_hop.clear();
         } else {
             self.to_hop.extend_from_slice(b"QUIT\r\n");
@@ -157,14 +157,14 @@ impl Session {
     pub(super) fn drop_hop(&mut self) {
         self.dropping = false;
         self.to_hop.clear();
-        self.hop = Hop::Closed;
+        self.hop = Connection::Closed;
         self.replies = ReplyReader::default();
         self.events.push_back(Event::CloseHop);
     }
 
     /// The same, but not before it has answered what it owes: that may be the fate of another message.
     pub(super) fn drop_hop_when_answered(&mut self) {
-        if self.hop == Hop::Ready && self.queue.is_waiting() {
+        if self.hop == Connection::Ready && self.queue.is_waiting() {
             self.dropping = true;
         } else {
             self.drop_hop();

@@ -6,17 +6,17 @@
 
 use super::chunk::Chunk;
 use super::hop::NO_QUARANTINE;
-use super::queue::{Item, Kind, Quiet};
-use super::transaction::{Asking, taken};
-use super::{Ask, Event, Limits, Session};
+use super::queue::{ClientCommand, Item, ProxyCommand};
+use super::transaction::{Pending, taken};
+use super::{Ask, Event, Session, SessionLimits};
 use crate::envelope::address::ReversePath;
-use crate::envelope::bounce::{self, Found};
-use crate::envelope::rules::{Content, Judge, Mark};
+use crate::envelope::bounce::{self, Findings};
+use crate::envelope::rules::{ContentCheck, ContentVerdict, ResultHeader};
 use crate::wire::smtp::data::{DataScanner, Progress};
-use crate::wire::smtp::head::HeadReader;
-use crate::wire::smtp::header::HeaderFilter;
-use crate::wire::smtp::meter::{Meter, TooLong};
+use crate::wire::smtp::incoming_header::HeaderFilter;
+use crate::wire::smtp::outgoing_header::HeadReader;
 use crate::wire::smtp::reply::Reply;
+use crate::wire::smtp::size_limits::{Meter, TooLong};
 
 /// What the client's octets are.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(super) enum Phase {
     /// The client's answer to a challenge of AUTH.
     Auth,
     /// A body that flows to the next hop.
-    Stream(Box<Stream>),
+    Stream(Box<StreamedBody>),
     /// The head of a candidate.
     Hold(Box<Hold>),
     /// Nothing for now: a held head waits for the next hop's answer to DATA.
@@ -40,13 +40,13 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    pub fn hold(judge: Judge, limits: Limits) -> Self {
-        let stream = Stream {
+    pub fn hold(judge: ContentCheck, limits: SessionLimits) -> Self {
+        let stream = StreamedBody {
             meter: Some(Meter::new(limits.header, limits.message)),
             filter: Some(HeaderFilter::default()),
             bounce: Some(bounce::Scanner::of_data()),
             judge,
-            ..Stream::default()
+            ..StreamedBody::default()
         };
         Self::Hold(Box::new(Hold { stream, held: Vec::new(), complete: false }))
     }
@@ -54,14 +54,14 @@ impl Phase {
 
 /// A body under way.
 #[derive(Debug, Default)]
-pub(super) struct Stream {
+pub(super) struct StreamedBody {
     pub scanner: DataScanner,
     meter: Option<Meter>,
     too_long: Option<TooLong>,
     filter: Option<HeaderFilter>,
     /// For a candidate: is it a bounce?
     bounce: Option<bounce::Scanner>,
-    judge: Judge,
+    judge: ContentCheck,
     /// Of a message that gets evidence: its header block.
     head: Option<HeadReader>,
     /// Where in what is to be written that ends, once it is known.
@@ -74,7 +74,7 @@ pub(super) struct Stream {
 /// A head that is held.
 #[derive(Debug)]
 pub(super) struct Hold {
-    stream: Stream,
+    stream: StreamedBody,
     held: Vec<u8>,
     /// Whether the whole message is in it.
     complete: bool,
@@ -99,18 +99,18 @@ impl Hold {
 pub(super) struct Release {
     text: Vec<u8>,
     /// The body still to come; none when the whole message is in `text`.
-    pub rest: Option<Box<Stream>>,
+    pub rest: Option<Box<StreamedBody>>,
 }
 
 /// Why a body cannot be taken, whatever the rules say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(super) enum BodyError {
     Nul,
     Stray,
     Long(TooLong),
 }
 
-impl Fault {
+impl BodyError {
     pub fn reply(self) -> Reply {
         match self {
             Self::Nul => Reply::new(550, "5.6.0", "the message contains NUL octets"),
@@ -130,7 +130,7 @@ impl Fault {
     }
 }
 
-impl Stream {
+impl StreamedBody {
     /// Passes input through scanner, filter and bounce scanner.
     fn push(&mut self, input: &[u8], out: &mut Vec<u8>) -> Progress {
         let Self { scanner, filter, bounce, meter, too_long, head, head_ends, .. } = self;
@@ -161,19 +161,19 @@ impl Stream {
         progress
     }
 
-    fn fault(&self, reject_stray: bool) -> Option<Fault> {
+    fn fault(&self, reject_stray: bool) -> Option<BodyError> {
         if let Some(too_long) = self.too_long {
-            Some(Fault::Long(too_long))
+            Some(BodyError::Long(too_long))
         } else if self.scanner.saw_nul() {
-            Some(Fault::Nul)
+            Some(BodyError::Nul)
         } else if self.scanner.saw_stray() && reject_stray {
-            Some(Fault::Stray)
+            Some(BodyError::Stray)
         } else {
             None
         }
     }
 
-    fn found(&self) -> Found {
+    fn found(&self) -> Findings {
         self.bounce.as_ref().map(bounce::Scanner::found).unwrap_or_default()
     }
 }
@@ -194,7 +194,7 @@ impl Session {
         let head = evidence.then(HeadReader::default);
         // Marked for its envelope, it is looked at all the same: what would have been lost?
         let bounce = (inbound && mark.is_some()).then(bounce::Scanner::of_data);
-        let stream = Stream { filter: inbound.then_some(filter), meter, head, bounce, ..Stream::default() };
+        let stream = StreamedBody { filter: inbound.then_some(filter), meter, head, bounce, ..StreamedBody::default() };
         self.phase = Phase::Stream(Box::new(stream));
     }
 
@@ -223,7 +223,7 @@ impl Session {
         }
     }
 
-    fn take_stream(&mut self, mut stream: Box<Stream>, input: &[u8]) -> usize {
+    fn take_stream(&mut self, mut stream: Box<StreamedBody>, input: &[u8]) -> usize {
         let progress = stream.push(input, &mut self.to_hop);
         if progress == Progress::Smuggling {
             return self.smuggling(input);
@@ -255,7 +255,7 @@ impl Session {
                 used
             }
             Progress::Smuggling => used,
-            Progress::End(_) if stream.judge != Judge::No => {
+            Progress::End(_) if stream.judge != ContentCheck::No => {
                 self.ask_content(stream.judge, stream.found(), true);
                 // Whatever the answer, there is no more body: see `answer_content`.
                 self.phase = Phase::Stream(stream);
@@ -280,7 +280,7 @@ impl Session {
         }
         if let Some(fault) = hold.stream.fault(self.settings.reject_stray) {
             self.note_limit(fault);
-            self.send(b"RSET", Item::Swallowed(Quiet::Rset));
+            self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
             return self.discard(hold.stream.scanner, fault.reply(), progress, input);
         }
         let used = match progress {
@@ -297,22 +297,22 @@ impl Session {
         used
     }
 
-    pub(super) fn ask_content(&mut self, judge: Judge, found: Found, complete: bool) {
+    pub(super) fn ask_content(&mut self, judge: ContentCheck, found: Findings, complete: bool) {
         let Some(recipient) = self.transaction.as_ref().and_then(|t| t.class.candidate.clone()) else { return };
         self.events.push_back(Event::Ask(Ask::Content { judge, recipient, found: Box::new(found), complete }));
-        self.asking = Some(Asking::Content);
+        self.asking = Some(Pending::Content);
     }
 
     pub(super) fn ask_evidence(&mut self, head: &HeadReader) {
         let sender = self.transaction.as_ref().map_or(ReversePath::Null, |t| t.sender.clone());
         let (message_id, from) = (head.message_id(), head.from());
         self.events.push_back(Event::Ask(Ask::Evidence { sender, message_id, from }));
-        self.asking = Some(Asking::Evidence);
+        self.asking = Some(Pending::Evidence);
     }
 
     /// The answer to [`Ask::Evidence`]: the header line, without its end. It goes last in the header block.
     pub fn answer_evidence(&mut self, header: Option<String>) {
-        if self.take_asking(|a| matches!(a, Asking::Evidence)).is_none() {
+        if self.take_asking(|a| matches!(a, Pending::Evidence)).is_none() {
             return;
         }
         match std::mem::replace(&mut self.phase, Phase::Command) {
@@ -335,7 +335,7 @@ impl Session {
         self.settle();
     }
 
-    pub(super) fn note_limit(&mut self, fault: Fault) {
+    pub(super) fn note_limit(&mut self, fault: BodyError) {
         self.events.extend(fault.limit().map(Event::Limit));
     }
 
@@ -349,45 +349,48 @@ impl Session {
     }
 
     /// The answer to [`Ask::Content`].
-    pub fn answer_content(&mut self, content: &Content) {
-        if self.take_asking(|a| matches!(a, Asking::Content)).is_none() {
+    pub fn answer_content(&mut self, content: &ContentVerdict) {
+        if self.take_asking(|a| matches!(a, Pending::Content)).is_none() {
             return;
         }
         match (std::mem::replace(&mut self.phase, Phase::Command), content) {
-            (Phase::Hold(hold), Content::Refuse(refusal)) => {
+            (Phase::Hold(hold), ContentVerdict::Refuse(refusal)) => {
                 self.drop_held(*hold, Reply::new(refusal.code, refusal.status, refusal.text));
             }
-            (Phase::Hold(hold), Content::Discard(_)) => self.drop_held(*hold, taken()),
-            (Phase::Hold(hold), Content::Later) => self.release(*hold, None),
-            (Phase::Hold(mut hold), Content::Deliver | Content::Rescue(_)) => {
-                hold.stream.judge = Judge::No;
+            (Phase::Hold(hold), ContentVerdict::Discard(_)) => self.drop_held(*hold, taken()),
+            (Phase::Hold(hold), ContentVerdict::Later) => self.release(*hold, None),
+            (Phase::Hold(mut hold), ContentVerdict::Deliver | ContentVerdict::Rescue(_)) => {
+                hold.stream.judge = ContentCheck::No;
                 self.release(*hold, None);
             }
-            (Phase::Hold(mut hold), Content::Mark(mark)) => {
-                hold.stream.judge = Judge::No;
+            (Phase::Hold(mut hold), ContentVerdict::Mark(mark)) => {
+                hold.stream.judge = ContentCheck::No;
                 self.mark(mark);
                 self.release(*hold, Some(mark.header()));
             }
-            (Phase::Hold(hold), Content::Quarantine(to, mark)) => {
+            (Phase::Hold(hold), ContentVerdict::Quarantine(to, mark)) => {
                 self.redirect(to, mark);
                 self.phase = Phase::Hold(hold);
             }
-            (Phase::Stream(_), Content::Refuse(refusal)) => {
+            (Phase::Stream(_), ContentVerdict::Refuse(refusal)) => {
                 // The next hop has the message and not its end: without that it is nothing.
                 self.drop_hop();
                 self.refuse_message(&Reply::new(refusal.code, refusal.status, refusal.text));
             }
-            (Phase::Stream(_), Content::Discard(_)) => {
+            (Phase::Stream(_), ContentVerdict::Discard(_)) => {
                 self.drop_hop();
                 self.refuse_message(&taken());
             }
-            (Phase::Stream(_), Content::Quarantine(..)) => {
+            (Phase::Stream(_), ContentVerdict::Quarantine(..)) => {
                 // Too late for another recipient; its own must not see it.
                 self.drop_hop();
                 self.refuse_message(&Reply::new(451, "4.3.0", NO_QUARANTINE));
             }
             // Too late for a header.
-            (Phase::Stream(_), Content::Deliver | Content::Rescue(_) | Content::Later | Content::Mark(_)) => {
+            (
+                Phase::Stream(_),
+                ContentVerdict::Deliver | ContentVerdict::Rescue(_) | ContentVerdict::Later | ContentVerdict::Mark(_),
+            ) => {
                 self.end_of_data();
             }
             (Phase::Chunk(chunk), content) => self.chunk_judged(chunk, content),
@@ -399,7 +402,7 @@ impl Session {
 
     /// The next hop's answer about somebody who is to get a message instead of its recipient.
     pub(super) fn aside_answered(&mut self, reply: &Reply) {
-        let Some(Asking::Aside { mark, due, refused }) = &mut self.asking else { return };
+        let Some(Pending::Aside { mark, due, refused }) = &mut self.asking else { return };
         *due = due.saturating_sub(1);
         *refused |= !reply.is_positive();
         if !reply.is_positive() {
@@ -413,7 +416,7 @@ impl Session {
         match std::mem::replace(&mut self.phase, Phase::Command) {
             Phase::Hold(hold) if refused => self.drop_held(*hold, Reply::new(451, "4.3.0", NO_QUARANTINE)),
             Phase::Hold(mut hold) => {
-                hold.stream.judge = Judge::No;
+                hold.stream.judge = ContentCheck::No;
                 self.mark(&mark);
                 self.release(*hold, Some(mark.header()));
             }
@@ -423,7 +426,7 @@ impl Session {
         }
     }
 
-    pub(super) fn mark(&mut self, mark: &Mark) {
+    pub(super) fn mark(&mut self, mark: &ResultHeader) {
         if let Some(transaction) = &mut self.transaction {
             transaction.class.mark = Some(*mark);
         }
@@ -436,14 +439,14 @@ impl Session {
         } else {
             self.phase = Phase::Discard { scanner: hold.stream.scanner, reply };
         }
-        self.send(b"RSET", Item::Swallowed(Quiet::Rset));
+        self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
     }
 
     /// Tells the next hop of a message that was held.
     fn release(&mut self, hold: Hold, header: Option<String>) {
         let text = with_header(header, &hold.held);
         let rest = (!hold.complete).then(|| Box::new(hold.stream));
-        self.send(b"DATA", Item::Swallowed(Quiet::LateData));
+        self.send(b"DATA", Item::Swallowed(ProxyCommand::LateData));
         self.phase = Phase::Release(Box::new(Release { text, rest }));
     }
 
@@ -464,7 +467,7 @@ impl Session {
             Some(stream) => self.phase = Phase::Discard { scanner: stream.scanner, reply },
             None => self.refuse_message(&reply),
         }
-        self.send(b"RSET", Item::Swallowed(Quiet::Rset));
+        self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
     }
 
     fn end_of_data(&mut self) {
@@ -477,14 +480,14 @@ impl Session {
         self.phase = Phase::Command;
         let Some(mut transaction) = self.transaction.take() else {
             // The next hop has refused its sender while it was under way, and refuses it again now.
-            self.queue.push(Item::Forwarded(Kind::Other));
+            self.queue.push(Item::Forwarded(ClientCommand::Other));
             return;
         };
         transaction.ends_at = self.hop_sent + self.to_hop.len() as u64;
         // RFC 2033 section 4.2: LMTP answers for each recipient that was taken.
         transaction.replies_due = if self.settings.lmtp { transaction.accepted.max(1) } else { 1 };
         for _ in 0..transaction.replies_due {
-            self.queue.push(Item::Forwarded(Kind::EndOfData));
+            self.queue.push(Item::Forwarded(ClientCommand::EndOfData));
         }
         self.ended.push_back(transaction);
     }

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 
 use super::content::Phase;
-use super::hop::Hop;
-use super::queue::{Item, Kind, Quiet};
+use super::hop::Connection;
+use super::queue::{ClientCommand, Item, ProxyCommand};
 use super::setup::Hello;
-use super::{Event, Session, Target, Tls};
+use super::{Event, NextHopChoice, Session, Tls};
 use crate::wire::smtp::command::{Command, CommandError, MAX_AUTH_LINE, Verb};
 use crate::wire::smtp::identity::{Identity, XCLIENT, XFORWARD};
 
@@ -42,7 +42,7 @@ impl Session {
         };
         if matches!(self.phase, Phase::Auth) {
             self.phase = Phase::Command;
-            self.forward(&mended, Kind::Auth);
+            self.forward(&mended, ClientCommand::Auth);
             (self.barrier, self.answer_is_awaited) = (true, true);
             return used;
         }
@@ -69,7 +69,7 @@ impl Session {
     fn bad_line(&mut self, bdat: bool, text: &str) {
         if matches!(std::mem::replace(&mut self.phase, Phase::Command), Phase::Auth) {
             // The next hop waits for an answer to its challenge; this takes it back (RFC 4954 section 4).
-            self.send(b"*", Item::Swallowed(Quiet::AuthCancelled));
+            self.send(b"*", Item::Swallowed(ProxyCommand::AuthCancelled));
         }
         if bdat {
             return self.lost_track(500, "5.5.2", text);
@@ -97,13 +97,13 @@ impl Session {
             self.out_of_sync_in_turn();
             return true;
         }
-        if self.hop == Hop::Closed && !matches!(command, Command::Quit) {
+        if self.hop == Connection::Closed && !matches!(command, Command::Quit) {
             if self.authenticated {
                 // Nobody can log in again on the client's behalf.
                 self.say_last("421", "4.4.2 next hop was lost, connect and log in again");
                 return true;
             }
-            self.open(Target::Main);
+            self.open(NextHopChoice::Main);
             return false;
         }
         if self.commands >= self.settings.limits.commands {
@@ -129,10 +129,10 @@ impl Session {
             return true;
         }
         let password = matches!(command, Command::Auth) && self.transaction.is_none();
-        if self.target != Target::Main && (password || matches!(command, Command::Hello(_))) {
+        if self.target != NextHopChoice::Main && (password || matches!(command, Command::Hello(_))) {
             // The last transaction was for a next hop of its own: a password is none of its business.
             (self.transaction, self.chunked) = (None, None);
-            return self.change_target(Target::Main);
+            return self.change_target(NextHopChoice::Main);
         }
         match command {
             Command::Hello(verb) => return self.hello(line, verb),
@@ -142,14 +142,14 @@ impl Session {
             Command::Rset => {
                 (self.transaction, self.chunked) = (None, None);
                 self.forwarded_is_used = self.forwarded.is_some();
-                self.forward(line, Kind::Other);
+                self.forward(line, ClientCommand::Other);
             }
-            Command::Quit if self.hop == Hop::Closed => self.say_last("221", "2.0.0 bye"),
+            Command::Quit if self.hop == Connection::Closed => self.say_last("221", "2.0.0 bye"),
             Command::Quit => {
-                self.forward(line, Kind::Quit);
+                self.forward(line, ClientCommand::Quit);
                 self.barrier = true;
             }
-            Command::Harmless => self.forward(line, Kind::Other),
+            Command::Harmless => self.forward(line, ClientCommand::Other),
             Command::Vrfy => self.reply(252, "2.1.5", "cannot verify, but send some mail and see"),
             Command::StartTls => return self.starttls(),
             Command::Auth => self.auth(line),
@@ -206,7 +206,7 @@ impl Session {
         (self.transaction, self.chunked) = (None, None);
         self.forwarded_is_used = self.forwarded.is_some();
         self.hello_asked = Some(hello);
-        self.forward(line, Kind::Hello { extended: verb != Verb::Helo });
+        self.forward(line, ClientCommand::Hello { extended: verb != Verb::Helo });
         self.barrier = true;
         true
     }
@@ -222,7 +222,7 @@ impl Session {
             return false;
         }
         if self.transaction.take().is_some() {
-            self.send(b"RSET", Item::Swallowed(Quiet::Rset));
+            self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
         }
         self.chunked = None;
         self.to_client.extend_from_slice(b"220 2.0.0 ready to start TLS\r\n");
@@ -240,7 +240,7 @@ impl Session {
         } else if self.auth_needs_tls() {
             self.bad(538, "5.7.11", "encryption is required to log in");
         } else {
-            self.forward(line, Kind::Auth);
+            self.forward(line, ClientCommand::Auth);
             self.barrier = true;
         }
     }
@@ -279,8 +279,8 @@ impl Session {
         (self.hello, self.setup) = (None, None);
         self.leave_hop();
         self.events.push_back(Event::CloseHop);
-        self.open(Target::Main);
-        self.hop = Hop::Connecting { first: true };
+        self.open(NextHopChoice::Main);
+        self.hop = Connection::Connecting { first: true };
         true
     }
 
@@ -337,7 +337,7 @@ impl Session {
     }
 
     /// A command of the client for the next hop.
-    pub(super) fn forward(&mut self, line: &[u8], kind: Kind) {
+    pub(super) fn forward(&mut self, line: &[u8], kind: ClientCommand) {
         self.send(line, Item::Forwarded(kind));
     }
 

@@ -2,15 +2,15 @@
 
 use super::connection::LOST;
 use super::content::Phase;
-use super::queue::{Item, Kind, Quiet};
+use super::queue::{ClientCommand, Item, ProxyCommand};
 use super::transaction::{TOO_MANY_REFUSED, Transaction};
-use super::{Event, Finished, Session, Target};
-use crate::wire::smtp::extensions::{self, Offer};
+use super::{Event, Finished, NextHopChoice, Session};
+use crate::wire::smtp::extensions::{self, Extensions};
 use crate::wire::smtp::reply::Reply;
 
 /// How far the connection to the next hop is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Hop {
+pub(super) enum Connection {
     /// Being opened. Of the first one the client sees the greeting.
     Connecting { first: bool },
     /// Connected; a later one greets us, not the client.
@@ -25,7 +25,7 @@ pub(super) enum Hop {
     Closed,
 }
 
-impl Hop {
+impl Connection {
     pub fn is_opening(self) -> bool {
         matches!(self, Self::Connecting { .. } | Self::Greeting { .. } | Self::Setup | Self::Securing)
     }
@@ -49,7 +49,7 @@ pub(super) struct Facts {
     pub encrypted: bool,
     /// Which identity of the client it was told by XCLIENT.
     pub told: Option<u32>,
-    pub offer: Offer,
+    pub offer: Extensions,
     /// Its last answer to a hello.
     pub hello_reply: Option<Reply>,
 }
@@ -60,11 +60,15 @@ const NO_SENSE: &str = "the next hop's answer makes no sense here, try again lat
 impl Session {
     /// The connection asked for by [`Event::Open`] stands; `encrypted`: with TLS from its first octet.
     pub fn hop_connected(&mut self, encrypted: bool) {
-        if let Hop::Connecting { first } = self.hop {
+        if let Connection::Connecting { first } = self.hop {
             self.progress += 1;
             self.facts.encrypted = encrypted;
-            self.hop = Hop::Greeting { first };
-            self.queue.push(if first { Item::Forwarded(Kind::Greeting) } else { Item::Swallowed(Quiet::Greeting) });
+            self.hop = Connection::Greeting { first };
+            self.queue.push(if first {
+                Item::Forwarded(ClientCommand::Greeting)
+            } else {
+                Item::Swallowed(ProxyCommand::Greeting)
+            });
         }
     }
 
@@ -100,11 +104,11 @@ impl Session {
                     break;
                 }
             }
-            if self.hop == Hop::Closed || matches!(self.hop, Hop::Connecting { .. }) {
+            if self.hop == Connection::Closed || matches!(self.hop, Connection::Connecting { .. }) {
                 // What else it said belongs to nobody.
                 break;
             }
-            if self.hop == Hop::Securing {
+            if self.hop == Connection::Securing {
                 if !octets.is_empty() {
                     // Said before the handshake: by whom, nobody knows (CVE-2011-0411, from the other side).
                     self.hop_failed();
@@ -131,31 +135,35 @@ impl Session {
         }
     }
 
-    fn answered(&mut self, kind: Kind, mut reply: Reply) {
+    fn answered(&mut self, kind: ClientCommand, mut reply: Reply) {
         let command = match kind {
-            Kind::Mail { .. } => "MAIL",
-            Kind::Rcpt { .. } => "RCPT",
-            Kind::Data => "DATA",
-            Kind::Chunk { .. } => "BDAT",
-            Kind::Auth => "AUTH",
-            Kind::Greeting | Kind::Hello { .. } | Kind::EndOfData | Kind::Quit | Kind::Other => "",
+            ClientCommand::Mail { .. } => "MAIL",
+            ClientCommand::Rcpt { .. } => "RCPT",
+            ClientCommand::Data => "DATA",
+            ClientCommand::Chunk { .. } => "BDAT",
+            ClientCommand::Auth => "AUTH",
+            ClientCommand::Greeting
+            | ClientCommand::Hello { .. }
+            | ClientCommand::EndOfData
+            | ClientCommand::Quit
+            | ClientCommand::Other => "",
         };
         if reply.code >= 400 && !command.is_empty() {
             self.events.push_back(Event::Refused { command, reply: reply.first_line() });
         }
         let mut senseless = false;
         match kind {
-            Kind::Greeting | Kind::Quit => {
-                self.hop = Hop::Ready;
+            ClientCommand::Greeting | ClientCommand::Quit => {
+                self.hop = Connection::Ready;
                 self.to_client.extend_from_slice(&reply.text);
-                if kind == Kind::Quit || reply.code != 220 {
+                if kind == ClientCommand::Quit || reply.code != 220 {
                     self.end();
                 }
                 return;
             }
-            Kind::Hello { extended } => self.client_hello_answered(extended, &mut reply),
-            Kind::Mail { transaction } => self.mail_answered(transaction, &reply),
-            Kind::Rcpt { transaction } => {
+            ClientCommand::Hello { extended } => self.client_hello_answered(extended, &mut reply),
+            ClientCommand::Mail { transaction } => self.mail_answered(transaction, &reply),
+            ClientCommand::Rcpt { transaction } => {
                 reply = self.rcpt_answered(transaction, reply);
                 if reply.is_positive() {
                     self.refused_recipients = 0;
@@ -164,25 +172,25 @@ impl Session {
                     return self.say_last("421", &format!("4.7.0 {TOO_MANY_REFUSED}"));
                 }
             }
-            Kind::Data if reply.code == 354 => self.begin_stream(),
-            Kind::Data if reply.code < 400 => {
+            ClientCommand::Data if reply.code == 354 => self.begin_stream(),
+            ClientCommand::Data if reply.code < 400 => {
                 // Neither yes nor no: what it thinks of this transaction, nobody knows.
                 reply = Reply::new(451, "4.5.0", NO_SENSE);
                 self.transaction = None;
                 senseless = true;
             }
-            Kind::Auth if reply.code == 334 => self.phase = Phase::Auth,
-            Kind::Auth if reply.is_positive() => {
+            ClientCommand::Auth if reply.code == 334 => self.phase = Phase::Auth,
+            ClientCommand::Auth if reply.is_positive() => {
                 self.authenticated = true;
                 self.events.push_back(Event::LoggedIn);
             }
-            Kind::Chunk { transaction } => {
+            ClientCommand::Chunk { transaction } => {
                 reply = self.known(transaction).and_then(|t| t.chunk_refused.clone()).unwrap_or(reply);
             }
-            Kind::EndOfData => (reply, senseless) = self.message_answered(reply),
-            Kind::Data | Kind::Auth | Kind::Other => {}
+            ClientCommand::EndOfData => (reply, senseless) = self.message_answered(reply),
+            ClientCommand::Data | ClientCommand::Auth | ClientCommand::Other => {}
         }
-        let awaited = matches!((kind, reply.code), (Kind::Data, 354) | (Kind::Auth, 334));
+        let awaited = matches!((kind, reply.code), (ClientCommand::Data, 354) | (ClientCommand::Auth, 334));
         if (300..400).contains(&reply.code) && !awaited {
             reply = Reply::new(451, "4.5.0", NO_SENSE);
         }
@@ -201,12 +209,12 @@ impl Session {
         if reply.is_positive() {
             let before = std::mem::take(&mut self.facts.offer);
             // HELO takes nothing back of what it may be told.
-            let kept = Offer { xclient: before.xclient, xforward: before.xforward, ..Offer::default() };
+            let kept = Extensions { xclient: before.xclient, xforward: before.xforward, ..Extensions::default() };
             self.facts.offer = if extended { extensions::read(reply) } else { kept };
             self.facts.hello_reply = Some(reply.clone());
         } else {
             // The last one stays in force, and with it what the next hop knows of a transaction.
-            self.send(b"RSET", Item::Swallowed(Quiet::Rset));
+            self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
             self.facts.offer.pipelining &= extended;
         }
         match (&self.facts.hello_reply, reply.code) {
@@ -284,26 +292,28 @@ impl Session {
         reply
     }
 
-    fn answered_quietly(&mut self, quiet: Quiet, reply: Reply) {
+    fn answered_quietly(&mut self, quiet: ProxyCommand, reply: Reply) {
         match quiet {
-            Quiet::Greeting if reply.code == 220 => {
+            ProxyCommand::Greeting if reply.code == 220 => {
                 let asked = self.setup.take();
                 self.begin_setup_again(asked);
             }
-            Quiet::Greeting => self.hop_failed(),
-            Quiet::Hello => self.hello_answered(reply),
-            Quiet::StartTls => self.starttls_answered(&reply),
-            Quiet::XClient => self.xclient_answered(reply),
-            Quiet::Rset => {}
+            ProxyCommand::Greeting => self.hop_failed(),
+            ProxyCommand::Hello => self.hello_answered(reply),
+            ProxyCommand::StartTls => self.starttls_answered(&reply),
+            ProxyCommand::XClient => self.xclient_answered(reply),
+            ProxyCommand::Rset => {}
             // Whatever it was taken for: where it was a password, the client is logged in.
-            Quiet::AuthCancelled if reply.is_positive() => self.authenticated = true,
-            Quiet::AuthCancelled if reply.code < 400 => self.hop_lost(),
-            Quiet::AuthCancelled => {}
+            ProxyCommand::AuthCancelled if reply.is_positive() => self.authenticated = true,
+            ProxyCommand::AuthCancelled if reply.code < 400 => self.hop_lost(),
+            ProxyCommand::AuthCancelled => {}
             // It gives no rights, so mail goes on without.
-            Quiet::XForward if reply.is_positive() => {}
-            Quiet::XForward => self.events.push_back(Event::Refused { command: "XFORWARD", reply: reply.first_line() }),
-            Quiet::Mail { transaction: id } => {
-                let elsewhere = self.target != Target::Main;
+            ProxyCommand::XForward if reply.is_positive() => {}
+            ProxyCommand::XForward => {
+                self.events.push_back(Event::Refused { command: "XFORWARD", reply: reply.first_line() })
+            }
+            ProxyCommand::Mail { transaction: id } => {
+                let elsewhere = self.target != NextHopChoice::Main;
                 let transaction = self.transaction.as_mut().filter(|t| t.id == id);
                 if let Some(transaction) = transaction.filter(|_| !reply.is_positive()) {
                     transaction.in_effect = false;
@@ -313,10 +323,10 @@ impl Session {
                     transaction.refused = Some(if lacks { Reply::new(451, "4.3.5", text) } else { reply });
                 }
             }
-            Quiet::Rcpt => self.aside_answered(&reply),
-            Quiet::LateData => self.late_data(reply),
-            Quiet::Chunk { .. } if reply.is_positive() => {}
-            Quiet::Chunk { transaction: id } => {
+            ProxyCommand::Rcpt => self.aside_answered(&reply),
+            ProxyCommand::LateData => self.late_data(reply),
+            ProxyCommand::Chunk { .. } if reply.is_positive() => {}
+            ProxyCommand::Chunk { transaction: id } => {
                 let reply = if reply.code < 400 { Reply::new(451, "4.5.0", NO_SENSE) } else { reply };
                 self.events.push_back(Event::Refused { command: "BDAT", reply: reply.first_line() });
                 if let Some(transaction) = self.known(id) {

@@ -22,12 +22,12 @@ use std::collections::VecDeque;
 
 use self::chunked::Chunked;
 use self::content::Phase;
-use self::hop::{Facts, Hop};
+use self::hop::{Connection, Facts};
 use self::queue::{Item, Queue};
 use self::setup::{Hello, Setup};
-pub(in crate::wire) use self::transaction::Class;
-use self::transaction::{Asking, Transaction};
-pub use self::types::{Ask, Direction, Event, Finished, Limits, Settings, Target, Tls};
+pub(in crate::wire) use self::transaction::RecipientGroup;
+use self::transaction::{Pending, Transaction};
+pub use self::types::{Ask, Direction, Event, Finished, NextHopChoice, SessionLimits, Settings, Tls};
 use super::identity::Identity;
 use super::reply::{Reply, ReplyReader};
 
@@ -57,7 +57,7 @@ pub struct Session {
     refused_recipients: u32,
     /// Since the last message that was taken.
     commands: u32,
-    asking: Option<Asking>,
+    asking: Option<Pending>,
     /// About a recipient that waits.
     decided: Option<Box<transaction::Decided>>,
     replies: ReplyReader,
@@ -66,9 +66,9 @@ pub struct Session {
     barrier: bool,
     /// It waits for one that it has to know before it goes on, so it has to be silent.
     answer_is_awaited: bool,
-    hop: Hop,
+    hop: Connection,
     facts: Facts,
-    target: Target,
+    target: NextHopChoice,
     /// A next hop that offers TLS and cannot do it is spoken to without, where that is allowed.
     plain_only: bool,
     /// The next hop is in the middle of a message that will not be ended: it is closed when what it owes is answered.
@@ -108,7 +108,7 @@ impl Session {
             to_client: Vec::new(),
             to_hop: Vec::new(),
             settings,
-            events: VecDeque::from([Event::Open(Target::Main)]),
+            events: VecDeque::from([Event::Open(NextHopChoice::Main)]),
             identity,
             forwarded: None,
             forwarded_is_used: false,
@@ -125,9 +125,9 @@ impl Session {
             queue: Queue::default(),
             barrier: false,
             answer_is_awaited: false,
-            hop: Hop::Connecting { first: true },
+            hop: Connection::Connecting { first: true },
             facts: Facts::default(),
-            target: Target::Main,
+            target: NextHopChoice::Main,
             plain_only: false,
             dropping: false,
             offered_chunking: false,

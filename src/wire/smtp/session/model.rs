@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::tests::Dialogue;
-use super::{Direction, Target};
+use super::{Direction, NextHopChoice};
 
 /// A next hop as RFC 5321 describes it, which refuses what `refusals` says.
 #[derive(Default)]
@@ -247,7 +247,7 @@ proptest! {
         let marked = evidence && !inbound && !null_sender;
         let messages: Vec<Vec<u8>> = got.iter().map(|text| without_evidence(text, marked).into_bytes()).collect();
         prop_assert_eq!(&messages, &taken);
-        prop_assert!(world.dialogue.opened.iter().all(|route| *route == Target::Main));
+        prop_assert!(world.dialogue.opened.iter().all(|route| *route == NextHopChoice::Main));
     }
 
     #[test]

@@ -12,16 +12,16 @@ const MAX: usize = 100;
 #[derive(Debug)]
 pub(super) enum Item {
     /// The next hop's reply goes to the client.
-    Forwarded(Kind),
+    Forwarded(ClientCommand),
     /// Our reply; it leaves when it is at the front.
     Local(Vec<u8>),
     /// The next hop's reply is ours to read.
-    Swallowed(Quiet),
+    Swallowed(ProxyCommand),
 }
 
 /// What the client asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ClientCommand {
     Greeting,
     Hello {
         extended: bool,
@@ -45,7 +45,7 @@ pub(super) enum Kind {
 
 /// What this machine asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Quiet {
+pub(super) enum ProxyCommand {
     Greeting,
     Hello,
     StartTls,
@@ -65,7 +65,7 @@ pub(super) enum Quiet {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct QueueEntry {
     item: Item,
     /// The command itself, while a next hop without PIPELINING has others to answer first.
     unsent: Option<Vec<u8>>,
@@ -73,7 +73,7 @@ struct Entry {
 
 /// The FIFO between the two sides.
 #[derive(Debug, Default)]
-pub(super) struct Queue(VecDeque<Entry>);
+pub(super) struct Queue(VecDeque<QueueEntry>);
 
 impl Queue {
     pub fn is_empty(&self) -> bool {
@@ -90,19 +90,19 @@ impl Queue {
     }
 
     pub fn push(&mut self, item: Item) {
-        self.0.push_back(Entry { item, unsent: None });
+        self.0.push_back(QueueEntry { item, unsent: None });
     }
 
     /// An entry whose command waits for the answers before it.
     pub fn push_unsent(&mut self, item: Item, command: Vec<u8>) {
-        self.0.push_back(Entry { item, unsent: Some(command) });
+        self.0.push_back(QueueEntry { item, unsent: Some(command) });
     }
 
     /// Our replies at the front, to be written to the client.
     pub fn take_local(&mut self) -> Option<Vec<u8>> {
         match self.0.front() {
-            Some(Entry { item: Item::Local(_), .. }) => match self.0.pop_front() {
-                Some(Entry { item: Item::Local(text), .. }) => Some(text),
+            Some(QueueEntry { item: Item::Local(_), .. }) => match self.0.pop_front() {
+                Some(QueueEntry { item: Item::Local(text), .. }) => Some(text),
                 _ => None,
             },
             _ => None,

@@ -2,11 +2,11 @@
 //!
 //! The first time the client's own EHLO begins it and gets the last answer; later, on a fresh connection, nobody notices.
 
-use super::hop::Hop;
-use super::queue::{Item, Quiet};
-use super::{Event, Session, Target, Tls};
+use super::hop::Connection;
+use super::queue::{Item, ProxyCommand};
+use super::{Event, NextHopChoice, Session, Tls};
 use crate::wire::smtp::command::Verb;
-use crate::wire::smtp::extensions::{self, Offer, Ours};
+use crate::wire::smtp::extensions::{self, Extensions, Ours};
 use crate::wire::smtp::reply::Reply;
 
 /// A client's HELO, EHLO or LHLO.
@@ -49,12 +49,12 @@ impl Session {
         let for_client = asked.is_some();
         let Some(hello) = asked.or_else(|| self.hello.clone()) else {
             // Nothing that the next hop would have to be told comes before a hello.
-            self.hop = Hop::Ready;
+            self.hop = Connection::Ready;
             return;
         };
-        let wants_more = self.tls() != Tls::Off || (self.client().is_some() && self.target != Target::Srs);
+        let wants_more = self.tls() != Tls::Off || (self.client().is_some() && self.target != NextHopChoice::Srs);
         let probing = hello.verb == Verb::Helo && wants_more;
-        self.hop = Hop::Setup;
+        self.hop = Connection::Setup;
         self.setup = Some(Setup { hello, for_client, probing, plain: false, answered: false });
         self.say_hello();
     }
@@ -75,13 +75,13 @@ impl Session {
             (false, false) => setup.hello.line.clone(),
         };
         self.facts.offer.pipelining = false;
-        self.send(&line, Item::Swallowed(Quiet::Hello));
+        self.send(&line, Item::Swallowed(ProxyCommand::Hello));
     }
 
     fn tls(&self) -> Tls {
         match self.target {
-            Target::Srs => self.settings.srs_tls,
-            Target::Main | Target::Domain(_) => self.settings.hop_tls,
+            NextHopChoice::Srs => self.settings.srs_tls,
+            NextHopChoice::Main | NextHopChoice::Domain(_) => self.settings.hop_tls,
         }
     }
 
@@ -93,10 +93,10 @@ impl Session {
         }
         setup.answered = true;
         let extended = !setup.plain && (setup.probing || setup.hello.verb != Verb::Helo);
-        let offer = if extended { extensions::read(&reply) } else { Offer::default() };
+        let offer = if extended { extensions::read(&reply) } else { Extensions::default() };
         if extended && !self.facts.encrypted && self.tls() != Tls::Off && !self.plain_only {
             if offer.starttls {
-                return self.send(b"STARTTLS", Item::Swallowed(Quiet::StartTls));
+                return self.send(b"STARTTLS", Item::Swallowed(ProxyCommand::StartTls));
             }
             if self.tls() == Tls::Require {
                 return self.unfit("the next hop offers no TLS");
@@ -106,7 +106,7 @@ impl Session {
             && self.must_tell(&offer)
             && let Some(line) = self.identity_line("XCLIENT", &offer)
         {
-            return self.send(line.as_bytes(), Item::Swallowed(Quiet::XClient));
+            return self.send(line.as_bytes(), Item::Swallowed(ProxyCommand::XClient));
         }
         self.setup_done(reply, if extended { Some(offer) } else { None });
     }
@@ -134,8 +134,8 @@ impl Session {
         self.setup_refused(reply);
     }
 
-    fn must_tell(&self, offer: &Offer) -> bool {
-        !offer.xclient.is_empty() && self.target != Target::Srs && self.facts.told != Some(self.identity_version)
+    fn must_tell(&self, offer: &Extensions) -> bool {
+        !offer.xclient.is_empty() && self.target != NextHopChoice::Srs && self.facts.told != Some(self.identity_version)
     }
 
     /// Whether the next hop has been told by XCLIENT of a client that is not this one any more.
@@ -146,7 +146,7 @@ impl Session {
     /// The next hop's answer to our STARTTLS.
     pub(super) fn starttls_answered(&mut self, reply: &Reply) {
         if reply.code == 220 {
-            self.hop = Hop::Securing;
+            self.hop = Connection::Securing;
             self.events.push_back(Event::SecureHop);
         } else if self.tls() == Tls::Require {
             self.unfit("the next hop refuses TLS");
@@ -158,8 +158,8 @@ impl Session {
 
     /// The TLS handshake with the next hop is done.
     pub fn hop_secured(&mut self) {
-        if self.hop == Hop::Securing {
-            self.hop = Hop::Setup;
+        if self.hop == Connection::Securing {
+            self.hop = Connection::Setup;
             self.facts.encrypted = true;
             self.progress += 1;
             self.say_hello();
@@ -168,7 +168,7 @@ impl Session {
 
     /// It has failed. Where TLS is only wished for, the same again without.
     pub fn hop_not_secured(&mut self) {
-        if self.hop != Hop::Securing {
+        if self.hop != Connection::Securing {
             return;
         }
         if self.tls() == Tls::May && !self.plain_only {
@@ -202,21 +202,21 @@ impl Session {
         if !setup.for_client {
             return self.hop_failed();
         }
-        self.hop = Hop::Ready;
+        self.hop = Connection::Ready;
         self.to_client.extend_from_slice(&reply.text);
         if reply.code == 421 || self.facts.told.is_some() || self.facts.encrypted {
             self.end();
         }
     }
 
-    fn setup_done(&mut self, reply: Reply, offer: Option<Offer>) {
+    fn setup_done(&mut self, reply: Reply, offer: Option<Extensions>) {
         let Some(setup) = self.setup.take() else { return };
-        self.hop = Hop::Ready;
+        self.hop = Connection::Ready;
         self.facts.set_up = true;
         let extended = setup.hello.verb != Verb::Helo;
         if let Some(offer) = offer {
             // Who says HELO sends one command at a time.
-            self.facts.offer = Offer { pipelining: offer.pipelining && extended, ..offer };
+            self.facts.offer = Extensions { pipelining: offer.pipelining && extended, ..offer };
         }
         if setup.for_client {
             self.offered_chunking = extended && self.facts.offer.chunking;
@@ -259,11 +259,11 @@ impl Session {
         if self.facts.told.is_none()
             && let Some(line) = self.identity_line("XFORWARD", &self.facts.offer)
         {
-            self.send(line.as_bytes(), Item::Swallowed(Quiet::XForward));
+            self.send(line.as_bytes(), Item::Swallowed(ProxyCommand::XForward));
         }
     }
 
-    fn identity_line(&self, verb: &str, offer: &Offer) -> Option<String> {
+    fn identity_line(&self, verb: &str, offer: &Extensions) -> Option<String> {
         let hello = self.setup.as_ref().map(|setup| &setup.hello).or(self.hello.as_ref());
         let name = hello.map(Hello::name).unwrap_or_default();
         let protocol = match hello.map(|hello| hello.verb) {

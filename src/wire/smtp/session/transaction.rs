@@ -2,18 +2,20 @@
 
 use super::chunked::Chunked;
 use super::content::Phase;
-use super::queue::{Item, Kind, Quiet};
-use super::{Ask, Direction, Event, Session, Target};
+use super::queue::{ClientCommand, Item, ProxyCommand};
+use super::{Ask, Direction, Event, NextHopChoice, Session};
 use crate::envelope::address::{Address, ReversePath, strip_source_route};
-use crate::envelope::bounce::Found;
-use crate::envelope::rules::{Inbound, InboundAction, Judge, Mark, Outbound, OutboundAction, Refusal, Route};
+use crate::envelope::bounce::Findings;
+use crate::envelope::rules::{
+    ContentCheck, Inbound, InboundAction, Outbound, OutboundAction, Refusal, ResultHeader, Route,
+};
 use crate::wire::smtp::command::{Command, Path};
 use crate::wire::smtp::data::DataScanner;
 use crate::wire::smtp::reply::Reply;
 
 /// What is being asked about, while no answer is here.
 #[derive(Debug)]
-pub(super) enum Asking {
+pub(super) enum Pending {
     Mail {
         line: Vec<u8>,
         sender: ReversePath,
@@ -32,7 +34,7 @@ pub(super) enum Asking {
     /// The next hop is asked whether somebody else gets the message, with this mark: so many answers are due, and whether one
     /// of them was no.
     Aside {
-        mark: Mark,
+        mark: ResultHeader,
         due: u32,
         refused: bool,
     },
@@ -58,11 +60,11 @@ pub(super) struct Transaction {
     pub refused: Option<Reply>,
     pub outstanding: u32,
     pub accepted: u32,
-    pub class: Class,
+    pub class: RecipientGroup,
     /// Whether the message is to carry evidence.
     pub evidence: bool,
     /// What was found in it, where that changes nothing any more.
-    pub found: Option<Box<Found>>,
+    pub found: Option<Box<Findings>>,
     /// A chunk whose reply was swallowed was refused with this; it answers the chunk that the client waits for.
     pub chunk_refused: Option<Reply>,
     /// Of a message that has ended: where that stands in what the next hop is sent, how many replies are still to come, and
@@ -80,15 +82,15 @@ pub(super) struct AtHop {
 
 /// Recipients of different classes do not share a transaction: what becomes of the message would differ.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(in crate::wire) struct Class {
-    pub judge: Judge,
+pub(in crate::wire) struct RecipientGroup {
+    pub judge: ContentCheck,
     /// For whom a candidate is: evidence may rescue it for one recipient and not for another.
     pub candidate: Option<Address>,
-    pub mark: Option<Mark>,
-    pub target: Target,
+    pub mark: Option<ResultHeader>,
+    pub target: NextHopChoice,
 }
 
-impl Class {
+impl RecipientGroup {
     /// Whether two recipients share the fate of a message.
     pub fn is_like(&self, other: &Self) -> bool {
         let same_mailbox = match (&self.candidate, &other.candidate) {
@@ -120,9 +122,9 @@ impl Session {
         if std::mem::take(&mut self.forwarded_is_used) {
             self.forget_forwarded();
         }
-        if self.target != Target::Main {
+        if self.target != NextHopChoice::Main {
             // The last transaction was for a next hop of its own; what MAIL is answered is for the one of all mail to say.
-            return self.change_target(Target::Main);
+            return self.change_target(NextHopChoice::Main);
         }
         if self.must_introduce_again() {
             return self.change_target(self.target);
@@ -159,7 +161,7 @@ impl Session {
             Direction::Inbound => self.begin(&line, sender, path, params, None),
             Direction::Outbound => {
                 self.events.push_back(Event::Ask(Ask::Mail { sender: sender.clone() }));
-                self.asking = Some(Asking::Mail { line, sender, path, params });
+                self.asking = Some(Pending::Mail { line, sender, path, params });
             }
         }
         true
@@ -183,7 +185,8 @@ impl Session {
 
     /// The answer to [`Ask::Mail`].
     pub fn answer_mail(&mut self, outbound: &Outbound) {
-        let Some(Asking::Mail { line, sender, path, params }) = self.take_asking(|a| matches!(a, Asking::Mail { .. }))
+        let Some(Pending::Mail { line, sender, path, params }) =
+            self.take_asking(|a| matches!(a, Pending::Mail { .. }))
         else {
             return;
         };
@@ -209,8 +212,10 @@ impl Session {
         self.forwarded_is_used = self.forwarded.is_some();
         self.introduce();
         match &signed {
-            None => self.forward(line, Kind::Mail { transaction: id }),
-            Some(signed) => self.forward(mail_line(signed, &params).as_bytes(), Kind::Mail { transaction: id }),
+            None => self.forward(line, ClientCommand::Mail { transaction: id }),
+            Some(signed) => {
+                self.forward(mail_line(signed, &params).as_bytes(), ClientCommand::Mail { transaction: id })
+            }
         }
         let at_hop = AtHop { signed: signed.is_some(), path: signed.unwrap_or_else(|| path.clone()) };
         let binary = Path { path: "", params: &params }.values("BODY").any(|v| v.eq_ignore_ascii_case("BINARYMIME"));
@@ -226,7 +231,7 @@ impl Session {
             refused: None,
             outstanding: 0,
             accepted: 0,
-            class: Class::default(),
+            class: RecipientGroup::default(),
             evidence: false,
             found: None,
             chunk_refused: None,
@@ -248,7 +253,7 @@ impl Session {
         }
         if path.path.eq_ignore_ascii_case("postmaster") {
             // RFC 5321 section 4.5.1: the one recipient without a domain; it is always there.
-            self.recipient(line, None, Class::default(), None);
+            self.recipient(line, None, RecipientGroup::default(), None);
             return;
         }
         let known = self.decided.take().filter(|known| known.transaction == transaction.id && known.line == line);
@@ -266,14 +271,14 @@ impl Session {
         let sender = transaction.sender.clone();
         self.events.push_back(Event::Ask(Ask::Rcpt { sender, recipient: recipient.clone() }));
         let params = path.params.to_owned();
-        self.asking = Some(Asking::Rcpt { line: line.to_vec(), recipient, params });
+        self.asking = Some(Pending::Rcpt { line: line.to_vec(), recipient, params });
     }
 
     /// The answer to [`Ask::Rcpt`] on the way out, and the next hop for the recipient's domain, where it has one.
     pub fn answer_outbound_rcpt(&mut self, outbound: &Outbound, domain: Option<u16>) {
         let signed = match &outbound.action {
             OutboundAction::Reject(refusal) => {
-                if self.take_asking(|a| matches!(a, Asking::Rcpt { .. })).is_some() {
+                if self.take_asking(|a| matches!(a, Pending::Rcpt { .. })).is_some() {
                     self.refuse(refusal);
                     self.resume();
                     self.settle();
@@ -292,11 +297,14 @@ impl Session {
     }
 
     fn outbound_recipient(&mut self, signed: Option<Option<String>>, domain: Option<u16>) {
-        let Some(Asking::Rcpt { line, recipient, params }) = self.take_asking(|a| matches!(a, Asking::Rcpt { .. }))
+        let Some(Pending::Rcpt { line, recipient, params }) = self.take_asking(|a| matches!(a, Pending::Rcpt { .. }))
         else {
             return;
         };
-        let class = Class { target: domain.map_or(Target::Main, Target::Domain), ..Class::default() };
+        let class = RecipientGroup {
+            target: domain.map_or(NextHopChoice::Main, NextHopChoice::Domain),
+            ..RecipientGroup::default()
+        };
         let edited = edited_rcpt(&line, &recipient, &params);
         self.recipient(&edited, Some(&line), class, signed);
         self.resume();
@@ -305,7 +313,7 @@ impl Session {
 
     /// The answer to [`Ask::Rcpt`] on the way in, and the next hop for the recipient's domain, where it has one.
     pub fn answer_inbound_rcpt(&mut self, inbound: &Inbound, domain: Option<u16>) {
-        let Some(Asking::Rcpt { line, recipient, params }) = self.take_asking(|a| matches!(a, Asking::Rcpt { .. }))
+        let Some(Pending::Rcpt { line, recipient, params }) = self.take_asking(|a| matches!(a, Pending::Rcpt { .. }))
         else {
             return;
         };
@@ -317,11 +325,11 @@ impl Session {
             InboundAction::Refuse(refusal) => self.refuse(refusal),
             InboundAction::Deliver { to, route, mark, judge } => {
                 let target = match route {
-                    Route::SrsNextHop if self.settings.has_srs_next_hop => Target::Srs,
-                    Route::SrsNextHop | Route::NextHop => domain.map_or(Target::Main, Target::Domain),
+                    Route::SrsNextHop if self.settings.has_srs_next_hop => NextHopChoice::Srs,
+                    Route::SrsNextHop | Route::NextHop => domain.map_or(NextHopChoice::Main, NextHopChoice::Domain),
                 };
-                let candidate = (*judge != Judge::No).then(|| to.clone());
-                let class = Class { judge: *judge, candidate, mark: *mark, target };
+                let candidate = (*judge != ContentCheck::No).then(|| to.clone());
+                let class = RecipientGroup { judge: *judge, candidate, mark: *mark, target };
                 let edited = if *to == recipient {
                     edited_rcpt(&line, &recipient, &params)
                 } else {
@@ -338,7 +346,13 @@ impl Session {
     ///
     /// `original` is the line as it came, to be looked at again if it has to wait. `signed` is the sender that this
     /// recipient wants, where senders differ by recipient.
-    fn recipient(&mut self, edited: &[u8], original: Option<&[u8]>, class: Class, signed: Option<Option<String>>) {
+    fn recipient(
+        &mut self,
+        edited: &[u8],
+        original: Option<&[u8]>,
+        class: RecipientGroup,
+        signed: Option<Option<String>>,
+    ) {
         let Some(transaction) = &self.transaction else { return };
         let differs = signed.as_ref().is_some_and(|signed| transaction.at_hop.signed != signed.is_some());
         let other_sender = differs || !transaction.in_effect;
@@ -348,7 +362,7 @@ impl Session {
             self.reply(452, "4.5.3", "this recipient needs a transaction of its own, send it again");
             return;
         }
-        if class.judge == Judge::Discard {
+        if class.judge == ContentCheck::Discard {
             // It goes nowhere, and nobody is to know: not the next hop either.
             let Some(transaction) = &mut self.transaction else { return };
             transaction.class = class;
@@ -377,7 +391,7 @@ impl Session {
         transaction.class = class;
         transaction.outstanding += 1;
         let id = transaction.id;
-        self.forward(edited, Kind::Rcpt { transaction: id });
+        self.forward(edited, ClientCommand::Rcpt { transaction: id });
     }
 
     /// Another MAIL for the same transaction: the same parameters, its replies swallowed.
@@ -390,7 +404,7 @@ impl Session {
             None => transaction.at_hop.clone(),
         };
         // The client has seen another next hop's offer; what only says more of the same can be left out.
-        let (offer, elsewhere) = (&self.facts.offer, self.target != Target::Main);
+        let (offer, elsewhere) = (&self.facts.offer, self.target != NextHopChoice::Main);
         let lacks = |name: &str| (name == "SIZE" && !offer.size) || (name == "AUTH" && !offer.auth);
         let params = without(&transaction.params, |name| elsewhere && lacks(name));
         let line = mail_line(&at_hop.path, &params);
@@ -400,10 +414,10 @@ impl Session {
         transaction.refused = None;
         (transaction.at_hop, transaction.in_effect) = (at_hop, true);
         if !fresh {
-            self.send(b"RSET", Item::Swallowed(Quiet::Rset));
+            self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
         }
         self.introduce();
-        self.send(line.as_bytes(), Item::Swallowed(Quiet::Mail { transaction: id }));
+        self.send(line.as_bytes(), Item::Swallowed(ProxyCommand::Mail { transaction: id }));
     }
 
     pub(super) fn data(&mut self) -> bool {
@@ -415,8 +429,8 @@ impl Session {
             self.bad(503, "5.5.1", "BDAT is needed here");
             return true;
         }
-        if transaction.class.judge == Judge::No {
-            self.forward(b"DATA", Kind::Data);
+        if transaction.class.judge == ContentCheck::No {
+            self.forward(b"DATA", ClientCommand::Data);
             self.barrier = true;
             return true;
         }
@@ -428,36 +442,36 @@ impl Session {
             self.reply(554, "5.5.1", "no valid recipients");
             return true;
         }
-        if transaction.class.judge == Judge::Discard {
-            self.send(b"RSET", Item::Swallowed(Quiet::Rset));
+        if transaction.class.judge == ContentCheck::Discard {
+            self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
             self.phase = Phase::Discard { scanner: DataScanner::default(), reply: taken() };
             self.reply(354, "", "end data with <CR><LF>.<CR><LF>");
             return true;
         }
         self.events.push_back(Event::Ask(Ask::Hold));
-        self.asking = Some(Asking::Hold(None));
+        self.asking = Some(Pending::Hold(None));
         true
     }
 
     /// Another recipient for a message that is held: its own mailbox is not to see it. The message waits for the answer.
-    pub(super) fn redirect(&mut self, to: &Address, mark: &Mark) {
+    pub(super) fn redirect(&mut self, to: &Address, mark: &ResultHeader) {
         let Some(transaction) = &self.transaction else { return };
         let mail = mail_line(&transaction.at_hop.path, &transaction.params);
         let id = transaction.id;
         // LMTP answers the message once for each recipient, and so many answers are owed to the client.
         let times = if self.settings.lmtp { transaction.accepted.max(1) } else { 1 };
-        self.send(b"RSET", Item::Swallowed(Quiet::Rset));
+        self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
         self.introduce();
-        self.send(mail.as_bytes(), Item::Swallowed(Quiet::Mail { transaction: id }));
+        self.send(mail.as_bytes(), Item::Swallowed(ProxyCommand::Mail { transaction: id }));
         for _ in 0..times {
-            self.send(&rcpt_line(to.as_str(), ""), Item::Swallowed(Quiet::Rcpt));
+            self.send(&rcpt_line(to.as_str(), ""), Item::Swallowed(ProxyCommand::Rcpt));
         }
-        self.asking = Some(Asking::Aside { mark: *mark, due: times, refused: false });
+        self.asking = Some(Pending::Aside { mark: *mark, due: times, refused: false });
     }
 
     /// The answer to [`Ask::Hold`].
     pub fn answer_hold(&mut self, room: bool) {
-        let Some(Asking::Hold(chunk)) = self.take_asking(|a| matches!(a, Asking::Hold(_))) else { return };
+        let Some(Pending::Hold(chunk)) = self.take_asking(|a| matches!(a, Pending::Hold(_))) else { return };
         let Some(transaction) = &self.transaction else { return };
         const FULL: &str = "too many messages are being looked at, try again later";
         match chunk {
@@ -480,7 +494,7 @@ impl Session {
         self.settle();
     }
 
-    pub(super) fn take_asking(&mut self, expected: impl Fn(&Asking) -> bool) -> Option<Asking> {
+    pub(super) fn take_asking(&mut self, expected: impl Fn(&Pending) -> bool) -> Option<Pending> {
         if self.asking.as_ref().is_some_and(expected) { self.asking.take() } else { None }
     }
 
@@ -518,7 +532,7 @@ pub(super) struct Decided {
     transaction: u64,
     line: Vec<u8>,
     edited: Vec<u8>,
-    class: Class,
+    class: RecipientGroup,
     signed: Option<Option<String>>,
 }
 

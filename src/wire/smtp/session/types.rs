@@ -3,8 +3,8 @@
 use core::net::SocketAddr;
 
 use crate::envelope::address::{Address, ReversePath};
-use crate::envelope::bounce::Found;
-use crate::envelope::rules::{Judge, Mark};
+use crate::envelope::bounce::Findings;
+use crate::envelope::rules::{ContentCheck, ResultHeader};
 
 /// Which way mail goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,7 +40,7 @@ pub enum Tls {
 
 /// What a client may cost. Each limit has a reply of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct SessionLimits {
     /// Commands between two messages that were taken: 421 4.7.0.
     pub commands: u32,
     /// Mistakes in a session: 421 4.7.0.
@@ -58,7 +58,7 @@ pub struct Limits {
     pub message: u64,
 }
 
-impl Default for Limits {
+impl Default for SessionLimits {
     fn default() -> Self {
         Self {
             commands: 5000,
@@ -102,12 +102,12 @@ pub struct Settings {
     /// Whether the client may say on whose behalf it speaks (XCLIENT, XFORWARD, `AUTH=`).
     pub trusted: bool,
     /// What the client may cost.
-    pub limits: Limits,
+    pub limits: SessionLimits,
 }
 
 /// Which of the next hops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Target {
+pub enum NextHopChoice {
     /// The one for all mail.
     #[default]
     Main,
@@ -124,7 +124,7 @@ pub enum Event {
     /// Ask the rules, and give the answer back; nothing is read from the client until then.
     Ask(Ask),
     /// Connect to this next hop.
-    Open(Target),
+    Open(NextHopChoice),
     /// Send what is in [`Session::to_hop`](super::Session::to_hop) if that goes at once, and close the connection to the next hop.
     CloseHop,
     /// Send what is in [`Session::to_client`](super::Session::to_client) and end the session.
@@ -183,11 +183,11 @@ pub enum Ask {
     /// What becomes of this message? Answer by [`Session::answer_content`](super::Session::answer_content).
     Content {
         /// Why it is asked.
-        judge: Judge,
+        judge: ContentCheck,
         /// For whom it is, without a tag.
         recipient: Address,
         /// What was found in it.
-        found: Box<Found>,
+        found: Box<Findings>,
         /// Whether all of it has been seen.
         complete: bool,
     },
@@ -218,7 +218,7 @@ pub struct Finished {
     /// The first line of that reply.
     pub reply: String,
     /// The mark it carries.
-    pub mark: Option<Mark>,
+    pub mark: Option<ResultHeader>,
     /// What was found in it, where it was marked for what stands in its envelope.
-    pub found: Option<Box<Found>>,
+    pub found: Option<Box<Findings>>,
 }

@@ -170,7 +170,7 @@ fn a_refused_lmtp_message_is_refused_for_each_recipient() {
 
 #[test]
 fn each_limit_has_its_reply() {
-    let limits = |change: fn(&mut Limits)| {
+    let limits = |change: fn(&mut SessionLimits)| {
         with(EHLO, |s| {
             s.limits.bad_commands = 3;
             change(&mut s.limits);
@@ -205,9 +205,10 @@ fn each_limit_has_its_reply() {
     d.client("MAIL FROM:<> SIZE=1001\r\n");
     assert!(d.heard_by_client().starts_with("552 5.3.4 message size exceeds"));
 
-    for (change, limit) in
-        [((|l: &mut Limits| l.message = 1000) as fn(&mut Limits), "message"), (|l| l.header = 1000, "header")]
-    {
+    for (change, limit) in [
+        ((|l: &mut SessionLimits| l.message = 1000) as fn(&mut SessionLimits), "message"),
+        (|l| l.header = 1000, "header"),
+    ] {
         let mut d = limits(change);
         d.client("MAIL FROM:<>\r\nRCPT TO:<a@x.example>\r\nDATA\r\n");
         d.hop("250 m\r\n250 a\r\n354 go\r\n");
@@ -271,7 +272,7 @@ fn a_next_hop_that_nobody_needs_is_let_go_and_had_again() {
     assert!(!d.session.can_rest() && d.session.wants_client());
     // Its next command opens another, which is told who the client said it is.
     assert_eq!(d.client("MAIL FROM:<>\r\n"), "");
-    assert_eq!(d.opened, [Target::Main, Target::Main]);
+    assert_eq!(d.opened, [NextHopChoice::Main, NextHopChoice::Main]);
     d.session.hop_connected(false);
     assert_eq!((d.hop("220 again\r\n"), d.heard_by_hop()), (String::new(), "EHLO c.example\r\n".into()));
     assert_eq!((d.hop(EHLO), d.heard_by_hop()), (String::new(), "MAIL FROM:<>\r\n".into()));

@@ -146,7 +146,7 @@ fn the_next_hop_that_relays_never_hears_of_the_client_by_xclient() {
     d.hop("250 ok\r\n");
     d.heard_by_hop();
     d.client(&format!("RCPT TO:<{srs}>\r\n"));
-    assert_eq!(d.opened, [Target::Main, Target::Srs]);
+    assert_eq!(d.opened, [NextHopChoice::Main, NextHopChoice::Srs]);
     d.session.hop_connected(false);
     d.hop("220 relay\r\n");
     assert_eq!(d.heard_by_hop(), "EHLO c.example\r\n");
@@ -161,7 +161,7 @@ fn recipients_of_a_domain_go_to_its_own_next_hop() {
         let mail = d.client("MAIL FROM:<bob@else.example>\r\n");
         d.hop("250 ok\r\n");
         assert_eq!(d.client("RCPT TO:<ann@branch.our.example>\r\nRCPT TO:<ann@our.example>\r\nDATA\r\n"), "");
-        assert_eq!(d.opened.last(), Some(&Target::Domain(0)));
+        assert_eq!(d.opened.last(), Some(&NextHopChoice::Domain(0)));
         d.session.hop_connected(false);
         d.hop("220 branch\r\n");
         d.heard_by_hop();
@@ -178,7 +178,7 @@ fn recipients_of_a_domain_go_to_its_own_next_hop() {
         let next =
             if direction == Direction::Outbound { "AUTH PLAIN x\r\n" } else { "MAIL FROM:<bob@else.example>\r\n" };
         assert_eq!(d.client(next), "");
-        assert_eq!(d.opened.last(), Some(&Target::Main));
+        assert_eq!(d.opened.last(), Some(&NextHopChoice::Main));
     }
 }
 
@@ -190,7 +190,7 @@ fn a_next_hop_of_a_domain_that_is_down_is_the_trouble_of_its_recipients_only() {
         let mail = d.client("MAIL FROM:<ann@our.example>\r\n");
         d.hop("250 ok\r\n");
         d.client("RCPT TO:<x@branch.our.example>\r\nRCPT TO:<y@else.example>\r\nDATA\r\n");
-        assert_eq!(d.opened.last(), Some(&Target::Domain(0)));
+        assert_eq!(d.opened.last(), Some(&NextHopChoice::Domain(0)));
         if tls == Tls::Off {
             d.session.hop_failed();
         } else {
@@ -199,7 +199,7 @@ fn a_next_hop_of_a_domain_that_is_down_is_the_trouble_of_its_recipients_only() {
         }
         d.run();
         assert!(d.heard_by_client().starts_with("451 4.4.1 ") && !d.client_closed);
-        assert_eq!(d.opened.last(), Some(&Target::Main));
+        assert_eq!(d.opened.last(), Some(&NextHopChoice::Main));
         d.session.hop_connected(false);
         d.hop("220 again\r\n");
         d.heard_by_hop();

@@ -8,11 +8,11 @@ mod verdicts;
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::envelope::abuse::Memory;
 use crate::envelope::address::Address;
 use crate::envelope::keyring::{Algorithm, Key, Keyring};
-use crate::envelope::memory::Memory;
-use crate::envelope::policy::{AddressSet, AliasDomains, DomainSet, InboundMode, Policy};
-use crate::envelope::rules::{Case, Rules};
+use crate::envelope::rules::{Candidate, Rules};
+use crate::envelope::site_policy::{AddressSet, AliasDomains, DomainSet, InboundMode, Policy};
 use crate::envelope::tag::batv;
 use crate::envelope::time::Timestamp;
 
@@ -24,7 +24,7 @@ pub(super) struct Dialogue {
     pub session: Session,
     pub policy: Policy,
     ring: Keyring,
-    pub opened: Vec<Target>,
+    pub opened: Vec<NextHopChoice>,
     pub hop_closed: usize,
     pub client_closed: bool,
     pub finished: Vec<Finished>,
@@ -60,7 +60,7 @@ impl Dialogue {
             hop_verified: true,
             srs_tls: Tls::Off,
             trusted: false,
-            limits: Limits { bad_commands: 50, ..Limits::default() },
+            limits: SessionLimits { bad_commands: 50, ..SessionLimits::default() },
         };
         change(&mut settings);
         let identity = client.map(|ip| Identity::of(ip.parse().unwrap(), 1234));
@@ -128,7 +128,7 @@ impl Dialogue {
                 }
                 Event::Ask(Ask::Hold) => self.session.answer_hold(self.room),
                 Event::Ask(Ask::Content { judge, recipient, found, complete }) => {
-                    let case = Case { client: None, judge, recipient: &recipient, complete };
+                    let case = Candidate { client: None, judge, recipient: &recipient, complete };
                     let content = rules.content(&mut Memory::default(), case, &found);
                     self.session.answer_content(&content);
                 }
@@ -364,7 +364,7 @@ fn a_bounce_longer_than_the_hold_is_refused_without_its_end() {
     assert_eq!(d.hop_closed, 1);
     // The next transaction gets a fresh connection, which hears the same EHLO.
     assert_eq!(d.client("MAIL FROM:<a@b.example>\r\n"), "");
-    assert_eq!(d.opened, [Target::Main, Target::Main]);
+    assert_eq!(d.opened, [NextHopChoice::Main, NextHopChoice::Main]);
     d.session.hop_connected(false);
     d.hop("220 again\r\n");
     assert_eq!(d.heard_by_hop(), "EHLO c.example\r\n");
@@ -391,7 +391,7 @@ fn reversed_recipients_go_to_their_own_next_hop() {
     d.client("MAIL FROM:<> SIZE=3\r\n");
     d.hop("250 ok\r\n");
     assert_eq!(d.client(&format!("RCPT TO:<{srs}>\r\nRCPT TO:<ann@our.example>\r\n")), "");
-    assert_eq!(d.opened, [Target::Main, Target::Srs]);
+    assert_eq!(d.opened, [NextHopChoice::Main, NextHopChoice::Srs]);
     d.session.hop_connected(false);
     d.hop("220 relay\r\n");
     assert_eq!(d.heard_by_hop(), "EHLO c.example\r\n");
@@ -405,7 +405,7 @@ fn reversed_recipients_go_to_their_own_next_hop() {
     d.hop("250 ok\r\n");
     // Back to the MTA for what comes next.
     assert_eq!(d.client("MAIL FROM:<>\r\n"), "");
-    assert_eq!(d.opened.last(), Some(&Target::Main));
+    assert_eq!(d.opened.last(), Some(&NextHopChoice::Main));
 }
 
 #[test]

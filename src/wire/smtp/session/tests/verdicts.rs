@@ -2,11 +2,11 @@
 //! given evidence.
 
 use super::*;
-use crate::envelope::policy::{Action, Reason};
+use crate::envelope::site_policy::{FailureAction, Reason};
 
 const CHUNKING: &str = "250-mx.example\r\n250-PIPELINING\r\n250 CHUNKING\r\n";
 
-fn inbound(hold: usize, action: Action) -> Dialogue {
+fn inbound(hold: usize, action: FailureAction) -> Dialogue {
     let mut d = Dialogue::new(Direction::Inbound, hold);
     d.policy.inbound.actions.default = action;
     d.policy.inbound.evidence = true;
@@ -33,7 +33,7 @@ const ASIDE: &str = "RSET\r\nMAIL FROM:<>\r\nRCPT TO:<aside@our.example>\r\n";
 
 #[test]
 fn what_is_discarded_at_rcpt_never_reaches_the_next_hop() {
-    let mut d = inbound(10_000, Action::Discard);
+    let mut d = inbound(10_000, FailureAction::Discard);
     d.client("MAIL FROM:<>\r\n");
     d.hop("250 m\r\n");
     assert_eq!(d.client("RCPT TO:<prvs=1111aaaaaa=ann@our.example>\r\nDATA\r\n"), "RSET\r\n");
@@ -62,7 +62,7 @@ fn what_is_discarded_at_rcpt_never_reaches_the_next_hop() {
 fn what_is_discarded_for_its_content_is_answered_as_taken() {
     for hold in [10_000, 1] {
         for last in [dsn("failed"), format!("{}{}", dsn("failed"), "x\r\n".repeat(100))] {
-            let mut d = inbound(hold, Action::Discard);
+            let mut d = inbound(hold, FailureAction::Discard);
             begun(&mut d, "ann@our.example");
             assert_eq!(d.client("DATA\r\n"), "");
             d.heard_by_client();
@@ -80,7 +80,7 @@ fn what_is_discarded_for_its_content_is_answered_as_taken() {
             assert_eq!(said, "250 2.0.0 Ok\r\n");
             assert_eq!(d.finished[0].code, 250);
 
-            let mut d = inbound(hold, Action::Discard);
+            let mut d = inbound(hold, FailureAction::Discard);
             begun(&mut d, "ann@our.example");
             let heard = d.client(&bdat(&last, true));
             assert!(!heard.contains(" LAST"), "{heard}");
@@ -93,7 +93,7 @@ fn what_is_discarded_for_its_content_is_answered_as_taken() {
 
 #[test]
 fn what_is_put_aside_goes_to_somebody_else_with_a_mark() {
-    let mut d = inbound(10_000, Action::Quarantine);
+    let mut d = inbound(10_000, FailureAction::Quarantine);
     begun(&mut d, "ann@our.example");
     d.client("DATA\r\n");
     d.heard_by_client();
@@ -116,7 +116,7 @@ fn what_is_put_aside_goes_to_somebody_else_with_a_mark() {
 #[test]
 fn where_it_cannot_be_put_aside_it_is_a_later() {
     for replies in ["250 m\r\n550 no such user\r\n", "451 no\r\n503 no\r\n"] {
-        let mut d = inbound(10_000, Action::Quarantine);
+        let mut d = inbound(10_000, FailureAction::Quarantine);
         begun(&mut d, "ann@our.example");
         d.client("DATA\r\n");
         d.heard_by_client();
@@ -125,7 +125,7 @@ fn where_it_cannot_be_put_aside_it_is_a_later() {
         assert!(heard.starts_with("451 4.3.0 ") && heard.lines().count() == 1, "{heard}");
         assert_eq!(d.heard_by_hop(), "RSET\r\n", "it hears nothing of the message");
 
-        let mut d = inbound(10_000, Action::Quarantine);
+        let mut d = inbound(10_000, FailureAction::Quarantine);
         begun(&mut d, "ann@our.example");
         d.client(&bdat(&dsn("failed"), true));
         let heard = d.hop(&format!("250 reset\r\n{replies}")) + &d.hop("250 reset\r\n");
@@ -138,7 +138,7 @@ fn where_it_cannot_be_put_aside_it_is_a_later() {
 fn a_next_hop_that_is_lost_while_it_is_asked_for_another_recipient_is_a_later() {
     for chunks in [false, true] {
         for size in [10_000, 165] {
-            let mut d = inbound(size, Action::Quarantine);
+            let mut d = inbound(size, FailureAction::Quarantine);
             d.policy.inbound.evidence = false;
             begun(&mut d, "ann@our.example");
             if chunks {
@@ -161,7 +161,7 @@ fn a_next_hop_that_is_lost_while_it_is_asked_for_another_recipient_is_a_later() 
 #[test]
 fn a_next_hop_that_does_not_pipeline_is_led_step_by_step() {
     let mut d = Dialogue::new(Direction::Inbound, 10_000);
-    d.policy.inbound.actions.by_reason = vec![(Reason::UntaggedNdr, Action::Quarantine)];
+    d.policy.inbound.actions.by_reason = vec![(Reason::UntaggedNdr, FailureAction::Quarantine)];
     d.policy.inbound.quarantine_to = Some(Address::parse("aside@our.example").unwrap());
     d.connect();
     d.client("EHLO c.example\r\n");
@@ -203,7 +203,7 @@ fn returning(evidence: &str, lines: usize) -> String {
 fn evidence_rescues_before_and_behind_the_hold() {
     for (hold, lines) in [(10_000, 0), (500, 100)] {
         for (id, rescued) in [("<1@our.example>", true), ("<2@our.example>", false)] {
-            let mut d = inbound(hold, Action::Reject);
+            let mut d = inbound(hold, FailureAction::Reject);
             let text = returning(&evidence(&d, id), lines);
             begun(&mut d, "ann@our.example");
             d.client("DATA\r\n");
@@ -220,7 +220,7 @@ fn evidence_rescues_before_and_behind_the_hold() {
             }
             assert_eq!((said.is_empty(), said.starts_with("550 5.7.1")), (rescued, !rescued), "{said}");
 
-            let mut d = inbound(hold, Action::Reject);
+            let mut d = inbound(hold, FailureAction::Reject);
             begun(&mut d, "ann@our.example");
             let heard = d.client(&bdat(&text, true));
             assert_eq!(heard.contains(" LAST\r\n"), rescued, "{heard}");
@@ -312,7 +312,7 @@ fn a_header_block_without_an_end_is_not_gathered() {
 
 #[test]
 fn what_is_put_aside_too_late_is_a_later() {
-    let mut d = inbound(16, Action::Quarantine);
+    let mut d = inbound(16, FailureAction::Quarantine);
     d.policy.inbound.evidence = false;
     let text = format!(
         "Content-Type: text/plain\r\nFrom: MAILER-DAEMON@x.example\r\n\r\n{}mail delivery failed\r\n<b@x.example>: user unknown\r\n",
@@ -326,7 +326,7 @@ fn what_is_put_aside_too_late_is_a_later() {
     assert!(said.starts_with("451 4.3.0 ") && d.hop_closed == 1, "{said}");
     assert!(!d.heard_by_hop().ends_with(".\r\n"));
 
-    let mut d = inbound(16, Action::Quarantine);
+    let mut d = inbound(16, FailureAction::Quarantine);
     begun(&mut d, "ann@our.example");
     let heard = d.client(&bdat(&text, true));
     assert!(!heard.contains("LAST"), "{heard}");
@@ -337,7 +337,7 @@ fn what_is_put_aside_too_late_is_a_later() {
 #[test]
 fn chunks_wait_where_nothing_may_be_pipelined() {
     let mut d = Dialogue::new(Direction::Inbound, 10_000);
-    d.policy.inbound.actions.default = Action::Quarantine;
+    d.policy.inbound.actions.default = FailureAction::Quarantine;
     d.policy.inbound.quarantine_to = Some(Address::parse("aside@our.example").unwrap());
     d.connect();
     d.client("EHLO c.example\r\n");
@@ -359,7 +359,7 @@ fn chunks_wait_where_nothing_may_be_pipelined() {
 #[test]
 fn lmtp_answers_for_each_recipient_of_what_is_put_aside() {
     let mut d = Dialogue::with(Direction::Inbound, 10_000, |s| s.lmtp = true, None);
-    d.policy.inbound.actions.default = Action::Quarantine;
+    d.policy.inbound.actions.default = FailureAction::Quarantine;
     d.policy.inbound.quarantine_to = Some(Address::parse("aside@our.example").unwrap());
     d.connect();
     d.client("LHLO c.example\r\n");
@@ -379,7 +379,7 @@ fn lmtp_answers_for_each_recipient_of_what_is_put_aside() {
 
 #[test]
 fn what_is_thrown_away_in_chunks_is_taken_to_its_end() {
-    let mut d = inbound(165, Action::Discard);
+    let mut d = inbound(165, FailureAction::Discard);
     d.policy.inbound.evidence = false;
     begun(&mut d, "ann@our.example");
     assert_eq!(d.client(&bdat(&dsn("failed"), false)), "RSET\r\n");

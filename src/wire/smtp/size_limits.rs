@@ -11,14 +11,14 @@ pub enum TooLong {
 
 /// What is known of the current line of a header block.
 #[derive(Debug, Clone, Default)]
-struct Line {
+struct HeaderLine {
     /// It has anything but a CR in it.
     begun: bool,
     /// It belongs to a header: it has a colon, or is the rest of the line before.
     header: bool,
 }
 
-impl Line {
+impl HeaderLine {
     fn push(&mut self, part: &[u8]) {
         // A CR at the end of a piece belongs to the LF that follows.
         let Some(first) = part.strip_suffix(b"\r").unwrap_or(part).first() else { return };
@@ -34,7 +34,7 @@ pub struct Meter {
     max_header: u64,
     /// 0: none.
     max_message: u64,
-    line: Line,
+    line: HeaderLine,
     in_header: bool,
 }
 
@@ -42,7 +42,7 @@ impl Meter {
     /// With these limits, in octets; a message limit of 0 is none.
     #[must_use]
     pub fn new(max_header: u64, max_message: u64) -> Self {
-        Self { octets: 0, max_header, max_message, line: Line::default(), in_header: true }
+        Self { octets: 0, max_header, max_message, line: HeaderLine::default(), in_header: true }
     }
 
     /// How many octets it has seen.

@@ -9,7 +9,7 @@ const OURS: &[u8; 12] = b"countersign-";
 /// so a line is looked at without it.
 #[derive(Debug, Default)]
 pub struct HeaderFilter {
-    state: State,
+    state: HeaderPosition,
     /// A dot began this line; it is held until the line is decided on.
     dot: bool,
     /// A header of ours goes before the message: nothing may continue it.
@@ -25,7 +25,7 @@ pub struct HeaderFilter {
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum HeaderPosition {
     /// At the first octet of a line.
     #[default]
     Start,
@@ -61,14 +61,14 @@ impl HeaderFilter {
     /// Whether the header block is over: everything goes through from here.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.state == State::Body
+        self.state == HeaderPosition::Body
     }
 
     /// Takes a piece, gives what stays to `out`.
     pub fn push(&mut self, input: &[u8], mut out: impl FnMut(&[u8])) {
         let mut from = 0;
         for (at, &octet) in input.iter().enumerate() {
-            if self.state == State::Body {
+            if self.state == HeaderPosition::Body {
                 break;
             }
             from = at + 1;
@@ -88,39 +88,39 @@ impl HeaderFilter {
     fn step(&mut self, octet: u8, out: &mut impl FnMut(&[u8])) {
         let first = std::mem::take(&mut self.guard);
         match self.state {
-            State::Start if octet == b'\n' && self.plain => {
+            HeaderPosition::Start if octet == b'\n' && self.plain => {
                 out(b"\n");
-                self.state = State::Body;
+                self.state = HeaderPosition::Body;
             }
-            State::Start if octet == b'.' && !self.dot && !self.plain => {
+            HeaderPosition::Start if octet == b'.' && !self.dot && !self.plain => {
                 (self.dot, self.guard) = (true, first);
             }
             // A message that begins with white space has no header block; it must not become the rest of our mark.
-            State::Start if first && matches!(octet, b' ' | b'\t') => {
+            HeaderPosition::Start if first && matches!(octet, b' ' | b'\t') => {
                 out(b"\r\n");
                 self.release_dot(out);
                 out(&[octet]);
-                self.state = State::Body;
+                self.state = HeaderPosition::Body;
             }
-            State::Start if octet == b'\r' && !self.dot => {
+            HeaderPosition::Start if octet == b'\r' && !self.dot => {
                 self.dropping = false;
-                self.state = State::Blank;
+                self.state = HeaderPosition::Blank;
                 out(b"\r");
             }
             // A folded line belongs to the one before it.
-            State::Start if matches!(octet, b' ' | b'\t') => self.decided(octet, out),
-            State::Start | State::Matching => {
-                if self.state == State::Start {
+            HeaderPosition::Start if matches!(octet, b' ' | b'\t') => self.decided(octet, out),
+            HeaderPosition::Start | HeaderPosition::Matching => {
+                if self.state == HeaderPosition::Start {
                     self.dropping = false;
                 }
                 self.compare(octet, out);
             }
-            State::Blank => {
+            HeaderPosition::Blank => {
                 out(&[octet]);
-                self.state = if octet == b'\n' { State::Body } else { State::Decided };
+                self.state = if octet == b'\n' { HeaderPosition::Body } else { HeaderPosition::Decided };
             }
-            State::Decided => self.decided(octet, out),
-            State::Body => out(&[octet]),
+            HeaderPosition::Decided => self.decided(octet, out),
+            HeaderPosition::Body => out(&[octet]),
         }
     }
 
@@ -130,9 +130,9 @@ impl HeaderFilter {
             Some(place) if agrees => {
                 *place = octet;
                 self.matched += 1;
-                self.state = State::Matching;
+                self.state = HeaderPosition::Matching;
                 if self.matched == OURS.len() {
-                    (self.matched, self.dropping, self.dot, self.state) = (0, true, false, State::Decided);
+                    (self.matched, self.dropping, self.dot, self.state) = (0, true, false, HeaderPosition::Decided);
                 }
             }
             _ => {
@@ -163,7 +163,7 @@ impl HeaderFilter {
         if !self.dropping {
             out(&[octet]);
         }
-        self.state = if octet == b'\n' { State::Start } else { State::Decided };
+        self.state = if octet == b'\n' { HeaderPosition::Start } else { HeaderPosition::Decided };
     }
 }
 

@@ -35,7 +35,7 @@ struct Domain {
     minute: i64,
     in_minute: u32,
     /// The client networks of this minute. `None`: those that nobody names.
-    networks: HashMap<Option<IpNet>, Network>,
+    networks: HashMap<Option<IpNet>, NetworkMinute>,
     /// By hour of the last day, and the hour that stands last in it.
     hours: [u32; 24],
     hour: i64,
@@ -45,7 +45,7 @@ struct Domain {
 
 /// What a client network has sent in the minute.
 #[derive(Debug, Default)]
-struct Network {
+struct NetworkMinute {
     counted: u32,
     /// One of its messages has been let through, although there is a surge.
     seen: bool,

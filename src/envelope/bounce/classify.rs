@@ -5,23 +5,24 @@
 //! about deliveries.
 
 use super::author::Author;
-use super::returned::Returned;
-use super::seen::Seen;
-use super::status::Action;
-use super::text::{Text, counts_messages};
-use super::words::{Sense, senses};
-use super::{Found, Kind};
+use super::dsn::DsnAction;
+use super::features::Seen;
+use super::original::Returned;
+use super::phrases::{Sense, senses};
+use super::wording::{Text, counts_messages};
+use super::{Findings, MessageKind};
 
 /// Points that make a notice.
 const ENOUGH: i32 = 6;
 
 /// Says what a message is.
-pub(super) fn judge(seen: &Seen) -> Found {
+pub(super) fn judge(seen: &Seen) -> Findings {
     let status = if seen.status.is_empty() { &seen.inner_status } else { &seen.status };
     let (kind, reasons) = kind(seen);
-    let doubtful = kind == Kind::TextBounce && returns_nothing(seen);
-    let recipients = if kind.is_ndr() || kind == Kind::DsnSuccess { status.recipients().to_vec() } else { Vec::new() };
-    Found { kind, doubtful, reasons, recipients, returned: seen.returned.clone() }
+    let doubtful = kind == MessageKind::TextBounce && returns_nothing(seen);
+    let recipients =
+        if kind.is_ndr() || kind == MessageKind::DsnSuccess { status.recipients().to_vec() } else { Vec::new() };
+    Findings { kind, doubtful, reasons, recipients, returned: seen.returned.clone() }
 }
 
 /// Whether a notice shows nothing by which somebody could know what it is about: neither an original, nor headers, nor an address
@@ -33,72 +34,74 @@ fn returns_nothing(seen: &Seen) -> bool {
     !shows && !names
 }
 
-fn kind(seen: &Seen) -> (Kind, Vec<&'static str>) {
+fn kind(seen: &Seen) -> (MessageKind, Vec<&'static str>) {
     let report = seen.report.as_deref().unwrap_or_default();
     let signs = Signs::of(seen);
     // A status part in a message that is declared as nothing of the kind may be one that a person has attached.
     let declared = report.ends_with(b"delivery-status");
     let is_status = seen.has_status && (declared || seen.is_report || signs.points > 0);
     // What says that mail has failed is a bounce, whatever else stands in it: the original is somebody else's to write.
-    if is_status && seen.status.worst().is_some_and(|worst| worst > Action::Delivered) {
+    if is_status && seen.status.worst().is_some_and(|worst| worst > DsnAction::Delivered) {
         return by_status(seen, &signs);
     }
     // What Exchange keeps for auditors: any message, in an envelope of its own.
     if seen.heads.journal {
-        return (Kind::Report, vec!["journal report"]);
+        return (MessageKind::Report, vec!["journal report"]);
     }
     if seen.has_feedback || report == b"feedback-report" {
-        return (Kind::Arf, vec!["feedback report"]);
+        return (MessageKind::Arf, vec!["feedback report"]);
     }
     if report == b"tlsrpt" || report == b"tls" || seen.has_tls_report {
-        return (Kind::Report, vec!["TLS report"]);
+        return (MessageKind::Report, vec!["TLS report"]);
     }
     if seen.has_dmarc_report || signs.dmarc_subject {
-        return (Kind::Report, vec!["DMARC report"]);
+        return (MessageKind::Report, vec!["DMARC report"]);
     }
     if signs.complaint {
-        return (Kind::Arf, vec!["subject of a complaint"]);
+        return (MessageKind::Arf, vec!["subject of a complaint"]);
     }
     if is_status || (declared && !seen.has_disposition) {
         return by_status(seen, &signs);
     }
     if seen.has_disposition || report == b"disposition-notification" {
-        return (Kind::Mdn, vec!["disposition notification"]);
+        return (MessageKind::Mdn, vec!["disposition notification"]);
     }
     if seen.has_calendar || seen.heads.calendar {
-        return (Kind::Calendar, vec!["calendar part"]);
+        return (MessageKind::Calendar, vec!["calendar part"]);
     }
     if signs.is_notice() {
         return (notice(seen, &signs), signs.reasons);
     }
     if signs.success && signs.is_system() {
-        return (Kind::DsnSuccess, vec!["from a mail system", "words of success"]);
+        return (MessageKind::DsnSuccess, vec!["from a mail system", "words of success"]);
     }
     if signs.answers {
-        return (Kind::AutoReply, signs.answer_reasons);
+        return (MessageKind::AutoReply, signs.answer_reasons);
     }
-    (Kind::Ordinary, Vec::new())
+    (MessageKind::Ordinary, Vec::new())
 }
 
 /// Which kind of notice: a report that does not say of what, one that a gateway has passed on, or words only.
-fn notice(seen: &Seen, signs: &Signs) -> Kind {
+fn notice(seen: &Seen, signs: &Signs) -> MessageKind {
     match seen.inner_status.worst() {
-        _ if seen.is_report && signs.delay && !signs.failure => Kind::DsnDelayed,
-        _ if seen.is_report => Kind::DsnFailed,
+        _ if seen.is_report && signs.delay && !signs.failure => MessageKind::DsnDelayed,
+        _ if seen.is_report => MessageKind::DsnFailed,
         // The fields of a message inside say what became of that one's original.
-        _ => Kind::TextBounce,
+        _ => MessageKind::TextBounce,
     }
 }
 
-fn by_status(seen: &Seen, signs: &Signs) -> (Kind, Vec<&'static str>) {
+fn by_status(seen: &Seen, signs: &Signs) -> (MessageKind, Vec<&'static str>) {
     match seen.status.worst() {
-        Some(Action::Failed) => (Kind::DsnFailed, vec!["delivery status", "action failed"]),
-        Some(Action::Delayed) => (Kind::DsnDelayed, vec!["delivery status", "action delayed"]),
-        Some(Action::Delivered) => (Kind::DsnSuccess, vec!["delivery status", "action delivered"]),
+        Some(DsnAction::Failed) => (MessageKind::DsnFailed, vec!["delivery status", "action failed"]),
+        Some(DsnAction::Delayed) => (MessageKind::DsnDelayed, vec!["delivery status", "action delayed"]),
+        Some(DsnAction::Delivered) => (MessageKind::DsnSuccess, vec!["delivery status", "action delivered"]),
         // Declared, and not there or not readable: what do the words say?
-        None if signs.success && !signs.failure => (Kind::DsnSuccess, vec!["delivery status", "words of success"]),
-        None if signs.delay => (Kind::DsnDelayed, vec!["delivery status", "words of delay"]),
-        None => (Kind::DsnFailed, vec!["delivery status", "no action"]),
+        None if signs.success && !signs.failure => {
+            (MessageKind::DsnSuccess, vec!["delivery status", "words of success"])
+        }
+        None if signs.delay => (MessageKind::DsnDelayed, vec!["delivery status", "words of delay"]),
+        None => (MessageKind::DsnFailed, vec!["delivery status", "no action"]),
     }
 }
 

@@ -20,7 +20,7 @@ pub struct Returned {
     /// The value of its From header.
     pub from: Option<String>,
     /// The hosts that have passed it on, the last first: who gave it to whom.
-    pub received: Vec<Hop>,
+    pub received: Vec<ReceivedHop>,
     /// Whether it was signed by DKIM (RFC 6376).
     pub dkim: bool,
     /// Values of `Countersign-Evidence` headers.
@@ -29,7 +29,7 @@ pub struct Returned {
 
 /// What a Received header says of one step (RFC 5321 section 4.4).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Hop {
+pub struct ReceivedHop {
     /// Who gave it.
     pub from: Option<String>,
     /// Who took it.
@@ -50,28 +50,28 @@ impl Returned {
         found.into_iter().filter_map(|(name, found)| found.then_some(name)).collect()
     }
 
-    fn take(&mut self, header: Header, value: &[u8]) {
+    fn take(&mut self, header: OriginalHeader, value: &[u8]) {
         let text = String::from_utf8_lossy(value.trim_ascii());
         match header {
-            Header::MessageId => keep(&mut self.message_ids, message_id(&text)),
-            Header::ReturnPath => {
+            OriginalHeader::MessageId => keep(&mut self.message_ids, message_id(&text)),
+            OriginalHeader::ReturnPath => {
                 self.return_path.get_or_insert_with(|| text.trim_matches(['<', '>']).to_owned());
             }
-            Header::From => {
+            OriginalHeader::From => {
                 self.from.get_or_insert_with(|| text.into_owned());
             }
-            Header::Received => {
+            OriginalHeader::Received => {
                 let word_after = |word: &str| {
                     let mut words = text.split_ascii_whitespace();
                     words.find(|w| w.eq_ignore_ascii_case(word)).and_then(|_| words.next()).map(str::to_ascii_lowercase)
                 };
-                let hop = Hop { from: word_after("from"), by: word_after("by") };
+                let hop = ReceivedHop { from: word_after("from"), by: word_after("by") };
                 if (hop.from.is_some() || hop.by.is_some()) && self.received.len() < MAX_KEPT {
                     self.received.push(hop);
                 }
             }
-            Header::Dkim => self.dkim = true,
-            Header::Evidence => {
+            OriginalHeader::Dkim => self.dkim = true,
+            OriginalHeader::Evidence => {
                 let value = end_of_evidence(value).and_then(|end| value.get(..end)).unwrap_or(value);
                 keep(&mut self.evidence, Some(String::from_utf8_lossy(value.trim_ascii()).into_owned()));
             }
@@ -95,7 +95,7 @@ fn end_of_evidence(value: &[u8]) -> Option<usize> {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Header {
+enum OriginalHeader {
     MessageId,
     ReturnPath,
     From,
@@ -104,15 +104,15 @@ enum Header {
     Evidence,
 }
 
-impl Header {
+impl OriginalHeader {
     fn named(name: &[u8]) -> Option<Self> {
-        const NAMES: [(&str, Header); 6] = [
-            ("message-id", Header::MessageId),
-            ("return-path", Header::ReturnPath),
-            ("from", Header::From),
-            ("received", Header::Received),
-            ("dkim-signature", Header::Dkim),
-            ("countersign-evidence", Header::Evidence),
+        const NAMES: [(&str, OriginalHeader); 6] = [
+            ("message-id", OriginalHeader::MessageId),
+            ("return-path", OriginalHeader::ReturnPath),
+            ("from", OriginalHeader::From),
+            ("received", OriginalHeader::Received),
+            ("dkim-signature", OriginalHeader::Dkim),
+            ("countersign-evidence", OriginalHeader::Evidence),
         ];
         NAMES.iter().find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes())).map(|(_, header)| *header)
     }
@@ -121,7 +121,7 @@ impl Header {
 /// Reads lines; what it finds goes to a [`Returned`].
 #[derive(Debug, Default)]
 pub(super) struct Finder {
-    pending: Option<(Header, Vec<u8>)>,
+    pending: Option<(OriginalHeader, Vec<u8>)>,
 }
 
 impl Finder {
@@ -136,15 +136,16 @@ impl Finder {
         }
         if let Some((name, value)) = plain_field(text) {
             self.finish(found);
-            self.pending = Header::named(name).map(|header| (header, value.get(..MAX_VALUE).unwrap_or(value).to_vec()));
+            self.pending =
+                OriginalHeader::named(name).map(|header| (header, value.get(..MAX_VALUE).unwrap_or(value).to_vec()));
             return;
         }
         let Some((header, value)) = &mut self.pending else { return };
-        if *header == Header::Evidence && end_of_evidence(value).is_some() {
+        if *header == OriginalHeader::Evidence && end_of_evidence(value).is_some() {
             return self.finish(found);
         }
         // Folded lines begin with white space; where a mail program has wrapped them they may have lost it.
-        let folded = rest.len() > text.len() || value.is_empty() || *header == Header::Evidence;
+        let folded = rest.len() > text.len() || value.is_empty() || *header == OriginalHeader::Evidence;
         if folded && !text.is_empty() && value.len() + text.len() < MAX_VALUE {
             value.push(b' ');
             value.extend_from_slice(text.trim_ascii_end());
@@ -205,8 +206,8 @@ mod tests {
         assert_eq!(plain.names(), ["message-id", "return-path", "received", "dkim", "evidence"]);
         assert_eq!(plain.message_ids, ["<1:2@our.example>"]);
         assert_eq!(plain.evidence, ["v=1; k=1; d=786; n=ABCDEFGHIJKLMNOP; a=ABCDEFGHIJKLMNOP"]);
-        let hop = Hop { from: Some("mail.our.example".into()), by: Some("mx.third.example".into()) };
-        assert_eq!(plain.received, [hop, Hop { from: None, by: Some("mail.our.example".into()) }]);
+        let hop = ReceivedHop { from: Some("mail.our.example".into()), by: Some("mx.third.example".into()) };
+        assert_eq!(plain.received, [hop, ReceivedHop { from: None, by: Some("mail.our.example".into()) }]);
         for prefix in ["> ", ">", ">> ", "> > ", "| ", "   ", "\t"] {
             let quoted: String = ORIGINAL.lines().map(|line| format!("{prefix}{line}\n")).collect();
             assert_eq!(find(&quoted), plain, "{prefix:?}");

@@ -3,13 +3,13 @@
 //! Plain data behind plain functions: time is an argument, everything is bounded, nothing is stored. A front end keeps one for
 //! the process; without one ([`Memory::default`] for each question) the rules answer as if nothing had happened before.
 
-mod guesses;
-mod replay;
+mod bounce_replay;
 mod surge;
+mod tag_guessing;
 
-pub use guesses::{Guesser, Guesses};
-pub use replay::{Replay, TagId};
+pub use bounce_replay::{Replay, TagId};
 pub use surge::{Flip, Surges};
+pub use tag_guessing::{Guesser, Guesses};
 
 use core::net::IpAddr;
 

@@ -1,11 +1,11 @@
 //! What was seen of a message on the way through it: only what [`judge`](super::judge) weighs, and all of it bounded.
 
 use super::decode::{Transfer, fold, shown_lines, text, without_tags, words};
-use super::kept::Kept;
+use super::dsn::DsnStatus;
 use super::lines::{Lines, Piece};
-use super::returned::{Finder, Returned};
-use super::status::Status;
-use super::walk::{Entity, Media, Sink};
+use super::mime::{Entity, EntitySink, Media};
+use super::original::{Finder, Returned};
+use super::text_excerpt::TextExcerpt;
 
 /// So much of the text of a message is read for its words, in octets. Servers say what they have to say at the beginning.
 const MAX_TEXT: usize = 8 << 10;
@@ -46,8 +46,8 @@ pub(super) struct Seen {
     /// The `report-type` of the message, or of the first part that has one.
     pub report: Option<Vec<u8>>,
     /// Fields of RFC 3464 in the message itself, and in messages inside it.
-    pub status: Status,
-    pub inner_status: Status,
+    pub status: DsnStatus,
+    pub inner_status: DsnStatus,
     /// It is declared as a report, of whatever type.
     pub is_report: bool,
     pub has_status: bool,
@@ -59,7 +59,7 @@ pub(super) struct Seen {
     /// An original stands in a part of its own.
     pub attached: bool,
     pub returned: Returned,
-    texts: Vec<Kept>,
+    texts: Vec<TextExcerpt>,
     between: Vec<u8>,
     raw: Finder,
     /// The part is HTML: what it returns is read without its markup.
@@ -77,8 +77,8 @@ impl Default for Seen {
         Self {
             heads: Heads::default(),
             report: None,
-            status: Status::default(),
-            inner_status: Status::default(),
+            status: DsnStatus::default(),
+            inner_status: DsnStatus::default(),
             is_report: false,
             has_status: false,
             has_disposition: false,
@@ -165,7 +165,7 @@ impl Seen {
     }
 }
 
-impl Sink for Seen {
+impl EntitySink for Seen {
     fn header(&mut self, entity: &Entity, name: &[u8], value: &[u8]) {
         if entity.top {
             self.top_header(name, value);
@@ -194,7 +194,7 @@ impl Sink for Seen {
             Media::Message | Media::Headers if entity.nested == 0 && !entity.top => self.attached = true,
             Media::Text | Media::Html if entity.nested == 0 && self.texts.len() < MAX_PARTS => {
                 let html = entity.media == Media::Html;
-                self.texts.push(Kept::new(entity.charset.clone(), html, self.texts.is_empty()));
+                self.texts.push(TextExcerpt::new(entity.charset.clone(), html, self.texts.is_empty()));
             }
             Media::Status => self.has_status |= entity.nested == 0,
             Media::Disposition => self.has_disposition |= own,
@@ -261,7 +261,7 @@ impl Sink for Seen {
 }
 
 /// What people would read of a part, line by line.
-fn lines_of(part: &Kept, octets: &[u8]) -> Vec<String> {
+fn lines_of(part: &TextExcerpt, octets: &[u8]) -> Vec<String> {
     let text = text(octets, part.charset.as_deref());
     let text = if part.html { without_tags(&text).into() } else { text };
     text.lines().map(fold).collect()

@@ -40,7 +40,7 @@ pub(super) enum Sense {
 }
 
 /// `[sense]`, then phrases separated by semicolons.
-const WORDS: &str = include_str!("words.txt");
+const WORDS: &str = include_str!("phrases.txt");
 
 fn sense(name: &str) -> Option<Sense> {
     Some(match name {
@@ -79,16 +79,16 @@ fn phrases() -> Vec<(Sense, &'static str)> {
     all
 }
 
-struct Table {
+struct PhraseTable {
     automaton: Option<AhoCorasick>,
     senses: Vec<Sense>,
 }
 
-static TABLE: LazyLock<Table> = LazyLock::new(|| {
+static TABLE: LazyLock<PhraseTable> = LazyLock::new(|| {
     let all = phrases();
     // Phrases of several senses may overlap, so all matches are wanted.
     let automaton = AhoCorasick::builder().match_kind(MatchKind::Standard).build(all.iter().map(|(_, phrase)| phrase));
-    Table { automaton: automaton.ok(), senses: all.iter().map(|(sense, _)| *sense).collect() }
+    PhraseTable { automaton: automaton.ok(), senses: all.iter().map(|(sense, _)| *sense).collect() }
 });
 
 /// The senses of all phrases in a folded text, each with its place.

@@ -2,7 +2,7 @@
 
 use super::decode::words;
 use super::lines::Piece;
-use super::walk::{field, without_comments};
+use super::mime::{field, without_comments};
 
 /// The most recipients that are kept; what became of the others is counted all the same.
 const MAX_RECIPIENTS: usize = 20;
@@ -11,7 +11,7 @@ const MAX_VALUE: usize = 512;
 
 /// What became of mail for a recipient (RFC 3464 section 2.3.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Action {
+pub enum DsnAction {
     /// It was delivered, relayed or expanded.
     Delivered,
     /// Not yet, and it is still tried.
@@ -20,7 +20,7 @@ pub enum Action {
     Failed,
 }
 
-impl Action {
+impl DsnAction {
     /// `delivered`, `delayed` or `failed`.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -59,9 +59,9 @@ impl Action {
 
 /// What a notification says of one recipient. Nothing of it is proven.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Recipient {
+pub struct DsnRecipient {
     /// What became of the mail.
-    pub action: Option<Action>,
+    pub action: Option<DsnAction>,
     /// The enhanced status code.
     pub status: Option<String>,
     /// The recipient as the reporting server knew it.
@@ -70,29 +70,29 @@ pub struct Recipient {
     pub original_recipient: Option<String>,
 }
 
-impl Recipient {
+impl DsnRecipient {
     fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 
-    fn outcome(&self) -> Option<Action> {
-        self.action.or_else(|| self.status.as_deref().and_then(Action::of_status))
+    fn outcome(&self) -> Option<DsnAction> {
+        self.action.or_else(|| self.status.as_deref().and_then(DsnAction::of_status))
     }
 }
 
 /// A delivery status part, as it is being read.
 #[derive(Debug, Clone, Default)]
-pub struct Status {
-    recipients: Vec<Recipient>,
-    current: Recipient,
+pub struct DsnStatus {
+    recipients: Vec<DsnRecipient>,
+    current: DsnRecipient,
     /// The name of a field whose value has not come yet: it stands on the next line.
     empty: Vec<u8>,
-    worst: Option<Action>,
+    worst: Option<DsnAction>,
     /// Any field of the standard has been seen.
     fields: u32,
 }
 
-impl Status {
+impl DsnStatus {
     pub(super) fn line(&mut self, piece: Piece<'_>) {
         if !piece.first {
             return;
@@ -123,7 +123,7 @@ impl Status {
         let current = &mut self.current;
         match name.to_ascii_lowercase().as_slice() {
             // Of two that contradict each other the worse is believed.
-            b"action" => current.action = current.action.max(Action::read(value)),
+            b"action" => current.action = current.action.max(DsnAction::read(value)),
             b"status" => {
                 current.status.get_or_insert_with(|| String::from_utf8_lossy(value).into_owned());
             }
@@ -160,13 +160,13 @@ impl Status {
 
     /// The worst that became of any recipient.
     #[must_use]
-    pub fn worst(&self) -> Option<Action> {
+    pub fn worst(&self) -> Option<DsnAction> {
         self.worst.max(self.current.outcome())
     }
 
     /// What it says of each recipient, of the first twenty.
     #[must_use]
-    pub fn recipients(&self) -> &[Recipient] {
+    pub fn recipients(&self) -> &[DsnRecipient] {
         &self.recipients
     }
 }
@@ -175,8 +175,8 @@ impl Status {
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Status {
-        let mut status = Status::default();
+    fn read(text: &str) -> DsnStatus {
+        let mut status = DsnStatus::default();
         text.lines().for_each(|line| status.line(Piece::whole(line.as_bytes())));
         status.recipient_done();
         status
@@ -189,19 +189,19 @@ mod tests {
              Status: 4.4.1\n\nOriginal-Recipient: rfc822;b@third.example\nFinal-Recipient: RFC822; c@third.example\n\
              ACTION : Failed (gone)\nStatus: 5.1.1\n",
         );
-        assert_eq!(status.worst(), Some(Action::Failed));
+        assert_eq!(status.worst(), Some(DsnAction::Failed));
         let [a, b] = status.recipients() else { panic!("{status:?}") };
-        assert_eq!((a.final_recipient.as_deref(), a.action), (Some("a@third.example"), Some(Action::Delayed)));
+        assert_eq!((a.final_recipient.as_deref(), a.action), (Some("a@third.example"), Some(DsnAction::Delayed)));
         assert_eq!(b.original_recipient.as_deref(), Some("b@third.example"));
         assert_eq!(b.status.as_deref(), Some("5.1.1"));
     }
 
     #[test]
     fn what_is_left_out_is_read_from_what_is_there() {
-        assert_eq!(read("Status: 5.0.0").worst(), Some(Action::Failed));
-        assert_eq!(read("Final-Recipient: rfc822;a\nAction: x\nStatus: 4.2.2").worst(), Some(Action::Delayed));
+        assert_eq!(read("Status: 5.0.0").worst(), Some(DsnAction::Failed));
+        assert_eq!(read("Final-Recipient: rfc822;a\nAction: x\nStatus: 4.2.2").worst(), Some(DsnAction::Delayed));
         let two = read("Final-Recipient: rfc822;a\nAction: relayed\nFinal-Recipient: rfc822;b\nAction: expanded");
-        assert_eq!((two.recipients().len(), two.worst()), (2, Some(Action::Delivered)));
+        assert_eq!((two.recipients().len(), two.worst()), (2, Some(DsnAction::Delivered)));
         assert_eq!(read("Reporting-MTA: dns; x").worst(), None);
         assert!(!read("Reporting-MTA: dns; x").is_empty() && read("Hello: x\n\nyou").is_empty());
     }
@@ -216,7 +216,7 @@ mod tests {
             "Status:\n\t5.1.1",
             "Status: (x) 5.1.1",
         ] {
-            assert_eq!(read(text).worst(), Some(Action::Failed), "{text}");
+            assert_eq!(read(text).worst(), Some(DsnAction::Failed), "{text}");
         }
     }
 

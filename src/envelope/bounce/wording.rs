@@ -1,8 +1,8 @@
 //! What a message says before the original that it returns: which senses its words have, and what beside words is in it.
 
-use super::returned::{plain_field, unquoted};
-use super::seen::Seen;
-use super::words::{Sense, senses};
+use super::features::Seen;
+use super::original::{plain_field, unquoted};
+use super::phrases::{Sense, senses};
 
 /// The lines in which a server says what it has to say.
 const LINES: usize = 120;

@@ -7,7 +7,7 @@ pub const MAX_REQUEST: usize = 32 << 10;
 
 /// What a client may say that is no request. The stream cannot be read on after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum Broken {
+pub enum PolicyError {
     /// A line without `=`.
     #[error("a line that is not name=value")]
     Line,
@@ -21,7 +21,7 @@ pub enum Broken {
 
 /// What is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Request<'a> {
+pub struct PolicyRequest<'a> {
     /// `RCPT`, or another state of the session.
     pub state: &'a [u8],
     /// The client's address, or `unknown`.
@@ -40,23 +40,23 @@ pub struct Request<'a> {
 ///
 /// # Errors
 /// It is none, and never will be.
-pub fn next(input: &[u8]) -> Result<Option<(Request<'_>, usize)>, Broken> {
-    let mut request = Request::default();
+pub fn next(input: &[u8]) -> Result<Option<(PolicyRequest<'_>, usize)>, PolicyError> {
+    let mut request = PolicyRequest::default();
     let mut at = 0;
     for newline in memchr::memchr_iter(b'\n', input) {
         let line = input.get(at..newline).unwrap_or_default();
         at = newline + 1;
         if at > MAX_REQUEST {
-            return Err(Broken::TooLong);
+            return Err(PolicyError::TooLong);
         }
         if line.is_empty() {
             return Ok(Some((request, at)));
         }
         let (name, value) =
-            line.split_at_checked(memchr::memchr(b'=', line).ok_or(Broken::Line)?).ok_or(Broken::Line)?;
+            line.split_at_checked(memchr::memchr(b'=', line).ok_or(PolicyError::Line)?).ok_or(PolicyError::Line)?;
         let value = value.get(1..).unwrap_or_default();
         match name {
-            b"request" if value != b"smtpd_access_policy" => return Err(Broken::Kind),
+            b"request" if value != b"smtpd_access_policy" => return Err(PolicyError::Kind),
             b"protocol_state" => request.state = value,
             b"client_address" => request.client = value,
             b"sender" => request.sender = value,
@@ -67,12 +67,12 @@ pub fn next(input: &[u8]) -> Result<Option<(Request<'_>, usize)>, Broken> {
             _ => {}
         }
     }
-    if input.len() > MAX_REQUEST { Err(Broken::TooLong) } else { Ok(None) }
+    if input.len() > MAX_REQUEST { Err(PolicyError::TooLong) } else { Ok(None) }
 }
 
 /// What smtpd is to do, access(5).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+pub enum AccessAction {
     /// Whatever it would have done.
     Dunno,
     /// Refuse, with this status and text.
@@ -83,7 +83,7 @@ pub enum Action {
     Prepend(String),
 }
 
-impl Action {
+impl AccessAction {
     /// Writes it behind what is there.
     pub fn write(&self, out: &mut Vec<u8>) {
         let text = match self {
@@ -119,23 +119,23 @@ mod tests {
 
     #[test]
     fn what_is_no_request() {
-        assert_eq!(next(b"request=junk\n"), Err(Broken::Kind));
-        assert_eq!(next(b"GET / HTTP/1.1\r\n"), Err(Broken::Line));
-        assert_eq!(next(&[b'x'; MAX_REQUEST + 1]), Err(Broken::TooLong));
-        assert_eq!(next(&b"a=b\n".repeat(MAX_REQUEST / 4 + 1)), Err(Broken::TooLong));
+        assert_eq!(next(b"request=junk\n"), Err(PolicyError::Kind));
+        assert_eq!(next(b"GET / HTTP/1.1\r\n"), Err(PolicyError::Line));
+        assert_eq!(next(&[b'x'; MAX_REQUEST + 1]), Err(PolicyError::TooLong));
+        assert_eq!(next(&b"a=b\n".repeat(MAX_REQUEST / 4 + 1)), Err(PolicyError::TooLong));
     }
 
     #[test]
     fn actions() {
-        let written = |action: Action| {
+        let written = |action: AccessAction| {
             let mut out = Vec::new();
             action.write(&mut out);
             String::from_utf8(out).unwrap()
         };
-        assert_eq!(written(Action::Dunno), "action=DUNNO\n\n");
-        assert_eq!(written(Action::Reject("5.7.1", "no")), "action=REJECT 5.7.1 no\n\n");
-        assert_eq!(written(Action::Defer("4.7.5", "later")), "action=DEFER_IF_PERMIT 4.7.5 later\n\n");
-        assert_eq!(written(Action::Prepend("A: b".into())), "action=PREPEND A: b\n\n");
+        assert_eq!(written(AccessAction::Dunno), "action=DUNNO\n\n");
+        assert_eq!(written(AccessAction::Reject("5.7.1", "no")), "action=REJECT 5.7.1 no\n\n");
+        assert_eq!(written(AccessAction::Defer("4.7.5", "later")), "action=DEFER_IF_PERMIT 4.7.5 later\n\n");
+        assert_eq!(written(AccessAction::Prepend("A: b".into())), "action=PREPEND A: b\n\n");
     }
 
     proptest! {

@@ -7,19 +7,19 @@ const END: usize = 4 << 10;
 
 /// The octets of a part, decoded from its transfer encoding.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct TextExcerpt {
     pub begin: Vec<u8>,
     /// What came after the room was used up: the last of it.
     end: Option<Vec<u8>>,
     pub charset: Option<Vec<u8>>,
     pub html: bool,
-    hidden: Hidden,
+    hidden: HiddenMarkup,
 }
 
-impl Kept {
+impl TextExcerpt {
     /// `with_end`: of the first part.
     pub fn new(charset: Option<Vec<u8>>, html: bool, with_end: bool) -> Self {
-        Self { begin: Vec::new(), end: with_end.then(Vec::new), charset, html, hidden: Hidden::default() }
+        Self { begin: Vec::new(), end: with_end.then(Vec::new), charset, html, hidden: HiddenMarkup::default() }
     }
 
     /// Takes a piece; at most `room` more octets at the beginning.
@@ -59,7 +59,7 @@ impl Kept {
 
 /// Leaves out comments and elements that are not shown, wherever the pieces break.
 #[derive(Debug, Default)]
-struct Hidden {
+struct HiddenMarkup {
     inside: Option<&'static [u8]>,
     comment: Option<Comment>,
     /// The beginning of what may be a tag.
@@ -95,7 +95,7 @@ impl Comment {
     }
 }
 
-impl Hidden {
+impl HiddenMarkup {
     fn push(&mut self, octets: &[u8], out: &mut Vec<u8>) {
         let mut rest = octets;
         while let Some(&octet) = rest.first() {
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
 
     fn shown(html: &str, size: usize) -> String {
-        let mut kept = Kept::new(None, true, false);
+        let mut kept = TextExcerpt::new(None, true, false);
         html.as_bytes().chunks(size).for_each(|piece| kept.push(piece, 1000));
         String::from_utf8(kept.begin).unwrap()
     }
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn beginning_and_end_are_kept() {
-        let mut kept = Kept::new(None, false, true);
+        let mut kept = TextExcerpt::new(None, false, true);
         for n in 0..10_000 {
             let room = 100usize.saturating_sub(kept.begin.len());
             kept.push(format!("line {n}\n").as_bytes(), room);

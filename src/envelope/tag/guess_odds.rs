@@ -18,7 +18,7 @@ pub fn of_batv(keys: &[Key], tagged: &Address) -> f64 {
 /// The chance that an SRS address, made blindly, would have held under any key of the ring. Base64 that is compared without
 /// case has five bits a character for who chooses well, Exim's hex four.
 #[must_use]
-pub fn of_srs(keys: &[Key], params: &srs::Params) -> f64 {
+pub fn of_srs(keys: &[Key], params: &srs::SrsParams) -> f64 {
     let living = keys.iter().filter(|key| key.state != KeyState::Retired);
     living
         .map(|key| match key.algorithm.purpose() {
@@ -51,6 +51,6 @@ mod tests {
         near(of_batv(&keys, &tagged("prvs=1000abcdef=a@b.example")), 2f64.powi(-24));
         near(of_batv(&keys, &tagged("prvs=0000abcdef=a@b.example")), 2f64.powi(-23));
         near(of_batv(&keys, &tagged("prvs=1000abcdef0123456789=a@b.example")), 2f64.powi(-64));
-        near(of_srs(&keys, &srs::Params::default()), 2f64.powi(-30) + 2f64.powi(-16));
+        near(of_srs(&keys, &srs::SrsParams::default()), 2f64.powi(-30) + 2f64.powi(-16));
     }
 }

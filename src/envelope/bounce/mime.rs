@@ -61,7 +61,7 @@ pub(super) struct Entity {
 }
 
 /// Who is told what stands on the way.
-pub(super) trait Sink {
+pub(super) trait EntitySink {
     /// A header of an entity.
     fn header(&mut self, entity: &Entity, name: &[u8], value: &[u8]);
     /// The header block of an entity is over.
@@ -82,7 +82,7 @@ struct Level {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum WalkState {
     Head,
     Body,
     Between,
@@ -90,7 +90,7 @@ enum State {
 
 #[derive(Debug)]
 pub(super) struct Walker {
-    state: State,
+    state: WalkState,
     levels: Vec<Level>,
     entity: Entity,
     name: Vec<u8>,
@@ -105,13 +105,13 @@ impl Default for Walker {
     fn default() -> Self {
         let entity = Entity { top: true, ..Entity::default() };
         let (name, value) = (Vec::new(), Vec::new());
-        Self { state: State::Head, levels: Vec::new(), entity, name, value, fresh: true, guess: None }
+        Self { state: WalkState::Head, levels: Vec::new(), entity, name, value, fresh: true, guess: None }
     }
 }
 
 impl Walker {
-    pub fn push(&mut self, piece: Piece<'_>, sink: &mut impl Sink) {
-        if !(self.entity.top && self.state == State::Head) {
+    pub fn push(&mut self, piece: Piece<'_>, sink: &mut impl EntitySink) {
+        if !(self.entity.top && self.state == WalkState::Head) {
             sink.raw(piece);
         }
         if piece.first
@@ -120,15 +120,15 @@ impl Walker {
             return self.at_boundary(level, last, sink);
         }
         match self.state {
-            State::Head => self.head_line(piece, sink),
-            State::Body => self.body_line(piece, sink),
-            State::Between => sink.between(piece),
+            WalkState::Head => self.head_line(piece, sink),
+            WalkState::Body => self.body_line(piece, sink),
+            WalkState::Between => sink.between(piece),
         }
     }
 
     /// The message is over.
-    pub fn finish(&mut self, sink: &mut impl Sink) {
-        if self.state == State::Head {
+    pub fn finish(&mut self, sink: &mut impl EntitySink) {
+        if self.state == WalkState::Head {
             self.header_done(sink);
             self.head_done(sink);
         }
@@ -144,14 +144,14 @@ impl Walker {
         })
     }
 
-    fn at_boundary(&mut self, level: usize, last: bool, sink: &mut impl Sink) {
-        if self.state == State::Head {
+    fn at_boundary(&mut self, level: usize, last: bool, sink: &mut impl EntitySink) {
+        if self.state == WalkState::Head {
             self.header_done(sink);
             self.head_done(sink);
         }
         self.levels.truncate(if last { level } else { level + 1 });
         if last {
-            self.state = State::Between;
+            self.state = WalkState::Between;
         } else {
             self.begin_head(self.levels.last().map_or(0, |level| level.nested));
         }
@@ -160,11 +160,11 @@ impl Walker {
     fn begin_head(&mut self, nested: u8) {
         let guessed = self.levels.iter().any(|level| level.guessed);
         self.entity = Entity { nested, guessed, ..Entity::default() };
-        self.state = State::Head;
+        self.state = WalkState::Head;
         self.guess = None;
     }
 
-    fn head_line(&mut self, piece: Piece<'_>, sink: &mut impl Sink) {
+    fn head_line(&mut self, piece: Piece<'_>, sink: &mut impl EntitySink) {
         let line = piece.text;
         let folded = line.first().is_some_and(|b| matches!(b, b' ' | b'\t'));
         if !piece.first || (folded && !self.fresh) {
@@ -200,7 +200,7 @@ impl Walker {
         }
     }
 
-    fn header_done(&mut self, sink: &mut impl Sink) {
+    fn header_done(&mut self, sink: &mut impl EntitySink) {
         if self.name.is_empty() {
             return;
         }
@@ -254,7 +254,7 @@ impl Walker {
     }
 
     /// A header block is over: what follows it?
-    fn head_done(&mut self, sink: &mut impl Sink) {
+    fn head_done(&mut self, sink: &mut impl EntitySink) {
         self.fresh = false;
         sink.begin(&self.entity);
         let nested = self.entity.nested;
@@ -263,7 +263,7 @@ impl Walker {
                 if !boundary.is_empty() && boundary.len() <= MAX_BOUNDARY && self.levels.len() < MAX_DEPTH =>
             {
                 self.levels.push(Level { boundary, nested, guessed: false });
-                self.state = State::Between;
+                self.state = WalkState::Between;
                 self.entity.top = false;
             }
             // Encoded, it is read as any other leaf: RFC 6533 allows that for message/global.
@@ -274,13 +274,13 @@ impl Walker {
             }
             (Media::Multipart, _) => {
                 self.entity.media = Media::Text;
-                self.state = State::Body;
+                self.state = WalkState::Body;
             }
-            _ => self.state = State::Body,
+            _ => self.state = WalkState::Body,
         }
     }
 
-    fn body_line(&mut self, piece: Piece<'_>, sink: &mut impl Sink) {
+    fn body_line(&mut self, piece: Piece<'_>, sink: &mut impl EntitySink) {
         if !piece.first || self.entity.media != Media::Text || self.levels.len() >= MAX_DEPTH {
             return sink.body(&self.entity, piece);
         }

@@ -8,27 +8,27 @@ use std::collections::HashSet;
 use ipnet::IpNet;
 
 use super::address::{Address, canonical_domain};
-use super::bounce::Kind;
+use super::bounce::MessageKind;
 use super::tag::{batv, srs};
 
 /// Everything the rules need to know beside keys and time.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
     /// Whose domain is whose.
-    pub domains: Domains,
+    pub domains: SiteDomains,
     /// What happens to mail that leaves.
-    pub outbound: Outbound,
+    pub outbound: OutboundPolicy,
     /// What happens to mail that comes in.
-    pub inbound: Inbound,
+    pub inbound: InboundPolicy,
     /// Lifetime and form of prvs tags.
-    pub batv: batv::Params,
+    pub batv: batv::BatvParams,
     /// Lifetime and form of SRS addresses.
-    pub srs: srs::Params,
+    pub srs: srs::SrsParams,
 }
 
 /// Whose domain is whose.
 #[derive(Debug, Clone, Default)]
-pub struct Domains {
+pub struct SiteDomains {
     /// Ours: signed going out, judged coming in.
     pub local: DomainSet,
     /// Mail for others that we carry on: no tags, no verdicts.
@@ -37,7 +37,7 @@ pub struct Domains {
     pub srs: AliasDomains,
 }
 
-impl Domains {
+impl SiteDomains {
     /// Whether a domain is ours. A wildcard does not cover an SRS domain: that holds nothing but SRS addresses unless it is
     /// named itself.
     #[must_use]
@@ -341,7 +341,7 @@ pub enum Mixed {
 
 /// What happens to mail that leaves.
 #[derive(Debug, Clone, Default)]
-pub struct Outbound {
+pub struct OutboundPolicy {
     /// Whether it is signed.
     pub mode: OutboundMode,
     /// Who is signed under [`OutboundMode::Pilot`].
@@ -360,7 +360,7 @@ pub struct Outbound {
     pub evidence: bool,
 }
 
-impl Outbound {
+impl OutboundPolicy {
     /// Whether a recipient can make a difference to its sender. Where none can, nobody has to ask for each.
     #[must_use]
     pub fn recipients_matter(&self) -> bool {
@@ -406,7 +406,7 @@ pub enum RejectAt {
 
 /// What is done to mail that fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Action {
+pub enum FailureAction {
     /// 550.
     #[default]
     Reject,
@@ -420,7 +420,7 @@ pub enum Action {
     Defer,
 }
 
-impl Action {
+impl FailureAction {
     /// The word in config and headers.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -486,29 +486,29 @@ impl Reason {
 
 /// What is done, by reason, and for what the content shows by kind.
 #[derive(Debug, Clone, Default)]
-pub struct Actions {
+pub struct FailureActions {
     /// Where nothing else is said.
-    pub default: Action,
+    pub default: FailureAction,
     /// What is said of a reason.
-    pub by_reason: Vec<(Reason, Action)>,
+    pub by_reason: Vec<(Reason, FailureAction)>,
     /// What is said of a kind of message.
-    pub by_kind: Vec<(Kind, Action)>,
+    pub by_kind: Vec<(MessageKind, FailureAction)>,
 }
 
-impl Actions {
+impl FailureActions {
     /// The action for a reason. Words alone are not held against a sender that is not null unless the config says so, nor are
     /// those that show nothing.
     #[must_use]
-    pub fn of(&self, reason: Reason) -> Action {
+    pub fn of(&self, reason: Reason) -> FailureAction {
         let by_words = matches!(reason, Reason::TextNdr | Reason::DoubtfulNdr);
-        let default = if by_words { Action::Mark } else { self.default };
+        let default = if by_words { FailureAction::Mark } else { self.default };
         self.by_reason.iter().find(|(r, _)| *r == reason).map_or(default, |(_, action)| *action)
     }
 
     /// The action for a message of this kind: what is said of the kind goes before what is said of the reason, but for
     /// `text-ndr` and `doubtful-ndr`, which say both.
     #[must_use]
-    pub fn of_kind(&self, reason: Reason, kind: Kind) -> Action {
+    pub fn of_kind(&self, reason: Reason, kind: MessageKind) -> FailureAction {
         let by_kind = self.by_kind.iter().find(|(k, _)| *k == kind).map(|(_, action)| *action);
         match by_kind {
             Some(action) if !matches!(reason, Reason::TextNdr | Reason::DoubtfulNdr) => action,
@@ -518,7 +518,7 @@ impl Actions {
 
     /// Whether any of them is this one.
     #[must_use]
-    pub fn any(&self, action: Action) -> bool {
+    pub fn any(&self, action: FailureAction) -> bool {
         let said = self.by_reason.iter().map(|(_, a)| *a).chain(self.by_kind.iter().map(|(_, a)| *a));
         self.default == action || said.into_iter().any(|a| a == action)
     }
@@ -526,13 +526,13 @@ impl Actions {
 
 /// What happens to mail that comes in.
 #[derive(Debug, Clone, Default)]
-pub struct Inbound {
+pub struct InboundPolicy {
     /// Whether verdicts are carried out.
     pub mode: InboundMode,
     /// When untagged null-sender recipients are refused.
     pub reject_at: RejectAt,
     /// What is done to what fails.
-    pub actions: Actions,
+    pub actions: FailureActions,
     /// Who gets what is quarantined.
     pub quarantine_to: Option<Address>,
     /// Senders that are not judged although they speak for a machine.
