@@ -136,8 +136,8 @@ impl Bound {
     pub async fn accept_all(self, mut take: impl FnMut(Accepted)) -> io::Result<()> {
         let Self { socket, endpoint, users, _file } = self;
         let listener = match socket.local_addr()?.is_unix() {
-            false => Listener::Tcp(TcpListener::from_std(socket.into())?),
-            true => Listener::Unix(UnixListener::from_std(socket.into())?),
+            false => SystemListener::Tcp(TcpListener::from_std(socket.into())?),
+            true => SystemListener::Unix(UnixListener::from_std(socket.into())?),
         };
         loop {
             match listener.accept().await {
@@ -178,12 +178,12 @@ fn gid(name: &str) -> io::Result<u32> {
     name.parse().ok().or_else(found).ok_or_else(unknown)
 }
 
-enum Listener {
+enum SystemListener {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
 
-impl Listener {
+impl SystemListener {
     /// The socket as the system made it: whoever serves it registers it with a runtime of their own, for one that moves
     /// stays with the reactor where it was accepted.
     async fn accept(&self) -> io::Result<Accepted> {

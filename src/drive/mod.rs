@@ -1,24 +1,30 @@
 //! Sockets on one side, `wire` on the other: carries bytes, asks `envelope::rules`, decides nothing.
 
-pub mod advise;
-pub mod clients;
-mod desk;
+pub mod app_state;
+mod buffers;
+pub mod connection_limit;
+pub mod connection_slots;
 mod drain;
-pub mod hops;
+mod evaluate;
+pub mod hold_budget;
 pub mod listener;
-mod pool;
-mod random;
-pub mod room;
-pub mod seats;
-pub mod shared;
+pub mod log_throttle;
+mod message_tally;
+pub mod metrics;
+#[cfg(feature = "milter")]
+pub mod milter;
+pub mod next_hops;
+mod nonce;
+mod policy_service;
+pub mod proxy_listener;
+pub mod request_server;
 pub mod smtp;
-pub mod stats;
+mod socketmap;
 pub mod stream;
-pub mod throttle;
 pub mod tls;
-mod turn;
+mod work_budget;
 
-pub(crate) use self::throttle::{limited, limited_by, limited_warn};
+pub(crate) use self::log_throttle::{limited, limited_by, limited_warn};
 
 /// How many connections over its limit a listener answers at a time. Others it closes without a word.
 pub const REFUSED: usize = 50;

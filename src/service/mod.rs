@@ -22,10 +22,11 @@ use tracing::{debug, info, warn};
 use self::group::{Group, Ticket};
 use self::runtime::Workers;
 use crate::config::{Access, Advice, Advisor, Config, Endpoint, Role, listed};
-use crate::drive::advise;
+use crate::drive::app_state::AppState;
+use crate::drive::connection_slots::{ConnectionSlot, ConnectionSlots};
 use crate::drive::listener::{Bound, Inherited};
-use crate::drive::seats::{Seat, Seats};
-use crate::drive::shared::{Door, Shared};
+use crate::drive::proxy_listener::ProxyListener;
+use crate::drive::request_server;
 use crate::drive::smtp;
 use crate::drive::stream::Accepted;
 use crate::drive::{REFUSED, limited_warn};
@@ -70,8 +71,8 @@ impl std::error::Error for StartError {}
 /// A daemon with its sockets bound, not accepting yet.
 #[derive(Debug)]
 pub struct Service {
-    shared: Arc<Shared>,
-    doors: Vec<(Arc<Door>, Bound)>,
+    shared: Arc<AppState>,
+    doors: Vec<(Arc<ProxyListener>, Bound)>,
     advisors: Vec<(Arc<Advisor>, Bound)>,
     status: Option<Bound>,
     reload: Arc<Notify>,
@@ -110,7 +111,7 @@ impl Service {
         let mut doors = Vec::new();
         for listener in &config.listeners {
             let tls = |error| StartError::Tls { listen: listener.listen.clone(), error };
-            let door = Door::new(listener, &config).map_err(tls)?;
+            let door = ProxyListener::new(listener, &config).map_err(tls)?;
             doors.push((Arc::new(door), bind(&listener.listen, &listener.access)?));
         }
         let mut advisors = Vec::new();
@@ -124,7 +125,7 @@ impl Service {
         for name in inherited.left() {
             warn!(name, "systemd has passed a socket that no listener names: whoever connects there waits in vain");
         }
-        Ok(Self { shared: Arc::new(Shared::new(config, ring)), doors, advisors, status, reload: Arc::default() })
+        Ok(Self { shared: Arc::new(AppState::new(config, ring)), doors, advisors, status, reload: Arc::default() })
     }
 
     /// Where health and readiness can be asked for.
@@ -153,7 +154,7 @@ impl Service {
         let workers = Workers::start().map_err(StartError::Runtime)?;
         // Who carries messages stops first: to finish them, the MTA may still have to ask.
         let (mut carriers, mut askers) = (Group::new(), Group::new());
-        let doors: Arc<[Arc<Door>]> = self.doors.iter().map(|(door, _)| Arc::clone(door)).collect();
+        let doors: Arc<[Arc<ProxyListener>]> = self.doors.iter().map(|(door, _)| Arc::clone(door)).collect();
         let mut helpers = JoinSet::new();
         if let Some(status) = self.status {
             info!(listen = %status.endpoint(), "status");
@@ -202,7 +203,7 @@ impl Service {
 }
 
 /// Accepts SMTP.
-fn serve_door(door: Arc<Door>, bound: Bound, shared: &Arc<Shared>, workers: &Workers, group: &mut Group) {
+fn serve_door(door: Arc<ProxyListener>, bound: Bound, shared: &Arc<AppState>, workers: &Workers, group: &mut Group) {
     info!(role = door.listener.role.name(), listen = %bound.endpoint(), next_hop = listed(&door.listener.next_hop), "listening");
     let (shared, workers, open) = (Arc::clone(shared), workers.clone(), Arc::default());
     let (drain, member) = (group.drain(), group.member());
@@ -213,10 +214,10 @@ fn serve_door(door: Arc<Door>, bound: Bound, shared: &Arc<Shared>, workers: &Wor
 }
 
 /// Accepts who asks.
-fn serve_advisor(advisor: Arc<Advisor>, bound: Bound, shared: &Arc<Shared>, workers: &Workers, group: &mut Group) {
+fn serve_advisor(advisor: Arc<Advisor>, bound: Bound, shared: &Arc<AppState>, workers: &Workers, group: &mut Group) {
     let (shared, workers, open) = (Arc::clone(shared), workers.clone(), Arc::default());
     let (drain, member) = (group.drain(), group.member());
-    let seats = Seats::new(advisor.connections);
+    let seats = ConnectionSlots::new(advisor.connections);
     group.accept(bound.accept_all(move |accepted| {
         let Some(seat) = seats.take() else {
             return limited_warn!(listen = %advisor.listen, "too many connections at work: one is closed (connections of this listener)");
@@ -229,8 +230,8 @@ fn serve_advisor(advisor: Arc<Advisor>, bound: Bound, shared: &Arc<Shared>, work
 /// Gives a connection to a worker, or refuses it.
 fn admit(
     accepted: Accepted,
-    shared: &Arc<Shared>,
-    door: &Arc<Door>,
+    shared: &Arc<AppState>,
+    door: &Arc<ProxyListener>,
     workers: &Workers,
     drain: &watch::Receiver<bool>,
     ticket: Ticket,
@@ -259,9 +260,9 @@ fn admit(
 /// The same for an MTA that asks. It knows by itself what to do without an answer: to put mail off.
 fn advise(
     accepted: Accepted,
-    shared: &Arc<Shared>,
+    shared: &Arc<AppState>,
     advisor: &Arc<Advisor>,
-    seat: Arc<Seat>,
+    seat: Arc<ConnectionSlot>,
     workers: &Workers,
     drain: &watch::Receiver<bool>,
     ticket: Ticket,
@@ -273,7 +274,7 @@ fn advise(
         let _ticket = ticket;
         match accepted.into_plain() {
             Err(error) => warn!(%error, "a connection was lost at once"),
-            Ok(client) => advise::serve(client, peer, shared, advisor, seat, drain).await,
+            Ok(client) => request_server::serve(client, peer, shared, advisor, seat, drain).await,
         }
     });
 }
@@ -281,23 +282,23 @@ fn advise(
 #[cfg(feature = "milter")]
 async fn serve_milter(
     bound: Bound,
-    shared: Arc<Shared>,
+    shared: Arc<AppState>,
     advisor: Arc<Advisor>,
     drain: watch::Receiver<bool>,
     _alive: mpsc::Sender<()>,
 ) {
     let listen = advisor.listen.clone();
-    if let Err(error) = advise::milter::serve(bound, shared, advisor, drain).await {
+    if let Err(error) = crate::drive::milter::serve(bound, shared, advisor, drain).await {
         tracing::error!(%listen, %error, "the milter has failed");
     }
 }
 
 /// There is none: the config has said so already.
 #[cfg(not(feature = "milter"))]
-async fn serve_milter(_: Bound, _: Arc<Shared>, _: Arc<Advisor>, _: watch::Receiver<bool>, _: mpsc::Sender<()>) {}
+async fn serve_milter(_: Bound, _: Arc<AppState>, _: Arc<Advisor>, _: watch::Receiver<bool>, _: mpsc::Sender<()>) {}
 
 /// Looks for next hops that are down, for ever.
-async fn probe(doors: Arc<[Arc<Door>]>) {
+async fn probe(doors: Arc<[Arc<ProxyListener>]>) {
     loop {
         tokio::time::sleep(PROBE).await;
         for hops in doors.iter().flat_map(|door| door.all_hops()) {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::drive::shared::Shared;
+use crate::drive::app_state::AppState;
 use crate::envelope::rules::{Ramp, RampEvent, Rules};
 use crate::envelope::site_policy::InboundMode;
 use crate::state::ring::{self, Changed};
@@ -19,7 +19,7 @@ const SUMMARY: Duration = Duration::from_secs(3600);
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Writes what mail has said about ramps. Never ends.
-pub(super) async fn write(shared: Arc<Shared>) {
+pub(super) async fn write(shared: Arc<AppState>) {
     loop {
         for event in shared.ramp_notes().await {
             let shared = Arc::clone(&shared);
@@ -32,7 +32,7 @@ pub(super) async fn write(shared: Arc<Shared>) {
     }
 }
 
-fn write_one(shared: &Shared, event: &RampEvent) {
+fn write_one(shared: &AppState, event: &RampEvent) {
     let now = shared.now();
     let written = ring::update(&shared.config.ring, |ring| {
         let changed = match event {
@@ -70,7 +70,7 @@ fn write_one(shared: &Shared, event: &RampEvent) {
 }
 
 /// Says when a domain is enforced from now on, or observed again, and once an hour what enforcing would have refused. Never ends.
-pub(super) async fn watch(shared: Arc<Shared>) {
+pub(super) async fn watch(shared: Arc<AppState>) {
     let (mut enforced, mut next) = (enforced_domains(&shared), Instant::now() + SUMMARY);
     loop {
         tokio::time::sleep(LOOK).await;
@@ -90,7 +90,7 @@ pub(super) async fn watch(shared: Arc<Shared>) {
 }
 
 /// The domains whose ramp is over.
-fn enforced_domains(shared: &Shared) -> BTreeSet<String> {
+fn enforced_domains(shared: &AppState) -> BTreeSet<String> {
     let (policy, ring) = (&shared.config.policy, shared.ring.load());
     if policy.inbound.mode != InboundMode::Ramp {
         return BTreeSet::new();
@@ -104,7 +104,7 @@ fn enforced_domains(shared: &Shared) -> BTreeSet<String> {
 }
 
 /// Says what enforcing would have refused so far.
-pub(super) fn summary(shared: &Shared) {
+pub(super) fn summary(shared: &AppState) {
     let observed = shared.stats.observed().clone();
     let total: u64 = observed.reasons.values().sum();
     if total == 0 {

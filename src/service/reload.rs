@@ -12,7 +12,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use crate::drive::shared::{Door, Shared};
+use crate::drive::app_state::AppState;
+use crate::drive::proxy_listener::ProxyListener;
 use crate::drive::tls::Acceptor;
 use crate::envelope::tag::batv::MacLength;
 use crate::state::ring::{self, Changed};
@@ -31,7 +32,7 @@ fn version(path: &Path) -> Version {
 }
 
 /// Never ends.
-pub(super) async fn watch(shared: Arc<Shared>, doors: Arc<[Arc<Door>]>, asked: Arc<Notify>) {
+pub(super) async fn watch(shared: Arc<AppState>, doors: Arc<[Arc<ProxyListener>]>, asked: Arc<Notify>) {
     let path = shared.config.ring.clone();
     let mut certificates: Vec<WatchedCertificate> =
         doors.iter().filter(|door| door.acceptor.is_some()).map(WatchedCertificate::new).collect();
@@ -64,12 +65,12 @@ pub(super) async fn watch(shared: Arc<Shared>, doors: Arc<[Arc<Door>]>, asked: A
 
 /// The certificate of a listener, and the versions of its files.
 struct WatchedCertificate {
-    door: Arc<Door>,
+    door: Arc<ProxyListener>,
     seen: Vec<Version>,
 }
 
 impl WatchedCertificate {
-    fn new(door: &Arc<Door>) -> Self {
+    fn new(door: &Arc<ProxyListener>) -> Self {
         let mut watched = Self { door: Arc::clone(door), seen: Vec::new() };
         watched.seen = watched.versions();
         watched
@@ -97,7 +98,7 @@ impl WatchedCertificate {
 }
 
 /// `false`: the file is bad.
-fn reload(shared: &Shared) -> bool {
+fn reload(shared: &AppState) -> bool {
     match ring::load(&shared.config.ring) {
         Ok(ring) => {
             let signer = ring.own_signer().map(|key| key.id.to_string());
@@ -114,14 +115,14 @@ fn reload(shared: &Shared) -> bool {
 }
 
 /// Somebody may be holding the lock of the ring: nothing else waits for that.
-fn raise_aside(shared: &Arc<Shared>) -> JoinHandle<()> {
+fn raise_aside(shared: &Arc<AppState>) -> JoinHandle<()> {
     let shared = Arc::clone(shared);
     tokio::task::spawn_blocking(move || raise(&shared))
 }
 
 /// Writes into the ring what its keys sign with from now on, so that other hosts, and later configs, know how long their
 /// tags live. A ring that cannot be written is no reason to stop.
-fn raise(shared: &Shared) {
+fn raise(shared: &AppState) {
     let policy = &shared.config.policy;
     let (lifetime, srs_lifetime) = (policy.batv.lifetime, policy.srs.lifetime);
     let short = policy.batv.mac == MacLength::Short;

@@ -17,9 +17,10 @@ use tokio::sync::watch;
 use tracing::warn;
 
 use super::brief::Brief;
+use crate::drive::app_state::AppState;
 use crate::drive::listener::Bound;
-use crate::drive::shared::{Door, Shared};
-use crate::drive::stats::DomainLabels;
+use crate::drive::metrics::DomainLabels;
+use crate::drive::proxy_listener::ProxyListener;
 use crate::envelope::rules::{Ramp, Rules};
 use crate::envelope::site_policy::InboundMode;
 use crate::state::ring::rfc3339;
@@ -27,14 +28,19 @@ use crate::wire::smtp::session::NextHopChoice;
 
 #[derive(Clone)]
 struct Site {
-    shared: Arc<Shared>,
+    shared: Arc<AppState>,
     registry: Arc<Registry>,
-    doors: Arc<[Arc<Door>]>,
+    doors: Arc<[Arc<ProxyListener>]>,
     draining: watch::Receiver<bool>,
 }
 
 /// Serves for ever.
-pub(super) async fn serve(bound: Bound, shared: Arc<Shared>, doors: Arc<[Arc<Door>]>, draining: watch::Receiver<bool>) {
+pub(super) async fn serve(
+    bound: Bound,
+    shared: Arc<AppState>,
+    doors: Arc<[Arc<ProxyListener>]>,
+    draining: watch::Receiver<bool>,
+) {
     let registry = Arc::new(shared.stats.registry());
     let mut names = shared.config.status_hosts.clone();
     names.push(rustix::system::uname().nodename().to_string_lossy().into_owned());
@@ -145,7 +151,7 @@ fn is_known(host: &str, names: &[String]) -> bool {
 }
 
 /// Fills in the numbers that are kept elsewhere.
-fn look_up(shared: &Shared) {
+fn look_up(shared: &AppState) {
     use std::sync::atomic::Ordering;
 
     let asked = &shared.stats.asked;

@@ -11,7 +11,7 @@ use clap::Args;
 use super::site::{find_config, now};
 use super::{BOLD, GREEN, YELLOW};
 use crate::config::{Advice, Advisor, Config, Listener, Protocol, Role, Side, TlsMode, listed};
-use crate::drive::shared::Door;
+use crate::drive::proxy_listener::ProxyListener;
 use crate::envelope::keyring::{KeyState, Keyring};
 use crate::envelope::rules::{Ramp, Rules};
 use crate::envelope::site_policy::{FailureAction, InboundMode, Networks, OutboundMode, Overflow, Reason, RejectAt};
@@ -43,7 +43,7 @@ pub(super) fn run(args: &Check) -> Result<bool> {
     let config = find_config(args.config.as_deref())?.context("there is no config; name one with -c FILE")?;
     let ring = state::ring::load(&config.ring)?;
     for listener in &config.listeners {
-        Door::new(listener, &config)
+        ProxyListener::new(listener, &config)
             .map_err(anyhow::Error::msg)
             .with_context(|| format!("{}: TLS of the listener {}", config.path.display(), listener.listen))?;
     }

@@ -1,15 +1,15 @@
 //! What the rules say to a session's questions.
 
 use super::is_known;
-use super::link::Link;
+use super::proxy_session::ProxySession;
 use crate::config::Role;
-use crate::drive::desk::Account;
+use crate::drive::message_tally::MessageTally;
 use crate::envelope::abuse::network;
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::rules::{Caller, Candidate, ContentVerdict, InboundAction, Route};
 use crate::wire::smtp::session::{Ask, Direction, Finished};
 
-impl Link {
+impl ProxySession {
     /// Asks the rules.
     pub(super) fn answer(&mut self, ask: Ask) {
         match ask {
@@ -75,12 +75,12 @@ impl Link {
     }
 
     /// Notes something about the transaction that the client has open.
-    fn note(&mut self, note: impl FnOnce(&mut Account)) {
+    fn note(&mut self, note: impl FnOnce(&mut MessageTally)) {
         let id = self.session.transaction().unwrap_or_default();
         if self.accounts.back().is_none_or(|account| account.id != id) {
             // What was given up is never heard of again.
             self.accounts.retain(|account| account.id + 128 > id);
-            self.accounts.push_back(Account::of(id));
+            self.accounts.push_back(MessageTally::of(id));
         }
         if let Some(account) = self.accounts.back_mut() {
             note(account);

@@ -7,13 +7,13 @@ use std::task::Context;
 use tracing::{debug, info};
 
 use super::admit;
-use super::link::{Later, Link, write_out};
-use crate::drive::hops::Reached;
+use super::proxy_session::{Later, ProxySession, write_out};
+use crate::drive::next_hops::Reached;
 use crate::drive::{limited_by, limited_warn};
 use crate::envelope::tag::masked_text;
 use crate::wire::smtp::session::{Event, NextHopChoice};
 
-impl Link {
+impl ProxySession {
     /// Acts on what the machine wants done.
     pub(super) fn act(&mut self, cx: &mut Context<'_>) {
         while let Some(event) = self.session.next_event() {

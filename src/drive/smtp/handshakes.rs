@@ -4,12 +4,12 @@ use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::link::Link;
+use super::proxy_session::ProxySession;
 use crate::drive::stream::Stream;
 use crate::drive::tls::in_words;
 use crate::drive::{limited, limited_warn};
 
-impl Link {
+impl ProxySession {
     /// TLS handshakes under way.
     pub(super) fn poll_handshakes(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;

@@ -4,10 +4,10 @@
 //! session itself is in `link`.
 
 mod answers;
+mod deadlines;
 mod events;
 mod handshakes;
-mod link;
-mod patience;
+mod proxy_session;
 
 use std::future::poll_fn;
 use std::io;
@@ -19,11 +19,12 @@ use tokio::io::AsyncReadExt as _;
 use tokio::sync::watch;
 use tracing::debug;
 
-use self::link::Link;
-use super::clients::Counted;
-use super::hops::Passed;
-use super::pool;
-use super::shared::{Door, Shared};
+use self::proxy_session::ProxySession;
+use super::app_state::AppState;
+use super::buffers;
+use super::connection_limit::CountedConnection;
+use super::next_hops::Passed;
+use super::proxy_listener::ProxyListener;
 use super::stream::{Plain, Stream};
 use super::{limited, limited_warn};
 use crate::config::{ProxyUnknown, TlsMode};
@@ -41,28 +42,28 @@ const TOO_MANY_OF_YOURS: &str = "421 4.7.0 too many connections from your networ
 
 /// Who is connected.
 #[derive(Debug)]
-struct Caller {
+struct ConnectedClient {
     /// The client's address, as far as it is known.
     address: Option<SocketAddr>,
     /// What the next hop's PROXY header says of it.
     passed: Passed,
     trusted: bool,
     /// Its place among the sessions of its network.
-    counted: Option<Counted>,
+    counted: Option<CountedConnection>,
 }
 
 /// Serves one client until it is done.
 pub async fn serve(
     client: Plain,
     peer: Option<SocketAddr>,
-    shared: Arc<Shared>,
-    door: Arc<Door>,
+    shared: Arc<AppState>,
+    door: Arc<ProxyListener>,
     drain: watch::Receiver<bool>,
 ) {
     let Some((client, address)) = introduced(client, peer, &shared, &door).await else { return };
     let destination = client.local_address();
     let caller = match admit(address, &shared, &door) {
-        Ok(counted) => Caller {
+        Ok(counted) => ConnectedClient {
             address,
             passed: Passed { source: address, destination },
             trusted: door.listener.trusted_proxies.contains(ip(address)),
@@ -81,7 +82,7 @@ pub async fn serve(
     };
     let identity = caller.address.map(|address| Identity::of(address.ip(), address.port()));
     let settings = door.settings(&shared.config, implicit, caller.trusted);
-    let mut link = Link::new(client, caller, settings, identity, shared, door, drain);
+    let mut link = ProxySession::new(client, caller, settings, identity, shared, door, drain);
     while !link.is_over() {
         poll_fn(|cx| link.poll_step(cx)).await;
         if link.turn_is_over() {
@@ -102,8 +103,8 @@ fn ip(address: Option<SocketAddr>) -> IpAddr {
 async fn introduced(
     mut client: Plain,
     peer: Option<SocketAddr>,
-    shared: &Shared,
-    door: &Door,
+    shared: &AppState,
+    door: &ProxyListener,
 ) -> Option<(Plain, Option<SocketAddr>)> {
     if !door.listener.accept_proxy || !door.listener.trusted_proxies.contains(ip(peer)) {
         return Some((client, peer));
@@ -144,7 +145,11 @@ async fn read_header(client: &mut Plain) -> Result<Source, String> {
 }
 
 /// Whether the client may come in. The text is what it is told if not.
-fn admit(address: Option<SocketAddr>, shared: &Shared, door: &Door) -> Result<Option<Counted>, &'static str> {
+fn admit(
+    address: Option<SocketAddr>,
+    shared: &AppState,
+    door: &ProxyListener,
+) -> Result<Option<CountedConnection>, &'static str> {
     let Some(address) = address.map(|address| address.ip()) else { return Ok(None) };
     let listener = &door.listener;
     if !listener.clients.is_empty() && !listener.clients.contains(address) {
@@ -158,13 +163,13 @@ fn admit(address: Option<SocketAddr>, shared: &Shared, door: &Door) -> Result<Op
 }
 
 /// Whether the config names this client, or it is on this machine: it is no stranger.
-fn is_known(address: IpAddr, door: &Door) -> bool {
+fn is_known(address: IpAddr, door: &ProxyListener) -> bool {
     let listener = &door.listener;
     address.is_loopback() || !listener.clients.is_empty() || listener.trusted_proxies.contains(address)
 }
 
 /// Says one thing to a connection that is not served, and closes it.
-pub async fn refuse(client: Plain, address: Option<SocketAddr>, text: &str, door: &Door) {
+pub async fn refuse(client: Plain, address: Option<SocketAddr>, text: &str, door: &ProxyListener) {
     let reply = text.trim_end();
     limited_warn!(client = %ip(address), listen = %door.listener.listen, reply, "connection refused");
     // Who begins with a handshake cannot read it.
@@ -191,7 +196,7 @@ async fn say_goodbye(mut client: Stream) {
         poll_fn(|cx| client.poll_shutdown(cx)).await?;
         let mut left = LINGER_OCTETS;
         while left > 0 {
-            match poll_fn(|cx| pool::with_read_buffer(|buffer| client.poll_read(cx, buffer))).await? {
+            match poll_fn(|cx| buffers::with_read_buffer(|buffer| client.poll_read(cx, buffer))).await? {
                 0 => break,
                 n => left = left.saturating_sub(n),
             }

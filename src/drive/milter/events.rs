@@ -15,9 +15,10 @@ use tracing::{error, info, warn};
 
 use super::negotiate::MACROS;
 use crate::config::{Advisor, Side};
-use crate::drive::desk::{Account, Desk};
+use crate::drive::app_state::AppState;
+use crate::drive::evaluate::Evaluator;
 use crate::drive::limited;
-use crate::drive::shared::Shared;
+use crate::drive::message_tally::MessageTally;
 use crate::envelope::address::{Address, ReversePath, strip_source_route};
 use crate::envelope::rules::{
     BAD_RECIPIENT, BAD_SENDER, Caller, Candidate, ContentVerdict, InboundAction, OutboundAction, Refusal,
@@ -28,8 +29,8 @@ use crate::wire::smtp::session::{Direction, Finished};
 
 /// What all connections of a listener share.
 #[derive(Clone)]
-pub(super) struct Common {
-    pub shared: Arc<Shared>,
+pub(super) struct MilterContext {
+    pub shared: Arc<AppState>,
     pub advisor: Arc<Advisor>,
     /// How many messages they have open.
     pub open: Arc<AtomicUsize>,
@@ -39,8 +40,8 @@ pub(super) struct Common {
 
 /// One connection of an MTA, which tells of one SMTP session on it.
 pub(super) struct Client {
-    desk: Desk,
-    common: Common,
+    desk: Evaluator,
+    common: MilterContext,
     /// What was agreed on.
     options: ProtoOpts,
     actions: Actions,
@@ -50,7 +51,7 @@ pub(super) struct Client {
 /// A message that is not at its end yet.
 struct Open {
     message: MilterMessage,
-    account: Account,
+    account: MessageTally,
     count: Arc<AtomicUsize>,
 }
 
@@ -61,14 +62,14 @@ impl Drop for Open {
 }
 
 impl Client {
-    pub fn new(common: Common, options: ProtoOpts, actions: Actions) -> Self {
-        Self { desk: Desk::of_one_client(Arc::clone(&common.shared), None), common, options, actions, open: None }
+    pub fn new(common: MilterContext, options: ProtoOpts, actions: Actions) -> Self {
+        Self { desk: Evaluator::of_one_client(Arc::clone(&common.shared), None), common, options, actions, open: None }
     }
 
     fn begin(&mut self, message: MilterMessage) {
         let count = &self.common.open;
         count.fetch_add(1, Ordering::Relaxed);
-        self.open = Some(Open { message, account: Account::default(), count: Arc::clone(count) });
+        self.open = Some(Open { message, account: MessageTally::default(), count: Arc::clone(count) });
     }
 
     /// To go on, and whether the MTA waits to hear it.
@@ -233,7 +234,7 @@ pub(super) fn rcpt(context: &mut Context<Client>, arguments: &[CString]) -> Stat
     }
 }
 
-fn is_tagged(desk: &Desk, recipient: &Address) -> bool {
+fn is_tagged(desk: &Evaluator, recipient: &Address) -> bool {
     let domains = &desk.shared.config.policy.domains;
     domains.srs.contains(recipient.domain())
         || (domains.is_local(recipient.domain()) && batv::strip(recipient).is_some())
@@ -306,7 +307,7 @@ enum Done {
     Goes(Vec<Change>, Finished),
 }
 
-fn decide(desk: &Desk, message: &mut MilterMessage, account: &mut Account, queue: Option<&str>) -> Done {
+fn decide(desk: &Evaluator, message: &mut MilterMessage, account: &mut MessageTally, queue: Option<&str>) -> Done {
     if message.is_discarded() {
         return Done::Discarded;
     }

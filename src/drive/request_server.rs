@@ -2,10 +2,6 @@
 //!
 //! One connection is one task. What has come together is answered together, in one write.
 
-mod answers;
-#[cfg(feature = "milter")]
-pub mod milter;
-
 use std::future::{Future as _, poll_fn};
 use std::io;
 use std::net::SocketAddr;
@@ -17,21 +13,83 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use self::answers::Answers;
+use super::app_state::AppState;
+use super::buffers;
+use super::connection_slots::ConnectionSlot;
 use super::drain::Drain;
-use super::pool;
-use super::seats::Seat;
-use super::shared::Shared;
+use super::evaluate::Evaluator;
 use super::stream::{Plain, Stream};
-use super::turn::Turn;
+use super::work_budget::WorkBudget;
 use super::{limited, limited_warn};
-use crate::config::Advisor;
+use super::{policy_service, socketmap};
+use crate::config::{self, Advisor};
 
 /// Above so many octets, answers are written before more questions are answered.
 const BACKLOG: usize = 8 << 10;
 
+/// What answers on one connection.
+struct Answers {
+    desk: Evaluator,
+    kind: ServiceKind,
+}
+
+enum ServiceKind {
+    Socketmap,
+    /// The message that was marked last: it has many recipients, and gets one mark.
+    Policy(Vec<u8>),
+}
+
+/// So many are answered at once, before others of the same worker may have their turn.
+const BATCH: usize = 8;
+
+impl Answers {
+    /// In the language of this listener. `None`: milters do not ask line by line.
+    fn new(advice: config::Advice, shared: Arc<AppState>) -> Option<Self> {
+        let kind = match advice {
+            config::Advice::Policy => ServiceKind::Policy(Vec::new()),
+            config::Advice::Socketmap => ServiceKind::Socketmap,
+            config::Advice::Milter => return None,
+        };
+        Some(Self { desk: Evaluator::new(shared, None), kind })
+    }
+
+    /// The session's number, for the log.
+    fn id(&self) -> u64 {
+        self.desk.id
+    }
+
+    /// Answers some of the requests that are complete, and takes them out of `input`. Says whether there may be more. What went
+    /// before something broken is answered.
+    fn answer(&mut self, input: &mut Vec<u8>, output: &mut Vec<u8>) -> Result<bool, String> {
+        let mut at = 0;
+        let mut answered = 0;
+        let ended = loop {
+            if answered == BATCH {
+                break Ok(true);
+            }
+            answered += 1;
+            let rest = input.get(at..).unwrap_or_default();
+            let taken = match &mut self.kind {
+                ServiceKind::Socketmap => {
+                    socketmap::look_up(&mut self.desk, rest, output).map_err(|broken| broken.to_string())
+                }
+                ServiceKind::Policy(marked) => {
+                    policy_service::advise(&mut self.desk, marked, rest, output).map_err(|broken| broken.to_string())
+                }
+            };
+            match taken {
+                Ok(0) => break Ok(false),
+                Ok(length) => at += length,
+                Err(broken) => break Err(broken),
+            }
+        };
+        input.drain(..at);
+        ended
+    }
+}
+
 /// Whether this MTA may ask; says so in the log if not.
-fn may_ask(peer: Option<SocketAddr>, advisor: &Advisor) -> bool {
+pub(super) fn may_ask(peer: Option<SocketAddr>, advisor: &Advisor) -> bool {
     // Whoever is on a socket in the file system was let in by the permissions of its folder.
     let good = peer.is_none_or(|peer| advisor.clients.contains(peer.ip()));
     if !good {
@@ -44,9 +102,9 @@ fn may_ask(peer: Option<SocketAddr>, advisor: &Advisor) -> bool {
 pub async fn serve(
     client: Plain,
     peer: Option<SocketAddr>,
-    shared: Arc<Shared>,
+    shared: Arc<AppState>,
     advisor: Arc<Advisor>,
-    seat: Arc<Seat>,
+    seat: Arc<ConnectionSlot>,
     drain: watch::Receiver<bool>,
 ) {
     if !may_ask(peer, &advisor) {
@@ -54,7 +112,7 @@ pub async fn serve(
     }
     let patience = shared.config.timeouts.command;
     let Some(answers) = Answers::new(advisor.advice, shared) else { return };
-    let mut line = Line {
+    let mut line = RequestConnection {
         answers,
         stream: Stream::Plain(client),
         input: Vec::new(),
@@ -64,7 +122,7 @@ pub async fn serve(
         timer: Box::pin(sleep_until(Instant::now() + patience)),
         patience,
         progress: Instant::now(),
-        turn: Turn::default(),
+        turn: WorkBudget::default(),
         more: false,
     };
     let end = loop {
@@ -96,24 +154,24 @@ enum End {
     Broken(String),
 }
 
-struct Line {
+struct RequestConnection {
     answers: Answers,
     stream: Stream,
     /// The beginning of a request. Empty while it waits for one.
     input: Vec<u8>,
     output: Vec<u8>,
-    seat: Arc<Seat>,
+    seat: Arc<ConnectionSlot>,
     drain: Drain,
     timer: Pin<Box<Sleep>>,
     patience: Duration,
     /// When a request was last complete, or an answer last taken.
     progress: Instant,
-    turn: Turn,
+    turn: WorkBudget,
     /// Not all that has come is answered yet.
     more: bool,
 }
 
-impl Line {
+impl RequestConnection {
     /// Reads what is there, answers it, and writes the answers.
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         if !self.more || self.output.len() >= BACKLOG {
@@ -127,10 +185,10 @@ impl Line {
         if self.more {
             return Poll::Ready(self.answer());
         }
-        pool::lend(&mut self.input);
+        buffers::lend(&mut self.input);
         let (stream, input) = (&mut self.stream, &mut self.input);
-        let read = pool::with_read_buffer(|buffer| {
-            let buffer = buffer.get_mut(..pool::SMALL_READ).unwrap_or_default();
+        let read = buffers::with_read_buffer(|buffer| {
+            let buffer = buffer.get_mut(..buffers::SMALL_READ).unwrap_or_default();
             let read = stream.poll_read(cx, buffer);
             if let Poll::Ready(Ok(n)) = read {
                 input.extend_from_slice(buffer.get(..n).unwrap_or_default());
@@ -144,7 +202,7 @@ impl Line {
                 Poll::Ready(self.answer())
             }
             Poll::Pending => {
-                pool::give_back(&mut self.input);
+                buffers::give_back(&mut self.input);
                 self.poll_time(cx)
             }
         }
@@ -177,7 +235,7 @@ impl Line {
             }
         }
         self.output.clear();
-        pool::give_back(&mut self.output);
+        buffers::give_back(&mut self.output);
         Poll::Ready(Ok(()))
     }
 

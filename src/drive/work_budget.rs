@@ -11,12 +11,12 @@ const TIME: Duration = Duration::from_millis(1);
 
 /// What a task has done since it last waited.
 #[derive(Debug, Default)]
-pub(super) struct Turn {
+pub(super) struct WorkBudget {
     began: Option<Instant>,
     octets: usize,
 }
 
-impl Turn {
+impl WorkBudget {
     /// So many octets were worked on.
     pub fn add(&mut self, octets: usize) {
         self.octets = self.octets.saturating_add(octets);
@@ -45,7 +45,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_turn_ends_by_octets_or_by_time() {
-        let mut turn = Turn::default();
+        let mut turn = WorkBudget::default();
         turn.add(OCTETS - 1);
         assert!(!turn.is_over());
         turn.add(1);

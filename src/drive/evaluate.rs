@@ -1,17 +1,14 @@
 //! Where front ends ask the rules: with the keys and the clock of this moment, a log line for each decision, and numbers.
 
-mod account;
-
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use tracing::{debug, error, info, warn};
 
-pub(super) use self::account::Account;
+use super::app_state::AppState;
 use super::limited_warn;
-use super::random;
-use super::shared::Shared;
-use super::stats::{ContentLabels, RecipientLabels, SenderLabels};
+use super::metrics::{ContentLabels, RecipientLabels, SenderLabels};
+use super::nonce;
 use crate::envelope::abuse::{Flip, Guesser, Memory};
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::bounce::Findings;
@@ -24,9 +21,9 @@ use crate::envelope::rules::{
 use crate::envelope::tag::{Verdict, masked};
 
 /// One client's desk.
-pub(super) struct Desk {
+pub(super) struct Evaluator {
     /// What all of them share.
-    pub shared: Arc<Shared>,
+    pub shared: Arc<AppState>,
     /// The number of the session, for the log.
     pub id: u64,
     /// The client that the rules are about, where it is known.
@@ -42,7 +39,7 @@ pub(super) struct Desk {
 /// So many refused recipients of a session have a line each; the others are summed up at its end.
 const REFUSED_LINES: u32 = 10;
 
-impl Drop for Desk {
+impl Drop for Evaluator {
     fn drop(&mut self) {
         let more = self.refused.unwrap_or_default().saturating_sub(REFUSED_LINES);
         if more > 0 {
@@ -51,14 +48,14 @@ impl Drop for Desk {
     }
 }
 
-impl Desk {
-    pub fn new(shared: Arc<Shared>, client: Option<IpAddr>) -> Self {
+impl Evaluator {
+    pub fn new(shared: Arc<AppState>, client: Option<IpAddr>) -> Self {
         let id = shared.next_session();
         Self { shared, id, client, asked: String::new(), candidate: String::new(), refused: None }
     }
 
     /// For one client, whose refused recipients are not to fill the log.
-    pub fn of_one_client(shared: Arc<Shared>, client: Option<IpAddr>) -> Self {
+    pub fn of_one_client(shared: Arc<AppState>, client: Option<IpAddr>) -> Self {
         let mut desk = Self::new(shared, client);
         desk.refused = Some(0);
         desk
@@ -82,7 +79,7 @@ impl Desk {
     }
 
     /// Asks with the keys and the clock of now: they change while a connection is open.
-    fn ask<T>(&self, question: impl FnOnce(&Rules<'_>) -> T) -> T {
+    pub(super) fn ask<T>(&self, question: impl FnOnce(&Rules<'_>) -> T) -> T {
         let ring: Arc<Keyring> = self.shared.ring.load_full();
         question(&Rules { policy: &self.shared.config.policy, ring: &ring, now: self.shared.now() })
     }
@@ -163,7 +160,7 @@ impl Desk {
         message_id: Option<&str>,
         from: Option<&str>,
     ) -> Option<evidence::EvidenceHeader> {
-        match random::nonce() {
+        match nonce::nonce() {
             Ok(nonce) => self.ask(|rules| rules.evidence(nonce, message_id, from, sender)),
             Err(error) => {
                 error!(session = self.id, %error, "no random octets: this message leaves without evidence");

@@ -3,8 +3,8 @@
 //! `indymilter` speaks it. Which events the MTA has to send is agreed on first (`negotiate`); what they mean stands in
 //! [`wire::milter`](crate::wire::milter), what to do about it is asked at the `desk`.
 
-mod cork;
 mod events;
+mod framing;
 mod negotiate;
 
 use std::io;
@@ -17,13 +17,13 @@ use indymilter::{Callbacks, Listener};
 use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
-use self::cork::{Corked, Patience};
-use self::events::{Client, Common};
+use self::events::{Client, MilterContext};
+use self::framing::{Corked, FrameTimeouts};
 use crate::config::Advisor;
+use crate::drive::app_state::AppState;
+use crate::drive::connection_slots::{ConnectionSlot, ConnectionSlots};
 use crate::drive::limited_warn;
 use crate::drive::listener::Bound;
-use crate::drive::seats::{Seat, Seats};
-use crate::drive::shared::Shared;
 use crate::drive::stream::Accepted;
 
 /// Connections that wait for others to end.
@@ -37,7 +37,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// As the system says.
 pub async fn serve(
     bound: Bound,
-    shared: Arc<Shared>,
+    shared: Arc<AppState>,
     advisor: Arc<Advisor>,
     drain: watch::Receiver<bool>,
 ) -> io::Result<()> {
@@ -45,9 +45,9 @@ pub async fn serve(
     // Those that give way are there for a moment more.
     let most = advisor.connections.saturating_add(WAITING);
     let here = Arc::clone(&advisor);
-    let seats = Seats::new(advisor.connections);
+    let seats = ConnectionSlots::new(advisor.connections);
     let acceptor = tokio::spawn(bound.accept_all(move |accepted| {
-        if !super::may_ask(accepted.peer(), &here) {
+        if !super::request_server::may_ask(accepted.peer(), &here) {
             return;
         }
         let seated = seats.take().is_some_and(|seat| sender.try_send((accepted, seat)).is_ok());
@@ -61,7 +61,7 @@ pub async fn serve(
     let connection_timeout = shared.config.timeouts.transaction;
     let config = indymilter::Config { max_connections: most, connection_timeout, ..indymilter::Config::default() };
     let incoming = Incoming { incoming, shared: Arc::clone(&shared) };
-    indymilter::run(incoming, callbacks(Common { shared, advisor, open, drain }), config, stop).await
+    indymilter::run(incoming, callbacks(MilterContext { shared, advisor, open, drain }), config, stop).await
 }
 
 /// The daemon stops: no new connections, then no new messages. Never longer than `patience`.
@@ -84,8 +84,8 @@ async fn stopped(
 
 /// The connections that the acceptor has let in.
 struct Incoming {
-    incoming: mpsc::Receiver<(Accepted, Arc<Seat>)>,
-    shared: Arc<Shared>,
+    incoming: mpsc::Receiver<(Accepted, Arc<ConnectionSlot>)>,
+    shared: Arc<AppState>,
 }
 
 impl Listener for Incoming {
@@ -99,7 +99,7 @@ impl Listener for Incoming {
                 Ok(plain) => {
                     self.shared.stats.connections.inc();
                     let timeouts = &self.shared.config.timeouts;
-                    let patience = Patience { frame: timeouts.connect, idle: timeouts.command };
+                    let patience = FrameTimeouts { frame: timeouts.connect, idle: timeouts.command };
                     return Poll::Ready(Ok(Corked::new(plain, seat, patience, self.shared.stats.sessions.clone())));
                 }
                 Err(error) => warn!(%error, "a connection was lost at once"),
@@ -110,7 +110,7 @@ impl Listener for Incoming {
 
 /// What is done at which event. There are those callbacks only whose events are wanted. The MTA is not to tell of connections: what it
 /// writes there for an IPv6 client the library cannot read.
-fn callbacks(common: Common) -> Callbacks<Client> {
+fn callbacks(common: MilterContext) -> Callbacks<Client> {
     let wanted = negotiate::Wanted::new(&common.shared.config.policy, common.advisor.side);
     let mut callbacks = Callbacks::new()
         .on_negotiate(move |context, actions, options| {

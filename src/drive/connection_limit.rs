@@ -13,21 +13,21 @@ const NETWORKS_PER_SITE: usize = 4;
 
 /// The sessions of each network. Those without any are not kept.
 #[derive(Debug, Default)]
-pub struct Clients(Mutex<HashMap<IpNet, usize>>);
+pub struct ConnectionLimit(Mutex<HashMap<IpNet, usize>>);
 
 /// One session of a network, until it is dropped.
 #[derive(Debug)]
-pub struct Counted {
-    clients: Arc<Clients>,
+pub struct CountedConnection {
+    clients: Arc<ConnectionLimit>,
     network: IpNet,
     /// Of IPv6: what the network is a part of.
     site: Option<IpNet>,
 }
 
-impl Clients {
+impl ConnectionLimit {
     /// One more session of this client. `None`: its network would have more than `limit`, or its site four times that.
     #[must_use]
-    pub fn admit(self: &Arc<Self>, client: IpAddr, limit: usize) -> Option<Counted> {
+    pub fn admit(self: &Arc<Self>, client: IpAddr, limit: usize) -> Option<CountedConnection> {
         let (network, site) = (network(client), site_network(client));
         let mut counts = self.0.lock().ok()?;
         let open = |network: &IpNet| counts.get(network).copied().unwrap_or_default();
@@ -38,11 +38,11 @@ impl Clients {
         for network in [network].into_iter().chain(site) {
             *counts.entry(network).or_default() += 1;
         }
-        Some(Counted { clients: Arc::clone(self), network, site })
+        Some(CountedConnection { clients: Arc::clone(self), network, site })
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountedConnection {
     fn drop(&mut self) {
         let Ok(mut counts) = self.clients.0.lock() else { return };
         for network in [self.network].into_iter().chain(self.site) {
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn a_network_has_its_sessions_and_no_other_is_touched() {
-        let clients = Arc::new(Clients::default());
+        let clients = Arc::new(ConnectionLimit::default());
         let admit = |ip: &str| clients.admit(ip.parse().unwrap(), 2);
         let (first, second) = (admit("192.0.2.1").unwrap(), admit("::ffff:192.0.2.200").unwrap());
         assert!(admit("192.0.2.3").is_none());
@@ -77,9 +77,9 @@ mod tests {
 
     #[test]
     fn a_site_of_ipv6_does_not_multiply_its_sessions_by_its_networks() {
-        let clients = Arc::new(Clients::default());
+        let clients = Arc::new(ConnectionLimit::default());
         let admit = |n: usize| clients.admit(format!("2001:db8:7:{n:x}00::1").parse().unwrap(), 2);
-        let open: Vec<Counted> = (0..8).map(|n| admit(n / 2).unwrap()).collect();
+        let open: Vec<CountedConnection> = (0..8).map(|n| admit(n / 2).unwrap()).collect();
         assert!(admit(9).is_none(), "four times the limit of a network");
         assert!(clients.admit("2001:db8:8::1".parse().unwrap(), 2).is_some(), "another site");
         drop(open);

@@ -21,8 +21,8 @@ use crate::wire::proxy_header;
 
 /// A list of next hops, in the order in which they are tried.
 #[derive(Debug)]
-pub struct Hops {
-    hops: Vec<Hop>,
+pub struct NextHops {
+    hops: Vec<NextHop>,
     /// For TLS from the first octet.
     implicit: Option<Connector>,
     send_proxy: SendProxy,
@@ -30,7 +30,7 @@ pub struct Hops {
 }
 
 #[derive(Debug)]
-struct Hop {
+struct NextHop {
     endpoint: Endpoint,
     down: AtomicBool,
     /// Whether the log has said that it is busy.
@@ -44,7 +44,7 @@ struct Hop {
 pub struct InUse(Arc<AtomicUsize>);
 
 impl InUse {
-    fn of(hop: &Hop) -> Self {
+    fn of(hop: &NextHop) -> Self {
         hop.open.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(&hop.open))
     }
@@ -113,11 +113,11 @@ pub struct Reached {
     pub in_use: InUse,
 }
 
-impl Hops {
+impl NextHops {
     /// These, each waited for as long as `timeout`.
     #[must_use]
     pub fn new(hops: &[Endpoint], implicit: Option<Connector>, send_proxy: SendProxy, timeout: Duration) -> Self {
-        let hop = |endpoint: &Endpoint| Hop {
+        let hop = |endpoint: &Endpoint| NextHop {
             endpoint: endpoint.clone(),
             down: AtomicBool::new(false),
             busy: AtomicBool::new(false),
@@ -150,7 +150,8 @@ impl Hops {
     /// # Errors
     /// None can be reached: what the last error was, and at which.
     pub async fn reach(&self, passed: Passed) -> Result<Reached, String> {
-        let (up, down): (Vec<&Hop>, Vec<&Hop>) = self.hops.iter().partition(|hop| !hop.down.load(Ordering::Relaxed));
+        let (up, down): (Vec<&NextHop>, Vec<&NextHop>) =
+            self.hops.iter().partition(|hop| !hop.down.load(Ordering::Relaxed));
         let mut unfriendly = None;
         let mut failure = String::new();
         for hop in up.into_iter().chain(down) {
@@ -187,7 +188,7 @@ impl Hops {
         }
     }
 
-    fn answers(&self, hop: &Hop) {
+    fn answers(&self, hop: &NextHop) {
         hop.busy.store(false, Ordering::Relaxed);
         if hop.down.swap(false, Ordering::Relaxed) {
             info!(next_hop = %hop.endpoint, "next hop is back");
@@ -195,7 +196,7 @@ impl Hops {
     }
 
     /// What a failure says of a next hop. One that serves sessions of ours and greets no more of them is busy, not down.
-    fn failed(&self, hop: &Hop, failure: &Failure) {
+    fn failed(&self, hop: &NextHop, failure: &Failure) {
         let sessions = hop.open.load(Ordering::Relaxed);
         match failure {
             Failure::Ours(error) => {
@@ -214,7 +215,7 @@ impl Hops {
         }
     }
 
-    async fn try_one(&self, hop: &Hop, passed: Passed) -> Result<Reached, Failure> {
+    async fn try_one(&self, hop: &NextHop, passed: Passed) -> Result<Reached, Failure> {
         let accepted = AtomicBool::new(false);
         match tokio::time::timeout(self.timeout, self.connect(hop, passed, &accepted)).await {
             Ok(connected) => Ok(connected?),
@@ -223,7 +224,7 @@ impl Hops {
         }
     }
 
-    async fn connect(&self, hop: &Hop, passed: Passed, accepted: &AtomicBool) -> io::Result<Reached> {
+    async fn connect(&self, hop: &NextHop, passed: Passed, accepted: &AtomicBool) -> io::Result<Reached> {
         let endpoint = &hop.endpoint;
         let mut plain = Plain::connect(endpoint).await?;
         accepted.store(true, Ordering::Relaxed);

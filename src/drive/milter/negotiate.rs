@@ -3,7 +3,7 @@
 
 use indymilter::{Actions, IntoCString as _, MacroStage, NegotiateContext, ProtoOpts, Status};
 
-use super::events::{Client, Common};
+use super::events::{Client, MilterContext};
 use crate::config::Side;
 use crate::drive::limited;
 use crate::envelope::site_policy::Policy;
@@ -53,7 +53,7 @@ pub(super) fn negotiate(
     wanted: Wanted,
     actions: Actions,
     options: ProtoOpts,
-    common: Common,
+    common: MilterContext,
 ) -> Status {
     // An MTA that cannot be asked for macros sends those that it is configured to send.
     let missing = wanted.actions - actions - Actions::REQUEST_MACROS;

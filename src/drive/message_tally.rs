@@ -2,8 +2,8 @@
 
 use tracing::info;
 
-use super::{Desk, shown};
-use crate::drive::stats::MessageLabels;
+use super::evaluate::{Evaluator, shown};
+use crate::drive::metrics::MessageLabels;
 use crate::envelope::abuse::TagId;
 use crate::envelope::address::Address;
 use crate::envelope::tag::{masked, masked_text};
@@ -14,7 +14,7 @@ const MAX: usize = 20;
 
 /// One transaction, while its message is not done.
 #[derive(Debug, Default)]
-pub(in crate::drive) struct Account {
+pub(in crate::drive) struct MessageTally {
     /// Its number within the session.
     pub id: u64,
     /// What it counts as a bounce to.
@@ -25,7 +25,7 @@ pub(in crate::drive) struct Account {
     marked: Vec<Address>,
 }
 
-impl Account {
+impl MessageTally {
     /// Of the transaction with this number.
     pub fn of(id: u64) -> Self {
         Self { id, ..Self::default() }
@@ -46,9 +46,9 @@ impl Account {
     }
 }
 
-impl Desk {
+impl Evaluator {
     /// A message is done.
-    pub fn finished(&self, direction: Direction, finished: &Finished, account: &Account) {
+    pub fn finished(&self, direction: Direction, finished: &Finished, account: &MessageTally) {
         info!(
             session = self.id,
             client = self.who(),
@@ -92,7 +92,7 @@ impl Desk {
         });
     }
 
-    fn count_bounced(&self, finished: &Finished, account: &Account) {
+    fn count_bounced(&self, finished: &Finished, account: &MessageTally) {
         self.ask(|rules| {
             {
                 let mut memory = self.shared.memory();

@@ -70,7 +70,7 @@ pub struct DomainLabels {
 
 /// The numbers of one process.
 #[derive(Debug, Default)]
-pub struct Stats {
+pub struct Metrics {
     /// Senders that were asked about.
     pub senders: Family<SenderLabels, Counter>,
     /// Recipients that were asked about.
@@ -92,13 +92,13 @@ pub struct Stats {
     /// Rings that could not be loaded.
     pub ring_failures: Counter,
     /// Filled in when somebody asks.
-    pub asked: Asked,
-    observed: Mutex<Observed>,
+    pub asked: ScrapedCounters,
+    observed: Mutex<ObservedRefusals>,
 }
 
 /// Numbers that are looked up when somebody asks.
 #[derive(Debug, Default)]
-pub struct Asked {
+pub struct ScrapedCounters {
     /// Bad tags.
     pub guesses: Counter,
     /// Answers about tags that were not given.
@@ -117,7 +117,7 @@ pub struct Asked {
 
 /// What enforcing would have refused so far.
 #[derive(Debug, Clone, Default)]
-pub struct Observed {
+pub struct ObservedRefusals {
     /// By reason.
     pub reasons: BTreeMap<&'static str, u64>,
     /// By the network that sent it.
@@ -160,7 +160,7 @@ impl Top {
     }
 }
 
-impl Stats {
+impl Metrics {
     /// One more that enforcing would have refused.
     pub fn would_refuse(&self, reason: &'static str, client: Option<IpAddr>, genuine: bool, path: Option<String>) {
         self.would_refuse.get_or_create(&ReasonLabels { reason }).inc();
@@ -177,7 +177,7 @@ impl Stats {
     }
 
     /// What enforcing would have refused so far.
-    pub fn observed(&self) -> MutexGuard<'_, Observed> {
+    pub fn observed(&self) -> MutexGuard<'_, ObservedRefusals> {
         self.observed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

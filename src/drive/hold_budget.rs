@@ -18,7 +18,7 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// All the room that there is.
 #[derive(Debug)]
-pub struct Rooms {
+pub struct HoldBudget {
     /// Octets for all messages.
     total: usize,
     /// Octets that one message takes at most.
@@ -30,11 +30,11 @@ pub struct Rooms {
 struct Taken {
     octets: usize,
     next: u64,
-    messages: HashMap<u64, Message>,
+    messages: HashMap<u64, HeldMessage>,
 }
 
 #[derive(Debug)]
-struct Message {
+struct HeldMessage {
     network: Option<IpNet>,
     octets: usize,
     since: Instant,
@@ -42,7 +42,7 @@ struct Message {
     _keeps: oneshot::Sender<()>,
 }
 
-impl Message {
+impl HeldMessage {
     /// Octets a second.
     fn speed(&self, now: Instant) -> f64 {
         self.octets as f64 / now.duration_since(self.since).as_secs_f64().max(1.0)
@@ -51,15 +51,15 @@ impl Message {
 
 /// The room of one held message. It is given back when dropped.
 #[derive(Debug)]
-pub struct Room {
-    rooms: Arc<Rooms>,
+pub struct HoldPermit {
+    rooms: Arc<HoldBudget>,
     id: u64,
     octets: usize,
     kept: oneshot::Receiver<()>,
     gone: bool,
 }
 
-impl Rooms {
+impl HoldBudget {
     /// `total` octets for all messages, of which one takes at most `most`.
     #[must_use]
     pub fn new(total: usize, most: usize) -> Self {
@@ -75,16 +75,16 @@ impl Rooms {
     /// Room for the beginning of one more message. `network`: whose it is, where that may have only its share. `None`: there
     /// is none.
     #[must_use]
-    pub fn begin(self: &Arc<Self>, network: Option<IpNet>) -> Option<Room> {
+    pub fn begin(self: &Arc<Self>, network: Option<IpNet>) -> Option<HoldPermit> {
         let (keeps, kept) = oneshot::channel();
         let id = {
             let mut taken = self.lock();
             taken.next += 1;
             let id = taken.next;
-            taken.messages.insert(id, Message { network, octets: 0, since: Instant::now(), _keeps: keeps });
+            taken.messages.insert(id, HeldMessage { network, octets: 0, since: Instant::now(), _keeps: keeps });
             id
         };
-        let mut room = Room { rooms: Arc::clone(self), id, octets: 0, kept, gone: false };
+        let mut room = HoldPermit { rooms: Arc::clone(self), id, octets: 0, kept, gone: false };
         // Dropping it gives it back.
         room.grow(1).then_some(room)
     }
@@ -99,13 +99,13 @@ impl Rooms {
         let mut taken = self.lock();
         let Some(network) = taken.messages.get(&id).map(|message| message.network) else { return false };
         let share = (self.total / 4).max(self.most);
-        let of_network = |message: &&Message| network.is_some() && message.network == network;
+        let of_network = |message: &&HeldMessage| network.is_some() && message.network == network;
         let used: usize = taken.messages.values().filter(of_network).map(|message| message.octets).sum();
         if used + more > share {
             return false;
         }
         while taken.octets + more > self.total {
-            let may_go = |(_, message): &(&u64, &Message)| now.duration_since(message.since) >= GRACE;
+            let may_go = |(_, message): &(&u64, &HeldMessage)| now.duration_since(message.since) >= GRACE;
             let slowest = taken.messages.iter().filter(may_go).filter(|(_, message)| message.octets > 0);
             let slowest = slowest.min_by(|(_, a), (_, b)| a.speed(now).total_cmp(&b.speed(now))).map(|(id, _)| *id);
             match slowest {
@@ -129,7 +129,7 @@ impl Taken {
     }
 }
 
-impl Room {
+impl HoldPermit {
     /// The message has so many octets now. `false`: there is no room for them.
     #[must_use]
     pub fn grow(&mut self, octets: usize) -> bool {
@@ -151,7 +151,7 @@ impl Room {
     }
 }
 
-impl Drop for Room {
+impl Drop for HoldPermit {
     fn drop(&mut self) {
         self.rooms.lock().remove(self.id);
     }
@@ -167,13 +167,13 @@ mod tests {
         Some(text.parse().unwrap())
     }
 
-    fn is_gone(room: &mut Room) -> bool {
+    fn is_gone(room: &mut HoldPermit) -> bool {
         room.is_gone(&mut Context::from_waker(std::task::Waker::noop()))
     }
 
     #[tokio::test(start_paused = true)]
     async fn room_is_taken_as_a_message_grows_and_given_back() {
-        let rooms = Arc::new(Rooms::new(1 << 20, MOST));
+        let rooms = Arc::new(HoldBudget::new(1 << 20, MOST));
         let mut room = rooms.begin(None).unwrap();
         assert_eq!(rooms.taken(), STEP);
         assert!(room.grow(STEP) && rooms.taken() == STEP);
@@ -186,21 +186,21 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_network_has_a_quarter() {
-        let rooms = Arc::new(Rooms::new(8 * MOST, MOST));
+        let rooms = Arc::new(HoldBudget::new(8 * MOST, MOST));
         let (mut a, mut b) = (rooms.begin(net("192.0.2.0/24")).unwrap(), rooms.begin(net("192.0.2.0/24")).unwrap());
         assert!(a.grow(MOST) && b.grow(MOST));
         assert!(rooms.begin(net("192.0.2.0/24")).is_none());
         let mut other = rooms.begin(net("198.51.100.0/24")).unwrap();
         assert!(other.grow(MOST) && !is_gone(&mut a));
         // Whom the config names has no share of its own.
-        let known: Vec<Room> = (0..4).map_while(|_| rooms.begin(None)).collect();
+        let known: Vec<HoldPermit> = (0..4).map_while(|_| rooms.begin(None)).collect();
         assert_eq!(known.len(), 4);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_slowest_gives_way_but_not_at_once() {
-        let rooms = Arc::new(Rooms::new(4 * MOST, MOST));
-        let mut slow: Vec<Room> = (0..64).map_while(|_| rooms.begin(None)).collect();
+        let rooms = Arc::new(HoldBudget::new(4 * MOST, MOST));
+        let mut slow: Vec<HoldPermit> = (0..64).map_while(|_| rooms.begin(None)).collect();
         assert_eq!((slow.len(), rooms.taken()), (64, 4 * MOST));
         assert!(rooms.begin(None).is_none(), "those have just begun");
         tokio::time::advance(GRACE).await;
@@ -208,7 +208,7 @@ mod tests {
         assert!(fast.grow(MOST), "a message that comes takes the room of those that do not");
         assert_eq!(slow.iter_mut().map(is_gone).filter(|gone| *gone).count(), MOST / STEP);
         assert!(!is_gone(&mut fast) && rooms.taken() <= 4 * MOST);
-        let (gone, kept): (Vec<Room>, Vec<Room>) = slow.into_iter().partition(|room| room.gone);
+        let (gone, kept): (Vec<HoldPermit>, Vec<HoldPermit>) = slow.into_iter().partition(|room| room.gone);
         drop(gone);
         assert_eq!(rooms.taken(), 4 * MOST, "what was taken is not given back twice");
         drop((kept, fast));
@@ -217,10 +217,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn who_is_the_slowest_itself_takes_nothing_from_others() {
-        let rooms = Arc::new(Rooms::new(2 * MOST, MOST));
+        let rooms = Arc::new(HoldBudget::new(2 * MOST, MOST));
         let mut trickle = rooms.begin(None).unwrap();
         tokio::time::advance(Duration::from_secs(60)).await;
-        let mut others: Vec<Room> = (0..2).map(|_| rooms.begin(None).unwrap()).collect();
+        let mut others: Vec<HoldPermit> = (0..2).map(|_| rooms.begin(None).unwrap()).collect();
         assert!(others[0].grow(MOST) && others[1].grow(MOST - STEP));
         tokio::time::advance(GRACE).await;
         assert!(!trickle.grow(STEP + 1));

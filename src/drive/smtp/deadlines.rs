@@ -22,7 +22,7 @@ pub(super) const REST: Duration = Duration::from_secs(10);
 
 /// The moments that matter.
 #[derive(Debug)]
-pub(super) struct Patience {
+pub(super) struct Deadlines {
     /// When somebody has been silent for too long.
     silence: Instant,
     progress: u64,
@@ -45,7 +45,7 @@ struct Window {
     held_up: bool,
 }
 
-impl Patience {
+impl Deadlines {
     pub fn new(silence: Instant, least: u32, over: Duration) -> Self {
         Self { silence, progress: 0, transaction: None, window: None, rest: None, least, over }
     }
@@ -137,7 +137,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn octets_that_are_no_progress_buy_no_time() {
         let wait = Duration::from_secs(300);
-        let mut patience = Patience::new(Instant::now() + wait, 100, WINDOW);
+        let mut patience = Deadlines::new(Instant::now() + wait, 100, WINDOW);
         advance(Duration::from_secs(299)).await;
         patience.moved(0, false, wait);
         assert_eq!(patience.time_up(wait), None);
@@ -151,7 +151,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_transaction_ends_some_time() {
         let (wait, limit) = (Duration::from_secs(300), Duration::from_secs(3600));
-        let mut patience = Patience::new(Instant::now() + wait, 0, WINDOW);
+        let mut patience = Deadlines::new(Instant::now() + wait, 0, WINDOW);
         for minute in 0..60 {
             patience.transaction(Some(7), limit);
             patience.moved(minute, true, wait);
@@ -164,7 +164,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_client_is_told_from_one_that_is_held_up() {
         let wait = Duration::from_secs(300);
-        let mut patience = Patience::new(Instant::now() + wait, 100, WINDOW);
+        let mut patience = Deadlines::new(Instant::now() + wait, 100, WINDOW);
         patience.body(true);
         for (octets, held_up, want) in [(6000, false, None), (5999, true, None), (5999, false, Some(TimeUp::TooSlow))] {
             patience.octets(octets);

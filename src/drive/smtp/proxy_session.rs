@@ -14,16 +14,18 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::Caller;
-use super::patience::{Patience, TimeUp};
-use crate::drive::desk::{Account, Desk};
+use super::ConnectedClient;
+use super::deadlines::{Deadlines, TimeUp};
+use crate::drive::app_state::AppState;
+use crate::drive::buffers::{self, Large};
 use crate::drive::drain::Drain;
-use crate::drive::hops::{InUse, Reached};
-use crate::drive::pool::{self, Large};
-use crate::drive::room::Room;
-use crate::drive::shared::{Door, Shared};
+use crate::drive::evaluate::Evaluator;
+use crate::drive::hold_budget::HoldPermit;
+use crate::drive::message_tally::MessageTally;
+use crate::drive::next_hops::{InUse, Reached};
+use crate::drive::proxy_listener::ProxyListener;
 use crate::drive::stream::Stream;
-use crate::drive::turn::Turn;
+use crate::drive::work_budget::WorkBudget;
 use crate::drive::{limited, limited_warn};
 use crate::wire::smtp::identity::Identity;
 use crate::wire::smtp::session::{NextHopChoice, Session, Settings};
@@ -32,14 +34,14 @@ use crate::wire::smtp::session::{NextHopChoice, Session, Settings};
 const BACKLOG: usize = 8 << 10;
 pub(super) type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-pub(super) struct Link {
-    pub desk: Desk,
+pub(super) struct ProxySession {
+    pub desk: Evaluator,
     pub session: Session,
-    pub caller: Caller,
-    pub room: Option<Room>,
+    pub caller: ConnectedClient,
+    pub room: Option<HoldPermit>,
     /// What is to be counted when the next hop has taken a message.
-    pub accounts: VecDeque<Account>,
-    pub door: Arc<Door>,
+    pub accounts: VecDeque<MessageTally>,
+    pub door: Arc<ProxyListener>,
     pub client: Stream,
     pub hop: Option<Stream>,
     /// As long as there is a connection to it, or one is being secured.
@@ -59,22 +61,22 @@ pub(super) struct Link {
     pub securing_hop: Option<Later<io::Result<Stream>>>,
     drain: Option<Drain>,
     timer: Pin<Box<Sleep>>,
-    patience: Patience,
-    turn: Turn,
+    patience: Deadlines,
+    turn: WorkBudget,
     /// The machine has ended the session; its last words are still to be written.
     pub closing: bool,
     /// The client's connection is of no more use.
     pub gone: bool,
 }
 
-impl Link {
+impl ProxySession {
     pub fn new(
         client: Stream,
-        caller: Caller,
+        caller: ConnectedClient,
         settings: Settings,
         identity: Option<Identity>,
-        shared: Arc<Shared>,
-        door: Arc<Door>,
+        shared: Arc<AppState>,
+        door: Arc<ProxyListener>,
         drain: watch::Receiver<bool>,
     ) -> Self {
         let reach = door.hops(NextHopChoice::Main).patience();
@@ -96,11 +98,11 @@ impl Link {
             securing_hop: None,
             drain: Some(Drain::new(drain)),
             timer: Box::pin(sleep_until(deadline)),
-            patience: Patience::new(deadline, shared.config.limits.octets_per_second, shared.config.timeouts.command),
-            turn: Turn::default(),
+            patience: Deadlines::new(deadline, shared.config.limits.octets_per_second, shared.config.timeouts.command),
+            turn: WorkBudget::default(),
             closing: false,
             gone: false,
-            desk: Desk::of_one_client(shared, caller.address.map(|address| address.ip())),
+            desk: Evaluator::of_one_client(shared, caller.address.map(|address| address.ip())),
             caller,
             door,
         }
@@ -117,8 +119,8 @@ impl Link {
 
     /// Does what can be done; ready when anything was.
     pub fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        pool::lend(&mut self.session.to_client);
-        pool::lend(&mut self.session.to_hop);
+        buffers::lend(&mut self.session.to_client);
+        buffers::lend(&mut self.session.to_hop);
         self.act(cx);
         let mut moved = self.poll_write_both(cx);
         if !self.closing {
@@ -132,7 +134,7 @@ impl Link {
         moved |= self.keep_room(cx);
         self.act(cx);
         moved |= self.poll_write_both(cx);
-        pool::give_back(&mut self.session.to_client);
+        buffers::give_back(&mut self.session.to_client);
         self.give_back_output();
         if moved {
             self.keep_time();
@@ -253,7 +255,7 @@ impl Link {
         }
         match self.large.take() {
             Some(large) => large.give_back(&mut self.session.to_hop),
-            None => pool::give_back(&mut self.session.to_hop),
+            None => buffers::give_back(&mut self.session.to_hop),
         }
     }
 
@@ -272,11 +274,11 @@ impl Link {
             self.large = Large::lend(&mut self.session.to_hop);
         }
         let size = match (in_body, &self.large) {
-            (true, Some(_)) => pool::READ,
-            (true, None) => pool::SMALL_READ,
+            (true, Some(_)) => buffers::READ,
+            (true, None) => buffers::SMALL_READ,
             (false, _) => 4096,
         };
-        pool::with_read_buffer(|buffer| {
+        buffers::with_read_buffer(|buffer| {
             let buffer = buffer.get_mut(..size).unwrap_or_default();
             match self.client.poll_read(cx, buffer) {
                 Poll::Pending => false,
@@ -325,9 +327,9 @@ impl Link {
         }
         let Some(hop) = &mut self.hop else { return false };
         let session = &mut self.session;
-        let read = pool::with_read_buffer(|buffer| {
+        let read = buffers::with_read_buffer(|buffer| {
             // Replies are short.
-            let buffer = buffer.get_mut(..pool::SMALL_READ).unwrap_or_default();
+            let buffer = buffer.get_mut(..buffers::SMALL_READ).unwrap_or_default();
             let read = hop.poll_read(cx, buffer);
             if let Poll::Ready(Ok(n)) = read {
                 session.hop_data(buffer.get(..n).unwrap_or_default());

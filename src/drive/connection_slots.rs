@@ -8,27 +8,27 @@ use tokio::time::Instant;
 
 /// The places of one listener.
 #[derive(Debug)]
-pub struct Seats {
+pub struct ConnectionSlots {
     most: usize,
-    taken: Mutex<Vec<Weak<Seat>>>,
+    taken: Mutex<Vec<Weak<ConnectionSlot>>>,
 }
 
 /// The place of one connection, until it is dropped.
 #[derive(Debug)]
-pub struct Seat {
-    state: Mutex<State>,
+pub struct ConnectionSlot {
+    state: Mutex<SlotState>,
     /// Another connection needs the place.
     given_up: AtomicBool,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct SlotState {
     /// Since when nothing is asked and nothing owed.
     idle: Option<Instant>,
     waker: Option<Waker>,
 }
 
-impl Seats {
+impl ConnectionSlots {
     /// So many, 1 or more.
     #[must_use]
     pub fn new(most: usize) -> Self {
@@ -37,7 +37,7 @@ impl Seats {
 
     /// A place for one more connection. `None`: all are taken by connections that are at work.
     #[must_use]
-    pub fn take(&self) -> Option<Arc<Seat>> {
+    pub fn take(&self) -> Option<Arc<ConnectionSlot>> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.len() >= self.most {
             taken.retain(|seat| seat.upgrade().is_some_and(|seat| !seat.is_given_up()));
@@ -48,8 +48,8 @@ impl Seats {
             longest.1.give_up();
             taken.retain(|seat| seat.upgrade().is_some_and(|seat| !seat.is_given_up()));
         }
-        let seat = Arc::new(Seat {
-            state: Mutex::new(State { idle: Some(Instant::now()), waker: None }),
+        let seat = Arc::new(ConnectionSlot {
+            state: Mutex::new(SlotState { idle: Some(Instant::now()), waker: None }),
             given_up: AtomicBool::new(false),
         });
         taken.push(Arc::downgrade(&seat));
@@ -57,7 +57,7 @@ impl Seats {
     }
 }
 
-impl Seat {
+impl ConnectionSlot {
     fn idle_since(&self) -> Option<Instant> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).idle
     }
@@ -98,7 +98,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_longest_idle_gives_way() {
-        let seats = Seats::new(3);
+        let seats = ConnectionSlots::new(3);
         let take = || seats.take().expect("a place");
         let (first, second, third) = (take(), take(), take());
         first.busy();

@@ -15,8 +15,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::drive::connection_slots::ConnectionSlot;
 use crate::drive::limited_warn;
-use crate::drive::seats::Seat;
 use crate::drive::stream::Plain;
 
 /// Replies that change a message; the MTA reads on after them until something else comes. (`mfdef.h`, SMFIR_*)
@@ -86,7 +86,7 @@ impl Frames {
 
 /// How long is waited.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
+pub(super) struct FrameTimeouts {
     /// For the first frame, and for the rest of one that has begun.
     pub frame: Duration,
     /// For the next frame, while no message is open.
@@ -99,8 +99,8 @@ pub(super) struct Corked {
     plain: Plain,
     out: Vec<u8>,
     frames: Frames,
-    seat: Arc<Seat>,
-    patience: Patience,
+    seat: Arc<ConnectionSlot>,
+    patience: FrameTimeouts,
     timer: Pin<Box<Sleep>>,
     /// When the frame began that is not whole.
     since: Option<Instant>,
@@ -111,7 +111,7 @@ pub(super) struct Corked {
 }
 
 impl Corked {
-    pub fn new(plain: Plain, seat: Arc<Seat>, patience: Patience, open: Gauge) -> Self {
+    pub fn new(plain: Plain, seat: Arc<ConnectionSlot>, patience: FrameTimeouts, open: Gauge) -> Self {
         open.inc();
         let now = Instant::now();
         let timer = Box::pin(sleep_until(now + patience.frame));
@@ -245,8 +245,8 @@ mod tests {
         [&u32::try_from(text.len()).unwrap().to_be_bytes(), text].concat()
     }
 
-    fn corked(here: std::os::unix::net::UnixStream, patience: Patience) -> Corked {
-        let seat = crate::drive::seats::Seats::new(1).take().unwrap();
+    fn corked(here: std::os::unix::net::UnixStream, patience: FrameTimeouts) -> Corked {
+        let seat = crate::drive::connection_slots::ConnectionSlots::new(1).take().unwrap();
         Corked::new(Accepted::Unix(here).into_plain().unwrap(), seat, patience, Gauge::default())
     }
 
@@ -259,7 +259,8 @@ mod tests {
         {
             let (here, mut there) = std::os::unix::net::UnixStream::pair().unwrap();
             std::io::Write::write_all(&mut there, &sent).unwrap();
-            let mut corked = corked(here, Patience { frame: Duration::from_secs(9), idle: Duration::from_secs(90) });
+            let mut corked =
+                corked(here, FrameTimeouts { frame: Duration::from_secs(9), idle: Duration::from_secs(90) });
             let mut buffer = vec![0; sent.len() + 1];
             let read = tokio::time::timeout(Duration::from_secs(200), corked.read_exact(&mut buffer)).await;
             let timed_out = matches!(&read, Ok(Err(error)) if error.kind() == io::ErrorKind::TimedOut);
@@ -307,7 +308,7 @@ mod tests {
         for (sent, late) in [(&b""[..], true), (b"\0\0\0\x02O", true), (b"\0\0\0\x01O", false)] {
             let (here, mut there) = std::os::unix::net::UnixStream::pair().unwrap();
             std::io::Write::write_all(&mut there, sent).unwrap();
-            let patience = Patience { frame: Duration::from_secs(9), idle: Duration::from_secs(90) };
+            let patience = FrameTimeouts { frame: Duration::from_secs(9), idle: Duration::from_secs(90) };
             let mut corked = corked(here, patience);
             let mut buffer = [0; 6];
             let read = tokio::time::timeout(patience.frame * 3, corked.read_exact(&mut buffer)).await;
@@ -320,7 +321,7 @@ mod tests {
     async fn all_of_a_verdict_is_one_write() {
         let (here, mut there) = std::os::unix::net::UnixStream::pair().unwrap();
         there.set_nonblocking(true).unwrap();
-        let mut corked = corked(here, Patience { frame: Duration::from_secs(9), idle: Duration::from_secs(90) });
+        let mut corked = corked(here, FrameTimeouts { frame: Duration::from_secs(9), idle: Duration::from_secs(90) });
         for (text, arrives) in [(&b"e<a@b>\0"[..], false), (b"hA\0b\0", false), (b"c", true)] {
             corked.write_all(&frame(text)).await.unwrap();
             corked.flush().await.unwrap();

@@ -67,7 +67,7 @@ impl Default for Throttles {
 /// A line of some level that is written once a second at most; the next one says how many were left out (`left_out`).
 macro_rules! limited {
     ($level:ident, $($field:tt)*) => {{
-        static THROTTLE: $crate::drive::throttle::Throttle = $crate::drive::throttle::Throttle::new();
+        static THROTTLE: $crate::drive::log_throttle::Throttle = $crate::drive::log_throttle::Throttle::new();
         if let Some(left_out) = THROTTLE.pass() {
             ::tracing::$level!(left_out, $($field)*);
         }
@@ -77,7 +77,7 @@ macro_rules! limited {
 /// The same for lines whose field `sort` tells several sorts apart.
 macro_rules! limited_by {
     ($level:ident, $sort:ident, $($field:tt)*) => {{
-        static THROTTLES: $crate::drive::throttle::Throttles = $crate::drive::throttle::Throttles::new();
+        static THROTTLES: $crate::drive::log_throttle::Throttles = $crate::drive::log_throttle::Throttles::new();
         if let Some(left_out) = THROTTLES.pass($sort) {
             ::tracing::$level!(left_out, $($field)*, $sort);
         }

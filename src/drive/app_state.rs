@@ -1,0 +1,126 @@
+//! What all sessions share: policy, keys, clock, and room for held messages.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+
+use super::connection_limit::ConnectionLimit;
+use super::hold_budget::HoldBudget;
+use super::metrics::Metrics;
+use crate::config::Config;
+use crate::envelope::abuse::Memory;
+use crate::envelope::keyring::Keyring;
+use crate::envelope::rules::RampEvent;
+use crate::envelope::time::Timestamp;
+
+/// One for the process.
+#[derive(Debug)]
+pub struct AppState {
+    /// The config.
+    pub config: Config,
+    /// The ring in force; replaced as a whole.
+    pub ring: ArcSwap<Keyring>,
+    /// Who has how many sessions.
+    pub clients: Arc<ConnectionLimit>,
+    /// What has happened.
+    pub stats: Metrics,
+    /// When the process started.
+    pub started: Timestamp,
+    memory: Mutex<Memory>,
+    ramp: Mutex<RampNotes>,
+    ramp_changed: Notify,
+    /// Room for held messages.
+    pub rooms: Arc<HoldBudget>,
+    sessions: AtomicU64,
+}
+
+impl AppState {
+    /// For this config and ring.
+    #[must_use]
+    pub fn new(config: Config, ring: Keyring) -> Self {
+        let started = clock();
+        let rooms = Arc::new(HoldBudget::new(config.limits.held, config.hold));
+        Self {
+            config,
+            ring: ArcSwap::from_pointee(ring),
+            clients: Arc::default(),
+            stats: Metrics::default(),
+            started,
+            memory: Mutex::new(Memory::since(started)),
+            ramp: Mutex::default(),
+            ramp_changed: Notify::new(),
+            rooms,
+            sessions: AtomicU64::new(0),
+        }
+    }
+
+    /// The clock of this machine.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        clock()
+    }
+
+    /// What the rules remember.
+    pub fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a ring in force. What is known here about a ramp holds although the file may not say so: it may be read-only.
+    pub fn set_ring(&self, mut ring: Keyring) {
+        for (domain, at) in &self.ramp.lock().unwrap_or_else(PoisonError::into_inner).gaps {
+            ring.ramp_stop(domain, *at);
+        }
+        self.ring.store(Arc::new(ring));
+    }
+
+    /// Notes what mail says about a ramp; somebody writes it into the ring. Each is noted once an hour.
+    pub fn note_ramp(&self, event: RampEvent) {
+        let now = self.now();
+        let mut notes = self.ramp.lock().unwrap_or_else(PoisonError::into_inner);
+        if notes.noted.get(&event).is_some_and(|at| now.0 - at.0 < HOUR) {
+            return;
+        }
+        if let RampEvent::Gap(domain) = &event {
+            notes.gaps.insert(domain.clone(), now);
+        }
+        notes.noted.insert(event.clone(), now);
+        notes.to_write.push(event);
+        drop(notes);
+        self.ramp_changed.notify_one();
+    }
+
+    /// Waits for something to be written into the ring.
+    pub async fn ramp_notes(&self) -> Vec<RampEvent> {
+        loop {
+            self.ramp_changed.notified().await;
+            let notes = std::mem::take(&mut self.ramp.lock().unwrap_or_else(PoisonError::into_inner).to_write);
+            if !notes.is_empty() {
+                return notes;
+            }
+        }
+    }
+
+    /// A number for a session, for the log.
+    pub fn next_session(&self) -> u64 {
+        self.sessions.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
+const HOUR: i64 = 3600;
+
+/// What mail has said about ramps. There are as many as the config has domains.
+#[derive(Debug, Default)]
+struct RampNotes {
+    noted: HashMap<RampEvent, Timestamp>,
+    to_write: Vec<RampEvent>,
+    gaps: BTreeMap<String, Timestamp>,
+}
+
+fn clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    Timestamp(i64::try_from(since).unwrap_or(i64::MAX))
+}
