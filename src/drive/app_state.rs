@@ -27,14 +27,14 @@ pub struct AppState {
     /// Who has how many sessions.
     pub clients: Arc<ConnectionLimit>,
     /// What has happened.
-    pub stats: Metrics,
+    pub metrics: Metrics,
     /// When the process started.
     pub started: Timestamp,
     memory: Mutex<Memory>,
     ramp: Mutex<RampNotes>,
     ramp_changed: Notify,
     /// Room for held messages.
-    pub rooms: Arc<HoldBudget>,
+    pub hold_budget: Arc<HoldBudget>,
     sessions: AtomicU64,
 }
 
@@ -43,17 +43,17 @@ impl AppState {
     #[must_use]
     pub fn new(config: Config, ring: Keyring) -> Self {
         let started = clock();
-        let rooms = Arc::new(HoldBudget::new(config.limits.held, config.hold));
+        let hold_budget = Arc::new(HoldBudget::new(config.limits.held, config.hold));
         Self {
             config,
             ring: ArcSwap::from_pointee(ring),
             clients: Arc::default(),
-            stats: Metrics::default(),
+            metrics: Metrics::default(),
             started,
             memory: Mutex::new(Memory::since(started)),
             ramp: Mutex::default(),
             ramp_changed: Notify::new(),
-            rooms,
+            hold_budget,
             sessions: AtomicU64::new(0),
         }
     }

@@ -40,20 +40,20 @@ impl ConnectionSlots {
     pub fn take(&self) -> Option<Arc<ConnectionSlot>> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.len() >= self.most {
-            taken.retain(|seat| seat.upgrade().is_some_and(|seat| !seat.is_given_up()));
+            taken.retain(|slot| slot.upgrade().is_some_and(|slot| !slot.is_given_up()));
         }
         if taken.len() >= self.most {
-            let seats = taken.iter().filter_map(Weak::upgrade);
-            let longest = seats.filter_map(|seat| Some((seat.idle_since()?, seat))).min_by_key(|(since, _)| *since)?;
+            let slots = taken.iter().filter_map(Weak::upgrade);
+            let longest = slots.filter_map(|slot| Some((slot.idle_since()?, slot))).min_by_key(|(since, _)| *since)?;
             longest.1.give_up();
-            taken.retain(|seat| seat.upgrade().is_some_and(|seat| !seat.is_given_up()));
+            taken.retain(|slot| slot.upgrade().is_some_and(|slot| !slot.is_given_up()));
         }
-        let seat = Arc::new(ConnectionSlot {
+        let slot = Arc::new(ConnectionSlot {
             state: Mutex::new(SlotState { idle: Some(Instant::now()), waker: None }),
             given_up: AtomicBool::new(false),
         });
-        taken.push(Arc::downgrade(&seat));
-        Some(seat)
+        taken.push(Arc::downgrade(&slot));
+        Some(slot)
     }
 }
 
@@ -98,8 +98,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_longest_idle_gives_way() {
-        let seats = ConnectionSlots::new(3);
-        let take = || seats.take().expect("a place");
+        let slots = ConnectionSlots::new(3);
+        let take = || slots.take().expect("a place");
         let (first, second, third) = (take(), take(), take());
         first.busy();
         tokio::time::advance(Duration::from_secs(1)).await;
@@ -109,8 +109,8 @@ mod tests {
         assert!(third.is_given_up() && !first.is_given_up() && !second.is_given_up());
         second.busy();
         fourth.busy();
-        assert!(seats.take().is_none(), "all are at work");
+        assert!(slots.take().is_none(), "all are at work");
         drop(first);
-        assert!(seats.take().is_some());
+        assert!(slots.take().is_some());
     }
 }

@@ -20,10 +20,10 @@ use crate::envelope::rules::{
 };
 use crate::envelope::tag::{Verdict, masked};
 
-/// One client's desk.
+/// Asks the rules on behalf of one client.
 pub(super) struct Evaluator {
     /// What all of them share.
-    pub shared: Arc<AppState>,
+    pub app: Arc<AppState>,
     /// The number of the session, for the log.
     pub id: u64,
     /// The client that the rules are about, where it is known.
@@ -49,16 +49,16 @@ impl Drop for Evaluator {
 }
 
 impl Evaluator {
-    pub fn new(shared: Arc<AppState>, client: Option<IpAddr>) -> Self {
-        let id = shared.next_session();
-        Self { shared, id, client, asked: String::new(), candidate: String::new(), refused: None }
+    pub fn new(app: Arc<AppState>, client: Option<IpAddr>) -> Self {
+        let id = app.next_session();
+        Self { app, id, client, asked: String::new(), candidate: String::new(), refused: None }
     }
 
     /// For one client, whose refused recipients are not to fill the log.
-    pub fn of_one_client(shared: Arc<AppState>, client: Option<IpAddr>) -> Self {
-        let mut desk = Self::new(shared, client);
-        desk.refused = Some(0);
-        desk
+    pub fn of_one_client(app: Arc<AppState>, client: Option<IpAddr>) -> Self {
+        let mut evaluator = Self::new(app, client);
+        evaluator.refused = Some(0);
+        evaluator
     }
 
     /// Whether a refused recipient gets a line.
@@ -80,8 +80,8 @@ impl Evaluator {
 
     /// Asks with the keys and the clock of now: they change while a connection is open.
     pub(super) fn ask<T>(&self, question: impl FnOnce(&Rules<'_>) -> T) -> T {
-        let ring: Arc<Keyring> = self.shared.ring.load_full();
-        question(&Rules { policy: &self.shared.config.policy, ring: &ring, now: self.shared.now() })
+        let ring: Arc<Keyring> = self.app.ring.load_full();
+        question(&Rules { policy: &self.app.config.policy, ring: &ring, now: self.app.now() })
     }
 
     /// What becomes of this sender, whoever the recipients are?
@@ -93,14 +93,14 @@ impl Evaluator {
         });
         self.log_sender(sender, None, &outbound);
         if let Some(event) = event {
-            self.shared.note_ramp(event);
+            self.app.note_ramp(event);
         }
         outbound
     }
 
     /// What becomes of it for this recipient? `None`: the recipient makes no difference.
     pub fn sender_for(&mut self, sender: &ReversePath, recipient: &Address) -> Option<Outbound> {
-        if !self.shared.config.policy.outbound.recipients_matter() {
+        if !self.app.config.policy.outbound.recipients_matter() {
             return None;
         }
         let outbound = self.ask(|rules| rules.outbound(self.client, sender, Some(recipient)));
@@ -113,9 +113,9 @@ impl Evaluator {
 
     /// What becomes of this recipient?
     pub fn recipient(&mut self, caller: Caller, sender: &ReversePath, recipient: &Address) -> Inbound {
-        let shared = Arc::clone(&self.shared);
+        let app = Arc::clone(&self.app);
         let (inbound, alarms) = self.ask(|rules| {
-            let mut memory = shared.memory();
+            let mut memory = app.memory();
             let inbound = rules.inbound_for(caller, &mut memory, self.client, sender, recipient);
             (inbound, Alarms::of(&mut memory))
         });
@@ -133,7 +133,7 @@ impl Evaluator {
     /// What becomes of this candidate?
     pub fn content(&self, case: Candidate<'_>, found: &Findings) -> ContentVerdict {
         let (content, alarms) = self.ask(|rules| {
-            let mut memory = self.shared.memory();
+            let mut memory = self.app.memory();
             (rules.content(&mut memory, case, found), Alarms::of(&mut memory))
         });
         alarms.log();
@@ -142,7 +142,7 @@ impl Evaluator {
                 self.log_content(rules, case, found, &content);
             }
             if matches!(content, ContentVerdict::Rescue(_)) {
-                self.shared.stats.rescued.inc();
+                self.app.metrics.rescued.inc();
             }
             if let ContentVerdict::Mark(mark) = &content
                 && mark.observed
@@ -186,7 +186,7 @@ impl Evaluator {
         });
         self.log_sender(&path, None, &outbound);
         if let Some(event) = event {
-            self.shared.note_ramp(event);
+            self.app.note_ramp(event);
         }
         MapAnswer::of_sender(&outbound)
     }
@@ -207,7 +207,7 @@ impl Evaluator {
         question: impl FnOnce(&Rules<'_>, &mut Memory) -> MappedRecipient,
     ) -> MapAnswer {
         let (said, alarms) = self.ask(|rules| {
-            let mut memory = self.shared.memory();
+            let mut memory = self.app.memory();
             (question(rules, &mut memory), Alarms::of(&mut memory))
         });
         alarms.log();
@@ -217,7 +217,7 @@ impl Evaluator {
             debug!(session = self.id, event = "map", to = %recipient, action, reason);
             return said.mapped;
         }
-        self.shared.stats.recipients.get_or_create(&RecipientLabels { verdict, action, reason }).inc();
+        self.app.metrics.recipients.get_or_create(&RecipientLabels { verdict, action, reason }).inc();
         info!(
             session = self.id,
             event = "map",
@@ -238,7 +238,7 @@ impl Evaluator {
             OutboundAction::Reject(_) => "reject",
         };
         let labels = SenderLabels { action, reason: outbound.reason };
-        self.shared.stats.senders.get_or_create(&labels).inc();
+        self.app.metrics.senders.get_or_create(&labels).inc();
         info!(
             session = self.id,
             client = self.who(),
@@ -279,7 +279,7 @@ impl Evaluator {
         let reason = inbound.reason;
         // Of a guess nobody is told anything, the log least of all.
         let verdict = if reason == "guessing" { "not-looked-at" } else { inbound.verdict.name() };
-        self.shared.stats.recipients.get_or_create(&RecipientLabels { verdict, action, reason }).inc();
+        self.app.metrics.recipients.get_or_create(&RecipientLabels { verdict, action, reason }).inc();
         if !has_line {
             return;
         }
@@ -309,7 +309,7 @@ impl Evaluator {
             action,
             reason
         );
-        self.shared.stats.contents.get_or_create(&ContentLabels { kind, action, reason }).inc();
+        self.app.metrics.contents.get_or_create(&ContentLabels { kind, action, reason }).inc();
     }
 }
 

@@ -52,7 +52,7 @@ impl HeldMessage {
 /// The room of one held message. It is given back when dropped.
 #[derive(Debug)]
 pub struct HoldPermit {
-    rooms: Arc<HoldBudget>,
+    hold_budget: Arc<HoldBudget>,
     id: u64,
     octets: usize,
     kept: oneshot::Receiver<()>,
@@ -84,9 +84,9 @@ impl HoldBudget {
             taken.messages.insert(id, HeldMessage { network, octets: 0, since: Instant::now(), _keeps: keeps });
             id
         };
-        let mut room = HoldPermit { rooms: Arc::clone(self), id, octets: 0, kept, gone: false };
+        let mut permit = HoldPermit { hold_budget: Arc::clone(self), id, octets: 0, kept, gone: false };
         // Dropping it gives it back.
-        room.grow(1).then_some(room)
+        permit.grow(1).then_some(permit)
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
@@ -133,13 +133,13 @@ impl HoldPermit {
     /// The message has so many octets now. `false`: there is no room for them.
     #[must_use]
     pub fn grow(&mut self, octets: usize) -> bool {
-        let step = STEP.min(self.rooms.most).max(1);
-        let wanted = octets.div_ceil(step).saturating_mul(step).min(self.rooms.most);
+        let step = STEP.min(self.hold_budget.most).max(1);
+        let wanted = octets.div_ceil(step).saturating_mul(step).min(self.hold_budget.most);
         let more = wanted.saturating_sub(self.octets);
         if more == 0 {
             return true;
         }
-        let taken = self.rooms.take(self.id, more);
+        let taken = self.hold_budget.take(self.id, more);
         self.octets += if taken { more } else { 0 };
         taken
     }
@@ -153,7 +153,7 @@ impl HoldPermit {
 
 impl Drop for HoldPermit {
     fn drop(&mut self) {
-        self.rooms.lock().remove(self.id);
+        self.hold_budget.lock().remove(self.id);
     }
 }
 
@@ -167,60 +167,61 @@ mod tests {
         Some(text.parse().unwrap())
     }
 
-    fn is_gone(room: &mut HoldPermit) -> bool {
-        room.is_gone(&mut Context::from_waker(std::task::Waker::noop()))
+    fn is_gone(permit: &mut HoldPermit) -> bool {
+        permit.is_gone(&mut Context::from_waker(std::task::Waker::noop()))
     }
 
     #[tokio::test(start_paused = true)]
     async fn room_is_taken_as_a_message_grows_and_given_back() {
-        let rooms = Arc::new(HoldBudget::new(1 << 20, MOST));
-        let mut room = rooms.begin(None).unwrap();
-        assert_eq!(rooms.taken(), STEP);
-        assert!(room.grow(STEP) && rooms.taken() == STEP);
-        assert!(room.grow(STEP + 1) && rooms.taken() == 2 * STEP);
-        assert!(room.grow(10 * MOST) && rooms.taken() == MOST, "no message is longer");
-        drop(room);
-        assert_eq!(rooms.taken(), 0);
-        assert!(rooms.lock().messages.is_empty());
+        let hold_budget = Arc::new(HoldBudget::new(1 << 20, MOST));
+        let mut permit = hold_budget.begin(None).unwrap();
+        assert_eq!(hold_budget.taken(), STEP);
+        assert!(permit.grow(STEP) && hold_budget.taken() == STEP);
+        assert!(permit.grow(STEP + 1) && hold_budget.taken() == 2 * STEP);
+        assert!(permit.grow(10 * MOST) && hold_budget.taken() == MOST, "no message is longer");
+        drop(permit);
+        assert_eq!(hold_budget.taken(), 0);
+        assert!(hold_budget.lock().messages.is_empty());
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_network_has_a_quarter() {
-        let rooms = Arc::new(HoldBudget::new(8 * MOST, MOST));
-        let (mut a, mut b) = (rooms.begin(net("192.0.2.0/24")).unwrap(), rooms.begin(net("192.0.2.0/24")).unwrap());
+        let hold_budget = Arc::new(HoldBudget::new(8 * MOST, MOST));
+        let (mut a, mut b) =
+            (hold_budget.begin(net("192.0.2.0/24")).unwrap(), hold_budget.begin(net("192.0.2.0/24")).unwrap());
         assert!(a.grow(MOST) && b.grow(MOST));
-        assert!(rooms.begin(net("192.0.2.0/24")).is_none());
-        let mut other = rooms.begin(net("198.51.100.0/24")).unwrap();
+        assert!(hold_budget.begin(net("192.0.2.0/24")).is_none());
+        let mut other = hold_budget.begin(net("198.51.100.0/24")).unwrap();
         assert!(other.grow(MOST) && !is_gone(&mut a));
         // Whom the config names has no share of its own.
-        let known: Vec<HoldPermit> = (0..4).map_while(|_| rooms.begin(None)).collect();
+        let known: Vec<HoldPermit> = (0..4).map_while(|_| hold_budget.begin(None)).collect();
         assert_eq!(known.len(), 4);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_slowest_gives_way_but_not_at_once() {
-        let rooms = Arc::new(HoldBudget::new(4 * MOST, MOST));
-        let mut slow: Vec<HoldPermit> = (0..64).map_while(|_| rooms.begin(None)).collect();
-        assert_eq!((slow.len(), rooms.taken()), (64, 4 * MOST));
-        assert!(rooms.begin(None).is_none(), "those have just begun");
+        let hold_budget = Arc::new(HoldBudget::new(4 * MOST, MOST));
+        let mut slow: Vec<HoldPermit> = (0..64).map_while(|_| hold_budget.begin(None)).collect();
+        assert_eq!((slow.len(), hold_budget.taken()), (64, 4 * MOST));
+        assert!(hold_budget.begin(None).is_none(), "those have just begun");
         tokio::time::advance(GRACE).await;
-        let mut fast = rooms.begin(None).unwrap();
+        let mut fast = hold_budget.begin(None).unwrap();
         assert!(fast.grow(MOST), "a message that comes takes the room of those that do not");
         assert_eq!(slow.iter_mut().map(is_gone).filter(|gone| *gone).count(), MOST / STEP);
-        assert!(!is_gone(&mut fast) && rooms.taken() <= 4 * MOST);
-        let (gone, kept): (Vec<HoldPermit>, Vec<HoldPermit>) = slow.into_iter().partition(|room| room.gone);
+        assert!(!is_gone(&mut fast) && hold_budget.taken() <= 4 * MOST);
+        let (gone, kept): (Vec<HoldPermit>, Vec<HoldPermit>) = slow.into_iter().partition(|permit| permit.gone);
         drop(gone);
-        assert_eq!(rooms.taken(), 4 * MOST, "what was taken is not given back twice");
+        assert_eq!(hold_budget.taken(), 4 * MOST, "what was taken is not given back twice");
         drop((kept, fast));
-        assert_eq!(rooms.taken(), 0);
+        assert_eq!(hold_budget.taken(), 0);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_is_the_slowest_itself_takes_nothing_from_others() {
-        let rooms = Arc::new(HoldBudget::new(2 * MOST, MOST));
-        let mut trickle = rooms.begin(None).unwrap();
+        let hold_budget = Arc::new(HoldBudget::new(2 * MOST, MOST));
+        let mut trickle = hold_budget.begin(None).unwrap();
         tokio::time::advance(Duration::from_secs(60)).await;
-        let mut others: Vec<HoldPermit> = (0..2).map(|_| rooms.begin(None).unwrap()).collect();
+        let mut others: Vec<HoldPermit> = (0..2).map(|_| hold_budget.begin(None).unwrap()).collect();
         assert!(others[0].grow(MOST) && others[1].grow(MOST - STEP));
         tokio::time::advance(GRACE).await;
         assert!(!trickle.grow(STEP + 1));

@@ -48,7 +48,7 @@ impl MessageTally {
 
 impl Evaluator {
     /// A message is done.
-    pub fn finished(&self, direction: Direction, finished: &Finished, account: &MessageTally) {
+    pub fn finished(&self, direction: Direction, finished: &Finished, tally: &MessageTally) {
         info!(
             session = self.id,
             client = self.who(),
@@ -64,13 +64,13 @@ impl Evaluator {
             400..500 => "4xx",
             500.. => "5xx",
         };
-        self.shared.stats.messages.get_or_create(&MessageLabels { direction: direction.name(), reply }).inc();
+        self.app.metrics.messages.get_or_create(&MessageLabels { direction: direction.name(), reply }).inc();
         if finished.code >= 300 {
             return;
         }
         match direction {
-            Direction::Outbound => self.count_sent(finished, account.evidence.as_deref()),
-            Direction::Inbound => self.count_bounced(finished, account),
+            Direction::Outbound => self.count_sent(finished, tally.evidence.as_deref()),
+            Direction::Inbound => self.count_bounced(finished, tally),
         }
     }
 
@@ -81,7 +81,7 @@ impl Evaluator {
             return;
         }
         self.ask(|rules| {
-            let mut memory = self.shared.memory();
+            let mut memory = self.app.memory();
             let tags = [
                 signed.and_then(|signed| rules.sent_as(&memory, &signed)),
                 evidence.map(|nonce| rules.evidence_id(&memory, nonce)),
@@ -92,14 +92,14 @@ impl Evaluator {
         });
     }
 
-    fn count_bounced(&self, finished: &Finished, account: &MessageTally) {
+    fn count_bounced(&self, finished: &Finished, tally: &MessageTally) {
         self.ask(|rules| {
             {
-                let mut memory = self.shared.memory();
-                account.tags.iter().for_each(|tag| memory.replay.bounced(*tag, rules.now.day()));
+                let mut memory = self.app.memory();
+                tally.tags.iter().for_each(|tag| memory.replay.bounced(*tag, rules.now.day()));
             }
             let Some((mark, found)) = finished.mark.zip(finished.found.as_deref()) else { return };
-            for recipient in &account.marked {
+            for recipient in &tally.marked {
                 let genuine = rules.carries_evidence(recipient, found);
                 self.would_refuse(mark.reason, recipient, genuine, rules.unsigned_path(found));
             }
@@ -117,6 +117,6 @@ impl Evaluator {
             evidence = genuine,
             unsigned_path = path,
         );
-        self.shared.stats.would_refuse(reason, self.client, genuine, path);
+        self.app.metrics.would_refuse(reason, self.client, genuine, path);
     }
 }

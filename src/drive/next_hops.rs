@@ -126,7 +126,7 @@ impl NextHops {
         Self { hops: hops.iter().map(hop).collect(), implicit, send_proxy, timeout }
     }
 
-    /// How long [`Hops::reach`] may take.
+    /// How long [`NextHops::reach`] may take.
     #[must_use]
     pub fn patience(&self) -> Duration {
         self.timeout.saturating_mul(u32::try_from(self.hops.len()).unwrap_or(u32::MAX)) + Duration::from_secs(1)

@@ -10,13 +10,13 @@ use crate::wire::policy_service::{self, AccessAction, PolicyError, PolicyRequest
 
 /// Answers one policy request. Says how long it was; 0: it is not complete.
 pub(super) fn advise(
-    desk: &mut Evaluator,
+    evaluator: &mut Evaluator,
     marked: &mut Vec<u8>,
     input: &[u8],
     output: &mut Vec<u8>,
 ) -> Result<usize, PolicyError> {
     let Some((request, length)) = policy_service::next(input)? else { return Ok(0) };
-    let advice = about_recipient(desk, &request).unwrap_or(PolicyAdvice::GoOn);
+    let advice = about_recipient(evaluator, &request).unwrap_or(PolicyAdvice::GoOn);
     match advice {
         PolicyAdvice::GoOn => AccessAction::Dunno,
         PolicyAdvice::Refuse(refusal) if refusal.is_temporary() => AccessAction::Defer(refusal.status, refusal.text),
@@ -32,12 +32,12 @@ pub(super) fn advise(
 }
 
 /// `None`: it is not for us to say. Who has logged in is no stranger, and what is no address is the MTA's to refuse.
-fn about_recipient(desk: &mut Evaluator, request: &PolicyRequest<'_>) -> Option<PolicyAdvice> {
+fn about_recipient(evaluator: &mut Evaluator, request: &PolicyRequest<'_>) -> Option<PolicyAdvice> {
     if request.state != b"RCPT" || !request.user.is_empty() {
         return None;
     }
     let client: Option<IpAddr> = from_utf8(request.client).ok().and_then(|client| client.parse().ok());
-    desk.client = client;
+    evaluator.client = client;
     let sender = from_utf8(request.sender).ok().and_then(|sender| ReversePath::parse(sender).ok());
     let recipient = from_utf8(request.recipient).ok().and_then(|recipient| Address::parse(recipient).ok());
     // What only the MTA can read might be anybody here. Programs on its own machine write as they always have.
@@ -49,12 +49,12 @@ fn about_recipient(desk: &mut Evaluator, request: &PolicyRequest<'_>) -> Option<
         (None, _) => return Some(PolicyAdvice::Refuse(BAD_SENDER)),
         (Some(_), None) => return Some(PolicyAdvice::Refuse(BAD_RECIPIENT)),
     };
-    let inbound = desk.recipient(Caller::Policy, &sender, &recipient);
+    let inbound = evaluator.recipient(Caller::Policy, &sender, &recipient);
     let advice = inbound.advice();
     if let PolicyAdvice::Mark(mark) = &advice
         && mark.observed
     {
-        desk.would_refuse(mark.reason, &recipient, false, None);
+        evaluator.would_refuse(mark.reason, &recipient, false, None);
     }
     Some(advice)
 }

@@ -29,7 +29,7 @@ const BACKLOG: usize = 8 << 10;
 
 /// What answers on one connection.
 struct Answers {
-    desk: Evaluator,
+    evaluator: Evaluator,
     kind: ServiceKind,
 }
 
@@ -44,18 +44,18 @@ const BATCH: usize = 8;
 
 impl Answers {
     /// In the language of this listener. `None`: milters do not ask line by line.
-    fn new(advice: config::Advice, shared: Arc<AppState>) -> Option<Self> {
+    fn new(advice: config::Advice, app: Arc<AppState>) -> Option<Self> {
         let kind = match advice {
             config::Advice::Policy => ServiceKind::Policy(Vec::new()),
             config::Advice::Socketmap => ServiceKind::Socketmap,
             config::Advice::Milter => return None,
         };
-        Some(Self { desk: Evaluator::new(shared, None), kind })
+        Some(Self { evaluator: Evaluator::new(app, None), kind })
     }
 
     /// The session's number, for the log.
     fn id(&self) -> u64 {
-        self.desk.id
+        self.evaluator.id
     }
 
     /// Answers some of the requests that are complete, and takes them out of `input`. Says whether there may be more. What went
@@ -71,11 +71,10 @@ impl Answers {
             let rest = input.get(at..).unwrap_or_default();
             let taken = match &mut self.kind {
                 ServiceKind::Socketmap => {
-                    socketmap::look_up(&mut self.desk, rest, output).map_err(|broken| broken.to_string())
+                    socketmap::look_up(&mut self.evaluator, rest, output).map_err(|broken| broken.to_string())
                 }
-                ServiceKind::Policy(marked) => {
-                    policy_service::advise(&mut self.desk, marked, rest, output).map_err(|broken| broken.to_string())
-                }
+                ServiceKind::Policy(marked) => policy_service::advise(&mut self.evaluator, marked, rest, output)
+                    .map_err(|broken| broken.to_string()),
             };
             match taken {
                 Ok(0) => break Ok(false),
@@ -102,22 +101,22 @@ pub(super) fn may_ask(peer: Option<SocketAddr>, advisor: &Advisor) -> bool {
 pub async fn serve(
     client: Plain,
     peer: Option<SocketAddr>,
-    shared: Arc<AppState>,
+    app: Arc<AppState>,
     advisor: Arc<Advisor>,
-    seat: Arc<ConnectionSlot>,
+    slot: Arc<ConnectionSlot>,
     drain: watch::Receiver<bool>,
 ) {
     if !may_ask(peer, &advisor) {
         return;
     }
-    let patience = shared.config.timeouts.command;
-    let Some(answers) = Answers::new(advisor.advice, shared) else { return };
+    let patience = app.config.timeouts.command;
+    let Some(answers) = Answers::new(advisor.advice, app) else { return };
     let mut line = RequestConnection {
         answers,
         stream: Stream::Plain(client),
         input: Vec::new(),
         output: Vec::new(),
-        seat,
+        slot,
         drain: Drain::new(drain),
         timer: Box::pin(sleep_until(Instant::now() + patience)),
         patience,
@@ -160,7 +159,7 @@ struct RequestConnection {
     /// The beginning of a request. Empty while it waits for one.
     input: Vec<u8>,
     output: Vec<u8>,
-    seat: Arc<ConnectionSlot>,
+    slot: Arc<ConnectionSlot>,
     drain: Drain,
     timer: Pin<Box<Sleep>>,
     patience: Duration,
@@ -209,7 +208,7 @@ impl RequestConnection {
     }
 
     fn answer(&mut self) -> Result<(), End> {
-        self.seat.busy();
+        self.slot.busy();
         let answered = self.answers.answer(&mut self.input, &mut self.output);
         if !self.output.is_empty() {
             self.progress = Instant::now();
@@ -244,8 +243,8 @@ impl RequestConnection {
         self.turn.waited();
         let idle = self.input.is_empty() && self.output.is_empty();
         if idle {
-            self.seat.idle(cx);
-            if self.seat.is_given_up() {
+            self.slot.idle(cx);
+            if self.slot.is_given_up() {
                 return Poll::Ready(Err(End::Idle));
             }
         }

@@ -8,15 +8,15 @@ use crate::envelope::rules::MapAnswer;
 use crate::wire::socketmap::{self, MapReply, NetstringError};
 
 /// Answers one lookup. Says how long it was; 0: it is not complete.
-pub(super) fn look_up(desk: &mut Evaluator, input: &[u8], output: &mut Vec<u8>) -> Result<usize, NetstringError> {
+pub(super) fn look_up(evaluator: &mut Evaluator, input: &[u8], output: &mut Vec<u8>) -> Result<usize, NetstringError> {
     let Some((request, length)) = socketmap::next(input)? else { return Ok(0) };
     // MTAs look up parts of addresses, too: `ann`, `@our.example`.
     let address = from_utf8(request.key).ok().and_then(|key| Address::parse(key).ok());
     let mapped = match (request.map, address) {
-        (b"sign", Some(address)) => desk.map_sender(&address),
-        (b"forward", Some(address)) => desk.map_any_sender(&address),
-        (b"verify" | b"reverse", Some(address)) => desk.map_recipient(&address),
-        (b"strip", Some(address)) => desk.map_stripped(&address),
+        (b"sign", Some(address)) => evaluator.map_sender(&address),
+        (b"forward", Some(address)) => evaluator.map_any_sender(&address),
+        (b"verify" | b"reverse", Some(address)) => evaluator.map_recipient(&address),
+        (b"strip", Some(address)) => evaluator.map_stripped(&address),
         (b"sign" | b"forward" | b"verify" | b"reverse" | b"strip", None) => MapAnswer::Nothing,
         _ => {
             MapReply::Permanent("there is no such map; ask for sign (forward), verify (reverse) or strip")

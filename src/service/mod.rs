@@ -71,7 +71,7 @@ impl std::error::Error for StartError {}
 /// A daemon with its sockets bound, not accepting yet.
 #[derive(Debug)]
 pub struct Service {
-    shared: Arc<AppState>,
+    app: Arc<AppState>,
     doors: Vec<(Arc<ProxyListener>, Bound)>,
     advisors: Vec<(Arc<Advisor>, Bound)>,
     status: Option<Bound>,
@@ -111,8 +111,8 @@ impl Service {
         let mut doors = Vec::new();
         for listener in &config.listeners {
             let tls = |error| StartError::Tls { listen: listener.listen.clone(), error };
-            let door = ProxyListener::new(listener, &config).map_err(tls)?;
-            doors.push((Arc::new(door), bind(&listener.listen, &listener.access)?));
+            let proxy_listener = ProxyListener::new(listener, &config).map_err(tls)?;
+            doors.push((Arc::new(proxy_listener), bind(&listener.listen, &listener.access)?));
         }
         let mut advisors = Vec::new();
         for advisor in &config.advisors {
@@ -125,7 +125,7 @@ impl Service {
         for name in inherited.left() {
             warn!(name, "systemd has passed a socket that no listener names: whoever connects there waits in vain");
         }
-        Ok(Self { shared: Arc::new(AppState::new(config, ring)), doors, advisors, status, reload: Arc::default() })
+        Ok(Self { app: Arc::new(AppState::new(config, ring)), doors, advisors, status, reload: Arc::default() })
     }
 
     /// Where health and readiness can be asked for.
@@ -137,7 +137,7 @@ impl Service {
     /// Where it listens: role and address of each, with the ports that the system chose.
     #[must_use]
     pub fn addresses(&self) -> Vec<(Role, Endpoint)> {
-        self.doors.iter().map(|(door, bound)| (door.listener.role, bound.endpoint())).collect()
+        self.doors.iter().map(|(proxy_listener, bound)| (proxy_listener.listener.role, bound.endpoint())).collect()
     }
 
     /// A handle to ask for a reload of the ring.
@@ -154,105 +154,113 @@ impl Service {
         let workers = Workers::start().map_err(StartError::Runtime)?;
         // Who carries messages stops first: to finish them, the MTA may still have to ask.
         let (mut carriers, mut askers) = (Group::new(), Group::new());
-        let doors: Arc<[Arc<ProxyListener>]> = self.doors.iter().map(|(door, _)| Arc::clone(door)).collect();
+        let doors: Arc<[Arc<ProxyListener>]> =
+            self.doors.iter().map(|(proxy_listener, _)| Arc::clone(proxy_listener)).collect();
         let mut helpers = JoinSet::new();
         if let Some(status) = self.status {
             info!(listen = %status.endpoint(), "status");
-            helpers.spawn(status::serve(status, Arc::clone(&self.shared), Arc::clone(&doors), carriers.drain()));
+            helpers.spawn(status::serve(status, Arc::clone(&self.app), Arc::clone(&doors), carriers.drain()));
         }
         helpers.spawn(probe(Arc::clone(&doors)));
-        helpers.spawn(ramp::write(Arc::clone(&self.shared)));
-        helpers.spawn(ramp::watch(Arc::clone(&self.shared)));
+        helpers.spawn(ramp::write(Arc::clone(&self.app)));
+        helpers.spawn(ramp::watch(Arc::clone(&self.app)));
         helpers.spawn(supervisor::feed_watchdog(workers.clone()));
-        for (door, bound) in self.doors {
-            serve_door(door, bound, &self.shared, &workers, &mut carriers);
+        for (proxy_listener, bound) in self.doors {
+            serve_door(proxy_listener, bound, &self.app, &workers, &mut carriers);
         }
         for (advisor, bound) in self.advisors {
             info!(role = advisor.side.name(), protocol = advisor.advice.name(), listen = %bound.endpoint(), "listening");
             if advisor.advice == Advice::Milter {
-                let shared = Arc::clone(&self.shared);
-                workers.spawn_aside(serve_milter(bound, shared, advisor, carriers.drain(), carriers.member()));
+                let app = Arc::clone(&self.app);
+                workers.spawn_aside(serve_milter(bound, app, advisor, carriers.drain(), carriers.member()));
             } else {
-                serve_advisor(advisor, bound, &self.shared, &workers, &mut askers);
+                serve_advisor(advisor, bound, &self.app, &workers, &mut askers);
             }
         }
         supervisor::ready();
-        let watching = reload::watch(Arc::clone(&self.shared), doors, self.reload);
+        let watching = reload::watch(Arc::clone(&self.app), doors, self.reload);
         tokio::select! {
             () = stop => {}
             () = watching => {}
         }
         supervisor::stopping();
         carriers.close().await;
-        info!(sessions = self.shared.stats.sessions.get(), "stopping: no new connections, transactions may finish");
-        let carried = tokio::time::timeout(self.shared.config.timeouts.drain, carriers.stop()).await;
+        info!(sessions = self.app.metrics.sessions.get(), "stopping: no new connections, transactions may finish");
+        let carried = tokio::time::timeout(self.app.config.timeouts.drain, carriers.stop()).await;
         let asked = tokio::time::timeout(ASKERS_STOP, askers.stop()).await;
         if carried.is_err() || asked.is_err() {
             warn!(
-                sessions = self.shared.stats.sessions.get(),
+                sessions = self.app.metrics.sessions.get(),
                 "transactions were still open when the drain time was over; their senders will try again"
             );
         }
         tokio::task::spawn_blocking(move || workers.stop())
             .await
             .map_err(|e| StartError::Runtime(io::Error::other(e)))?;
-        ramp::summary(&self.shared);
+        ramp::summary(&self.app);
         info!("stopped");
         Ok(())
     }
 }
 
 /// Accepts SMTP.
-fn serve_door(door: Arc<ProxyListener>, bound: Bound, shared: &Arc<AppState>, workers: &Workers, group: &mut Group) {
-    info!(role = door.listener.role.name(), listen = %bound.endpoint(), next_hop = listed(&door.listener.next_hop), "listening");
-    let (shared, workers, open) = (Arc::clone(shared), workers.clone(), Arc::default());
+fn serve_door(
+    proxy_listener: Arc<ProxyListener>,
+    bound: Bound,
+    app: &Arc<AppState>,
+    workers: &Workers,
+    group: &mut Group,
+) {
+    info!(role = proxy_listener.listener.role.name(), listen = %bound.endpoint(), next_hop = listed(&proxy_listener.listener.next_hop), "listening");
+    let (app, workers, open) = (Arc::clone(app), workers.clone(), Arc::default());
     let (drain, member) = (group.drain(), group.member());
     group.accept(bound.accept_all(move |accepted| {
-        let ticket = Ticket::new(&open, member.clone(), shared.stats.sessions.clone());
-        admit(accepted, &shared, &door, &workers, &drain, ticket);
+        let ticket = Ticket::new(&open, member.clone(), app.metrics.sessions.clone());
+        admit(accepted, &app, &proxy_listener, &workers, &drain, ticket);
     }));
 }
 
 /// Accepts who asks.
-fn serve_advisor(advisor: Arc<Advisor>, bound: Bound, shared: &Arc<AppState>, workers: &Workers, group: &mut Group) {
-    let (shared, workers, open) = (Arc::clone(shared), workers.clone(), Arc::default());
+fn serve_advisor(advisor: Arc<Advisor>, bound: Bound, app: &Arc<AppState>, workers: &Workers, group: &mut Group) {
+    let (app, workers, open) = (Arc::clone(app), workers.clone(), Arc::default());
     let (drain, member) = (group.drain(), group.member());
-    let seats = ConnectionSlots::new(advisor.connections);
+    let slots = ConnectionSlots::new(advisor.connections);
     group.accept(bound.accept_all(move |accepted| {
-        let Some(seat) = seats.take() else {
+        let Some(slot) = slots.take() else {
             return limited_warn!(listen = %advisor.listen, "too many connections at work: one is closed (connections of this listener)");
         };
-        let ticket = Ticket::new(&open, member.clone(), shared.stats.sessions.clone());
-        advise(accepted, &shared, &advisor, seat, &workers, &drain, ticket);
+        let ticket = Ticket::new(&open, member.clone(), app.metrics.sessions.clone());
+        advise(accepted, &app, &advisor, slot, &workers, &drain, ticket);
     }));
 }
 
 /// Gives a connection to a worker, or refuses it.
 fn admit(
     accepted: Accepted,
-    shared: &Arc<AppState>,
-    door: &Arc<ProxyListener>,
+    app: &Arc<AppState>,
+    proxy_listener: &Arc<ProxyListener>,
     workers: &Workers,
     drain: &watch::Receiver<bool>,
     ticket: Ticket,
 ) {
     let peer = accepted.peer();
-    shared.stats.connections.inc();
-    let over = ticket.number.saturating_sub(door.listener.connections);
+    app.metrics.connections.inc();
+    let over = ticket.number.saturating_sub(proxy_listener.listener.connections);
     if over > REFUSED {
         // Even saying so takes a descriptor for a while.
-        return debug!(listen = %door.listener.listen, "too many connections: one is closed without a word");
+        return debug!(listen = %proxy_listener.listener.listen, "too many connections: one is closed without a word");
     }
     let full = over > 0;
-    let (shared, door, drain) = (Arc::clone(shared), Arc::clone(door), drain.clone());
+    let (app, proxy_listener, drain) = (Arc::clone(app), Arc::clone(proxy_listener), drain.clone());
     workers.spawn(async move {
         let _ticket = ticket;
         match accepted.into_plain() {
             Err(error) => warn!(%error, "a connection was lost at once"),
             Ok(client) if full => {
-                smtp::refuse(client, peer, "421 4.3.2 too many connections, try again later\r\n", &door).await;
+                smtp::refuse(client, peer, "421 4.3.2 too many connections, try again later\r\n", &proxy_listener)
+                    .await;
             }
-            Ok(client) => smtp::serve(client, peer, shared, door, drain).await,
+            Ok(client) => smtp::serve(client, peer, app, proxy_listener, drain).await,
         }
     });
 }
@@ -260,21 +268,21 @@ fn admit(
 /// The same for an MTA that asks. It knows by itself what to do without an answer: to put mail off.
 fn advise(
     accepted: Accepted,
-    shared: &Arc<AppState>,
+    app: &Arc<AppState>,
     advisor: &Arc<Advisor>,
-    seat: Arc<ConnectionSlot>,
+    slot: Arc<ConnectionSlot>,
     workers: &Workers,
     drain: &watch::Receiver<bool>,
     ticket: Ticket,
 ) {
     let peer = accepted.peer();
-    shared.stats.connections.inc();
-    let (shared, advisor, drain) = (Arc::clone(shared), Arc::clone(advisor), drain.clone());
+    app.metrics.connections.inc();
+    let (app, advisor, drain) = (Arc::clone(app), Arc::clone(advisor), drain.clone());
     workers.spawn(async move {
         let _ticket = ticket;
         match accepted.into_plain() {
             Err(error) => warn!(%error, "a connection was lost at once"),
-            Ok(client) => request_server::serve(client, peer, shared, advisor, seat, drain).await,
+            Ok(client) => request_server::serve(client, peer, app, advisor, slot, drain).await,
         }
     });
 }
@@ -282,13 +290,13 @@ fn advise(
 #[cfg(feature = "milter")]
 async fn serve_milter(
     bound: Bound,
-    shared: Arc<AppState>,
+    app: Arc<AppState>,
     advisor: Arc<Advisor>,
     drain: watch::Receiver<bool>,
     _alive: mpsc::Sender<()>,
 ) {
     let listen = advisor.listen.clone();
-    if let Err(error) = crate::drive::milter::serve(bound, shared, advisor, drain).await {
+    if let Err(error) = crate::drive::milter::serve(bound, app, advisor, drain).await {
         tracing::error!(%listen, %error, "the milter has failed");
     }
 }
@@ -301,7 +309,7 @@ async fn serve_milter(_: Bound, _: Arc<AppState>, _: Arc<Advisor>, _: watch::Rec
 async fn probe(doors: Arc<[Arc<ProxyListener>]>) {
     loop {
         tokio::time::sleep(PROBE).await;
-        for hops in doors.iter().flat_map(|door| door.all_hops()) {
+        for hops in doors.iter().flat_map(|proxy_listener| proxy_listener.all_hops()) {
             hops.probe().await;
         }
     }

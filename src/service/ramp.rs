@@ -19,12 +19,12 @@ const SUMMARY: Duration = Duration::from_secs(3600);
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Writes what mail has said about ramps. Never ends.
-pub(super) async fn write(shared: Arc<AppState>) {
+pub(super) async fn write(app: Arc<AppState>) {
     loop {
-        for event in shared.ramp_notes().await {
-            let shared = Arc::clone(&shared);
+        for event in app.ramp_notes().await {
+            let app = Arc::clone(&app);
             // Somebody may be holding the lock of the ring: no session waits for that.
-            let written = tokio::task::spawn_blocking(move || write_one(&shared, &event));
+            let written = tokio::task::spawn_blocking(move || write_one(&app, &event));
             if let Err(error) = written.await {
                 warn!(%error, "what mail says about a ramp was not written");
             }
@@ -32,9 +32,9 @@ pub(super) async fn write(shared: Arc<AppState>) {
     }
 }
 
-fn write_one(shared: &AppState, event: &RampEvent) {
-    let now = shared.now();
-    let written = ring::update(&shared.config.ring, |ring| {
+fn write_one(app: &AppState, event: &RampEvent) {
+    let now = app.now();
+    let written = ring::update(&app.config.ring, |ring| {
         let changed = match event {
             RampEvent::Started(domain) => ring.ramp_start(domain, now),
             RampEvent::Gap(domain) => ring.ramp_stop(domain, now),
@@ -42,8 +42,8 @@ fn write_one(shared: &AppState, event: &RampEvent) {
         Ok(if changed { Changed::Yes(()) } else { Changed::No(()) })
     });
     // Other hosts see the file; this one need not wait for it, and may not have been able to write it.
-    if let Ok(ring) = ring::load(&shared.config.ring) {
-        shared.set_ring(ring);
+    if let Ok(ring) = ring::load(&app.config.ring) {
+        app.set_ring(ring);
     }
     // The log comes last: what it says is true by then.
     match (&written, event) {
@@ -70,11 +70,11 @@ fn write_one(shared: &AppState, event: &RampEvent) {
 }
 
 /// Says when a domain is enforced from now on, or observed again, and once an hour what enforcing would have refused. Never ends.
-pub(super) async fn watch(shared: Arc<AppState>) {
-    let (mut enforced, mut next) = (enforced_domains(&shared), Instant::now() + SUMMARY);
+pub(super) async fn watch(app: Arc<AppState>) {
+    let (mut enforced, mut next) = (enforced_domains(&app), Instant::now() + SUMMARY);
     loop {
         tokio::time::sleep(LOOK).await;
-        let now = enforced_domains(&shared);
+        let now = enforced_domains(&app);
         for domain in now.difference(&enforced) {
             info!(domain, "enforced from now on: false bounces to this domain are acted on");
         }
@@ -84,18 +84,18 @@ pub(super) async fn watch(shared: Arc<AppState>) {
         enforced = now;
         if Instant::now() >= next {
             next += SUMMARY;
-            summary(&shared);
+            summary(&app);
         }
     }
 }
 
 /// The domains whose ramp is over.
-fn enforced_domains(shared: &AppState) -> BTreeSet<String> {
-    let (policy, ring) = (&shared.config.policy, shared.ring.load());
+fn enforced_domains(app: &AppState) -> BTreeSet<String> {
+    let (policy, ring) = (&app.config.policy, app.ring.load());
     if policy.inbound.mode != InboundMode::Ramp {
         return BTreeSet::new();
     }
-    let rules = Rules { policy, ring: &ring, now: shared.now() };
+    let rules = Rules { policy, ring: &ring, now: app.now() };
     let is_enforced = |name: &String| {
         let domain = if name.starts_with('.') { format!("x{name}") } else { name.clone() };
         rules.ramp(&domain) == Ramp::Enforcing
@@ -104,8 +104,8 @@ fn enforced_domains(shared: &AppState) -> BTreeSet<String> {
 }
 
 /// Says what enforcing would have refused so far.
-pub(super) fn summary(shared: &AppState) {
-    let observed = shared.stats.observed().clone();
+pub(super) fn summary(app: &AppState) {
+    let observed = app.metrics.observed().clone();
     let total: u64 = observed.reasons.values().sum();
     if total == 0 {
         return;

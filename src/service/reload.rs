@@ -32,20 +32,20 @@ fn version(path: &Path) -> Version {
 }
 
 /// Never ends.
-pub(super) async fn watch(shared: Arc<AppState>, doors: Arc<[Arc<ProxyListener>]>, asked: Arc<Notify>) {
-    let path = shared.config.ring.clone();
+pub(super) async fn watch(app: Arc<AppState>, doors: Arc<[Arc<ProxyListener>]>, asked: Arc<Notify>) {
+    let path = app.config.ring.clone();
     let mut certificates: Vec<WatchedCertificate> =
-        doors.iter().filter(|door| door.acceptor.is_some()).map(WatchedCertificate::new).collect();
+        doors.iter().filter(|proxy_listener| proxy_listener.acceptor.is_some()).map(WatchedCertificate::new).collect();
     let mut seen = version(&path);
     // Whatever came between the first look at the file and this one.
     let mut remind_at = match ring::load(&path) {
         Ok(ring) => {
-            shared.set_ring(ring);
+            app.set_ring(ring);
             None
         }
         Err(_) => Some(Instant::now()),
     };
-    let mut raising = raise_aside(&shared);
+    let mut raising = raise_aside(&app);
     loop {
         let asked = tokio::select! {
             () = asked.notified() => true,
@@ -55,9 +55,9 @@ pub(super) async fn watch(shared: Arc<AppState>, doors: Arc<[Arc<ProxyListener>]
         let now = version(&path);
         if asked || now != seen || remind_at.is_some_and(|at| at <= Instant::now()) {
             seen = now;
-            remind_at = if reload(&shared) { None } else { Some(Instant::now() + REMINDER) };
+            remind_at = if reload(&app) { None } else { Some(Instant::now() + REMINDER) };
             if raising.is_finished() {
-                raising = raise_aside(&shared);
+                raising = raise_aside(&app);
             }
         }
     }
@@ -65,19 +65,19 @@ pub(super) async fn watch(shared: Arc<AppState>, doors: Arc<[Arc<ProxyListener>]
 
 /// The certificate of a listener, and the versions of its files.
 struct WatchedCertificate {
-    door: Arc<ProxyListener>,
+    proxy_listener: Arc<ProxyListener>,
     seen: Vec<Version>,
 }
 
 impl WatchedCertificate {
-    fn new(door: &Arc<ProxyListener>) -> Self {
-        let mut watched = Self { door: Arc::clone(door), seen: Vec::new() };
+    fn new(proxy_listener: &Arc<ProxyListener>) -> Self {
+        let mut watched = Self { proxy_listener: Arc::clone(proxy_listener), seen: Vec::new() };
         watched.seen = watched.versions();
         watched
     }
 
     fn versions(&self) -> Vec<Version> {
-        self.door.acceptor.iter().flat_map(Acceptor::files).map(version).collect()
+        self.proxy_listener.acceptor.iter().flat_map(Acceptor::files).map(version).collect()
     }
 
     /// A renewal writes two files: between them they do not go together, which is complained about and mended by the
@@ -88,8 +88,8 @@ impl WatchedCertificate {
             return;
         }
         self.seen = now;
-        let listen = &self.door.listener.listen;
-        match self.door.acceptor.as_ref().map(Acceptor::reload) {
+        let listen = &self.proxy_listener.listener.listen;
+        match self.proxy_listener.acceptor.as_ref().map(Acceptor::reload) {
             Some(Ok(())) => info!(%listen, "certificate loaded"),
             Some(Err(error)) => error!(%listen, error, "the certificate is bad; the last good one stays in force"),
             None => {}
@@ -98,16 +98,16 @@ impl WatchedCertificate {
 }
 
 /// `false`: the file is bad.
-fn reload(shared: &AppState) -> bool {
-    match ring::load(&shared.config.ring) {
+fn reload(app: &AppState) -> bool {
+    match ring::load(&app.config.ring) {
         Ok(ring) => {
             let signer = ring.own_signer().map(|key| key.id.to_string());
-            shared.set_ring(ring);
-            info!(ring = %shared.config.ring.display(), signing = signer, "key ring loaded");
+            app.set_ring(ring);
+            info!(ring = %app.config.ring.display(), signing = signer, "key ring loaded");
             true
         }
         Err(error) => {
-            shared.stats.ring_failures.inc();
+            app.metrics.ring_failures.inc();
             error!(%error, "the key ring is bad; the last good one stays in force");
             false
         }
@@ -115,25 +115,25 @@ fn reload(shared: &AppState) -> bool {
 }
 
 /// Somebody may be holding the lock of the ring: nothing else waits for that.
-fn raise_aside(shared: &Arc<AppState>) -> JoinHandle<()> {
-    let shared = Arc::clone(shared);
-    tokio::task::spawn_blocking(move || raise(&shared))
+fn raise_aside(app: &Arc<AppState>) -> JoinHandle<()> {
+    let app = Arc::clone(app);
+    tokio::task::spawn_blocking(move || raise(&app))
 }
 
 /// Writes into the ring what its keys sign with from now on, so that other hosts, and later configs, know how long their
 /// tags live. A ring that cannot be written is no reason to stop.
-fn raise(shared: &AppState) {
-    let policy = &shared.config.policy;
+fn raise(app: &AppState) {
+    let policy = &app.config.policy;
     let (lifetime, srs_lifetime) = (policy.batv.lifetime, policy.srs.lifetime);
     let short = policy.batv.mac == MacLength::Short;
-    let ring = shared.ring.load();
+    let ring = app.ring.load();
     let needed = ring.keys().iter().filter(|k| k.state == crate::envelope::keyring::KeyState::Signing).any(|key| {
         key.longest_lifetime < lifetime || key.longest_srs_lifetime < srs_lifetime || (short && !key.short_tags)
     });
     if !needed {
         return;
     }
-    let written = ring::update(&shared.config.ring, |ring| {
+    let written = ring::update(&app.config.ring, |ring| {
         Ok(if ring.raise(lifetime, srs_lifetime, short) { Changed::Yes(()) } else { Changed::No(()) })
     });
     if let Err(error) = written {

@@ -28,7 +28,7 @@ use crate::wire::smtp::session::NextHopChoice;
 
 #[derive(Clone)]
 struct Site {
-    shared: Arc<AppState>,
+    app: Arc<AppState>,
     registry: Arc<Registry>,
     doors: Arc<[Arc<ProxyListener>]>,
     draining: watch::Receiver<bool>,
@@ -37,12 +37,12 @@ struct Site {
 /// Serves for ever.
 pub(super) async fn serve(
     bound: Bound,
-    shared: Arc<AppState>,
+    app: Arc<AppState>,
     doors: Arc<[Arc<ProxyListener>]>,
     draining: watch::Receiver<bool>,
 ) {
-    let registry = Arc::new(shared.stats.registry());
-    let mut names = shared.config.status_hosts.clone();
+    let registry = Arc::new(app.metrics.registry());
+    let mut names = app.config.status_hosts.clone();
     names.push(rustix::system::uname().nodename().to_string_lossy().into_owned());
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -50,7 +50,7 @@ pub(super) async fn serve(
         .route("/metrics", get(metrics))
         .route("/observed", get(observed))
         .layer(middleware::from_fn_with_state(Arc::from(names), only_known_names))
-        .with_state(Site { shared, registry, doors, draining });
+        .with_state(Site { app, registry, doors, draining });
     let served = async {
         let listener = TcpListener::from_std(bound.into_std())?;
         axum::serve(Brief::new(listener), router).await
@@ -66,12 +66,12 @@ async fn readyz(State(site): State<Site>) -> impl IntoResponse {
     let down: Vec<String> = site
         .doors
         .iter()
-        .flat_map(|door| door.all_hops())
+        .flat_map(|proxy_listener| proxy_listener.all_hops())
         .flat_map(|hops| hops.down())
         .map(ToString::to_string)
         .collect();
     // Those of single domains are shown, and are no reason to send all mail elsewhere.
-    let reachable = site.doors.iter().all(|door| door.hops(NextHopChoice::Main).is_up());
+    let reachable = site.doors.iter().all(|proxy_listener| proxy_listener.hops(NextHopChoice::Main).is_up());
     let ready = !draining && reachable;
     let body = serde_json::json!({ "ready": ready, "draining": draining, "next_hops_down": down });
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -80,7 +80,7 @@ async fn readyz(State(site): State<Site>) -> impl IntoResponse {
 
 /// What has happened, for Prometheus: in OpenMetrics where that is asked for, else in the text format that everybody reads.
 async fn metrics(State(site): State<Site>, headers: HeaderMap) -> impl IntoResponse {
-    look_up(&site.shared);
+    look_up(&site.app);
     let mut text = String::new();
     // Writing into a string does not fail.
     let _ = encode(&mut text, &site.registry);
@@ -151,14 +151,14 @@ fn is_known(host: &str, names: &[String]) -> bool {
 }
 
 /// Fills in the numbers that are kept elsewhere.
-fn look_up(shared: &AppState) {
+fn look_up(app: &AppState) {
     use std::sync::atomic::Ordering;
 
-    let asked = &shared.stats.asked;
-    asked.held.set(i64::try_from(shared.rooms.taken()).unwrap_or(i64::MAX));
-    let ring = shared.ring.load();
-    let policy = &shared.config.policy;
-    let rules = Rules { policy, ring: &ring, now: shared.now() };
+    let asked = &app.metrics.asked;
+    asked.held.set(i64::try_from(app.hold_budget.taken()).unwrap_or(i64::MAX));
+    let ring = app.ring.load();
+    let policy = &app.config.policy;
+    let rules = Rules { policy, ring: &ring, now: app.now() };
     let names = policy.domains.local.names();
     for name in &names {
         let domain = if name.starts_with('.') { format!("x{name}") } else { name.clone() };
@@ -169,8 +169,8 @@ fn look_up(shared: &AppState) {
         };
         asked.enforcing.get_or_create(&DomainLabels { domain: name.clone() }).set(enforcing.into());
     }
-    let mut memory = shared.memory();
-    memory.surges.tick(shared.now());
+    let mut memory = app.memory();
+    memory.surges.tick(app.now());
     for flip in memory.surges.take_flips() {
         crate::drive::log_flip(&flip);
     }
@@ -187,18 +187,18 @@ fn look_up(shared: &AppState) {
 
 /// What enforcing would have refused so far, for `check` and people.
 async fn observed(State(site): State<Site>) -> impl IntoResponse {
-    let shared = &site.shared;
+    let app = &site.app;
     let (guesses, chance, surges) = {
-        let memory = shared.memory();
+        let memory = app.memory();
         let surges: Vec<String> = memory.surges.pressed().map(str::to_owned).collect();
         (memory.guesses.seen(), memory.guesses.chance_of_one(), surges)
     };
-    let observed = shared.stats.observed().clone();
+    let observed = app.metrics.observed().clone();
     let body = serde_json::json!({
-        "since": rfc3339(shared.started),
+        "since": rfc3339(app.started),
         "would_refuse": observed.reasons.iter().collect::<Vec<_>>(),
         "genuine": observed.genuine,
-        "rescued": shared.stats.rescued.get(),
+        "rescued": app.metrics.rescued.get(),
         "networks": observed.networks.first(20),
         "unsigned_paths": observed.paths.first(20),
         "unproven": ["unsigned_paths"],

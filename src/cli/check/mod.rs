@@ -62,10 +62,10 @@ pub(super) fn run(args: &Check) -> Result<bool> {
         anstream::println!("  {line}");
     }
     for listener in &config.listeners {
-        anstream::println!("  {}", door(listener));
+        anstream::println!("  {}", listener_line(listener));
     }
     for advisor in &config.advisors {
-        anstream::println!("  {}", desk(advisor));
+        anstream::println!("  {}", service_line(advisor));
     }
     for line in ramps(&config, &ring).into_iter().chain(super::observed::lines(&config)) {
         anstream::println!("  {line}");
@@ -279,7 +279,7 @@ fn whom(clients: &Networks, loopback: &str) -> String {
 }
 
 /// A way in for an MTA that asks.
-fn desk(advisor: &Advisor) -> String {
+fn service_line(advisor: &Advisor) -> String {
     let (listen, clients) = (&advisor.listen, whom(&advisor.clients, "MTAs on this machine"));
     match advisor.advice {
         Advice::Socketmap => format!(
@@ -306,7 +306,7 @@ fn desk(advisor: &Advisor) -> String {
     }
 }
 
-fn door(listener: &Listener) -> String {
+fn listener_line(listener: &Listener) -> String {
     let clients = whom(&listener.clients, "loopback clients");
     let (role, listen, next_hop) = (listener.role.name(), &listener.listen, listed(&listener.next_hop));
     let protocol = if listener.protocol == Protocol::Lmtp { ", LMTP" } else { "" };

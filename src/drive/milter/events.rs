@@ -30,7 +30,7 @@ use crate::wire::smtp::session::{Direction, Finished};
 /// What all connections of a listener share.
 #[derive(Clone)]
 pub(super) struct MilterContext {
-    pub shared: Arc<AppState>,
+    pub app: Arc<AppState>,
     pub advisor: Arc<Advisor>,
     /// How many messages they have open.
     pub open: Arc<AtomicUsize>,
@@ -40,7 +40,7 @@ pub(super) struct MilterContext {
 
 /// One connection of an MTA, which tells of one SMTP session on it.
 pub(super) struct Client {
-    desk: Evaluator,
+    evaluator: Evaluator,
     common: MilterContext,
     /// What was agreed on.
     options: ProtoOpts,
@@ -51,7 +51,7 @@ pub(super) struct Client {
 /// A message that is not at its end yet.
 struct Open {
     message: MilterMessage,
-    account: MessageTally,
+    tally: MessageTally,
     count: Arc<AtomicUsize>,
 }
 
@@ -63,13 +63,19 @@ impl Drop for Open {
 
 impl Client {
     pub fn new(common: MilterContext, options: ProtoOpts, actions: Actions) -> Self {
-        Self { desk: Evaluator::of_one_client(Arc::clone(&common.shared), None), common, options, actions, open: None }
+        Self {
+            evaluator: Evaluator::of_one_client(Arc::clone(&common.app), None),
+            common,
+            options,
+            actions,
+            open: None,
+        }
     }
 
     fn begin(&mut self, message: MilterMessage) {
         let count = &self.common.open;
         count.fetch_add(1, Ordering::Relaxed);
-        self.open = Some(Open { message, account: MessageTally::default(), count: Arc::clone(count) });
+        self.open = Some(Open { message, tally: MessageTally::default(), count: Arc::clone(count) });
     }
 
     /// To go on, and whether the MTA waits to hear it.
@@ -96,7 +102,7 @@ impl Client {
     /// By where it comes from.
     fn is_one_of_us(&self, mail: &Mail) -> bool {
         let known = |client| self.common.advisor.outbound_clients.contains(client);
-        self.desk.client.map_or(mail.local, known)
+        self.evaluator.client.map_or(mail.local, known)
     }
 }
 
@@ -147,11 +153,11 @@ pub(super) fn mail(context: &mut Context<Client>, arguments: &[CString]) -> Stat
         // It comes again, when the next process listens.
         return Status::Tempfail;
     }
-    client.desk.client = mail.client;
+    client.evaluator.client = mail.client;
     let Some(direction) = client.direction(&mail) else {
         limited!(
             error,
-            session = client.desk.id,
+            session = client.evaluator.id,
             listen = %client.common.advisor.listen,
             macros = MACROS,
             "this MTA does not say who the client is, so mail that leaves cannot be told from mail that comes in, and all is put off: \
@@ -164,14 +170,18 @@ pub(super) fn mail(context: &mut Context<Client>, arguments: &[CString]) -> Stat
         if direction == Direction::Inbound {
             return refuse(&mut context.reply, &BAD_SENDER);
         }
-        warn!(session = client.desk.id, client = client.desk.who(), "mail leaves unsigned: its sender cannot be read");
+        warn!(
+            session = client.evaluator.id,
+            client = client.evaluator.who(),
+            "mail leaves unsigned: its sender cannot be read"
+        );
         return accept_or_go_on(client);
     };
     if direction == Direction::Inbound {
         client.begin(MilterMessage::inbound(sender));
         return Status::Continue;
     }
-    let outbound = client.desk.sender(&sender);
+    let outbound = client.evaluator.sender(&sender);
     if let OutboundAction::Reject(refusal) = &outbound.action {
         return refuse(&mut context.reply, refusal);
     }
@@ -195,7 +205,7 @@ pub(super) fn rcpt(context: &mut Context<Client>, arguments: &[CString]) -> Stat
     let Some(open) = &mut client.open else { return silent };
     let (path, params) = path_and_params(arguments);
     let recipient = path.as_deref().and_then(|path| Address::parse(strip_source_route(path)).ok());
-    let (desk, message) = (&mut client.desk, &mut open.message);
+    let (evaluator, message) = (&mut client.evaluator, &mut open.message);
     let leaves = message.direction() == Direction::Outbound;
     let (Some(path), Some(recipient)) = (path.clone(), recipient) else {
         // `postmaster` without a domain is always there. What else only the MTA can read might be anybody here, with a tag or
@@ -208,17 +218,17 @@ pub(super) fn rcpt(context: &mut Context<Client>, arguments: &[CString]) -> Stat
     };
     let sender = message.sender().clone();
     // A tag of ours is taken off mail between our own users, too: its mailbox has none.
-    let tagged = client.common.advisor.side == Side::Auto && is_tagged(desk, &recipient);
+    let tagged = client.common.advisor.side == Side::Auto && is_tagged(evaluator, &recipient);
     let taken = if leaves && !tagged {
-        message.leaves_for(desk.sender_for(&sender, &recipient).as_ref())
+        message.leaves_for(evaluator.sender_for(&sender, &recipient).as_ref())
     } else {
-        let inbound = desk.recipient(Caller::Milter, &sender, &recipient);
-        let most = usize::try_from(desk.shared.config.limits.recipients).unwrap_or(usize::MAX);
+        let inbound = evaluator.recipient(Caller::Milter, &sender, &recipient);
+        let most = usize::try_from(evaluator.app.config.limits.recipients).unwrap_or(usize::MAX);
         // MTAs forget the route, and know the recipient without it.
         let taken = message.comes_to(strip_source_route(&path), &params, &inbound, most);
         if let (Ok(()), InboundAction::Deliver { to, mark, .. }) = (&taken, &inbound.action) {
             let observed = mark.is_some_and(|mark| mark.observed);
-            open.account.add(inbound.tag, observed.then_some(to));
+            open.tally.add(inbound.tag, observed.then_some(to));
         }
         taken
     };
@@ -227,15 +237,22 @@ pub(super) fn rcpt(context: &mut Context<Client>, arguments: &[CString]) -> Stat
         Err(refusal) => {
             if refusal.status == "4.5.3" {
                 let (action, reason) = ("defer", refusal.reason);
-                info!(session = desk.id, client = desk.who(), event = "recipient", to = desk.asked(), action, reason);
+                info!(
+                    session = evaluator.id,
+                    client = evaluator.who(),
+                    event = "recipient",
+                    to = evaluator.asked(),
+                    action,
+                    reason
+                );
             }
             refuse(&mut context.reply, &refusal)
         }
     }
 }
 
-fn is_tagged(desk: &Evaluator, recipient: &Address) -> bool {
-    let domains = &desk.shared.config.policy.domains;
+fn is_tagged(evaluator: &Evaluator, recipient: &Address) -> bool {
+    let domains = &evaluator.app.config.policy.domains;
     domains.srs.contains(recipient.domain())
         || (domains.is_local(recipient.domain()) && batv::strip(recipient).is_some())
 }
@@ -270,25 +287,25 @@ pub(super) fn abort(context: &mut Context<Client>) -> Status {
 pub(super) async fn end_of_message(context: &mut EomContext<Client>) -> Status {
     let queue = context.macros.get(c"i").map(|id| id.to_string_lossy().into_owned());
     let Some(client) = &mut context.data else { return Status::Tempfail };
-    let Some(Open { message, account, .. }) = &mut client.open else { return Status::Continue };
-    let done = decide(&client.desk, message, account, queue.as_deref());
+    let Some(Open { message, tally, .. }) = &mut client.open else { return Status::Continue };
+    let done = decide(&client.evaluator, message, tally, queue.as_deref());
     let finished = match done {
         Done::Refused(refusal) => {
             let finished = finished(message, refusal.code, refusal.text, None);
-            client.desk.finished(message.direction(), &finished, account);
+            client.evaluator.finished(message.direction(), &finished, tally);
             client.open = None;
             return refuse(&mut context.reply, &refusal);
         }
         Done::Discarded => {
             let finished = finished(message, 250, "discarded", None);
-            client.desk.finished(message.direction(), &finished, account);
+            client.evaluator.finished(message.direction(), &finished, tally);
             client.open = None;
             return Status::Discard;
         }
         Done::Goes(changes, finished) => {
             for change in changes {
                 if let Err(error) = carry_out(&context.actions, client.actions, change).await {
-                    error!(session = client.desk.id, %error, "the MTA could not be told what to change; the message has to come again");
+                    error!(session = client.evaluator.id, %error, "the MTA could not be told what to change; the message has to come again");
                     client.open = None;
                     return Status::Tempfail;
                 }
@@ -296,7 +313,7 @@ pub(super) async fn end_of_message(context: &mut EomContext<Client>) -> Status {
             finished
         }
     };
-    client.desk.finished(message.direction(), &finished, account);
+    client.evaluator.finished(message.direction(), &finished, tally);
     client.open = None;
     Status::Continue
 }
@@ -307,18 +324,18 @@ enum Done {
     Goes(Vec<Change>, Finished),
 }
 
-fn decide(desk: &Evaluator, message: &mut MilterMessage, account: &mut MessageTally, queue: Option<&str>) -> Done {
+fn decide(evaluator: &Evaluator, message: &mut MilterMessage, tally: &mut MessageTally, queue: Option<&str>) -> Done {
     if message.is_discarded() {
         return Done::Discarded;
     }
     let found = message.finish();
     let content = message.candidate().zip(found.as_ref()).map(|((judge, recipient), found)| {
-        desk.content(Candidate { client: desk.client, judge, recipient, complete: true }, found)
+        evaluator.content(Candidate { client: evaluator.client, judge, recipient, complete: true }, found)
     });
     match &content {
         Some(ContentVerdict::Refuse(refusal)) => return Done::Refused(refusal.clone()),
         Some(ContentVerdict::Discard(_)) => return Done::Discarded,
-        Some(ContentVerdict::Rescue(tag)) => account.add(Some(*tag), None),
+        Some(ContentVerdict::Rescue(tag)) => tally.add(Some(*tag), None),
         Some(
             ContentVerdict::Deliver | ContentVerdict::Later | ContentVerdict::Mark(_) | ContentVerdict::Quarantine(..),
         )
@@ -326,11 +343,11 @@ fn decide(desk: &Evaluator, message: &mut MilterMessage, account: &mut MessageTa
     }
     let evidence = message.wants_evidence().then(|| {
         let (id, from) = (message.message_id(), message.from());
-        desk.evidence(message.sender(), id.as_deref(), from.as_deref())
+        evaluator.evidence(message.sender(), id.as_deref(), from.as_deref())
     });
     let (line, nonce) = evidence.flatten().map(|header| (header.line, header.nonce)).unzip();
     if let Some(nonce) = nonce {
-        account.has_evidence(nonce);
+        tally.has_evidence(nonce);
     }
     let mark = match &content {
         Some(ContentVerdict::Mark(mark) | ContentVerdict::Quarantine(_, mark)) => Some(*mark),

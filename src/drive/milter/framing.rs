@@ -99,7 +99,7 @@ pub(super) struct Corked {
     plain: Plain,
     out: Vec<u8>,
     frames: Frames,
-    seat: Arc<ConnectionSlot>,
+    slot: Arc<ConnectionSlot>,
     patience: FrameTimeouts,
     timer: Pin<Box<Sleep>>,
     /// When the frame began that is not whole.
@@ -111,7 +111,7 @@ pub(super) struct Corked {
 }
 
 impl Corked {
-    pub fn new(plain: Plain, seat: Arc<ConnectionSlot>, patience: FrameTimeouts, open: Gauge) -> Self {
+    pub fn new(plain: Plain, slot: Arc<ConnectionSlot>, patience: FrameTimeouts, open: Gauge) -> Self {
         open.inc();
         let now = Instant::now();
         let timer = Box::pin(sleep_until(now + patience.frame));
@@ -119,7 +119,7 @@ impl Corked {
             plain,
             out: Vec::new(),
             frames: Frames::default(),
-            seat,
+            slot,
             patience,
             timer,
             since: Some(now),
@@ -131,8 +131,8 @@ impl Corked {
     /// Whether the MTA has been in the middle of a frame for too long, or has asked nothing for too long, or has to give way.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.frames.is_idle() {
-            self.seat.idle(cx);
-            if self.seat.is_given_up() {
+            self.slot.idle(cx);
+            if self.slot.is_given_up() {
                 return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
             }
         }
@@ -188,7 +188,7 @@ impl AsyncRead for Corked {
             Poll::Ready(read) => read?,
             Poll::Pending => return self.poll_patience(cx),
         }
-        self.seat.busy();
+        self.slot.busy();
         self.heard = Instant::now();
         let come = buffer.filled().get(before..).unwrap_or_default();
         let ended = match self.frames.follow(come) {
@@ -246,8 +246,8 @@ mod tests {
     }
 
     fn corked(here: std::os::unix::net::UnixStream, patience: FrameTimeouts) -> Corked {
-        let seat = crate::drive::connection_slots::ConnectionSlots::new(1).take().unwrap();
-        Corked::new(Accepted::Unix(here).into_plain().unwrap(), seat, patience, Gauge::default())
+        let slot = crate::drive::connection_slots::ConnectionSlots::new(1).take().unwrap();
+        Corked::new(Accepted::Unix(here).into_plain().unwrap(), slot, patience, Gauge::default())
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 //! The mail filter protocol: an MTA tells of each message as it comes, and is told what to change at its end.
 //!
 //! `indymilter` speaks it. Which events the MTA has to send is agreed on first (`negotiate`); what they mean stands in
-//! [`wire::milter`](crate::wire::milter), what to do about it is asked at the `desk`.
+//! [`wire::milter`](crate::wire::milter), what to do about it is asked through [`evaluate`](super::evaluate).
 
 mod events;
 mod framing;
@@ -37,7 +37,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// As the system says.
 pub async fn serve(
     bound: Bound,
-    shared: Arc<AppState>,
+    app: Arc<AppState>,
     advisor: Arc<Advisor>,
     drain: watch::Receiver<bool>,
 ) -> io::Result<()> {
@@ -45,23 +45,23 @@ pub async fn serve(
     // Those that give way are there for a moment more.
     let most = advisor.connections.saturating_add(WAITING);
     let here = Arc::clone(&advisor);
-    let seats = ConnectionSlots::new(advisor.connections);
+    let slots = ConnectionSlots::new(advisor.connections);
     let acceptor = tokio::spawn(bound.accept_all(move |accepted| {
         if !super::request_server::may_ask(accepted.peer(), &here) {
             return;
         }
-        let seated = seats.take().is_some_and(|seat| sender.try_send((accepted, seat)).is_ok());
+        let seated = slots.take().is_some_and(|slot| sender.try_send((accepted, slot)).is_ok());
         if !seated {
             limited_warn!(listen = %here.listen, "too many connections at work: one is closed (connections of this listener)");
         }
     }));
     let open = Arc::new(AtomicUsize::new(0));
-    let stop = stopped(drain.clone(), Arc::clone(&open), shared.config.timeouts.drain, acceptor);
+    let stop = stopped(drain.clone(), Arc::clone(&open), app.config.timeouts.drain, acceptor);
     // Between two commands the MTA waits for its own client.
-    let connection_timeout = shared.config.timeouts.transaction;
+    let connection_timeout = app.config.timeouts.transaction;
     let config = indymilter::Config { max_connections: most, connection_timeout, ..indymilter::Config::default() };
-    let incoming = Incoming { incoming, shared: Arc::clone(&shared) };
-    indymilter::run(incoming, callbacks(MilterContext { shared, advisor, open, drain }), config, stop).await
+    let incoming = Incoming { incoming, app: Arc::clone(&app) };
+    indymilter::run(incoming, callbacks(MilterContext { app, advisor, open, drain }), config, stop).await
 }
 
 /// The daemon stops: no new connections, then no new messages. Never longer than `patience`.
@@ -85,7 +85,7 @@ async fn stopped(
 /// The connections that the acceptor has let in.
 struct Incoming {
     incoming: mpsc::Receiver<(Accepted, Arc<ConnectionSlot>)>,
-    shared: Arc<AppState>,
+    app: Arc<AppState>,
 }
 
 impl Listener for Incoming {
@@ -94,13 +94,13 @@ impl Listener for Incoming {
     /// Never an error: it would be the end of the listener.
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Corked>> {
         loop {
-            let Some((accepted, seat)) = ready!(self.incoming.poll_recv(cx)) else { return Poll::Pending };
+            let Some((accepted, slot)) = ready!(self.incoming.poll_recv(cx)) else { return Poll::Pending };
             match accepted.into_plain() {
                 Ok(plain) => {
-                    self.shared.stats.connections.inc();
-                    let timeouts = &self.shared.config.timeouts;
+                    self.app.metrics.connections.inc();
+                    let timeouts = &self.app.config.timeouts;
                     let patience = FrameTimeouts { frame: timeouts.connect, idle: timeouts.command };
-                    return Poll::Ready(Ok(Corked::new(plain, seat, patience, self.shared.stats.sessions.clone())));
+                    return Poll::Ready(Ok(Corked::new(plain, slot, patience, self.app.metrics.sessions.clone())));
                 }
                 Err(error) => warn!(%error, "a connection was lost at once"),
             }
@@ -111,7 +111,7 @@ impl Listener for Incoming {
 /// What is done at which event. There are those callbacks only whose events are wanted. The MTA is not to tell of connections: what it
 /// writes there for an IPv6 client the library cannot read.
 fn callbacks(common: MilterContext) -> Callbacks<Client> {
-    let wanted = negotiate::Wanted::new(&common.shared.config.policy, common.advisor.side);
+    let wanted = negotiate::Wanted::new(&common.app.config.policy, common.advisor.side);
     let mut callbacks = Callbacks::new()
         .on_negotiate(move |context, actions, options| {
             let common = common.clone();

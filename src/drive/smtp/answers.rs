@@ -13,10 +13,10 @@ impl ProxySession {
     /// Asks the rules.
     pub(super) fn answer(&mut self, ask: Ask) {
         match ask {
-            Ask::Mail { sender } => self.session.answer_mail(&self.desk.sender(&sender)),
+            Ask::Mail { sender } => self.session.answer_mail(&self.evaluator.sender(&sender)),
             Ask::Rcpt { sender, recipient } if self.direction() == Direction::Outbound => {
-                let domain = self.door.domain(recipient.domain());
-                match self.desk.sender_for(&sender, &recipient) {
+                let domain = self.proxy_listener.domain(recipient.domain());
+                match self.evaluator.sender_for(&sender, &recipient) {
                     Some(outbound) => self.session.answer_outbound_rcpt(&outbound, domain),
                     None => self.session.answer_same_sender(domain),
                 }
@@ -24,26 +24,27 @@ impl ProxySession {
             Ask::Rcpt { sender, recipient } => self.answer_recipient(&sender, &recipient),
             Ask::Hold => {
                 // Whom the config names has no share of its own.
-                let network = self.desk.client.filter(|client| !is_known(*client, &self.door)).map(network);
-                self.room = self.desk.shared.rooms.begin(network);
-                if self.room.is_none() {
-                    self.say_no_room();
+                let network =
+                    self.evaluator.client.filter(|client| !is_known(*client, &self.proxy_listener)).map(network);
+                self.permit = self.evaluator.app.hold_budget.begin(network);
+                if self.permit.is_none() {
+                    self.log_no_room();
                 }
-                self.session.answer_hold(self.room.is_some());
+                self.session.answer_hold(self.permit.is_some());
             }
             Ask::Content { judge, recipient, found, complete } => {
-                let case = Candidate { client: self.desk.client, judge, recipient: &recipient, complete };
-                let content = self.desk.content(case, &found);
+                let case = Candidate { client: self.evaluator.client, judge, recipient: &recipient, complete };
+                let content = self.evaluator.content(case, &found);
                 if let ContentVerdict::Rescue(tag) = &content {
-                    self.note(|account| account.add(Some(*tag), None));
+                    self.note(|tally| tally.add(Some(*tag), None));
                 }
                 self.session.answer_content(&content);
             }
             Ask::Evidence { sender, message_id, from } => {
-                let header = self.desk.evidence(&sender, message_id.as_deref(), from.as_deref());
+                let header = self.evaluator.evidence(&sender, message_id.as_deref(), from.as_deref());
                 let (line, nonce) = header.map(|header| (header.line, header.nonce)).unzip();
                 if let Some(nonce) = nonce {
-                    self.note(|account| account.has_evidence(nonce));
+                    self.note(|tally| tally.has_evidence(nonce));
                 }
                 self.session.answer_evidence(line);
             }
@@ -51,17 +52,17 @@ impl ProxySession {
     }
 
     fn answer_recipient(&mut self, sender: &ReversePath, recipient: &Address) {
-        let inbound = self.desk.recipient(Caller::Proxy, sender, recipient);
+        let inbound = self.evaluator.recipient(Caller::Proxy, sender, recipient);
         let domain = match &inbound.action {
             InboundAction::Refuse(_) => None,
             InboundAction::Deliver { to, route, mark, .. } => {
                 let (marked, tag) = (mark.is_some_and(|mark| mark.observed), inbound.tag);
                 if marked || tag.is_some() {
-                    self.note(|account| account.add(tag, marked.then_some(to)));
+                    self.note(|tally| tally.add(tag, marked.then_some(to)));
                 }
                 // Who is quarantined goes where the quarantine is.
                 let domain = if *route == Route::NextHop { to.domain() } else { recipient.domain() };
-                self.door.domain(domain)
+                self.proxy_listener.domain(domain)
             }
         };
         self.session.answer_inbound_rcpt(&inbound, domain);
@@ -69,26 +70,26 @@ impl ProxySession {
 
     /// A message is done.
     pub(super) fn finished(&mut self, finished: &Finished) {
-        let account = self.accounts.iter().position(|account| account.id == finished.id);
-        let account = account.and_then(|at| self.accounts.remove(at)).unwrap_or_default();
-        self.desk.finished(self.direction(), finished, &account);
+        let tally = self.tallies.iter().position(|tally| tally.id == finished.id);
+        let tally = tally.and_then(|at| self.tallies.remove(at)).unwrap_or_default();
+        self.evaluator.finished(self.direction(), finished, &tally);
     }
 
     /// Notes something about the transaction that the client has open.
     fn note(&mut self, note: impl FnOnce(&mut MessageTally)) {
         let id = self.session.transaction().unwrap_or_default();
-        if self.accounts.back().is_none_or(|account| account.id != id) {
+        if self.tallies.back().is_none_or(|tally| tally.id != id) {
             // What was given up is never heard of again.
-            self.accounts.retain(|account| account.id + 128 > id);
-            self.accounts.push_back(MessageTally::of(id));
+            self.tallies.retain(|tally| tally.id + 128 > id);
+            self.tallies.push_back(MessageTally::of(id));
         }
-        if let Some(account) = self.accounts.back_mut() {
-            note(account);
+        if let Some(tally) = self.tallies.back_mut() {
+            note(tally);
         }
     }
 
     fn direction(&self) -> Direction {
-        match self.door.listener.role {
+        match self.proxy_listener.listener.role {
             Role::Outbound => Direction::Outbound,
             Role::Inbound => Direction::Inbound,
         }

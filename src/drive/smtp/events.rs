@@ -33,32 +33,50 @@ impl ProxySession {
                 Event::SecureClient => {}
                 Event::SecureHop => self.begin_hop_handshake(),
                 Event::Client { address, forwarded } => self.client_is(address, forwarded),
-                Event::Refused { command: "RCPT", .. } if !self.desk.shows_refused() => {}
+                Event::Refused { command: "RCPT", .. } if !self.evaluator.shows_refused() => {}
                 Event::Refused { command, reply } => {
                     let reply = masked_text(&reply);
-                    info!(session = self.desk.id, client = self.desk.who(), event = "next-hop", command, reply);
+                    info!(
+                        session = self.evaluator.id,
+                        client = self.evaluator.who(),
+                        event = "next-hop",
+                        command,
+                        reply
+                    );
                 }
                 Event::Unfit(why) => limited_warn!(
-                    session = self.desk.id,
-                    client = self.desk.who(),
+                    session = self.evaluator.id,
+                    client = self.evaluator.who(),
                     next_hop = self.next_hop,
                     why,
                     "next hop cannot be used"
                 ),
                 Event::Limit(limit) => {
-                    limited_by!(info, limit, session = self.desk.id, client = self.desk.who(), event = "limit");
+                    limited_by!(
+                        info,
+                        limit,
+                        session = self.evaluator.id,
+                        client = self.evaluator.who(),
+                        event = "limit"
+                    );
                 }
                 Event::NotSmtp(reason) => {
-                    limited_by!(info, reason, session = self.desk.id, client = self.desk.who(), event = "not-smtp");
+                    limited_by!(
+                        info,
+                        reason,
+                        session = self.evaluator.id,
+                        client = self.evaluator.who(),
+                        event = "not-smtp"
+                    );
                 }
-                Event::LoggedIn => info!(session = self.desk.id, client = self.desk.who(), event = "login"),
+                Event::LoggedIn => info!(session = self.evaluator.id, client = self.evaluator.who(), event = "login"),
                 Event::OwnTransaction => {
                     let (action, reason) = ("defer", "own-transaction");
                     info!(
-                        session = self.desk.id,
-                        client = self.desk.who(),
+                        session = self.evaluator.id,
+                        client = self.evaluator.who(),
                         event = "recipient",
-                        to = self.desk.asked(),
+                        to = self.evaluator.asked(),
                         action,
                         reason
                     );
@@ -71,10 +89,10 @@ impl ProxySession {
     /// A trusted proxy says who its client is. By XCLIENT that one stands in the proxy's place, with no more rights than it
     /// would have itself.
     fn client_is(&mut self, address: Option<SocketAddr>, forwarded: bool) {
-        let proxy = self.desk.who();
+        let proxy = self.evaluator.who();
         if !forwarded {
             self.caller.counted = None;
-            match admit(address, &self.desk.shared, &self.door) {
+            match admit(address, &self.evaluator.app, &self.proxy_listener) {
                 Ok(counted) => self.caller.counted = counted,
                 Err(text) => {
                     let (code, text) = text.trim_end().split_once(' ').unwrap_or(("421", text));
@@ -82,18 +100,24 @@ impl ProxySession {
                 }
             }
             self.caller.passed.source = address;
-            if address.is_some_and(|address| self.door.listener.trusted_proxies.contains(address.ip())) {
+            if address.is_some_and(|address| self.proxy_listener.listener.trusted_proxies.contains(address.ip())) {
                 self.session.trust();
             }
         }
         self.caller.address = address;
-        self.desk.client = address.map(|address| address.ip());
-        debug!(session = self.desk.id, proxy, client = self.desk.who(), forwarded, "a trusted proxy names its client");
+        self.evaluator.client = address.map(|address| address.ip());
+        debug!(
+            session = self.evaluator.id,
+            proxy,
+            client = self.evaluator.who(),
+            forwarded,
+            "a trusted proxy names its client"
+        );
     }
 
     fn connect(&mut self, target: NextHopChoice) -> Later<Result<Reached, String>> {
-        let (door, passed) = (Arc::clone(&self.door), self.caller.passed);
-        self.reach = door.hops(target).patience();
-        Box::pin(async move { door.hops(target).reach(passed).await })
+        let (proxy_listener, passed) = (Arc::clone(&self.proxy_listener), self.caller.passed);
+        self.reach = proxy_listener.hops(target).patience();
+        Box::pin(async move { proxy_listener.hops(target).reach(passed).await })
     }
 }

@@ -23,7 +23,7 @@ impl ProxySession {
                     self.session.client_secured();
                 }
                 Err(error) => {
-                    let (session, client) = (self.desk.id, self.desk.who());
+                    let (session, client) = (self.evaluator.id, self.evaluator.who());
                     limited!(info, session, client, %error, "TLS handshake with the client failed");
                     self.session.client_lost();
                     self.gone = true;
@@ -42,8 +42,8 @@ impl ProxySession {
                 }
                 Err(error) => {
                     limited_warn!(
-                        session = self.desk.id,
-                        client = self.desk.who(),
+                        session = self.evaluator.id,
+                        client = self.evaluator.who(),
                         next_hop = self.next_hop,
                         error = in_words(&error),
                         "TLS handshake with the next hop failed"
@@ -61,9 +61,9 @@ impl ProxySession {
             return;
         }
         let Some(plain) = self.client.take_plain() else { return };
-        let door = Arc::clone(&self.door);
+        let proxy_listener = Arc::clone(&self.proxy_listener);
         self.securing_client = Some(Box::pin(async move {
-            match &door.acceptor {
+            match &proxy_listener.acceptor {
                 Some(acceptor) => acceptor.accept(plain).await,
                 None => Err(io::Error::other("the listener has no certificate")),
             }
@@ -73,7 +73,7 @@ impl ProxySession {
     pub(super) fn begin_hop_handshake(&mut self) {
         let plain = self.hop.as_mut().and_then(Stream::take_plain);
         self.hop = None;
-        let (connector, host) = (self.door.connector.clone(), self.host.clone());
+        let (connector, host) = (self.proxy_listener.connector.clone(), self.host.clone());
         self.securing_hop = Some(Box::pin(async move {
             match (connector, plain) {
                 (Some(connector), Some(plain)) => connector.connect(&host, plain).await,

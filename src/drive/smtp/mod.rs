@@ -56,40 +56,40 @@ struct ConnectedClient {
 pub async fn serve(
     client: Plain,
     peer: Option<SocketAddr>,
-    shared: Arc<AppState>,
-    door: Arc<ProxyListener>,
+    app: Arc<AppState>,
+    proxy_listener: Arc<ProxyListener>,
     drain: watch::Receiver<bool>,
 ) {
-    let Some((client, address)) = introduced(client, peer, &shared, &door).await else { return };
+    let Some((client, address)) = introduced(client, peer, &app, &proxy_listener).await else { return };
     let destination = client.local_address();
-    let caller = match admit(address, &shared, &door) {
+    let caller = match admit(address, &app, &proxy_listener) {
         Ok(counted) => ConnectedClient {
             address,
             passed: Passed { source: address, destination },
-            trusted: door.listener.trusted_proxies.contains(ip(address)),
+            trusted: proxy_listener.listener.trusted_proxies.contains(ip(address)),
             counted,
         },
-        Err(text) => return refuse(client, address, text, &door).await,
+        Err(text) => return refuse(client, address, text, &proxy_listener).await,
     };
-    let implicit = door.listener.tls == TlsMode::Implicit;
-    let client = match door.acceptor.as_ref().filter(|_| implicit) {
+    let implicit = proxy_listener.listener.tls == TlsMode::Implicit;
+    let client = match proxy_listener.acceptor.as_ref().filter(|_| implicit) {
         None => Stream::Plain(client),
-        Some(acceptor) => match tokio::time::timeout(shared.config.timeouts.connect, acceptor.accept(client)).await {
+        Some(acceptor) => match tokio::time::timeout(app.config.timeouts.connect, acceptor.accept(client)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return limited!(info, client = %ip(address), %error, "TLS handshake failed"),
             Err(_) => return limited!(info, client = %ip(address), "TLS handshake took too long"),
         },
     };
     let identity = caller.address.map(|address| Identity::of(address.ip(), address.port()));
-    let settings = door.settings(&shared.config, implicit, caller.trusted);
-    let mut link = ProxySession::new(client, caller, settings, identity, shared, door, drain);
-    while !link.is_over() {
-        poll_fn(|cx| link.poll_step(cx)).await;
-        if link.turn_is_over() {
+    let settings = proxy_listener.settings(&app.config, implicit, caller.trusted);
+    let mut session = ProxySession::new(client, caller, settings, identity, app, proxy_listener, drain);
+    while !session.is_over() {
+        poll_fn(|cx| session.poll_step(cx)).await;
+        if session.turn_is_over() {
             tokio::task::yield_now().await;
         }
     }
-    if let Some(client) = link.into_client() {
+    if let Some(client) = session.into_client() {
         say_goodbye(client).await;
     }
 }
@@ -103,15 +103,15 @@ fn ip(address: Option<SocketAddr>) -> IpAddr {
 async fn introduced(
     mut client: Plain,
     peer: Option<SocketAddr>,
-    shared: &AppState,
-    door: &ProxyListener,
+    app: &AppState,
+    proxy_listener: &ProxyListener,
 ) -> Option<(Plain, Option<SocketAddr>)> {
-    if !door.listener.accept_proxy || !door.listener.trusted_proxies.contains(ip(peer)) {
+    if !proxy_listener.listener.accept_proxy || !proxy_listener.listener.trusted_proxies.contains(ip(peer)) {
         return Some((client, peer));
     }
-    let read = tokio::time::timeout(shared.config.timeouts.connect, read_header(&mut client));
+    let read = tokio::time::timeout(app.config.timeouts.connect, read_header(&mut client));
     let read = read.await.unwrap_or_else(|_| Err("its PROXY header did not come in time".into()));
-    let unknown_is_proxy = door.listener.proxy_unknown == ProxyUnknown::Proxy;
+    let unknown_is_proxy = proxy_listener.listener.proxy_unknown == ProxyUnknown::Proxy;
     let address = read.and_then(|source| match source {
         Source::Client(address) => Ok(Some(address)),
         Source::Proxy => Ok(peer),
@@ -124,7 +124,7 @@ async fn introduced(
     match address {
         Ok(address) => Some((client, address)),
         Err(error) => {
-            limited_warn!(proxy = %ip(peer), listen = %door.listener.listen, error, "a trusted proxy's connection is refused");
+            limited_warn!(proxy = %ip(peer), listen = %proxy_listener.listener.listen, error, "a trusted proxy's connection is refused");
             None
         }
     }
@@ -147,33 +147,33 @@ async fn read_header(client: &mut Plain) -> Result<Source, String> {
 /// Whether the client may come in. The text is what it is told if not.
 fn admit(
     address: Option<SocketAddr>,
-    shared: &AppState,
-    door: &ProxyListener,
+    app: &AppState,
+    proxy_listener: &ProxyListener,
 ) -> Result<Option<CountedConnection>, &'static str> {
     let Some(address) = address.map(|address| address.ip()) else { return Ok(None) };
-    let listener = &door.listener;
+    let listener = &proxy_listener.listener;
     if !listener.clients.is_empty() && !listener.clients.contains(address) {
         return Err(NOT_YOURS);
     }
-    let limit = shared.config.limits.connections_per_client;
-    if limit == 0 || is_known(address, door) {
+    let limit = app.config.limits.connections_per_client;
+    if limit == 0 || is_known(address, proxy_listener) {
         return Ok(None);
     }
-    shared.clients.admit(address, limit).map(Some).ok_or(TOO_MANY_OF_YOURS)
+    app.clients.admit(address, limit).map(Some).ok_or(TOO_MANY_OF_YOURS)
 }
 
 /// Whether the config names this client, or it is on this machine: it is no stranger.
-fn is_known(address: IpAddr, door: &ProxyListener) -> bool {
-    let listener = &door.listener;
+fn is_known(address: IpAddr, proxy_listener: &ProxyListener) -> bool {
+    let listener = &proxy_listener.listener;
     address.is_loopback() || !listener.clients.is_empty() || listener.trusted_proxies.contains(address)
 }
 
 /// Says one thing to a connection that is not served, and closes it.
-pub async fn refuse(client: Plain, address: Option<SocketAddr>, text: &str, door: &ProxyListener) {
+pub async fn refuse(client: Plain, address: Option<SocketAddr>, text: &str, proxy_listener: &ProxyListener) {
     let reply = text.trim_end();
-    limited_warn!(client = %ip(address), listen = %door.listener.listen, reply, "connection refused");
+    limited_warn!(client = %ip(address), listen = %proxy_listener.listener.listen, reply, "connection refused");
     // Who begins with a handshake cannot read it.
-    if door.listener.tls == TlsMode::Implicit {
+    if proxy_listener.listener.tls == TlsMode::Implicit {
         return;
     }
     let mut client = Stream::Plain(client);

@@ -35,13 +35,13 @@ const BACKLOG: usize = 8 << 10;
 pub(super) type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 pub(super) struct ProxySession {
-    pub desk: Evaluator,
+    pub evaluator: Evaluator,
     pub session: Session,
     pub caller: ConnectedClient,
-    pub room: Option<HoldPermit>,
+    pub permit: Option<HoldPermit>,
     /// What is to be counted when the next hop has taken a message.
-    pub accounts: VecDeque<MessageTally>,
-    pub door: Arc<ProxyListener>,
+    pub tallies: VecDeque<MessageTally>,
+    pub proxy_listener: Arc<ProxyListener>,
     pub client: Stream,
     pub hop: Option<Stream>,
     /// As long as there is a connection to it, or one is being secured.
@@ -75,16 +75,16 @@ impl ProxySession {
         caller: ConnectedClient,
         settings: Settings,
         identity: Option<Identity>,
-        shared: Arc<AppState>,
-        door: Arc<ProxyListener>,
+        app: Arc<AppState>,
+        proxy_listener: Arc<ProxyListener>,
         drain: watch::Receiver<bool>,
     ) -> Self {
-        let reach = door.hops(NextHopChoice::Main).patience();
+        let reach = proxy_listener.hops(NextHopChoice::Main).patience();
         let deadline = Instant::now() + reach;
         Self {
             session: Session::new(settings, identity),
-            room: None,
-            accounts: VecDeque::new(),
+            permit: None,
+            tallies: VecDeque::new(),
             client,
             hop: None,
             hop_in_use: None,
@@ -98,13 +98,13 @@ impl ProxySession {
             securing_hop: None,
             drain: Some(Drain::new(drain)),
             timer: Box::pin(sleep_until(deadline)),
-            patience: Deadlines::new(deadline, shared.config.limits.octets_per_second, shared.config.timeouts.command),
+            patience: Deadlines::new(deadline, app.config.limits.octets_per_second, app.config.timeouts.command),
             turn: WorkBudget::default(),
             closing: false,
             gone: false,
-            desk: Evaluator::of_one_client(shared, caller.address.map(|address| address.ip())),
+            evaluator: Evaluator::of_one_client(app, caller.address.map(|address| address.ip())),
             caller,
-            door,
+            proxy_listener,
         }
     }
 
@@ -131,7 +131,7 @@ impl ProxySession {
             moved |= self.poll_hop(cx);
             moved |= !silent && self.poll_client(cx);
         }
-        moved |= self.keep_room(cx);
+        moved |= self.keep_permit(cx);
         self.act(cx);
         moved |= self.poll_write_both(cx);
         buffers::give_back(&mut self.session.to_client);
@@ -155,7 +155,7 @@ impl ProxySession {
 
     /// How long to wait, given whose turn it is.
     fn wait(&self) -> Duration {
-        let timeouts = &self.desk.shared.config.timeouts;
+        let timeouts = &self.evaluator.app.config.timeouts;
         if self.connecting.is_some() {
             self.reach
         } else if self.session.is_opening() || self.session.is_securing() {
@@ -170,7 +170,7 @@ impl ProxySession {
     fn keep_time(&mut self) {
         let wait = self.wait();
         self.patience.moved(self.session.progress(), self.closing, wait);
-        self.patience.transaction(self.session.transaction(), self.desk.shared.config.timeouts.transaction);
+        self.patience.transaction(self.session.transaction(), self.evaluator.app.config.timeouts.transaction);
         self.patience.body(self.session.in_message());
         self.patience.resting(self.session.can_rest());
         if self.session.waits_for_hop() {
@@ -204,14 +204,19 @@ impl ProxySession {
         let hops_turn = self.connecting.is_some() || self.session.waits_for_hop() || !self.session.to_hop.is_empty();
         if hops_turn {
             limited_warn!(
-                session = self.desk.id,
-                client = self.desk.who(),
+                session = self.evaluator.id,
+                client = self.evaluator.who(),
                 next_hop = self.next_hop,
                 "the next hop owed an answer for too long"
             );
             self.session.hop_timeout();
         } else {
-            limited!(info, session = self.desk.id, client = self.desk.who(), "the client was silent for too long");
+            limited!(
+                info,
+                session = self.evaluator.id,
+                client = self.evaluator.who(),
+                "the client was silent for too long"
+            );
             self.session.client_timeout();
         }
     }
@@ -226,25 +231,25 @@ impl ProxySession {
     }
 
     /// Takes room for what is held. Without any the session ends: the client sends its message again later.
-    fn keep_room(&mut self, cx: &mut Context<'_>) -> bool {
+    fn keep_permit(&mut self, cx: &mut Context<'_>) -> bool {
         if !self.session.is_holding() {
             // It has gone on whole: whatever becomes of its room now, the next hop's answer counts.
-            self.room = None;
+            self.permit = None;
         }
-        let Some(room) = &mut self.room else { return false };
-        if self.closing || (room.grow(self.session.held()) && !room.is_gone(cx)) {
+        let Some(permit) = &mut self.permit else { return false };
+        if self.closing || (permit.grow(self.session.held()) && !permit.is_gone(cx)) {
             return false;
         }
-        self.room = None;
-        self.say_no_room();
+        self.permit = None;
+        self.log_no_room();
         self.session.no_room();
         true
     }
 
-    pub fn say_no_room(&self) {
+    pub fn log_no_room(&self) {
         limited_warn!(
-            session = self.desk.id,
-            client = self.desk.who(),
+            session = self.evaluator.id,
+            client = self.evaluator.who(),
             "no room to hold another message: limits.held is used up, or the share of this network"
         );
     }
@@ -315,7 +320,7 @@ impl ProxySession {
                     self.session.hop_data(&reached.first);
                 }
                 Err(error) => {
-                    let (session, client) = (self.desk.id, self.desk.who());
+                    let (session, client) = (self.evaluator.id, self.evaluator.who());
                     limited_warn!(session, client, error, "no next hop can be reached");
                     self.session.hop_failed();
                 }
