@@ -65,13 +65,13 @@ impl Mta {
 
     /// What one way needs, by file, in the document's order; with SRS or without.
     #[must_use]
-    pub fn recipe(self, way: &str, srs: bool) -> Vec<Piece> {
-        let mut pieces: Vec<Piece> = Vec::new();
+    pub fn recipe(self, way: &str, srs: bool) -> Vec<RecipePiece> {
+        let mut pieces: Vec<RecipePiece> = Vec::new();
         let wanted = |block: &Block<'_>| block.ways().any(|(name, only_srs)| name == way && (srs || !only_srs));
         for block in self.blocks().filter(wanted) {
             match pieces.iter_mut().find(|piece| piece.file == block.file) {
                 Some(piece) => piece.append(&format!("{}\n", block.text)),
-                None => pieces.push(Piece { file: block.file, text: format!("{}\n", block.text) }),
+                None => pieces.push(RecipePiece { file: block.file, text: format!("{}\n", block.text) }),
             }
         }
         pieces
@@ -90,14 +90,14 @@ impl fmt::Display for Mta {
 
 /// What goes into one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Piece {
+pub struct RecipePiece {
     /// Its name, as the document says it.
     pub file: &'static str,
     /// The lines.
     pub text: String,
 }
 
-impl Piece {
+impl RecipePiece {
     /// More lines.
     fn append(&mut self, text: &str) {
         if self.file.ends_with("main.cf") || self.file.ends_with("/main") {
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn settings_stay_above_the_tables() {
-        let mut piece = Piece { file: "a.toml", text: "x = 1\n\n[a]\nb = 2\n".into() };
+        let mut piece = RecipePiece { file: "a.toml", text: "x = 1\n\n[a]\nb = 2\n".into() };
         piece.append("y = 3\n");
         assert_eq!(piece.text, "x = 1\ny = 3\n\n[a]\nb = 2\n");
         piece.append("[c]\nd = 4\n");
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn the_later_setting_of_postfix_replaces_the_earlier() {
-        let mut piece = Piece { file: "postfix-out/main.cf", text: "a_maps = x\na = y\n".into() };
+        let mut piece = RecipePiece { file: "postfix-out/main.cf", text: "a_maps = x\na = y\n".into() };
         piece.append("a_maps = z\n");
         assert_eq!(piece.text, "a = y\na_maps = z\n");
     }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
-use super::site::RingArgs;
+use super::common_args::RingArgs;
 use super::tags::{date, describe};
 use super::{BOLD, DIM};
 use crate::envelope::address::Address;

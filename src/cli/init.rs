@@ -7,12 +7,12 @@ use anyhow::{Context, Result, bail};
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 
+use super::common_args::now;
 use super::keys;
-use super::site::now;
 use super::{BOLD, DIM, GREEN};
 use crate::config::Config;
 use crate::envelope::keyring::Keyring;
-use crate::recipes::{Mta, Piece};
+use crate::recipes::{Mta, RecipePiece};
 use crate::state::ring;
 
 /// `countersign init`
@@ -69,7 +69,7 @@ pub(super) fn run(args: &Init) -> Result<bool> {
         bail!("this countersign was built without milters; build it with the feature `milter`{instead}");
     }
     let pieces = args.mta.recipe(way, args.srs_domain.is_some());
-    let (config, pieces): (Vec<Piece>, Vec<Piece>) =
+    let (config, pieces): (Vec<RecipePiece>, Vec<RecipePiece>) =
         pieces.into_iter().partition(|piece| piece.file == "countersign.toml");
     let config_path = args.dir.join("countersign.toml");
     let config = config.into_iter().map(|piece| with_domains(&args.in_words(&piece.text), &args.domains));

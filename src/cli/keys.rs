@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::site::RingArgs;
+use super::common_args::RingArgs;
 use super::{BOLD, DIM, GREEN, YELLOW};
 use crate::config::Config;
 use crate::envelope::address::canonical_domain;
@@ -27,21 +27,21 @@ then `keys promote`, and copy again. Old keys go on verifying until `keys list` 
 are not needed; then `keys retire` and `keys prune`.")]
 pub(super) enum Keys {
     /// Make a ring with one key, which signs
-    Init(Common),
+    Init(RingChoice),
     /// Show the keys: state, age, algorithm, and until when each is needed
     List {
         #[command(flatten)]
-        common: Common,
+        common: RingChoice,
         /// One JSON object a line
         #[arg(long)]
         json: bool,
     },
     /// Add a key that verifies and does not sign yet
-    Add(Common),
+    Add(RingChoice),
     /// Make a key sign; the one before it goes on verifying
     Promote(WithId),
     /// Add a key and make it sign at once
-    Rotate(Common),
+    Rotate(RingChoice),
     /// End a key: its tags answer `expired` from now on
     Retire {
         #[command(flatten)]
@@ -53,7 +53,7 @@ pub(super) enum Keys {
     /// Remove retired keys that no living tag needs
     Prune {
         #[command(flatten)]
-        common: Common,
+        common: RingChoice,
         /// Only this one
         id: Option<String>,
     },
@@ -62,7 +62,7 @@ pub(super) enum Keys {
     /// Print the ring without its secrets
     Export {
         #[command(flatten)]
-        common: Common,
+        common: RingChoice,
         /// With its secrets: whoever sees the output can sign
         #[arg(long)]
         reveal_secrets: bool,
@@ -74,7 +74,7 @@ pub(super) enum Keys {
     #[command(after_help = RAMP_EXAMPLES)]
     RampStart {
         #[command(flatten)]
-        common: Common,
+        common: RingChoice,
         /// Begin anew: some of its mail has left unsigned since
         #[arg(long)]
         again: bool,
@@ -84,7 +84,7 @@ pub(super) enum Keys {
     /// Take that back: the domain is observed until its ramp begins anew
     RampStop {
         #[command(flatten)]
-        common: Common,
+        common: RingChoice,
         /// The local domain, as the config names it
         domain: String,
     },
@@ -104,7 +104,7 @@ Examples:
 
 /// The ring that is meant.
 #[derive(Debug, Args)]
-pub(super) struct Common {
+pub(super) struct RingChoice {
     #[command(flatten)]
     ring: RingArgs,
 }
@@ -153,7 +153,7 @@ pub(super) struct Import {
 }
 
 /// A ring file, what new keys sign with, and the moment.
-struct Target {
+struct RingTarget {
     path: PathBuf,
     lifetime: u16,
     srs_lifetime: u16,
@@ -165,7 +165,7 @@ struct Target {
     now: Timestamp,
 }
 
-impl Target {
+impl RingTarget {
     fn knows(&self, domain: &str) -> bool {
         let name = domain.strip_prefix('.').map_or_else(|| domain.to_owned(), |parent| format!("x.{parent}"));
         self.domains.as_ref().is_none_or(|domains| domains.local.contains(&name) || domains.srs.contains(&name))
@@ -234,16 +234,16 @@ pub(super) fn new_own_key() -> Result<NewKey> {
 /// What `keys rotate` does, without a word.
 pub(super) fn rotate_quietly(path: &Path) -> Result<KeyId> {
     let key = new_own_key()?;
-    Ok(ring::update(path, |ring| ring.rotate(key, super::site::now()).map(Changed::Yes))?)
+    Ok(ring::update(path, |ring| ring.rotate(key, super::common_args::now()).map(Changed::Yes))?)
 }
 
 /// Runs a subcommand. Refusals come back as errors.
 pub(super) fn run(command: Keys) -> Result<bool> {
     match command {
-        Keys::Init(common) => init(&Target::to_change(&common.ring)?)?,
-        Keys::List { common, json } => list(&Target::of(&common.ring)?, json)?,
+        Keys::Init(common) => init(&RingTarget::to_change(&common.ring)?)?,
+        Keys::List { common, json } => list(&RingTarget::of(&common.ring)?, json)?,
         Keys::Add(common) => {
-            let target = Target::to_change(&common.ring)?;
+            let target = RingTarget::to_change(&common.ring)?;
             let key = target.new_key()?;
             let id = ring::update(&target.path, |ring| ring.add(key, target.now).map(Changed::Yes))?;
             say(&format!(
@@ -251,7 +251,7 @@ pub(super) fn run(command: Keys) -> Result<bool> {
             ));
         }
         Keys::Promote(key) => {
-            let (target, id) = (Target::to_change(&key.ring)?, key_id(&key.id)?);
+            let (target, id) = (RingTarget::to_change(&key.ring)?, key_id(&key.id)?);
             ring::update(&target.path, |ring| {
                 ring.promote(&id, target.now)?;
                 ring.raise(target.lifetime, target.srs_lifetime, target.short_tags);
@@ -259,12 +259,12 @@ pub(super) fn run(command: Keys) -> Result<bool> {
             })?;
             say(&format!("Key {id} signs from now on."));
         }
-        Keys::Rotate(common) => rotate(&Target::to_change(&common.ring)?)?,
-        Keys::Retire { key, force } => retire(&Target::to_change(&key.ring)?, &key_id(&key.id)?, force)?,
-        Keys::Prune { common, id } => prune(&Target::to_change(&common.ring)?, id.as_deref())?,
+        Keys::Rotate(common) => rotate(&RingTarget::to_change(&common.ring)?)?,
+        Keys::Retire { key, force } => retire(&RingTarget::to_change(&key.ring)?, &key_id(&key.id)?, force)?,
+        Keys::Prune { common, id } => prune(&RingTarget::to_change(&common.ring)?, id.as_deref())?,
         Keys::Import(args) => import(&args)?,
         Keys::Export { common, reveal_secrets, to } => {
-            let target = Target::of(&common.ring)?;
+            let target = RingTarget::of(&common.ring)?;
             let secrets = if reveal_secrets { Secrets::Revealed } else { Secrets::Hidden };
             let ring = ring::load(&target.path)?;
             match to {
@@ -272,8 +272,8 @@ pub(super) fn run(command: Keys) -> Result<bool> {
                 None => anstream::print!("{}", *ring::to_text(&ring, secrets)),
             }
         }
-        Keys::RampStart { common, again, domain } => ramp_start(&Target::to_change(&common.ring)?, &domain, again)?,
-        Keys::RampStop { common, domain } => ramp_stop(&Target::to_change(&common.ring)?, &domain)?,
+        Keys::RampStart { common, again, domain } => ramp_start(&RingTarget::to_change(&common.ring)?, &domain, again)?,
+        Keys::RampStop { common, domain } => ramp_stop(&RingTarget::to_change(&common.ring)?, &domain)?,
     }
     Ok(true)
 }
@@ -286,7 +286,7 @@ fn key_id(text: &str) -> Result<KeyId> {
     KeyId::parse(text).with_context(|| format!("`{text}` is no key id; countersign keys list shows them"))
 }
 
-fn init(target: &Target) -> Result<()> {
+fn init(target: &RingTarget) -> Result<()> {
     target.make_folder()?;
     let ring = Keyring::create(target.new_key()?, target.now)?;
     ring::create(&target.path, &ring)?;
@@ -294,7 +294,7 @@ fn init(target: &Target) -> Result<()> {
     Ok(())
 }
 
-fn rotate(target: &Target) -> Result<()> {
+fn rotate(target: &RingTarget) -> Result<()> {
     let key = target.new_key()?;
     let (id, before) = ring::update(&target.path, |ring| {
         let before = ring.own_signer().map(|k| k.id.clone());
@@ -306,7 +306,7 @@ fn rotate(target: &Target) -> Result<()> {
     Ok(())
 }
 
-fn retire(target: &Target, id: &KeyId, force: bool) -> Result<()> {
+fn retire(target: &RingTarget, id: &KeyId, force: bool) -> Result<()> {
     let lost = ring::update(&target.path, |ring| {
         let until = ring.key(id).and_then(Key::needed_until);
         ring.retire(id, target.now, force)?;
@@ -322,7 +322,7 @@ fn retire(target: &Target, id: &KeyId, force: bool) -> Result<()> {
     Ok(())
 }
 
-fn prune(target: &Target, id: Option<&str>) -> Result<()> {
+fn prune(target: &RingTarget, id: Option<&str>) -> Result<()> {
     let id = id.map(key_id).transpose()?;
     let pruned = ring::update(&target.path, |ring| {
         let pruned = ring.prune(id.as_ref(), target.now)?;
@@ -337,9 +337,9 @@ fn prune(target: &Target, id: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-fn ramp_start(target: &Target, domain: &str, again: bool) -> Result<()> {
+fn ramp_start(target: &RingTarget, domain: &str, again: bool) -> Result<()> {
     let domain = ramp_domain(domain)?;
-    if target.now > super::site::now() {
+    if target.now > super::common_args::now() {
         anstream::eprintln!("{YELLOW}warning:{YELLOW:#} {} is in the future", rfc3339(target.now));
     }
     let (since, changed) = ring::update(&target.path, |ring| {
@@ -349,8 +349,8 @@ fn ramp_start(target: &Target, domain: &str, again: bool) -> Result<()> {
         Ok(if changed { Changed::Yes((since, true)) } else { Changed::No((since, false)) })
     })?;
     let until = Timestamp(since.0 + i64::from(target.ramp_days) * SECONDS_PER_DAY);
-    let then = if until <= super::site::now() { "it is enforced now" } else { "it is observed until" };
-    let date = if until <= super::site::now() { String::new() } else { format!(" {}", rfc3339(until)) };
+    let then = if until <= super::common_args::now() { "it is enforced now" } else { "it is observed until" };
+    let date = if until <= super::common_args::now() { String::new() } else { format!(" {}", rfc3339(until)) };
     let already = if changed { "" } else { " already (--again begins anew)" };
     say(&format!(
         "Mail of {domain} counts as signed since {}{already}; where inbound.mode is \"ramp\", {then}{date}.",
@@ -364,7 +364,7 @@ fn ramp_start(target: &Target, domain: &str, again: bool) -> Result<()> {
     Ok(())
 }
 
-fn ramp_stop(target: &Target, domain: &str) -> Result<()> {
+fn ramp_stop(target: &RingTarget, domain: &str) -> Result<()> {
     let domain = ramp_domain(domain)?;
     let stopped = ring::update(&target.path, |ring| {
         let stopped = ring.ramp_stop(&domain, Timestamp(i64::MAX));
@@ -392,7 +392,7 @@ fn ramp_domain(domain: &str) -> Result<String> {
 }
 
 fn import(args: &Import) -> Result<()> {
-    let target = Target::to_change(&args.ring)?;
+    let target = RingTarget::to_change(&args.ring)?;
     let algorithm = Algorithm::from_name(&args.from).context("unknown program")?;
     let secrets = read_secrets(&args.file, algorithm, args.force).with_context(|| args.file.display().to_string())?;
     let id = args.id.as_deref().map(key_id).transpose()?;
@@ -463,7 +463,7 @@ fn read_secrets(path: &PathBuf, algorithm: Algorithm, force: bool) -> Result<Vec
     Ok(secrets)
 }
 
-fn list(target: &Target, as_json: bool) -> Result<()> {
+fn list(target: &RingTarget, as_json: bool) -> Result<()> {
     let ring = ring::load(&target.path)?;
     if as_json {
         for key in ring.keys() {

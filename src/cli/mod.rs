@@ -2,13 +2,13 @@
 
 mod check;
 mod classify;
+mod common_args;
 mod demo;
 mod explain;
 mod init;
 mod keys;
-mod observed;
 mod serve;
-mod site;
+mod status_client;
 mod tags;
 
 use std::io;

@@ -6,8 +6,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::site::find_config;
-use crate::service::{Service, limits, logs, runtime};
+use super::common_args::find_config;
+use crate::service::{Service, fd_limit, logs, runtime};
 use crate::state;
 
 /// `countersign serve`
@@ -38,7 +38,7 @@ pub(super) fn run(args: &Serve) -> Result<bool> {
     for warning in super::check::warnings(&config, &ring) {
         tracing::warn!("{warning}");
     }
-    limits::raise_descriptors(&config)?;
+    fd_limit::raise_descriptors(&config)?;
     let control = runtime::control()?;
     let served = control.block_on(async {
         // Before anything listens: a signal must not find nobody at home.

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
 
-use super::site::{Site, SiteArgs};
+use super::common_args::{RuleContext, SiteArgs};
 use crate::envelope::abuse::Memory;
 use crate::envelope::address::{Address, AddressError, MAX_ADDRESS, ReversePath};
 use crate::envelope::rules::{ContentCheck, InboundAction, OutboundAction, ResultHeader, Rules};
@@ -115,7 +115,7 @@ pub(super) fn verify(args: &Verify) -> Result<bool> {
         let address = text.to_str().map_err(|_| AddressError::NotUtf8).and_then(Address::parse);
         let found = match &address {
             Ok(address) => found(&site, &sender, address),
-            Err(error) => Found::malformed(&error.to_string()),
+            Err(error) => TagAnswer::malformed(&error.to_string()),
         };
         if args.bare {
             return match (&found.result, found.action) {
@@ -147,7 +147,7 @@ fn one_if_bare(wanted: bool, addresses: &[String]) -> Result<()> {
 #[error("{0}")]
 pub(super) struct TryLater(String);
 
-struct Found {
+struct TagAnswer {
     verdict: &'static str,
     tagged: Option<Tagged>,
     result: Option<String>,
@@ -157,7 +157,7 @@ struct Found {
     note: String,
 }
 
-impl Found {
+impl TagAnswer {
     fn malformed(note: &str) -> Self {
         Self { verdict: "malformed", tagged: None, result: None, action: "reject", mark: None, note: note.to_owned() }
     }
@@ -187,15 +187,15 @@ impl Found {
     }
 }
 
-fn found(site: &Site, sender: &ReversePath, address: &Address) -> Found {
+fn found(site: &RuleContext, sender: &ReversePath, address: &Address) -> TagAnswer {
     let inbound = site.rules().inbound(&mut Memory::default(), None, sender, address);
     let note = describe(&inbound.verdict, site.now.day());
     let (verdict, tagged) = (inbound.verdict.name(), inbound.verdict.tagged().cloned());
-    let of = |action, result, note| Found { verdict, tagged, result, action, mark: None, note };
+    let of = |action, result, note| TagAnswer { verdict, tagged, result, action, mark: None, note };
     let (action, result, why) = match inbound.action {
         // What a good SRS address is for, any report reaches.
         InboundAction::Deliver { to, judge: ContentCheck::No | ContentCheck::Srs, mark, .. } => {
-            return Found { mark, ..of("deliver", Some(to.to_string()), note) };
+            return TagAnswer { mark, ..of("deliver", Some(to.to_string()), note) };
         }
         InboundAction::Deliver { judge: ContentCheck::Discard, .. } => ("reject", None, Some("it would be discarded")),
         InboundAction::Deliver {
@@ -260,16 +260,16 @@ pub(super) fn date(day: Day) -> String {
     rfc3339(day.start()).split('T').next().unwrap_or_default().to_owned()
 }
 
-impl Site {
+impl RuleContext {
     fn rules(&self) -> Rules<'_> {
         Rules { policy: &self.policy, ring: &self.ring, now: self.now }
     }
 }
 
 /// A line of input: what stood there, without the line end.
-pub(super) struct Line<'a>(&'a [u8]);
+pub(super) struct InputLine<'a>(&'a [u8]);
 
-impl Line<'_> {
+impl InputLine<'_> {
     fn to_str(&self) -> Result<&str, std::str::Utf8Error> {
         std::str::from_utf8(self.0).map(bare)
     }
@@ -280,7 +280,7 @@ impl Line<'_> {
 }
 
 /// A sender; the null sender is written `<>`, an empty text is a mistake.
-fn read(text: &Line<'_>) -> Result<ReversePath, AddressError> {
+fn read(text: &InputLine<'_>) -> Result<ReversePath, AddressError> {
     if text.0.is_empty() {
         return Err(AddressError::Empty);
     }
@@ -298,17 +298,20 @@ fn bare(text: &str) -> &str {
 }
 
 /// Calls `one` for each address, streaming: memory does not grow with the input. `false` if any call said so.
-fn each_address(arguments: &[String], mut one: impl FnMut(&Line<'_>, &mut dyn Write) -> Result<bool>) -> Result<bool> {
+fn each_address(
+    arguments: &[String],
+    mut one: impl FnMut(&InputLine<'_>, &mut dyn Write) -> Result<bool>,
+) -> Result<bool> {
     let mut out = BufWriter::new(anstream::AutoStream::auto(io::stdout()));
     let mut all = true;
     for text in arguments {
-        all &= one(&Line(text.as_bytes()), &mut out)?;
+        all &= one(&InputLine(text.as_bytes()), &mut out)?;
     }
     if arguments.is_empty() {
         let mut input = BufReader::with_capacity(64 << 10, io::stdin().lock());
         let mut line = Vec::new();
         while next_line(&mut input, &mut line)? {
-            all &= one(&Line(line.trim_ascii()), &mut out)?;
+            all &= one(&InputLine(line.trim_ascii()), &mut out)?;
             // Whoever asks line by line waits for the answer to each.
             if input.buffer().is_empty() {
                 out.flush()?;

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 
 use super::Wrong;
-use super::advisors::{self, Advisor, Side};
+use super::mta_services::{self, MtaService, Side};
 use super::raw::{self, Spoken};
-use super::values::Endpoint;
+use super::words::Endpoint;
 use crate::envelope::site_policy::{DomainSet, Networks};
 
 /// Which way mail goes through a listener.
@@ -178,10 +178,10 @@ impl Listener {
 ///
 /// `connections` is how many sessions a listener has that does not say so itself.
 pub(super) fn build(
-    raw: Vec<Spanned<raw::Listener>>,
+    raw: Vec<Spanned<raw::RawListener>>,
     folder: &Path,
     connections: usize,
-) -> Result<(Vec<Listener>, Vec<Advisor>), Wrong> {
+) -> Result<(Vec<Listener>, Vec<MtaService>), Wrong> {
     let (mut listeners, mut advisors) = (Vec::new(), Vec::new());
     let mut taken: Vec<Endpoint> = Vec::new();
     for mut raw in raw {
@@ -203,7 +203,7 @@ pub(super) fn build(
         };
         let protocol = match raw.get_ref().protocol {
             Some(Spoken::Advice(advice)) => {
-                advisors.push(advisors::advisor(raw, advice, connections, access)?);
+                advisors.push(mta_services::advisor(raw, advice, connections, access)?);
                 continue;
             }
             Some(Spoken::Mail(protocol)) => protocol,
@@ -227,7 +227,7 @@ pub(super) fn build(
 }
 
 /// Takes what says who may connect.
-fn access(raw: &mut Spanned<raw::Listener>) -> Result<Access, Wrong> {
+fn access(raw: &mut Spanned<raw::RawListener>) -> Result<Access, Wrong> {
     let start = Some(raw.span().start);
     let raw = raw.get_mut();
     let access = Access { mode: raw.mode.map(|mode| mode.0), group: raw.group.take(), users: raw.users.take() };
@@ -251,7 +251,7 @@ fn leads_to(hop: &Endpoint, listen: &Endpoint) -> bool {
 }
 
 fn listener(
-    raw: Spanned<raw::Listener>,
+    raw: Spanned<raw::RawListener>,
     protocol: Protocol,
     folder: &Path,
     connections: usize,
@@ -283,7 +283,7 @@ fn listener(
             );
             return Err((start, text));
         }
-        advisors::loopback()
+        mta_services::loopback()
     } else {
         raw.clients.iter().map(|n| n.0).collect()
     };

@@ -1,21 +1,21 @@
 //! The config file: one TOML file, read twice. `raw` is what was typed; [`Config`] is what the program needs, and cannot
 //! be wrong any more.
 
-mod advisors;
 mod listeners;
+mod mta_services;
 mod raw;
-mod values;
+mod words;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use advisors::{Advice, Advisor, Side};
 pub use listeners::{
     Access, Certificate, HopTls, Listener, Protocol, ProxyUnknown, Role, SendProxy, StrayNewline, SyncMode, TlsMode,
 };
+pub use mta_services::{MtaService, ServiceProtocol, Side};
 use raw::{Raw, SrsDomain};
-pub use values::{Endpoint, listed};
+pub use words::{Endpoint, listed};
 
 use crate::envelope::address::Address;
 use crate::envelope::bounce::MessageKind;
@@ -90,7 +90,7 @@ pub struct Config {
     /// The ways in for mail.
     pub listeners: Vec<Listener>,
     /// The ways in for an MTA that asks.
-    pub advisors: Vec<Advisor>,
+    pub advisors: Vec<MtaService>,
     /// Where reversed SRS recipients go.
     pub srs_next_hop: Vec<Endpoint>,
     /// How much of a candidate is held, in octets.
@@ -210,12 +210,12 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
     let tolerance = raw.clock_tolerance.unwrap_or(1);
     let limits = limits(raw.limits);
     let (listeners, advisors) = listeners::build(raw.listener, folder, limits.connections)?;
-    let entries = |list: Vec<values::Entry>| list.into_iter().map(|e| e.0).collect::<AddressSet>();
-    let or = |list: Option<Vec<values::Entry>>, default: &[&str]| match list {
+    let entries = |list: Vec<words::AddressEntry>| list.into_iter().map(|e| e.0).collect::<AddressSet>();
+    let or = |list: Option<Vec<words::AddressEntry>>, default: &[&str]| match list {
         Some(list) => entries(list),
         None => default.iter().collect(),
     };
-    let names = |list: Vec<values::Name>| list.into_iter().map(|n| n.0).collect::<DomainSet>();
+    let names = |list: Vec<words::Name>| list.into_iter().map(|n| n.0).collect::<DomainSet>();
     let inbound = raw.inbound;
     // `foreign = "pass"` must not make an open relay.
     let open = listeners.iter().find(|l| l.role == Role::Inbound && l.clients.is_empty());
@@ -272,7 +272,7 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
             "an action is \"quarantine\", and nobody is named for it: set inbound.quarantine_to = \"quarantine@our.example\"".into(),
         ));
     }
-    let networks = |list: &[values::Network]| list.iter().map(|n| n.0).collect();
+    let networks = |list: &[words::NetworkWord]| list.iter().map(|n| n.0).collect();
     let hash_length = raw.srs.hash_length.map_or(6, toml::Spanned::into_inner);
     let policy = Policy {
         domains: SiteDomains { local: names(raw.domains.local), relay: names(raw.domains.relay), srs: aliases },
@@ -332,7 +332,7 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
             format!("limits.held is {held} octets, and inbound.hold {hold}: not one message could be held"),
         ));
     }
-    let span = |value: Option<values::Span>, default: u64| value.map_or(Duration::from_secs(default), |s| s.0);
+    let span = |value: Option<words::Span>, default: u64| value.map_or(Duration::from_secs(default), |s| s.0);
     Ok(Config {
         path: path.to_owned(),
         policy,
@@ -361,11 +361,11 @@ fn quarantine_address(text: toml::Spanned<String>) -> Result<Address, Wrong> {
     Address::parse(text.get_ref()).map_err(|error| (Some(at), format!("inbound.quarantine_to: {error}")))
 }
 
-fn limits(raw: raw::Limits) -> Limits {
+fn limits(raw: raw::RawLimits) -> Limits {
     fn or<T>(value: Option<toml::Spanned<T>>, default: T) -> T {
         value.map_or(default, toml::Spanned::into_inner)
     }
-    let size = |value: Option<values::Size>, default: usize| value.map_or(default, |size| size.0);
+    let size = |value: Option<words::Size>, default: usize| value.map_or(default, |size| size.0);
     Limits {
         connections: or(raw.connections, 1000),
         connections_per_client: raw.connections_per_client.unwrap_or(20),
@@ -399,7 +399,8 @@ fn in_our_words(message: &str) -> String {
         _ if !message.starts_with("invalid type") => "",
         Some((_, "a sequence")) => "; write a list, for example [\"our.example\"]",
         Some((_, "u8" | "u16" | "u32" | "usize")) => "; write a number, without quotes and unit",
-        Some((_, "struct Actions")) => "; write a table: [inbound.actions], and under it forged = \"discard\"",
+        Some((_, "a table of actions")) => "; write a table: [inbound.actions], and under it forged = \"discard\"",
+        Some((_, "a table")) => "; write its name in brackets on a line, and its keys on the lines below",
         Some((_, "a string")) => "; write it in quotes, times and sizes with their unit: \"30s\", \"128 KiB\"",
         _ => "",
     };

@@ -5,31 +5,31 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::values::{self, Endpoint, Entry, Name, Network, NextHops, Size, Span};
-use super::{Advice, LogFormat, Protocol, ProxyUnknown, SendProxy, Side, StrayNewline, SyncMode, TlsMode};
+use super::words::{self, AddressEntry, Endpoint, Name, NetworkWord, NextHops, Size, Span};
+use super::{LogFormat, Protocol, ProxyUnknown, SendProxy, ServiceProtocol, Side, StrayNewline, SyncMode, TlsMode};
 use crate::envelope::site_policy::{FailureAction, InboundMode, Mixed, OutboundMode, Overflow, RejectAt};
 use crate::envelope::tag::batv::MacLength;
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct Raw {
-    pub domains: Domains,
-    pub keys: Keys,
-    pub listener: Vec<Spanned<Listener>>,
-    pub outbound: Outbound,
-    pub inbound: Inbound,
+    pub domains: RawDomains,
+    pub keys: RawKeys,
+    pub listener: Vec<Spanned<RawListener>>,
+    pub outbound: RawOutbound,
+    pub inbound: RawInbound,
     pub batv: Batv,
-    pub srs: Srs,
+    pub srs: RawSrs,
     pub clock_tolerance: Option<u16>,
-    pub limits: Limits,
-    pub timeouts: Timeouts,
+    pub limits: RawLimits,
+    pub timeouts: RawTimeouts,
     pub log: Log,
-    pub status: Status,
+    pub status: RawStatus,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Domains {
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct RawDomains {
     pub local: Vec<Name>,
     pub relay: Vec<Name>,
     pub srs_domain: Option<SrsDomain>,
@@ -43,45 +43,45 @@ pub(super) enum SrsDomain {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Keys {
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct RawKeys {
     pub ring: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Listener {
-    #[serde(deserialize_with = "values::role")]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct RawListener {
+    #[serde(deserialize_with = "words::role")]
     pub role: Option<Side>,
-    #[serde(deserialize_with = "values::protocol")]
+    #[serde(deserialize_with = "words::protocol")]
     pub protocol: Option<Spoken>,
     pub listen: Option<Endpoint>,
     pub next_hop: Option<NextHops>,
     pub by_domain: BTreeMap<Name, NextHops>,
-    pub clients: Vec<Network>,
-    #[serde(deserialize_with = "values::stray_newline")]
+    pub clients: Vec<NetworkWord>,
+    #[serde(deserialize_with = "words::stray_newline")]
     pub stray_newline: Option<StrayNewline>,
-    #[serde(deserialize_with = "values::sync")]
+    #[serde(deserialize_with = "words::sync")]
     pub sync: Option<SyncMode>,
-    #[serde(deserialize_with = "values::tls")]
+    #[serde(deserialize_with = "words::tls")]
     pub tls: Option<TlsMode>,
     pub certificate: Option<String>,
     pub private_key: Option<String>,
-    #[serde(deserialize_with = "values::tls")]
+    #[serde(deserialize_with = "words::tls")]
     pub next_hop_tls: Option<TlsMode>,
     pub next_hop_verify: Option<bool>,
     pub next_hop_name: Option<Name>,
     pub next_hop_ca: Option<String>,
-    pub trusted_proxies: Vec<Network>,
+    pub trusted_proxies: Vec<NetworkWord>,
     pub accept_proxy: bool,
-    #[serde(deserialize_with = "values::proxy_unknown")]
+    #[serde(deserialize_with = "words::proxy_unknown")]
     pub proxy_unknown: Option<ProxyUnknown>,
-    #[serde(deserialize_with = "values::send_proxy")]
+    #[serde(deserialize_with = "words::send_proxy")]
     pub send_proxy: Option<SendProxy>,
-    pub outbound_clients: Option<Vec<Network>>,
+    pub outbound_clients: Option<Vec<NetworkWord>>,
     pub outbound_daemons: Vec<String>,
     pub connections: Option<Spanned<usize>>,
-    pub mode: Option<values::Mode>,
+    pub mode: Option<words::Mode>,
     pub group: Option<String>,
     pub users: Option<Vec<String>>,
 }
@@ -90,104 +90,104 @@ pub(super) struct Listener {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Spoken {
     Mail(Protocol),
-    Advice(Advice),
+    Advice(ServiceProtocol),
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Status {
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct RawStatus {
     pub listen: Option<Spanned<Endpoint>>,
-    pub hosts: Vec<values::Name>,
+    pub hosts: Vec<words::Name>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Outbound {
-    #[serde(deserialize_with = "values::outbound_mode")]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct RawOutbound {
+    #[serde(deserialize_with = "words::outbound_mode")]
     pub mode: Option<OutboundMode>,
-    pub pilot: Vec<Entry>,
-    #[serde(deserialize_with = "values::overflow")]
+    pub pilot: Vec<AddressEntry>,
+    #[serde(deserialize_with = "words::overflow")]
     pub overflow: Option<Overflow>,
-    #[serde(deserialize_with = "values::mixed")]
+    #[serde(deserialize_with = "words::mixed")]
     pub mixed: Option<Mixed>,
-    pub exempt_senders: Option<Vec<Entry>>,
-    pub exempt_recipients: Vec<Entry>,
-    pub exempt_clients: Vec<Network>,
+    pub exempt_senders: Option<Vec<AddressEntry>>,
+    pub exempt_recipients: Vec<AddressEntry>,
+    pub exempt_clients: Vec<NetworkWord>,
     pub evidence: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Inbound {
-    #[serde(deserialize_with = "values::inbound_mode")]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct RawInbound {
+    #[serde(deserialize_with = "words::inbound_mode")]
     pub mode: Option<InboundMode>,
-    #[serde(deserialize_with = "values::reject_at")]
+    #[serde(deserialize_with = "words::reject_at")]
     pub reject_at: Option<RejectAt>,
-    #[serde(deserialize_with = "values::action")]
+    #[serde(deserialize_with = "words::action")]
     pub action: Option<FailureAction>,
-    pub actions: Actions,
+    pub actions: RawActions,
     pub hold: Option<Size>,
-    pub exempt_senders: Vec<Entry>,
-    pub exempt_recipients: Option<Vec<Entry>>,
-    pub exempt_clients: Vec<Network>,
-    #[serde(deserialize_with = "values::foreign")]
+    pub exempt_senders: Vec<AddressEntry>,
+    pub exempt_recipients: Option<Vec<AddressEntry>>,
+    pub exempt_clients: Vec<NetworkWord>,
+    #[serde(deserialize_with = "words::foreign")]
     pub foreign: Option<bool>,
-    #[serde(deserialize_with = "values::own_senders")]
+    #[serde(deserialize_with = "words::own_senders")]
     pub own_senders: Option<bool>,
     pub srs_next_hop: Option<NextHops>,
-    #[serde(deserialize_with = "values::srs_stays")]
+    #[serde(deserialize_with = "words::srs_stays")]
     pub srs_reverse: Option<bool>,
     pub srs_for_senders: bool,
-    pub daemon_senders: Option<Vec<Entry>>,
-    pub trusted_relays: Vec<Network>,
+    pub daemon_senders: Option<Vec<AddressEntry>>,
+    pub trusted_relays: Vec<NetworkWord>,
     pub guesses_per_minute: Option<u32>,
-    #[serde(deserialize_with = "values::replay")]
+    #[serde(deserialize_with = "words::replay")]
     pub replay: Option<bool>,
     pub quarantine_to: Option<Spanned<String>>,
     pub evidence: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
-pub(super) struct Actions {
-    #[serde(deserialize_with = "values::action")]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case", expecting = "a table of actions")]
+pub(super) struct RawActions {
+    #[serde(deserialize_with = "words::action")]
     pub forged: Option<FailureAction>,
-    #[serde(deserialize_with = "values::action")]
+    #[serde(deserialize_with = "words::action")]
     pub expired: Option<FailureAction>,
-    #[serde(deserialize_with = "values::action")]
+    #[serde(deserialize_with = "words::action")]
     pub future: Option<FailureAction>,
-    #[serde(deserialize_with = "values::action")]
+    #[serde(deserialize_with = "words::action")]
     pub untagged_ndr: Option<FailureAction>,
-    #[serde(deserialize_with = "values::action")]
+    #[serde(deserialize_with = "words::action")]
     pub daemon_ndr: Option<FailureAction>,
-    #[serde(deserialize_with = "values::action")]
+    #[serde(deserialize_with = "words::action")]
     pub text_ndr: Option<FailureAction>,
-    #[serde(deserialize_with = "values::action")]
+    #[serde(deserialize_with = "words::action")]
     pub overflow: Option<FailureAction>,
-    #[serde(deserialize_with = "values::action")]
+    #[serde(deserialize_with = "words::action")]
     pub doubtful_ndr: Option<FailureAction>,
-    #[serde(deserialize_with = "values::action")]
+    #[serde(deserialize_with = "words::action")]
     pub dsn_failed: Option<FailureAction>,
-    #[serde(deserialize_with = "values::action")]
+    #[serde(deserialize_with = "words::action")]
     pub dsn_delayed: Option<FailureAction>,
-    #[serde(deserialize_with = "values::action")]
+    #[serde(deserialize_with = "words::action")]
     pub text_bounce: Option<FailureAction>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct Batv {
     pub lifetime: Option<Spanned<u16>>,
     pub queue_lifetime: Option<u16>,
-    #[serde(deserialize_with = "values::mac")]
+    #[serde(deserialize_with = "words::mac")]
     pub mac: Option<MacLength>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Srs {
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct RawSrs {
     pub lifetime: Option<Spanned<u16>>,
-    #[serde(deserialize_with = "values::separator")]
+    #[serde(deserialize_with = "words::separator")]
     pub separator: Option<char>,
     pub hash_length: Option<Spanned<u8>>,
     pub hash_min: Option<Spanned<u8>>,
@@ -195,8 +195,8 @@ pub(super) struct Srs {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Limits {
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct RawLimits {
     pub connections: Option<Spanned<usize>>,
     pub connections_per_client: Option<usize>,
     pub commands: Option<Spanned<u32>>,
@@ -211,8 +211,8 @@ pub(super) struct Limits {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct Timeouts {
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct RawTimeouts {
     pub connect: Option<Span>,
     pub command: Option<Span>,
     pub transaction: Option<Span>,
@@ -221,9 +221,9 @@ pub(super) struct Timeouts {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct Log {
-    #[serde(deserialize_with = "values::log_format")]
+    #[serde(deserialize_with = "words::log_format")]
     pub format: Option<LogFormat>,
-    pub level: Option<values::LogLevel>,
+    pub level: Option<words::LogLevel>,
 }

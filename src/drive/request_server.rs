@@ -22,7 +22,7 @@ use super::stream::{Plain, Stream};
 use super::work_budget::WorkBudget;
 use super::{limited, limited_warn};
 use super::{policy_service, socketmap};
-use crate::config::{self, Advisor};
+use crate::config::{self, MtaService};
 
 /// Above so many octets, answers are written before more questions are answered.
 const BACKLOG: usize = 8 << 10;
@@ -44,11 +44,11 @@ const BATCH: usize = 8;
 
 impl Answers {
     /// In the language of this listener. `None`: milters do not ask line by line.
-    fn new(advice: config::Advice, app: Arc<AppState>) -> Option<Self> {
+    fn new(advice: config::ServiceProtocol, app: Arc<AppState>) -> Option<Self> {
         let kind = match advice {
-            config::Advice::Policy => ServiceKind::Policy(Vec::new()),
-            config::Advice::Socketmap => ServiceKind::Socketmap,
-            config::Advice::Milter => return None,
+            config::ServiceProtocol::Policy => ServiceKind::Policy(Vec::new()),
+            config::ServiceProtocol::Socketmap => ServiceKind::Socketmap,
+            config::ServiceProtocol::Milter => return None,
         };
         Some(Self { evaluator: Evaluator::new(app, None), kind })
     }
@@ -88,7 +88,7 @@ impl Answers {
 }
 
 /// Whether this MTA may ask; says so in the log if not.
-pub(super) fn may_ask(peer: Option<SocketAddr>, advisor: &Advisor) -> bool {
+pub(super) fn may_ask(peer: Option<SocketAddr>, advisor: &MtaService) -> bool {
     // Whoever is on a socket in the file system was let in by the permissions of its folder.
     let good = peer.is_none_or(|peer| advisor.clients.contains(peer.ip()));
     if !good {
@@ -102,7 +102,7 @@ pub async fn serve(
     client: Plain,
     peer: Option<SocketAddr>,
     app: Arc<AppState>,
-    advisor: Arc<Advisor>,
+    advisor: Arc<MtaService>,
     slot: Arc<ConnectionSlot>,
     drain: watch::Receiver<bool>,
 ) {

@@ -1,14 +1,14 @@
 //! The daemon: binds, starts the runtimes, keeps the ring fresh, and stops without losing anything.
 
-mod brief;
-mod group;
-pub mod limits;
+mod capped_listener;
+pub mod fd_limit;
 pub mod logs;
 mod ramp;
 mod reload;
 pub mod runtime;
 mod status;
-mod supervisor;
+mod systemd;
+mod task_group;
 
 use std::fmt;
 use std::io;
@@ -19,9 +19,9 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, info, warn};
 
-use self::group::{Group, Ticket};
 use self::runtime::Workers;
-use crate::config::{Access, Advice, Advisor, Config, Endpoint, Role, listed};
+use self::task_group::{Group, Ticket};
+use crate::config::{Access, Config, Endpoint, MtaService, Role, ServiceProtocol, listed};
 use crate::drive::app_state::AppState;
 use crate::drive::connection_slots::{ConnectionSlot, ConnectionSlots};
 use crate::drive::listener::{Bound, Inherited};
@@ -73,7 +73,7 @@ impl std::error::Error for StartError {}
 pub struct Service {
     app: Arc<AppState>,
     doors: Vec<(Arc<ProxyListener>, Bound)>,
-    advisors: Vec<(Arc<Advisor>, Bound)>,
+    advisors: Vec<(Arc<MtaService>, Bound)>,
     status: Option<Bound>,
     reload: Arc<Notify>,
 }
@@ -164,26 +164,26 @@ impl Service {
         helpers.spawn(probe(Arc::clone(&doors)));
         helpers.spawn(ramp::write(Arc::clone(&self.app)));
         helpers.spawn(ramp::watch(Arc::clone(&self.app)));
-        helpers.spawn(supervisor::feed_watchdog(workers.clone()));
+        helpers.spawn(systemd::feed_watchdog(workers.clone()));
         for (proxy_listener, bound) in self.doors {
             serve_door(proxy_listener, bound, &self.app, &workers, &mut carriers);
         }
         for (advisor, bound) in self.advisors {
             info!(role = advisor.side.name(), protocol = advisor.advice.name(), listen = %bound.endpoint(), "listening");
-            if advisor.advice == Advice::Milter {
+            if advisor.advice == ServiceProtocol::Milter {
                 let app = Arc::clone(&self.app);
                 workers.spawn_aside(serve_milter(bound, app, advisor, carriers.drain(), carriers.member()));
             } else {
                 serve_advisor(advisor, bound, &self.app, &workers, &mut askers);
             }
         }
-        supervisor::ready();
+        systemd::ready();
         let watching = reload::watch(Arc::clone(&self.app), doors, self.reload);
         tokio::select! {
             () = stop => {}
             () = watching => {}
         }
-        supervisor::stopping();
+        systemd::stopping();
         carriers.close().await;
         info!(sessions = self.app.metrics.sessions.get(), "stopping: no new connections, transactions may finish");
         let carried = tokio::time::timeout(self.app.config.timeouts.drain, carriers.stop()).await;
@@ -221,7 +221,7 @@ fn serve_door(
 }
 
 /// Accepts who asks.
-fn serve_advisor(advisor: Arc<Advisor>, bound: Bound, app: &Arc<AppState>, workers: &Workers, group: &mut Group) {
+fn serve_advisor(advisor: Arc<MtaService>, bound: Bound, app: &Arc<AppState>, workers: &Workers, group: &mut Group) {
     let (app, workers, open) = (Arc::clone(app), workers.clone(), Arc::default());
     let (drain, member) = (group.drain(), group.member());
     let slots = ConnectionSlots::new(advisor.connections);
@@ -269,7 +269,7 @@ fn admit(
 fn advise(
     accepted: Accepted,
     app: &Arc<AppState>,
-    advisor: &Arc<Advisor>,
+    advisor: &Arc<MtaService>,
     slot: Arc<ConnectionSlot>,
     workers: &Workers,
     drain: &watch::Receiver<bool>,
@@ -291,7 +291,7 @@ fn advise(
 async fn serve_milter(
     bound: Bound,
     app: Arc<AppState>,
-    advisor: Arc<Advisor>,
+    advisor: Arc<MtaService>,
     drain: watch::Receiver<bool>,
     _alive: mpsc::Sender<()>,
 ) {
@@ -303,7 +303,7 @@ async fn serve_milter(
 
 /// There is none: the config has said so already.
 #[cfg(not(feature = "milter"))]
-async fn serve_milter(_: Bound, _: Arc<AppState>, _: Arc<Advisor>, _: watch::Receiver<bool>, _: mpsc::Sender<()>) {}
+async fn serve_milter(_: Bound, _: Arc<AppState>, _: Arc<MtaService>, _: watch::Receiver<bool>, _: mpsc::Sender<()>) {}
 
 /// Looks for next hops that are down, for ever.
 async fn probe(doors: Arc<[Arc<ProxyListener>]>) {

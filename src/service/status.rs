@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::warn;
 
-use super::brief::Brief;
+use super::capped_listener::CappedListener;
 use crate::drive::app_state::AppState;
 use crate::drive::listener::Bound;
 use crate::drive::metrics::DomainLabels;
@@ -27,7 +27,7 @@ use crate::state::ring::rfc3339;
 use crate::wire::smtp::session::NextHopChoice;
 
 #[derive(Clone)]
-struct Site {
+struct StatusContext {
     app: Arc<AppState>,
     registry: Arc<Registry>,
     doors: Arc<[Arc<ProxyListener>]>,
@@ -50,10 +50,10 @@ pub(super) async fn serve(
         .route("/metrics", get(metrics))
         .route("/observed", get(observed))
         .layer(middleware::from_fn_with_state(Arc::from(names), only_known_names))
-        .with_state(Site { app, registry, doors, draining });
+        .with_state(StatusContext { app, registry, doors, draining });
     let served = async {
         let listener = TcpListener::from_std(bound.into_std())?;
-        axum::serve(Brief::new(listener), router).await
+        axum::serve(CappedListener::new(listener), router).await
     };
     if let Err(error) = served.await {
         warn!(%error, "the status listener has failed");
@@ -61,7 +61,7 @@ pub(super) async fn serve(
 }
 
 /// Whether mail may be sent here: not while stopping, and not while every next hop of a listener is down.
-async fn readyz(State(site): State<Site>) -> impl IntoResponse {
+async fn readyz(State(site): State<StatusContext>) -> impl IntoResponse {
     let draining = *site.draining.borrow();
     let down: Vec<String> = site
         .doors
@@ -79,7 +79,7 @@ async fn readyz(State(site): State<Site>) -> impl IntoResponse {
 }
 
 /// What has happened, for Prometheus: in OpenMetrics where that is asked for, else in the text format that everybody reads.
-async fn metrics(State(site): State<Site>, headers: HeaderMap) -> impl IntoResponse {
+async fn metrics(State(site): State<StatusContext>, headers: HeaderMap) -> impl IntoResponse {
     look_up(&site.app);
     let mut text = String::new();
     // Writing into a string does not fail.
@@ -186,7 +186,7 @@ fn look_up(app: &AppState) {
 }
 
 /// What enforcing would have refused so far, for `check` and people.
-async fn observed(State(site): State<Site>) -> impl IntoResponse {
+async fn observed(State(site): State<StatusContext>) -> impl IntoResponse {
     let app = &site.app;
     let (guesses, chance, surges) = {
         let memory = app.memory();

@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::site::{find_config, now};
+use super::common_args::{find_config, now};
 use super::{BOLD, GREEN, YELLOW};
-use crate::config::{Advice, Advisor, Config, Listener, Protocol, Role, Side, TlsMode, listed};
+use crate::config::{Config, Listener, MtaService, Protocol, Role, ServiceProtocol, Side, TlsMode, listed};
 use crate::drive::proxy_listener::ProxyListener;
 use crate::envelope::keyring::{KeyState, Keyring};
 use crate::envelope::rules::{Ramp, Rules};
@@ -67,7 +67,7 @@ pub(super) fn run(args: &Check) -> Result<bool> {
     for advisor in &config.advisors {
         anstream::println!("  {}", service_line(advisor));
     }
-    for line in ramps(&config, &ring).into_iter().chain(super::observed::lines(&config)) {
+    for line in ramps(&config, &ring).into_iter().chain(super::status_client::lines(&config)) {
         anstream::println!("  {line}");
     }
     for warning in warnings(&config, &ring) {
@@ -189,13 +189,13 @@ fn inbound(config: &Config) -> Vec<String> {
 fn reads_content(config: &Config) -> bool {
     let asks_nobody = config.listeners.is_empty() && config.advisors.is_empty();
     let by_proxy = config.listeners.iter().any(|listener| listener.role == Role::Inbound);
-    let by_milter = config.advisors.iter().any(|a| a.advice == Advice::Milter && a.side != Side::Outbound);
+    let by_milter = config.advisors.iter().any(|a| a.advice == ServiceProtocol::Milter && a.side != Side::Outbound);
     asks_nobody || by_proxy || by_milter
 }
 
 /// What is left of the rules where an MTA asks about addresses only.
 fn without_content(config: &Config) -> Vec<String> {
-    if !config.advisors.iter().any(|a| a.advice == Advice::Policy) {
+    if !config.advisors.iter().any(|a| a.advice == ServiceProtocol::Policy) {
         return vec![
             "  A tag that does not hold is not found by the map, so the mail server refuses it as an unknown user."
                 .into(),
@@ -229,13 +229,13 @@ fn action(action: FailureAction, config: &Config, lenient: bool) -> String {
 
 /// Whether mail that leaves is signed by this daemon.
 fn signs(config: &Config) -> bool {
-    writes_evidence(config) || config.advisors.iter().any(|advisor| advisor.advice == Advice::Socketmap)
+    writes_evidence(config) || config.advisors.iter().any(|advisor| advisor.advice == ServiceProtocol::Socketmap)
 }
 
 /// Whether a way in sees mail that leaves, its recipients and its header.
 fn writes_evidence(config: &Config) -> bool {
     config.listeners.iter().any(|listener| listener.role == Role::Outbound)
-        || config.advisors.iter().any(|a| a.advice == Advice::Milter && a.side != Side::Inbound)
+        || config.advisors.iter().any(|a| a.advice == ServiceProtocol::Milter && a.side != Side::Inbound)
 }
 
 /// How far the ramp of each domain is.
@@ -279,16 +279,16 @@ fn whom(clients: &Networks, loopback: &str) -> String {
 }
 
 /// A way in for an MTA that asks.
-fn service_line(advisor: &Advisor) -> String {
+fn service_line(advisor: &MtaService) -> String {
     let (listen, clients) = (&advisor.listen, whom(&advisor.clients, "MTAs on this machine"));
     match advisor.advice {
-        Advice::Socketmap => format!(
+        ServiceProtocol::Socketmap => format!(
             "{BOLD}Socketmap{BOLD:#} on {listen} for {clients}: maps sign (forward) and verify (reverse); it refuses nothing by itself"
         ),
-        Advice::Policy => {
+        ServiceProtocol::Policy => {
             format!("{BOLD}Policy service{BOLD:#} on {listen} for {clients}: refuses at RCPT, and sees no content")
         }
-        Advice::Milter => {
+        ServiceProtocol::Milter => {
             let which = match advisor.side {
                 Side::Outbound => "all mail that it sees leaves".to_owned(),
                 Side::Inbound => "all mail that it sees comes in".to_owned(),

@@ -1,7 +1,7 @@
 //! What in a good config is a trap.
 
-use crate::cli::site::now;
-use crate::config::{Advice, Advisor, Config, Endpoint, Listener, Protocol, Role, Side, TlsMode};
+use crate::cli::common_args::now;
+use crate::config::{Config, Endpoint, Listener, MtaService, Protocol, Role, ServiceProtocol, Side, TlsMode};
 use crate::envelope::keyring::Keyring;
 use crate::envelope::rules::{Ramp, Rules};
 use crate::envelope::site_policy::{InboundMode, OutboundMode, Policy, RejectAt};
@@ -142,19 +142,19 @@ fn of_listener(listener: &Listener, policy: &Policy) -> Vec<String> {
 }
 
 /// What an MTA that only asks cannot be told.
-fn of_advisor(advisor: &Advisor, config: &Config) -> Vec<String> {
+fn of_advisor(advisor: &MtaService, config: &Config) -> Vec<String> {
     let policy = &config.policy;
     let mut warnings = Vec::new();
     let content_is_seen = config.listeners.iter().any(|listener| listener.role == Role::Inbound)
-        || config.advisors.iter().any(|a| a.advice == Advice::Milter && a.side != Side::Outbound);
-    if advisor.advice == Advice::Policy && policy.inbound.reject_at == RejectAt::Data && !content_is_seen {
+        || config.advisors.iter().any(|a| a.advice == ServiceProtocol::Milter && a.side != Side::Outbound);
+    if advisor.advice == ServiceProtocol::Policy && policy.inbound.reject_at == RejectAt::Data && !content_is_seen {
         warnings.push(format!(
             "the policy service {} sees no content: with inbound.reject_at = \"data\" it refuses tags that do not hold, and no bounce to an \
              address without one. \"rcpt\" or \"auto\" refuses those, too, replies and receipts included; a milter or a proxy tells them apart",
             advisor.listen
         ));
     }
-    if matches!(advisor.listen, Endpoint::Tcp { .. }) && advisor.advice == Advice::Socketmap {
+    if matches!(advisor.listen, Endpoint::Tcp { .. }) && advisor.advice == ServiceProtocol::Socketmap {
         warnings.push(format!(
             "the socketmap {} answers every local user: it signs for every user, and says whether a guessed tag is good. Use a socket in the \
              file system: listen = \"unix:/path\", mode = \"0660\", group = the mail server's",
@@ -167,7 +167,7 @@ fn of_advisor(advisor: &Advisor, config: &Config) -> Vec<String> {
         ("exempt_clients", !outbound.exempt_clients.is_empty()),
     ] {
         // Beside a milter or a proxy, a map is there for the recipients.
-        if used && advisor.advice == Advice::Socketmap && !super::writes_evidence(config) {
+        if used && advisor.advice == ServiceProtocol::Socketmap && !super::writes_evidence(config) {
             warnings.push(format!(
                 "outbound.{name} does not count for the map sign on {}: a map is told the sender and nothing else",
                 advisor.listen

@@ -12,8 +12,8 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use self::sources::Source;
-use super::site::{default_policy, find_config, now};
+use self::sources::MessageSource;
+use super::common_args::{default_policy, find_config, now};
 use super::{BOLD, DIM, GREEN, RED, YELLOW};
 use crate::envelope::abuse::Memory;
 use crate::envelope::address::{Address, ReversePath};
@@ -66,7 +66,7 @@ pub(super) struct Classify {
 }
 
 /// One message, read.
-struct Message {
+struct ClassifiedMessage {
     name: String,
     found: Findings,
     sender: ReversePath,
@@ -94,13 +94,13 @@ pub(super) fn run(args: &Classify) -> Result<bool> {
     let mail_from = args.mail_from.as_deref().map(ReversePath::parse).transpose().context("--mail-from")?;
     let to = args.to.as_deref().map(Address::parse).transpose().context("--to")?;
     let mut out = BufWriter::new(anstream::AutoStream::auto(io::stdout()));
-    let mut table = Table::default();
+    let mut table = CountTable::default();
     let (sources, errors) =
-        if args.paths.is_empty() { (vec![Source::Stdin], vec![]) } else { sources::find(&args.paths) };
+        if args.paths.is_empty() { (vec![MessageSource::Stdin], vec![]) } else { sources::find(&args.paths) };
     for error in &errors {
         anstream::eprintln!("{RED}countersign:{RED:#} {error:#}");
     }
-    let mut progress = Progress::new(&sources);
+    let mut progress = ClassifyProgress::new(&sources);
     if args.tsv {
         writeln!(out, "file\tkind\tndr\tevidence\taction\treason")?;
     }
@@ -157,7 +157,7 @@ impl Judges {
         }
     }
 
-    fn fate(&self, message: &Message) -> Fate {
+    fn fate(&self, message: &ClassifiedMessage) -> Fate {
         let Some(recipient) = &message.recipient else { return Fate { action: "unknown", reason: "no-recipient" } };
         let mut policy = self.policy.clone();
         if self.everybody {
@@ -191,7 +191,7 @@ impl Judges {
     }
 }
 
-fn tsv(message: &Message) -> String {
+fn tsv(message: &ClassifiedMessage) -> String {
     let found = &message.found;
     let names = found.returned.names().join(",");
     let evidence = if names.is_empty() { "-" } else { names.as_str() };
@@ -199,7 +199,7 @@ fn tsv(message: &Message) -> String {
     format!("{name}\t{}\t{}\t{evidence}", found.kind.name(), u8::from(found.kind.is_ndr()))
 }
 
-fn as_json(message: &Message, fate: &Fate) -> serde_json::Value {
+fn as_json(message: &ClassifiedMessage, fate: &Fate) -> serde_json::Value {
     let found = &message.found;
     let recipients: Vec<serde_json::Value> = found
         .recipients
@@ -225,7 +225,7 @@ fn as_json(message: &Message, fate: &Fate) -> serde_json::Value {
     })
 }
 
-fn print(out: &mut impl Write, message: &Message, fate: &Fate) -> Result<()> {
+fn print(out: &mut impl Write, message: &ClassifiedMessage, fate: &Fate) -> Result<()> {
     let found = &message.found;
     let style = if found.kind.is_ndr() { YELLOW } else { GREEN };
     writeln!(out, "{}: {style}{}{style:#}", shown(&message.name), found.kind.name())?;
@@ -255,12 +255,12 @@ fn shown(text: &str) -> String {
 
 /// How many of each.
 #[derive(Default)]
-struct Table {
+struct CountTable {
     kinds: BTreeMap<MessageKind, u64>,
     fates: BTreeMap<Fate, u64>,
 }
 
-impl Table {
+impl CountTable {
     fn add(&mut self, kind: MessageKind, fate: &Fate) {
         *self.kinds.entry(kind).or_default() += 1;
         *self.fates.entry(fate.clone()).or_default() += 1;
@@ -283,7 +283,7 @@ impl Table {
 }
 
 /// How far a long run is; nothing for a short one, and nothing where nobody looks.
-struct Progress {
+struct ClassifyProgress {
     started: Instant,
     bar: Option<ProgressBar>,
     sources: u64,
@@ -291,8 +291,8 @@ struct Progress {
     messages: u64,
 }
 
-impl Progress {
-    fn new(sources: &[Source]) -> Self {
+impl ClassifyProgress {
+    fn new(sources: &[MessageSource]) -> Self {
         Self { started: Instant::now(), bar: None, sources: sources.len() as u64, done: 0, messages: 0 }
     }
 

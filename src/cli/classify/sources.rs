@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::Message;
+use super::ClassifiedMessage;
 use crate::envelope::address::ReversePath;
 use crate::envelope::bounce::Scanner;
 
@@ -21,12 +21,12 @@ const MAX_DEPTH: usize = 20;
 
 /// One file, or what comes in.
 #[derive(Debug)]
-pub(super) enum Source {
+pub(super) enum MessageSource {
     Stdin,
     File(PathBuf),
 }
 
-impl fmt::Display for Source {
+impl fmt::Display for MessageSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Stdin => f.write_str("standard input"),
@@ -36,11 +36,11 @@ impl fmt::Display for Source {
 }
 
 /// All files behind the paths, in order.
-pub(super) fn find(paths: &[PathBuf]) -> (Vec<Source>, Vec<anyhow::Error>) {
+pub(super) fn find(paths: &[PathBuf]) -> (Vec<MessageSource>, Vec<anyhow::Error>) {
     let (mut files, mut errors) = (Vec::new(), Vec::new());
     for path in paths {
         if path.as_os_str() == "-" {
-            files.push(Source::Stdin);
+            files.push(MessageSource::Stdin);
         } else if let Err(error) = walk(path, 0, &mut files) {
             errors.push(anyhow::Error::from(error).context(path.display().to_string()));
         }
@@ -48,9 +48,9 @@ pub(super) fn find(paths: &[PathBuf]) -> (Vec<Source>, Vec<anyhow::Error>) {
     (files, errors)
 }
 
-fn walk(path: &Path, depth: usize, files: &mut Vec<Source>) -> io::Result<()> {
+fn walk(path: &Path, depth: usize, files: &mut Vec<MessageSource>) -> io::Result<()> {
     if depth > 0 && !path.is_dir() || !fs::metadata(path)?.is_dir() {
-        files.push(Source::File(path.to_owned()));
+        files.push(MessageSource::File(path.to_owned()));
         return Ok(());
     }
     if depth > MAX_DEPTH {
@@ -78,9 +78,9 @@ fn walk(path: &Path, depth: usize, files: &mut Vec<Source>) -> io::Result<()> {
     Ok(())
 }
 
-impl Source {
+impl MessageSource {
     /// Gives each message in it to `take`.
-    pub fn each(&self, take: &mut impl FnMut(Message) -> Result<()>) -> Result<()> {
+    pub fn each(&self, take: &mut impl FnMut(ClassifiedMessage) -> Result<()>) -> Result<()> {
         match self {
             Self::Stdin => read(BufReader::with_capacity(64 << 10, io::stdin().lock()), "-", true, take),
             Self::File(path) => {
@@ -97,7 +97,7 @@ fn read(
     mut input: impl BufRead,
     name: &str,
     may_be_mbox: bool,
-    take: &mut impl FnMut(Message) -> Result<()>,
+    take: &mut impl FnMut(ClassifiedMessage) -> Result<()>,
 ) -> Result<()> {
     let (mut line, mut first, mut blank) = (Vec::new(), true, true);
     let (mut number, mut is_mbox) = (0u64, false);
@@ -166,7 +166,7 @@ impl Reader {
         self.scanner.push(line);
     }
 
-    fn message(mut self, name: String) -> Message {
+    fn message(mut self, name: String) -> ClassifiedMessage {
         self.scanner.finish();
         let head = String::from_utf8_lossy(&self.head);
         let header = |wanted: &str| unfolded(&head, wanted).filter(|value| !value.is_empty());
@@ -174,7 +174,7 @@ impl Reader {
         let sender = header("Return-Path").and_then(address).map_or(ReversePath::Null, ReversePath::Mailbox);
         let recipient =
             ["Delivered-To", "X-Original-To", "Envelope-To", "To"].into_iter().find_map(|name| address(header(name)?));
-        Message { name, found: self.scanner.found(), sender, recipient }
+        ClassifiedMessage { name, found: self.scanner.found(), sender, recipient }
     }
 }
 

@@ -10,9 +10,9 @@ use clap::Args;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-use self::mta::{Outcome, Sink, send};
+use self::mta::{DemoReply, DemoSink, send};
+use super::common_args::now;
 use super::keys::{new_own_key, rotate_quietly};
-use super::site::now;
 use super::{BOLD, DIM, GREEN, RED, YELLOW};
 use crate::config::{Config, Endpoint, Role};
 use crate::envelope::address::Address;
@@ -64,8 +64,8 @@ struct Stage {
     config: Config,
     outbound: SocketAddr,
     inbound: SocketAddr,
-    world: Sink,
-    ours: Sink,
+    world: DemoSink,
+    ours: DemoSink,
     reload: Reload,
     stop: oneshot::Sender<()>,
     daemon: std::thread::JoinHandle<Result<()>>,
@@ -74,7 +74,7 @@ struct Stage {
 impl Stage {
     fn set() -> Result<Self> {
         let folder = TempDir::with_prefix("countersign-demo-").context("no temporary folder")?;
-        let (world, ours) = (Sink::start("mx.else.example")?, Sink::start("mail.our.example")?);
+        let (world, ours) = (DemoSink::start("mx.else.example")?, DemoSink::start("mail.our.example")?);
         let text = format!(
             "[domains]\nlocal = [\"our.example\"]\nsrs_domain = \"srs.our.example\"\n[keys]\nring = \"ring.toml\"\n\
              [inbound]\nmode = \"enforce\"\nsrs_next_hop = \"{ours}\"\n\
@@ -164,7 +164,7 @@ impl Story {
         }
     }
 
-    fn shows(&self, outcome: &Outcome) {
+    fn shows(&self, outcome: &DemoReply) {
         let colour = if outcome.accepted { GREEN } else { YELLOW };
         self.line("answer", &format!("{colour}{}{colour:#} {DIM}(to {}){DIM:#}", outcome.reply, outcome.at));
     }

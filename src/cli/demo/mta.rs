@@ -19,12 +19,12 @@ pub(super) struct Received {
 }
 
 /// A mail server that takes everything.
-pub(super) struct Sink {
+pub(super) struct DemoSink {
     pub address: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
 }
 
-impl Sink {
+impl DemoSink {
     pub fn start(name: &'static str) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").context("no port on loopback")?;
         let address = listener.local_addr()?;
@@ -107,7 +107,7 @@ fn read_body(lines: &mut impl BufRead, text: &mut String) -> io::Result<()> {
 }
 
 /// Where and how a message was refused, or the reply that it got.
-pub(super) struct Outcome {
+pub(super) struct DemoReply {
     /// The reply that decided: to RCPT where that was refused, else to the message.
     pub reply: String,
     /// Whether it was taken.
@@ -117,7 +117,7 @@ pub(super) struct Outcome {
 }
 
 /// Sends one message, as any mail server would.
-pub(super) fn send(to: SocketAddr, from: &str, recipient: &str, text: &str) -> Result<Outcome> {
+pub(super) fn send(to: SocketAddr, from: &str, recipient: &str, text: &str) -> Result<DemoReply> {
     let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
@@ -131,7 +131,7 @@ pub(super) fn send(to: SocketAddr, from: &str, recipient: &str, text: &str) -> R
     write!(out, "RCPT TO:<{recipient}>\r\n")?;
     let reply = read_reply(&mut lines)?;
     if !reply.starts_with('2') {
-        return Ok(Outcome { reply, accepted: false, at: "the recipient" });
+        return Ok(DemoReply { reply, accepted: false, at: "the recipient" });
     }
     write!(out, "DATA\r\n")?;
     expect(&mut lines, '3')?;
@@ -140,7 +140,7 @@ pub(super) fn send(to: SocketAddr, from: &str, recipient: &str, text: &str) -> R
     let accepted = reply.starts_with('2');
     write!(out, "QUIT\r\n")?;
     read_reply(&mut lines)?;
-    Ok(Outcome { reply, accepted, at: "the end of the message" })
+    Ok(DemoReply { reply, accepted, at: "the end of the message" })
 }
 
 fn expect(lines: &mut impl BufRead, first: char) -> Result<()> {

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::negotiate::MACROS;
-use crate::config::{Advisor, Side};
+use crate::config::{MtaService, Side};
 use crate::drive::app_state::AppState;
 use crate::drive::evaluate::Evaluator;
 use crate::drive::limited;
@@ -31,7 +31,7 @@ use crate::wire::smtp::session::{Direction, Finished};
 #[derive(Clone)]
 pub(super) struct MilterContext {
     pub app: Arc<AppState>,
-    pub advisor: Arc<Advisor>,
+    pub advisor: Arc<MtaService>,
     /// How many messages they have open.
     pub open: Arc<AtomicUsize>,
     /// Told that the daemon stops.

@@ -1,7 +1,7 @@
 //! The mail filter protocol: an MTA tells of each message as it comes, and is told what to change at its end.
 //!
 //! `indymilter` speaks it. Which events the MTA has to send is agreed on first (`negotiate`); what they mean stands in
-//! [`wire::milter`](crate::wire::milter), what to do about it is asked through [`evaluate`](super::evaluate).
+//! [`wire::milter`](crate::wire::milter), what to do about it is asked through `drive::evaluate`.
 
 mod events;
 mod framing;
@@ -19,7 +19,7 @@ use tracing::warn;
 
 use self::events::{Client, MilterContext};
 use self::framing::{Corked, FrameTimeouts};
-use crate::config::Advisor;
+use crate::config::MtaService;
 use crate::drive::app_state::AppState;
 use crate::drive::connection_slots::{ConnectionSlot, ConnectionSlots};
 use crate::drive::limited_warn;
@@ -38,7 +38,7 @@ const LOOK: Duration = Duration::from_millis(20);
 pub async fn serve(
     bound: Bound,
     app: Arc<AppState>,
-    advisor: Arc<Advisor>,
+    advisor: Arc<MtaService>,
     drain: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let (sender, incoming) = mpsc::channel(WAITING);

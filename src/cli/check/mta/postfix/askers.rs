@@ -2,13 +2,13 @@
 
 use super::super::Finding::{self, Careful, Wrong};
 use super::super::names;
-use super::{Postfix, Service, networks};
-use crate::config::{Advice, Advisor, Config, Endpoint, Side};
+use super::{MasterService, Postfix, networks};
+use crate::config::{Config, Endpoint, MtaService, ServiceProtocol, Side};
 
 /// Who asks the milter, and what becomes of mail when nobody answers.
-pub fn milter(config: &Config, advisor: &Advisor, postfix: &Postfix, found: &mut Vec<Finding>) {
+pub fn milter(config: &Config, advisor: &MtaService, postfix: &Postfix, found: &mut Vec<Finding>) {
     let listen = &advisor.listen;
-    let asking: Vec<&Service> =
+    let asking: Vec<&MasterService> =
         postfix.running("smtpd").filter(|service| postfix.asks_milter(service, listen)).collect();
     if asking.is_empty() {
         found.push(Wrong(format!("no smtpd asks the milter: smtpd_milters = {}", as_milter(listen))));
@@ -76,9 +76,9 @@ pub fn milter(config: &Config, advisor: &Advisor, postfix: &Postfix, found: &mut
 }
 
 /// A port that passes the milter by. One for a filter that hands mail back is meant to.
-fn who_does_not_ask(config: &Config, advisor: &Advisor, postfix: &Postfix, found: &mut Vec<Finding>) {
-    let asks = |service: &Service| {
-        let mut milters = config.advisors.iter().filter(|a| a.advice == Advice::Milter);
+fn who_does_not_ask(config: &Config, advisor: &MtaService, postfix: &Postfix, found: &mut Vec<Finding>) {
+    let asks = |service: &MasterService| {
+        let mut milters = config.advisors.iter().filter(|a| a.advice == ServiceProtocol::Milter);
         milters.any(|milter| postfix.asks_milter(service, &milter.listen))
     };
     for service in postfix.running("smtpd") {
@@ -111,13 +111,13 @@ fn as_milter(listen: &Endpoint) -> String {
 }
 
 fn a_map_finds(config: &Config, setting: &str) -> bool {
-    let mut maps = config.advisors.iter().filter(|advisor| advisor.advice == Advice::Socketmap);
+    let mut maps = config.advisors.iter().filter(|advisor| advisor.advice == ServiceProtocol::Socketmap);
     let known = [":verify", ":reverse", ":strip"].iter().any(|map| setting.contains(map));
     known && maps.any(|map| names(setting, &map.listen))
 }
 
 /// Who asks the map, and about what.
-pub fn maps(config: &Config, advisor: &Advisor, postfix: &Postfix, found: &mut Vec<Finding>) {
+pub fn maps(config: &Config, advisor: &MtaService, postfix: &Postfix, found: &mut Vec<Finding>) {
     let listen = &advisor.listen;
     for (maps, classes, class) in [
         ("sender_canonical_maps", "sender_canonical_classes", "envelope_sender"),
@@ -142,7 +142,7 @@ pub fn maps(config: &Config, advisor: &Advisor, postfix: &Postfix, found: &mut V
         }
     }
     // Behind a milter or a proxy, these look after it.
-    let alone = config.listeners.is_empty() && !config.advisors.iter().any(|a| a.advice == Advice::Milter);
+    let alone = config.listeners.is_empty() && !config.advisors.iter().any(|a| a.advice == ServiceProtocol::Milter);
     if alone && !a_map_finds(config, postfix.get("recipient_canonical_maps")) {
         found.push(Wrong(format!(
             "bounces to tagged addresses are refused as unknown users: recipient_canonical_maps = socketmap:{}:verify",
@@ -157,7 +157,8 @@ pub fn maps(config: &Config, advisor: &Advisor, postfix: &Postfix, found: &mut V
             "sender_canonical_maps in main.cf signs mail from outside, too, that claims to be yours: put it into a cleanup for submission",
         ));
     }
-    let unmapped = |service: &&Service| postfix.of(service, "receive_override_options").contains("no_address_mappings");
+    let unmapped =
+        |service: &&MasterService| postfix.of(service, "receive_override_options").contains("no_address_mappings");
     for service in postfix.running("smtpd").filter(unmapped) {
         found.push(Careful(format!(
             "{} has no_address_mappings: its mail passes no canonical map. That is right only where it has passed one before",
@@ -194,7 +195,7 @@ fn who_signs(listen: &Endpoint, postfix: &Postfix, found: &mut Vec<Finding>) {
 }
 
 /// Who asks the policy service, and when.
-pub fn policy(advisor: &Advisor, postfix: &Postfix, found: &mut Vec<Finding>) {
+pub fn policy(advisor: &MtaService, postfix: &Postfix, found: &mut Vec<Finding>) {
     let listen = &advisor.listen;
     let lists = ["smtpd_recipient_restrictions", "smtpd_relay_restrictions"];
     let restrictions = |service| lists.into_iter().map(move |list| postfix.of(service, list));
@@ -222,8 +223,8 @@ pub fn policy(advisor: &Advisor, postfix: &Postfix, found: &mut Vec<Finding>) {
 
 /// What looks the sender up after it has been signed.
 pub fn signed_before_the_queue(config: &Config, postfix: &Postfix, found: &mut Vec<Finding>) {
-    let by_milter = config.advisors.iter().any(|a| a.advice == Advice::Milter && a.side != Side::Inbound);
-    let is_map = |a: &&Advisor| a.advice == Advice::Socketmap;
+    let by_milter = config.advisors.iter().any(|a| a.advice == ServiceProtocol::Milter && a.side != Side::Inbound);
+    let is_map = |a: &&MtaService| a.advice == ServiceProtocol::Socketmap;
     let by_map = config.advisors.iter().filter(is_map).any(|map| {
         postfix.running("cleanup").any(|service| names(postfix.of(service, "sender_canonical_maps"), &map.listen))
     });

@@ -13,7 +13,7 @@ use self::askers::{maps, milter, policy, signed_before_the_queue};
 use self::proxies::{inbound, is_behind, nobody_listens, outbound, sends_to_the_world};
 use super::Finding::{self, Careful, Wrong};
 use super::{ask, names, program};
-use crate::config::{Advice, Config, Endpoint, Role};
+use crate::config::{Config, Endpoint, Role, ServiceProtocol};
 
 /// What is asked for.
 const PARAMETERS: [&str; 39] = [
@@ -64,11 +64,11 @@ struct Postfix {
     main: BTreeMap<String, String>,
     /// Those that main.cf sets.
     set: BTreeMap<String, String>,
-    services: Vec<Service>,
+    services: Vec<MasterService>,
 }
 
 /// A line of master.cf.
-struct Service {
+struct MasterService {
     name: String,
     is_inet: bool,
     /// `-`: as `default_process_limit` says.
@@ -81,7 +81,7 @@ struct Service {
 /// Ports that master.cf may call by name (services(5)).
 const PORTS: [(&str, &str); 4] = [("smtp", "25"), ("submission", "587"), ("submissions", "465"), ("smtps", "465")];
 
-impl Service {
+impl MasterService {
     /// The port on which it listens, if that is over TCP.
     fn port(&self) -> Option<&str> {
         let name = self.name.rsplit(':').next().filter(|_| self.is_inet)?;
@@ -114,7 +114,7 @@ impl Postfix {
             let (Some(name), Some(kind), Some(parameter)) = (words.next(), words.next(), words.next()) else {
                 continue;
             };
-            let same = |service: &&mut Service| service.name == name && service.is_inet == (kind == "inet");
+            let same = |service: &&mut MasterService| service.name == name && service.is_inet == (kind == "inet");
             if let Some(service) = services.iter_mut().find(same) {
                 service.own.insert(parameter.to_owned(), value.trim().to_owned());
             }
@@ -133,29 +133,29 @@ impl Postfix {
     }
 
     /// What holds for a service.
-    fn of<'a>(&'a self, service: &'a Service, parameter: &str) -> &'a str {
+    fn of<'a>(&'a self, service: &'a MasterService, parameter: &str) -> &'a str {
         service.own.get(parameter).map_or_else(|| self.get(parameter), String::as_str)
     }
 
     /// How many processes a service may have; `None`: any number.
-    fn max_processes(&self, service: &Service) -> Option<usize> {
+    fn max_processes(&self, service: &MasterService) -> Option<usize> {
         let own = service.max_processes.parse().ok();
         own.or_else(|| self.get("default_process_limit").parse().ok()).filter(|limit| *limit > 0)
     }
 
-    fn running<'a>(&'a self, command: &'a str) -> impl Iterator<Item = &'a Service> {
+    fn running<'a>(&'a self, command: &'a str) -> impl Iterator<Item = &'a MasterService> {
         self.services.iter().filter(move |service| service.command == command)
     }
 
     /// The smtpd that listens on a port of this machine.
-    fn listening(&self, endpoint: &Endpoint) -> Option<&Service> {
+    fn listening(&self, endpoint: &Endpoint) -> Option<&MasterService> {
         let Endpoint::Tcp { port, .. } = endpoint else { return None };
         let port = port.to_string();
         self.running("smtpd").find(|service| service.port() == Some(port.as_str()))
     }
 
     /// Whether an smtpd asks a milter. `no_milters` is for ports where mail comes back from a filter.
-    fn asks_milter(&self, service: &Service, listen: &Endpoint) -> bool {
+    fn asks_milter(&self, service: &MasterService, listen: &Endpoint) -> bool {
         names(self.of(service, "smtpd_milters"), listen)
             && !self.of(service, "receive_override_options").contains("no_milters")
     }
@@ -171,11 +171,11 @@ fn settings(text: &str) -> BTreeMap<String, String> {
     text.lines().filter_map(pair).collect()
 }
 
-fn services(text: &str) -> Vec<Service> {
+fn services(text: &str) -> Vec<MasterService> {
     let service = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
         let (name, kind, max_processes, command) = (words.first()?, words.get(1)?, words.get(6)?, words.get(7)?);
-        Some(Service {
+        Some(MasterService {
             name: (*name).to_owned(),
             is_inet: *kind == "inet",
             max_processes: (*max_processes).to_owned(),
@@ -203,9 +203,9 @@ pub(super) fn findings(config: &Config, place: &Path) -> Result<Vec<Finding>> {
     }
     for advisor in &config.advisors {
         match advisor.advice {
-            Advice::Milter => milter(config, advisor, &postfix, &mut found),
-            Advice::Socketmap => maps(config, advisor, &postfix, &mut found),
-            Advice::Policy => policy(advisor, &postfix, &mut found),
+            ServiceProtocol::Milter => milter(config, advisor, &postfix, &mut found),
+            ServiceProtocol::Socketmap => maps(config, advisor, &postfix, &mut found),
+            ServiceProtocol::Policy => policy(advisor, &postfix, &mut found),
         }
     }
     signed_before_the_queue(config, &postfix, &mut found);

@@ -2,7 +2,7 @@
 
 use super::super::Finding::{self, Careful, Wrong};
 use super::super::names;
-use super::{Postfix, Service, has_domain, networks};
+use super::{MasterService, Postfix, has_domain, networks};
 use crate::config::{Config, Endpoint, Listener, Role, TlsMode};
 
 /// Whether this is the instance that the outbound proxy hands mail to, and not the one that hands it mail.
@@ -97,8 +97,8 @@ fn bracketed(endpoint: &Endpoint) -> String {
 /// Around the inbound proxy.
 pub fn inbound(listener: &Listener, postfix: &Postfix, found: &mut Vec<Finding>) {
     let listen = &listener.listen;
-    let hands_over = |service: &&Service| names(postfix.of(service, "smtpd_proxy_filter"), listen);
-    let fronts: Vec<&Service> = postfix.running("smtpd").filter(hands_over).collect();
+    let hands_over = |service: &&MasterService| names(postfix.of(service, "smtpd_proxy_filter"), listen);
+    let fronts: Vec<&MasterService> = postfix.running("smtpd").filter(hands_over).collect();
     let asked = !fronts.is_empty();
     for front in &fronts {
         in_front(front, postfix, found);
@@ -127,9 +127,9 @@ pub fn inbound(listener: &Listener, postfix: &Postfix, found: &mut Vec<Finding>)
 
 /// Whether the smtpd behind has a process for each session that comes: who only connects could take all of them.
 fn has_processes(
-    behind: &Service,
+    behind: &MasterService,
     listener: &Listener,
-    fronts: &[&Service],
+    fronts: &[&MasterService],
     postfix: &Postfix,
     found: &mut Vec<Finding>,
 ) {
@@ -148,7 +148,7 @@ fn has_processes(
 }
 
 /// An smtpd that hands its sessions to the inbound proxy.
-fn in_front(front: &Service, postfix: &Postfix, found: &mut Vec<Finding>) {
+fn in_front(front: &MasterService, postfix: &Postfix, found: &mut Vec<Finding>) {
     let name = &front.name;
     if postfix.of(front, "smtpd_reject_unlisted_recipient") != "no" {
         found.push(Wrong(format!(
@@ -172,7 +172,7 @@ fn in_front(front: &Service, postfix: &Postfix, found: &mut Vec<Finding>) {
 }
 
 /// The smtpd that the inbound proxy hands mail to.
-fn behind_it(behind: &Service, listen: &Endpoint, postfix: &Postfix, found: &mut Vec<Finding>) {
+fn behind_it(behind: &MasterService, listen: &Endpoint, postfix: &Postfix, found: &mut Vec<Finding>) {
     let name = &behind.name;
     if names(postfix.of(behind, "smtpd_proxy_filter"), listen) {
         found.push(Wrong(format!("a loop: {name} hands its sessions to the proxy again: -o smtpd_proxy_filter=")));

@@ -25,13 +25,13 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts brief connections.
 #[derive(Debug)]
-pub(super) struct Brief {
+pub(super) struct CappedListener {
     listener: TcpListener,
     /// The open ones, the oldest first. Dropping what is here ends the connection.
     open: VecDeque<(IpAddr, oneshot::Sender<()>)>,
 }
 
-impl Brief {
+impl CappedListener {
     pub fn new(listener: TcpListener) -> Self {
         Self { listener, open: VecDeque::with_capacity(CONNECTIONS) }
     }
@@ -52,7 +52,7 @@ impl Brief {
     }
 }
 
-impl Listener for Brief {
+impl Listener for CappedListener {
     type Io = Connection;
     type Addr = SocketAddr;
 
@@ -130,7 +130,7 @@ mod tests {
     async fn who_says_nothing_makes_room_for_others() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let mut brief = Brief::new(listener);
+        let mut brief = CappedListener::new(listener);
         let (mut clients, mut connections) = (Vec::new(), Vec::new());
         for _ in 0..=CONNECTIONS {
             clients.push(TcpStream::connect(address).await.unwrap());
@@ -149,7 +149,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_opens_many_ends_its_own() {
-        let mut brief = Brief::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let mut brief = CappedListener::new(TcpListener::bind("127.0.0.1:0").await.unwrap());
         let mut health = brief.admit([192, 0, 2, 1].into());
         let others: Vec<_> = (0..10 * CONNECTIONS).map(|_| brief.admit([192, 0, 2, 2].into())).collect();
         assert!(health.try_recv().is_err_and(|error| error == oneshot::error::TryRecvError::Empty), "it still stands");

@@ -5,12 +5,12 @@ use toml::Spanned;
 use super::Wrong;
 use super::listeners::Access;
 use super::raw;
-use super::values::Endpoint;
+use super::words::Endpoint;
 use crate::envelope::site_policy::Networks;
 
 /// What the MTA speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Advice {
+pub enum ServiceProtocol {
     /// The mail filter protocol of Sendmail, which Postfix speaks, too.
     Milter,
     /// Table lookups, socketmap_table(5).
@@ -19,7 +19,7 @@ pub enum Advice {
     Policy,
 }
 
-impl Advice {
+impl ServiceProtocol {
     /// The word in config and logs.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -56,9 +56,9 @@ impl Side {
 
 /// One way in.
 #[derive(Debug, Clone)]
-pub struct Advisor {
+pub struct MtaService {
     /// What is spoken.
-    pub advice: Advice,
+    pub advice: ServiceProtocol,
     /// For which mail.
     pub side: Side,
     /// Where.
@@ -82,14 +82,14 @@ pub(super) fn loopback() -> Networks {
 
 /// Checks one. `listen` and `advice` have been read already.
 pub(super) fn advisor(
-    raw: Spanned<raw::Listener>,
-    advice: Advice,
+    raw: Spanned<raw::RawListener>,
+    advice: ServiceProtocol,
     connections: usize,
     access: Access,
-) -> Result<Advisor, Wrong> {
+) -> Result<MtaService, Wrong> {
     let start = Some(raw.span().start);
     let raw = raw.into_inner();
-    if advice == Advice::Milter && cfg!(not(feature = "milter")) {
+    if advice == ServiceProtocol::Milter && cfg!(not(feature = "milter")) {
         let text = "this countersign was built without milters; build it with the feature `milter`";
         return Err((start, text.into()));
     }
@@ -98,7 +98,7 @@ pub(super) fn advisor(
         return Err((start, text));
     }
     let side = side(advice, raw.role).map_err(|text| (start, text.into()))?;
-    let finds_out = advice == Advice::Milter && side == Side::Auto;
+    let finds_out = advice == ServiceProtocol::Milter && side == Side::Auto;
     if !finds_out && (raw.outbound_clients.is_some() || !raw.outbound_daemons.is_empty()) {
         let text = "outbound_clients and outbound_daemons are for a milter with role = \"auto\"";
         return Err((start, text.into()));
@@ -115,8 +115,8 @@ pub(super) fn advisor(
         );
         return Err((start, text));
     }
-    let given = |list: &[super::values::Network]| list.iter().map(|n| n.0).collect::<Networks>();
-    Ok(Advisor {
+    let given = |list: &[super::words::NetworkWord]| list.iter().map(|n| n.0).collect::<Networks>();
+    Ok(MtaService {
         advice,
         side,
         listen,
@@ -128,23 +128,25 @@ pub(super) fn advisor(
     })
 }
 
-fn side(advice: Advice, role: Option<Side>) -> Result<Side, &'static str> {
+fn side(advice: ServiceProtocol, role: Option<Side>) -> Result<Side, &'static str> {
     match (advice, role) {
-        (Advice::Milter, Some(side)) => Ok(side),
-        (Advice::Milter, None) => Err(
+        (ServiceProtocol::Milter, Some(side)) => Ok(side),
+        (ServiceProtocol::Milter, None) => Err(
             "this listener has no role; write role = \"auto\", or \"outbound\" or \"inbound\" where it sees only that",
         ),
-        (Advice::Socketmap, None | Some(Side::Auto)) => Ok(Side::Auto),
-        (Advice::Socketmap, Some(_)) => {
+        (ServiceProtocol::Socketmap, None | Some(Side::Auto)) => Ok(Side::Auto),
+        (ServiceProtocol::Socketmap, Some(_)) => {
             Err("a socketmap has maps for both directions; write role = \"auto\", or leave it out")
         }
-        (Advice::Policy, None | Some(Side::Inbound)) => Ok(Side::Inbound),
-        (Advice::Policy, Some(_)) => Err("a policy service is asked about recipients; write role = \"inbound\""),
+        (ServiceProtocol::Policy, None | Some(Side::Inbound)) => Ok(Side::Inbound),
+        (ServiceProtocol::Policy, Some(_)) => {
+            Err("a policy service is asked about recipients; write role = \"inbound\"")
+        }
     }
 }
 
 /// A setting of proxies that stands here by mistake.
-fn proxy_setting(raw: &raw::Listener) -> Option<&'static str> {
+fn proxy_setting(raw: &raw::RawListener) -> Option<&'static str> {
     let given = [
         ("next_hop", raw.next_hop.is_some()),
         ("by_domain", !raw.by_domain.is_empty()),

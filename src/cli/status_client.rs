@@ -16,7 +16,7 @@ const MOST: u64 = 1 << 20;
 
 /// What `/observed` says.
 #[derive(Debug, Deserialize)]
-struct Observed {
+struct ObservedReport {
     since: String,
     would_refuse: Vec<(String, u64)>,
     genuine: u64,
@@ -39,7 +39,7 @@ pub(super) fn lines(config: &Config) -> Vec<String> {
     }
 }
 
-fn ask(host: &str, port: u16) -> Result<Observed, String> {
+fn ask(host: &str, port: u16) -> Result<ObservedReport, String> {
     let address = (host, port).to_socket_addrs().ok().and_then(|mut all| all.next()).ok_or("no such host")?;
     let ask = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
@@ -60,7 +60,7 @@ fn ask(host: &str, port: u16) -> Result<Observed, String> {
     serde_json::from_str(body).map_err(|_| "its answer is not that of this program".to_owned())
 }
 
-impl Observed {
+impl ObservedReport {
     fn lines(&self) -> Vec<String> {
         let listed = |list: &[(String, u64)]| {
             list.iter().take(5).map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")

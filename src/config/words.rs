@@ -164,9 +164,9 @@ impl FromStr for Name {
 
 /// An entry of an exemption list.
 #[derive(Debug, Clone)]
-pub struct Entry(pub String);
+pub struct AddressEntry(pub String);
 
-impl FromStr for Entry {
+impl FromStr for AddressEntry {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -182,9 +182,9 @@ impl FromStr for Entry {
 
 /// A network: `192.0.2.0/24`, or one address.
 #[derive(Debug, Clone, Copy)]
-pub struct Network(pub ipnet::IpNet);
+pub struct NetworkWord(pub ipnet::IpNet);
 
-impl FromStr for Network {
+impl FromStr for NetworkWord {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -239,7 +239,7 @@ macro_rules! from_text {
     )*};
 }
 
-from_text!(Endpoint, Span, Size, Name, Entry, Network, Mode, LogLevel);
+from_text!(Endpoint, Span, Size, Name, AddressEntry, NetworkWord, Mode, LogLevel);
 
 /// Declares how a word of the config becomes a value.
 macro_rules! words {
@@ -256,7 +256,7 @@ macro_rules! words {
 }
 
 use super::raw::Spoken;
-use super::{Advice, Protocol, ProxyUnknown, SendProxy, Side, StrayNewline, SyncMode, TlsMode};
+use super::{Protocol, ProxyUnknown, SendProxy, ServiceProtocol, Side, StrayNewline, SyncMode, TlsMode};
 use crate::envelope::site_policy::{FailureAction, InboundMode, Mixed, OutboundMode, Overflow, RejectAt};
 use crate::envelope::tag::batv::MacLength;
 
@@ -264,9 +264,9 @@ words!(role -> Side { "outbound" => Side::Outbound, "inbound" => Side::Inbound, 
 words!(protocol -> Spoken {
     "smtp" => Spoken::Mail(Protocol::Smtp),
     "lmtp" => Spoken::Mail(Protocol::Lmtp),
-    "milter" => Spoken::Advice(Advice::Milter),
-    "socketmap" => Spoken::Advice(Advice::Socketmap),
-    "policy" => Spoken::Advice(Advice::Policy),
+    "milter" => Spoken::Advice(ServiceProtocol::Milter),
+    "socketmap" => Spoken::Advice(ServiceProtocol::Socketmap),
+    "policy" => Spoken::Advice(ServiceProtocol::Policy),
 });
 words!(tls -> TlsMode { "off" => TlsMode::Off, "may" => TlsMode::May, "require" => TlsMode::Require, "implicit" => TlsMode::Implicit });
 words!(send_proxy -> SendProxy { "off" => SendProxy::Off, "v1" => SendProxy::V1, "v2" => SendProxy::V2 });

@@ -91,7 +91,7 @@ pub(super) struct SiteArgs {
 }
 
 /// What the rules are asked with.
-pub(super) struct Site {
+pub(super) struct RuleContext {
     pub policy: Policy,
     pub ring: Keyring,
     pub now: Timestamp,
@@ -99,7 +99,7 @@ pub(super) struct Site {
 
 impl SiteArgs {
     /// Reads config, switches and ring.
-    pub fn load(&self) -> Result<Site> {
+    pub fn load(&self) -> Result<RuleContext> {
         let by_switches = !self.local.is_empty() || self.srs_domain.is_some();
         // Switches that name domains stand for a config, unless one is named, too.
         let config = if by_switches && self.ring.config.is_none() { None } else { self.ring.config()? };
@@ -112,7 +112,7 @@ impl SiteArgs {
         };
         self.apply(&mut policy)?;
         let ring = state::ring::load(&self.ring.ring_path(config.as_ref()))?;
-        Ok(Site { policy, ring, now: self.ring.now() })
+        Ok(RuleContext { policy, ring, now: self.ring.now() })
     }
 
     fn apply(&self, policy: &mut Policy) -> Result<()> {
