@@ -45,29 +45,29 @@ impl Mta {
         }
     }
 
-    /// The ways that this program can go: one that was built without milters has fewer.
+    /// The methods that this program offers: one that was built without milters has fewer.
     #[must_use]
-    pub fn built_ways(self) -> Vec<&'static str> {
-        self.ways().into_iter().filter(|way| cfg!(feature = "milter") || *way != "milter").collect()
+    pub fn built_methods(self) -> Vec<&'static str> {
+        self.methods().into_iter().filter(|method| cfg!(feature = "milter") || *method != "milter").collect()
     }
 
-    /// The ways in which it can ask Countersign, the usual one first.
+    /// The methods by which it can ask Countersign, the usual one first.
     #[must_use]
-    pub fn ways(self) -> Vec<&'static str> {
-        let mut ways = Vec::new();
-        for (way, _) in self.blocks().flat_map(|block| block.ways()) {
-            if !ways.contains(&way) {
-                ways.push(way);
+    pub fn methods(self) -> Vec<&'static str> {
+        let mut methods = Vec::new();
+        for (method, _) in self.blocks().flat_map(|block| block.methods()) {
+            if !methods.contains(&method) {
+                methods.push(method);
             }
         }
-        ways
+        methods
     }
 
-    /// What one way needs, by file, in the document's order; with SRS or without.
+    /// What one method needs, by file, in the document's order; with SRS or without.
     #[must_use]
-    pub fn recipe(self, way: &str, srs: bool) -> Vec<RecipePiece> {
+    pub fn recipe(self, method: &str, srs: bool) -> Vec<RecipePiece> {
         let mut pieces: Vec<RecipePiece> = Vec::new();
-        let wanted = |block: &Block<'_>| block.ways().any(|(name, only_srs)| name == way && (srs || !only_srs));
+        let wanted = |block: &Block<'_>| block.methods().any(|(name, only_srs)| name == method && (srs || !only_srs));
         for block in self.blocks().filter(wanted) {
             match pieces.iter_mut().find(|piece| piece.file == block.file) {
                 Some(piece) => piece.append(&format!("{}\n", block.text)),
@@ -136,11 +136,11 @@ struct Block<'a> {
 }
 
 impl<'a> Block<'a> {
-    /// The ways that it is for, and whether with SRS only.
-    fn ways(&self) -> impl Iterator<Item = (&'a str, bool)> + use<'a> {
-        self.whom.split(',').map(|way| match way.strip_suffix("+srs") {
-            Some(way) => (way, true),
-            None => (way, false),
+    /// The methods that it is for, and whether with SRS only.
+    fn methods(&self) -> impl Iterator<Item = (&'a str, bool)> + use<'a> {
+        self.whom.split(',').map(|method| match method.strip_suffix("+srs") {
+            Some(method) => (method, true),
+            None => (method, false),
         })
     }
 }
@@ -169,7 +169,7 @@ mod tests {
         let found: Vec<_> = blocks(document).collect();
         assert_eq!(found.len(), 2);
         assert_eq!(found[0], Block { whom: "milter,proxy+srs", file: "a.toml", text: "x = 1\n\n[a]" });
-        assert_eq!(found[0].ways().collect::<Vec<_>>(), [("milter", false), ("proxy", true)]);
+        assert_eq!(found[0].methods().collect::<Vec<_>>(), [("milter", false), ("proxy", true)]);
     }
 
     #[test]
@@ -192,15 +192,15 @@ mod tests {
     #[test]
     fn configs_are_good() {
         for mta in Mta::ALL {
-            assert!(!mta.ways().is_empty(), "{mta}");
-            for (way, srs) in mta.built_ways().into_iter().flat_map(|way| [(way, false), (way, true)]) {
-                let pieces = mta.recipe(way, srs);
+            assert!(!mta.methods().is_empty(), "{mta}");
+            for (method, srs) in mta.built_methods().into_iter().flat_map(|method| [(method, false), (method, true)]) {
+                let pieces = mta.recipe(method, srs);
                 let config = pieces.iter().find(|piece| piece.file == "countersign.toml").unwrap();
-                assert!(pieces.len() > 1, "{mta} {way}: nothing for the mail server");
+                assert!(pieces.len() > 1, "{mta} {method}: nothing for the mail server");
                 let parsed = Config::parse(Path::new("countersign.toml"), &config.text);
-                let parsed = parsed.unwrap_or_else(|error| panic!("{mta} {way}: {error}\n{}", config.text));
+                let parsed = parsed.unwrap_or_else(|error| panic!("{mta} {method}: {error}\n{}", config.text));
                 assert!(parsed.policy.domains.local.contains("our.example"));
-                assert_eq!(!parsed.policy.domains.srs.is_empty(), srs, "{mta} {way}:\n{}", config.text);
+                assert_eq!(!parsed.policy.domains.srs.is_empty(), srs, "{mta} {method}:\n{}", config.text);
             }
         }
     }

@@ -300,20 +300,21 @@ fn a_mail_server_that_runs_it_gets_a_bare_answer() {
 #[test]
 fn init_prints_the_recipe_and_overwrites_nothing() {
     use countersign::recipes::Mta;
-    for (mta, way, srs) in
-        Mta::ALL.into_iter().flat_map(|mta| mta.built_ways().into_iter().map(move |way| (mta, way, way != "proxy")))
+    for (mta, method, srs) in Mta::ALL
+        .into_iter()
+        .flat_map(|mta| mta.built_methods().into_iter().map(move |method| (mta, method, method != "proxy")))
     {
         let folder = folder();
         let mut arguments = vec!["init", "--domain", "site.test", "--domain", "other.test", "--mta", mta.name()];
-        if way != mta.built_ways()[0] {
-            arguments.extend(["--way", way]);
+        if method != mta.built_methods()[0] {
+            arguments.extend(["--method", method]);
         }
         if srs {
             arguments.extend(["--srs-domain", "back.test"]);
         }
         let said = run_ok(folder.path(), &arguments);
         let place = folder.path().canonicalize().unwrap().display().to_string();
-        for piece in mta.recipe(way, srs) {
+        for piece in mta.recipe(method, srs) {
             // Of a table one entry for each domain.
             let text = piece.text.replace(
                 "{our.example = smtp:[127.0.0.1]:10027}",
@@ -328,29 +329,32 @@ fn init_prints_the_recipe_and_overwrites_nothing() {
             if piece.file == "countersign.toml" {
                 let written = fs::read_to_string(folder.path().join("countersign.toml")).unwrap();
                 let all = text.replace("[\"site.test\"]", "[\"site.test\", \"other.test\"]");
-                assert_eq!(written.split_once('\n').unwrap().1, all, "{mta} {way}");
+                assert_eq!(written.split_once('\n').unwrap().1, all, "{mta} {method}");
             } else {
-                assert!(said.contains(text.trim_end()), "{mta} {way}: {}\n{said}", piece.file);
+                assert!(said.contains(text.trim_end()), "{mta} {method}: {}\n{said}", piece.file);
             }
         }
         let checked = run(folder.path(), &["check"]);
         let words = String::from_utf8_lossy(&checked.stdout).into_owned();
         if checked.status.success() {
-            let sees = way != "maps" && way != "map";
-            assert_eq!(words.contains("untagged-ndr"), sees, "{mta} {way}: {words}");
-            assert_eq!(words.contains("during a surge put off at RCPT"), way == "maps", "{mta} {way}: {words}");
+            let sees = method != "maps" && method != "map";
+            assert_eq!(words.contains("untagged-ndr"), sees, "{mta} {method}: {words}");
+            assert_eq!(words.contains("during a surge put off at RCPT"), method == "maps", "{mta} {method}: {words}");
         }
         // Certificates apart, the config is good, and a second run changes nothing.
         let checked = run(folder.path(), &["check"]);
         let error = String::from_utf8_lossy(&checked.stderr).into_owned();
-        assert!(checked.status.success() || error.contains("/etc/ssl/mail/"), "{mta} {way}: {error}");
+        assert!(checked.status.success() || error.contains("/etc/ssl/mail/"), "{mta} {method}: {error}");
         let (config, ring) = (folder.path().join("countersign.toml"), folder.path().join("keys/ring.toml"));
         let before = [fs::read(&config).unwrap(), fs::read(&ring).unwrap()];
         assert_eq!(run(folder.path(), &arguments).status.code(), Some(2));
         assert_eq!([fs::read(&config).unwrap(), fs::read(&ring).unwrap()], before);
     }
     let folder = folder();
-    let wrong = run(folder.path(), &["init", "--domain", "our.example", "--mta", "postfix", "--way", "tunnel"]);
+    let wrong = run(folder.path(), &["init", "--domain", "our.example", "--mta", "postfix", "--method", "tunnel"]);
+    // The option as it was called before.
+    let old = run(folder.path(), &["init", "--domain", "our.example", "--mta", "postfix", "--way", "tunnel"]);
+    assert_eq!(wrong.stderr, old.stderr);
     assert_eq!(wrong.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("proxy, edge, maps"));
     assert!(!folder.path().join("countersign.toml").exists());
@@ -615,7 +619,7 @@ fn init_offers_what_a_program_without_milters_can_do() {
     let folder = folder();
     let init = |more: &[&str]| run(folder.path(), &[&["init", "--domain", "our.example"], more].concat());
     for (arguments, instead) in [
-        (&["--mta", "postfix", "--way", "milter"][..], "or use --way proxy or edge or maps"),
+        (&["--mta", "postfix", "--method", "milter"][..], "or use --method proxy or edge or maps"),
         (&["--mta", "sendmail"], "build it with the feature `milter`"),
     ] {
         let output = init(arguments);

@@ -21,10 +21,10 @@ struct Recipe {
 const STOCK: &str = "cleanup unix n - n - 0 cleanup\npickup unix n - n 60 1 pickup\nqmgr unix n - n 300 1 qmgr\n";
 
 impl Recipe {
-    fn of(way: &str, srs: bool) -> Self {
+    fn of(method: &str, srs: bool) -> Self {
         let folder = folder();
         run(folder.path(), &["keys", "init"]);
-        let pieces = Mta::Postfix.recipe(way, srs);
+        let pieces = Mta::Postfix.recipe(method, srs);
         let text =
             |file: &str| pieces.iter().find(|piece| piece.file == file).map_or("", |piece| &piece.text).to_owned();
         let config = text("countersign.toml").replace("tls = \"may\"\n", "");
@@ -40,7 +40,7 @@ impl Recipe {
         {
             let name = |line: &str| line.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>();
             // On port 25 itself stands Countersign.
-            let gone = way == "edge" && stock.starts_with("smtp ");
+            let gone = method == "edge" && stock.starts_with("smtp ");
             if !gone && !services.lines().any(|line| name(line) == name(stock)) {
                 master_cf += stock;
             }
@@ -75,29 +75,29 @@ fn said(output: &Output) -> String {
 /// Where it is spoilt, what is replaced by what, and what is said then. A word of `wrong:` or `careful:` comes first.
 type Spoilt = (&'static str, &'static str, &'static str, &'static str);
 
-fn all_are_named(way: &str, srs: bool, spoilt: &[Spoilt]) {
-    let good = Recipe::of(way, srs);
+fn all_are_named(method: &str, srs: bool, spoilt: &[Spoilt]) {
+    let good = Recipe::of(method, srs);
     let output = good.check("ours");
-    assert!(output.status.success() && said(&output).contains(" fits."), "{way}: {}", said(&output));
+    assert!(output.status.success() && said(&output).contains(" fits."), "{method}: {}", said(&output));
     for (file, from, to, want) in spoilt {
-        let mut bad = Recipe::of(way, srs);
+        let mut bad = Recipe::of(method, srs);
         let text = match *file {
             "main" => &mut bad.main_cf,
             "master" => &mut bad.master_cf,
             "out" => &mut bad.out_cf,
             _ => &mut bad.config,
         };
-        assert!(text.contains(from), "{way}: there is no `{from}` in {text}");
+        assert!(text.contains(from), "{method}: there is no `{from}` in {text}");
         *text = text.replacen(from, to, 1);
         let output = bad.check(if *file == "out" { "out" } else { "ours" });
         let said = said(&output);
         assert!(
             said.lines().any(|line| line.starts_with(&want[..5]) && line.contains(want.split_once(": ").unwrap().1)),
-            "{way}, {to}: `{want}` is not in\n{said}"
+            "{method}, {to}: `{want}` is not in\n{said}"
         );
         let wrong = said.lines().any(|line| line.starts_with("wrong:"));
-        assert!(wrong || want.starts_with("careful"), "{way}, {to}: {said}");
-        assert_eq!(output.status.code(), Some(i32::from(wrong)), "{way}, {to}: {said}");
+        assert!(wrong || want.starts_with("careful"), "{method}, {to}: {said}");
+        assert_eq!(output.status.code(), Some(i32::from(wrong)), "{method}, {to}: {said}");
     }
 }
 
@@ -414,12 +414,12 @@ fn the_other_recipes_fit_too() {
     if !can_run(&["postconf"], "check --mta-config, recipes") {
         return;
     }
-    for (way, srs) in [("milter", false), ("proxy", false), ("edge", false), ("edge", true), ("maps", true)] {
-        let recipe = Recipe::of(way, srs);
+    for (method, srs) in [("milter", false), ("proxy", false), ("edge", false), ("edge", true), ("maps", true)] {
+        let recipe = Recipe::of(method, srs);
         for instance in ["ours", "out"] {
             if instance == "ours" || !recipe.out_cf.is_empty() {
                 let output = recipe.check(instance);
-                assert!(said(&output).contains(" fits."), "{way}, {instance}: {}", said(&output));
+                assert!(said(&output).contains(" fits."), "{method}, {instance}: {}", said(&output));
             }
         }
     }
@@ -428,10 +428,10 @@ fn the_other_recipes_fit_too() {
 }
 
 /// Exim with a recipe, spoilt or not; what is said.
-fn exim(way: &str, srs: bool, spoil: impl Fn(&mut String, &mut String)) -> (Option<i32>, String) {
+fn exim(method: &str, srs: bool, spoil: impl Fn(&mut String, &mut String)) -> (Option<i32>, String) {
     let folder = folder();
     run(folder.path(), &["keys", "init"]);
-    let pieces = Mta::Exim.recipe(way, srs);
+    let pieces = Mta::Exim.recipe(method, srs);
     let text = |file: &str| pieces.iter().find(|piece| piece.file == file).map_or("", |piece| &piece.text).to_owned();
     let config = text("countersign.toml").replace("tls = \"may\"\n", "");
     let kept = |line: &&str| !line.starts_with("certificate") && !line.starts_with("private_key");
@@ -455,10 +455,11 @@ fn what_is_wrong_around_exim() {
     if !mtas::can_run_all("check --mta-config, Exim") {
         return;
     }
-    for (way, srs) in [("proxy", false), ("proxy", true), ("map", false), ("map", true), ("run", false), ("run", true)]
+    for (method, srs) in
+        [("proxy", false), ("proxy", true), ("map", false), ("map", true), ("run", false), ("run", true)]
     {
-        let (status, said) = exim(way, srs, |_, _| ());
-        assert!(status == Some(0) && said.contains("Exim in . fits."), "{way}: {said}");
+        let (status, said) = exim(method, srs, |_, _| ());
+        assert!(status == Some(0) && said.contains("Exim in . fits."), "{method}: {said}");
     }
     let spoilt: [(&str, bool, &str, &str, &str); 9] = [
         ("proxy", false, "smtp_accept_max = 300", "smtp_accept_max = 200", "careful: Exim takes 200 sessions in all"),
@@ -477,17 +478,17 @@ fn what_is_wrong_around_exim() {
         ("map", false, "F,5d,1m", "F,2w,1m", "careful: Exim tries for 14 days"),
         ("map", false, "our.example", "other.example", "careful: our.example is in domains.local"),
     ];
-    for (way, srs, from, to, want) in spoilt {
-        let (status, said) = exim(way, srs, |_, exim| {
-            assert!(exim.contains(from), "{way}: there is no `{from}`");
+    for (method, srs, from, to, want) in spoilt {
+        let (status, said) = exim(method, srs, |_, exim| {
+            assert!(exim.contains(from), "{method}: there is no `{from}`");
             *exim = exim.replace(from, to);
         });
         let (level, text) = want.split_once(": ").unwrap();
         assert!(
             said.lines().any(|line| line.starts_with(level) && line.contains(text)),
-            "{way}, {to}: `{want}` is not in\n{said}"
+            "{method}, {to}: `{want}` is not in\n{said}"
         );
-        assert_eq!(status, Some(i32::from(level == "wrong")), "{way}, {to}: {said}");
+        assert_eq!(status, Some(i32::from(level == "wrong")), "{method}, {to}: {said}");
     }
     let (_, said) = exim("proxy", false, |config, _| *config = config.replace("send_proxy = \"v2\"\n", ""));
     assert!(said.contains("Exim takes every client for 127.0.0.1"), "{said}");

@@ -15,7 +15,7 @@ use countersign::recipes::Mta;
 /// A recipe with ports of this run in place of those in the document.
 struct Recipe {
     mta: Mta,
-    way: &'static str,
+    method: &'static str,
     srs: bool,
     ports: Vec<(&'static str, u16)>,
     folder: tempfile::TempDir,
@@ -28,11 +28,11 @@ const SOCKETS: [(&str, &str); 2] =
     [("/var/spool/postfix/countersign", "ours/queue/countersign"), ("/run/countersign", "run")];
 
 impl Recipe {
-    fn new(mta: Mta, way: &'static str, srs: bool) -> Self {
+    fn new(mta: Mta, method: &'static str, srs: bool) -> Self {
         let folder = folder();
         run_ok(folder.path(), &["keys", "init"]);
         certificate(folder.path());
-        Self { mta, way, srs, ports: PORTS.map(|port| (port, free_port())).to_vec(), folder }
+        Self { mta, method, srs, ports: PORTS.map(|port| (port, free_port())).to_vec(), folder }
     }
 
     fn port(&self, documented: &str) -> u16 {
@@ -45,7 +45,7 @@ impl Recipe {
 
     /// What stands in the document for a file.
     fn text(&self, file: &str) -> String {
-        let pieces = self.mta.recipe(self.way, self.srs);
+        let pieces = self.mta.recipe(self.method, self.srs);
         let mut text = pieces.into_iter().find(|piece| piece.file == file).map(|piece| piece.text).unwrap_or_default();
         for (documented, port) in &self.ports {
             text = with_port(&text, documented, *port);
@@ -118,11 +118,11 @@ fn with_port(text: &str, documented: &str, port: u16) -> String {
 }
 
 /// Postfix with the lines of a recipe, and the services of its second instance where there is one.
-fn postfix(way: &'static str, srs: bool, can: Can) {
-    if !can_run(&["postfix"], &format!("the recipe for Postfix, {way}")) {
+fn postfix(method: &'static str, srs: bool, can: Can) {
+    if !can_run(&["postfix"], &format!("the recipe for Postfix, {method}")) {
         return;
     }
-    let recipe = Recipe::new(Mta::Postfix, way, srs);
+    let recipe = Recipe::new(Mta::Postfix, method, srs);
     let daemon = recipe.daemon();
     let world = Sink::start();
     let (submit, smtp) = (free_port(), free_port());
@@ -152,7 +152,7 @@ fn postfix(way: &'static str, srs: bool, can: Can) {
     };
     let services = at("smtp", smtp, &at("submission", submit, &master_cf));
     // On port 25 itself stands Countersign.
-    let edge = way == "edge";
+    let edge = method == "edge";
     let ports = [(submit, ""), (smtp, "")];
     let ours = Postfix::start(
         recipe.path(),
@@ -273,12 +273,12 @@ fn sendmail_with_the_milter() {
 }
 
 /// Exim with the pieces of a recipe.
-fn exim(way: &'static str, can: Can) {
-    if !mtas::can_run_all(&format!("the recipe for Exim, {way}")) {
+fn exim(method: &'static str, can: Can) {
+    if !mtas::can_run_all(&format!("the recipe for Exim, {method}")) {
         return;
     }
-    let recipe = Recipe::new(Mta::Exim, way, can.srs != Srs::No);
-    let daemon = (way != "run").then(|| recipe.daemon());
+    let recipe = Recipe::new(Mta::Exim, method, can.srs != Srs::No);
+    let daemon = (method != "run").then(|| recipe.daemon());
     let world = Sink::start();
     // Exim runs it as its own user, who cannot enter every checkout.
     let program = mtas::copied(Path::new(PROGRAM), recipe.path()).display().to_string();
@@ -291,7 +291,7 @@ fn exim(way: &'static str, can: Can) {
         recipe.write_config();
         mtas::give_to_exim(&recipe.path().join("keys"));
     }
-    let (submit, mx) = (recipe.port("587"), if way == "proxy" { recipe.port("25") } else { free_port() });
+    let (submit, mx) = (recipe.port("587"), if method == "proxy" { recipe.port("25") } else { free_port() });
     let exim = mtas::exim_site(recipe.path(), mx, submit, world.port, &text);
     let log = || {
         let ours = daemon.as_ref().map(|daemon| daemon.log.all().join("\n")).unwrap_or_default();
@@ -319,7 +319,7 @@ fn fits(recipe: &Recipe, place: &Path, programs: &[&Path]) {
     check.current_dir(recipe.path()).env("PATH", path).arg("check").arg("--mta-config").arg(place);
     let output = check.output().unwrap();
     let said = String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned();
-    assert!(output.status.success() && said.contains(" fits."), "{} {}: {said}", recipe.mta, recipe.way);
+    assert!(output.status.success() && said.contains(" fits."), "{} {}: {said}", recipe.mta, recipe.method);
 }
 
 #[test]

@@ -25,9 +25,9 @@ pub(super) struct Init {
     /// Your mail server
     #[arg(long)]
     mta: Mta,
-    /// How it asks Countersign [default: the first in docs/mta]
-    #[arg(long)]
-    way: Option<String>,
+    /// The method: how it asks Countersign [default: the first in docs/mta]
+    #[arg(long, alias = "way")]
+    method: Option<String>,
     /// The domain for senders of mail that you forward; without it they stay as they are
     #[arg(long, value_name = "DOMAIN")]
     srs_domain: Option<String>,
@@ -39,10 +39,10 @@ pub(super) struct Init {
 const EXAMPLES: &str = "\
 Examples:
   countersign init --domain our.example --mta postfix
-  countersign init --domain our.example --mta postfix --way proxy --srs-domain srs.our.example
+  countersign init --domain our.example --mta postfix --method proxy --srs-domain srs.our.example
   countersign init --domain our.example --domain other.example --mta exim --dir /etc/countersign
 
-Ways: postfix milter, proxy, edge, maps; exim proxy, map, run; opensmtpd proxy; sendmail milter;
+Methods: postfix milter, proxy, edge, maps; exim proxy, map, run; opensmtpd proxy; sendmail milter;
 exchange proxy. docs/mta says what each is for, and what every line does.
 Nothing that exists is overwritten. A key ring that is there already stays in use.";
 
@@ -58,22 +58,23 @@ impl ValueEnum for Mta {
 
 /// Writes the two files, and prints the rest.
 pub(super) fn run(args: &Init) -> Result<bool> {
-    let ways = args.mta.ways();
-    let built = args.mta.built_ways();
-    let way = args.way.as_deref().or(built.first().copied()).unwrap_or("milter");
-    if !ways.contains(&way) {
-        bail!("there is no way `{way}` for {}; there are: {}", args.mta, built.join(", "));
+    let methods = args.mta.methods();
+    let built = args.mta.built_methods();
+    let method = args.method.as_deref().or(built.first().copied()).unwrap_or("milter");
+    if !methods.contains(&method) {
+        bail!("there is no method `{method}` for {}; there are: {}", args.mta, built.join(", "));
     }
-    if !built.contains(&way) {
-        let instead = if built.is_empty() { String::new() } else { format!(", or use --way {}", built.join(" or ")) };
+    if !built.contains(&method) {
+        let instead =
+            if built.is_empty() { String::new() } else { format!(", or use --method {}", built.join(" or ")) };
         bail!("this countersign was built without milters; build it with the feature `milter`{instead}");
     }
-    let pieces = args.mta.recipe(way, args.srs_domain.is_some());
+    let pieces = args.mta.recipe(method, args.srs_domain.is_some());
     let (config, pieces): (Vec<RecipePiece>, Vec<RecipePiece>) =
         pieces.into_iter().partition(|piece| piece.file == "countersign.toml");
     let config_path = args.dir.join("countersign.toml");
     let config = config.into_iter().map(|piece| with_domains(&args.in_words(&piece.text), &args.domains));
-    let config = args.heading(way) + &config.collect::<String>();
+    let config = args.heading(method) + &config.collect::<String>();
     // What is wrong with a domain the reader of configs says best.
     let parsed = Config::parse(&config_path, &config)?;
     fs::create_dir_all(&args.dir).with_context(|| args.dir.display().to_string())?;
@@ -99,8 +100,11 @@ pub(super) fn run(args: &Init) -> Result<bool> {
 
 impl Init {
     /// The config's first line: how it came to be.
-    fn heading(&self, way: &str) -> String {
-        format!("# For {}, by its recipe `{way}`: docs/mta/{}.md. All settings: docs/config.md.\n", self.mta, self.mta)
+    fn heading(&self, method: &str) -> String {
+        format!(
+            "# For {}, by its recipe `{method}`: docs/mta/{}.md. All settings: docs/config.md.\n",
+            self.mta, self.mta
+        )
     }
 
     /// The lines of a recipe, about these domains and this folder.
