@@ -302,6 +302,52 @@ fn a_valid_srs_address_relays_reports_and_nothing_else() {
 }
 
 #[test]
+fn an_srs_address_has_no_more_by_other_spellings_or_many_at_once() {
+    let srs = "domains.srs_domain = \"srs.our.example\"\n";
+    let site = Site::start(&format!("{srs}{ENFORCE}"), None);
+    // Another host has forwarded for bob: here nothing was counted.
+    let address = run_ok(site.folder.path(), &["sign", "-c", "countersign.toml", "bob@else.example"]);
+    let address = address.trim().to_owned();
+    let spellings = [
+        address.clone(),
+        address.replacen('=', "+", 1),
+        address.replacen('=', "-", 1).to_ascii_lowercase(),
+        address.replace("else.example", "el\u{ad}se.example"),
+        address.replace("else.example", "ELSE\u{ff0e}example"),
+    ];
+    let begin = |n: usize| {
+        let mut client = site.inbound();
+        client.say("MAIL FROM:<> SMTPUTF8");
+        let reply = client.say(&format!("RCPT TO:<{}>", spellings[n % 5]));
+        (client, reply)
+    };
+    let mut open: Vec<_> = (0..20).map(begin).collect();
+    for (n, (_, reply)) in open.iter().enumerate() {
+        assert!(reply.starts_with("250"), "{n} {reply}");
+    }
+    for n in 20..25 {
+        let (_, reply) = begin(n);
+        assert!(reply.starts_with("451 4.7.1 more bounces have come"), "{n} {reply}");
+    }
+    // What is given up makes room, by RSET or by the end of the session.
+    let (mut given_up, _) = open.pop().unwrap();
+    assert!(given_up.say("RSET").starts_with("250"));
+    let (mut another, reply) = begin(3);
+    assert!(reply.starts_with("250"), "{reply}");
+    another.say("QUIT");
+    let (another, _) =
+        wait_for("the end of the session", || Some(begin(4)).filter(|(_, said)| said.starts_with("250")));
+    open.push((another, String::new()));
+    for (client, _) in &mut open {
+        assert!(client.say("DATA").starts_with("354"));
+        assert!(client.say(&format!("{}\r\n.", dsn("failed").trim_end())).starts_with("250"));
+    }
+    assert_eq!(site.sink.all().len(), 20);
+    let (_, reply) = begin(0);
+    assert!(reply.starts_with("451 4.7.1 "), "{reply}");
+}
+
+#[test]
 fn a_map_is_asked_about_so_many_bad_tags_a_minute() {
     let folder = folder();
     run_ok(folder.path(), &["keys", "init"]);
@@ -314,6 +360,13 @@ fn a_map_is_asked_about_so_many_bad_tags_a_minute() {
     let answered = replies.by_ref().take_while(|reply| reply == "NOTFOUND ").count();
     assert!((20..60).contains(&answered), "{answered}");
     assert!(replies.any(|reply| reply.starts_with("TEMP too many return addresses")));
+    // An MTA that says for whom it asks has an account for each network.
+    let ann = run_ok(folder.path(), &["sign", "-c", "countersign.toml", "ann@our.example"]);
+    assert!(map.ask("verify", ann.trim()).starts_with("TEMP "));
+    assert_eq!(map.ask("verify", &format!("{} 198.51.100.7", ann.trim())), "OK ann@our.example");
+    (0..5).for_each(|_| drop(map.ask("verify", "prvs=1000abcdef=ann@our.example 203.0.113.7")));
+    assert!(map.ask("verify", &format!("{} 203.0.113.9", ann.trim())).starts_with("TEMP "));
+    assert_eq!(map.ask("verify", &format!("{} 198.51.100.7", ann.trim())), "OK ann@our.example");
     // Bounces to others go on.
     let ben = run_ok(folder.path(), &["sign", "-c", "countersign.toml", "ben@our.example"]);
     assert_eq!(map.ask("verify", ben.trim()), "OK ben@our.example");

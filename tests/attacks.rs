@@ -321,6 +321,23 @@ fn a_dialogue_that_was_written_blindly_is_not_carried_out() {
 }
 
 #[test]
+fn whom_a_trusted_proxy_names_has_to_wait_as_strangers_do() {
+    let (folder, sink) = (folder(), Sink::start());
+    let daemon = daemon(folder.path(), sink.port, "trusted_proxies = [\"127.0.0.1\"]");
+    let blind = "EHLO x\r\nMAIL FROM:<bob@third.example>\r\nRCPT TO:<ann@our.example>\r\nDATA\r\nx\r\n.\r\nQUIT\r\n";
+    for (client_address, waits) in [("203.0.113.7", true), ("127.0.0.1", false)] {
+        let mut client = Client::connect(daemon.ports[1]);
+        client.say("EHLO proxy.example");
+        assert!(client.say(&format!("XCLIENT ADDR={client_address}")).starts_with("220 "));
+        client.write(blind.as_bytes()).unwrap();
+        let replies: Vec<String> = std::iter::from_fn(|| client.read_reply().ok()).collect();
+        let last = if waits { "554 5.5.0 you must wait" } else { "221 " };
+        assert!(replies.last().unwrap().starts_with(last), "{client_address}: {replies:?}");
+    }
+    assert_eq!(sink.all().len(), 1);
+}
+
+#[test]
 fn a_listener_may_let_its_clients_be_hasty() {
     let (folder, sink) = (folder(), Sink::start());
     let daemon = daemon(folder.path(), sink.port, "sync = \"off\"");

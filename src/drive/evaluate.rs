@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tracing::{debug, error, info, warn};
 
 use super::app_state::AppState;
+use super::bounce_reservation::Reservation;
 use super::limited_warn;
 use super::metrics::{ContentLabels, RecipientLabels, SenderLabels};
 use super::nonce;
@@ -32,18 +33,34 @@ pub(super) struct Evaluator {
     asked: String,
     /// The recipient whose content decides, as logs show it.
     candidate: String,
-    /// Refused recipients of the session, where it has one client.
-    refused: Option<u32>,
+    /// Recipients of the session, where it has one client.
+    seen: Option<Seen>,
+}
+
+/// Recipients of a session that come to nothing.
+#[derive(Debug, Default)]
+struct Seen {
+    refused: u32,
+    /// Accepted since a message was last taken.
+    accepted: u32,
+    /// Accepted and without a line.
+    hidden: u32,
 }
 
 /// So many refused recipients of a session have a line each; the others are summed up at its end.
 const REFUSED_LINES: u32 = 10;
+/// So many accepted recipients have a line each while no message comes for any of them.
+const ACCEPTED_LINES: u32 = 200;
 
 impl Drop for Evaluator {
     fn drop(&mut self) {
-        let more = self.refused.unwrap_or_default().saturating_sub(REFUSED_LINES);
+        let Some(seen) = &self.seen else { return };
+        let more = seen.refused.saturating_sub(REFUSED_LINES);
         if more > 0 {
             info!(session = self.id, client = self.who(), event = "refused-recipients", more);
+        }
+        if seen.hidden > 0 {
+            info!(session = self.id, client = self.who(), event = "accepted-recipients", more = seen.hidden);
         }
     }
 }
@@ -51,21 +68,37 @@ impl Drop for Evaluator {
 impl Evaluator {
     pub fn new(app: Arc<AppState>, client: Option<IpAddr>) -> Self {
         let id = app.next_session();
-        Self { app, id, client, asked: String::new(), candidate: String::new(), refused: None }
+        Self { app, id, client, asked: String::new(), candidate: String::new(), seen: None }
     }
 
-    /// For one client, whose refused recipients are not to fill the log.
+    /// For one client, whose recipients are not to fill the log.
     pub fn of_one_client(app: Arc<AppState>, client: Option<IpAddr>) -> Self {
         let mut evaluator = Self::new(app, client);
-        evaluator.refused = Some(0);
+        evaluator.seen = Some(Seen::default());
         evaluator
     }
 
     /// Whether a refused recipient gets a line.
     pub fn shows_refused(&mut self) -> bool {
-        let Some(refused) = &mut self.refused else { return true };
-        *refused = refused.saturating_add(1);
-        *refused <= REFUSED_LINES
+        let Some(seen) = &mut self.seen else { return true };
+        seen.refused = seen.refused.saturating_add(1);
+        seen.refused <= REFUSED_LINES
+    }
+
+    /// Whether an accepted recipient gets a line.
+    fn shows_accepted(&mut self) -> bool {
+        let Some(seen) = &mut self.seen else { return true };
+        seen.accepted = seen.accepted.saturating_add(1);
+        let shown = seen.accepted <= ACCEPTED_LINES;
+        seen.hidden = seen.hidden.saturating_add(u32::from(!shown));
+        shown
+    }
+
+    /// A message was taken: its recipients have come to something.
+    pub fn has_taken_a_message(&mut self) {
+        if let Some(seen) = &mut self.seen {
+            seen.accepted = 0;
+        }
     }
 
     /// The client, for the log.
@@ -111,30 +144,46 @@ impl Evaluator {
         Some(outbound)
     }
 
-    /// What becomes of this recipient?
-    pub fn recipient(&mut self, caller: Caller, sender: &ReversePath, recipient: &Address) -> Inbound {
+    /// What becomes of this recipient? The reservation is for the bounce that it may be: asked by others at the same time, the
+    /// rules know of it.
+    pub fn recipient(
+        &mut self,
+        caller: Caller,
+        sender: &ReversePath,
+        recipient: &Address,
+    ) -> (Inbound, Option<Reservation>) {
         let app = Arc::clone(&self.app);
-        let (inbound, alarms) = self.ask(|rules| {
+        let (inbound, tag, alarms) = self.ask(|rules| {
             let mut memory = app.memory();
             let inbound = rules.inbound_for(caller, &mut memory, self.client, sender, recipient);
-            (inbound, Alarms::of(&mut memory))
+            // Others never hear what becomes of the message.
+            let tag = inbound.tag.filter(|_| caller.sees_content());
+            if let Some(tag) = tag {
+                memory.replay.reserve(tag, rules.now.day());
+            }
+            (inbound, tag, Alarms::of(&mut memory))
         });
         alarms.log();
         self.asked = masked(recipient);
         let refused = matches!(inbound.action, InboundAction::Refuse(_));
-        let has_line = !refused || self.shows_refused();
+        let has_line = if refused { self.shows_refused() } else { self.shows_accepted() };
         self.log_recipient(sender, &inbound, has_line);
         if matches!(inbound.action, InboundAction::Deliver { judge, .. } if judge != ContentCheck::No) {
             self.candidate.clone_from(&self.asked);
         }
-        inbound
+        (inbound, tag.map(|tag| Reservation::of(&app, tag)))
     }
 
-    /// What becomes of this candidate?
-    pub fn content(&self, case: Candidate<'_>, found: &Findings) -> ContentVerdict {
-        let (content, alarms) = self.ask(|rules| {
+    /// What becomes of this candidate? The reservation is for a bounce that evidence rescues.
+    pub fn content(&self, case: Candidate<'_>, found: &Findings) -> (ContentVerdict, Option<Reservation>) {
+        let (content, reservation, alarms) = self.ask(|rules| {
             let mut memory = self.app.memory();
-            (rules.content(&mut memory, case, found), Alarms::of(&mut memory))
+            let content = rules.content(&mut memory, case, found);
+            let tag = if let ContentVerdict::Rescue(tag) = content { Some(tag) } else { None };
+            if let Some(tag) = tag {
+                memory.replay.reserve(tag, rules.now.day());
+            }
+            (content, tag.map(|tag| Reservation::of(&self.app, tag)), Alarms::of(&mut memory))
         });
         alarms.log();
         self.ask(|rules| {
@@ -149,8 +198,8 @@ impl Evaluator {
             {
                 self.would_refuse(mark.reason, case.recipient, false, rules.unsigned_path(found));
             }
-            content
-        })
+        });
+        (content, reservation)
     }
 
     /// Which evidence does this message carry?
@@ -192,13 +241,13 @@ impl Evaluator {
     }
 
     /// What does this recipient become, for a map that knows nothing else?
-    pub fn map_recipient(&self, recipient: &Address) -> MapAnswer {
-        self.mapped(recipient, |rules, memory| rules.map_recipient(memory, recipient))
+    pub fn map_recipient(&self, client: Option<IpAddr>, recipient: &Address) -> MapAnswer {
+        self.mapped(recipient, |rules, memory| rules.map_recipient(memory, client, recipient))
     }
 
     /// The same beside somebody who judges.
-    pub fn map_stripped(&self, recipient: &Address) -> MapAnswer {
-        self.mapped(recipient, |rules, memory| rules.map_stripped(memory, recipient))
+    pub fn map_stripped(&self, client: Option<IpAddr>, recipient: &Address) -> MapAnswer {
+        self.mapped(recipient, |rules, memory| rules.map_stripped(memory, client, recipient))
     }
 
     fn mapped(

@@ -3,8 +3,8 @@
 use tracing::info;
 
 use super::evaluate::{Evaluator, shown};
+use crate::drive::bounce_reservation::Reservation;
 use crate::drive::metrics::MessageLabels;
-use crate::envelope::abuse::TagId;
 use crate::envelope::address::Address;
 use crate::envelope::tag::{masked, masked_text};
 use crate::wire::smtp::session::{Direction, Finished};
@@ -18,7 +18,7 @@ pub(in crate::drive) struct MessageTally {
     /// Its number within the session.
     pub id: u64,
     /// What it counts as a bounce to.
-    tags: Vec<TagId>,
+    tags: Vec<Reservation>,
     /// The random part of the evidence that it carries.
     evidence: Option<String>,
     /// Recipients that were marked for what stands in the envelope.
@@ -36,7 +36,7 @@ impl MessageTally {
     }
 
     /// A recipient: what its message will count as a bounce to, and whether it was marked.
-    pub fn add(&mut self, tag: Option<TagId>, marked: Option<&Address>) {
+    pub fn add(&mut self, tag: Option<Reservation>, marked: Option<&Address>) {
         if self.tags.len() < MAX {
             self.tags.extend(tag);
         }
@@ -96,7 +96,7 @@ impl Evaluator {
         self.ask(|rules| {
             {
                 let mut memory = self.app.memory();
-                tally.tags.iter().for_each(|tag| memory.replay.bounced(*tag, rules.now.day()));
+                tally.tags.iter().for_each(|place| memory.replay.bounced(place.tag(), rules.now.day()));
             }
             let Some((mark, found)) = finished.mark.zip(finished.found.as_deref()) else { return };
             for recipient in &tally.marked {

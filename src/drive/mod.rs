@@ -1,6 +1,7 @@
 //! Sockets on one side, `wire` on the other: carries bytes, asks `envelope::rules`, decides nothing.
 
 pub mod app_state;
+mod bounce_reservation;
 mod buffers;
 pub mod connection_limit;
 pub mod connection_slots;

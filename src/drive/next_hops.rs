@@ -59,8 +59,8 @@ impl Drop for InUse {
 /// Why a next hop was not reached.
 #[derive(Debug)]
 enum Failure {
-    /// It accepted the connection and did not greet in time.
-    Silent,
+    /// It did not accept the connection in time, or did not greet in time.
+    Silent(&'static str),
     /// This process lacks descriptors, ports or memory: that says nothing of the next hop.
     Ours(io::Error),
     /// Anything else.
@@ -72,6 +72,9 @@ impl From<io::Error> for Failure {
         use rustix::io::Errno;
         let ours = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
         match error.raw_os_error() {
+            // Of a socket in the file system.
+            Some(code) if code == Errno::AGAIN.raw_os_error() => Self::Silent("its backlog is full"),
+            Some(code) if code == Errno::TIMEDOUT.raw_os_error() => Self::Silent("no connection in time"),
             Some(code) if ours.iter().any(|errno| errno.raw_os_error() == code) => Self::Ours(error),
             _ => Self::Theirs(error),
         }
@@ -81,7 +84,7 @@ impl From<io::Error> for Failure {
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Silent => f.write_str("it did not greet in time"),
+            Self::Silent(what) => f.write_str(what),
             Self::Ours(error) | Self::Theirs(error) => error.fmt(f),
         }
     }
@@ -202,12 +205,12 @@ impl NextHops {
             Failure::Ours(error) => {
                 limited_warn!(next_hop = %hop.endpoint, %error, "this process cannot connect to its next hop")
             }
-            Failure::Silent if sessions > 0 => {
+            Failure::Silent(_) if sessions > 0 => {
                 if !hop.busy.swap(true, Ordering::Relaxed) {
                     warn!(next_hop = %hop.endpoint, sessions, "next hop is busy: it greets no further session (its process limit?)");
                 }
             }
-            Failure::Silent | Failure::Theirs(_) => {
+            Failure::Silent(_) | Failure::Theirs(_) => {
                 if !hop.down.swap(true, Ordering::Relaxed) {
                     warn!(next_hop = %hop.endpoint, error = %failure, "next hop cannot be reached");
                 }
@@ -219,8 +222,8 @@ impl NextHops {
         let accepted = AtomicBool::new(false);
         match tokio::time::timeout(self.timeout, self.connect(hop, passed, &accepted)).await {
             Ok(connected) => Ok(connected?),
-            Err(_) if accepted.into_inner() => Err(Failure::Silent),
-            Err(_) => Err(Failure::Theirs(io::Error::new(io::ErrorKind::TimedOut, "no connection in time"))),
+            Err(_) if accepted.into_inner() => Err(Failure::Silent("it did not greet in time")),
+            Err(_) => Err(Failure::Silent("no connection in time")),
         }
     }
 

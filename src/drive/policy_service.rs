@@ -49,7 +49,7 @@ fn about_recipient(evaluator: &mut Evaluator, request: &PolicyRequest<'_>) -> Op
         (None, _) => return Some(PolicyAdvice::Refuse(BAD_SENDER)),
         (Some(_), None) => return Some(PolicyAdvice::Refuse(BAD_RECIPIENT)),
     };
-    let inbound = evaluator.recipient(Caller::Policy, &sender, &recipient);
+    let (inbound, _) = evaluator.recipient(Caller::Policy, &sender, &recipient);
     let advice = inbound.advice();
     if let PolicyAdvice::Mark(mark) = &advice
         && mark.observed

@@ -208,10 +208,11 @@ impl RequestConnection {
     }
 
     fn answer(&mut self) -> Result<(), End> {
-        self.slot.busy();
         let answered = self.answers.answer(&mut self.input, &mut self.output);
         if !self.output.is_empty() {
             self.progress = Instant::now();
+            // Half a request is no work: who says an octet now and then is idle.
+            self.slot.busy();
         }
         self.more = matches!(answered, Ok(true));
         answered.map(drop).map_err(End::Broken)
@@ -242,7 +243,7 @@ impl RequestConnection {
     fn poll_time(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         self.turn.waited();
         let idle = self.input.is_empty() && self.output.is_empty();
-        if idle {
+        if self.output.is_empty() {
             self.slot.idle(cx);
             if self.slot.is_given_up() {
                 return Poll::Ready(Err(End::Idle));

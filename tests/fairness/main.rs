@@ -206,6 +206,30 @@ fn a_next_hop_that_is_full_is_busy_and_not_down() {
 }
 
 #[test]
+fn a_next_hop_whose_backlog_is_full_is_busy_and_not_down() {
+    // It serves one session, and one more may wait.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(1).unwrap();
+    let listener = TcpListener::from(socket);
+    let port = listener.local_addr().unwrap().port();
+    let (done, is_done) = mpsc::channel::<()>();
+    std::thread::spawn(move || {
+        let (first, _) = listener.accept().unwrap();
+        std::thread::spawn(move || serve(&first, &mut |_| ()));
+        let _ = is_done.recv();
+    });
+    let site = Site::before(port, &Sink::start(), "timeouts.connect = \"1s\"");
+    let mut served = site.client("203.0.113.1");
+    served.say("MAIL FROM:<bob@third.example>");
+    let mut late: Vec<Client> = (0..6).map(|n| site.come_from(&format!("198.51.{n}.7"))).collect();
+    late.iter_mut().for_each(|client| assert!(client.read_reply().unwrap().starts_with("421 4.4.1 ")));
+    assert_eq!(site.ready(), "200");
+    assert!(!site.daemon.log.all().iter().any(|line| line.contains("next hop cannot be reached")));
+    drop(done);
+}
+
+#[test]
 fn a_network_has_twenty_sessions_and_a_site_of_ipv6_eighty() {
     let site = Site::start("");
     let greeting = |address: &str| {
@@ -278,6 +302,15 @@ fn each_listener_has_connections_of_its_own() {
     for _ in 0..40 {
         assert!(Map::connect(site.daemon.ports[MAP]).ask("sign", "ann@our.example").starts_with("OK prvs="));
     }
+    // So do those that have begun a question and never end it.
+    for map in &mut askers {
+        let _ = map.write(b"2");
+    }
+    let mut halves: Vec<Map> = (0..30).map(|_| Map::connect(site.daemon.ports[MAP])).collect();
+    halves.iter_mut().for_each(|map| map.write(b"2").unwrap());
+    for _ in 0..40 {
+        assert!(Map::connect(site.daemon.ports[MAP]).ask("sign", "ann@our.example").starts_with("OK prvs="));
+    }
     // One that is there again has to connect anew, as MTAs do.
     let alive = askers.iter_mut().filter_map(|map| map.try_ask("sign", "ann@our.example")).count();
     assert!(alive < 30, "{alive}");
@@ -324,6 +357,28 @@ fn a_session_of_refused_recipients_ends_and_writes_a_few_lines() {
     site.daemon.log.wait("the sum", 0, |line| line.contains("refused-recipients") && line.contains("\"more\":41"));
     let lines = site.daemon.log.all().iter().filter(|line| line.contains("relaying-denied")).count();
     assert_eq!(lines, 10);
+}
+
+#[test]
+fn a_session_of_recipients_without_a_message_writes_so_many_lines() {
+    let site = Site::start("");
+    let mut client = site.client("203.0.113.9");
+    let recipients = |client: &mut Client| {
+        for _ in 0..150 {
+            client.say("MAIL FROM:<bob@else.example>");
+            assert!(client.say("RCPT TO:<ann@our.example>").starts_with("250"));
+            client.say("RSET");
+        }
+    };
+    recipients(&mut client);
+    // A message sets it free.
+    assert!(client.send("bob@else.example", "ann@our.example", "x").unwrap().starts_with("250"));
+    recipients(&mut client);
+    recipients(&mut client);
+    client.say("QUIT");
+    site.daemon.log.wait("the sum", 0, |line| line.contains("accepted-recipients") && line.contains("\"more\":100"));
+    let lines = site.daemon.log.all().iter().filter(|line| line.contains("\"event\":\"recipient\"")).count();
+    assert_eq!(lines, 151 + 200);
 }
 
 #[test]

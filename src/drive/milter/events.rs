@@ -222,13 +222,13 @@ pub(super) fn rcpt(context: &mut Context<Client>, arguments: &[CString]) -> Stat
     let taken = if leaves && !tagged {
         message.leaves_for(evaluator.sender_for(&sender, &recipient).as_ref())
     } else {
-        let inbound = evaluator.recipient(Caller::Milter, &sender, &recipient);
+        let (inbound, reservation) = evaluator.recipient(Caller::Milter, &sender, &recipient);
         let most = usize::try_from(evaluator.app.config.limits.recipients).unwrap_or(usize::MAX);
         // MTAs forget the route, and know the recipient without it.
         let taken = message.comes_to(strip_source_route(&path), &params, &inbound, most);
         if let (Ok(()), InboundAction::Deliver { to, mark, .. }) = (&taken, &inbound.action) {
             let observed = mark.is_some_and(|mark| mark.observed);
-            open.tally.add(inbound.tag, observed.then_some(to));
+            open.tally.add(reservation, observed.then_some(to));
         }
         taken
     };
@@ -332,10 +332,11 @@ fn decide(evaluator: &Evaluator, message: &mut MilterMessage, tally: &mut Messag
     let content = message.candidate().zip(found.as_ref()).map(|((judge, recipient), found)| {
         evaluator.content(Candidate { client: evaluator.client, judge, recipient, complete: true }, found)
     });
+    let (content, reservation) = content.unzip();
     match &content {
         Some(ContentVerdict::Refuse(refusal)) => return Done::Refused(refusal.clone()),
         Some(ContentVerdict::Discard(_)) => return Done::Discarded,
-        Some(ContentVerdict::Rescue(tag)) => tally.add(Some(*tag), None),
+        Some(ContentVerdict::Rescue(_)) => tally.add(reservation.flatten(), None),
         Some(
             ContentVerdict::Deliver | ContentVerdict::Later | ContentVerdict::Mark(_) | ContentVerdict::Quarantine(..),
         )

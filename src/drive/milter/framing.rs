@@ -57,7 +57,8 @@ impl Frames {
             if let [a, b, c, d, kind] = *self.head.as_slice() {
                 self.head.clear();
                 let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
-                if length > if kind == b'D' { MAX_MACROS } else { MAX_FRAME } {
+                // Of none, there is no octet that says what it is.
+                if length == 0 || length > if kind == b'D' { MAX_MACROS } else { MAX_FRAME } {
                     return Err(length);
                 }
                 self.rest = length.saturating_sub(1);

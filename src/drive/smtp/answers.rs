@@ -6,7 +6,7 @@ use crate::config::Role;
 use crate::drive::message_tally::MessageTally;
 use crate::envelope::abuse::network;
 use crate::envelope::address::{Address, ReversePath};
-use crate::envelope::rules::{Caller, Candidate, ContentVerdict, InboundAction, Route};
+use crate::envelope::rules::{Caller, Candidate, InboundAction, Route};
 use crate::wire::smtp::session::{Ask, Direction, Finished};
 
 impl ProxySession {
@@ -34,9 +34,9 @@ impl ProxySession {
             }
             Ask::Content { judge, recipient, found, complete } => {
                 let case = Candidate { client: self.evaluator.client, judge, recipient: &recipient, complete };
-                let content = self.evaluator.content(case, &found);
-                if let ContentVerdict::Rescue(tag) = &content {
-                    self.note(|tally| tally.add(Some(*tag), None));
+                let (content, reservation) = self.evaluator.content(case, &found);
+                if reservation.is_some() {
+                    self.note(|tally| tally.add(reservation, None));
                 }
                 self.session.answer_content(&content);
             }
@@ -52,13 +52,13 @@ impl ProxySession {
     }
 
     fn answer_recipient(&mut self, sender: &ReversePath, recipient: &Address) {
-        let inbound = self.evaluator.recipient(Caller::Proxy, sender, recipient);
+        let (inbound, reservation) = self.evaluator.recipient(Caller::Proxy, sender, recipient);
         let domain = match &inbound.action {
             InboundAction::Refuse(_) => None,
             InboundAction::Deliver { to, route, mark, .. } => {
-                let (marked, tag) = (mark.is_some_and(|mark| mark.observed), inbound.tag);
-                if marked || tag.is_some() {
-                    self.note(|tally| tally.add(tag, marked.then_some(to)));
+                let marked = mark.is_some_and(|mark| mark.observed);
+                if marked || reservation.is_some() {
+                    self.note(|tally| tally.add(reservation, marked.then_some(to)));
                 }
                 // Who is quarantined goes where the quarantine is.
                 let domain = if *route == Route::NextHop { to.domain() } else { recipient.domain() };
@@ -68,11 +68,21 @@ impl ProxySession {
         self.session.answer_inbound_rcpt(&inbound, domain);
     }
 
+    /// Transactions that were given up, and will never be done, keep no bounce from coming.
+    pub(super) fn forget_given_up(&mut self) {
+        if self.session.transaction().is_none() && !self.session.waits_for_hop() {
+            self.tallies.clear();
+        }
+    }
+
     /// A message is done.
     pub(super) fn finished(&mut self, finished: &Finished) {
         let tally = self.tallies.iter().position(|tally| tally.id == finished.id);
         let tally = tally.and_then(|at| self.tallies.remove(at)).unwrap_or_default();
         self.evaluator.finished(self.direction(), finished, &tally);
+        if finished.code < 300 {
+            self.evaluator.has_taken_a_message();
+        }
     }
 
     /// Notes something about the transaction that the client has open.

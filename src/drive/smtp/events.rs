@@ -8,6 +8,7 @@ use tracing::{debug, info};
 
 use super::admit;
 use super::proxy_session::{Later, ProxySession, write_out};
+use crate::config::SyncMode;
 use crate::drive::next_hops::Reached;
 use crate::drive::{limited_by, limited_warn};
 use crate::envelope::tag::masked_text;
@@ -100,9 +101,9 @@ impl ProxySession {
                 }
             }
             self.caller.passed.source = address;
-            if address.is_some_and(|address| self.proxy_listener.listener.trusted_proxies.contains(address.ip())) {
-                self.session.trust();
-            }
+            let listener = &self.proxy_listener.listener;
+            let trusted = address.is_some_and(|address| listener.trusted_proxies.contains(address.ip()));
+            self.session.client_is(trusted, listener.sync == SyncMode::Enforce && !trusted);
         }
         self.caller.address = address;
         self.evaluator.client = address.map(|address| address.ip());

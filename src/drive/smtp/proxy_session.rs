@@ -168,6 +168,7 @@ impl ProxySession {
     }
 
     fn keep_time(&mut self) {
+        self.forget_given_up();
         let wait = self.wait();
         self.patience.moved(self.session.progress(), self.closing, wait);
         self.patience.transaction(self.session.transaction(), self.evaluator.app.config.timeouts.transaction);

@@ -6,7 +6,8 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 
-use crate::envelope::address::Address;
+use crate::envelope::address::{Address, canonical_domain};
+use crate::envelope::tag::srs::Srs;
 use crate::envelope::time::{Day, Timestamp};
 
 /// The most tags that are remembered, of each sort: who fills one leaves the others alone.
@@ -36,6 +37,8 @@ pub struct TagId {
 struct Count {
     recipients: u32,
     bounces: u32,
+    /// Bounces that are on their way and not delivered yet.
+    reserved: u32,
     until: i64,
 }
 
@@ -62,12 +65,26 @@ impl Replay {
         Self { counts: Default::default(), cleaned: [i64::MIN; 3], hasher: RandomState::new(), started }
     }
 
-    /// The id of a tagged address that was made, or can have been made first, on the day `from`.
+    /// The id of a prvs address that was made, or can have been made first, on the day `from`.
     #[must_use]
-    pub fn id(&self, tagged: &Address, from: Day, until: Day) -> TagId {
+    pub fn id_of_batv(&self, tagged: &Address, from: Day, until: Day) -> TagId {
         let content = tagged.content().to_ascii_lowercase();
-        let sort = if content.starts_with("srs") { Sort::Srs } else { Sort::Batv };
-        TagId { sort, hash: self.hasher.hash_one((content, tagged.canonical_domain())), from: Some(from), until }
+        let hash = self.hasher.hash_one((content, tagged.canonical_domain()));
+        TagId { sort: Sort::Batv, hash, from: Some(from), until }
+    }
+
+    /// The id of an SRS address. It is made of what the hash in the address covers, so that all spellings of one address count
+    /// as one. `stamp_is_proven`: whether that covers its day.
+    #[must_use]
+    pub fn id_of_srs(&self, form: &Srs<'_>, alias: &Address, stamp_is_proven: bool, from: Day, until: Day) -> TagId {
+        let (stamp, host, user) = match *form {
+            Srs::Zero { stamp, host, user, .. } => (stamp, host, user),
+            Srs::One { host, rest, .. } => ("", host, rest),
+        };
+        let is_one = matches!(form, Srs::One { .. });
+        let stamp = if stamp_is_proven { stamp.to_ascii_uppercase() } else { String::new() };
+        let fields = (is_one, stamp, canonical_domain(host), user.to_ascii_lowercase(), alias.canonical_domain());
+        TagId { sort: Sort::Srs, hash: self.hasher.hash_one(fields), from: Some(from), until }
     }
 
     /// The id of the evidence in one message.
@@ -83,6 +100,24 @@ impl Replay {
         }
     }
 
+    /// A bounce to this tag is on its way: it counts as delivered until [`release`](Self::release).
+    pub fn reserve(&mut self, tag: TagId, today: Day) {
+        if let Some(count) = self.count(tag, today) {
+            count.reserved = count.reserved.saturating_add(1);
+        }
+    }
+
+    /// What became of a bounce on its way has been counted, if anything did.
+    pub fn release(&mut self, tag: TagId) {
+        let Some(counts) = self.counts.get_mut(tag.sort as usize) else { return };
+        if let Some(count) = counts.get_mut(&tag.hash) {
+            count.reserved = count.reserved.saturating_sub(1);
+            if (count.recipients, count.bounces, count.reserved) == (0, 0, 0) {
+                counts.remove(&tag.hash);
+            }
+        }
+    }
+
     /// A bounce to this tag was delivered.
     pub fn bounced(&mut self, tag: TagId, today: Day) {
         if let Some(count) = self.count(tag, today) {
@@ -90,7 +125,8 @@ impl Replay {
         }
     }
 
-    /// Whether this tag has had more bounces than its messages can have earned: `3 x recipients + 20`. A return address of our own
+    /// Whether this tag has had more bounces than its messages can have earned, those on their way among them:
+    /// `3 x recipients + 20`. A return address of our own
     /// is not limited where this process has not counted its recipients from its first day on. An SRS address is, for what comes to it
     /// leaves again: where nothing was counted, it has the 20.
     #[must_use]
@@ -98,7 +134,8 @@ impl Replay {
         let counts = self.counts.get(tag.sort as usize);
         let Some(count) = counts.and_then(|counts| counts.get(&tag.hash)) else { return false };
         let from_the_first = tag.from.is_none_or(|from| self.started <= from.start()) && count.recipients > 0;
-        (from_the_first || tag.sort == Sort::Srs) && u64::from(count.bounces) >= u64::from(count.recipients) * 3 + 20
+        let bounces = u64::from(count.bounces) + u64::from(count.reserved);
+        (from_the_first || tag.sort == Sort::Srs) && bounces >= u64::from(count.recipients) * 3 + 20
     }
 
     fn count(&mut self, tag: TagId, today: Day) -> Option<&mut Count> {
@@ -138,7 +175,62 @@ mod tests {
     const TODAY: Day = Day(20_000);
 
     fn tag(replay: &Replay, text: &str) -> TagId {
-        replay.id(&Address::parse(text).unwrap(), TODAY, TODAY.plus(7))
+        let address = Address::parse(text).unwrap();
+        let content = address.content();
+        match Srs::parse(&content) {
+            Ok(Some(form)) => replay.id_of_srs(&form, &address, true, TODAY, TODAY.plus(7)),
+            _ => replay.id_of_batv(&address, TODAY, TODAY.plus(7)),
+        }
+    }
+
+    #[test]
+    fn all_spellings_of_one_address_are_one() {
+        let replay = Replay::default();
+        let first = tag(&replay, "SRS0=3ME34U=JQ=else.example=bob@srs.our.example");
+        for other in [
+            "SRS0+3ME34U=JQ=else.example=bob@srs.our.example",
+            "srs0-3me34u=jq=ELSE.example=BOB@SRS.our.example",
+            "SRS0=3ME34U7A=JQ=el\u{ad}se.example=bob@srs.our.example",
+            "SRS0=3ME34U=JQ=else\u{ff0e}example=bob@srs.our.example",
+        ] {
+            assert_eq!(tag(&replay, other), first, "{other}");
+        }
+        for other in [
+            "SRS0=3ME34U=JR=else.example=bob@srs.our.example",
+            "SRS0=3ME34U=JQ=else.example=rob@srs.our.example",
+            "SRS0=3ME34U=JQ=other.example=bob@srs.our.example",
+            "SRS0=3ME34U=JQ=else.example=bob@srs2.our.example",
+            "SRS1=3ME34U=else.example=bob@srs.our.example",
+        ] {
+            assert_ne!(tag(&replay, other), first, "{other}");
+        }
+        let one = tag(&replay, "SRS1=AAAA=else.example==BBBB=JQ=third.example=bob@srs.our.example");
+        assert_eq!(tag(&replay, "SRS1+AAAA=ELSE.example==bbbb=jq=third.example=bob@srs.our.example"), one);
+        // Where the stamp may be anything, all stamps are one.
+        let exim = |text: &str| {
+            let address = Address::parse(text).unwrap();
+            let content = address.content();
+            replay.id_of_srs(&Srs::parse(&content).unwrap().unwrap(), &address, false, TODAY, TODAY.plus(7))
+        };
+        let text = "SRS0=3ME3=JQ=else.example=bob@srs.our.example";
+        assert_eq!(exim(text), exim(&text.replace("=JQ=", "=AA=")));
+    }
+
+    #[test]
+    fn what_is_on_its_way_counts_until_it_has_come_or_is_given_up() {
+        let mut replay = Replay::since(TODAY.start());
+        let id = tag(&replay, "SRS0=3ME34U=JQ=else.example=bob@srs.our.example");
+        (0..20).for_each(|_| replay.reserve(id, TODAY));
+        assert!(replay.is_used_up(id));
+        replay.release(id);
+        assert!(!replay.is_used_up(id));
+        replay.bounced(id, TODAY);
+        (0..19).for_each(|_| replay.release(id));
+        assert!(!replay.is_used_up(id) && replay.len() == 1);
+        let other = tag(&replay, "prvs=1000abcdef=ann@our.example");
+        replay.reserve(other, TODAY);
+        replay.release(other);
+        assert_eq!(replay.len(), 1, "nothing has come of it");
     }
 
     #[test]

@@ -32,6 +32,12 @@ pub fn site_network(client: IpAddr) -> Option<IpNet> {
     client.is_ipv6().then(|| IpNet::new(client, 48).ok()).flatten().map(|net| net.trunc())
 }
 
+/// Whose mail counts together in a surge: a network of IPv4, a site of IPv6.
+#[must_use]
+pub fn surge_network(client: IpAddr) -> IpNet {
+    site_network(client).unwrap_or_else(|| network(client))
+}
+
 /// The memory of one process.
 #[derive(Debug, Default)]
 pub struct Memory {

@@ -2,6 +2,7 @@
 //! (`reject_at = "auto"`).
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 
 use ipnet::IpNet;
 
@@ -19,6 +20,8 @@ const OF_ONE: u32 = 5;
 const MAX_NETWORKS: usize = 4096;
 /// The most domains that are remembered.
 const MAX_DOMAINS: usize = 10_000;
+/// Where there are more networks than are told apart, each has its turn in one of so many seconds, on average.
+const ONE_IN: u64 = 8;
 const MINUTES: u64 = 24 * 60;
 
 /// That a domain has turned.
@@ -55,6 +58,7 @@ struct NetworkMinute {
 #[derive(Debug, Default)]
 pub struct Surges {
     domains: HashMap<String, Domain>,
+    hasher: RandomState,
     flips: Vec<Flip>,
 }
 
@@ -83,7 +87,8 @@ impl Surges {
         let Some(state) = self.domains.get_mut(domain).filter(|state| state.pressed.is_some()) else { return false };
         state.turn_to_minute(now.0.div_euclid(60));
         if state.networks.len() >= MAX_NETWORKS && !state.networks.contains_key(&network) {
-            return true;
+            // So many networks are not told apart. Some of the others still come through, and each of them soon.
+            return !self.hasher.hash_one((network, now)).is_multiple_of(ONE_IN);
         }
         std::mem::replace(&mut state.networks.entry(network).or_default().seen, true)
     }
@@ -209,6 +214,20 @@ mod tests {
             }
             assert!(!surges.defers("other.example", net(500), now));
         }
+    }
+
+    #[test]
+    fn more_networks_than_are_told_apart_stop_no_other_for_long() {
+        let mut surges = Surges::default();
+        assert!(burst(&mut surges, 0, 30));
+        let now = Timestamp(NOW);
+        let let_through = (100..6000).filter(|n| !surges.defers("our.example", net(*n), now)).count();
+        assert!((4000..5000).contains(&let_through), "{let_through}");
+        let waits = |n: u32, surges: &mut Surges| {
+            (0..59).position(|second| !surges.defers("our.example", net(n), Timestamp(NOW + second)))
+        };
+        let waits: Vec<Option<usize>> = (7000..7100).map(|n| waits(n, &mut surges)).collect();
+        assert!(waits.iter().filter(|wait| wait.is_none()).count() <= 2, "{waits:?}");
     }
 
     #[test]

@@ -22,7 +22,10 @@ const QUIET: i64 = 600;
 /// The forgery budget is worth a word when it reaches each of these chances.
 const BUDGET: [f64; 3] = [0.001, 0.01, 0.1];
 
-/// On whose account a bad tag goes.
+/// A site of IPv6 (/48) has so many times the guesses of one of its networks (/56): there are 256 of those in it.
+const NETWORKS_PER_SITE: u32 = 4;
+
+/// On whose account a bad tag goes. Of IPv6 there is an account for the network and one for its site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Guesser {
     /// A client network's, at the tags of one recipient; see [`Guesses::recipient`].
@@ -40,11 +43,13 @@ pub enum Guesser {
 impl Guesser {
     /// How many guesses a minute it has, for each that one network has at one recipient.
     fn share(self) -> u32 {
-        match self {
+        let share = match self {
             Self::Recipient(..) | Self::Ordinary(_) => 1,
             Self::Network(_) | Self::MapRecipient(_) => 10,
             Self::Map => 1000,
-        }
+        };
+        let is_site = self.network().is_some_and(|network| network.prefix_len() == 48);
+        share * if is_site { NETWORKS_PER_SITE } else { 1 }
     }
 
     /// The client network; `None`: a map's.
@@ -119,7 +124,10 @@ impl Guesses {
         }
         let limited_before = self.is_limited(guesser, per_minute, now);
         let bucket = self.guessers.entry(guesser).or_insert(Bucket { used: 0, at: now });
-        let used = bucket.used_now(per_minute.saturating_mul(guesser.share()), now).saturating_add(60);
+        let per_minute_here = per_minute.saturating_mul(guesser.share());
+        // What it is over its limit is forgotten: others who share it wait a second after the last guess, and not hours.
+        let most = u64::from(per_minute_here).saturating_mul(60);
+        let used = bucket.used_now(per_minute_here, now).saturating_add(60).min(most.max(60));
         *bucket = Bucket { used, at: now };
         let fresh = !limited_before && self.is_limited(guesser, per_minute, now);
         // Once a network has guessed, it comes and goes: an alarm each time it has been quiet for a while is enough.
@@ -237,6 +245,33 @@ mod tests {
             }
             assert!(guesses.is_limited(guesser, 60, now), "{guesser:?}");
             assert!(!guesses.is_limited(guesser, 60, Timestamp(now.0 + 60)), "{guesser:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_guessed_over_the_limit_costs_others_no_longer_time() {
+        let (mut guesses, now) = (Guesses::default(), Timestamp(1_000_000));
+        for _ in 0..100_000 {
+            guesses.bad([ann(1), Guesser::Network(net(1))], 60, 0.0, now);
+        }
+        for guesser in [ann(1), Guesser::Network(net(1))] {
+            assert!(guesses.is_limited(guesser, 60, now));
+            assert!(!guesses.is_limited(guesser, 60, Timestamp(now.0 + 1)), "{guesser:?}");
+        }
+    }
+
+    #[test]
+    fn a_site_has_four_times_the_guesses_of_a_network() {
+        let (site, network): (IpNet, IpNet) =
+            ("2001:db8:7::/48".parse().unwrap(), "2001:db8:7:100::/56".parse().unwrap());
+        for (guesser, most) in
+            [(Guesser::Recipient(network, 7), 60), (Guesser::Recipient(site, 7), 240), (Guesser::Network(site), 2400)]
+        {
+            let (mut guesses, now) = (Guesses::default(), Timestamp(1_000_000));
+            (0..most - 1).for_each(|_| guesses.bad([guesser], 60, 0.0, now));
+            assert!(!guesses.is_limited(guesser, 60, now), "{guesser:?}");
+            guesses.bad([guesser], 60, 0.0, now);
+            assert!(guesses.is_limited(guesser, 60, now), "{guesser:?}");
         }
     }
 

@@ -211,7 +211,8 @@ fn is_break(tag: &str) -> bool {
 }
 
 fn reference(text: &str) -> (String, usize) {
-    let Some(end) = text.find(';').filter(|&end| end <= 8) else { return ("&".into(), 1) };
+    // No name is longer, and a text may be nothing but ampersands.
+    let Some(end) = text.bytes().take(9).position(|octet| octet == b';') else { return ("&".into(), 1) };
     let name = text.get(1..end).unwrap_or_default();
     let number = name.strip_prefix('#').and_then(|digits| match digits.strip_prefix(['x', 'X']) {
         Some(hex) => u32::from_str_radix(hex, 16).ok(),

@@ -6,7 +6,7 @@ use core::net::IpAddr;
 use super::inbound::{ContentCheck, ResultHeader};
 use super::refusals::{GUESSING, REPLAYED as REPLAYED_TAG, SRS_NO_BOUNCE, refusal_of};
 use super::{Refusal, Rules};
-use crate::envelope::abuse::{Memory, TagId, network};
+use crate::envelope::abuse::{Memory, TagId, surge_network};
 use crate::envelope::address::Address;
 use crate::envelope::bounce::{Findings, MessageKind, Returned};
 use crate::envelope::evidence::{Claim, Proof, author, verify};
@@ -99,7 +99,7 @@ impl Rules<'_> {
             && !matches!(content, ContentVerdict::Later | ContentVerdict::Rescue(_))
             && let Some(domain) = self.policy.domains.local_entry(case.recipient.domain())
         {
-            memory.surges.count(&domain, case.client.map(network), self.now);
+            memory.surges.count(&domain, case.client.map(surge_network), self.now);
         }
         content
     }

@@ -7,7 +7,7 @@ use super::refusals::{
     refusal_of,
 };
 use super::{Caller, Refusal, Rules};
-use crate::envelope::abuse::{Guesser, Memory, TagId, network};
+use crate::envelope::abuse::{Guesser, Memory, TagId, network, site_network, surge_network};
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::site_policy::{FailureAction, Reason, RejectAt};
 use crate::envelope::tag::{Verdict, batv, guess_odds, srs};
@@ -154,9 +154,11 @@ impl Rules<'_> {
         let bare = recipient.as_str().strip_suffix('.').filter(|_| caller.is_mta());
         let bare = bare.and_then(|bare| Address::parse(bare).ok());
         let recipient = bare.as_ref().unwrap_or(recipient);
-        let asked = RcptQuery { memory, client, lenient: self.is_lenient(client, recipient.domain()), caller };
+        // Whoever asks a map names any client.
+        let known = client.filter(|_| caller != Caller::Map);
+        let asked = RcptQuery { memory, client, lenient: self.is_lenient(known, recipient.domain()), caller };
         let claims_ours = self.claims_to_be_ours(sender, recipient);
-        let lenient = asked.lenient || sender.address().is_some_and(|s| self.is_lenient(client, s.domain()));
+        let lenient = asked.lenient || sender.address().is_some_and(|s| self.is_lenient(known, s.domain()));
         if claims_ours && !lenient && (self.is_ours(recipient.domain()) || !caller.is_mta()) {
             return refuse(Verdict::Untagged, OWN_SENDER);
         }
@@ -272,7 +274,13 @@ impl Rules<'_> {
             Verdict::Future(_) => self.or_as_it_came(&asked, verdict, recipient, Some(Reason::Future)),
             Verdict::Forged(_) | Verdict::UnknownKey(_) | Verdict::Malformed(_) | Verdict::Untagged => {
                 if matches!(verdict, Verdict::Forged(_)) {
-                    self.guessed(&mut asked, false, recipient, guess_odds::of_srs(self.ring.keys(), &self.policy.srs));
+                    self.guessed(
+                        &mut asked,
+                        true,
+                        false,
+                        recipient,
+                        guess_odds::of_srs(self.ring.keys(), &self.policy.srs),
+                    );
                 }
                 self.or_as_it_came(&asked, verdict, recipient, Some(Reason::Forged))
             }
@@ -326,10 +334,10 @@ impl Rules<'_> {
         }
         match &verdict {
             Verdict::Forged(_) if tells => {
-                self.guessed(&mut asked, !bounce, &bare, guess_odds::of_batv(self.ring.keys(), recipient));
+                self.guessed(&mut asked, always, !bounce, &bare, guess_odds::of_batv(self.ring.keys(), recipient));
             }
             // A made-up digit is a guess that cannot be lucky.
-            Verdict::UnknownKey(_) if tells => self.guessed(&mut asked, !bounce, &bare, 0.0),
+            Verdict::UnknownKey(_) if tells => self.guessed(&mut asked, always, !bounce, &bare, 0.0),
             _ => {}
         }
         if routes_onward(&bare) || hides_srs {
@@ -385,7 +393,7 @@ impl Rules<'_> {
         let read = verdict.tagged();
         let from = read.and_then(|t| t.signed_on).unwrap_or(today);
         let until = read.and_then(|t| t.expires).unwrap_or(today);
-        let tag = asked.memory.replay.id(tagged, from, until);
+        let tag = self.tag_id(asked.memory, tagged, from, until);
         if !self.policy.inbound.replay_limit || !asked.memory.replay.is_used_up(tag) {
             return deliver(verdict, to, route, None, judge, "valid").counted(tag);
         }
@@ -495,7 +503,7 @@ impl Rules<'_> {
             RejectAt::Rcpt => refused,
             RejectAt::Auto => {
                 let Some(domain) = self.policy.domains.local_entry(recipient.domain()) else { return false };
-                let network = client.map(network);
+                let network = client.map(surge_network);
                 if !caller.sees_content() {
                     // Elsewhere `content` counts what are bounces.
                     memory.surges.count(&domain, network, self.now);
@@ -524,36 +532,54 @@ impl Rules<'_> {
         limited
     }
 
-    fn guessed(&self, asked: &mut RcptQuery<'_>, ordinary: bool, bare: &Address, chance: f64) {
+    /// Counts a bad tag. Where nothing is limited, nothing is charged: the same network's bounces elsewhere would pay for it.
+    fn guessed(&self, asked: &mut RcptQuery<'_>, always: bool, ordinary: bool, bare: &Address, chance: f64) {
         let guesses = &mut asked.memory.guesses;
-        let guessers = guessers(self, asked.caller, asked.client, ordinary, guesses.recipient(bare));
+        let is_free = asked.lenient && !always && asked.caller != Caller::Map;
+        let guessers = if is_free {
+            [None; 4]
+        } else {
+            guessers(self, asked.caller, asked.client, ordinary, guesses.recipient(bare))
+        };
         let per_minute = self.policy.inbound.guesses_per_minute;
         guesses.bad(guessers.into_iter().flatten(), per_minute, chance, self.now);
     }
 }
 
-/// On whose account a guess goes. A network has a small account for each recipient, so that who guesses one person's tags
-/// leaves bounces to others alone, and a large one for all. Persons' mail, of which only an MTA may ask, has its own.
+/// On whose accounts a guess goes. A network has a small account for each recipient, so that who guesses one person's tags
+/// leaves bounces to others alone, and a large one for all; so has a site of IPv6, for all its networks together. Persons' mail,
+/// of which only an MTA may ask, has its own.
 fn guessers(
     rules: &Rules<'_>,
     caller: Caller,
     client: Option<IpAddr>,
     ordinary: bool,
     recipient: u64,
-) -> [Option<Guesser>; 2] {
+) -> [Option<Guesser>; 4] {
     let inbound = &rules.policy.inbound;
     match client {
-        Some(client) if inbound.trusted_relays.contains(client) || inbound.exempt_clients.contains(client) => {
-            [None, None]
-        }
-        Some(client) if ordinary => [Some(Guesser::Ordinary(network(client))), None],
-        Some(client) => {
+        // Whom a map is told of may be made up: what all maps have is theirs, too.
+        Some(client) if caller == Caller::Map => {
+            let site = site_network(client).map(|site| Guesser::Recipient(site, recipient));
             let network = network(client);
-            [Some(Guesser::Recipient(network, recipient)), Some(Guesser::Network(network))]
+            [Some(Guesser::Recipient(network, recipient)), Some(Guesser::Network(network)), site, Some(Guesser::Map)]
         }
-        // Nobody says whose question it is.
-        None if caller == Caller::Map => [Some(Guesser::MapRecipient(recipient)), Some(Guesser::Map)],
-        None => [None, None],
+        Some(client) if inbound.trusted_relays.contains(client) || inbound.exempt_clients.contains(client) => [None; 4],
+        Some(client) if ordinary => {
+            [Some(Guesser::Ordinary(network(client))), site_network(client).map(Guesser::Ordinary), None, None]
+        }
+        Some(client) => {
+            let (network, site) = (network(client), site_network(client));
+            [
+                Some(Guesser::Recipient(network, recipient)),
+                Some(Guesser::Network(network)),
+                site.map(|site| Guesser::Recipient(site, recipient)),
+                site.map(Guesser::Network),
+            ]
+        }
+        // The map does not say whose question it is.
+        None if caller == Caller::Map => [Some(Guesser::MapRecipient(recipient)), Some(Guesser::Map), None, None],
+        None => [None; 4],
     }
 }
 
@@ -636,6 +662,66 @@ mod tests {
                 assert!(memory.guesses.chance_of_one() < 1e-12);
             }
         }
+    }
+
+    /// A bad tag of today, and a good one.
+    fn tags(rules: &Rules<'_>) -> (Address, Address) {
+        let day = rules.now.day().plus(3).0.rem_euclid(1000);
+        let bad = Address::parse(&format!("prvs=1{day:03}abcdef=ann@our.example")).unwrap();
+        let ann = Address::parse("ann@our.example").unwrap();
+        let signer = rules.ring.own_signer().unwrap();
+        let good = batv::sign(signer, &rules.policy.batv, rules.now.day(), &ann).unwrap().address().clone();
+        (bad, good)
+    }
+
+    #[test]
+    fn guesses_where_nothing_is_refused_cost_no_bounce_elsewhere() {
+        let (enforced, ring) = site();
+        let mut observed = enforced.clone();
+        observed.inbound.mode = InboundMode::Observe;
+        let (client, mut memory) = (Some([192, 0, 2, 1].into()), Memory::default());
+        let rules = Rules { policy: &observed, ring: &ring, now: MADE };
+        let (bad, good) = tags(&rules);
+        for _ in 0..1500 {
+            let _ = rules.inbound(&mut memory, client, &ReversePath::Null, &bad);
+        }
+        assert_eq!(memory.guesses.seen(), 1500, "they are counted");
+        let rules = Rules { policy: &enforced, ..rules };
+        let inbound = rules.inbound(&mut memory, client, &ReversePath::Null, &good);
+        assert_eq!(inbound.reason, "valid");
+    }
+
+    #[test]
+    fn a_site_of_ipv6_does_not_multiply_its_guesses_by_its_networks() {
+        let (policy, ring) = site();
+        let rules = Rules { policy: &policy, ring: &ring, now: MADE };
+        let (bad, good) = tags(&rules);
+        let mut memory = Memory::default();
+        let client = |n: u32| Some(format!("2001:db8:7:{n:x}00::1").parse().unwrap());
+        for n in 0..240 {
+            let inbound = rules.inbound(&mut memory, client(n / 40), &ReversePath::Null, &bad);
+            assert_eq!(inbound.reason, "forged", "{n}");
+        }
+        assert_eq!(rules.inbound(&mut memory, client(7), &ReversePath::Null, &good).reason, "guessing");
+        let other = Some("2001:db8:8::1".parse().unwrap());
+        assert_eq!(rules.inbound(&mut memory, other, &ReversePath::Null, &good).reason, "valid");
+    }
+
+    #[test]
+    fn a_map_that_says_for_whom_it_asks_has_accounts_for_each() {
+        let (mut policy, ring) = site();
+        policy.inbound.trusted_relays = "192.0.2.0/24".parse::<ipnet::IpNet>().into_iter().collect();
+        let rules = Rules { policy: &policy, ring: &ring, now: MADE };
+        let (bad, good) = tags(&rules);
+        let mut memory = Memory::default();
+        // Not even one that is trusted elsewhere: a local user may have made it up.
+        for _ in 0..1000 {
+            let _ = rules.map_recipient(&mut memory, Some([192, 0, 2, 1].into()), &bad);
+        }
+        let reason =
+            |memory: &mut Memory, client: [u8; 4]| rules.map_recipient(memory, Some(client.into()), &good).reason;
+        assert_eq!(reason(&mut memory, [192, 0, 2, 7]), "guessing");
+        assert_eq!(reason(&mut memory, [198, 51, 100, 7]), "valid");
     }
 
     #[test]

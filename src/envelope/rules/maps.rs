@@ -4,6 +4,8 @@
 //! nothing can be refused; what is not found, the MTA treats as it would have without us. Policy services: sender, recipient
 //! and client are known, and one recipient can be refused, but not sent elsewhere.
 
+use core::net::IpAddr;
+
 use super::refusals::refusal_of;
 use super::{Caller, ContentCheck, Inbound, InboundAction, Outbound, OutboundAction, Refusal, ResultHeader, Rules};
 use crate::envelope::abuse::Memory;
@@ -90,16 +92,16 @@ impl MapAnswer {
 impl Rules<'_> {
     /// What a recipient becomes for a map, as if the sender were null: only bounces come to tags. A tag that does not hold is
     /// not found, so that the MTA refuses it as the unknown user that it is. Where the domain is only observed, one that has expired is
-    /// stripped; one that we did not make is not even then.
+    /// stripped; one that we did not make is not even then. `client`: for whom the MTA asks, where it says so; bad tags go on its account.
     #[must_use]
-    pub fn map_recipient(&self, memory: &mut Memory, recipient: &Address) -> MappedRecipient {
+    pub fn map_recipient(&self, memory: &mut Memory, client: Option<IpAddr>, recipient: &Address) -> MappedRecipient {
         let domains = &self.policy.domains;
         let is_srs = domains.srs.contains(recipient.domain()) && srs::looks_tagged(&recipient.content());
         let is_prvs = domains.is_local(recipient.domain()) && batv::strip(recipient).is_some();
         if !is_srs && !is_prvs {
             return MappedRecipient { mapped: MapAnswer::Nothing, verdict: Verdict::Untagged, reason: "untagged" };
         }
-        let asked = self.inbound_for(Caller::Map, memory, None, &ReversePath::Null, recipient);
+        let asked = self.inbound_for(Caller::Map, memory, client, &ReversePath::Null, recipient);
         let Inbound { verdict, action, reason, .. } = asked;
         let mapped = match (action, &verdict) {
             (InboundAction::Refuse(refusal), _) if refusal.is_temporary() => MapAnswer::Later(refusal),
@@ -123,13 +125,13 @@ impl Rules<'_> {
     /// What a recipient becomes for a map beside somebody who judges, such as a milter: an MTA looks its mailbox up before that one
     /// is asked. A tag of ours is taken off whatever it is; an SRS address leads out of here, and so has to hold.
     #[must_use]
-    pub fn map_stripped(&self, memory: &mut Memory, recipient: &Address) -> MappedRecipient {
+    pub fn map_stripped(&self, memory: &mut Memory, client: Option<IpAddr>, recipient: &Address) -> MappedRecipient {
         let bare = if self.policy.domains.is_local(recipient.domain()) { batv::strip(recipient) } else { None };
         match bare {
             Some(bare) => {
                 MappedRecipient { mapped: MapAnswer::To(bare), verdict: Verdict::Untagged, reason: "not-looked-at" }
             }
-            None => self.map_recipient(memory, recipient),
+            None => self.map_recipient(memory, client, recipient),
         }
     }
 }
@@ -160,7 +162,7 @@ mod tests {
     fn mapped(policy: &Policy, ring: &Keyring, days: i64, recipient: &str) -> MapAnswer {
         let now = Timestamp(NOW.0 + days * 86_400);
         let rules = Rules { policy, ring, now };
-        rules.map_recipient(&mut Memory::default(), &Address::parse(recipient).unwrap()).mapped
+        rules.map_recipient(&mut Memory::default(), None, &Address::parse(recipient).unwrap()).mapped
     }
 
     fn signed(policy: &Policy, ring: &Keyring, sender: &str) -> String {
@@ -231,7 +233,7 @@ mod tests {
         let (policy, ring) = (policy(), ring());
         let stripped = |recipient: &str| {
             let rules = Rules { policy: &policy, ring: &ring, now: NOW };
-            rules.map_stripped(&mut Memory::default(), &Address::parse(recipient).unwrap()).mapped
+            rules.map_stripped(&mut Memory::default(), None, &Address::parse(recipient).unwrap()).mapped
         };
         for local in ["prvs=1786abcdef=ann@our.example", "PRVS=1786ABCDEF=ann@our.example"] {
             assert_eq!(stripped(local), to("ann@our.example"));

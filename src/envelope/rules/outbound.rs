@@ -6,10 +6,11 @@ use super::{NO_KEY, Refusal, Rules};
 use crate::envelope::abuse::{Memory, TagId};
 use crate::envelope::address::{Address, MAX_LOCAL_PART, ReversePath};
 use crate::envelope::evidence;
-use crate::envelope::keyring::Key;
+use crate::envelope::keyring::{Algorithm, Key};
 use crate::envelope::site_policy::{OutboundMode, Overflow};
 use crate::envelope::tag::srs::Forwarded;
 use crate::envelope::tag::{Signed, Verdict, batv, srs};
+use crate::envelope::time::Day;
 
 /// What becomes of a sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -204,7 +205,20 @@ impl Rules<'_> {
         } else {
             return None;
         };
-        Some(memory.replay.id(signed, from, until))
+        Some(self.tag_id(memory, signed, from, until))
+    }
+
+    /// What tells one tagged address from others, however it is spelled.
+    pub(super) fn tag_id(&self, memory: &Memory, tagged: &Address, from: Day, until: Day) -> TagId {
+        let content = tagged.content();
+        match srs::Srs::parse(&content) {
+            Ok(Some(form)) => {
+                // Exim's hash leaves the day out.
+                let proven = self.ring.keys().iter().all(|key| key.algorithm != Algorithm::EximSrs);
+                memory.replay.id_of_srs(&form, tagged, proven, from, until)
+            }
+            _ => memory.replay.id_of_batv(tagged, from, until),
+        }
     }
 
     /// Why mail of this address of ours leaves without a tag, so that its genuine bounces come back without one. `None`: it

@@ -324,9 +324,11 @@ impl Session {
         self.in_body() || self.chunked.is_some()
     }
 
-    /// The client that a trusted proxy has named by XCLIENT is trusted itself.
-    pub fn trust(&mut self) {
-        self.settings.trusted = true;
+    /// What holds for the client that a trusted proxy has named by XCLIENT: whether it is trusted itself, and whether it has to
+    /// wait for answers as strangers do.
+    pub fn client_is(&mut self, trusted: bool, sync: bool) {
+        self.settings.trusted = trusted;
+        self.settings.sync = sync;
     }
 
     /// Whose mail this is, as far as that is known.

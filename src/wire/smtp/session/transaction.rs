@@ -435,7 +435,9 @@ impl Session {
             return true;
         }
         if !self.queue.is_empty() {
+            // It is looked at again when all is answered, and the client has nothing to say before.
             self.barrier = true;
+            self.answer_is_awaited = true;
             return false;
         }
         if transaction.accepted == 0 {

@@ -365,6 +365,19 @@ fn a_client_that_does_not_wait_for_an_answer_is_let_go() {
         assert_eq!(d.client(command), command);
         assert!(d.hop(&format!("{answer} go\r\n")).starts_with(answer));
     }
+    // A message that is looked at: DATA waits here until its recipient is answered for.
+    for (blind, heard) in [("Subject: x\r\n", false), ("", true)] {
+        let mut d = strict(Direction::Inbound);
+        begin(&mut d);
+        d.client("MAIL FROM:<>\r\nRCPT TO:<ann@our.example>\r\nDATA\r\n");
+        d.client(blind);
+        assert_eq!(d.client_closed, !heard, "{blind}");
+        if heard {
+            assert!(d.hop("250 ok\r\n250 ok\r\n").contains("354 "));
+        } else {
+            assert_eq!(d.heard_by_client(), OUT_OF_SYNC);
+        }
+    }
     // The first EHLO, whose answer takes longer.
     for together in [true, false] {
         let mut d = strict(Direction::Inbound);

@@ -346,7 +346,7 @@ fn what_was_said_of_one_client_is_not_true_of_the_next() {
     d.client("XCLIENT ADDR=198.51.100.7 HELO=good LOGIN=bob\r\n");
     d.session.hop_connected(false);
     d.hop("220 mx\r\n");
-    d.session.trust();
+    d.session.client_is(true, false);
     d.client("XCLIENT ADDR=198.51.100.8\r\n");
     d.heard_by_hop();
     d.session.hop_connected(false);
