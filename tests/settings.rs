@@ -193,7 +193,9 @@ fn keys() -> BTreeSet<String> {
     let mut section = String::new();
     for line in include_str!("../src/config/raw.rs").lines() {
         if let Some(name) = line.strip_prefix("pub(super) struct ") {
-            section = name.trim_end_matches(" {").to_lowercase();
+            let name = name.trim_end_matches(" {");
+            // `RawInbound` is read from `[inbound]`, `Raw` from the whole file.
+            section = name.strip_prefix("Raw").filter(|name| !name.is_empty()).unwrap_or(name).to_lowercase();
         } else if let Some((name, _)) = line.strip_prefix("    pub ").and_then(|field| field.split_once(':')) {
             let name = if section == "actions" { name.replace('_', "-") } else { name.to_owned() };
             match section.as_str() {

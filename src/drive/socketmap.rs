@@ -38,7 +38,7 @@ pub(super) fn look_up(evaluator: &mut Evaluator, input: &[u8], output: &mut Vec<
 /// the space.
 fn with_client(key: &str) -> (Option<&str>, Option<IpAddr>) {
     match key.rsplit_once(' ') {
-        Some((address, client)) if client.is_empty() => (Some(address), None),
+        Some((address, "")) => (Some(address), None),
         Some((address, client)) => match client.parse() {
             Ok(client) => (Some(address), Some(client)),
             Err(_) => (Some(key), None),
