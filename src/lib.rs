@@ -39,7 +39,7 @@
 //! let secret = Secret::new(vec![7; 32].into());
 //! let key = NewKey { algorithm: Algorithm::HmacSha256, secret, lifetime: 7, srs_lifetime: 21, short_tags: true };
 //! let ring = Keyring::create(key, now)?;
-//! let params = batv::Params::default();
+//! let params = batv::BatvParams::default();
 //! let signer = ring.batv_signer().ok_or("a new ring has a key that signs")?;
 //!
 //! let ann = Address::parse("ann@our.example")?;

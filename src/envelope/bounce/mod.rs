@@ -128,7 +128,7 @@ impl Default for Findings {
 /// Reads one message.
 ///
 /// ```
-/// use countersign::envelope::bounce::{Kind, Scanner};
+/// use countersign::envelope::bounce::{MessageKind, Scanner};
 ///
 /// let mut scanner = Scanner::of_text();
 /// scanner.push(b"From: MAILER-DAEMON@third.example\nSubject: failure notice\n\nI was not able to ");
