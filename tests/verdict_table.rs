@@ -36,7 +36,7 @@ fn by_rules(case: &Inbound, ring: &Keyring, now: Timestamp) -> Came {
             scanner.finish();
             let asked = Candidate { client, judge, recipient: &to, complete: true };
             let judged = rules.content(&mut memory, asked, &scanner.found());
-            let mark = mark.map(|m| m.reason.to_owned());
+            let mark = mark.map(|m| m.reason.to_string());
             let came = |to: Option<&Address>, code, mark| Came {
                 rcpt: 250,
                 data: Some(code),
@@ -46,8 +46,8 @@ fn by_rules(case: &Inbound, ring: &Keyring, now: Timestamp) -> Came {
             match judged {
                 ContentVerdict::Deliver | ContentVerdict::Rescue(_) => came(Some(&to), 250, mark),
                 ContentVerdict::Later => panic!("{}: all of it was there", case.name),
-                ContentVerdict::Mark(mark) => came(Some(&to), 250, Some(mark.reason.to_owned())),
-                ContentVerdict::Quarantine(to, mark) => came(Some(&to), 250, Some(mark.reason.to_owned())),
+                ContentVerdict::Mark(mark) => came(Some(&to), 250, Some(mark.reason.to_string())),
+                ContentVerdict::Quarantine(to, mark) => came(Some(&to), 250, Some(mark.reason.to_string())),
                 ContentVerdict::Discard(_) => came(None, 250, None),
                 ContentVerdict::Refuse(refusal) => came(None, refusal.code, None),
             }

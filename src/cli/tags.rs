@@ -77,13 +77,15 @@ pub(super) fn sign(args: &Sign) -> Result<bool> {
                 let outbound = site.rules().outbound(None, &path, None);
                 match outbound.action {
                     OutboundAction::Sign(signed) => {
-                        ("sign", Some(signed.address().to_string()), outbound.reason, String::new())
+                        ("sign", Some(signed.address().to_string()), outbound.reason.name(), String::new())
                     }
                     OutboundAction::Rewrite(signed) => {
-                        ("rewrite", Some(signed.address().to_string()), outbound.reason, String::new())
+                        ("rewrite", Some(signed.address().to_string()), outbound.reason.name(), String::new())
                     }
-                    OutboundAction::Pass => ("pass", Some(shown(&path)), outbound.reason, String::new()),
-                    OutboundAction::Reject(refusal) => ("reject", None, outbound.reason, refusal.text.to_owned()),
+                    OutboundAction::Pass => ("pass", Some(shown(&path)), outbound.reason.name(), String::new()),
+                    OutboundAction::Reject(refusal) => {
+                        ("reject", None, outbound.reason.name(), refusal.text.to_owned())
+                    }
                 }
             }
         };

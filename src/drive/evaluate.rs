@@ -16,8 +16,8 @@ use crate::envelope::bounce::Findings;
 use crate::envelope::evidence;
 use crate::envelope::keyring::Keyring;
 use crate::envelope::rules::{
-    Caller, Candidate, ContentCheck, ContentVerdict, Inbound, InboundAction, MapAnswer, MappedRecipient, Outbound,
-    OutboundAction, Rules,
+    Caller, Candidate, ContentCheck, ContentVerdict, Inbound, InboundAction, InboundReason, MapAnswer, MappedRecipient,
+    Outbound, OutboundAction, OutboundReason, RefusalReason, Rules,
 };
 use crate::envelope::tag::{Verdict, masked};
 
@@ -138,7 +138,7 @@ impl Evaluator {
         }
         let outbound = self.ask(|rules| rules.outbound(self.client, sender, Some(recipient)));
         self.asked = masked(recipient);
-        if outbound.reason == "exempt-recipient" {
+        if outbound.reason == OutboundReason::ExemptRecipient {
             self.log_sender(sender, Some(recipient), &outbound);
         }
         Some(outbound)
@@ -260,7 +260,7 @@ impl Evaluator {
             (question(rules, &mut memory), Alarms::of(&mut memory))
         });
         alarms.log();
-        let (action, verdict, reason) = (said.mapped.name(), said.verdict.name(), said.reason);
+        let (action, verdict, reason) = (said.mapped.name(), said.verdict.name(), said.reason.name());
         if said.verdict == Verdict::Untagged {
             // A map is asked about every recipient, several times.
             debug!(session = self.id, event = "map", to = %recipient, action, reason);
@@ -286,7 +286,7 @@ impl Evaluator {
             OutboundAction::Pass => "pass",
             OutboundAction::Reject(_) => "reject",
         };
-        let labels = SenderLabels { action, reason: outbound.reason };
+        let labels = SenderLabels { action, reason: outbound.reason.name() };
         self.app.metrics.senders.get_or_create(&labels).inc();
         info!(
             session = self.id,
@@ -295,7 +295,7 @@ impl Evaluator {
             from = shown(sender),
             to = recipient.map(ToString::to_string),
             action,
-            reason = outbound.reason,
+            reason = outbound.reason.name(),
             key = outbound.signed().map(|signed| signed.key().to_string()),
         );
     }
@@ -325,9 +325,10 @@ impl Evaluator {
                 "a tag names a key that the ring does not have: is it an old copy?"
             );
         }
-        let reason = inbound.reason;
+        let reason = inbound.reason.name();
         // Of a guess nobody is told anything, the log least of all.
-        let verdict = if reason == "guessing" { "not-looked-at" } else { inbound.verdict.name() };
+        let guessing = inbound.reason == InboundReason::Against(RefusalReason::Guessing);
+        let verdict = if guessing { "not-looked-at" } else { inbound.verdict.name() };
         self.app.metrics.recipients.get_or_create(&RecipientLabels { verdict, action, reason }).inc();
         if !has_line {
             return;

@@ -6,6 +6,7 @@ use super::evaluate::{Evaluator, shown};
 use crate::drive::bounce_reservation::Reservation;
 use crate::drive::metrics::MessageLabels;
 use crate::envelope::address::Address;
+use crate::envelope::rules::RefusalReason;
 use crate::envelope::tag::{masked, masked_text};
 use crate::wire::smtp::session::{Direction, Finished};
 
@@ -57,7 +58,7 @@ impl Evaluator {
             recipients = finished.recipients,
             reply = masked_text(&finished.reply),
             code = finished.code,
-            mark = finished.mark.map(|mark| mark.reason),
+            mark = finished.mark.map(|mark| mark.reason.name()),
         );
         let reply = match finished.code {
             ..400 => "2xx",
@@ -107,7 +108,8 @@ impl Evaluator {
     }
 
     /// For the log and the numbers: what enforcing would have refused.
-    pub fn would_refuse(&self, reason: &'static str, recipient: &Address, genuine: bool, path: Option<String>) {
+    pub fn would_refuse(&self, reason: RefusalReason, recipient: &Address, genuine: bool, path: Option<String>) {
+        let reason = reason.name();
         info!(
             session = self.id,
             client = self.who(),

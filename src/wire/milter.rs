@@ -6,7 +6,8 @@
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::bounce::{Findings, Scanner};
 use crate::envelope::rules::{
-    ContentCheck, ContentVerdict, Inbound, InboundAction, MARK, Outbound, OutboundAction, Refusal, ResultHeader,
+    ContentCheck, ContentVerdict, Inbound, InboundAction, MARK, Outbound, OutboundAction, Refusal, RefusalReason,
+    ResultHeader,
 };
 use crate::wire::smtp::outgoing_header::HeadReader;
 use crate::wire::smtp::session::{Direction, RecipientGroup};
@@ -16,16 +17,20 @@ pub const OWN_TRANSACTION: Refusal = Refusal {
     code: 452,
     status: "4.5.3",
     text: "this recipient needs a transaction of its own, send it again",
-    reason: "own-transaction",
+    reason: RefusalReason::OwnTransaction,
 };
 const TOO_MANY: Refusal = Refusal {
     code: 452,
     status: "4.5.3",
     text: "too many recipients, send the message to the rest in another transaction",
-    reason: "recipients",
+    reason: RefusalReason::Recipients,
 };
-const TOO_MANY_HEADERS: Refusal =
-    Refusal { code: 550, status: "5.6.0", text: "too many Countersign headers that are not ours", reason: "headers" };
+const TOO_MANY_HEADERS: Refusal = Refusal {
+    code: 550,
+    status: "5.6.0",
+    text: "too many Countersign headers that are not ours",
+    reason: RefusalReason::Headers,
+};
 /// More forged headers than this nobody has by mistake.
 const MAX_FORGED: usize = 50;
 const OURS: &[u8] = b"countersign-";
@@ -342,16 +347,23 @@ impl MilterMessage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::envelope::rules::{InboundReason, OutboundReason};
+    use crate::envelope::site_policy::Reason;
     use crate::envelope::rules::Route;
     use crate::envelope::tag::Verdict;
 
     fn deliver(to: &str, mark: Option<ResultHeader>, judge: ContentCheck) -> Inbound {
         let to = Address::parse(to).unwrap();
         let action = InboundAction::Deliver { to, route: Route::NextHop, mark, judge };
-        Inbound { verdict: Verdict::Untagged, action, reason: "valid", tag: None }
+        Inbound { verdict: Verdict::Untagged, action, reason: InboundReason::Valid, tag: None }
     }
 
-    const MARKED: ResultHeader = ResultHeader { verdict: "forged", would: "reject", reason: "forged", observed: true };
+    const MARKED: ResultHeader = ResultHeader {
+        verdict: "forged",
+        would: "reject",
+        reason: RefusalReason::Site(Reason::Forged),
+        observed: true,
+    };
 
     fn add(path: &str, params: &str) -> Change {
         Change::AddRecipient { path: path.into(), params: params.into() }
@@ -433,7 +445,7 @@ mod tests {
 
     #[test]
     fn one_message_has_one_sender() {
-        let pass = Outbound { action: OutboundAction::Pass, reason: "exempt-recipient", evidence: true };
+        let pass = Outbound { action: OutboundAction::Pass, reason: OutboundReason::ExemptRecipient, evidence: true };
         let mut message = MilterMessage::outbound(ReversePath::Null, &pass);
         message.leaves_for(Some(&pass)).unwrap();
         message.leaves_for(None).unwrap();

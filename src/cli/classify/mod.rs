@@ -172,16 +172,16 @@ impl Judges {
         let (to, judge, mark) = match inbound.action {
             InboundAction::Refuse(refusal) => {
                 let action = if refusal.is_temporary() { "defer" } else { "reject" };
-                return Fate { action, reason: refusal.reason };
+                return Fate { action, reason: refusal.reason.name() };
             }
             InboundAction::Deliver { judge: ContentCheck::Discard, .. } => {
-                return Fate { action: "discard", reason: inbound.reason };
+                return Fate { action: "discard", reason: inbound.reason.name() };
             }
             InboundAction::Deliver { to, judge, mark, .. } => (to, judge, mark),
         };
         match (judge, mark) {
-            (ContentCheck::No, Some(mark)) => Fate { action: "mark", reason: mark.reason },
-            (ContentCheck::No, None) => Fate { action: "deliver", reason: inbound.reason },
+            (ContentCheck::No, Some(mark)) => Fate { action: "mark", reason: mark.reason.name() },
+            (ContentCheck::No, None) => Fate { action: "deliver", reason: inbound.reason.name() },
             _ => {
                 let case = Candidate { client: None, judge, recipient: &to, complete: true };
                 let content = rules.content(&mut memory, case, &message.found);

@@ -21,7 +21,7 @@ use crate::drive::limited;
 use crate::drive::message_tally::MessageTally;
 use crate::envelope::address::{Address, ReversePath, strip_source_route};
 use crate::envelope::rules::{
-    BAD_RECIPIENT, BAD_SENDER, Caller, Candidate, ContentVerdict, InboundAction, OutboundAction, Refusal,
+    BAD_RECIPIENT, BAD_SENDER, Caller, Candidate, ContentVerdict, InboundAction, OutboundAction, Refusal, RefusalReason,
 };
 use crate::envelope::tag::batv;
 use crate::wire::milter::{Change, MilterMessage};
@@ -235,8 +235,8 @@ pub(super) fn rcpt(context: &mut Context<Client>, arguments: &[CString]) -> Stat
     match taken {
         Ok(()) => silent,
         Err(refusal) => {
-            if refusal.status == "4.5.3" {
-                let (action, reason) = ("defer", refusal.reason);
+            if matches!(refusal.reason, RefusalReason::OwnTransaction | RefusalReason::Recipients) {
+                let (action, reason) = ("defer", refusal.reason.name());
                 info!(
                     session = evaluator.id,
                     client = evaluator.who(),

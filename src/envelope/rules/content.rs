@@ -5,7 +5,7 @@ use core::net::IpAddr;
 
 use super::inbound::{ContentCheck, ResultHeader};
 use super::refusals::{GUESSING, REPLAYED as REPLAYED_TAG, SRS_NO_BOUNCE, refusal_of};
-use super::{Refusal, Rules};
+use super::{Refusal, RefusalReason, Rules};
 use crate::envelope::abuse::{Memory, TagId, surge_network};
 use crate::envelope::address::Address;
 use crate::envelope::bounce::{Findings, MessageKind, Returned};
@@ -40,7 +40,7 @@ pub enum ContentVerdict {
     /// It is one, and goes to somebody else, with a mark.
     Quarantine(Address, ResultHeader),
     /// It is one, and goes nowhere, and nobody is told.
-    Discard(&'static str),
+    Discard(Reason),
     /// It is one, and goes nowhere.
     Refuse(Refusal),
 }
@@ -68,9 +68,9 @@ impl ContentVerdict {
             Self::Deliver => "no-bounce",
             Self::Rescue(_) => "evidence",
             Self::Later => "not-complete",
-            Self::Mark(mark) | Self::Quarantine(_, mark) => mark.reason,
-            Self::Discard(reason) => reason,
-            Self::Refuse(refusal) => refusal.reason,
+            Self::Mark(mark) | Self::Quarantine(_, mark) => mark.reason.name(),
+            Self::Discard(reason) => reason.name(),
+            Self::Refuse(refusal) => refusal.reason.name(),
         }
     }
 }
@@ -79,7 +79,7 @@ const REPLAYED: Refusal = Refusal {
     code: 451,
     status: "4.7.1",
     text: "more bounces of this message have come than it had recipients, try again later",
-    reason: "replayed",
+    reason: RefusalReason::Replayed,
 };
 
 impl Rules<'_> {
@@ -143,7 +143,8 @@ impl Rules<'_> {
         let action = inbound.actions.of_kind(reason, found.kind);
         let would = if action == FailureAction::Mark && !lenient { FailureAction::Reject } else { action };
         let observed = lenient && action != FailureAction::Mark;
-        let mark = ResultHeader { verdict: "untagged", would: would.name(), reason: reason.name(), observed };
+        let mark =
+            ResultHeader { verdict: "untagged", would: would.name(), reason: RefusalReason::Site(reason), observed };
         if lenient || self.is_about_exempt_recipients(found) {
             return ContentVerdict::Mark(mark);
         }
@@ -161,7 +162,7 @@ impl Rules<'_> {
             }
             FailureAction::Reject => ContentVerdict::Refuse(refusal_of(reason)),
             FailureAction::Defer => ContentVerdict::Refuse(refusal_of(reason).later()),
-            FailureAction::Discard => ContentVerdict::Discard(reason.name()),
+            FailureAction::Discard => ContentVerdict::Discard(reason),
         }
     }
 

@@ -6,7 +6,7 @@ use super::refusals::{
     GUESSING, NO_SUCH_SRS, NO_SUCH_TAG, OWN_SENDER, RELAYING_DENIED, REPLAYED, SRS_TAKES_BOUNCES, UNKNOWN_KEY,
     refusal_of,
 };
-use super::{Caller, Refusal, Rules};
+use super::{Caller, InboundReason, OutboundReason, Refusal, RefusalReason, Rules};
 use crate::envelope::abuse::{Guesser, Memory, TagId, network, site_network, surge_network};
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::site_policy::{FailureAction, Reason, RejectAt};
@@ -20,8 +20,8 @@ pub struct Inbound {
     pub verdict: Verdict,
     /// About the mail.
     pub action: InboundAction,
-    /// Why, as a word for logs.
-    pub reason: &'static str,
+    /// Why.
+    pub reason: InboundReason,
     /// What a bounce to it counts as, where its tag holds.
     pub tag: Option<TagId>,
 }
@@ -85,7 +85,7 @@ pub struct ResultHeader {
     /// What would be done without it: `reject`, `defer`, `discard`, `quarantine`, or `mark` where that is all.
     pub would: &'static str,
     /// Why.
-    pub reason: &'static str,
+    pub reason: RefusalReason,
     /// Whether enforcing would not have delivered it: it is only observed.
     pub observed: bool,
 }
@@ -175,7 +175,7 @@ impl Rules<'_> {
             InboundAction::Refuse(refusal)
                 if caller.is_mta() && *refusal == RELAYING_DENIED && !self.is_ours(recipient.domain()) =>
             {
-                untouched(recipient, "foreign-recipient")
+                untouched(recipient, InboundReason::ForeignRecipient)
             }
             InboundAction::Refuse(_) | InboundAction::Deliver { .. } => inbound,
         }
@@ -208,9 +208,9 @@ impl Rules<'_> {
         }
         if !local && !alias {
             return if domains.relay.contains(domain) {
-                untouched(recipient, "relay-domain")
+                untouched(recipient, InboundReason::RelayDomain)
             } else if self.policy.inbound.pass_foreign {
-                untouched(recipient, "foreign-recipient")
+                untouched(recipient, InboundReason::ForeignRecipient)
             } else {
                 refuse(Verdict::Untagged, RELAYING_DENIED)
             };
@@ -221,7 +221,7 @@ impl Rules<'_> {
         if !local {
             let exists = ALWAYS_THERE.iter().any(|name| recipient.content().eq_ignore_ascii_case(name));
             return if exists {
-                untouched(recipient, "srs-domain-postmaster")
+                untouched(recipient, InboundReason::SrsDomainPostmaster)
             } else {
                 refuse(Verdict::Untagged, NO_SUCH_SRS)
             };
@@ -318,7 +318,7 @@ impl Rules<'_> {
         if tells && self.is_guessing(&mut asked, always, !bounce, &bare) {
             // Evidence is no guess: whoever returns our own message gets through.
             return if bounce && !always && asked.caller.sees_content() && self.policy.inbound.evidence {
-                deliver(Verdict::Untagged, bare, Route::NextHop, None, ContentCheck::Guessing, GUESSING.reason)
+                deliver(Verdict::Untagged, bare, Route::NextHop, None, ContentCheck::Guessing, against(GUESSING))
             } else {
                 refuse(Verdict::Untagged, GUESSING)
             };
@@ -329,7 +329,7 @@ impl Rules<'_> {
             return if *sender == ReversePath::Null {
                 self.valid(asked, verdict, recipient, to, Route::NextHop, ContentCheck::No)
             } else {
-                deliver(verdict, to, Route::NextHop, None, ContentCheck::No, "valid")
+                deliver(verdict, to, Route::NextHop, None, ContentCheck::No, InboundReason::Valid)
             };
         }
         match &verdict {
@@ -354,7 +354,7 @@ impl Rules<'_> {
         if *sender != ReversePath::Null {
             // Somebody answered the envelope address. It leads to our own user anyway.
             let judge = if daemon { ContentCheck::Daemon } else { ContentCheck::No };
-            return deliver(verdict, bare, Route::NextHop, None, judge, "not-a-bounce");
+            return deliver(verdict, bare, Route::NextHop, None, judge, InboundReason::NotABounce);
         }
         let reason = match &verdict {
             Verdict::Expired(_) => Some(Reason::Expired),
@@ -395,17 +395,17 @@ impl Rules<'_> {
         let until = read.and_then(|t| t.expires).unwrap_or(today);
         let tag = self.tag_id(asked.memory, tagged, from, until);
         if !self.policy.inbound.replay_limit || !asked.memory.replay.is_used_up(tag) {
-            return deliver(verdict, to, route, None, judge, "valid").counted(tag);
+            return deliver(verdict, to, route, None, judge, InboundReason::Valid).counted(tag);
         }
         if asked.lenient && route == Route::NextHop {
             let mark =
                 ResultHeader { verdict: verdict.name(), would: "defer", reason: REPLAYED.reason, observed: true };
-            return deliver(verdict, to, route, Some(mark), ContentCheck::No, REPLAYED.reason).counted(tag);
+            return deliver(verdict, to, route, Some(mark), ContentCheck::No, against(REPLAYED)).counted(tag);
         }
         // What returns a message of ours is genuine, however many others there were. Forwarded mail carries no evidence.
         let may_be_proven = route == Route::NextHop && asked.caller.sees_content() && self.policy.inbound.evidence;
         if may_be_proven {
-            return deliver(verdict, to, route, None, ContentCheck::UsedUp, REPLAYED.reason);
+            return deliver(verdict, to, route, None, ContentCheck::UsedUp, against(REPLAYED));
         }
         refuse(verdict, REPLAYED)
     }
@@ -429,7 +429,7 @@ impl Rules<'_> {
         let observed = asked.lenient && action != FailureAction::Mark;
         let would = if action == FailureAction::Mark && !asked.lenient { FailureAction::Reject } else { action };
         let mark = ResultHeader { verdict: verdict.name(), would: would.name(), reason: refusal.reason, observed };
-        let word = refusal.reason;
+        let word = InboundReason::Against(refusal.reason);
         let marked = |verdict, to| deliver(verdict, to, Route::NextHop, Some(mark), ContentCheck::No, word);
         match action {
             _ if asked.lenient => marked(verdict, to),
@@ -449,24 +449,24 @@ impl Rules<'_> {
         let judge = match sender {
             ReversePath::Null => ContentCheck::Null,
             ReversePath::Mailbox(address) if self.is_daemon(address) => ContentCheck::Daemon,
-            ReversePath::Mailbox(_) => return untouched(recipient, "not-a-bounce"),
+            ReversePath::Mailbox(_) => return untouched(recipient, InboundReason::NotABounce),
         };
         if inbound.exempt_recipients.contains(recipient) {
-            return untouched(recipient, "exempt-recipient");
+            return untouched(recipient, InboundReason::ExemptRecipient);
         }
         let judge = match self.leaves_unsigned(recipient) {
             None => judge,
             // Genuine bounces come without a tag. Anybody can write an address that is too long to be signed, so those
             // are not waved through unseen.
-            Some("overflow") => ContentCheck::Overflow,
-            Some(_) => return untouched(recipient, "leaves-unsigned"),
+            Some(OutboundReason::Overflow) => ContentCheck::Overflow,
+            Some(_) => return untouched(recipient, InboundReason::LeavesUnsigned),
         };
         let in_surge = inbound.reject_at == RejectAt::Auto;
         let at_once =
             judge == ContentCheck::Null && self.refuses_at_once(asked.memory, asked.caller, asked.client, recipient);
         if at_once && asked.lenient {
             let action = if in_surge { FailureAction::Defer } else { inbound.actions.of(Reason::UntaggedNdr) };
-            let reason = Reason::UntaggedNdr.name();
+            let reason = RefusalReason::Site(Reason::UntaggedNdr);
             let mark = ResultHeader { verdict: "untagged", would: action.name(), reason, observed: true };
             return deliver(
                 Verdict::Untagged,
@@ -474,7 +474,7 @@ impl Rules<'_> {
                 Route::NextHop,
                 Some(mark),
                 ContentCheck::No,
-                mark.reason,
+                InboundReason::Against(mark.reason),
             );
         }
         if at_once {
@@ -482,10 +482,10 @@ impl Rules<'_> {
             // A surge passes, and what is deferred comes again.
             let defer = in_surge || inbound.actions.of(Reason::UntaggedNdr) == FailureAction::Defer;
             let refused = refuse(Verdict::Untagged, if defer { refusal.later() } else { refusal });
-            let reason = if in_surge { "surge" } else { refused.reason };
+            let reason = if in_surge { InboundReason::Against(RefusalReason::Surge) } else { refused.reason };
             return Inbound { reason, ..refused };
         }
-        deliver(Verdict::Untagged, recipient.clone(), Route::NextHop, None, judge, "candidate")
+        deliver(Verdict::Untagged, recipient.clone(), Route::NextHop, None, judge, InboundReason::Candidate)
     }
 
     /// Whether null-sender mail to an address without a tag is refused unseen. What is not to be refused has to be seen.
@@ -595,7 +595,7 @@ fn deliver(
     route: Route,
     mark: Option<ResultHeader>,
     judge: ContentCheck,
-    reason: &'static str,
+    reason: InboundReason,
 ) -> Inbound {
     Inbound { verdict, action: InboundAction::Deliver { to, route, mark, judge }, reason, tag: None }
 }
@@ -606,12 +606,22 @@ impl Inbound {
     }
 }
 
-fn untouched(recipient: &Address, reason: &'static str) -> Inbound {
+/// A recipient that goes on although a rule has this against it.
+fn against(refusal: Refusal) -> InboundReason {
+    InboundReason::Against(refusal.reason)
+}
+
+fn untouched(recipient: &Address, reason: InboundReason) -> Inbound {
     deliver(Verdict::Untagged, recipient.clone(), Route::NextHop, None, ContentCheck::No, reason)
 }
 
 fn refuse(verdict: Verdict, refusal: Refusal) -> Inbound {
-    Inbound { verdict, reason: refusal.reason, action: InboundAction::Refuse(refusal), tag: None }
+    Inbound {
+        verdict,
+        reason: InboundReason::Against(refusal.reason),
+        action: InboundAction::Refuse(refusal),
+        tag: None,
+    }
 }
 
 #[cfg(test)]
@@ -688,7 +698,7 @@ mod tests {
         assert_eq!(memory.guesses.seen(), 1500, "they are counted");
         let rules = Rules { policy: &enforced, ..rules };
         let inbound = rules.inbound(&mut memory, client, &ReversePath::Null, &good);
-        assert_eq!(inbound.reason, "valid");
+        assert_eq!(inbound.reason.name(), "valid");
     }
 
     #[test]
@@ -700,11 +710,11 @@ mod tests {
         let client = |n: u32| Some(format!("2001:db8:7:{n:x}00::1").parse().unwrap());
         for n in 0..240 {
             let inbound = rules.inbound(&mut memory, client(n / 40), &ReversePath::Null, &bad);
-            assert_eq!(inbound.reason, "forged", "{n}");
+            assert_eq!(inbound.reason.name(), "forged", "{n}");
         }
-        assert_eq!(rules.inbound(&mut memory, client(7), &ReversePath::Null, &good).reason, "guessing");
+        assert_eq!(rules.inbound(&mut memory, client(7), &ReversePath::Null, &good).reason.name(), "guessing");
         let other = Some("2001:db8:8::1".parse().unwrap());
-        assert_eq!(rules.inbound(&mut memory, other, &ReversePath::Null, &good).reason, "valid");
+        assert_eq!(rules.inbound(&mut memory, other, &ReversePath::Null, &good).reason.name(), "valid");
     }
 
     #[test]
@@ -718,8 +728,9 @@ mod tests {
         for _ in 0..1000 {
             let _ = rules.map_recipient(&mut memory, Some([192, 0, 2, 1].into()), &bad);
         }
-        let reason =
-            |memory: &mut Memory, client: [u8; 4]| rules.map_recipient(memory, Some(client.into()), &good).reason;
+        let reason = |memory: &mut Memory, client: [u8; 4]| {
+            rules.map_recipient(memory, Some(client.into()), &good).reason.name()
+        };
         assert_eq!(reason(&mut memory, [192, 0, 2, 7]), "guessing");
         assert_eq!(reason(&mut memory, [198, 51, 100, 7]), "valid");
     }
@@ -740,7 +751,7 @@ mod tests {
             .inbound_for(Caller::Policy, memory, client, sender, &tag(200))
             .action
         {
-            InboundAction::Refuse(refusal) => refusal.reason,
+            InboundAction::Refuse(refusal) => refusal.reason.name(),
             InboundAction::Deliver { .. } => "deliver",
         };
         assert_eq!(told(&mut memory, &bob), "guessing");

@@ -7,10 +7,12 @@
 use core::net::IpAddr;
 
 use super::refusals::refusal_of;
-use super::{Caller, ContentCheck, Inbound, InboundAction, Outbound, OutboundAction, Refusal, ResultHeader, Rules};
+use super::{
+    Caller, ContentCheck, Inbound, InboundAction, InboundReason, MapReason, Outbound, OutboundAction, Refusal,
+    RefusalReason, ResultHeader, Rules,
+};
 use crate::envelope::abuse::Memory;
 use crate::envelope::address::{Address, ReversePath};
-use crate::envelope::site_policy::Reason;
 use crate::envelope::tag::{Verdict, batv, srs};
 
 /// What a map says about an address.
@@ -31,8 +33,8 @@ pub struct MappedRecipient {
     pub mapped: MapAnswer,
     /// About the tag.
     pub verdict: Verdict,
-    /// Why, as a word for logs.
-    pub reason: &'static str,
+    /// Why.
+    pub reason: MapReason,
 }
 
 /// What an MTA is told about a recipient that it may refuse and not change.
@@ -51,7 +53,10 @@ impl Inbound {
     /// recipients, for whom it may be genuine: it is refused instead.
     #[must_use]
     pub fn advice(&self) -> PolicyAdvice {
-        let instead = || Reason::ALL.into_iter().find(|reason| reason.name() == self.reason).map(refusal_of);
+        let instead = || match self.reason {
+            InboundReason::Against(RefusalReason::Site(reason)) => Some(refusal_of(reason)),
+            _ => None,
+        };
         match &self.action {
             InboundAction::Refuse(refusal) => PolicyAdvice::Refuse(refusal.clone()),
             InboundAction::Deliver { judge: ContentCheck::Discard, .. } => {
@@ -99,7 +104,11 @@ impl Rules<'_> {
         let is_srs = domains.srs.contains(recipient.domain()) && srs::looks_tagged(&recipient.content());
         let is_prvs = domains.is_local(recipient.domain()) && batv::strip(recipient).is_some();
         if !is_srs && !is_prvs {
-            return MappedRecipient { mapped: MapAnswer::Nothing, verdict: Verdict::Untagged, reason: "untagged" };
+            return MappedRecipient {
+                mapped: MapAnswer::Nothing,
+                verdict: Verdict::Untagged,
+                reason: MapReason::Untagged,
+            };
         }
         let asked = self.inbound_for(Caller::Map, memory, client, &ReversePath::Null, recipient);
         let Inbound { verdict, action, reason, .. } = asked;
@@ -119,7 +128,7 @@ impl Rules<'_> {
             }
             (InboundAction::Deliver { to, .. }, _) => MapAnswer::To(to),
         };
-        MappedRecipient { mapped, verdict, reason }
+        MappedRecipient { mapped, verdict, reason: MapReason::Asked(reason) }
     }
 
     /// What a recipient becomes for a map beside somebody who judges, such as a milter: an MTA looks its mailbox up before that one
@@ -128,9 +137,11 @@ impl Rules<'_> {
     pub fn map_stripped(&self, memory: &mut Memory, client: Option<IpAddr>, recipient: &Address) -> MappedRecipient {
         let bare = if self.policy.domains.is_local(recipient.domain()) { batv::strip(recipient) } else { None };
         match bare {
-            Some(bare) => {
-                MappedRecipient { mapped: MapAnswer::To(bare), verdict: Verdict::Untagged, reason: "not-looked-at" }
-            }
+            Some(bare) => MappedRecipient {
+                mapped: MapAnswer::To(bare),
+                verdict: Verdict::Untagged,
+                reason: MapReason::NotLookedAt,
+            },
             None => self.map_recipient(memory, client, recipient),
         }
     }

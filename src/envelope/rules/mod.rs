@@ -11,6 +11,7 @@ mod inbound;
 mod maps;
 mod outbound;
 mod ramp;
+mod reasons;
 mod refusals;
 
 pub use caller::Caller;
@@ -19,6 +20,7 @@ pub use inbound::{ContentCheck, Inbound, InboundAction, MARK, ResultHeader, Rout
 pub use maps::{MapAnswer, MappedRecipient, PolicyAdvice};
 pub use outbound::{Outbound, OutboundAction};
 pub use ramp::{Ramp, RampEvent};
+pub use reasons::{InboundReason, MapReason, OutboundReason, RefusalReason};
 pub use refusals::{BAD_RECIPIENT, BAD_SENDER};
 
 use super::keyring::Keyring;
@@ -46,8 +48,8 @@ pub struct Refusal {
     pub status: &'static str,
     /// What it says.
     pub text: &'static str,
-    /// The word for logs.
-    pub reason: &'static str,
+    /// Why.
+    pub reason: RefusalReason,
 }
 
 impl Refusal {
@@ -64,5 +66,9 @@ impl Refusal {
 }
 
 /// No key can be asked: never a guess, always later.
-const NO_KEY: Refusal =
-    Refusal { code: 451, status: "4.3.5", text: "no signing key is at hand, try again later", reason: "no-key" };
+const NO_KEY: Refusal = Refusal {
+    code: 451,
+    status: "4.3.5",
+    text: "no signing key is at hand, try again later",
+    reason: RefusalReason::NoKey,
+};

@@ -2,7 +2,7 @@
 
 use core::net::IpAddr;
 
-use super::{NO_KEY, Refusal, Rules};
+use super::{NO_KEY, OutboundReason, Refusal, RefusalReason, Rules};
 use crate::envelope::abuse::{Memory, TagId};
 use crate::envelope::address::{Address, MAX_LOCAL_PART, ReversePath};
 use crate::envelope::evidence;
@@ -30,8 +30,8 @@ pub enum OutboundAction {
 pub struct Outbound {
     /// What.
     pub action: OutboundAction,
-    /// Why, as a word for logs and JSON.
-    pub reason: &'static str,
+    /// Why.
+    pub reason: OutboundReason,
     /// Whether the message is to carry the evidence header.
     pub evidence: bool,
 }
@@ -46,12 +46,12 @@ impl Outbound {
         }
     }
 
-    fn pass(reason: &'static str) -> Self {
+    fn pass(reason: OutboundReason) -> Self {
         Self { action: OutboundAction::Pass, reason, evidence: false }
     }
 
-    fn reject(refusal: Refusal) -> Self {
-        Self { reason: refusal.reason, action: OutboundAction::Reject(refusal), evidence: false }
+    fn reject(reason: OutboundReason, refusal: Refusal) -> Self {
+        Self { reason, action: OutboundAction::Reject(refusal), evidence: false }
     }
 }
 
@@ -59,30 +59,32 @@ const TOO_LONG: Refusal = Refusal {
     code: 553,
     status: "5.1.7",
     text: "the sender's local part is too long to be signed",
-    reason: "overflow",
+    reason: RefusalReason::TooLong,
 };
 
 impl Rules<'_> {
     /// What becomes of this sender. `recipient` is absent at MAIL, where no recipient is known yet.
     #[must_use]
     pub fn outbound(&self, client: Option<IpAddr>, sender: &ReversePath, recipient: Option<&Address>) -> Outbound {
-        let ReversePath::Mailbox(sender) = sender else { return Outbound::pass("null-sender") };
+        let ReversePath::Mailbox(sender) = sender else { return Outbound::pass(OutboundReason::NullSender) };
         let outbound = &self.policy.outbound;
         if client.is_some_and(|client| outbound.exempt_clients.contains(client)) {
-            return Outbound::pass("exempt-client");
+            return Outbound::pass(OutboundReason::ExemptClient);
         }
         match outbound.mode {
-            OutboundMode::Off => return Outbound::pass("mode-off"),
-            OutboundMode::Pilot if !outbound.pilot.contains(sender) => return Outbound::pass("not-in-pilot"),
+            OutboundMode::Off => return Outbound::pass(OutboundReason::ModeOff),
+            OutboundMode::Pilot if !outbound.pilot.contains(sender) => {
+                return Outbound::pass(OutboundReason::NotInPilot);
+            }
             OutboundMode::Pilot | OutboundMode::Sign => {}
         }
         if outbound.exempt_senders.contains(sender) {
-            return Outbound::pass("exempt-sender");
+            return Outbound::pass(OutboundReason::ExemptSender);
         }
         if outbound.recipients_matter() && recipient.is_some_and(|r| outbound.exempt_recipients.contains(r)) {
             // What returns of it has no tag, so it carries evidence all the same.
             let evidence = outbound.evidence && self.policy.domains.is_local(sender.domain());
-            return Outbound { evidence, ..Outbound::pass("exempt-recipient") };
+            return Outbound { evidence, ..Outbound::pass(OutboundReason::ExemptRecipient) };
         }
         self.by_domain(sender)
     }
@@ -93,17 +95,17 @@ impl Rules<'_> {
         let tagged = srs::looks_tagged(&sender.content());
         let untouched = !local && !self.policy.srs.always_rewrite;
         if domains.srs.contains(sender.domain()) && (untouched || tagged) {
-            return Outbound::pass("own-srs-address");
+            return Outbound::pass(OutboundReason::OwnSrsAddress);
         }
         if local {
             return self.sign(sender);
         }
         if domains.relay.contains(sender.domain()) {
-            return Outbound::pass("relay-domain");
+            return Outbound::pass(OutboundReason::RelayDomain);
         }
         match domains.srs.alias_for(sender.domain()) {
             Some(alias) => self.rewrite(sender, alias),
-            None => Outbound::pass("foreign-sender"),
+            None => Outbound::pass(OutboundReason::ForeignSender),
         }
     }
 
@@ -112,16 +114,18 @@ impl Rules<'_> {
         let today = self.now.day();
         let (keys, params) = (self.ring.keys(), &self.policy.batv);
         if matches!(batv::verify(keys, params, today, sender), Verdict::Valid(_)) {
-            return Outbound::pass("signed-already");
+            return Outbound::pass(OutboundReason::SignedAlready);
         }
         // A tag of ours that does not hold is taken off, as often as it stands there: never nested.
         let mut bare = sender.clone();
         while let Some(inner) = batv::strip(&bare) {
             bare = inner;
         }
-        let Some(key) = self.signer(self.ring.batv_signer(), &bare) else { return Outbound::reject(NO_KEY) };
+        let Some(key) = self.signer(self.ring.batv_signer(), &bare) else {
+            return Outbound::reject(OutboundReason::NoKey, NO_KEY);
+        };
         match batv::sign(key, params, today, &bare) {
-            Ok(signed) => self.within_length(signed, OutboundAction::Sign, "signed"),
+            Ok(signed) => self.within_length(signed, OutboundAction::Sign, OutboundReason::Signed),
             // What cannot be written as an address cannot be over the limit by less than everything.
             Err(_) => self.overflowing(None),
         }
@@ -130,15 +134,17 @@ impl Rules<'_> {
     /// Not ours: SRS0, or SRS1 where it is SRS already.
     fn rewrite(&self, sender: &Address, alias: &str) -> Outbound {
         let today = self.now.day();
-        let Some(own) = self.ring.own_signer() else { return Outbound::reject(NO_KEY) };
+        let Some(own) = self.ring.own_signer() else { return Outbound::reject(OutboundReason::NoKey, NO_KEY) };
         let key = self.signer(self.ring.srs_signer(), sender).unwrap_or(own);
         let params = &self.policy.srs;
         // A peer's scheme has no form for a broken SRS1; ours wraps it like any other local part.
         let forwarded = srs::forward(key, params, today, sender, alias)
             .or_else(|_| srs::forward(own, params, today, sender, alias));
         match forwarded {
-            Ok(Forwarded::Rewritten(signed)) => self.within_length(signed, OutboundAction::Rewrite, "forwarded"),
-            Ok(Forwarded::Unchanged) => Outbound::pass("same-domain"),
+            Ok(Forwarded::Rewritten(signed)) => {
+                self.within_length(signed, OutboundAction::Rewrite, OutboundReason::Forwarded)
+            }
+            Ok(Forwarded::Unchanged) => Outbound::pass(OutboundReason::SameDomain),
             Err(_) => self.overflowing(None),
         }
     }
@@ -148,7 +154,7 @@ impl Rules<'_> {
         if address.local().contains('"') { self.ring.own_signer() } else { signer }
     }
 
-    fn within_length(&self, signed: Signed, action: fn(Signed) -> OutboundAction, reason: &'static str) -> Outbound {
+    fn within_length(&self, signed: Signed, action: fn(Signed) -> OutboundAction, reason: OutboundReason) -> Outbound {
         if signed.address().local().len() <= MAX_LOCAL_PART {
             self.with_evidence(Outbound { action: action(signed), reason, evidence: false })
         } else {
@@ -159,10 +165,10 @@ impl Rules<'_> {
     fn overflowing(&self, action: Option<OutboundAction>) -> Outbound {
         match (self.policy.outbound.overflow, action) {
             (Overflow::Sign, Some(action)) => {
-                self.with_evidence(Outbound { action, reason: "overflow", evidence: false })
+                self.with_evidence(Outbound { action, reason: OutboundReason::Overflow, evidence: false })
             }
-            (Overflow::Pass | Overflow::Sign, _) => self.with_evidence(Outbound::pass("overflow")),
-            (Overflow::Reject, _) => Outbound::reject(TOO_LONG),
+            (Overflow::Pass | Overflow::Sign, _) => self.with_evidence(Outbound::pass(OutboundReason::Overflow)),
+            (Overflow::Reject, _) => Outbound::reject(OutboundReason::Overflow, TOO_LONG),
         }
     }
 
@@ -170,7 +176,7 @@ impl Rules<'_> {
     fn with_evidence(&self, outbound: Outbound) -> Outbound {
         let ours = match &outbound.action {
             OutboundAction::Sign(_) => true,
-            OutboundAction::Pass => outbound.reason == "overflow",
+            OutboundAction::Pass => outbound.reason == OutboundReason::Overflow,
             OutboundAction::Rewrite(_) | OutboundAction::Reject(_) => false,
         };
         Outbound { evidence: ours && self.policy.outbound.evidence, ..outbound }
@@ -223,9 +229,10 @@ impl Rules<'_> {
 
     /// Why mail of this address of ours leaves without a tag, so that its genuine bounces come back without one. `None`: it
     /// leaves signed.
-    pub(super) fn leaves_unsigned(&self, address: &Address) -> Option<&'static str> {
+    pub(super) fn leaves_unsigned(&self, address: &Address) -> Option<OutboundReason> {
         let outbound = self.outbound(None, &ReversePath::Mailbox(address.clone()), None);
-        let unsigned = matches!(outbound.action, OutboundAction::Pass) && outbound.reason != "signed-already";
+        let unsigned =
+            matches!(outbound.action, OutboundAction::Pass) && outbound.reason != OutboundReason::SignedAlready;
         unsigned.then_some(outbound.reason)
     }
 }

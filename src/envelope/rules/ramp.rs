@@ -2,7 +2,7 @@
 
 use core::net::IpAddr;
 
-use super::{Outbound, OutboundAction, Rules};
+use super::{Outbound, OutboundAction, OutboundReason, Rules};
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::site_policy::{InboundMode, OutboundMode};
 use crate::envelope::time::Timestamp;
@@ -86,5 +86,5 @@ impl Rules<'_> {
 
 /// Unsigned for no other reason than the mode: whom a list exempts is not judged, so his bounces are safe.
 fn is_by_mode(outbound: &Outbound) -> bool {
-    matches!(outbound.reason, "mode-off" | "not-in-pilot")
+    matches!(outbound.reason, OutboundReason::ModeOff | OutboundReason::NotInPilot)
 }

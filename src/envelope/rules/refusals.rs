@@ -1,67 +1,71 @@
 //! What is said to whom mail that comes in is refused; `docs/replies.md` explains each.
 
-use super::Refusal;
+use super::{Refusal, RefusalReason};
 use crate::envelope::site_policy::Reason;
 
 pub(super) const RELAYING_DENIED: Refusal =
-    Refusal { code: 550, status: "5.7.1", text: "relaying denied", reason: "relaying-denied" };
+    Refusal { code: 550, status: "5.7.1", text: "relaying denied", reason: RefusalReason::RelayingDenied };
 pub(super) const NO_SUCH_SRS: Refusal = Refusal {
     code: 550,
     status: "5.1.1",
     text: "no such mailbox here: this domain holds only the return addresses of forwarded mail",
-    reason: "no-mailbox",
+    reason: RefusalReason::NoMailbox,
 };
 pub(super) const NO_SUCH_TAG: Refusal = Refusal {
     code: 550,
     status: "5.1.1",
     text: "no such mailbox here: this is not a return address that was made by us",
-    reason: "forged",
+    reason: RefusalReason::Site(Reason::Forged),
 };
 /// About a sender that cannot be read, where the MTA may read it all the same.
-pub const BAD_SENDER: Refusal =
-    Refusal { code: 553, status: "5.1.7", text: "bad sender address: write local-part@domain", reason: "unreadable" };
+pub const BAD_SENDER: Refusal = Refusal {
+    code: 553,
+    status: "5.1.7",
+    text: "bad sender address: write local-part@domain",
+    reason: RefusalReason::Unreadable,
+};
 /// The same about a recipient.
 pub const BAD_RECIPIENT: Refusal = Refusal {
     code: 553,
     status: "5.1.3",
     text: "bad recipient address: write local-part@domain",
-    reason: "unreadable",
+    reason: RefusalReason::Unreadable,
 };
 pub(super) const OWN_SENDER: Refusal = Refusal {
     code: 550,
     status: "5.7.1",
     text: "mail from this domain has a signed sender address, and this has none: send it through the mail server of the domain",
-    reason: "own-sender",
+    reason: RefusalReason::OwnSender,
 };
 pub(super) const SRS_TAKES_BOUNCES: Refusal = Refusal {
     code: 550,
     status: "5.7.1",
     text: "this is the return address of forwarded mail; it takes bounces only",
-    reason: "srs-sender",
+    reason: RefusalReason::SrsSender,
 };
 pub(super) const SRS_NO_BOUNCE: Refusal = Refusal {
     code: 550,
     status: "5.7.1",
     text: "this is the return address of forwarded mail, and this message is neither a bounce nor any other report",
-    reason: "srs-no-bounce",
+    reason: RefusalReason::SrsNoBounce,
 };
 pub(super) const UNKNOWN_KEY: Refusal = Refusal {
     code: 451,
     status: "4.7.5",
     text: "this return address names a key that is not known here yet, try again later",
-    reason: "unknown-key",
+    reason: RefusalReason::UnknownKey,
 };
 pub(super) const GUESSING: Refusal = Refusal {
     code: 451,
     status: "4.7.1",
     text: "too many return addresses that we did not make have come from your network, try again later",
-    reason: "guessing",
+    reason: RefusalReason::Guessing,
 };
 pub(super) const REPLAYED: Refusal = Refusal {
     code: 451,
     status: "4.7.1",
     text: "more bounces have come to this return address than its mail had recipients, try again later",
-    reason: "replayed",
+    reason: RefusalReason::Replayed,
 };
 
 pub(super) fn refusal_of(reason: Reason) -> Refusal {
@@ -73,5 +77,5 @@ pub(super) fn refusal_of(reason: Reason) -> Refusal {
             "bounce refused: every message we send carries a signed return address, and this bounce is not addressed to one"
         }
     };
-    Refusal { code: 550, status: "5.7.1", text, reason: reason.name() }
+    Refusal { code: 550, status: "5.7.1", text, reason: RefusalReason::Site(reason) }
 }
