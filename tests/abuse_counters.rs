@@ -10,7 +10,7 @@ use common::{Client, Daemon, Sink, dsn, folder, free_port, run, run_ok, tcp, wai
 use countersign::envelope::abuse::Memory;
 use countersign::envelope::address::{Address, ReversePath};
 use countersign::envelope::keyring::Keyring;
-use countersign::envelope::rules::{Caller, Candidate, ContentCheck, ContentVerdict, InboundAction, Rules};
+use countersign::envelope::rules::{Caller, Candidate, ContentCheck, ContentVerdict, Disposition, Rules};
 use countersign::envelope::site_policy::{DomainSet, InboundMode, Policy};
 use countersign::envelope::tag::batv;
 use countersign::envelope::time::Timestamp;
@@ -504,23 +504,23 @@ fn a_tag_gets_no_more_bounces_than_it_can_have_earned() {
             memory.replay.sent(tag, sent, today);
         }
         for n in 0..23 {
-            assert!(matches!(ask(&mut memory).action, InboundAction::Deliver { .. }), "{n}");
+            assert!(matches!(ask(&mut memory).disposition, Disposition::Deliver(_)), "{n}");
             memory.replay.bounced(tag, today);
         }
         // Where the content is seen, evidence may still prove a bounce.
-        let judge = match ask(&mut memory).action {
-            InboundAction::Deliver { judge, .. } => judge,
-            InboundAction::Refuse(refusal) => panic!("{refusal:?}"),
-        };
-        assert_eq!(judge, if limited { ContentCheck::UsedUp } else { ContentCheck::No });
-        let case = Candidate { client: None, judge, recipient: &ann, complete: true };
-        let content = rules.content(&mut memory, case, &Default::default());
-        match content {
-            ContentVerdict::Refuse(refusal) => assert!(limited && refusal.code == 451 && refusal.status == "4.7.1"),
-            content => assert!(!limited && content == ContentVerdict::Deliver),
+        match ask(&mut memory).disposition {
+            Disposition::Inspect(_, check) => {
+                assert!(limited && check == ContentCheck::UsedUp);
+                let case = Candidate { client: None, check, recipient: &ann, complete: true };
+                let content = rules.content(&mut memory, case, &Default::default());
+                let ContentVerdict::Refuse(refusal) = content else { panic!("{content:?}") };
+                assert_eq!((refusal.code, refusal.status), (451, "4.7.1"));
+            }
+            Disposition::Deliver(_) => assert!(!limited),
+            other => panic!("{other:?}"),
         }
         let told = rules.inbound_for(Caller::Policy, &mut memory, None, &ReversePath::Null, &tagged);
-        assert_eq!(matches!(told.action, InboundAction::Refuse(_)), limited);
+        assert_eq!(matches!(told.disposition, Disposition::Refuse(_)), limited);
     }
 }
 

@@ -15,7 +15,7 @@ use countersign::envelope::abuse::Memory;
 use countersign::envelope::address::{Address, ReversePath};
 use countersign::envelope::bounce;
 use countersign::envelope::keyring::Keyring;
-use countersign::envelope::rules::{Candidate, InboundAction, Rules};
+use countersign::envelope::rules::{Candidate, Disposition, Rules};
 use countersign::envelope::time::Timestamp;
 use countersign::state::ring;
 
@@ -131,13 +131,13 @@ impl Questions {
         let client = Some("192.0.2.7".parse().unwrap());
         let recipient = Address::parse(&fill(to, &self.ring, self.now)).unwrap();
         let found = rules.inbound(&mut memory, client, &ReversePath::parse(from).unwrap(), &recipient);
-        writeln!(answers, "{from} {to}: {} {:?}", found.verdict.name(), found.action).unwrap();
-        let InboundAction::Deliver { to, judge, .. } = &found.action else { return };
+        writeln!(answers, "{from} {to}: {} {:?}", found.verdict.name(), found.disposition).unwrap();
+        let Disposition::Inspect(delivery, check) = &found.disposition else { return };
         for kind in ["ordinary", "dsn-failed", "dsn-delayed", "text-bounce", "doubtful", "evidence"] {
             let mut scanner = bounce::Scanner::of_data();
             scanner.push(content(kind, &self.ring, self.now).as_bytes());
             scanner.finish();
-            let case = Candidate { client, judge: *judge, recipient: to, complete: true };
+            let case = Candidate { client, check: *check, recipient: &delivery.to, complete: true };
             let content = rules.content(&mut memory, case, &scanner.found());
             writeln!(answers, "  {kind}: {} {}", content.name(), content.reason()).unwrap();
         }
@@ -152,7 +152,7 @@ impl Questions {
         for (name, address) in [("valid", &valid), ("forged", &forged)] {
             for n in 0..70 {
                 let found = rules.inbound(&mut memory, client, &ReversePath::Null, address);
-                writeln!(answers, "{name} {n}: {:?}", found.action).unwrap();
+                writeln!(answers, "{name} {n}: {:?}", found.disposition).unwrap();
                 if let Some(tag) = found.tag {
                     if n == 0 {
                         memory.replay.sent(tag, 1, self.now.day());

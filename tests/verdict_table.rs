@@ -12,7 +12,7 @@ use countersign::envelope::abuse::Memory;
 use countersign::envelope::address::{Address, ReversePath, strip_source_route};
 use countersign::envelope::bounce;
 use countersign::envelope::keyring::Keyring;
-use countersign::envelope::rules::{Candidate, ContentCheck, ContentVerdict, InboundAction, OutboundAction, Rules};
+use countersign::envelope::rules::{Candidate, ContentVerdict, Disposition, OutboundAction, Rules};
 use countersign::envelope::time::Timestamp;
 use countersign::state::ring;
 
@@ -25,33 +25,28 @@ fn by_rules(case: &Inbound, ring: &Keyring, now: Timestamp) -> Came {
     let filled = fill(&case.to_address, ring, now);
     let recipient = Address::parse(strip_source_route(&filled)).unwrap();
     let mut memory = Memory::default();
-    match rules.inbound(&mut memory, client, &sender, &recipient).action {
-        InboundAction::Refuse(refusal) => Came { rcpt: refusal.code, data: None, to: None, mark: None },
-        InboundAction::Deliver { judge: ContentCheck::Discard, .. } => {
-            Came { rcpt: 250, data: Some(250), to: None, mark: None }
-        }
-        InboundAction::Deliver { to, mark, judge, .. } => {
-            let mut scanner = bounce::Scanner::of_data();
-            scanner.push(content(&case.content, ring, now).as_bytes());
-            scanner.finish();
-            let asked = Candidate { client, judge, recipient: &to, complete: true };
-            let judged = rules.content(&mut memory, asked, &scanner.found());
-            let mark = mark.map(|m| m.reason.to_string());
-            let came = |to: Option<&Address>, code, mark| Came {
-                rcpt: 250,
-                data: Some(code),
-                to: to.map(ToString::to_string),
-                mark,
-            };
-            match judged {
-                ContentVerdict::Deliver | ContentVerdict::Rescue(_) => came(Some(&to), 250, mark),
-                ContentVerdict::Later => panic!("{}: all of it was there", case.name),
-                ContentVerdict::Mark(mark) => came(Some(&to), 250, Some(mark.reason.to_string())),
-                ContentVerdict::Quarantine(to, mark) => came(Some(&to), 250, Some(mark.reason.to_string())),
-                ContentVerdict::Discard(_) => came(None, 250, None),
-                ContentVerdict::Refuse(refusal) => came(None, refusal.code, None),
-            }
-        }
+    let (delivery, check) = match rules.inbound(&mut memory, client, &sender, &recipient).disposition {
+        Disposition::Refuse(refusal) => return Came { rcpt: refusal.code, data: None, to: None, mark: None },
+        Disposition::Discard => return Came { rcpt: 250, data: Some(250), to: None, mark: None },
+        Disposition::Deliver(delivery) => (delivery, None),
+        Disposition::Inspect(delivery, check) => (delivery, Some(check)),
+    };
+    let to = delivery.to;
+    let came =
+        |to: Option<&Address>, code, mark| Came { rcpt: 250, data: Some(code), to: to.map(ToString::to_string), mark };
+    let mark = delivery.mark.map(|mark| mark.reason.to_string());
+    let Some(check) = check else { return came(Some(&to), 250, mark) };
+    let mut scanner = bounce::Scanner::of_data();
+    scanner.push(content(&case.content, ring, now).as_bytes());
+    scanner.finish();
+    let asked = Candidate { client, check, recipient: &to, complete: true };
+    match rules.content(&mut memory, asked, &scanner.found()) {
+        ContentVerdict::Deliver | ContentVerdict::Rescue(_) => came(Some(&to), 250, mark),
+        ContentVerdict::Later => panic!("{}: all of it was there", case.name),
+        ContentVerdict::Mark(mark) => came(Some(&to), 250, Some(mark.reason.to_string())),
+        ContentVerdict::Quarantine(to, mark) => came(Some(&to), 250, Some(mark.reason.to_string())),
+        ContentVerdict::Discard(_) => came(None, 250, None),
+        ContentVerdict::Refuse(refusal) => came(None, refusal.code, None),
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::common_args::{RuleContext, SiteArgs};
 use crate::envelope::abuse::Memory;
 use crate::envelope::address::{Address, AddressError, MAX_ADDRESS, ReversePath};
-use crate::envelope::rules::{ContentCheck, InboundAction, OutboundAction, ResultHeader, Rules};
+use crate::envelope::rules::{ContentCheck, Disposition, OutboundAction, ResultHeader, Rules};
 use crate::envelope::tag::{Tagged, Verdict};
 use crate::envelope::time::Day;
 use crate::state::ring::rfc3339;
@@ -120,9 +120,11 @@ pub(super) fn verify(args: &Verify) -> Result<bool> {
             Err(error) => TagAnswer::malformed(&error.to_string()),
         };
         if args.bare {
-            return match (&found.result, found.action) {
+            return match (&found.result, found.is_delivered) {
                 (Some(result), _) => Ok(write!(out, "{result}").is_ok()),
-                (None, "defer") => Err(TryLater(format!("{}: {}", text.to_string_lossy(), found.note)).into()),
+                (None, _) if found.is_temporary => {
+                    Err(TryLater(format!("{}: {}", text.to_string_lossy(), found.note)).into())
+                }
                 (None, _) => {
                     anstream::eprintln!("{}", found.words(&text.to_string_lossy()));
                     Ok(false)
@@ -134,7 +136,7 @@ pub(super) fn verify(args: &Verify) -> Result<bool> {
         } else {
             writeln!(out, "{}", found.words(&text.to_string_lossy()))?;
         }
-        Ok(found.action == "deliver")
+        Ok(found.is_delivered)
     })
 }
 
@@ -154,6 +156,10 @@ struct TagAnswer {
     tagged: Option<Tagged>,
     result: Option<String>,
     action: &'static str,
+    /// Whether it is delivered whatever the content.
+    is_delivered: bool,
+    /// Whether it may be delivered if it comes again later.
+    is_temporary: bool,
     /// The header that it is delivered with.
     mark: Option<ResultHeader>,
     note: String,
@@ -161,7 +167,16 @@ struct TagAnswer {
 
 impl TagAnswer {
     fn malformed(note: &str) -> Self {
-        Self { verdict: "malformed", tagged: None, result: None, action: "reject", mark: None, note: note.to_owned() }
+        Self {
+            verdict: "malformed",
+            tagged: None,
+            result: None,
+            action: "reject",
+            is_delivered: false,
+            is_temporary: false,
+            mark: None,
+            note: note.to_owned(),
+        }
     }
 
     fn json(&self, address: &str) -> serde_json::Value {
@@ -180,10 +195,10 @@ impl TagAnswer {
     }
 
     fn words(&self, address: &str) -> String {
-        let what = match (&self.result, self.action) {
-            (Some(to), "deliver") => format!("deliver to {to}{}", self.mark.map(marked).unwrap_or_default()),
-            (Some(to), _) => format!("the content decides whether it is delivered to {to}"),
-            (None, action) => action.to_owned(),
+        let what = match &self.result {
+            Some(to) if self.is_delivered => format!("deliver to {to}{}", self.mark.map(marked).unwrap_or_default()),
+            Some(to) => format!("the content decides whether it is delivered to {to}"),
+            None => self.action.to_owned(),
         };
         format!("{address}: {}, {what} ({})", self.verdict, self.note)
     }
@@ -192,37 +207,32 @@ impl TagAnswer {
 fn found(site: &RuleContext, sender: &ReversePath, address: &Address) -> TagAnswer {
     let inbound = site.rules().inbound(&mut Memory::default(), None, sender, address);
     let note = describe(&inbound.verdict, site.now.day());
-    let (verdict, tagged) = (inbound.verdict.name(), inbound.verdict.tagged().cloned());
-    let of = |action, result, note| TagAnswer { verdict, tagged, result, action, mark: None, note };
-    let (action, result, why) = match inbound.action {
+    let is_untagged = inbound.verdict == Verdict::Untagged;
+    let answer = TagAnswer {
+        verdict: inbound.verdict.name(),
+        tagged: inbound.verdict.tagged().cloned(),
+        action: inbound.disposition.name(),
+        note: note.clone(),
+        ..TagAnswer::malformed("")
+    };
+    match inbound.disposition {
         // What a good SRS address is for, any report reaches.
-        InboundAction::Deliver { to, judge: ContentCheck::No | ContentCheck::Srs, mark, .. } => {
-            return TagAnswer { mark, ..of("deliver", Some(to.to_string()), note) };
-        }
-        InboundAction::Deliver { judge: ContentCheck::Discard, .. } => ("reject", None, Some("it would be discarded")),
-        InboundAction::Deliver {
-            to,
-            judge:
-                ContentCheck::Null
-                | ContentCheck::Daemon
-                | ContentCheck::Overflow
-                | ContentCheck::UsedUp
-                | ContentCheck::Guessing,
-            ..
-        } => ("content", Some(to.to_string()), None),
-        InboundAction::Refuse(refusal) => {
-            let action = if refusal.is_temporary() { "defer" } else { "reject" };
-            (action, None, Some(refusal.text))
-        }
-    };
-    let note = match why {
-        Some(text) if inbound.verdict == Verdict::Untagged => text.to_owned(),
-        Some(text) if action == "reject" && result.is_none() && text.starts_with("it would be") => {
-            format!("{text}: {note}")
-        }
-        _ => note,
-    };
-    of(action, result, note)
+        Disposition::Deliver(delivery) | Disposition::Inspect(delivery, ContentCheck::Srs) => TagAnswer {
+            action: "deliver",
+            is_delivered: true,
+            result: Some(delivery.to.to_string()),
+            mark: delivery.mark,
+            ..answer
+        },
+        Disposition::Inspect(delivery, _) => TagAnswer { result: Some(delivery.to.to_string()), ..answer },
+        Disposition::Discard if is_untagged => TagAnswer { note: "it would be discarded".to_owned(), ..answer },
+        Disposition::Discard => TagAnswer { note: format!("it would be discarded: {note}"), ..answer },
+        Disposition::Refuse(refusal) => TagAnswer {
+            is_temporary: refusal.is_temporary(),
+            note: if is_untagged { refusal.text.to_owned() } else { note },
+            ..answer
+        },
+    }
 }
 
 /// What is said of a mark.

@@ -16,8 +16,8 @@ use crate::envelope::bounce::Findings;
 use crate::envelope::evidence;
 use crate::envelope::keyring::Keyring;
 use crate::envelope::rules::{
-    Caller, Candidate, ContentCheck, ContentVerdict, Inbound, InboundAction, InboundReason, MapAnswer, MappedRecipient,
-    Outbound, OutboundAction, OutboundReason, RefusalReason, Rules,
+    Caller, Candidate, ContentVerdict, Disposition, Inbound, InboundReason, MapAnswer, MappedRecipient, Outbound,
+    OutboundAction, OutboundReason, RefusalReason, Rules,
 };
 use crate::envelope::tag::{Verdict, masked};
 
@@ -165,10 +165,10 @@ impl Evaluator {
         });
         alarms.log();
         self.asked = masked(recipient);
-        let refused = matches!(inbound.action, InboundAction::Refuse(_));
+        let refused = matches!(inbound.disposition, Disposition::Refuse(_));
         let has_line = if refused { self.shows_refused() } else { self.shows_accepted() };
         self.log_recipient(sender, &inbound, has_line);
-        if matches!(inbound.action, InboundAction::Deliver { judge, .. } if judge != ContentCheck::No) {
+        if matches!(inbound.disposition, Disposition::Inspect(..) | Disposition::Discard) {
             self.candidate.clone_from(&self.asked);
         }
         (inbound, tag.map(|tag| Reservation::of(&app, tag)))
@@ -301,23 +301,7 @@ impl Evaluator {
     }
 
     fn log_recipient(&self, sender: &ReversePath, inbound: &Inbound, has_line: bool) {
-        let action = match &inbound.action {
-            InboundAction::Deliver { judge: ContentCheck::Discard, .. } => "discard",
-            InboundAction::Deliver {
-                judge:
-                    ContentCheck::Null
-                    | ContentCheck::Daemon
-                    | ContentCheck::Overflow
-                    | ContentCheck::Srs
-                    | ContentCheck::UsedUp
-                    | ContentCheck::Guessing,
-                ..
-            } => "content",
-            InboundAction::Deliver { judge: ContentCheck::No, mark: Some(_), .. } => "mark",
-            InboundAction::Deliver { judge: ContentCheck::No, mark: None, .. } => "deliver",
-            InboundAction::Refuse(refusal) if refusal.is_temporary() => "defer",
-            InboundAction::Refuse(_) => "reject",
-        };
+        let action = inbound.disposition.name();
         if matches!(inbound.verdict, Verdict::UnknownKey(_)) && has_line {
             limited_warn!(
                 session = self.id,

@@ -6,11 +6,11 @@
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::bounce::{Findings, Scanner};
 use crate::envelope::rules::{
-    ContentCheck, ContentVerdict, Inbound, InboundAction, MARK, Outbound, OutboundAction, Refusal, RefusalReason,
+    ContentCheck, ContentVerdict, Disposition, Inbound, MARK, Outbound, OutboundAction, Refusal, RefusalReason,
     ResultHeader,
 };
 use crate::wire::smtp::outgoing_header::HeadReader;
-use crate::wire::smtp::session::{Direction, RecipientGroup};
+use crate::wire::smtp::session::{Direction, Handling, RecipientGroup};
 
 /// For a recipient that would want another message than the others.
 pub const OWN_TRANSACTION: Refusal = Refusal {
@@ -195,21 +195,23 @@ impl MilterMessage {
     /// # Errors
     /// The rules refuse it, or it cannot share the message with those before it.
     pub fn comes_to(&mut self, path: &str, params: &str, inbound: &Inbound, most: usize) -> Result<(), Refusal> {
-        let (to, mark, judge) = match &inbound.action {
-            InboundAction::Refuse(refusal) => return Err(refusal.clone()),
-            InboundAction::Deliver { to, mark, judge, .. } => (to, *mark, *judge),
+        let (handling, delivery) = match &inbound.disposition {
+            Disposition::Refuse(refusal) => return Err(refusal.clone()),
+            Disposition::Deliver(delivery) => (Handling::Deliver, Some(delivery)),
+            Disposition::Inspect(delivery, check) => (Handling::Inspect(*check), Some(delivery)),
+            Disposition::Discard => (Handling::Discard, None),
         };
         let class = RecipientGroup {
-            judge,
-            candidate: (judge != ContentCheck::No).then(|| to.clone()),
-            mark,
+            handling,
+            candidate: handling.check().and(delivery).map(|delivery| delivery.to.clone()),
+            mark: delivery.and_then(|delivery| delivery.mark),
             target: Default::default(),
         };
         if self.class.as_ref().is_some_and(|others| !others.is_like(&class)) {
             return Err(OWN_TRANSACTION);
         }
-        let changed = (to.as_str() != path).then(|| to.to_string());
-        if changed.is_some() || judge != ContentCheck::No {
+        let changed = delivery.filter(|delivery| delivery.to.as_str() != path).map(|delivery| delivery.to.to_string());
+        if changed.is_some() || handling != Handling::Deliver {
             if self.recipients.len() >= most {
                 return Err(TOO_MANY);
             }
@@ -224,15 +226,13 @@ impl MilterMessage {
     #[must_use]
     pub fn candidate(&self) -> Option<(ContentCheck, &Address)> {
         let class = self.class.as_ref()?;
-        let judge = class.judge;
-        let decides = !matches!(judge, ContentCheck::No | ContentCheck::Discard);
-        class.candidate.as_ref().filter(|_| decides).map(|candidate| (judge, candidate))
+        class.handling.check().zip(class.candidate.as_ref())
     }
 
     /// Whether it is taken and goes nowhere.
     #[must_use]
     pub fn is_discarded(&self) -> bool {
-        self.class.as_ref().is_some_and(|class| class.judge == ContentCheck::Discard)
+        self.class.as_ref().is_some_and(|class| class.handling == Handling::Discard)
     }
 
     /// What it is marked with for what stands in its envelope.
@@ -347,15 +347,18 @@ impl MilterMessage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::envelope::rules::{InboundReason, OutboundReason};
-    use crate::envelope::site_policy::Reason;
     use crate::envelope::rules::Route;
+    use crate::envelope::rules::{Delivery, InboundReason, OutboundReason};
+    use crate::envelope::site_policy::Reason;
     use crate::envelope::tag::Verdict;
 
-    fn deliver(to: &str, mark: Option<ResultHeader>, judge: ContentCheck) -> Inbound {
-        let to = Address::parse(to).unwrap();
-        let action = InboundAction::Deliver { to, route: Route::NextHop, mark, judge };
-        Inbound { verdict: Verdict::Untagged, action, reason: InboundReason::Valid, tag: None }
+    fn deliver(to: &str, mark: Option<ResultHeader>, check: Option<ContentCheck>) -> Inbound {
+        let delivery = Delivery { to: Address::parse(to).unwrap(), route: Route::NextHop, mark };
+        let disposition = match check {
+            None => Disposition::Deliver(delivery),
+            Some(check) => Disposition::Inspect(delivery, check),
+        };
+        Inbound { verdict: Verdict::Untagged, disposition, reason: InboundReason::Valid, tag: None }
     }
 
     const MARKED: ResultHeader = ResultHeader {
@@ -375,9 +378,9 @@ mod tests {
     #[test]
     fn a_recipient_is_changed_with_its_parameters() {
         let mut message = MilterMessage::inbound(ReversePath::Null);
-        let valid = deliver("ann@our.example", None, ContentCheck::No);
+        let valid = deliver("ann@our.example", None, None);
         message.comes_to("prvs=1=ann@our.example", "NOTIFY=NEVER", &valid, 10).unwrap();
-        message.comes_to("bea@our.example", "", &deliver("bea@our.example", None, ContentCheck::No), 10).unwrap();
+        message.comes_to("bea@our.example", "", &deliver("bea@our.example", None, None), 10).unwrap();
         assert_eq!((message.recipients(), message.body(b"x")), (2, false));
         assert_eq!(
             message.changes(None, None),
@@ -388,16 +391,20 @@ mod tests {
     #[test]
     fn recipients_with_different_fates_do_not_share_a_message() {
         let mut message = MilterMessage::inbound(ReversePath::Null);
-        message.comes_to("ann@our.example", "", &deliver("ann@our.example", None, ContentCheck::Null), 10).unwrap();
+        message
+            .comes_to("ann@our.example", "", &deliver("ann@our.example", None, Some(ContentCheck::NullSender)), 10)
+            .unwrap();
         for other in [
-            deliver("bea@our.example", None, ContentCheck::Null),
-            deliver("ann@our.example", None, ContentCheck::No),
-            deliver("ann@our.example", Some(MARKED), ContentCheck::Null),
+            deliver("bea@our.example", None, Some(ContentCheck::NullSender)),
+            deliver("ann@our.example", None, None),
+            deliver("ann@our.example", Some(MARKED), Some(ContentCheck::NullSender)),
         ] {
             assert_eq!(message.comes_to("x@our.example", "", &other, 10), Err(OWN_TRANSACTION));
         }
         assert!(
-            message.comes_to("ANN@our.example", "", &deliver("ann@OUR.example", None, ContentCheck::Null), 10).is_ok()
+            message
+                .comes_to("ANN@our.example", "", &deliver("ann@OUR.example", None, Some(ContentCheck::NullSender)), 10)
+                .is_ok()
         );
         assert_eq!(message.recipients(), 2);
     }
@@ -405,7 +412,9 @@ mod tests {
     #[test]
     fn what_is_set_aside_leaves_its_mailbox_alone() {
         let mut message = MilterMessage::inbound(ReversePath::Null);
-        message.comes_to("ann@our.example", "", &deliver("ann@our.example", None, ContentCheck::Null), 10).unwrap();
+        message
+            .comes_to("ann@our.example", "", &deliver("ann@our.example", None, Some(ContentCheck::NullSender)), 10)
+            .unwrap();
         let aside = ContentVerdict::Quarantine(Address::parse("q@our.example").unwrap(), MARKED);
         let mark = Change::InsertHeader { name: MARK.into(), value: MARKED.value() };
         assert_eq!(
@@ -435,7 +444,9 @@ mod tests {
     #[test]
     fn a_candidate_is_read_whole() {
         let mut message = MilterMessage::inbound(ReversePath::Null);
-        message.comes_to("ann@our.example", "", &deliver("ann@our.example", None, ContentCheck::Null), 10).unwrap();
+        message
+            .comes_to("ann@our.example", "", &deliver("ann@our.example", None, Some(ContentCheck::NullSender)), 10)
+            .unwrap();
         message.header(b"From", b"MAILER-DAEMON@third.example").unwrap();
         message.header(b"Subject", b"failure\n notice").unwrap();
         assert!(message.body(b"I was not able to deliver "));

@@ -19,7 +19,7 @@ use crate::envelope::abuse::Memory;
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::bounce::{Findings, MessageKind};
 use crate::envelope::keyring::Keyring;
-use crate::envelope::rules::{Candidate, ContentCheck, InboundAction, Rules};
+use crate::envelope::rules::{Candidate, Delivery, Disposition, Rules};
 use crate::envelope::site_policy::Policy;
 use crate::envelope::tag::batv;
 use crate::state::ring;
@@ -169,21 +169,14 @@ impl Judges {
         let rules = Rules { policy: &policy, ring: &self.ring, now: now() };
         let mut memory = Memory::default();
         let inbound = rules.inbound(&mut memory, None, &message.sender, recipient);
-        let (to, judge, mark) = match inbound.action {
-            InboundAction::Refuse(refusal) => {
-                let action = if refusal.is_temporary() { "defer" } else { "reject" };
-                return Fate { action, reason: refusal.reason.name() };
-            }
-            InboundAction::Deliver { judge: ContentCheck::Discard, .. } => {
-                return Fate { action: "discard", reason: inbound.reason.name() };
-            }
-            InboundAction::Deliver { to, judge, mark, .. } => (to, judge, mark),
-        };
-        match (judge, mark) {
-            (ContentCheck::No, Some(mark)) => Fate { action: "mark", reason: mark.reason.name() },
-            (ContentCheck::No, None) => Fate { action: "deliver", reason: inbound.reason.name() },
-            _ => {
-                let case = Candidate { client: None, judge, recipient: &to, complete: true };
+        let action = inbound.disposition.name();
+        match inbound.disposition {
+            Disposition::Refuse(refusal) => Fate { action, reason: refusal.reason.name() },
+            Disposition::Discard => Fate { action, reason: inbound.reason.name() },
+            Disposition::Deliver(Delivery { mark: Some(mark), .. }) => Fate { action, reason: mark.reason.name() },
+            Disposition::Deliver(Delivery { mark: None, .. }) => Fate { action, reason: inbound.reason.name() },
+            Disposition::Inspect(Delivery { to, .. }, check) => {
+                let case = Candidate { client: None, check, recipient: &to, complete: true };
                 let content = rules.content(&mut memory, case, &message.found);
                 Fate { action: content.name(), reason: content.reason() }
             }

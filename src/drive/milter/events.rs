@@ -21,7 +21,7 @@ use crate::drive::limited;
 use crate::drive::message_tally::MessageTally;
 use crate::envelope::address::{Address, ReversePath, strip_source_route};
 use crate::envelope::rules::{
-    BAD_RECIPIENT, BAD_SENDER, Caller, Candidate, ContentVerdict, InboundAction, OutboundAction, Refusal, RefusalReason,
+    BAD_RECIPIENT, BAD_SENDER, Caller, Candidate, ContentVerdict, OutboundAction, Refusal, RefusalReason,
 };
 use crate::envelope::tag::batv;
 use crate::wire::milter::{Change, MilterMessage};
@@ -226,9 +226,9 @@ pub(super) fn rcpt(context: &mut Context<Client>, arguments: &[CString]) -> Stat
         let most = usize::try_from(evaluator.app.config.limits.recipients).unwrap_or(usize::MAX);
         // MTAs forget the route, and know the recipient without it.
         let taken = message.comes_to(strip_source_route(&path), &params, &inbound, most);
-        if let (Ok(()), InboundAction::Deliver { to, mark, .. }) = (&taken, &inbound.action) {
-            let observed = mark.is_some_and(|mark| mark.observed);
-            open.tally.add(reservation, observed.then_some(to));
+        if let (Ok(()), Some(delivery)) = (&taken, inbound.disposition.delivery()) {
+            let observed = delivery.mark.is_some_and(|mark| mark.observed);
+            open.tally.add(reservation, observed.then_some(&delivery.to));
         }
         taken
     };
@@ -329,8 +329,8 @@ fn decide(evaluator: &Evaluator, message: &mut MilterMessage, tally: &mut Messag
         return Done::Discarded;
     }
     let found = message.finish();
-    let content = message.candidate().zip(found.as_ref()).map(|((judge, recipient), found)| {
-        evaluator.content(Candidate { client: evaluator.client, judge, recipient, complete: true }, found)
+    let content = message.candidate().zip(found.as_ref()).map(|((check, recipient), found)| {
+        evaluator.content(Candidate { client: evaluator.client, check, recipient, complete: true }, found)
     });
     let (content, reservation) = content.unzip();
     match &content {

@@ -6,7 +6,7 @@ use crate::config::Role;
 use crate::drive::message_tally::MessageTally;
 use crate::envelope::abuse::network;
 use crate::envelope::address::{Address, ReversePath};
-use crate::envelope::rules::{Caller, Candidate, InboundAction, Route};
+use crate::envelope::rules::{Caller, Candidate, Route};
 use crate::wire::smtp::session::{Ask, Direction, Finished};
 
 impl ProxySession {
@@ -32,8 +32,8 @@ impl ProxySession {
                 }
                 self.session.answer_hold(self.permit.is_some());
             }
-            Ask::Content { judge, recipient, found, complete } => {
-                let case = Candidate { client: self.evaluator.client, judge, recipient: &recipient, complete };
+            Ask::Content { check, recipient, found, complete } => {
+                let case = Candidate { client: self.evaluator.client, check, recipient: &recipient, complete };
                 let (content, reservation) = self.evaluator.content(case, &found);
                 if reservation.is_some() {
                     self.note(|tally| tally.add(reservation, None));
@@ -53,18 +53,15 @@ impl ProxySession {
 
     fn answer_recipient(&mut self, sender: &ReversePath, recipient: &Address) {
         let (inbound, reservation) = self.evaluator.recipient(Caller::Proxy, sender, recipient);
-        let domain = match &inbound.action {
-            InboundAction::Refuse(_) => None,
-            InboundAction::Deliver { to, route, mark, .. } => {
-                let marked = mark.is_some_and(|mark| mark.observed);
-                if marked || reservation.is_some() {
-                    self.note(|tally| tally.add(reservation, marked.then_some(to)));
-                }
-                // Who is quarantined goes where the quarantine is.
-                let domain = if *route == Route::NextHop { to.domain() } else { recipient.domain() };
-                self.proxy_listener.domain(domain)
+        let domain = inbound.disposition.delivery().and_then(|delivery| {
+            let marked = delivery.mark.is_some_and(|mark| mark.observed);
+            if marked || reservation.is_some() {
+                self.note(|tally| tally.add(reservation, marked.then_some(&delivery.to)));
             }
-        };
+            // Who is quarantined goes where the quarantine is.
+            let domain = if delivery.route == Route::NextHop { delivery.to.domain() } else { recipient.domain() };
+            self.proxy_listener.domain(domain)
+        });
         self.session.answer_inbound_rcpt(&inbound, domain);
     }
 

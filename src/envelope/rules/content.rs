@@ -3,9 +3,8 @@
 
 use core::net::IpAddr;
 
-use super::inbound::{ContentCheck, ResultHeader};
 use super::refusals::{GUESSING, REPLAYED as REPLAYED_TAG, SRS_NO_BOUNCE, refusal_of};
-use super::{Refusal, RefusalReason, Rules};
+use super::{ContentCheck, Refusal, RefusalReason, ResultHeader, Rules};
 use crate::envelope::abuse::{Memory, TagId, surge_network};
 use crate::envelope::address::Address;
 use crate::envelope::bounce::{Findings, MessageKind, Returned};
@@ -19,7 +18,7 @@ pub struct Candidate<'a> {
     /// Who sends it.
     pub client: Option<IpAddr>,
     /// Why its content decides.
-    pub judge: ContentCheck,
+    pub check: ContentCheck,
     /// For whom it is, without a tag.
     pub recipient: &'a Address,
     /// Whether all of it has been seen.
@@ -86,14 +85,15 @@ impl Rules<'_> {
     /// What becomes of a candidate.
     #[must_use]
     pub fn content(&self, memory: &mut Memory, case: Candidate<'_>, found: &Findings) -> ContentVerdict {
-        let content = match case.judge {
-            ContentCheck::No | ContentCheck::Discard => ContentVerdict::Deliver,
+        let content = match case.check {
             ContentCheck::Srs => returns_something(case, found),
             ContentCheck::UsedUp => self.only_with_evidence(memory, case, found, REPLAYED_TAG),
             ContentCheck::Guessing => self.only_with_evidence(memory, case, found, GUESSING),
-            ContentCheck::Null | ContentCheck::Daemon | ContentCheck::Overflow => self.untagged(memory, case, found),
+            ContentCheck::NullSender | ContentCheck::DaemonSender | ContentCheck::Unsignable => {
+                self.untagged(memory, case, found)
+            }
         };
-        let counts = case.judge == ContentCheck::Null && self.policy.inbound.reject_at == RejectAt::Auto;
+        let counts = case.check == ContentCheck::NullSender && self.policy.inbound.reject_at == RejectAt::Auto;
         if counts
             && found.kind.is_ndr()
             && !matches!(content, ContentVerdict::Later | ContentVerdict::Rescue(_))
@@ -131,7 +131,7 @@ impl Rules<'_> {
 
     /// A message to an address without a good tag: what it is decides.
     fn untagged(&self, memory: &Memory, case: Candidate<'_>, found: &Findings) -> ContentVerdict {
-        let Some(reason) = reason(case.judge, found) else { return ContentVerdict::Deliver };
+        let Some(reason) = reason(case.check, found) else { return ContentVerdict::Deliver };
         if !found.kind.is_ndr() {
             return if case.complete { ContentVerdict::Deliver } else { ContentVerdict::Later };
         }
@@ -265,17 +265,13 @@ fn returns_something(case: Candidate<'_>, found: &Findings) -> ContentVerdict {
 }
 
 /// Why a bounce of this kind fails; `None`: its content decides nothing.
-fn reason(judge: ContentCheck, found: &Findings) -> Option<Reason> {
-    match judge {
-        ContentCheck::Null if found.doubtful => Some(Reason::DoubtfulNdr),
-        ContentCheck::No
-        | ContentCheck::Discard
-        | ContentCheck::Srs
-        | ContentCheck::UsedUp
-        | ContentCheck::Guessing => None,
-        ContentCheck::Null => Some(Reason::UntaggedNdr),
-        ContentCheck::Overflow => Some(Reason::Overflow),
-        ContentCheck::Daemon if found.kind == MessageKind::TextBounce => Some(Reason::TextNdr),
-        ContentCheck::Daemon => Some(Reason::DaemonNdr),
+fn reason(check: ContentCheck, found: &Findings) -> Option<Reason> {
+    match check {
+        ContentCheck::NullSender if found.doubtful => Some(Reason::DoubtfulNdr),
+        ContentCheck::Srs | ContentCheck::UsedUp | ContentCheck::Guessing => None,
+        ContentCheck::NullSender => Some(Reason::UntaggedNdr),
+        ContentCheck::Unsignable => Some(Reason::Overflow),
+        ContentCheck::DaemonSender if found.kind == MessageKind::TextBounce => Some(Reason::TextNdr),
+        ContentCheck::DaemonSender => Some(Reason::DaemonNdr),
     }
 }

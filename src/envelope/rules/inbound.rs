@@ -6,111 +6,15 @@ use super::refusals::{
     GUESSING, NO_SUCH_SRS, NO_SUCH_TAG, OWN_SENDER, RELAYING_DENIED, REPLAYED, SRS_TAKES_BOUNCES, UNKNOWN_KEY,
     refusal_of,
 };
-use super::{Caller, InboundReason, OutboundReason, Refusal, RefusalReason, Rules};
+use super::{
+    Caller, ContentCheck, Delivery, Disposition, Inbound, InboundReason, OutboundReason, Refusal, RefusalReason,
+    ResultHeader, Route, Rules,
+};
 use crate::envelope::abuse::{Guesser, Memory, TagId, network, site_network, surge_network};
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::site_policy::{FailureAction, Reason, RejectAt};
 use crate::envelope::tag::{Verdict, batv, guess_odds, srs};
 use crate::envelope::time::SECONDS_PER_DAY;
-
-/// What becomes of a recipient, and what its tag proved.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Inbound {
-    /// About the tag.
-    pub verdict: Verdict,
-    /// About the mail.
-    pub action: InboundAction,
-    /// Why.
-    pub reason: InboundReason,
-    /// What a bounce to it counts as, where its tag holds.
-    pub tag: Option<TagId>,
-}
-
-/// What becomes of a recipient.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum InboundAction {
-    /// It goes on, to this address.
-    Deliver {
-        /// The address for the next hop; the one that came, or the one behind its tag.
-        to: Address,
-        /// Which next hop.
-        route: Route,
-        /// What the message is marked with, because it would have been refused.
-        mark: Option<ResultHeader>,
-        /// Whether the content decides.
-        judge: ContentCheck,
-    },
-    /// It is refused.
-    Refuse(Refusal),
-}
-
-/// Which next hop a recipient has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Route {
-    /// The MTA.
-    #[default]
-    NextHop,
-    /// The listener of the MTA that may relay, where one is configured: the recipient is foreign.
-    SrsNextHop,
-}
-
-/// Whether the content of a message decides about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ContentCheck {
-    /// No.
-    #[default]
-    No,
-    /// The sender is null and there is no tag.
-    Null,
-    /// The sender speaks for a machine, and there is no good tag.
-    Daemon,
-    /// The sender is null, and the address of this recipient is too long to be signed: a bounce needs evidence.
-    Overflow,
-    /// The sender is null and the recipient a good SRS address, so that it leaves again: what is no report of any kind and
-    /// returns nothing is refused.
-    Srs,
-    /// The tag holds and has had more bounces than its mail can have earned: only evidence passes.
-    UsedUp,
-    /// The client has tried too many bad tags of this recipient, so that its tag is not looked at: only evidence passes.
-    Guessing,
-    /// Whatever it is, it is taken and goes nowhere.
-    Discard,
-}
-
-/// The header that says what would have happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ResultHeader {
-    /// What the tag proved.
-    pub verdict: &'static str,
-    /// What would be done without it: `reject`, `defer`, `discard`, `quarantine`, or `mark` where that is all.
-    pub would: &'static str,
-    /// Why.
-    pub reason: RefusalReason,
-    /// Whether enforcing would not have delivered it: it is only observed.
-    pub observed: bool,
-}
-
-/// The name of that header.
-pub const MARK: &str = "Countersign-Result";
-
-impl ResultHeader {
-    /// The header line, without its line end.
-    #[must_use]
-    pub fn header(&self) -> String {
-        format!("{MARK}: {}", self.value())
-    }
-
-    /// What stands behind the colon.
-    #[must_use]
-    pub fn value(&self) -> String {
-        format!("v=1; verdict={}; would={}; reason={}", self.verdict, self.would, self.reason)
-    }
-
-    /// Whether it stands on what goes to the quarantine.
-    pub(super) fn is_quarantine(&self) -> bool {
-        self.would == FailureAction::Quarantine.name() && !self.observed
-    }
-}
 
 const ALWAYS_THERE: [&str; 2] = ["postmaster", "abuse"];
 
@@ -163,21 +67,23 @@ impl Rules<'_> {
             return refuse(Verdict::Untagged, OWN_SENDER);
         }
         let mut inbound = self.inbound_asked(asked, sender, recipient);
-        if let InboundAction::Deliver { route: Route::NextHop, mark: mark @ None, judge: ContentCheck::No, .. } =
-            &mut inbound.action
+        if let Disposition::Deliver(Delivery { route: Route::NextHop, mark: mark @ None, .. }) =
+            &mut inbound.disposition
             && claims_ours
         {
             *mark =
                 Some(ResultHeader { verdict: "untagged", would: "reject", reason: OWN_SENDER.reason, observed: true });
         }
-        match &inbound.action {
+        match &inbound.disposition {
             // At a domain of ours it is a way round the rules, which the MTA may know.
-            InboundAction::Refuse(refusal)
+            Disposition::Refuse(refusal)
                 if caller.is_mta() && *refusal == RELAYING_DENIED && !self.is_ours(recipient.domain()) =>
             {
                 untouched(recipient, InboundReason::ForeignRecipient)
             }
-            InboundAction::Refuse(_) | InboundAction::Deliver { .. } => inbound,
+            Disposition::Refuse(_) | Disposition::Deliver(_) | Disposition::Inspect(..) | Disposition::Discard => {
+                inbound
+            }
         }
     }
 
@@ -263,11 +169,8 @@ impl Rules<'_> {
                     (found.address().clone(), Route::SrsNextHop)
                 };
                 // It leaves again: to whoever gets hold of such an address, it is a way to send anything through us.
-                let judge = match sender {
-                    ReversePath::Null if asked.caller.sees_content() => ContentCheck::Srs,
-                    _ => ContentCheck::No,
-                };
-                self.valid(asked, verdict, recipient, to, route, judge)
+                let is_inspected = *sender == ReversePath::Null && asked.caller.sees_content();
+                self.valid(asked, verdict, recipient, to, route, is_inspected.then_some(ContentCheck::Srs))
             }
             Verdict::Valid(_) => self.or_as_it_came(&asked, verdict, recipient, None),
             Verdict::Expired(_) => self.or_as_it_came(&asked, verdict, recipient, Some(Reason::Expired)),
@@ -318,7 +221,7 @@ impl Rules<'_> {
         if tells && self.is_guessing(&mut asked, always, !bounce, &bare) {
             // Evidence is no guess: whoever returns our own message gets through.
             return if bounce && !always && asked.caller.sees_content() && self.policy.inbound.evidence {
-                deliver(Verdict::Untagged, bare, Route::NextHop, None, ContentCheck::Guessing, against(GUESSING))
+                inspect(Verdict::Untagged, bare, ContentCheck::Guessing, against(GUESSING))
             } else {
                 refuse(Verdict::Untagged, GUESSING)
             };
@@ -327,9 +230,9 @@ impl Rules<'_> {
         if let Verdict::Valid(found) = &verdict {
             let to = found.address().clone();
             return if *sender == ReversePath::Null {
-                self.valid(asked, verdict, recipient, to, Route::NextHop, ContentCheck::No)
+                self.valid(asked, verdict, recipient, to, Route::NextHop, None)
             } else {
-                deliver(verdict, to, Route::NextHop, None, ContentCheck::No, InboundReason::Valid)
+                deliver(verdict, to, Route::NextHop, None, InboundReason::Valid)
             };
         }
         match &verdict {
@@ -353,8 +256,11 @@ impl Rules<'_> {
         }
         if *sender != ReversePath::Null {
             // Somebody answered the envelope address. It leads to our own user anyway.
-            let judge = if daemon { ContentCheck::Daemon } else { ContentCheck::No };
-            return deliver(verdict, bare, Route::NextHop, None, judge, InboundReason::NotABounce);
+            return if daemon {
+                inspect(verdict, bare, ContentCheck::DaemonSender, InboundReason::NotABounce)
+            } else {
+                deliver(verdict, bare, Route::NextHop, None, InboundReason::NotABounce)
+            };
         }
         let reason = match &verdict {
             Verdict::Expired(_) => Some(Reason::Expired),
@@ -379,7 +285,7 @@ impl Rules<'_> {
         inbound.daemon_senders.contains(sender) && !inbound.exempt_senders.contains(sender)
     }
 
-    /// A tag that holds, for a bounce: one of how many? `judge`: whether the content decides even so.
+    /// A tag that holds, for a bounce: one of how many? `check`: why the content decides even so.
     fn valid(
         &self,
         asked: RcptQuery<'_>,
@@ -387,7 +293,7 @@ impl Rules<'_> {
         tagged: &Address,
         to: Address,
         route: Route,
-        judge: ContentCheck,
+        check: Option<ContentCheck>,
     ) -> Inbound {
         let today = self.now.day();
         let read = verdict.tagged();
@@ -395,17 +301,18 @@ impl Rules<'_> {
         let until = read.and_then(|t| t.expires).unwrap_or(today);
         let tag = self.tag_id(asked.memory, tagged, from, until);
         if !self.policy.inbound.replay_limit || !asked.memory.replay.is_used_up(tag) {
-            return deliver(verdict, to, route, None, judge, InboundReason::Valid).counted(tag);
+            let disposition = disposition(to, route, None, check);
+            return Inbound { verdict, disposition, reason: InboundReason::Valid, tag: Some(tag) };
         }
         if asked.lenient && route == Route::NextHop {
             let mark =
                 ResultHeader { verdict: verdict.name(), would: "defer", reason: REPLAYED.reason, observed: true };
-            return deliver(verdict, to, route, Some(mark), ContentCheck::No, against(REPLAYED)).counted(tag);
+            return deliver(verdict, to, route, Some(mark), against(REPLAYED)).counted(tag);
         }
         // What returns a message of ours is genuine, however many others there were. Forwarded mail carries no evidence.
         let may_be_proven = route == Route::NextHop && asked.caller.sees_content() && self.policy.inbound.evidence;
         if may_be_proven {
-            return deliver(verdict, to, route, None, ContentCheck::UsedUp, against(REPLAYED));
+            return inspect(verdict, to, ContentCheck::UsedUp, against(REPLAYED));
         }
         refuse(verdict, REPLAYED)
     }
@@ -430,13 +337,13 @@ impl Rules<'_> {
         let would = if action == FailureAction::Mark && !asked.lenient { FailureAction::Reject } else { action };
         let mark = ResultHeader { verdict: verdict.name(), would: would.name(), reason: refusal.reason, observed };
         let word = InboundReason::Against(refusal.reason);
-        let marked = |verdict, to| deliver(verdict, to, Route::NextHop, Some(mark), ContentCheck::No, word);
+        let marked = |verdict, to| deliver(verdict, to, Route::NextHop, Some(mark), word);
         match action {
             _ if asked.lenient => marked(verdict, to),
             FailureAction::Mark => marked(verdict, to),
             FailureAction::Reject => refuse(verdict, refusal),
             FailureAction::Defer => refuse(verdict, if refusal.is_temporary() { refusal } else { refusal.later() }),
-            FailureAction::Discard => deliver(verdict, to, Route::NextHop, None, ContentCheck::Discard, word),
+            FailureAction::Discard => Inbound { verdict, disposition: Disposition::Discard, reason: word, tag: None },
             FailureAction::Quarantine => match &inbound.quarantine_to {
                 Some(quarantine) => marked(verdict, quarantine.clone()),
                 None => marked(verdict, to),
@@ -447,8 +354,8 @@ impl Rules<'_> {
     fn plain_recipient(&self, asked: RcptQuery<'_>, sender: &ReversePath, recipient: &Address) -> Inbound {
         let inbound = &self.policy.inbound;
         let judge = match sender {
-            ReversePath::Null => ContentCheck::Null,
-            ReversePath::Mailbox(address) if self.is_daemon(address) => ContentCheck::Daemon,
+            ReversePath::Null => ContentCheck::NullSender,
+            ReversePath::Mailbox(address) if self.is_daemon(address) => ContentCheck::DaemonSender,
             ReversePath::Mailbox(_) => return untouched(recipient, InboundReason::NotABounce),
         };
         if inbound.exempt_recipients.contains(recipient) {
@@ -458,12 +365,12 @@ impl Rules<'_> {
             None => judge,
             // Genuine bounces come without a tag. Anybody can write an address that is too long to be signed, so those
             // are not waved through unseen.
-            Some(OutboundReason::Overflow) => ContentCheck::Overflow,
+            Some(OutboundReason::Overflow) => ContentCheck::Unsignable,
             Some(_) => return untouched(recipient, InboundReason::LeavesUnsigned),
         };
         let in_surge = inbound.reject_at == RejectAt::Auto;
-        let at_once =
-            judge == ContentCheck::Null && self.refuses_at_once(asked.memory, asked.caller, asked.client, recipient);
+        let at_once = judge == ContentCheck::NullSender
+            && self.refuses_at_once(asked.memory, asked.caller, asked.client, recipient);
         if at_once && asked.lenient {
             let action = if in_surge { FailureAction::Defer } else { inbound.actions.of(Reason::UntaggedNdr) };
             let reason = RefusalReason::Site(Reason::UntaggedNdr);
@@ -473,7 +380,6 @@ impl Rules<'_> {
                 recipient.clone(),
                 Route::NextHop,
                 Some(mark),
-                ContentCheck::No,
                 InboundReason::Against(mark.reason),
             );
         }
@@ -485,7 +391,7 @@ impl Rules<'_> {
             let reason = if in_surge { InboundReason::Against(RefusalReason::Surge) } else { refused.reason };
             return Inbound { reason, ..refused };
         }
-        deliver(Verdict::Untagged, recipient.clone(), Route::NextHop, None, judge, InboundReason::Candidate)
+        inspect(Verdict::Untagged, recipient.clone(), judge, InboundReason::Candidate)
     }
 
     /// Whether null-sender mail to an address without a tag is refused unseen. What is not to be refused has to be seen.
@@ -589,15 +495,20 @@ fn routes_onward(recipient: &Address) -> bool {
     recipient.content().contains(['%', '!', '@'])
 }
 
-fn deliver(
-    verdict: Verdict,
-    to: Address,
-    route: Route,
-    mark: Option<ResultHeader>,
-    judge: ContentCheck,
-    reason: InboundReason,
-) -> Inbound {
-    Inbound { verdict, action: InboundAction::Deliver { to, route, mark, judge }, reason, tag: None }
+fn disposition(to: Address, route: Route, mark: Option<ResultHeader>, check: Option<ContentCheck>) -> Disposition {
+    let delivery = Delivery { to, route, mark };
+    match check {
+        Some(check) => Disposition::Inspect(delivery, check),
+        None => Disposition::Deliver(delivery),
+    }
+}
+
+fn deliver(verdict: Verdict, to: Address, route: Route, mark: Option<ResultHeader>, reason: InboundReason) -> Inbound {
+    Inbound { verdict, disposition: disposition(to, route, mark, None), reason, tag: None }
+}
+
+fn inspect(verdict: Verdict, to: Address, check: ContentCheck, reason: InboundReason) -> Inbound {
+    Inbound { verdict, disposition: disposition(to, Route::NextHop, None, Some(check)), reason, tag: None }
 }
 
 impl Inbound {
@@ -612,14 +523,14 @@ fn against(refusal: Refusal) -> InboundReason {
 }
 
 fn untouched(recipient: &Address, reason: InboundReason) -> Inbound {
-    deliver(Verdict::Untagged, recipient.clone(), Route::NextHop, None, ContentCheck::No, reason)
+    deliver(Verdict::Untagged, recipient.clone(), Route::NextHop, None, reason)
 }
 
 fn refuse(verdict: Verdict, refusal: Refusal) -> Inbound {
     Inbound {
         verdict,
         reason: InboundReason::Against(refusal.reason),
-        action: InboundAction::Refuse(refusal),
+        disposition: Disposition::Refuse(refusal),
         tag: None,
     }
 }
@@ -662,9 +573,9 @@ mod tests {
                 let mut memory = Memory::default();
                 let inbound = rules.inbound_for(caller, &mut memory, client, &sender, &tag);
                 let counts = sender == ReversePath::Null || caller.is_mta();
-                let got = match inbound.action {
-                    InboundAction::Refuse(refusal) => refusal.code,
-                    InboundAction::Deliver { .. } => 250,
+                let got = match inbound.disposition {
+                    Disposition::Refuse(refusal) => refusal.code,
+                    _ => 250,
                 };
                 assert_eq!(got, if counts { code } else { 250 }, "{days} {caller:?} {sender:?}");
                 // It is a guess, though one that cannot be lucky.
@@ -749,10 +660,10 @@ mod tests {
         }
         let told = |memory: &mut Memory, sender: &ReversePath| match rules
             .inbound_for(Caller::Policy, memory, client, sender, &tag(200))
-            .action
+            .disposition
         {
-            InboundAction::Refuse(refusal) => refusal.reason.name(),
-            InboundAction::Deliver { .. } => "deliver",
+            Disposition::Refuse(refusal) => refusal.reason.name(),
+            _ => "deliver",
         };
         assert_eq!(told(&mut memory, &bob), "guessing");
         assert_eq!(told(&mut memory, &ReversePath::Null), "forged", "bounces are still answered");

@@ -8,8 +8,8 @@ use core::net::IpAddr;
 
 use super::refusals::refusal_of;
 use super::{
-    Caller, ContentCheck, Inbound, InboundAction, InboundReason, MapReason, Outbound, OutboundAction, Refusal,
-    RefusalReason, ResultHeader, Rules,
+    Caller, Delivery, Disposition, Inbound, InboundReason, MapReason, Outbound, OutboundAction, Refusal, RefusalReason,
+    ResultHeader, Rules,
 };
 use crate::envelope::abuse::Memory;
 use crate::envelope::address::{Address, ReversePath};
@@ -57,16 +57,14 @@ impl Inbound {
             InboundReason::Against(RefusalReason::Site(reason)) => Some(refusal_of(reason)),
             _ => None,
         };
-        match &self.action {
-            InboundAction::Refuse(refusal) => PolicyAdvice::Refuse(refusal.clone()),
-            InboundAction::Deliver { judge: ContentCheck::Discard, .. } => {
-                instead().map_or(PolicyAdvice::GoOn, PolicyAdvice::Refuse)
-            }
-            InboundAction::Deliver { mark: Some(mark), .. } if mark.is_quarantine() => {
+        match &self.disposition {
+            Disposition::Refuse(refusal) => PolicyAdvice::Refuse(refusal.clone()),
+            Disposition::Discard => instead().map_or(PolicyAdvice::GoOn, PolicyAdvice::Refuse),
+            Disposition::Deliver(Delivery { mark: Some(mark), .. }) if mark.is_quarantine() => {
                 instead().map_or(PolicyAdvice::Mark(*mark), PolicyAdvice::Refuse)
             }
-            InboundAction::Deliver { mark: Some(mark), .. } => PolicyAdvice::Mark(*mark),
-            InboundAction::Deliver { mark: None, .. } => PolicyAdvice::GoOn,
+            Disposition::Deliver(Delivery { mark: Some(mark), .. }) => PolicyAdvice::Mark(*mark),
+            Disposition::Deliver(Delivery { mark: None, .. }) | Disposition::Inspect(..) => PolicyAdvice::GoOn,
         }
     }
 }
@@ -111,22 +109,22 @@ impl Rules<'_> {
             };
         }
         let asked = self.inbound_for(Caller::Map, memory, client, &ReversePath::Null, recipient);
-        let Inbound { verdict, action, reason, .. } = asked;
-        let mapped = match (action, &verdict) {
-            (InboundAction::Refuse(refusal), _) if refusal.is_temporary() => MapAnswer::Later(refusal),
-            (InboundAction::Refuse(_) | InboundAction::Deliver { judge: ContentCheck::Discard, .. }, _) => {
-                MapAnswer::Nothing
+        let Inbound { verdict, disposition, reason, .. } = asked;
+        let mapped = match disposition {
+            Disposition::Refuse(refusal) if refusal.is_temporary() => MapAnswer::Later(refusal),
+            Disposition::Refuse(_) | Disposition::Discard => MapAnswer::Nothing,
+            Disposition::Deliver(Delivery { to, .. }) | Disposition::Inspect(Delivery { to, .. }, _) => {
+                match &verdict {
+                    // `inbound.srs_reverse = "mta"` leaves it to the MTA, which is who asks now.
+                    Verdict::Valid(found) if is_srs => MapAnswer::To(found.address().clone()),
+                    _ if to == *recipient => MapAnswer::Nothing,
+                    // An MTA takes whatever is found here for a user of its own, and would bounce mail to those that there are not.
+                    verdict if !self.was_made_here(verdict) && batv::strip(recipient).as_ref() == Some(&to) => {
+                        MapAnswer::Nothing
+                    }
+                    _ => MapAnswer::To(to),
+                }
             }
-            // `inbound.srs_reverse = "mta"` leaves it to the MTA, which is who asks now.
-            (InboundAction::Deliver { .. }, Verdict::Valid(found)) if is_srs => MapAnswer::To(found.address().clone()),
-            (InboundAction::Deliver { to, .. }, _) if to == *recipient => MapAnswer::Nothing,
-            // An MTA takes whatever is found here for a user of its own, and would bounce mail to those that there are not.
-            (InboundAction::Deliver { to, .. }, verdict)
-                if !self.was_made_here(verdict) && batv::strip(recipient).as_ref() == Some(&to) =>
-            {
-                MapAnswer::Nothing
-            }
-            (InboundAction::Deliver { to, .. }, _) => MapAnswer::To(to),
         };
         MappedRecipient { mapped, verdict, reason: MapReason::Asked(reason) }
     }

@@ -7,6 +7,7 @@
 
 mod caller;
 mod content;
+mod disposition;
 mod inbound;
 mod maps;
 mod outbound;
@@ -16,7 +17,7 @@ mod refusals;
 
 pub use caller::Caller;
 pub use content::{Candidate, ContentVerdict};
-pub use inbound::{ContentCheck, Inbound, InboundAction, MARK, ResultHeader, Route};
+pub use disposition::{ContentCheck, Delivery, Disposition, Inbound, MARK, ResultHeader, Route};
 pub use maps::{MapAnswer, MappedRecipient, PolicyAdvice};
 pub use outbound::{Outbound, OutboundAction};
 pub use ramp::{Ramp, RampEvent};

@@ -8,9 +8,9 @@ use super::chunked::{ChunkError, ChunkState, Chunked};
 use super::content::{BodyError, Phase, with_header};
 use super::hop::{Connection, NO_QUARANTINE};
 use super::queue::{ClientCommand, Item, ProxyCommand};
-use super::transaction::{Pending, taken};
+use super::transaction::{Handling, Pending, taken};
 use super::{Ask, Direction, Event, Session};
-use crate::envelope::rules::{ContentCheck, ContentVerdict, ResultHeader};
+use crate::envelope::rules::{ContentVerdict, ResultHeader};
 use crate::wire::smtp::command::Command;
 use crate::wire::smtp::incoming_header::HeaderFilter;
 use crate::wire::smtp::reply::Reply;
@@ -61,7 +61,7 @@ impl Chunk {
 
     /// Whether LAST is kept back until the verdict.
     fn is_candidate(&self) -> bool {
-        self.message.judge != ContentCheck::No
+        self.message.check.is_some()
     }
 }
 
@@ -111,7 +111,7 @@ impl Session {
             return false;
         }
         let limits = self.settings.limits;
-        if transaction.class.judge == ContentCheck::No {
+        if transaction.class.handling == Handling::Deliver {
             let message = match self.settings.direction {
                 Direction::Outbound if transaction.evidence => Chunked::with_evidence(transaction, limits),
                 Direction::Outbound => Chunked::new(transaction, limits),
@@ -123,7 +123,7 @@ impl Session {
         if transaction.accepted == 0 {
             return self.swallow_bad(size, Reply::new(554, "5.5.1", "no valid recipients"));
         }
-        if transaction.class.judge == ContentCheck::Discard {
+        if transaction.class.handling == Handling::Discard {
             let recipients = if last { transaction.accepted } else { 1 };
             if let Some(transaction) = self.transaction.take_if(|_| last) {
                 self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
@@ -244,7 +244,7 @@ impl Session {
             (ChunkState::Held, Some(filter)) => {
                 filter.push(part, |part| held.extend_from_slice(part));
                 if held.len() >= self.settings.hold && !(chunk.last && chunk.left == 0) {
-                    self.ask_content(chunk.message.judge, chunk.message.found(), false);
+                    self.ask_content(chunk.message.check, chunk.message.found(), false);
                 }
             }
             (ChunkState::Head, Some(filter)) => {
@@ -286,7 +286,7 @@ impl Session {
         match chunk.message.state {
             ChunkState::Held if chunk.last => {
                 chunk.message.finish();
-                self.ask_content(chunk.message.judge, chunk.message.found(), true);
+                self.ask_content(chunk.message.check, chunk.message.found(), true);
                 self.phase = Phase::Chunk(chunk);
                 return;
             }
@@ -345,7 +345,7 @@ impl Session {
             self.queue.push(item);
         }
         chunk.message.state = ChunkState::Open;
-        self.ask_content(chunk.message.judge, chunk.message.found(), true);
+        self.ask_content(chunk.message.check, chunk.message.found(), true);
         self.phase = Phase::Chunk(chunk);
     }
 
@@ -390,7 +390,7 @@ impl Session {
             return self.say_last_chunk();
         }
         if *content != ContentVerdict::Later {
-            chunk.message.judge = ContentCheck::No;
+            chunk.message.check = None;
         }
         if let ContentVerdict::Quarantine(to, mark) = content {
             self.redirect(to, mark);
@@ -463,7 +463,7 @@ impl Session {
             self.refuse_message(reply);
         } else if let (true, Some(transaction)) = (reply.is_positive(), &mut self.transaction) {
             // Thrown away: the rest of it, too.
-            transaction.class.judge = ContentCheck::Discard;
+            transaction.class.handling = Handling::Discard;
             self.reply_with(reply.clone());
         } else {
             if let Some(transaction) = self.transaction.take() {

@@ -20,7 +20,8 @@ pub(super) struct Chunked {
     /// Of a message that gets evidence: its header block.
     pub head: Option<HeadReader>,
     bounce: Option<bounce::Scanner>,
-    pub judge: ContentCheck,
+    /// Why its content decides, as long as it does.
+    pub check: Option<ContentCheck>,
     pub state: ChunkState,
     /// The head of a candidate, or the part of a header block that is not sent yet.
     pub held: Vec<u8>,
@@ -44,7 +45,7 @@ impl Chunked {
             filter: None,
             head: None,
             bounce: None,
-            judge: transaction.class.judge,
+            check: transaction.class.handling.check(),
             state: ChunkState::Open,
             held: Vec::new(),
         }

@@ -40,12 +40,12 @@ pub(super) enum Phase {
 }
 
 impl Phase {
-    pub fn hold(judge: ContentCheck, limits: SessionLimits) -> Self {
+    pub fn hold(check: Option<ContentCheck>, limits: SessionLimits) -> Self {
         let stream = StreamedBody {
             meter: Some(Meter::new(limits.header, limits.message)),
             filter: Some(HeaderFilter::default()),
             bounce: Some(bounce::Scanner::of_data()),
-            judge,
+            check,
             ..StreamedBody::default()
         };
         Self::Hold(Box::new(Hold { stream, held: Vec::new(), complete: false }))
@@ -61,7 +61,8 @@ pub(super) struct StreamedBody {
     filter: Option<HeaderFilter>,
     /// For a candidate: is it a bounce?
     bounce: Option<bounce::Scanner>,
-    judge: ContentCheck,
+    /// Why its content decides, as long as it does.
+    check: Option<ContentCheck>,
     /// Of a message that gets evidence: its header block.
     head: Option<HeadReader>,
     /// Where in what is to be written that ends, once it is known.
@@ -255,8 +256,8 @@ impl Session {
                 used
             }
             Progress::Smuggling => used,
-            Progress::End(_) if stream.judge != ContentCheck::No => {
-                self.ask_content(stream.judge, stream.found(), true);
+            Progress::End(_) if stream.check.is_some() => {
+                self.ask_content(stream.check, stream.found(), true);
                 // Whatever the answer, there is no more body: see `answer_content`.
                 self.phase = Phase::Stream(stream);
                 used
@@ -291,15 +292,16 @@ impl Session {
             Progress::More | Progress::Smuggling => input.len(),
         };
         if hold.complete || hold.held.len() >= self.settings.hold {
-            self.ask_content(hold.stream.judge, hold.stream.found(), hold.complete);
+            self.ask_content(hold.stream.check, hold.stream.found(), hold.complete);
         }
         self.phase = Phase::Hold(hold);
         used
     }
 
-    pub(super) fn ask_content(&mut self, judge: ContentCheck, found: Findings, complete: bool) {
-        let Some(recipient) = self.transaction.as_ref().and_then(|t| t.class.candidate.clone()) else { return };
-        self.events.push_back(Event::Ask(Ask::Content { judge, recipient, found: Box::new(found), complete }));
+    pub(super) fn ask_content(&mut self, check: Option<ContentCheck>, found: Findings, complete: bool) {
+        let recipient = self.transaction.as_ref().and_then(|t| t.class.candidate.clone());
+        let Some((recipient, check)) = recipient.zip(check) else { return };
+        self.events.push_back(Event::Ask(Ask::Content { check, recipient, found: Box::new(found), complete }));
         self.asking = Some(Pending::Content);
     }
 
@@ -360,11 +362,11 @@ impl Session {
             (Phase::Hold(hold), ContentVerdict::Discard(_)) => self.drop_held(*hold, taken()),
             (Phase::Hold(hold), ContentVerdict::Later) => self.release(*hold, None),
             (Phase::Hold(mut hold), ContentVerdict::Deliver | ContentVerdict::Rescue(_)) => {
-                hold.stream.judge = ContentCheck::No;
+                hold.stream.check = None;
                 self.release(*hold, None);
             }
             (Phase::Hold(mut hold), ContentVerdict::Mark(mark)) => {
-                hold.stream.judge = ContentCheck::No;
+                hold.stream.check = None;
                 self.mark(mark);
                 self.release(*hold, Some(mark.header()));
             }
@@ -416,7 +418,7 @@ impl Session {
         match std::mem::replace(&mut self.phase, Phase::Command) {
             Phase::Hold(hold) if refused => self.drop_held(*hold, Reply::new(451, "4.3.0", NO_QUARANTINE)),
             Phase::Hold(mut hold) => {
-                hold.stream.judge = ContentCheck::No;
+                hold.stream.check = None;
                 self.mark(&mark);
                 self.release(*hold, Some(mark.header()));
             }

@@ -25,7 +25,7 @@ use self::content::Phase;
 use self::hop::{Connection, Facts};
 use self::queue::{Item, Queue};
 use self::setup::{Hello, Setup};
-pub(in crate::wire) use self::transaction::RecipientGroup;
+pub(in crate::wire) use self::transaction::{Handling, RecipientGroup};
 use self::transaction::{Pending, Transaction};
 pub use self::types::{Ask, Direction, Event, Finished, NextHopChoice, SessionLimits, Settings, Tls};
 use super::identity::Identity;

@@ -7,7 +7,7 @@ use super::{Ask, Direction, Event, NextHopChoice, Session};
 use crate::envelope::address::{Address, ReversePath, strip_source_route};
 use crate::envelope::bounce::Findings;
 use crate::envelope::rules::{
-    ContentCheck, Inbound, InboundAction, Outbound, OutboundAction, Refusal, ResultHeader, Route,
+    ContentCheck, Delivery, Disposition, Inbound, Outbound, OutboundAction, Refusal, ResultHeader, Route,
 };
 use crate::wire::smtp::command::{Command, Path};
 use crate::wire::smtp::data::DataScanner;
@@ -80,10 +80,32 @@ pub(super) struct AtHop {
     pub signed: bool,
 }
 
+/// What is done with the message of a group of recipients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(in crate::wire) enum Handling {
+    /// It goes on.
+    #[default]
+    Deliver,
+    /// It goes on if its content allows it.
+    Inspect(ContentCheck),
+    /// It is accepted and goes nowhere.
+    Discard,
+}
+
+impl Handling {
+    /// Why the content decides, where it does.
+    pub fn check(self) -> Option<ContentCheck> {
+        match self {
+            Self::Inspect(check) => Some(check),
+            Self::Deliver | Self::Discard => None,
+        }
+    }
+}
+
 /// Recipients of different classes do not share a transaction: what becomes of the message would differ.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(in crate::wire) struct RecipientGroup {
-    pub judge: ContentCheck,
+    pub handling: Handling,
     /// For whom a candidate is: evidence may rescue it for one recipient and not for another.
     pub candidate: Option<Address>,
     pub mark: Option<ResultHeader>,
@@ -98,7 +120,7 @@ impl RecipientGroup {
             (None, None) => true,
             _ => false,
         };
-        same_mailbox && (self.judge, self.mark, self.target) == (other.judge, other.mark, other.target)
+        same_mailbox && (self.handling, self.mark, self.target) == (other.handling, other.mark, other.target)
     }
 }
 
@@ -317,19 +339,28 @@ impl Session {
         else {
             return;
         };
-        match &inbound.action {
-            InboundAction::Refuse(refusal) if self.is_one_too_many(refusal.code) => {
+        match &inbound.disposition {
+            Disposition::Refuse(refusal) if self.is_one_too_many(refusal.code) => {
                 self.reply(421, "4.7.0", TOO_MANY_REFUSED);
                 self.ending = true;
             }
-            InboundAction::Refuse(refusal) => self.refuse(refusal),
-            InboundAction::Deliver { to, route, mark, judge } => {
+            Disposition::Refuse(refusal) => self.refuse(refusal),
+            Disposition::Discard => {
+                let class = RecipientGroup { handling: Handling::Discard, ..RecipientGroup::default() };
+                self.recipient(&line, Some(&line), class, None);
+            }
+            Disposition::Deliver(delivery) | Disposition::Inspect(delivery, _) => {
+                let handling = match &inbound.disposition {
+                    Disposition::Inspect(_, check) => Handling::Inspect(*check),
+                    _ => Handling::Deliver,
+                };
+                let Delivery { to, route, mark } = delivery;
                 let target = match route {
                     Route::SrsNextHop if self.settings.has_srs_next_hop => NextHopChoice::Srs,
                     Route::SrsNextHop | Route::NextHop => domain.map_or(NextHopChoice::Main, NextHopChoice::Domain),
                 };
-                let candidate = (*judge != ContentCheck::No).then(|| to.clone());
-                let class = RecipientGroup { judge: *judge, candidate, mark: *mark, target };
+                let candidate = handling.check().map(|_| to.clone());
+                let class = RecipientGroup { handling, candidate, mark: *mark, target };
                 let edited = if *to == recipient {
                     edited_rcpt(&line, &recipient, &params)
                 } else {
@@ -362,7 +393,7 @@ impl Session {
             self.reply(452, "4.5.3", "this recipient needs a transaction of its own, send it again");
             return;
         }
-        if class.judge == ContentCheck::Discard {
+        if class.handling == Handling::Discard {
             // It goes nowhere, and nobody is to know: not the next hop either.
             let Some(transaction) = &mut self.transaction else { return };
             transaction.class = class;
@@ -429,7 +460,7 @@ impl Session {
             self.bad(503, "5.5.1", "BDAT is needed here");
             return true;
         }
-        if transaction.class.judge == ContentCheck::No {
+        if transaction.class.handling == Handling::Deliver {
             self.forward(b"DATA", ClientCommand::Data);
             self.barrier = true;
             return true;
@@ -444,7 +475,7 @@ impl Session {
             self.reply(554, "5.5.1", "no valid recipients");
             return true;
         }
-        if transaction.class.judge == ContentCheck::Discard {
+        if transaction.class.handling == Handling::Discard {
             self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
             self.phase = Phase::Discard { scanner: DataScanner::default(), reply: taken() };
             self.reply(354, "", "end data with <CR><LF>.<CR><LF>");
@@ -478,7 +509,7 @@ impl Session {
         const FULL: &str = "too many messages are being looked at, try again later";
         match chunk {
             None if room => {
-                self.phase = Phase::hold(transaction.class.judge, self.settings.limits);
+                self.phase = Phase::hold(transaction.class.handling.check(), self.settings.limits);
                 self.reply(354, "", "end data with <CR><LF>.<CR><LF>");
             }
             None => self.reply(451, "4.3.1", FULL),

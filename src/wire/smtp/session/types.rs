@@ -183,7 +183,7 @@ pub enum Ask {
     /// What becomes of this message? Answer by [`Session::answer_content`](super::Session::answer_content).
     Content {
         /// Why it is asked.
-        judge: ContentCheck,
+        check: ContentCheck,
         /// For whom it is, without a tag.
         recipient: Address,
         /// What was found in it.

@@ -127,8 +127,8 @@ impl Dialogue {
                     }
                 }
                 Event::Ask(Ask::Hold) => self.session.answer_hold(self.room),
-                Event::Ask(Ask::Content { judge, recipient, found, complete }) => {
-                    let case = Candidate { client: None, judge, recipient: &recipient, complete };
+                Event::Ask(Ask::Content { check, recipient, found, complete }) => {
+                    let case = Candidate { client: None, check, recipient: &recipient, complete };
                     let content = rules.content(&mut Memory::default(), case, &found);
                     self.session.answer_content(&content);
                 }
