@@ -235,6 +235,24 @@ fn long_tags_and_the_end_of_short_ones() {
 }
 
 #[test]
+fn an_srs1_that_leads_to_no_address_is_wrapped() {
+    let params = srs::SrsParams::default();
+    for sender in
+        ["SRS1=AAAA=else%example==BBBB=JQ=third.example=bob@forwarder.example", "SRS1=AAAA==rest@forwarder.example"]
+    {
+        let Ok(srs::Forwarded::Rewritten(signed)) = srs::forward(&own(), &params, TODAY, &address(sender), ALIAS)
+        else {
+            panic!("{sender}")
+        };
+        assert!(signed.address().as_str().starts_with("SRS0="), "{}", signed.address());
+        match srs::verify(&[own()], &params, TODAY, signed.address()) {
+            Verdict::Valid(found) => assert_eq!(found.address().as_str(), sender),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
 fn lengths_of_srs_hashes_are_exact() {
     let signed = srs("bob@else.example");
     let longer = srs::SrsParams { hash_length: 8, hash_min: 8, ..srs::SrsParams::default() };
