@@ -253,6 +253,14 @@ fn an_srs1_that_leads_to_no_address_is_wrapped() {
 }
 
 #[test]
+fn a_domain_with_an_equals_sign_has_no_srs_address() {
+    let sender = address("bob@[x:a=b]");
+    let forwarded = srs::forward(&own(), &srs::SrsParams::default(), TODAY, &sender, ALIAS);
+    assert_eq!(forwarded, Err(srs::SrsError::EqualsInDomain));
+    assert_eq!(batv::strip(&batv("ann@[x:a=b]")).unwrap(), address("ann@[x:a=b]"), "a prvs tag has no such trouble");
+}
+
+#[test]
 fn lengths_of_srs_hashes_are_exact() {
     let signed = srs("bob@else.example");
     let longer = srs::SrsParams { hash_length: 8, hash_min: 8, ..srs::SrsParams::default() };

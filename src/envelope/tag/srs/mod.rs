@@ -166,6 +166,9 @@ pub fn forward(
     if !params.always_rewrite && sender.canonical_domain() == canonical_domain(alias) {
         return Ok(Forwarded::Unchanged);
     }
+    if sender.domain().contains('=') {
+        return Err(SrsError::EqualsInDomain);
+    }
     let address = match key.algorithm {
         Algorithm::HmacSha256 => own::forward(key, params, today, sender, alias)?,
         Algorithm::EximSrs => peer::forward_exim(key, params, today, sender, alias)?,
@@ -180,6 +183,9 @@ pub enum SrsError {
     /// The result would be none, or the key is of another kind.
     #[error(transparent)]
     Sign(#[from] SignError),
+    /// The fields of an SRS address end at equals signs, so that none can stand in a domain. Only an address literal has any.
+    #[error("the sender's domain has an equals sign in it, which ends a field of an SRS address")]
+    EqualsInDomain,
     /// An SRS1 sender without host or rest cannot be pointed anywhere.
     #[error("the sender starts like SRS1 and has no host or nothing behind it")]
     BrokenSrs1,
