@@ -29,9 +29,9 @@ fuzz_target!(|input: &[u8]| {
             _ => driven.session.client_timeout(),
         }
         driven.act();
-        sent += driven.session.to_hop.len();
-        driven.session.wrote_to_hop(driven.session.to_hop.len());
-        driven.session.to_hop.clear();
+        sent += driven.session.out.to_hop.len();
+        driven.session.wrote_to_hop(driven.session.out.to_hop.len());
+        driven.session.out.to_hop.clear();
         if driven.session.is_closed() {
             break;
         }

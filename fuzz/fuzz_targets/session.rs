@@ -11,7 +11,7 @@ fn run(direction: Direction, hold: usize, client: &[u8], mut cuts: &[u8]) -> (Ne
     let (mut driven, mut hop) = (Driven::new(direction, hold), NextHop::default());
     let mut connections = 0;
     let mut settle = |driven: &mut Driven, hop: &mut NextHop| loop {
-        let mut octets = std::mem::take(&mut driven.session.to_hop);
+        let mut octets = std::mem::take(&mut driven.session.out.to_hop);
         driven.session.wrote_to_hop(octets.len());
         let mut replies = Vec::new();
         if driven.opened > connections {

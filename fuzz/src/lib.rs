@@ -96,7 +96,7 @@ impl Driven {
                 _ => {}
             }
         }
-        self.told.append(&mut self.session.to_client);
+        self.told.append(&mut self.session.out.to_client);
     }
 }
 

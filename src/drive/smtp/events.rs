@@ -23,11 +23,11 @@ impl ProxySession {
                 Event::Open(target) => self.connecting = Some(self.connect(target)),
                 Event::CloseHop => {
                     if let Some(mut hop) = self.hop.take() {
-                        let _ = write_out(&mut hop, &mut self.session.to_hop, cx);
+                        let _ = write_out(&mut hop, &mut self.session.out.to_hop, cx);
                     }
                     (self.connecting, self.securing_hop) = (None, None);
                     self.hop_in_use = None;
-                    self.session.to_hop.clear();
+                    self.session.out.to_hop.clear();
                 }
                 Event::CloseClient => self.closing = true,
                 // It begins when all that was said before is written.

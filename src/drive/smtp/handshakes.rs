@@ -57,7 +57,7 @@ impl ProxySession {
 
     /// The client has read that it may begin, so the next octets are its handshake.
     pub(super) fn begin_client_handshake(&mut self) {
-        if !self.session.is_securing() || self.securing_client.is_some() || !self.session.to_client.is_empty() {
+        if !self.session.is_securing() || self.securing_client.is_some() || !self.session.out.to_client.is_empty() {
             return;
         }
         let Some(plain) = self.client.take_plain() else { return };

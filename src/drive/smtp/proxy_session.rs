@@ -109,7 +109,7 @@ impl ProxySession {
     }
 
     pub fn is_over(&self) -> bool {
-        self.gone || (self.closing && self.session.to_client.is_empty())
+        self.gone || (self.closing && self.session.out.to_client.is_empty())
     }
 
     /// The client's connection, where it is still of use.
@@ -119,8 +119,8 @@ impl ProxySession {
 
     /// Does what can be done; ready when anything was.
     pub fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        buffers::lend(&mut self.session.to_client);
-        buffers::lend(&mut self.session.to_hop);
+        buffers::lend(&mut self.session.out.to_client);
+        buffers::lend(&mut self.session.out.to_hop);
         self.act(cx);
         let mut moved = self.poll_write_both(cx);
         if !self.closing {
@@ -134,7 +134,7 @@ impl ProxySession {
         moved |= self.keep_permit(cx);
         self.act(cx);
         moved |= self.poll_write_both(cx);
-        buffers::give_back(&mut self.session.to_client);
+        buffers::give_back(&mut self.session.out.to_client);
         self.give_back_output();
         if moved {
             self.keep_time();
@@ -160,7 +160,7 @@ impl ProxySession {
             self.reach
         } else if self.session.is_opening() || self.session.is_securing() {
             timeouts.connect
-        } else if self.session.waits_for_hop() || !self.session.to_hop.is_empty() {
+        } else if self.session.waits_for_hop() || !self.session.out.to_hop.is_empty() {
             timeouts.next_hop
         } else {
             timeouts.command
@@ -202,7 +202,8 @@ impl ProxySession {
     }
 
     fn silence(&mut self) {
-        let hops_turn = self.connecting.is_some() || self.session.waits_for_hop() || !self.session.to_hop.is_empty();
+        let hops_turn =
+            self.connecting.is_some() || self.session.waits_for_hop() || !self.session.out.to_hop.is_empty();
         if hops_turn {
             limited_warn!(
                 session = self.evaluator.id,
@@ -256,12 +257,12 @@ impl ProxySession {
     }
 
     fn give_back_output(&mut self) {
-        if !self.session.to_hop.is_empty() {
+        if !self.session.out.to_hop.is_empty() {
             return;
         }
         match self.large.take() {
-            Some(large) => large.give_back(&mut self.session.to_hop),
-            None => buffers::give_back(&mut self.session.to_hop),
+            Some(large) => large.give_back(&mut self.session.out.to_hop),
+            None => buffers::give_back(&mut self.session.out.to_hop),
         }
     }
 
@@ -270,14 +271,14 @@ impl ProxySession {
             return false;
         }
         let in_body = self.session.in_body();
-        let unwritten = self.session.to_hop.len();
+        let unwritten = self.session.out.to_hop.len();
         // Of a message no more is read than is gone again before the next read, or waits in one buffer.
-        if unwritten > if in_body { 0 } else { BACKLOG } || self.session.to_client.len() > BACKLOG {
+        if unwritten > if in_body { 0 } else { BACKLOG } || self.session.out.to_client.len() > BACKLOG {
             self.patience.held_up();
             return false;
         }
         if in_body && self.large.is_none() {
-            self.large = Large::lend(&mut self.session.to_hop);
+            self.large = Large::lend(&mut self.session.out.to_hop);
         }
         let size = match (in_body, &self.large) {
             (true, Some(_)) => buffers::READ,
@@ -328,7 +329,7 @@ impl ProxySession {
             }
             return true;
         }
-        if self.session.to_client.len() > BACKLOG {
+        if self.session.out.to_client.len() > BACKLOG {
             return false;
         }
         let Some(hop) = &mut self.hop else { return false };
@@ -357,7 +358,7 @@ impl ProxySession {
     fn poll_write_both(&mut self, cx: &mut Context<'_>) -> bool {
         let (hop_moved, hop_open) = match &mut self.hop {
             Some(hop) if !self.hop_is_deaf => {
-                let (written, open) = write_out(hop, &mut self.session.to_hop, cx);
+                let (written, open) = write_out(hop, &mut self.session.out.to_hop, cx);
                 self.session.wrote_to_hop(written);
                 (written > 0, open)
             }
@@ -370,7 +371,7 @@ impl ProxySession {
         if hop_moved && self.session.in_body() {
             self.patience.moved(self.session.progress(), true, self.wait());
         }
-        let (written, client_open) = write_out(&mut self.client, &mut self.session.to_client, cx);
+        let (written, client_open) = write_out(&mut self.client, &mut self.session.out.to_client, cx);
         if !client_open && !self.gone {
             self.session.client_lost();
             self.gone = true;

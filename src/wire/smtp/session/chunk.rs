@@ -70,9 +70,9 @@ impl Session {
     pub(super) fn bdat(&mut self, size: u64, last: bool) -> bool {
         if size > self.most_octets().saturating_mul(4) {
             // Nobody waits for the end of that.
-            self.events.push_back(Event::Limit("message"));
+            self.out.events.push_back(Event::Limit("message"));
             self.reply(552, "5.3.4", "message size exceeds fixed limit");
-            self.ending = true;
+            self.end_when_answered();
             return true;
         }
         if let Some((code, status, text)) = self.too_early(&Command::Bdat { size, last }) {
@@ -132,7 +132,7 @@ impl Session {
             self.swallow(size, taken(), recipients);
             return true;
         }
-        self.events.push_back(Event::Ask(Ask::Hold));
+        self.out.events.push_back(Event::Ask(Ask::Hold));
         self.asking = Some(Pending::Hold(Some((size, last))));
         true
     }
@@ -174,8 +174,8 @@ impl Session {
             // Some servers refuse an empty chunk that is not the last.
             return;
         }
-        self.to_hop.extend_from_slice(&bdat_line(size, last));
-        self.to_hop.extend_from_slice(held);
+        self.out.to_hop.extend_from_slice(&bdat_line(size, last));
+        self.out.to_hop.extend_from_slice(held);
         chunk.announced = true;
     }
 
@@ -187,8 +187,8 @@ impl Session {
             }
             return;
         }
-        self.to_hop.extend_from_slice(&bdat_line(held.len() as u64, false));
-        self.to_hop.extend_from_slice(held);
+        self.out.to_hop.extend_from_slice(&bdat_line(held.len() as u64, false));
+        self.out.to_hop.extend_from_slice(held);
         self.queue.push(item);
     }
 
@@ -240,7 +240,7 @@ impl Session {
             return;
         }
         match (*state, filter) {
-            (ChunkState::Open, _) | (_, None) => self.to_hop.extend_from_slice(part),
+            (ChunkState::Open, _) | (_, None) => self.out.to_hop.extend_from_slice(part),
             (ChunkState::Held, Some(filter)) => {
                 filter.push(part, |part| held.extend_from_slice(part));
                 if held.len() >= self.settings.hold && !(chunk.last && chunk.left == 0) {
@@ -368,7 +368,7 @@ impl Session {
 
     /// The verdict is in and the message is wanted: LAST, which was kept back.
     fn say_last_chunk(&mut self) {
-        self.to_hop.extend_from_slice(&bdat_line(0, true));
+        self.out.to_hop.extend_from_slice(&bdat_line(0, true));
         self.message_sent();
     }
 
@@ -411,8 +411,8 @@ impl Session {
                 filter.finish(|part| chunk.message.held.extend_from_slice(part));
             }
             let text = with_header(header, &chunk.message.held);
-            self.to_hop.extend_from_slice(&bdat_line(text.len() as u64, true));
-            self.to_hop.extend_from_slice(&text);
+            self.out.to_hop.extend_from_slice(&bdat_line(text.len() as u64, true));
+            self.out.to_hop.extend_from_slice(&text);
             return self.message_sent();
         }
         self.release_chunk(&mut chunk, header);

@@ -25,16 +25,16 @@ impl Session {
         // The line that was put back is the recipient that needed it.
         self.pending.drain(..=end);
         while self.queue.answered().is_some() {}
-        self.to_hop.clear();
-        self.events.push_back(Event::CloseHop);
-        self.to_client.extend_from_slice(format!("451 4.4.1 {text}\r\n").as_bytes());
+        self.out.to_hop.clear();
+        self.out.events.push_back(Event::CloseHop);
+        self.out.to_client.extend_from_slice(format!("451 4.4.1 {text}\r\n").as_bytes());
         self.barrier = false;
         self.open(NextHopChoice::Main);
     }
 
     /// The connection is of no more use. Nobody is left without an answer, and no answer is a guess.
     pub(super) fn hop_lost(&mut self) {
-        if self.closed || (self.hop == Connection::Closed && !self.queue.is_waiting()) {
+        if self.is_closed() || (self.hop == Connection::Closed && !self.queue.is_waiting()) {
             return;
         }
         if self.hop.is_opening() {
@@ -45,11 +45,11 @@ impl Session {
         self.body_without_hop();
         while let Some(item) = self.queue.answered() {
             match item {
-                Item::Local(text) => self.to_client.extend_from_slice(&text),
+                Item::Local(text) => self.out.to_client.extend_from_slice(&text),
                 Item::Swallowed(_) => {}
                 Item::Forwarded(ClientCommand::EndOfData) => {
                     let reply = Reply::new(451, "4.4.2", LOST_AFTER_DATA);
-                    self.to_client.extend_from_slice(&reply.text);
+                    self.out.to_client.extend_from_slice(&reply.text);
                     self.count_reply(&reply);
                 }
                 Item::Forwarded(ClientCommand::Quit) => return self.say_last("221", "2.0.0 bye"),
@@ -99,13 +99,13 @@ impl Session {
         self.target = target;
         self.hop = Connection::Connecting { first: false };
         // Its time begins now, whatever the one before has used.
-        self.progress += 1;
+        self.out.progress += 1;
         self.facts = Facts::default();
         self.dropping = false;
         self.setup = None;
         self.replies = ReplyReader::default();
-        self.hop_sent = 0;
-        self.events.push_back(Event::Open(target));
+        self.out.hop_sent = 0;
+        self.out.events.push_back(Event::Open(target));
     }
 
     /// Another connection for this transaction. `false`, as the line that needs it comes again.
@@ -117,7 +117,7 @@ impl Session {
             self.say_last("421", "4.3.2 this needs another connection to the next hop, connect and log in again");
         } else {
             self.leave_hop();
-            self.events.push_back(Event::CloseHop);
+            self.out.events.push_back(Event::CloseHop);
             if let Some(transaction) = &mut self.transaction {
                 (transaction.in_effect, transaction.refused) = (false, None);
             }
@@ -130,7 +130,7 @@ impl Session {
     #[must_use]
     pub fn can_rest(&self) -> bool {
         // Nobody can log in again on the client's behalf.
-        self.is_idle() && self.hop == Connection::Ready && !self.dropping && !self.authenticated && !self.closed
+        self.is_idle() && self.hop == Connection::Ready && !self.dropping && !self.authenticated && !self.is_closed()
     }
 
     /// The client has been silent for a while: the next hop is free for others. The client's next command opens another
@@ -140,26 +140,26 @@ impl Session {
             self.leave_hop();
             self.hop = Connection::Closed;
             self.replies = ReplyReader::default();
-            self.events.push_back(Event::CloseHop);
+            self.out.events.push_back(Event::CloseHop);
         }
     }
 
     /// Says goodbye to a next hop that is not in the middle of a message.
     pub(super) fn leave_hop(&mut self) {
         if self.hop != Connection::Ready || self.dropping || !matches!(self.phase, Phase::Command | Phase::Hold(_)) {
-            self.to_hop.clear();
+            self.out.to_hop.clear();
         } else {
-            self.to_hop.extend_from_slice(b"QUIT\r\n");
+            self.out.to_hop.extend_from_slice(b"QUIT\r\n");
         }
     }
 
     /// Closes without another word: what the next hop has of a message is never ended, so never delivered.
     pub(super) fn drop_hop(&mut self) {
         self.dropping = false;
-        self.to_hop.clear();
+        self.out.to_hop.clear();
         self.hop = Connection::Closed;
         self.replies = ReplyReader::default();
-        self.events.push_back(Event::CloseHop);
+        self.out.events.push_back(Event::CloseHop);
     }
 
     /// The same, but not before it has answered what it owes: that may be the fate of another message.

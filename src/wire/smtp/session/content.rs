@@ -187,8 +187,8 @@ impl Session {
         let evidence = self.transaction.as_ref().is_some_and(|t| t.evidence);
         let filter = if mark.is_some() { HeaderFilter::behind_a_mark() } else { HeaderFilter::default() };
         if let Some(mark) = mark {
-            self.to_hop.extend_from_slice(mark.header().as_bytes());
-            self.to_hop.extend_from_slice(b"\r\n");
+            self.out.to_hop.extend_from_slice(mark.header().as_bytes());
+            self.out.to_hop.extend_from_slice(b"\r\n");
         }
         let limits = self.settings.limits;
         let meter = Some(Meter::new(limits.header, limits.message));
@@ -225,7 +225,7 @@ impl Session {
     }
 
     fn take_stream(&mut self, mut stream: Box<StreamedBody>, input: &[u8]) -> usize {
-        let progress = stream.push(input, &mut self.to_hop);
+        let progress = stream.push(input, &mut self.out.to_hop);
         if progress == Progress::Smuggling {
             return self.smuggling(input);
         }
@@ -241,7 +241,7 @@ impl Session {
         if let Some(at) = stream.head_ends.take()
             && let Some(head) = stream.head.take()
         {
-            stream.waiting = self.to_hop.split_off(at.min(self.to_hop.len()));
+            stream.waiting = self.out.to_hop.split_off(at.min(self.out.to_hop.len()));
             stream.ended = matches!(progress, Progress::End(_));
             self.ask_evidence(&head);
             self.phase = Phase::Stream(stream);
@@ -301,14 +301,14 @@ impl Session {
     pub(super) fn ask_content(&mut self, check: Option<ContentCheck>, found: Findings, complete: bool) {
         let recipient = self.transaction.as_ref().and_then(|t| t.class.candidate.clone());
         let Some((recipient, check)) = recipient.zip(check) else { return };
-        self.events.push_back(Event::Ask(Ask::Content { check, recipient, found: Box::new(found), complete }));
+        self.out.events.push_back(Event::Ask(Ask::Content { check, recipient, found: Box::new(found), complete }));
         self.asking = Some(Pending::Content);
     }
 
     pub(super) fn ask_evidence(&mut self, head: &HeadReader) {
         let sender = self.transaction.as_ref().map_or(ReversePath::Null, |t| t.sender.clone());
         let (message_id, from) = (head.message_id(), head.from());
-        self.events.push_back(Event::Ask(Ask::Evidence { sender, message_id, from }));
+        self.out.events.push_back(Event::Ask(Ask::Evidence { sender, message_id, from }));
         self.asking = Some(Pending::Evidence);
     }
 
@@ -320,10 +320,10 @@ impl Session {
         match std::mem::replace(&mut self.phase, Phase::Command) {
             Phase::Stream(mut stream) => {
                 if let Some(header) = header {
-                    self.to_hop.extend_from_slice(header.as_bytes());
-                    self.to_hop.extend_from_slice(b"\r\n");
+                    self.out.to_hop.extend_from_slice(header.as_bytes());
+                    self.out.to_hop.extend_from_slice(b"\r\n");
                 }
-                self.to_hop.extend_from_slice(&std::mem::take(&mut stream.waiting));
+                self.out.to_hop.extend_from_slice(&std::mem::take(&mut stream.waiting));
                 if stream.ended {
                     self.end_of_data();
                 } else {
@@ -338,7 +338,7 @@ impl Session {
     }
 
     pub(super) fn note_limit(&mut self, fault: BodyError) {
-        self.events.extend(fault.limit().map(Event::Limit));
+        self.out.events.extend(fault.limit().map(Event::Limit));
     }
 
     /// The answer to a message that goes nowhere, and the end of its transaction.
@@ -408,7 +408,7 @@ impl Session {
         *due = due.saturating_sub(1);
         *refused |= !reply.is_positive();
         if !reply.is_positive() {
-            self.events.push_back(Event::Refused { command: "RCPT", reply: reply.first_line() });
+            self.out.events.push_back(Event::Refused { command: "RCPT", reply: reply.first_line() });
         }
         if *due > 0 {
             return;
@@ -456,7 +456,7 @@ impl Session {
     pub(super) fn late_data(&mut self, reply: Reply) {
         let Phase::Release(release) = std::mem::replace(&mut self.phase, Phase::Command) else { return };
         if reply.code == 354 {
-            self.to_hop.extend_from_slice(&release.text);
+            self.out.to_hop.extend_from_slice(&release.text);
             match release.rest {
                 Some(stream) => self.phase = Phase::Stream(stream),
                 None => self.end_of_data(),
@@ -473,7 +473,7 @@ impl Session {
     }
 
     fn end_of_data(&mut self) {
-        self.to_hop.extend_from_slice(b".\r\n");
+        self.out.to_hop.extend_from_slice(b".\r\n");
         self.message_sent();
     }
 
@@ -485,7 +485,7 @@ impl Session {
             self.queue.push(Item::Forwarded(ClientCommand::Other));
             return;
         };
-        transaction.ends_at = self.hop_sent + self.to_hop.len() as u64;
+        transaction.ends_at = self.out.hop_sent + self.out.to_hop.len() as u64;
         // RFC 2033 section 4.2: LMTP answers for each recipient that was taken.
         transaction.replies_due = if self.settings.lmtp { transaction.accepted.max(1) } else { 1 };
         for _ in 0..transaction.replies_due {
@@ -514,7 +514,7 @@ impl Session {
         self.drop_hop_when_answered();
         // In its turn: an earlier message may not be answered yet.
         self.refuse_message(&Reply::new(550, "5.5.2", "a lone dot between line ends other than CR LF is refused"));
-        self.ending = true;
+        self.end_when_answered();
         input.len()
     }
 }

@@ -30,7 +30,7 @@ impl Session {
         // Of a line that is too long, the beginning may be gone.
         let bdat = if self.skipping { self.skipping_bdat } else { is_bdat(line) };
         if let Err((limit, text)) = self.check_line(line, max) {
-            self.events.extend(limit.map(Event::Limit));
+            self.out.events.extend(limit.map(Event::Limit));
             self.bad_line(bdat, text);
             return used;
         }
@@ -80,7 +80,7 @@ impl Session {
     /// Where the octets of a message end and commands begin, nobody can say any more.
     fn lost_track(&mut self, code: u16, status: &str, text: &str) {
         self.reply(code, status, text);
-        self.ending = true;
+        self.end_when_answered();
     }
 
     /// Acts on a command. `has_more`: octets came together with it. `false`: it has to wait for the next hop; the same line
@@ -107,9 +107,9 @@ impl Session {
             return false;
         }
         if self.commands >= self.settings.limits.commands {
-            self.events.push_back(Event::Limit("commands"));
+            self.out.events.push_back(Event::Limit("commands"));
             self.reply(421, "4.7.0", "too many commands without a message");
-            self.ending = true;
+            self.end_when_answered();
             return true;
         }
         let taken = self.allowed_command(line, command);
@@ -225,9 +225,9 @@ impl Session {
             self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
         }
         self.chunked = None;
-        self.to_client.extend_from_slice(b"220 2.0.0 ready to start TLS\r\n");
+        self.out.to_client.extend_from_slice(b"220 2.0.0 ready to start TLS\r\n");
         self.securing = true;
-        self.events.push_back(Event::SecureClient);
+        self.out.events.push_back(Event::SecureClient);
         true
     }
 
@@ -271,14 +271,14 @@ impl Session {
             self.bad(501, "5.5.4", wrong);
             return true;
         }
-        self.events.push_back(Event::Client { address: identity.socket_address(), forwarded: false });
+        self.out.events.push_back(Event::Client { address: identity.socket_address(), forwarded: false });
         (self.identity, self.forwarded) = (Some(identity), None);
         self.identity_version += 1;
         // The one it speaks for is a stranger until the driver says otherwise.
         self.settings.trusted = false;
         (self.hello, self.setup) = (None, None);
         self.leave_hop();
-        self.events.push_back(Event::CloseHop);
+        self.out.events.push_back(Event::CloseHop);
         self.open(NextHopChoice::Main);
         self.hop = Connection::Connecting { first: true };
         true
@@ -301,7 +301,7 @@ impl Session {
             return;
         }
         self.forwarded_is_used = false;
-        self.events.push_back(Event::Client { address: identity.socket_address(), forwarded: true });
+        self.out.events.push_back(Event::Client { address: identity.socket_address(), forwarded: true });
         self.forwarded = Some(identity);
         self.identity_version += 1;
         self.reply(250, "2.0.0", "Ok");
@@ -312,7 +312,7 @@ impl Session {
         if self.forwarded.take().is_some() {
             self.identity_version += 1;
             let address = self.identity.as_ref().and_then(Identity::socket_address);
-            self.events.push_back(Event::Client { address, forwarded: true });
+            self.out.events.push_back(Event::Client { address, forwarded: true });
         }
     }
 
@@ -328,10 +328,10 @@ impl Session {
         self.bad_commands += 1;
         let bearable = self.bad_commands <= self.settings.limits.bad_commands;
         if !bearable {
-            self.events.push_back(Event::Limit("bad_commands"));
+            self.out.events.push_back(Event::Limit("bad_commands"));
             // In its turn: the answer to a message may still be owed.
             self.reply(421, "4.7.0", "too many bad commands");
-            self.ending = true;
+            self.end_when_answered();
         }
         bearable
     }
@@ -344,8 +344,8 @@ impl Session {
     /// A command for the next hop, at once or, where that does not take several at a time, in its turn.
     pub(super) fn send(&mut self, line: &[u8], item: Item) {
         if self.facts.offer.pipelining || !self.queue.is_waiting() {
-            self.to_hop.extend_from_slice(line);
-            self.to_hop.extend_from_slice(b"\r\n");
+            self.out.to_hop.extend_from_slice(line);
+            self.out.to_hop.extend_from_slice(b"\r\n");
             self.queue.push(item);
         } else {
             self.queue.push_unsent(item, [line, b"\r\n"].concat());

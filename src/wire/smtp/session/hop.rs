@@ -61,7 +61,7 @@ impl Session {
     /// The connection asked for by [`Event::Open`] stands; `encrypted`: with TLS from its first octet.
     pub fn hop_connected(&mut self, encrypted: bool) {
         if let Connection::Connecting { first } = self.hop {
-            self.progress += 1;
+            self.out.progress += 1;
             self.facts.encrypted = encrypted;
             self.hop = Connection::Greeting { first };
             self.queue.push(if first {
@@ -90,12 +90,12 @@ impl Session {
 
     /// The next hop has sent this.
     pub fn hop_data(&mut self, mut octets: &[u8]) {
-        while !octets.is_empty() && !self.closed {
+        while !octets.is_empty() && !self.is_closed() {
             match self.replies.push(octets) {
                 Ok((used, reply)) => {
                     octets = octets.get(used..).unwrap_or_default();
                     if let Some(reply) = reply {
-                        self.progress += 1;
+                        self.out.progress += 1;
                         self.take_reply(reply);
                     }
                 }
@@ -131,7 +131,7 @@ impl Session {
         }
         self.flush_local();
         if let Some(command) = self.queue.next_unsent() {
-            self.to_hop.extend_from_slice(&command);
+            self.out.to_hop.extend_from_slice(&command);
         }
     }
 
@@ -149,13 +149,13 @@ impl Session {
             | ClientCommand::Other => "",
         };
         if reply.code >= 400 && !command.is_empty() {
-            self.events.push_back(Event::Refused { command, reply: reply.first_line() });
+            self.out.events.push_back(Event::Refused { command, reply: reply.first_line() });
         }
         let mut senseless = false;
         match kind {
             ClientCommand::Greeting | ClientCommand::Quit => {
                 self.hop = Connection::Ready;
-                self.to_client.extend_from_slice(&reply.text);
+                self.out.to_client.extend_from_slice(&reply.text);
                 if kind == ClientCommand::Quit || reply.code != 220 {
                     self.end();
                 }
@@ -182,7 +182,7 @@ impl Session {
             ClientCommand::Auth if reply.code == 334 => self.phase = Phase::Auth,
             ClientCommand::Auth if reply.is_positive() => {
                 self.authenticated = true;
-                self.events.push_back(Event::LoggedIn);
+                self.out.events.push_back(Event::LoggedIn);
             }
             ClientCommand::Chunk { transaction } => {
                 reply = self.known(transaction).and_then(|t| t.chunk_refused.clone()).unwrap_or(reply);
@@ -194,7 +194,7 @@ impl Session {
         if (300..400).contains(&reply.code) && !awaited {
             reply = Reply::new(451, "4.5.0", NO_SENSE);
         }
-        self.to_client.extend_from_slice(&reply.text);
+        self.out.to_client.extend_from_slice(&reply.text);
         if senseless {
             self.hop_lost();
         } else if reply.code == 421 {
@@ -240,7 +240,7 @@ impl Session {
             reply = refused.clone();
         }
         // An answer to a message that it has not seen the end of: a no may be believed, a yes never.
-        let senseless = ended.is_some_and(|ended| self.hop_sent < ended.ends_at);
+        let senseless = ended.is_some_and(|ended| self.out.hop_sent < ended.ends_at);
         if reply.code < 400 && (senseless || reply.code >= 300) {
             reply = Reply::new(451, "4.5.0", NO_SENSE);
         }
@@ -310,7 +310,7 @@ impl Session {
             // It gives no rights, so mail goes on without.
             ProxyCommand::XForward if reply.is_positive() => {}
             ProxyCommand::XForward => {
-                self.events.push_back(Event::Refused { command: "XFORWARD", reply: reply.first_line() })
+                self.out.events.push_back(Event::Refused { command: "XFORWARD", reply: reply.first_line() })
             }
             ProxyCommand::Mail { transaction: id } => {
                 let elsewhere = self.target != NextHopChoice::Main;
@@ -328,7 +328,7 @@ impl Session {
             ProxyCommand::Chunk { .. } if reply.is_positive() => {}
             ProxyCommand::Chunk { transaction: id } => {
                 let reply = if reply.code < 400 { Reply::new(451, "4.5.0", NO_SENSE) } else { reply };
-                self.events.push_back(Event::Refused { command: "BDAT", reply: reply.first_line() });
+                self.out.events.push_back(Event::Refused { command: "BDAT", reply: reply.first_line() });
                 if let Some(transaction) = self.known(id) {
                     transaction.chunk_refused.get_or_insert(reply);
                 }
@@ -362,7 +362,7 @@ impl Session {
 
     /// For the log: what became of a message.
     pub(super) fn finished(&mut self, transaction: Transaction, reply: &Reply) {
-        self.events.push_back(Event::Finished(Finished {
+        self.out.events.push_back(Event::Finished(Finished {
             id: transaction.id,
             sender: transaction.sender,
             signed: transaction.at_hop.signed.then_some(transaction.at_hop.path),

@@ -4,7 +4,7 @@
 //! next hop answers. `setup` is what that has to hear before the client's commands, `connection` what becomes of one that is
 //! lost; `content` and `chunk` are what happens to a message body. Between the halves stands one bounded queue of what is in
 //! flight, so that each command is answered once, in order. Nothing here knows a socket or a clock. Who drives it feeds bytes
-//! in, carries [`Session::to_client`] and [`Session::to_hop`] out, and acts on each [`Event`] in order.
+//! in, carries [`Session::out`] to both sides, and acts on each [`Event`] in order.
 
 mod chunk;
 mod chunked;
@@ -12,6 +12,7 @@ mod connection;
 mod content;
 mod edge;
 mod hop;
+mod output;
 mod queue;
 mod setup;
 mod sync;
@@ -23,6 +24,7 @@ use std::collections::VecDeque;
 use self::chunked::Chunked;
 use self::content::Phase;
 use self::hop::{Connection, Facts};
+pub use self::output::Output;
 use self::queue::{Item, Queue};
 use self::setup::{Hello, Setup};
 pub(in crate::wire) use self::transaction::{Handling, RecipientGroup};
@@ -34,12 +36,9 @@ use super::reply::{Reply, ReplyReader};
 /// One client, and the next hop behind it.
 #[derive(Debug)]
 pub struct Session {
-    /// What is to be written to the client.
-    pub to_client: Vec<u8>,
-    /// What is to be written to the next hop.
-    pub to_hop: Vec<u8>,
+    /// What it has to say to both sides. Whoever drives it writes it and takes it away.
+    pub out: Output,
     settings: Settings,
-    events: VecDeque<Event>,
     /// Who the client is, as far as that is known.
     identity: Option<Identity>,
     /// Whose message it passes on, as a trusted proxy has said by XFORWARD: true of the next message only.
@@ -91,13 +90,20 @@ pub struct Session {
     /// Those whose end of data the next hop has not answered.
     ended: VecDeque<Transaction>,
     transactions: u64,
-    /// Octets that were written to the next hop.
-    hop_sent: u64,
-    progress: u64,
-    draining: bool,
-    /// Nothing more of the client is looked at; the session ends when all is answered.
-    ending: bool,
-    closed: bool,
+    end: Ending,
+}
+
+/// Whether the session is to end, and when. Later ones are stronger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Ending {
+    /// Not as far as is known.
+    Open,
+    /// When no transaction is open and no command waits for an answer: the daemon is about to stop.
+    WhenIdle,
+    /// When all commands so far are answered. Nothing more of the client is looked at.
+    WhenAnswered,
+    /// It is over, but for what is still to be written.
+    Closed,
 }
 
 impl Session {
@@ -105,10 +111,8 @@ impl Session {
     #[must_use]
     pub fn new(settings: Settings, identity: Option<Identity>) -> Self {
         Self {
-            to_client: Vec::new(),
-            to_hop: Vec::new(),
+            out: Output::opening(),
             settings,
-            events: VecDeque::from([Event::Open(NextHopChoice::Main)]),
             identity,
             forwarded: None,
             forwarded_is_used: false,
@@ -142,22 +146,18 @@ impl Session {
             transaction: None,
             ended: VecDeque::new(),
             transactions: 0,
-            hop_sent: 0,
-            progress: 0,
-            draining: false,
-            ending: false,
-            closed: false,
+            end: Ending::Open,
         }
     }
 
     /// The next thing to do, until there is none.
     pub fn next_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        self.out.events.pop_front()
     }
 
     /// The client has sent this.
     pub fn client_data(&mut self, octets: &[u8]) {
-        if self.closed {
+        if self.is_closed() {
             return;
         }
         if self.expects_silence() {
@@ -178,8 +178,8 @@ impl Session {
 
     /// The client will send no more; it may still be listening, so what is owed to it is waited for.
     pub fn client_eof(&mut self) {
-        if matches!(self.phase, Phase::Command | Phase::Release(_)) && self.queue.is_waiting() && !self.closed {
-            self.ending = true;
+        if matches!(self.phase, Phase::Command | Phase::Release(_)) && self.queue.is_waiting() && !self.is_closed() {
+            self.end_when_answered();
         } else {
             self.client_lost();
         }
@@ -187,7 +187,7 @@ impl Session {
 
     /// The client is gone.
     pub fn client_lost(&mut self) {
-        if !self.closed {
+        if !self.is_closed() {
             self.leave_hop();
             self.end();
         }
@@ -198,7 +198,7 @@ impl Session {
         self.securing = false;
         self.encrypted = true;
         self.hello = None;
-        self.progress += 1;
+        self.out.progress += 1;
         self.settle();
     }
 
@@ -209,7 +209,7 @@ impl Session {
 
     /// The client sends its message slower than it may.
     pub fn client_too_slow(&mut self) {
-        self.events.push_back(Event::Limit("octets_per_second"));
+        self.out.events.push_back(Event::Limit("octets_per_second"));
         self.say_last("421", "4.4.2 too slow, try again over a better line");
     }
 
@@ -220,7 +220,7 @@ impl Session {
 
     /// The client has had a transaction open for longer than it may.
     pub fn transaction_timeout(&mut self) {
-        self.events.push_back(Event::Limit("transaction"));
+        self.out.events.push_back(Event::Limit("transaction"));
         self.say_last("421", "4.4.2 the transaction has taken too long");
     }
 
@@ -231,19 +231,19 @@ impl Session {
 
     /// The daemon is about to stop: the session ends when no transaction is open.
     pub fn drain(&mut self) {
-        self.draining = true;
+        self.end_at_least(Ending::WhenIdle);
         self.settle();
     }
 
-    /// So many octets of [`Session::to_hop`] have been written.
+    /// So many octets of [`Output::to_hop`] have been written.
     pub fn wrote_to_hop(&mut self, octets: usize) {
-        self.hop_sent += octets as u64;
+        self.out.hop_sent += octets as u64;
     }
 
     /// Whether more octets of the client are of use now.
     #[must_use]
     pub fn wants_client(&self) -> bool {
-        !self.closed
+        !self.is_closed()
             && !self.securing
             && self.asking.is_none()
             && match self.phase {
@@ -302,7 +302,21 @@ impl Session {
     /// Whether the session is over, but for what is still to be written.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.closed
+        self.end == Ending::Closed
+    }
+
+    /// Whether nothing more of the client is looked at.
+    fn is_ending(&self) -> bool {
+        self.end >= Ending::WhenAnswered
+    }
+
+    fn end_at_least(&mut self, end: Ending) {
+        self.end = self.end.max(end);
+    }
+
+    /// Nothing more of the client is looked at.
+    fn end_when_answered(&mut self) {
+        self.end_at_least(Ending::WhenAnswered);
     }
 
     /// The number of the transaction that the client has open.
@@ -315,7 +329,7 @@ impl Session {
     /// change it is no reason to wait longer.
     #[must_use]
     pub fn progress(&self) -> u64 {
-        self.progress
+        self.out.progress
     }
 
     /// Whether a message is being sent, or a further chunk of one is awaited.
@@ -372,7 +386,7 @@ impl Session {
                 break;
             }
             // A line without end gets nowhere.
-            self.progress += u64::from(!self.skipping);
+            self.out.progress += u64::from(!self.skipping);
             at += used;
         }
         at
@@ -380,7 +394,7 @@ impl Session {
 
     /// Whether a line of the client may be looked at.
     fn may_parse(&self) -> bool {
-        !self.ending
+        !self.is_ending()
             && !self.barrier
             && !self.dropping
             && self.hop.is_usable()
@@ -390,11 +404,12 @@ impl Session {
 
     /// After every input: what can go, goes.
     fn settle(&mut self) {
-        if self.ending && !self.closed && self.queue.is_empty() && matches!(self.phase, Phase::Command) {
-            self.client_lost();
-        }
-        if self.draining && !self.closed && self.is_idle() {
-            self.say_last("421", "4.3.2 closing for a restart, try again later");
+        match self.end {
+            Ending::WhenAnswered if self.queue.is_empty() && matches!(self.phase, Phase::Command) => self.client_lost(),
+            Ending::WhenIdle if self.is_idle() => {
+                self.say_last("421", "4.3.2 closing for a restart, try again later");
+            }
+            Ending::Open | Ending::WhenIdle | Ending::WhenAnswered | Ending::Closed => {}
         }
     }
 
@@ -428,7 +443,7 @@ impl Session {
 
     fn flush_local(&mut self) {
         while let Some(text) = self.queue.take_local() {
-            self.to_client.extend_from_slice(&text);
+            self.out.to_client.extend_from_slice(&text);
         }
         if self.queue.is_empty() {
             (self.barrier, self.answer_is_awaited) = (false, false);
@@ -437,19 +452,19 @@ impl Session {
 
     /// A last word, out of turn, and the end.
     fn say_last(&mut self, code: &str, text: &str) {
-        if !self.closed {
-            self.to_client.extend_from_slice(format!("{code} {text}\r\n").as_bytes());
+        if !self.is_closed() {
+            self.out.to_client.extend_from_slice(format!("{code} {text}\r\n").as_bytes());
             self.leave_hop();
             self.end();
         }
     }
 
     fn end(&mut self) {
-        self.closed = true;
+        self.end_at_least(Ending::Closed);
         self.phase = Phase::Command;
         self.pending = Vec::new();
-        self.events.push_back(Event::CloseHop);
-        self.events.push_back(Event::CloseClient);
+        self.out.events.push_back(Event::CloseHop);
+        self.out.events.push_back(Event::CloseClient);
     }
 }
 

@@ -152,7 +152,7 @@ impl World {
             }
             self.settle();
         }
-        String::from_utf8(std::mem::take(&mut self.dialogue.session.to_client)).unwrap()
+        String::from_utf8(std::mem::take(&mut self.dialogue.session.out.to_client)).unwrap()
     }
 }
 

@@ -147,7 +147,7 @@ impl Session {
     pub(super) fn starttls_answered(&mut self, reply: &Reply) {
         if reply.code == 220 {
             self.hop = Connection::Securing;
-            self.events.push_back(Event::SecureHop);
+            self.out.events.push_back(Event::SecureHop);
         } else if self.tls() == Tls::Require {
             self.unfit("the next hop refuses TLS");
         } else {
@@ -161,7 +161,7 @@ impl Session {
         if self.hop == Connection::Securing {
             self.hop = Connection::Setup;
             self.facts.encrypted = true;
-            self.progress += 1;
+            self.out.progress += 1;
             self.say_hello();
         }
     }
@@ -203,7 +203,7 @@ impl Session {
             return self.hop_failed();
         }
         self.hop = Connection::Ready;
-        self.to_client.extend_from_slice(&reply.text);
+        self.out.to_client.extend_from_slice(&reply.text);
         if reply.code == 421 || self.facts.told.is_some() || self.facts.encrypted {
             self.end();
         }
@@ -220,7 +220,7 @@ impl Session {
         }
         if setup.for_client {
             self.offered_chunking = extended && self.facts.offer.chunking;
-            self.to_client.extend_from_slice(&self.greeting_of(&reply, extended));
+            self.out.to_client.extend_from_slice(&self.greeting_of(&reply, extended));
             self.hello = Some(setup.hello);
         }
         self.facts.hello_reply = Some(reply);
@@ -276,7 +276,7 @@ impl Session {
     }
 
     fn unfit(&mut self, why: &'static str) {
-        self.events.push_back(Event::Unfit(why));
+        self.out.events.push_back(Event::Unfit(why));
         self.no_hop("next hop cannot be used, try again later");
     }
 }

@@ -32,7 +32,7 @@ impl Session {
             || self.setup.as_ref().is_some_and(|setup| setup.is_for_client())
             || self.answer_is_awaited;
         // The answer to an earlier message goes first: the client must not take our last word for it.
-        self.settings.sync && waits && self.ended.is_empty() && !self.ending && !self.closed
+        self.settings.sync && waits && self.ended.is_empty() && !self.is_ending()
     }
 
     /// Whether a command has more octets behind it than a client that waits could have sent. It is then not carried out.
@@ -47,26 +47,26 @@ impl Session {
 
     /// The client has spoken out of turn: it is told so, and nothing more of it is looked at.
     pub(super) fn out_of_sync(&mut self) {
-        self.events.push_back(Event::NotSmtp("sync"));
+        self.out.events.push_back(Event::NotSmtp("sync"));
         self.say_last("554", "5.5.0 you must wait for the server's answer before you send more");
     }
 
     /// The same where answers to earlier commands are still owed: ours comes behind them.
     pub(super) fn out_of_sync_in_turn(&mut self) {
-        self.events.push_back(Event::NotSmtp("sync"));
+        self.out.events.push_back(Event::NotSmtp("sync"));
         self.transaction = None;
         self.reply(554, "5.5.0", "you must wait for the server's answer before you send more");
-        self.ending = true;
+        self.end_when_answered();
     }
 
     /// Whether the line ends the session because it is of another protocol.
     pub(super) fn leaves_for_another_protocol(&mut self, line: &[u8]) -> bool {
         let is_other = is_another_protocol(line);
         if is_other {
-            self.events.push_back(Event::NotSmtp("another-protocol"));
+            self.out.events.push_back(Event::NotSmtp("another-protocol"));
             self.transaction = None;
             self.reply(421, "4.7.0", "this is SMTP and nothing else");
-            self.ending = true;
+            self.end_when_answered();
         }
         is_other
     }

@@ -169,7 +169,7 @@ impl Session {
         }
         let limit = self.settings.limits.message;
         if limit > 0 && path.values("SIZE").any(|size| size.parse::<u64>().is_ok_and(|size| size > limit)) {
-            self.events.push_back(Event::Limit("message"));
+            self.out.events.push_back(Event::Limit("message"));
             self.reply(552, "5.3.4", "message size exceeds fixed limit");
             return true;
         }
@@ -182,7 +182,7 @@ impl Session {
         match self.settings.direction {
             Direction::Inbound => self.begin(&line, sender, path, params, None),
             Direction::Outbound => {
-                self.events.push_back(Event::Ask(Ask::Mail { sender: sender.clone() }));
+                self.out.events.push_back(Event::Ask(Ask::Mail { sender: sender.clone() }));
                 self.asking = Some(Pending::Mail { line, sender, path, params });
             }
         }
@@ -269,7 +269,7 @@ impl Session {
             return;
         };
         if transaction.accepted + transaction.outstanding >= self.settings.limits.recipients {
-            self.events.push_back(Event::Limit("recipients"));
+            self.out.events.push_back(Event::Limit("recipients"));
             self.reply(452, "4.5.3", "too many recipients, send the message to the rest in another transaction");
             return;
         }
@@ -291,7 +291,7 @@ impl Session {
             }
         };
         let sender = transaction.sender.clone();
-        self.events.push_back(Event::Ask(Ask::Rcpt { sender, recipient: recipient.clone() }));
+        self.out.events.push_back(Event::Ask(Ask::Rcpt { sender, recipient: recipient.clone() }));
         let params = path.params.to_owned();
         self.asking = Some(Pending::Rcpt { line: line.to_vec(), recipient, params });
     }
@@ -342,7 +342,7 @@ impl Session {
         match &inbound.disposition {
             Disposition::Refuse(refusal) if self.is_one_too_many(refusal.code) => {
                 self.reply(421, "4.7.0", TOO_MANY_REFUSED);
-                self.ending = true;
+                self.end_when_answered();
             }
             Disposition::Refuse(refusal) => self.refuse(refusal),
             Disposition::Discard => {
@@ -389,7 +389,7 @@ impl Session {
         let other_sender = differs || !transaction.in_effect;
         let other_class = !transaction.class.is_like(&class);
         if transaction.has_recipients() && (other_sender || other_class) {
-            self.events.push_back(Event::OwnTransaction);
+            self.out.events.push_back(Event::OwnTransaction);
             self.reply(452, "4.5.3", "this recipient needs a transaction of its own, send it again");
             return;
         }
@@ -481,7 +481,7 @@ impl Session {
             self.reply(354, "", "end data with <CR><LF>.<CR><LF>");
             return true;
         }
-        self.events.push_back(Event::Ask(Ask::Hold));
+        self.out.events.push_back(Event::Ask(Ask::Hold));
         self.asking = Some(Pending::Hold(None));
         true
     }
@@ -545,9 +545,9 @@ impl Session {
         }
         self.refused_recipients = self.refused_recipients.saturating_add(1);
         let limit = self.settings.limits.refused_recipients;
-        let too_many = limit > 0 && self.refused_recipients > limit && !self.ending;
+        let too_many = limit > 0 && self.refused_recipients > limit && !self.is_ending();
         if too_many {
-            self.events.push_back(Event::Limit("refused_recipients"));
+            self.out.events.push_back(Event::Limit("refused_recipients"));
         }
         too_many
     }

@@ -125,11 +125,11 @@ pub enum Event {
     Ask(Ask),
     /// Connect to this next hop.
     Open(NextHopChoice),
-    /// Send what is in [`Session::to_hop`](super::Session::to_hop) if that goes at once, and close the connection to the next hop.
+    /// Send what is in [`Output::to_hop`](super::Output::to_hop) if that goes at once, and close the connection to the next hop.
     CloseHop,
-    /// Send what is in [`Session::to_client`](super::Session::to_client) and end the session.
+    /// Send what is in [`Output::to_client`](super::Output::to_client) and end the session.
     CloseClient,
-    /// Send what is in [`Session::to_client`](super::Session::to_client), then do the TLS handshake with the client; see [`Session::client_secured`](super::Session::client_secured).
+    /// Send what is in [`Output::to_client`](super::Output::to_client), then do the TLS handshake with the client; see [`Session::client_secured`](super::Session::client_secured).
     SecureClient,
     /// Do the TLS handshake with the next hop; see [`Session::hop_secured`](super::Session::hop_secured) and [`Session::hop_not_secured`](super::Session::hop_not_secured).
     SecureHop,

@@ -144,7 +144,7 @@ impl Dialogue {
                 Event::Unfit(_) | Event::LoggedIn | Event::NotSmtp(_) => {}
                 Event::CloseHop => {
                     self.hop_closed += 1;
-                    self.session.to_hop.clear();
+                    self.session.out.to_hop.clear();
                 }
                 Event::CloseClient => self.client_closed = true,
                 Event::Refused { .. } | Event::OwnTransaction => {}
@@ -168,12 +168,12 @@ impl Dialogue {
     }
 
     pub fn heard_by_hop(&mut self) -> String {
-        self.session.wrote_to_hop(self.session.to_hop.len());
-        String::from_utf8(std::mem::take(&mut self.session.to_hop)).unwrap()
+        self.session.wrote_to_hop(self.session.out.to_hop.len());
+        String::from_utf8(std::mem::take(&mut self.session.out.to_hop)).unwrap()
     }
 
     pub fn heard_by_client(&mut self) -> String {
-        String::from_utf8(std::mem::take(&mut self.session.to_client)).unwrap()
+        String::from_utf8(std::mem::take(&mut self.session.out.to_client)).unwrap()
     }
 
     pub fn signed(&self, address: &str) -> String {
