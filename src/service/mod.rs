@@ -31,6 +31,7 @@ use crate::drive::smtp;
 use crate::drive::stream::Accepted;
 use crate::drive::{REFUSED, limited_warn};
 use crate::envelope::keyring::Keyring;
+use crate::wire::smtp::replies::TOO_MANY_CONNECTIONS;
 
 /// Why the daemon does not start.
 #[derive(Debug)]
@@ -257,8 +258,7 @@ fn admit(
         match accepted.into_plain() {
             Err(error) => warn!(%error, "a connection was lost at once"),
             Ok(client) if full => {
-                smtp::refuse(client, peer, "421 4.3.2 too many connections, try again later\r\n", &proxy_listener)
-                    .await;
+                smtp::refuse(client, peer, TOO_MANY_CONNECTIONS, &proxy_listener).await;
             }
             Ok(client) => smtp::serve(client, peer, app, proxy_listener, drain).await,
         }

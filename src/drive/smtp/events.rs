@@ -95,10 +95,7 @@ impl ProxySession {
             self.caller.counted = None;
             match admit(address, &self.evaluator.app, &self.proxy_listener) {
                 Ok(counted) => self.caller.counted = counted,
-                Err(text) => {
-                    let (code, text) = text.trim_end().split_once(' ').unwrap_or(("421", text));
-                    self.session.turn_away(code, text);
-                }
+                Err(reply) => self.session.turn_away(reply),
             }
             self.caller.passed.source = address;
             let listener = &self.proxy_listener.listener;

@@ -30,15 +30,12 @@ use super::{limited, limited_warn};
 use crate::config::{ProxyUnknown, TlsMode};
 use crate::wire::proxy_header::{self, Source};
 use crate::wire::smtp::identity::Identity;
+use crate::wire::smtp::replies::{NOT_YOUR_SERVER, OwnReply, TOO_MANY_FROM_NETWORK};
 
 /// How long a client may take to read its last reply.
 const LINGER: Duration = Duration::from_secs(2);
 /// How much a client that was shown the door may still say.
 const LINGER_OCTETS: usize = 1 << 20;
-
-/// A reply to a connection that is not served.
-const NOT_YOURS: &str = "554 5.7.1 you may not use this server\r\n";
-const TOO_MANY_OF_YOURS: &str = "421 4.7.0 too many connections from your network, try again later\r\n";
 
 /// Who is connected.
 #[derive(Debug)]
@@ -69,7 +66,7 @@ pub async fn serve(
             trusted: proxy_listener.listener.trusted_proxies.contains(ip(address)),
             counted,
         },
-        Err(text) => return refuse(client, address, text, &proxy_listener).await,
+        Err(reply) => return refuse(client, address, reply, &proxy_listener).await,
     };
     let implicit = proxy_listener.listener.tls == TlsMode::Implicit;
     let client = match proxy_listener.acceptor.as_ref().filter(|_| implicit) {
@@ -144,22 +141,22 @@ async fn read_header(client: &mut Plain) -> Result<Source, String> {
     }
 }
 
-/// Whether the client may come in. The text is what it is told if not.
+/// Whether the client may come in. The error is what it is told if not.
 fn admit(
     address: Option<SocketAddr>,
     app: &AppState,
     proxy_listener: &ProxyListener,
-) -> Result<Option<CountedConnection>, &'static str> {
+) -> Result<Option<CountedConnection>, OwnReply> {
     let Some(address) = address.map(|address| address.ip()) else { return Ok(None) };
     let listener = &proxy_listener.listener;
     if !listener.clients.is_empty() && !listener.clients.contains(address) {
-        return Err(NOT_YOURS);
+        return Err(NOT_YOUR_SERVER);
     }
     let limit = app.config.limits.connections_per_client;
     if limit == 0 || is_known(address, proxy_listener) {
         return Ok(None);
     }
-    app.clients.admit(address, limit).map(Some).ok_or(TOO_MANY_OF_YOURS)
+    app.clients.admit(address, limit).map(Some).ok_or(TOO_MANY_FROM_NETWORK)
 }
 
 /// Whether the config names this client, or it is on this machine: it is no stranger.
@@ -169,8 +166,8 @@ fn is_known(address: IpAddr, proxy_listener: &ProxyListener) -> bool {
 }
 
 /// Says one thing to a connection that is not served, and closes it.
-pub async fn refuse(client: Plain, address: Option<SocketAddr>, text: &str, proxy_listener: &ProxyListener) {
-    let reply = text.trim_end();
+pub async fn refuse(client: Plain, address: Option<SocketAddr>, reply: OwnReply, proxy_listener: &ProxyListener) {
+    let (text, reply) = (reply.reply().text, reply.line());
     limited_warn!(client = %ip(address), listen = %proxy_listener.listener.listen, reply, "connection refused");
     // Who begins with a handshake cannot read it.
     if proxy_listener.listener.tls == TlsMode::Implicit {
@@ -178,7 +175,7 @@ pub async fn refuse(client: Plain, address: Option<SocketAddr>, text: &str, prox
     }
     let mut client = Stream::Plain(client);
     let say = async {
-        let mut text = text.as_bytes();
+        let mut text = text.as_slice();
         while !text.is_empty() {
             let n = poll_fn(|cx| client.poll_write(cx, text)).await?;
             text = text.get(n..).unwrap_or_default();

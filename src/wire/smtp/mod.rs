@@ -9,6 +9,7 @@ pub mod extensions;
 pub mod identity;
 pub mod incoming_header;
 pub mod outgoing_header;
+pub mod replies;
 pub mod reply;
 pub mod session;
 pub mod size_limits;

@@ -6,13 +6,17 @@
 
 use super::chunked::{ChunkError, ChunkState, Chunked};
 use super::content::{BodyError, Phase, with_header};
-use super::hop::{Connection, NO_QUARANTINE};
+use super::hop::Connection;
 use super::queue::{ClientCommand, Item, ProxyCommand};
 use super::transaction::{Handling, Pending, taken};
 use super::{Ask, Direction, Event, Session};
 use crate::envelope::rules::{ContentVerdict, ResultHeader};
 use crate::wire::smtp::command::Command;
 use crate::wire::smtp::incoming_header::HeaderFilter;
+use crate::wire::smtp::replies::{
+    CHUNK_RECEIVED, EMPTY_CHUNK_RECEIVED, HOP_TAKES_NO_BDAT, MESSAGE_TOO_LONG, NEED_RCPT, NO_BDAT, NO_QUARANTINE,
+    NO_RECIPIENTS, NO_RECIPIENTS_YET,
+};
 use crate::wire::smtp::reply::Reply;
 use crate::wire::smtp::size_limits::TooLong;
 
@@ -71,12 +75,12 @@ impl Session {
         if size > self.most_octets().saturating_mul(4) {
             // Nobody waits for the end of that.
             self.out.events.push_back(Event::Limit("message"));
-            self.reply(552, "5.3.4", "message size exceeds fixed limit");
+            self.say(MESSAGE_TOO_LONG);
             self.end_when_answered();
             return true;
         }
-        if let Some((code, status, text)) = self.too_early(&Command::Bdat { size, last }) {
-            return self.swallow_bad(size, Reply::new(code, status, text));
+        if let Some(reply) = self.too_early(&Command::Bdat { size, last }) {
+            return self.swallow_bad(size, reply.reply());
         }
         if self.settings.lmtp && !self.queue.is_empty() {
             // How many replies a message gets, the answers to RCPT say.
@@ -84,26 +88,25 @@ impl Session {
             return false;
         }
         if !self.facts.offer.chunking && self.offered_chunking {
-            let text = "the next hop of this recipient takes no BDAT, try again later";
             let recipients = if last { self.transaction.as_ref().map_or(1, |t| t.accepted) } else { 1 };
-            self.swallow(size, Reply::new(451, "4.3.5", text), recipients);
+            self.swallow(size, HOP_TAKES_NO_BDAT.reply(), recipients);
             if self.transaction.is_some() {
                 self.fail_transaction();
             }
             return true;
         }
         if !self.facts.offer.chunking {
-            return self.swallow_bad(size, Reply::new(502, "5.5.1", "BDAT is not available here"));
+            return self.swallow_bad(size, NO_BDAT.reply());
         }
         let Some(transaction) = self.transaction.as_ref().filter(|transaction| transaction.is_begun()) else {
-            return self.swallow_bad(size, Reply::new(503, "5.5.1", "need RCPT command"));
+            return self.swallow_bad(size, NEED_RCPT.reply());
         };
         if let Some(message) = self.chunked.take() {
             self.begin_chunk(message, size, last);
             return true;
         }
         if self.settings.lmtp && transaction.accepted == 0 {
-            return self.swallow_bad(size, Reply::new(503, "5.5.1", "no valid recipients"));
+            return self.swallow_bad(size, NO_RECIPIENTS_YET.reply());
         }
         if !self.queue.is_empty() {
             // A reply too many must not be taken for the answer to a chunk: those to MAIL and RCPT are awaited.
@@ -121,7 +124,7 @@ impl Session {
             return true;
         }
         if transaction.accepted == 0 {
-            return self.swallow_bad(size, Reply::new(554, "5.5.1", "no valid recipients"));
+            return self.swallow_bad(size, NO_RECIPIENTS.reply());
         }
         if transaction.class.handling == Handling::Discard {
             let recipients = if last { transaction.accepted } else { 1 };
@@ -183,7 +186,7 @@ impl Session {
     fn send_held(&mut self, held: &[u8], item: Item) {
         if held.is_empty() {
             if matches!(item, Item::Forwarded(_)) {
-                self.reply(250, "2.0.0", "octets received");
+                self.say(CHUNK_RECEIVED);
             }
             return;
         }
@@ -326,7 +329,7 @@ impl Session {
             // Its octets went with what was held.
             ChunkState::Open if chunk.answered => {}
             // It was empty.
-            ChunkState::Open => self.reply(250, "2.0.0", "0 octets received"),
+            ChunkState::Open => self.say(EMPTY_CHUNK_RECEIVED),
         }
         self.chunked = Some(chunk.message);
     }
@@ -384,7 +387,7 @@ impl Session {
         };
         if chunk.message.state == ChunkState::Open {
             if let ContentVerdict::Quarantine(..) = content {
-                return self.chunk_dropped(chunk, Reply::new(451, "4.3.0", NO_QUARANTINE));
+                return self.chunk_dropped(chunk, NO_QUARANTINE.reply());
             }
             // Too late for a header.
             return self.say_last_chunk();

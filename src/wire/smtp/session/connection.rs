@@ -5,29 +5,30 @@ use super::hop::{Connection, Facts};
 use super::queue::{ClientCommand, Item};
 use super::transaction::Pending;
 use super::{Event, NextHopChoice, Session};
-use crate::wire::smtp::reply::{Reply, ReplyReader};
-
-const LOST_AFTER_DATA: &str = "next hop was lost before it had confirmed the message, try again later";
-pub(super) const LOST: &str = "next hop was lost, try again later";
+use crate::wire::smtp::replies::{
+    ANOTHER_CONNECTION, BYE, HOP_LOST, HOP_LOST_AFTER_DATA, HOP_LOST_CLOSING, HOP_UNREACHABLE, OwnReply,
+};
+use crate::wire::smtp::reply::ReplyReader;
 
 impl Session {
     /// The connection could not be made.
     pub fn hop_failed(&mut self) {
-        self.no_hop("next hop cannot be reached, try again later");
+        self.no_hop(HOP_UNREACHABLE);
     }
 
     /// There is none for what the client wants. Where that is one recipient, the others need not suffer for it.
-    pub(super) fn no_hop(&mut self, text: &str) {
+    pub(super) fn no_hop(&mut self, reply: OwnReply) {
         let waiting = memchr::memchr(b'\n', &self.pending);
         let (Some(end), true) = (waiting, self.target != NextHopChoice::Main && self.transaction.is_some()) else {
-            return self.say_last("421", &format!("4.4.1 {text}"));
+            return self.say_last(reply);
         };
         // The line that was put back is the recipient that needed it.
         self.pending.drain(..=end);
         while self.queue.answered().is_some() {}
         self.out.to_hop.clear();
         self.out.events.push_back(Event::CloseHop);
-        self.out.to_client.extend_from_slice(format!("451 4.4.1 {text}\r\n").as_bytes());
+        let later = OwnReply { code: 451, ..reply };
+        self.out.to_client.extend_from_slice(&later.reply().text);
         self.barrier = false;
         self.open(NextHopChoice::Main);
     }
@@ -48,24 +49,24 @@ impl Session {
                 Item::Local(text) => self.out.to_client.extend_from_slice(&text),
                 Item::Swallowed(_) => {}
                 Item::Forwarded(ClientCommand::EndOfData) => {
-                    let reply = Reply::new(451, "4.4.2", LOST_AFTER_DATA);
+                    let reply = HOP_LOST_AFTER_DATA.reply();
                     self.out.to_client.extend_from_slice(&reply.text);
                     self.count_reply(&reply);
                 }
-                Item::Forwarded(ClientCommand::Quit) => return self.say_last("221", "2.0.0 bye"),
-                Item::Forwarded(_) => return self.say_last("421", &format!("4.4.2 {LOST}")),
+                Item::Forwarded(ClientCommand::Quit) => return self.say_last(BYE),
+                Item::Forwarded(_) => return self.say_last(HOP_LOST_CLOSING),
             }
         }
         self.barrier = false;
         if self.transaction.is_some() && matches!(self.phase, Phase::Command) || matches!(self.phase, Phase::Auth) {
             // The next hop has forgotten sender and recipients.
-            self.say_last("421", &format!("4.4.2 {LOST}"));
+            self.say_last(HOP_LOST_CLOSING);
         }
     }
 
     /// A body whose next hop is gone: the client hears of it at its end.
     fn body_without_hop(&mut self) {
-        let lost = || Reply::new(451, "4.4.2", LOST);
+        let lost = || HOP_LOST.reply();
         let aside = self.take_asking(|asking| matches!(asking, Pending::Aside { .. })).is_some();
         match std::mem::replace(&mut self.phase, Phase::Command) {
             Phase::Stream(stream) => self.phase = Phase::Discard { scanner: stream.scanner, reply: lost() },
@@ -114,7 +115,7 @@ impl Session {
             self.barrier = true;
         } else if self.authenticated {
             // Nobody can log in again on the client's behalf.
-            self.say_last("421", "4.3.2 this needs another connection to the next hop, connect and log in again");
+            self.say_last(ANOTHER_CONNECTION);
         } else {
             self.leave_hop();
             self.out.events.push_back(Event::CloseHop);

@@ -5,7 +5,6 @@
 //! is not sent and the connection closed.
 
 use super::chunk::Chunk;
-use super::hop::NO_QUARANTINE;
 use super::queue::{ClientCommand, Item, ProxyCommand};
 use super::transaction::{Pending, taken};
 use super::{Ask, Event, Session, SessionLimits};
@@ -15,6 +14,9 @@ use crate::envelope::rules::{ContentCheck, ContentVerdict, ResultHeader};
 use crate::wire::smtp::data::{DataScanner, Progress};
 use crate::wire::smtp::incoming_header::HeaderFilter;
 use crate::wire::smtp::outgoing_header::HeadReader;
+use crate::wire::smtp::replies::{
+    HEADER_TOO_LONG, HOP_REFUSED_LATE, MESSAGE_TOO_LONG, NO_QUARANTINE, NUL, SMUGGLING, STRAY_LINE_END,
+};
 use crate::wire::smtp::reply::Reply;
 use crate::wire::smtp::size_limits::{Meter, TooLong};
 
@@ -114,10 +116,10 @@ pub(super) enum BodyError {
 impl BodyError {
     pub fn reply(self) -> Reply {
         match self {
-            Self::Nul => Reply::new(550, "5.6.0", "the message contains NUL octets"),
-            Self::Stray => Reply::new(550, "5.5.2", "lines must end in CR LF, and CR must not stand alone"),
-            Self::Long(TooLong::Header) => Reply::new(552, "5.3.4", "the header of the message is too long"),
-            Self::Long(TooLong::Message) => Reply::new(552, "5.3.4", "message size exceeds fixed limit"),
+            Self::Nul => NUL.reply(),
+            Self::Stray => STRAY_LINE_END.reply(),
+            Self::Long(TooLong::Header) => HEADER_TOO_LONG.reply(),
+            Self::Long(TooLong::Message) => MESSAGE_TOO_LONG.reply(),
         }
     }
 
@@ -386,7 +388,7 @@ impl Session {
             (Phase::Stream(_), ContentVerdict::Quarantine(..)) => {
                 // Too late for another recipient; its own must not see it.
                 self.drop_hop();
-                self.refuse_message(&Reply::new(451, "4.3.0", NO_QUARANTINE));
+                self.refuse_message(&NO_QUARANTINE.reply());
             }
             // Too late for a header.
             (
@@ -416,13 +418,13 @@ impl Session {
         let (mark, refused) = (*mark, *refused);
         self.asking = None;
         match std::mem::replace(&mut self.phase, Phase::Command) {
-            Phase::Hold(hold) if refused => self.drop_held(*hold, Reply::new(451, "4.3.0", NO_QUARANTINE)),
+            Phase::Hold(hold) if refused => self.drop_held(*hold, NO_QUARANTINE.reply()),
             Phase::Hold(mut hold) => {
                 hold.stream.check = None;
                 self.mark(&mark);
                 self.release(*hold, Some(mark.header()));
             }
-            Phase::Chunk(chunk) if refused => self.chunk_dropped(chunk, Reply::new(451, "4.3.0", NO_QUARANTINE)),
+            Phase::Chunk(chunk) if refused => self.chunk_dropped(chunk, NO_QUARANTINE.reply()),
             Phase::Chunk(chunk) => self.chunk_goes_on(chunk, Some(mark)),
             phase => self.phase = phase,
         }
@@ -463,8 +465,7 @@ impl Session {
             }
             return;
         }
-        let reply =
-            if reply.code < 400 { Reply::new(451, "4.5.0", "the next hop did not take the message") } else { reply };
+        let reply = if reply.code < 400 { HOP_REFUSED_LATE.reply() } else { reply };
         match release.rest {
             Some(stream) => self.phase = Phase::Discard { scanner: stream.scanner, reply },
             None => self.refuse_message(&reply),
@@ -513,7 +514,7 @@ impl Session {
         self.phase = Phase::Command;
         self.drop_hop_when_answered();
         // In its turn: an earlier message may not be answered yet.
-        self.refuse_message(&Reply::new(550, "5.5.2", "a lone dot between line ends other than CR LF is refused"));
+        self.refuse_message(&SMUGGLING.reply());
         self.end_when_answered();
         input.len()
     }

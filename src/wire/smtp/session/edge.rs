@@ -9,6 +9,11 @@ use super::setup::Hello;
 use super::{Event, NextHopChoice, Session, Tls};
 use crate::wire::smtp::command::{Command, CommandError, MAX_AUTH_LINE, Verb};
 use crate::wire::smtp::identity::{Identity, XCLIENT, XFORWARD};
+use crate::wire::smtp::replies::{
+    AUTH_NEEDS_TLS, AUTH_NOT_NOW, BYE, CANNOT_VERIFY, HOP_LOST_LOGIN, IN_TRANSACTION, LINE_TOO_LONG, NEED_HELO,
+    NEED_LHLO, NEED_STARTTLS, NO_AUTH, NO_TLS, NOT_AVAILABLE, NOT_TRUSTED, OK, OwnReply, SAY_EHLO, SAY_LHLO, TLS_TWICE,
+    TOO_MANY_COMMANDS, TOO_MANY_MISTAKES,
+};
 
 impl Session {
     /// Reads one line from the beginning of the input and acts on it; says how many octets it was. Nothing: there is no
@@ -53,7 +58,7 @@ impl Session {
     fn check_line(&mut self, line: &[u8], max: usize) -> Result<(), (Option<&'static str>, &'static str)> {
         // Counted as if it ended in CR LF: a line that was put back has one.
         if std::mem::take(&mut self.skipping) || line.strip_suffix(b"\r").unwrap_or(line).len() + 2 > max {
-            return Err((Some("line"), "line too long"));
+            return Err((Some("line"), LINE_TOO_LONG.text));
         }
         let (text, clean) = line.strip_suffix(b"\r").map_or((line, false), |text| (text, true));
         if text.iter().any(|&b| (b < 0x20 && !matches!(b, b'\t' | b'\r')) || b == 0x7f) {
@@ -100,7 +105,7 @@ impl Session {
         if self.hop == Connection::Closed && !matches!(command, Command::Quit) {
             if self.authenticated {
                 // Nobody can log in again on the client's behalf.
-                self.say_last("421", "4.4.2 next hop was lost, connect and log in again");
+                self.say_last(HOP_LOST_LOGIN);
                 return true;
             }
             self.open(NextHopChoice::Main);
@@ -108,7 +113,7 @@ impl Session {
         }
         if self.commands >= self.settings.limits.commands {
             self.out.events.push_back(Event::Limit("commands"));
-            self.reply(421, "4.7.0", "too many commands without a message");
+            self.say(TOO_MANY_COMMANDS);
             self.end_when_answered();
             return true;
         }
@@ -124,8 +129,8 @@ impl Session {
         if let Command::Bdat { size, last } = command {
             return self.bdat(size, last);
         }
-        if let Some((code, status, text)) = self.too_early(&command) {
-            self.bad(code, status, text);
+        if let Some(reply) = self.too_early(&command) {
+            self.mistake(reply);
             return true;
         }
         let password = matches!(command, Command::Auth) && self.transaction.is_none();
@@ -144,16 +149,16 @@ impl Session {
                 self.forwarded_is_used = self.forwarded.is_some();
                 self.forward(line, ClientCommand::Other);
             }
-            Command::Quit if self.hop == Connection::Closed => self.say_last("221", "2.0.0 bye"),
+            Command::Quit if self.hop == Connection::Closed => self.say_last(BYE),
             Command::Quit => {
                 self.forward(line, ClientCommand::Quit);
                 self.barrier = true;
             }
             Command::Harmless => self.forward(line, ClientCommand::Other),
-            Command::Vrfy => self.reply(252, "2.1.5", "cannot verify, but send some mail and see"),
+            Command::Vrfy => self.say(CANNOT_VERIFY),
             Command::StartTls => return self.starttls(),
             Command::Auth => self.auth(line),
-            Command::NotOffered | Command::Bdat { .. } => self.bad(502, "5.5.1", "command not available here"),
+            Command::NotOffered | Command::Bdat { .. } => self.mistake(NOT_AVAILABLE),
             Command::XClient(argument) => return self.xclient(argument),
             Command::XForward(argument) => self.xforward(argument),
         }
@@ -161,16 +166,16 @@ impl Session {
     }
 
     /// Why a command may not be given yet.
-    pub(super) fn too_early(&self, command: &Command<'_>) -> Option<(u16, &'static str, &'static str)> {
+    pub(super) fn too_early(&self, command: &Command<'_>) -> Option<OwnReply> {
         let mail = matches!(
             command,
             Command::Mail(_) | Command::Rcpt(_) | Command::Data | Command::Bdat { .. } | Command::Auth | Command::Vrfy
         );
         if mail && self.settings.client_tls == Tls::Require && !self.encrypted {
-            return Some((530, "5.7.0", "must issue a STARTTLS command first"));
+            return Some(NEED_STARTTLS);
         }
-        let hello = if self.settings.lmtp { "send LHLO first" } else { "send HELO or EHLO first" };
-        (mail && self.hello.is_none() && !matches!(command, Command::Vrfy)).then_some((503, "5.5.1", hello))
+        let hello = if self.settings.lmtp { NEED_LHLO } else { NEED_HELO };
+        (mail && self.hello.is_none() && !matches!(command, Command::Vrfy)).then_some(hello)
     }
 
     fn not_a_command(&mut self, line: &[u8], error: CommandError) {
@@ -189,8 +194,7 @@ impl Session {
 
     fn hello(&mut self, line: &[u8], verb: Verb) -> bool {
         if self.settings.lmtp != (verb == Verb::Lhlo) {
-            let text = if self.settings.lmtp { "this is LMTP, say LHLO" } else { "this is SMTP, say EHLO" };
-            self.bad(500, "5.5.1", text);
+            self.mistake(if self.settings.lmtp { SAY_LHLO } else { SAY_EHLO });
             return true;
         }
         let hello = Hello { line: line.to_vec(), verb };
@@ -214,7 +218,7 @@ impl Session {
     /// The client wants to go on encrypted. What it has said so far is forgotten, by the next hop too.
     fn starttls(&mut self) -> bool {
         if self.settings.client_tls == Tls::Off || self.encrypted {
-            self.bad(if self.encrypted { 503 } else { 502 }, "5.5.1", "TLS is not available here");
+            self.mistake(if self.encrypted { TLS_TWICE } else { NO_TLS });
             return true;
         }
         if !self.queue.is_empty() {
@@ -234,11 +238,11 @@ impl Session {
     /// Logging in is between client and next hop; this program sees no passwords that it would understand.
     fn auth(&mut self, line: &[u8]) {
         if !self.facts.offer.auth {
-            self.bad(502, "5.5.1", "AUTH is not available here");
+            self.mistake(NO_AUTH);
         } else if self.transaction.is_some() || self.authenticated {
-            self.bad(503, "5.5.1", "AUTH is not possible now");
+            self.mistake(AUTH_NOT_NOW);
         } else if self.auth_needs_tls() {
-            self.bad(538, "5.7.11", "encryption is required to log in");
+            self.mistake(AUTH_NEEDS_TLS);
         } else {
             self.forward(line, ClientCommand::Auth);
             self.barrier = true;
@@ -254,11 +258,11 @@ impl Session {
     /// and its greeting is the answer.
     fn xclient(&mut self, argument: &str) -> bool {
         if !self.settings.trusted {
-            self.bad(550, "5.7.1", "you are not trusted to say who you are");
+            self.mistake(NOT_TRUSTED);
             return true;
         }
         if self.transaction.is_some() || self.authenticated {
-            self.bad(503, "5.5.1", "a transaction is in progress");
+            self.mistake(IN_TRANSACTION);
             return true;
         }
         if !self.queue.is_empty() {
@@ -286,11 +290,11 @@ impl Session {
 
     fn xforward(&mut self, argument: &str) {
         if !self.settings.trusted {
-            self.bad(550, "5.7.1", "you are not trusted to say who you are");
+            self.mistake(NOT_TRUSTED);
             return;
         }
         if self.transaction.is_some() {
-            self.bad(503, "5.5.1", "a transaction is in progress");
+            self.mistake(IN_TRANSACTION);
             return;
         }
         let begun = self.forwarded.as_ref().filter(|_| !self.forwarded_is_used).cloned();
@@ -304,7 +308,7 @@ impl Session {
         self.out.events.push_back(Event::Client { address: identity.socket_address(), forwarded: true });
         self.forwarded = Some(identity);
         self.identity_version += 1;
-        self.reply(250, "2.0.0", "Ok");
+        self.say(OK);
     }
 
     /// What was said by XFORWARD was true of one message only.
@@ -317,6 +321,11 @@ impl Session {
     }
 
     /// A mistake of the client. Too many, and it is let go.
+    pub(super) fn mistake(&mut self, reply: OwnReply) {
+        self.bad(reply.code, reply.status, reply.text);
+    }
+
+    /// A mistake whose reply says what stands in the command.
     pub(super) fn bad(&mut self, code: u16, status: &str, text: &str) {
         if self.one_more_mistake() {
             self.reply(code, status, text);
@@ -330,7 +339,7 @@ impl Session {
         if !bearable {
             self.out.events.push_back(Event::Limit("bad_commands"));
             // In its turn: the answer to a message may still be owed.
-            self.reply(421, "4.7.0", "too many bad commands");
+            self.say(TOO_MANY_MISTAKES);
             self.end_when_answered();
         }
         bearable

@@ -1,11 +1,11 @@
 //! The next hop's half: connecting, replies, and what becomes of a client when it is lost.
 
-use super::connection::LOST;
 use super::content::Phase;
 use super::queue::{ClientCommand, Item, ProxyCommand};
-use super::transaction::{TOO_MANY_REFUSED, Transaction};
+use super::transaction::Transaction;
 use super::{Event, Finished, NextHopChoice, Session};
 use crate::wire::smtp::extensions::{self, Extensions};
+use crate::wire::smtp::replies::{HOP_LACKS_EXTENSION, HOP_LOST, NO_SENSE, TOO_MANY_REFUSED};
 use crate::wire::smtp::reply::Reply;
 
 /// How far the connection to the next hop is.
@@ -53,9 +53,6 @@ pub(super) struct Facts {
     /// Its last answer to a hello.
     pub hello_reply: Option<Reply>,
 }
-
-pub(super) const NO_QUARANTINE: &str = "the message cannot be put aside now, try again later";
-const NO_SENSE: &str = "the next hop's answer makes no sense here, try again later";
 
 impl Session {
     /// The connection asked for by [`Event::Open`] stands; `encrypted`: with TLS from its first octet.
@@ -169,13 +166,13 @@ impl Session {
                     self.refused_recipients = 0;
                 } else if self.is_one_too_many(reply.code) {
                     // All that was said before it is answered.
-                    return self.say_last("421", &format!("4.7.0 {TOO_MANY_REFUSED}"));
+                    return self.say_last(TOO_MANY_REFUSED);
                 }
             }
             ClientCommand::Data if reply.code == 354 => self.begin_stream(),
             ClientCommand::Data if reply.code < 400 => {
                 // Neither yes nor no: what it thinks of this transaction, nobody knows.
-                reply = Reply::new(451, "4.5.0", NO_SENSE);
+                reply = NO_SENSE.reply();
                 self.transaction = None;
                 senseless = true;
             }
@@ -192,7 +189,7 @@ impl Session {
         }
         let awaited = matches!((kind, reply.code), (ClientCommand::Data, 354) | (ClientCommand::Auth, 334));
         if (300..400).contains(&reply.code) && !awaited {
-            reply = Reply::new(451, "4.5.0", NO_SENSE);
+            reply = NO_SENSE.reply();
         }
         self.out.to_client.extend_from_slice(&reply.text);
         if senseless {
@@ -242,7 +239,7 @@ impl Session {
         // An answer to a message that it has not seen the end of: a no may be believed, a yes never.
         let senseless = ended.is_some_and(|ended| self.out.hop_sent < ended.ends_at);
         if reply.code < 400 && (senseless || reply.code >= 300) {
-            reply = Reply::new(451, "4.5.0", NO_SENSE);
+            reply = NO_SENSE.reply();
         }
         self.count_reply(&reply);
         (reply, senseless)
@@ -319,15 +316,14 @@ impl Session {
                     transaction.in_effect = false;
                     // The client did what the first next hop offers; that this one does not is no reason to lose mail.
                     let lacks = elsewhere && reply.code == 555;
-                    let text = "the next hop of this recipient lacks an extension, try again later";
-                    transaction.refused = Some(if lacks { Reply::new(451, "4.3.5", text) } else { reply });
+                    transaction.refused = Some(if lacks { HOP_LACKS_EXTENSION.reply() } else { reply });
                 }
             }
             ProxyCommand::Rcpt => self.aside_answered(&reply),
             ProxyCommand::LateData => self.late_data(reply),
             ProxyCommand::Chunk { .. } if reply.is_positive() => {}
             ProxyCommand::Chunk { transaction: id } => {
-                let reply = if reply.code < 400 { Reply::new(451, "4.5.0", NO_SENSE) } else { reply };
+                let reply = if reply.code < 400 { NO_SENSE.reply() } else { reply };
                 self.out.events.push_back(Event::Refused { command: "BDAT", reply: reply.first_line() });
                 if let Some(transaction) = self.known(id) {
                     transaction.chunk_refused.get_or_insert(reply);
@@ -339,7 +335,7 @@ impl Session {
     /// A reply that nobody asked for: a goodbye, or the refusal of a message that is still under way.
     fn unasked(&mut self, reply: Reply) {
         let refusal = match reply.code {
-            421 => Some(Reply::new(451, "4.4.2", LOST)),
+            421 => Some(HOP_LOST.reply()),
             400.. => Some(reply),
             _ => None,
         };

@@ -32,6 +32,7 @@ use self::transaction::{Pending, Transaction};
 pub use self::types::{Ask, Direction, Event, Finished, NextHopChoice, SessionLimits, Settings, Tls};
 use super::identity::Identity;
 use super::reply::{Reply, ReplyReader};
+use crate::wire::smtp::replies::{NO_ROOM_CLOSING, OwnReply, RESTART, SILENT_TOO_LONG, TOO_SLOW, TRANSACTION_TOO_LONG};
 
 /// One client, and the next hop behind it.
 #[derive(Debug)]
@@ -204,29 +205,29 @@ impl Session {
 
     /// The client was silent for too long.
     pub fn client_timeout(&mut self) {
-        self.say_last("421", "4.4.2 timeout, nothing was heard from you for too long");
+        self.say_last(SILENT_TOO_LONG);
     }
 
     /// The client sends its message slower than it may.
     pub fn client_too_slow(&mut self) {
         self.out.events.push_back(Event::Limit("octets_per_second"));
-        self.say_last("421", "4.4.2 too slow, try again over a better line");
+        self.say_last(TOO_SLOW);
     }
 
     /// There is no room any more for what is held of the message.
     pub fn no_room(&mut self) {
-        self.say_last("421", "4.3.1 too many messages are being looked at, try again later");
+        self.say_last(NO_ROOM_CLOSING);
     }
 
     /// The client has had a transaction open for longer than it may.
     pub fn transaction_timeout(&mut self) {
         self.out.events.push_back(Event::Limit("transaction"));
-        self.say_last("421", "4.4.2 the transaction has taken too long");
+        self.say_last(TRANSACTION_TOO_LONG);
     }
 
     /// A connection of this client is one too many, or it may not use this server after all.
-    pub fn turn_away(&mut self, code: &str, text: &str) {
-        self.say_last(code, text);
+    pub fn turn_away(&mut self, reply: OwnReply) {
+        self.say_last(reply);
     }
 
     /// The daemon is about to stop: the session ends when no transaction is open.
@@ -407,7 +408,7 @@ impl Session {
         match self.end {
             Ending::WhenAnswered if self.queue.is_empty() && matches!(self.phase, Phase::Command) => self.client_lost(),
             Ending::WhenIdle if self.is_idle() => {
-                self.say_last("421", "4.3.2 closing for a restart, try again later");
+                self.say_last(RESTART);
             }
             Ending::Open | Ending::WhenIdle | Ending::WhenAnswered | Ending::Closed => {}
         }
@@ -424,6 +425,11 @@ impl Session {
     }
 
     /// A reply of ours, in its turn.
+    fn say(&mut self, reply: OwnReply) {
+        self.reply_with(reply.reply());
+    }
+
+    /// The same where the text depends on what was said.
     fn reply(&mut self, code: u16, status: &str, text: &str) {
         self.reply_with(Reply::new(code, status, text));
     }
@@ -451,9 +457,9 @@ impl Session {
     }
 
     /// A last word, out of turn, and the end.
-    fn say_last(&mut self, code: &str, text: &str) {
+    fn say_last(&mut self, reply: OwnReply) {
         if !self.is_closed() {
-            self.out.to_client.extend_from_slice(format!("{code} {text}\r\n").as_bytes());
+            self.out.to_client.extend_from_slice(&reply.reply().text);
             self.leave_hop();
             self.end();
         }

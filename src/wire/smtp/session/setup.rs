@@ -7,6 +7,7 @@ use super::queue::{Item, ProxyCommand};
 use super::{Event, NextHopChoice, Session, Tls};
 use crate::wire::smtp::command::Verb;
 use crate::wire::smtp::extensions::{self, Extensions, Ours};
+use crate::wire::smtp::replies::HOP_UNFIT;
 use crate::wire::smtp::reply::Reply;
 
 /// A client's HELO, EHLO or LHLO.
@@ -277,6 +278,6 @@ impl Session {
 
     fn unfit(&mut self, why: &'static str) {
         self.out.events.push_back(Event::Unfit(why));
-        self.no_hop("next hop cannot be used, try again later");
+        self.no_hop(HOP_UNFIT);
     }
 }

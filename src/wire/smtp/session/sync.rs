@@ -6,6 +6,7 @@
 
 use super::{Event, Session};
 use crate::wire::smtp::command::Command;
+use crate::wire::smtp::replies::{ANOTHER_PROTOCOL, OUT_OF_SYNC};
 
 /// Methods of HTTP (RFC 9110 section 9, RFC 5789) that are no commands of SMTP.
 const HTTP: [&[u8]; 9] = [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"];
@@ -48,14 +49,14 @@ impl Session {
     /// The client has spoken out of turn: it is told so, and nothing more of it is looked at.
     pub(super) fn out_of_sync(&mut self) {
         self.out.events.push_back(Event::NotSmtp("sync"));
-        self.say_last("554", "5.5.0 you must wait for the server's answer before you send more");
+        self.say_last(OUT_OF_SYNC);
     }
 
     /// The same where answers to earlier commands are still owed: ours comes behind them.
     pub(super) fn out_of_sync_in_turn(&mut self) {
         self.out.events.push_back(Event::NotSmtp("sync"));
         self.transaction = None;
-        self.reply(554, "5.5.0", "you must wait for the server's answer before you send more");
+        self.say(OUT_OF_SYNC);
         self.end_when_answered();
     }
 
@@ -65,7 +66,7 @@ impl Session {
         if is_other {
             self.out.events.push_back(Event::NotSmtp("another-protocol"));
             self.transaction = None;
-            self.reply(421, "4.7.0", "this is SMTP and nothing else");
+            self.say(ANOTHER_PROTOCOL);
             self.end_when_answered();
         }
         is_other

@@ -11,6 +11,11 @@ use crate::envelope::rules::{
 };
 use crate::wire::smtp::command::{Command, Path};
 use crate::wire::smtp::data::DataScanner;
+use crate::wire::smtp::replies::{
+    GO_ON, MESSAGE_OK, MESSAGE_TOO_LONG, NEED_BDAT, NEED_MAIL, NEED_RCPT, NESTED_MAIL, NO_AUTH_PARAMETER,
+    NO_BINARYMIME, NO_RECIPIENTS, NO_REQUIRETLS, NO_ROOM, OWN_TRANSACTION, RECIPIENT_OK, TOO_MANY_RECIPIENTS,
+    TOO_MANY_REFUSED,
+};
 use crate::wire::smtp::reply::Reply;
 
 /// What is being asked about, while no answer is here.
@@ -138,7 +143,7 @@ impl Transaction {
 impl Session {
     pub(super) fn mail(&mut self, line: &[u8], path: &Path<'_>) -> bool {
         if self.transaction.is_some() {
-            self.bad(503, "5.5.1", "nested MAIL command");
+            self.mistake(NESTED_MAIL);
             return true;
         }
         if std::mem::take(&mut self.forwarded_is_used) {
@@ -160,21 +165,21 @@ impl Session {
         };
         let binary = path.values("BODY").any(|v| v.eq_ignore_ascii_case("BINARYMIME"));
         if binary && !self.facts.offer.binarymime {
-            self.bad(555, "5.5.4", "BODY=BINARYMIME is not available here");
+            self.mistake(NO_BINARYMIME);
             return true;
         }
         if path.has_param("REQUIRETLS") && !self.may_require_tls() {
-            self.bad(555, "5.5.4", "REQUIRETLS is not available here");
+            self.mistake(NO_REQUIRETLS);
             return true;
         }
         let limit = self.settings.limits.message;
         if limit > 0 && path.values("SIZE").any(|size| size.parse::<u64>().is_ok_and(|size| size > limit)) {
             self.out.events.push_back(Event::Limit("message"));
-            self.reply(552, "5.3.4", "message size exceeds fixed limit");
+            self.say(MESSAGE_TOO_LONG);
             return true;
         }
         let Some(params) = self.mail_params(path) else {
-            self.bad(555, "5.5.4", "AUTH= is not available here");
+            self.mistake(NO_AUTH_PARAMETER);
             return true;
         };
         let line = if params == path.params { line.to_vec() } else { mail_line(path.path, &params).into_bytes() };
@@ -265,12 +270,12 @@ impl Session {
 
     pub(super) fn rcpt(&mut self, line: &[u8], path: &Path<'_>) {
         let Some(transaction) = self.transaction.as_ref().filter(|_| self.chunked.is_none()) else {
-            self.bad(503, "5.5.1", "need MAIL command");
+            self.mistake(NEED_MAIL);
             return;
         };
         if transaction.accepted + transaction.outstanding >= self.settings.limits.recipients {
             self.out.events.push_back(Event::Limit("recipients"));
-            self.reply(452, "4.5.3", "too many recipients, send the message to the rest in another transaction");
+            self.say(TOO_MANY_RECIPIENTS);
             return;
         }
         if path.path.eq_ignore_ascii_case("postmaster") {
@@ -341,7 +346,7 @@ impl Session {
         };
         match &inbound.disposition {
             Disposition::Refuse(refusal) if self.is_one_too_many(refusal.code) => {
-                self.reply(421, "4.7.0", TOO_MANY_REFUSED);
+                self.say(TOO_MANY_REFUSED);
                 self.end_when_answered();
             }
             Disposition::Refuse(refusal) => self.refuse(refusal),
@@ -390,7 +395,7 @@ impl Session {
         let other_class = !transaction.class.is_like(&class);
         if transaction.has_recipients() && (other_sender || other_class) {
             self.out.events.push_back(Event::OwnTransaction);
-            self.reply(452, "4.5.3", "this recipient needs a transaction of its own, send it again");
+            self.say(OWN_TRANSACTION);
             return;
         }
         if class.handling == Handling::Discard {
@@ -398,7 +403,7 @@ impl Session {
             let Some(transaction) = &mut self.transaction else { return };
             transaction.class = class;
             transaction.accepted += 1;
-            self.reply(250, "2.1.5", "Ok");
+            self.say(RECIPIENT_OK);
             return;
         }
         let wait = other_sender || class.target != self.target;
@@ -453,11 +458,11 @@ impl Session {
 
     pub(super) fn data(&mut self) -> bool {
         let Some(transaction) = self.transaction.as_ref().filter(|transaction| transaction.is_begun()) else {
-            self.bad(503, "5.5.1", "need RCPT command");
+            self.mistake(NEED_RCPT);
             return true;
         };
         if transaction.binary || self.chunked.is_some() {
-            self.bad(503, "5.5.1", "BDAT is needed here");
+            self.mistake(NEED_BDAT);
             return true;
         }
         if transaction.class.handling == Handling::Deliver {
@@ -472,13 +477,13 @@ impl Session {
             return false;
         }
         if transaction.accepted == 0 {
-            self.reply(554, "5.5.1", "no valid recipients");
+            self.say(NO_RECIPIENTS);
             return true;
         }
         if transaction.class.handling == Handling::Discard {
             self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
             self.phase = Phase::Discard { scanner: DataScanner::default(), reply: taken() };
-            self.reply(354, "", "end data with <CR><LF>.<CR><LF>");
+            self.say(GO_ON);
             return true;
         }
         self.out.events.push_back(Event::Ask(Ask::Hold));
@@ -506,20 +511,19 @@ impl Session {
     pub fn answer_hold(&mut self, room: bool) {
         let Some(Pending::Hold(chunk)) = self.take_asking(|a| matches!(a, Pending::Hold(_))) else { return };
         let Some(transaction) = &self.transaction else { return };
-        const FULL: &str = "too many messages are being looked at, try again later";
         match chunk {
             None if room => {
                 self.phase = Phase::hold(transaction.class.handling.check(), self.settings.limits);
-                self.reply(354, "", "end data with <CR><LF>.<CR><LF>");
+                self.say(GO_ON);
             }
-            None => self.reply(451, "4.3.1", FULL),
+            None => self.say(NO_ROOM),
             Some((size, last)) if room => {
                 let message = Chunked::held(transaction, self.settings.limits);
                 self.begin_chunk(Box::new(message), size, last);
             }
             Some((size, last)) => {
                 let recipients = if last { transaction.accepted } else { 1 };
-                self.swallow(size, Reply::new(451, "4.3.1", FULL), recipients);
+                self.swallow(size, NO_ROOM.reply(), recipients);
                 self.fail_transaction();
             }
         }
@@ -557,8 +561,6 @@ impl Session {
     }
 }
 
-pub(super) const TOO_MANY_REFUSED: &str = "too many recipients that do not exist here";
-
 /// What became of a recipient whose line had to wait, so that nobody is asked, and nothing counted, twice.
 #[derive(Debug)]
 pub(super) struct Decided {
@@ -577,7 +579,7 @@ fn without(params: &str, dropped: impl Fn(&str) -> bool) -> String {
 
 /// What the sender of a message hears that goes nowhere.
 pub(super) fn taken() -> Reply {
-    Reply::new(250, "2.0.0", "Ok")
+    MESSAGE_OK.reply()
 }
 
 fn mail_line(path: &str, params: &str) -> String {
