@@ -7,11 +7,11 @@ use std::fmt;
 /// A mail server that a recipe is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mta {
-    /// Postfix.
+    /// Postfix, by docs/mta/postfix.md.
     Postfix,
-    /// Exim.
+    /// Exim, by docs/mta/exim.md.
     Exim,
-    /// Sendmail.
+    /// Sendmail, by docs/mta/sendmail.md.
     Sendmail,
     /// OpenSMTPD.
     Opensmtpd,
@@ -93,12 +93,12 @@ impl fmt::Display for Mta {
 pub struct RecipePiece {
     /// Its name, as the document says it.
     pub file: &'static str,
-    /// The lines.
+    /// The lines that belong into the file.
     pub text: String,
 }
 
 impl RecipePiece {
-    /// More lines.
+    /// Adds the lines of another block for the same file.
     fn append(&mut self, text: &str) {
         if self.file.ends_with("main.cf") || self.file.ends_with("/main") {
             // Postfix takes the last of two settings, and complains; Exim refuses them.

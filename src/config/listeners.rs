@@ -66,12 +66,12 @@ pub enum ProxyUnknown {
 /// Which PROXY header a next hop gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SendProxy {
-    /// None.
+    /// No PROXY header is sent.
     #[default]
     Off,
-    /// Text.
+    /// Version 1: a line of text.
     V1,
-    /// Binary.
+    /// Version 2: binary.
     V2,
 }
 
@@ -87,7 +87,7 @@ pub struct Certificate {
 /// How next hops are spoken to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HopTls {
-    /// Whether encrypted.
+    /// When TLS begins, if at all.
     pub mode: TlsMode,
     /// Whether the certificate must be good for the name.
     pub verify: bool,
@@ -134,7 +134,7 @@ pub struct Listener {
     pub role: Role,
     /// What is spoken.
     pub protocol: Protocol,
-    /// Where.
+    /// The address or socket on which clients connect.
     pub listen: Endpoint,
     /// The MTA behind: the first of these that can be reached.
     pub next_hop: Vec<Endpoint>,

@@ -28,7 +28,7 @@ use crate::envelope::tag::{CaseFolding, batv, srs};
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
-    /// For people.
+    /// Lines of text, with colour on a terminal.
     #[default]
     Text,
     /// One object a line.
@@ -112,11 +112,11 @@ pub struct Config {
 /// What is wrong with a config: where, what, and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The file.
+    /// The config file.
     pub path: PathBuf,
     /// The line, from 1, where it is known.
     pub line: Option<usize>,
-    /// What.
+    /// The problem, and what would be right.
     pub text: String,
 }
 

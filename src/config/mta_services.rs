@@ -61,7 +61,7 @@ pub struct MtaService {
     pub advice: ServiceProtocol,
     /// For which mail.
     pub side: Side,
-    /// Where.
+    /// The address or socket on which the mail server asks.
     pub listen: Endpoint,
     /// Which MTAs may ask.
     pub clients: Networks,

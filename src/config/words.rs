@@ -14,7 +14,7 @@ use serde::de::{self, Deserialize, Deserializer};
 pub enum Endpoint {
     /// A host name or address, and a port.
     Tcp {
-        /// As written.
+        /// A host name or an address, as it is written in the config.
         host: String,
         /// 1 to 65535; 0 to listen on any free port.
         port: u16,
@@ -77,9 +77,9 @@ impl fmt::Display for Endpoint {
 #[derive(Debug, Clone, serde::Deserialize)]
 #[serde(untagged, expecting = "expected \"host:port\" or \"unix:/path\", or a list of them")]
 pub enum NextHops {
-    /// One.
+    /// `next_hop = "HOST:PORT"`.
     One(Endpoint),
-    /// Several.
+    /// `next_hop = ["HOST:PORT", …]`.
     Several(Vec<Endpoint>),
 }
 

@@ -20,7 +20,7 @@ use crate::envelope::time::Timestamp;
 /// One for the process.
 #[derive(Debug)]
 pub struct AppState {
-    /// The config.
+    /// The config that the process was started with.
     pub config: Config,
     /// The ring in force; replaced as a whole.
     pub ring: ArcSwap<Keyring>,

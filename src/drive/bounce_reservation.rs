@@ -18,7 +18,7 @@ impl Reservation {
         Self { app: Arc::clone(app), tag }
     }
 
-    /// The tag.
+    /// The tag that the place is reserved for.
     pub fn tag(&self) -> TagId {
         self.tag
     }

@@ -310,7 +310,7 @@ impl Evaluator {
             );
         }
         let reason = inbound.reason.name();
-        // Of a guess nobody is told anything, the log least of all.
+        // The verdict on a rate-limited guess is not logged, so that the log cannot be used as an oracle.
         let guessing = inbound.reason == InboundReason::Against(RefusalReason::Guessing);
         let verdict = if guessing { "not-looked-at" } else { inbound.verdict.name() };
         self.app.metrics.recipients.get_or_create(&RecipientLabels { verdict, action, reason }).inc();

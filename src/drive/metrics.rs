@@ -19,7 +19,7 @@ use crate::envelope::abuse::network;
 pub struct SenderLabels {
     /// `sign`, `rewrite`, `pass`, `reject`.
     pub action: &'static str,
-    /// Why.
+    /// The word of an `InboundReason`.
     pub reason: &'static str,
 }
 
@@ -30,7 +30,7 @@ pub struct RecipientLabels {
     pub verdict: &'static str,
     /// About the mail.
     pub action: &'static str,
-    /// Why.
+    /// The word of an `OutboundReason`.
     pub reason: &'static str,
 }
 
@@ -41,7 +41,7 @@ pub struct ContentLabels {
     pub kind: &'static str,
     /// What was done.
     pub action: &'static str,
-    /// Why.
+    /// The word for why the content verdict is as it is.
     pub reason: &'static str,
 }
 
@@ -99,7 +99,7 @@ pub struct Metrics {
 /// Numbers that are looked up when somebody asks.
 #[derive(Debug, Default)]
 pub struct ScrapedCounters {
-    /// Bad tags.
+    /// Bad tags since the start of the process.
     pub guesses: Counter,
     /// Answers about tags that were not given.
     pub guesses_limited: Counter,
@@ -118,7 +118,7 @@ pub struct ScrapedCounters {
 /// What enforcing would have refused so far.
 #[derive(Debug, Clone, Default)]
 pub struct ObservedRefusals {
-    /// By reason.
+    /// Messages that enforcing would have refused, by the word of the reason.
     pub reasons: BTreeMap<&'static str, u64>,
     /// By the network that sent it.
     pub networks: Top,

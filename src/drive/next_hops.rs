@@ -63,7 +63,7 @@ enum Failure {
     Silent(&'static str),
     /// This process lacks descriptors, ports or memory: that says nothing of the next hop.
     Ours(io::Error),
-    /// Anything else.
+    /// The connection failed for any other reason, such as a refused port.
     Theirs(io::Error),
 }
 
@@ -102,7 +102,7 @@ pub struct Passed {
 /// A next hop that has greeted.
 #[derive(Debug)]
 pub struct Reached {
-    /// The connection.
+    /// The connection, encrypted where the config asks for TLS from the first octet.
     pub stream: Stream,
     /// The beginning of what it has said.
     pub first: Vec<u8>,

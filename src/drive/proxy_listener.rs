@@ -9,7 +9,7 @@ use crate::wire::smtp::session::{Direction, NextHopChoice, SessionLimits, Settin
 /// One listener of a proxy, with its next hops.
 #[derive(Debug)]
 pub struct ProxyListener {
-    /// As configured.
+    /// The listener as it stands in the config.
     pub listener: Listener,
     /// What encrypts for clients.
     pub acceptor: Option<Acceptor>,

@@ -21,7 +21,7 @@ pub enum Plain {
 }
 
 impl Plain {
-    /// Connects.
+    /// Opens a connection to a next hop, over TCP or a socket in the file system.
     ///
     /// # Errors
     /// As the system says.
@@ -93,12 +93,12 @@ impl AsyncWrite for Plain {
     }
 }
 
-/// One connection.
+/// A connection to a client or a next hop, plain or encrypted.
 #[derive(Debug)]
 pub enum Stream {
     /// In plain text.
     Plain(Plain),
-    /// Encrypted.
+    /// TLS over TCP or a socket in the file system.
     Tls(Box<TlsStream<Plain>>),
     /// None: it is lent out for a handshake, or lost in one.
     Gone,

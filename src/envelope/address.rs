@@ -166,7 +166,7 @@ impl fmt::Debug for Address {
 pub enum ReversePath {
     /// `<>`: the sender of bounces, which must never be bounced itself.
     Null,
-    /// Somebody.
+    /// A mailbox.
     Mailbox(Address),
 }
 

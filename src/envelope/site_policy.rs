@@ -296,11 +296,11 @@ impl FromIterator<IpNet> for Networks {
 /// Whether mail that leaves is signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OutboundMode {
-    /// Nobody's.
+    /// No sender is signed.
     Off,
     /// Of those in `pilot`.
     Pilot,
-    /// Everybody's.
+    /// All senders of local domains are signed.
     #[default]
     Sign,
 }
@@ -398,7 +398,7 @@ pub enum RejectAt {
     /// When its content has been seen.
     #[default]
     Data,
-    /// At once.
+    /// At RCPT, before the content is seen.
     Rcpt,
     /// When its content has been seen, but at once while far more of them come than usual.
     Auto,

@@ -38,7 +38,7 @@ use crate::wire::smtp::replies::TOO_MANY_CONNECTIONS;
 pub enum StartError {
     /// A listener cannot be bound.
     Bind {
-        /// Where.
+        /// The address or socket that could not be opened.
         listen: Endpoint,
         /// What the system says.
         error: io::Error,
@@ -89,7 +89,7 @@ const PROBE: Duration = Duration::from_secs(5);
 pub struct Reload(Arc<Notify>);
 
 impl Reload {
-    /// Does so.
+    /// Asks for the ring and the certificates to be read again at once.
     pub fn now(&self) {
         self.0.notify_one();
     }

@@ -31,7 +31,7 @@ fn version(path: &Path) -> Version {
     Some((m.ino(), m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec(), m.size()))
 }
 
-/// Never ends.
+/// Reads ring and certificates again when they change, or when asked to. It never returns.
 pub(super) async fn watch(app: Arc<AppState>, doors: Arc<[Arc<ProxyListener>]>, asked: Arc<Notify>) {
     let path = app.config.ring.clone();
     let mut certificates: Vec<WatchedCertificate> =

@@ -4,7 +4,7 @@ use tracing::warn;
 
 use super::runtime::Workers;
 
-/// Everything listens.
+/// Tells systemd that all listeners are open.
 pub(super) fn ready() {
     say(&[sd_notify::NotifyState::Ready]);
 }

@@ -25,11 +25,11 @@ const MAX_FILE: u64 = 1 << 20;
 /// What is wrong with a ring file: where, what, and what would be right.
 #[derive(Debug)]
 pub struct RingFileError {
-    /// The file.
+    /// The ring file.
     pub path: PathBuf,
     /// The line, from 1, where it is known.
     pub line: Option<usize>,
-    /// What.
+    /// The problem, and what would be right.
     pub problem: Problem,
 }
 
@@ -194,7 +194,7 @@ pub fn update<T>(
 /// Whether there is something to write.
 #[derive(Debug)]
 pub enum Changed<T> {
-    /// There is.
+    /// The change was made, and the ring was written.
     Yes(T),
     /// The ring is as it was.
     No(T),

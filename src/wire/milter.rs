@@ -43,7 +43,7 @@ pub enum Change {
         /// Without angle brackets.
         path: String,
     },
-    /// Another recipient.
+    /// A recipient is added (SMFIR_ADDRCPT).
     AddRecipient {
         /// Without angle brackets.
         path: String,
@@ -57,21 +57,21 @@ pub enum Change {
     },
     /// A header behind all others.
     AppendHeader {
-        /// Its name.
+        /// The field name.
         name: String,
-        /// Its value.
+        /// The field body.
         value: String,
     },
     /// A header before all others.
     InsertHeader {
-        /// Its name.
+        /// The field name.
         name: String,
-        /// Its value.
+        /// The field body.
         value: String,
     },
     /// A header less.
     DeleteHeader {
-        /// Its name.
+        /// The field name.
         name: String,
         /// Which one of that name, from 1.
         index: i32,

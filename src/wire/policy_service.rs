@@ -28,7 +28,7 @@ pub struct PolicyRequest<'a> {
     pub client: &'a [u8],
     /// The envelope sender; empty: the null sender.
     pub sender: &'a [u8],
-    /// The recipient.
+    /// The recipient as it stands in RCPT, without angle brackets.
     pub recipient: &'a [u8],
     /// The message's number: the same for all its recipients.
     pub instance: &'a [u8],

@@ -22,7 +22,7 @@ pub enum NetstringError {
 /// A lookup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MapRequest<'a> {
-    /// Which map.
+    /// The name of the map, such as `verify`.
     pub map: &'a [u8],
     /// What is looked up in it.
     pub key: &'a [u8],

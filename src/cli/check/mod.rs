@@ -125,7 +125,7 @@ fn inbound(config: &Config) -> Vec<String> {
             "{BOLD}Inbound{BOLD:#}: no bounce is refused yet (mode = \"observe\"); what would be is marked and logged."
         ),
         InboundMode::Ramp => format!(
-            "{BOLD}Inbound{BOLD:#}: each domain is observed until bounces to its unsigned mail are dead, then acted on (mode = \"ramp\")."
+            "{BOLD}Inbound{BOLD:#}: false bounces to a domain are delivered and marked in its first days, and refused after that (mode = \"ramp\")."
         ),
         InboundMode::Enforce => format!("{BOLD}Inbound{BOLD:#}: false bounces are acted on (mode = \"enforce\")."),
     }];

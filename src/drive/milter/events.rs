@@ -257,7 +257,7 @@ fn is_tagged(evaluator: &Evaluator, recipient: &Address) -> bool {
         || (domains.is_local(recipient.domain()) && batv::strip(recipient).is_some())
 }
 
-/// One header.
+/// A header field of the message: a forged one of ours is noted, a Message-ID and a From kept.
 pub(super) fn header(context: &mut Context<Client>, name: &CStr, value: &CStr) -> Status {
     let Some(client) = &mut context.data else { return Status::Tempfail };
     let silent = client.go_on(ProtoOpts::NOREPLY_HEADER);

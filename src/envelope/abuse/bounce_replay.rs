@@ -29,7 +29,7 @@ pub struct TagId {
     /// The first day on which it can have been used. Evidence is of one message: who has counted that, has counted it from the
     /// first.
     from: Option<Day>,
-    /// The last.
+    /// The last day on which it is good.
     until: Day,
 }
 

@@ -23,7 +23,7 @@ pub(super) struct Heads {
     pub to: Vec<String>,
     /// `Return-Path`: whether it is the null sender.
     pub null_return_path: Option<bool>,
-    /// Lower case.
+    /// The value of Auto-Submitted (RFC 3834), in lower case.
     pub auto_submitted: Option<String>,
     pub precedence: Option<String>,
     /// Exim, Google and others name the recipient in a header.

@@ -46,7 +46,7 @@ pub enum MessageKind {
     Arf,
     /// A report about a domain: DMARC (RFC 7489), TLS (RFC 8460).
     Report,
-    /// Anything else.
+    /// Any other message: a person's, a list's, a program's.
     Ordinary,
 }
 

@@ -36,7 +36,7 @@ pub enum ChangeError {
     /// Tags of it may come back.
     #[error("key {id} is needed until {until}: bounces to mail signed with it may still come back")]
     StillNeeded {
-        /// Which.
+        /// The key that is still needed.
         id: KeyId,
         /// The first moment at which it is not needed, in the form the caller prints it.
         until: TimestampText,
@@ -77,7 +77,7 @@ fn civil(days: i64) -> (i64, i64, i64) {
 pub struct NewKey {
     /// Whose tags it makes.
     pub algorithm: Algorithm,
-    /// Its secret.
+    /// The secret that the MAC is keyed with.
     pub secret: Secret,
     /// The BATV lifetime that it signs, or was used, with.
     pub lifetime: u16,

@@ -230,13 +230,13 @@ impl fmt::Debug for Secret {
 /// One entry of a ring.
 #[derive(Debug)]
 pub struct Key {
-    /// Its name.
+    /// The name by which commands and logs call the key.
     pub id: KeyId,
     /// Whose tags it makes.
     pub algorithm: Algorithm,
     /// Where in its life it is.
     pub state: KeyState,
-    /// The secret.
+    /// The secret that the MAC is keyed with.
     pub secret: Secret,
     /// When it came into the ring.
     pub created: Timestamp,

@@ -26,7 +26,7 @@ pub enum RingError {
     /// Two entries with one id.
     #[error("key {0} stands in the ring twice; give one of them another id")]
     DuplicateId(KeyId),
-    /// Nothing signs.
+    /// No key of the ring is in the state `signing`.
     #[error("no key of algorithm hmac-sha256 has the state signing; promote one with: countersign keys promote ID")]
     NoSigner,
     /// Two keys would sign the same scheme.

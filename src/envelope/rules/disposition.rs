@@ -14,7 +14,7 @@ pub struct Inbound {
     pub verdict: Verdict,
     /// About the mail.
     pub disposition: Disposition,
-    /// Why.
+    /// Why the disposition is as it is.
     pub reason: InboundReason,
     /// What a bounce to it counts as, where its tag holds.
     pub tag: Option<TagId>,
@@ -103,7 +103,7 @@ pub struct ResultHeader {
     pub verdict: &'static str,
     /// What would be done without it: `reject`, `defer`, `discard`, `quarantine`, or `mark` where that is all.
     pub would: &'static str,
-    /// Why.
+    /// Why it would be done.
     pub reason: RefusalReason,
     /// Whether enforcing would not have delivered it: it is only observed.
     pub observed: bool,

@@ -33,7 +33,7 @@ pub struct MappedRecipient {
     pub mapped: MapAnswer,
     /// About the tag.
     pub verdict: Verdict,
-    /// Why.
+    /// Why the map answers so.
     pub reason: MapReason,
 }
 

@@ -34,9 +34,9 @@ use super::time::Timestamp;
 pub struct Rules<'a> {
     /// What the site has decided.
     pub policy: &'a Policy,
-    /// Its keys.
+    /// The keys that sign and verify.
     pub ring: &'a Keyring,
-    /// Now.
+    /// The moment for which the rules are asked.
     pub now: Timestamp,
 }
 
@@ -49,7 +49,7 @@ pub struct Refusal {
     pub status: &'static str,
     /// What it says.
     pub text: &'static str,
-    /// Why.
+    /// Why it is refused.
     pub reason: RefusalReason,
 }
 

@@ -28,9 +28,9 @@ pub enum OutboundAction {
 /// What becomes of a sender, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outbound {
-    /// What.
+    /// What is done with the sender.
     pub action: OutboundAction,
-    /// Why.
+    /// Why it is done.
     pub reason: OutboundReason,
     /// Whether the message is to carry the evidence header.
     pub evidence: bool,

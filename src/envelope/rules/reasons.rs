@@ -116,7 +116,7 @@ pub enum MapReason {
 }
 
 impl OutboundReason {
-    /// The word.
+    /// The word for logs, metrics and JSON.
     #[must_use]
     pub fn name(self) -> &'static str {
         self.into()
@@ -124,7 +124,7 @@ impl OutboundReason {
 }
 
 impl InboundReason {
-    /// The word.
+    /// The word for logs, metrics and JSON.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -135,7 +135,7 @@ impl InboundReason {
 }
 
 impl RefusalReason {
-    /// The word.
+    /// The word for logs, metrics, headers and JSON.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -146,7 +146,7 @@ impl RefusalReason {
 }
 
 impl MapReason {
-    /// The word.
+    /// The word for logs and metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

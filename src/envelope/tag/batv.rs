@@ -189,7 +189,7 @@ pub struct Subaddress<'a> {
 /// What MAC and date of a tag say, by the draft's rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TagState {
-    /// Both hold.
+    /// MAC and date are both good.
     Valid,
     /// The MAC holds, the date is over or the key is retired.
     Expired,

@@ -64,7 +64,7 @@ impl Scheme {
 /// What can be read in a tagged address, proven or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tagged {
-    /// Which scheme.
+    /// The scheme that the tag has the form of.
     pub scheme: Scheme,
     /// What stands behind the tag, where that is an address. Unproven: only for showing, and for the cases in which the
     /// rules deliver to it whatever the MAC says.

@@ -39,7 +39,7 @@ pub enum Command<'a> {
     Auth,
     /// BDAT (RFC 3030): so many octets of the message follow.
     Bdat {
-        /// How many.
+        /// Octets in the chunk.
         size: u64,
         /// Whether they are its last.
         last: bool,

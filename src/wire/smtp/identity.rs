@@ -16,9 +16,9 @@ pub enum Attribute {
     Name,
     /// The name that its address resolves to.
     ReverseName,
-    /// Its address.
+    /// ADDR: the client's IP address.
     Addr,
-    /// Its port.
+    /// PORT: the client's TCP port.
     Port,
     /// SMTP or ESMTP.
     Proto,

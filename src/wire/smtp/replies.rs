@@ -55,7 +55,7 @@ replies! {
     /// A chunk without octets.
     EMPTY_CHUNK_RECEIVED = 250 "2.0.0" "0 octets received";
     /// The next hop does not take mail for `inbound.quarantine_to`.
-    NO_QUARANTINE = 451 "4.3.0" "the message cannot be put aside now, try again later";
+    NO_QUARANTINE = 451 "4.3.0" "quarantine mailbox unavailable, try again later";
     /// The next hop closed before its answer to the message.
     HOP_LOST_AFTER_DATA = 451 "4.4.2" "next hop was lost before it had confirmed the message, try again later";
     /// The next hop closed in the middle of the transaction.

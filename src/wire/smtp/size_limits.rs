@@ -5,7 +5,7 @@
 pub enum TooLong {
     /// The header block.
     Header,
-    /// The message.
+    /// The message is longer than `limits.message`.
     Message,
 }
 

@@ -23,7 +23,7 @@ use crate::wire::smtp::size_limits::{Meter, TooLong};
 /// What the client's octets are.
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// Commands.
+    /// Lines with commands.
     Command,
     /// The client's answer to a challenge of AUTH.
     Auth,

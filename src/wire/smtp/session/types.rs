@@ -29,7 +29,7 @@ impl Direction {
 /// Whether a connection is to be encrypted by STARTTLS (RFC 3207).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Tls {
-    /// Never.
+    /// STARTTLS is neither offered nor used.
     #[default]
     Off,
     /// Where the other side can.
@@ -167,15 +167,15 @@ pub enum Event {
 pub enum Ask {
     /// What becomes of this sender? Answer by [`Session::answer_mail`](super::Session::answer_mail).
     Mail {
-        /// Who.
+        /// The sender in MAIL FROM.
         sender: ReversePath,
     },
     /// What becomes of this recipient? Answer by [`Session::answer_outbound_rcpt`](super::Session::answer_outbound_rcpt), [`Session::answer_same_sender`](super::Session::answer_same_sender) or
     /// [`Session::answer_inbound_rcpt`](super::Session::answer_inbound_rcpt).
     Rcpt {
-        /// Whose mail.
+        /// The sender in MAIL FROM.
         sender: ReversePath,
-        /// For whom.
+        /// The recipient in RCPT TO.
         recipient: Address,
     },
     /// Is there room to hold a message? Answer by [`Session::answer_hold`](super::Session::answer_hold).

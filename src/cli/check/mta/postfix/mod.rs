@@ -60,7 +60,7 @@ const PARAMETERS: [&str; 39] = [
 
 /// What a Postfix is set to.
 struct Postfix {
-    /// Defaults too.
+    /// All parameters, with the default where main.cf does not set one.
     main: BTreeMap<String, String>,
     /// Those that main.cf sets.
     set: BTreeMap<String, String>,
