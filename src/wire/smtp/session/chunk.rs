@@ -82,35 +82,35 @@ impl Session {
         if let Some(reply) = self.too_early(&Command::Bdat { size, last }) {
             return self.swallow_bad(size, reply.reply());
         }
-        if self.settings.lmtp && !self.queue.is_empty() {
+        if self.settings.lmtp && !self.pipeline.queue.is_empty() {
             // How many replies a message gets, the answers to RCPT say.
-            self.barrier = true;
+            self.pipeline.barrier = true;
             return false;
         }
-        if !self.facts.offer.chunking && self.offered_chunking {
-            let recipients = if last { self.transaction.as_ref().map_or(1, |t| t.accepted) } else { 1 };
+        if !self.hop.facts.offer.chunking && self.client.offered_chunking {
+            let recipients = if last { self.mail.transaction.as_ref().map_or(1, |t| t.accepted) } else { 1 };
             self.swallow(size, HOP_TAKES_NO_BDAT.reply(), recipients);
-            if self.transaction.is_some() {
+            if self.mail.transaction.is_some() {
                 self.fail_transaction();
             }
             return true;
         }
-        if !self.facts.offer.chunking {
+        if !self.hop.facts.offer.chunking {
             return self.swallow_bad(size, NO_BDAT.reply());
         }
-        let Some(transaction) = self.transaction.as_ref().filter(|transaction| transaction.is_begun()) else {
+        let Some(transaction) = self.mail.transaction.as_ref().filter(|transaction| transaction.is_begun()) else {
             return self.swallow_bad(size, NEED_RCPT.reply());
         };
-        if let Some(message) = self.chunked.take() {
+        if let Some(message) = self.mail.chunked.take() {
             self.begin_chunk(message, size, last);
             return true;
         }
         if self.settings.lmtp && transaction.accepted == 0 {
             return self.swallow_bad(size, NO_RECIPIENTS_YET.reply());
         }
-        if !self.queue.is_empty() {
+        if !self.pipeline.queue.is_empty() {
             // A reply too many must not be taken for the answer to a chunk: those to MAIL and RCPT are awaited.
-            self.barrier = true;
+            self.pipeline.barrier = true;
             return false;
         }
         let limits = self.settings.limits;
@@ -128,7 +128,7 @@ impl Session {
         }
         if transaction.class.handling == Handling::Discard {
             let recipients = if last { transaction.accepted } else { 1 };
-            if let Some(transaction) = self.transaction.take_if(|_| last) {
+            if let Some(transaction) = self.mail.transaction.take_if(|_| last) {
                 self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
                 self.finished(transaction, &taken());
             }
@@ -136,7 +136,7 @@ impl Session {
             return true;
         }
         self.out.events.push_back(Event::Ask(Ask::Hold));
-        self.asking = Some(Pending::Hold(Some((size, last))));
+        self.mail.asking = Some(Pending::Hold(Some((size, last))));
         true
     }
 
@@ -158,7 +158,7 @@ impl Session {
         } else if chunk.message.state == ChunkState::Open {
             self.announce(&mut chunk);
         }
-        self.phase = Phase::Chunk(Box::new(chunk));
+        self.mail.phase = Phase::Chunk(Box::new(chunk));
         if size == 0 {
             self.chunk_over();
         }
@@ -192,7 +192,7 @@ impl Session {
         }
         self.out.to_hop.extend_from_slice(&bdat_line(held.len() as u64, false));
         self.out.to_hop.extend_from_slice(held);
-        self.queue.push(item);
+        self.pipeline.queue.push(item);
     }
 
     /// Takes octets of a chunk; says how many.
@@ -215,8 +215,8 @@ impl Session {
             }
         }
         let over = chunk.left == 0;
-        self.phase = Phase::Chunk(chunk);
-        if over && self.asking.is_none() {
+        self.mail.phase = Phase::Chunk(chunk);
+        if over && self.mail.asking.is_none() {
             self.chunk_over();
         }
         part.len()
@@ -276,10 +276,10 @@ impl Session {
 
     /// A chunk is complete.
     pub(super) fn chunk_over(&mut self) {
-        let mut chunk = match std::mem::replace(&mut self.phase, Phase::Command) {
+        let mut chunk = match std::mem::replace(&mut self.mail.phase, Phase::Command) {
             Phase::Chunk(chunk) => chunk,
             phase => {
-                self.phase = phase;
+                self.mail.phase = phase;
                 return;
             }
         };
@@ -290,7 +290,7 @@ impl Session {
             ChunkState::Held if chunk.last => {
                 chunk.message.finish();
                 self.ask_content(chunk.message.check, chunk.message.found(), true);
-                self.phase = Phase::Chunk(chunk);
+                self.mail.phase = Phase::Chunk(chunk);
                 return;
             }
             ChunkState::Held => {
@@ -305,7 +305,7 @@ impl Session {
                         return self.chunk_has_evidence(chunk, None);
                     }
                     self.ask_evidence(&reader);
-                    self.phase = Phase::Chunk(chunk);
+                    self.mail.phase = Phase::Chunk(chunk);
                     return;
                 }
                 if let (true, Some(filter)) = (chunk.last, &mut chunk.message.filter) {
@@ -324,32 +324,32 @@ impl Session {
             ChunkState::Open if chunk.last => return self.last_chunk_over(chunk),
             ChunkState::Open if chunk.announced => {
                 let item = self.forwarded_chunk();
-                self.queue.push(item);
+                self.pipeline.queue.push(item);
             }
             // Its octets went with what was held.
             ChunkState::Open if chunk.answered => {}
             // It was empty.
             ChunkState::Open => self.say(EMPTY_CHUNK_RECEIVED),
         }
-        self.chunked = Some(chunk.message);
+        self.mail.chunked = Some(chunk.message);
     }
 
     /// All of a message has gone on. Of a candidate the next hop has not heard that it was the last.
     fn last_chunk_over(&mut self, mut chunk: Box<Chunk>) {
         chunk.message.finish();
         if !chunk.is_candidate() {
-            if let (true, Some(transaction)) = (chunk.message.is_looked_at(), &mut self.transaction) {
+            if let (true, Some(transaction)) = (chunk.message.is_looked_at(), &mut self.mail.transaction) {
                 transaction.found = Some(Box::new(chunk.message.found()));
             }
             return self.message_sent();
         }
         if std::mem::take(&mut chunk.announced) {
             let item = self.quiet_chunk();
-            self.queue.push(item);
+            self.pipeline.queue.push(item);
         }
         chunk.message.state = ChunkState::Open;
         self.ask_content(chunk.message.check, chunk.message.found(), true);
-        self.phase = Phase::Chunk(chunk);
+        self.mail.phase = Phase::Chunk(chunk);
     }
 
     /// The header block of a message on its way out is complete: all that is held goes, and the rest as it comes.
@@ -363,7 +363,7 @@ impl Session {
         if chunk.dead.is_none() {
             self.announce_with(&mut chunk, &held);
         }
-        self.phase = Phase::Chunk(chunk);
+        self.mail.phase = Phase::Chunk(chunk);
         if self.chunk_is_complete() {
             self.chunk_over();
         }
@@ -397,7 +397,7 @@ impl Session {
         }
         if let ContentVerdict::Quarantine(to, mark) = content {
             self.redirect(to, mark);
-            self.phase = Phase::Chunk(chunk);
+            self.mail.phase = Phase::Chunk(chunk);
             return;
         }
         self.chunk_goes_on(chunk, mark);
@@ -419,7 +419,7 @@ impl Session {
             return self.message_sent();
         }
         self.release_chunk(&mut chunk, header);
-        self.phase = Phase::Chunk(chunk);
+        self.mail.phase = Phase::Chunk(chunk);
         if self.chunk_is_complete() {
             self.chunk_over();
         }
@@ -428,14 +428,14 @@ impl Session {
     /// A message in chunks goes nowhere; the client hears this.
     pub(super) fn chunk_dropped(&mut self, mut chunk: Box<Chunk>, reply: Reply) {
         self.abandon(&mut chunk, reply);
-        self.phase = Phase::Chunk(chunk);
+        self.mail.phase = Phase::Chunk(chunk);
         if self.chunk_is_complete() {
             self.chunk_over();
         }
     }
 
     pub(super) fn chunk_is_complete(&self) -> bool {
-        matches!(&self.phase, Phase::Chunk(chunk) if chunk.left == 0)
+        matches!(&self.mail.phase, Phase::Chunk(chunk) if chunk.left == 0)
     }
 
     /// Sends what is held of a message that is longer, and lets the rest follow as it comes.
@@ -464,24 +464,24 @@ impl Session {
     fn dead_chunk_over(&mut self, reply: &Reply, last: bool) {
         if last {
             self.refuse_message(reply);
-        } else if let (true, Some(transaction)) = (reply.is_positive(), &mut self.transaction) {
+        } else if let (true, Some(transaction)) = (reply.is_positive(), &mut self.mail.transaction) {
             // Thrown away: the rest of it, too.
             transaction.class.handling = Handling::Discard;
             self.reply_with(reply.clone());
         } else {
-            if let Some(transaction) = self.transaction.take() {
+            if let Some(transaction) = self.mail.transaction.take() {
                 self.finished(transaction, reply);
             }
             self.reply_with(reply.clone());
         }
-        if self.hop == Connection::Ready && !self.dropping {
+        if self.hop.connection == Connection::Ready && !self.hop.dropping {
             self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
         }
     }
 
     /// Room is short: the message cannot be taken now, and RSET or MAIL comes next.
     pub(super) fn fail_transaction(&mut self) {
-        (self.transaction, self.chunked) = (None, None);
+        (self.mail.transaction, self.mail.chunked) = (None, None);
         self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
     }
 
@@ -498,7 +498,7 @@ impl Session {
         if size == 0 {
             self.reply_to_message(&reply, times);
         } else {
-            self.phase = Phase::Swallow { left: size, reply, times };
+            self.mail.phase = Phase::Swallow { left: size, reply, times };
         }
     }
 
@@ -506,7 +506,7 @@ impl Session {
         let used = input.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         match left - used as u64 {
             0 => self.reply_to_message(&reply, times),
-            left => self.phase = Phase::Swallow { left, reply, times },
+            left => self.mail.phase = Phase::Swallow { left, reply, times },
         }
         used
     }

@@ -18,33 +18,34 @@ impl Session {
 
     /// There is none for what the client wants. Where that is one recipient, the others need not suffer for it.
     pub(super) fn no_hop(&mut self, reply: OwnReply) {
-        let waiting = memchr::memchr(b'\n', &self.pending);
-        let (Some(end), true) = (waiting, self.target != NextHopChoice::Main && self.transaction.is_some()) else {
+        let waiting = memchr::memchr(b'\n', &self.client.pending);
+        let (Some(end), true) = (waiting, self.hop.target != NextHopChoice::Main && self.mail.transaction.is_some())
+        else {
             return self.say_last(reply);
         };
         // The line that was put back is the recipient that needed it.
-        self.pending.drain(..=end);
-        while self.queue.answered().is_some() {}
+        self.client.pending.drain(..=end);
+        while self.pipeline.queue.answered().is_some() {}
         self.out.to_hop.clear();
         self.out.events.push_back(Event::CloseHop);
         let later = OwnReply { code: 451, ..reply };
         self.out.to_client.extend_from_slice(&later.reply().text);
-        self.barrier = false;
+        self.pipeline.barrier = false;
         self.open(NextHopChoice::Main);
     }
 
     /// The connection is of no more use. Nobody is left without an answer, and no answer is a guess.
     pub(super) fn hop_lost(&mut self) {
-        if self.is_closed() || (self.hop == Connection::Closed && !self.queue.is_waiting()) {
+        if self.is_closed() || (self.hop.connection == Connection::Closed && !self.pipeline.queue.is_waiting()) {
             return;
         }
-        if self.hop.is_opening() {
+        if self.hop.connection.is_opening() {
             self.hop_failed();
             return;
         }
         self.drop_hop();
         self.body_without_hop();
-        while let Some(item) = self.queue.answered() {
+        while let Some(item) = self.pipeline.queue.answered() {
             match item {
                 Item::Local(text) => self.out.to_client.extend_from_slice(&text),
                 Item::Swallowed(_) => {}
@@ -57,8 +58,10 @@ impl Session {
                 Item::Forwarded(_) => return self.say_last(HOP_LOST_CLOSING),
             }
         }
-        self.barrier = false;
-        if self.transaction.is_some() && matches!(self.phase, Phase::Command) || matches!(self.phase, Phase::Auth) {
+        self.pipeline.barrier = false;
+        if self.mail.transaction.is_some() && matches!(self.mail.phase, Phase::Command)
+            || matches!(self.mail.phase, Phase::Auth)
+        {
             // The next hop has forgotten sender and recipients.
             self.say_last(HOP_LOST_CLOSING);
         }
@@ -68,58 +71,58 @@ impl Session {
     fn body_without_hop(&mut self) {
         let lost = || HOP_LOST.reply();
         let aside = self.take_asking(|asking| matches!(asking, Pending::Aside { .. })).is_some();
-        match std::mem::replace(&mut self.phase, Phase::Command) {
-            Phase::Stream(stream) => self.phase = Phase::Discard { scanner: stream.scanner, reply: lost() },
+        match std::mem::replace(&mut self.mail.phase, Phase::Command) {
+            Phase::Stream(stream) => self.mail.phase = Phase::Discard { scanner: stream.scanner, reply: lost() },
             // All of it has come, and waits for an answer that does not come any more.
             Phase::Hold(hold) if hold.is_complete() => self.refuse_message(&lost()),
-            Phase::Hold(hold) => self.phase = Phase::Discard { scanner: hold.into_scanner(), reply: lost() },
+            Phase::Hold(hold) => self.mail.phase = Phase::Discard { scanner: hold.into_scanner(), reply: lost() },
             Phase::Release(release) => match release.rest {
-                Some(stream) => self.phase = Phase::Discard { scanner: stream.scanner, reply: lost() },
+                Some(stream) => self.mail.phase = Phase::Discard { scanner: stream.scanner, reply: lost() },
                 None => {
                     self.refuse_message(&lost());
                 }
             },
             Phase::Chunk(mut chunk) => {
                 chunk.kill(lost());
-                self.phase = Phase::Chunk(chunk);
+                self.mail.phase = Phase::Chunk(chunk);
                 if aside && self.chunk_is_complete() {
                     self.chunk_over();
                 }
             }
             phase @ (Phase::Command | Phase::Auth | Phase::Discard { .. } | Phase::Swallow { .. }) => {
-                self.phase = phase
+                self.mail.phase = phase
             }
         }
     }
 
     /// Connects again, or elsewhere. Only while nothing is in flight.
     pub(super) fn open(&mut self, target: NextHopChoice) {
-        if target != self.target {
-            self.plain_only = false;
+        if target != self.hop.target {
+            self.hop.plain_only = false;
         }
-        self.target = target;
-        self.hop = Connection::Connecting { first: false };
+        self.hop.target = target;
+        self.hop.connection = Connection::Connecting { first: false };
         // Its time begins now, whatever the one before has used.
         self.out.progress += 1;
-        self.facts = Facts::default();
-        self.dropping = false;
-        self.setup = None;
-        self.replies = ReplyReader::default();
+        self.hop.facts = Facts::default();
+        self.hop.dropping = false;
+        self.hop.setup = None;
+        self.hop.replies = ReplyReader::default();
         self.out.hop_sent = 0;
         self.out.events.push_back(Event::Open(target));
     }
 
     /// Another connection for this transaction. `false`, as the line that needs it comes again.
     pub(super) fn change_target(&mut self, target: NextHopChoice) -> bool {
-        if !self.queue.is_empty() {
-            self.barrier = true;
-        } else if self.authenticated {
+        if !self.pipeline.queue.is_empty() {
+            self.pipeline.barrier = true;
+        } else if self.client.authenticated {
             // Nobody can log in again on the client's behalf.
             self.say_last(ANOTHER_CONNECTION);
         } else {
             self.leave_hop();
             self.out.events.push_back(Event::CloseHop);
-            if let Some(transaction) = &mut self.transaction {
+            if let Some(transaction) = &mut self.mail.transaction {
                 (transaction.in_effect, transaction.refused) = (false, None);
             }
             self.open(target);
@@ -131,7 +134,11 @@ impl Session {
     #[must_use]
     pub fn can_rest(&self) -> bool {
         // Nobody can log in again on the client's behalf.
-        self.is_idle() && self.hop == Connection::Ready && !self.dropping && !self.authenticated && !self.is_closed()
+        self.is_idle()
+            && self.hop.connection == Connection::Ready
+            && !self.hop.dropping
+            && !self.client.authenticated
+            && !self.is_closed()
     }
 
     /// The client has been silent for a while: the next hop is free for others. The client's next command opens another
@@ -139,15 +146,18 @@ impl Session {
     pub fn rest(&mut self) {
         if self.can_rest() {
             self.leave_hop();
-            self.hop = Connection::Closed;
-            self.replies = ReplyReader::default();
+            self.hop.connection = Connection::Closed;
+            self.hop.replies = ReplyReader::default();
             self.out.events.push_back(Event::CloseHop);
         }
     }
 
     /// Says goodbye to a next hop that is not in the middle of a message.
     pub(super) fn leave_hop(&mut self) {
-        if self.hop != Connection::Ready || self.dropping || !matches!(self.phase, Phase::Command | Phase::Hold(_)) {
+        if self.hop.connection != Connection::Ready
+            || self.hop.dropping
+            || !matches!(self.mail.phase, Phase::Command | Phase::Hold(_))
+        {
             self.out.to_hop.clear();
         } else {
             self.out.to_hop.extend_from_slice(b"QUIT\r\n");
@@ -156,17 +166,17 @@ impl Session {
 
     /// Closes without another word: what the next hop has of a message is never ended, so never delivered.
     pub(super) fn drop_hop(&mut self) {
-        self.dropping = false;
+        self.hop.dropping = false;
         self.out.to_hop.clear();
-        self.hop = Connection::Closed;
-        self.replies = ReplyReader::default();
+        self.hop.connection = Connection::Closed;
+        self.hop.replies = ReplyReader::default();
         self.out.events.push_back(Event::CloseHop);
     }
 
     /// The same, but not before it has answered what it owes: that may be the fate of another message.
     pub(super) fn drop_hop_when_answered(&mut self) {
-        if self.hop == Connection::Ready && self.queue.is_waiting() {
-            self.dropping = true;
+        if self.hop.connection == Connection::Ready && self.pipeline.queue.is_waiting() {
+            self.hop.dropping = true;
         } else {
             self.drop_hop();
         }

@@ -185,8 +185,8 @@ impl Session {
     /// The next hop has said 354 to the client's DATA.
     pub(super) fn begin_stream(&mut self) {
         let inbound = self.settings.direction == super::Direction::Inbound;
-        let mark = self.transaction.as_ref().and_then(|t| t.class.mark);
-        let evidence = self.transaction.as_ref().is_some_and(|t| t.evidence);
+        let mark = self.mail.transaction.as_ref().and_then(|t| t.class.mark);
+        let evidence = self.mail.transaction.as_ref().is_some_and(|t| t.evidence);
         let filter = if mark.is_some() { HeaderFilter::behind_a_mark() } else { HeaderFilter::default() };
         if let Some(mark) = mark {
             self.out.to_hop.extend_from_slice(mark.header().as_bytes());
@@ -198,17 +198,17 @@ impl Session {
         // Marked for its envelope, it is looked at all the same: what would have been lost?
         let bounce = (inbound && mark.is_some()).then(bounce::Scanner::of_data);
         let stream = StreamedBody { filter: inbound.then_some(filter), meter, head, bounce, ..StreamedBody::default() };
-        self.phase = Phase::Stream(Box::new(stream));
+        self.mail.phase = Phase::Stream(Box::new(stream));
     }
 
     /// Takes octets of a body; says how many.
     pub(super) fn take_body(&mut self, input: &[u8]) -> usize {
-        match std::mem::replace(&mut self.phase, Phase::Command) {
+        match std::mem::replace(&mut self.mail.phase, Phase::Command) {
             Phase::Stream(stream) => self.take_stream(stream, input),
             Phase::Hold(hold) => self.take_hold(hold, input),
             Phase::Discard { mut scanner, reply } => match scanner.push(input, |_| {}) {
                 Progress::More => {
-                    self.phase = Phase::Discard { scanner, reply };
+                    self.mail.phase = Phase::Discard { scanner, reply };
                     input.len()
                 }
                 Progress::End(used) => {
@@ -220,7 +220,7 @@ impl Session {
             Phase::Chunk(chunk) => self.take_chunk(chunk, input),
             Phase::Swallow { left, reply, times } => self.take_swallow(left, reply, times, input),
             phase @ (Phase::Command | Phase::Auth | Phase::Release(_)) => {
-                self.phase = phase;
+                self.mail.phase = phase;
                 0
             }
         }
@@ -246,7 +246,7 @@ impl Session {
             stream.waiting = self.out.to_hop.split_off(at.min(self.out.to_hop.len()));
             stream.ended = matches!(progress, Progress::End(_));
             self.ask_evidence(&head);
-            self.phase = Phase::Stream(stream);
+            self.mail.phase = Phase::Stream(stream);
             return used;
         }
         if stream.head.as_ref().is_some_and(HeadReader::is_done) {
@@ -254,18 +254,18 @@ impl Session {
         }
         match progress {
             Progress::More => {
-                self.phase = Phase::Stream(stream);
+                self.mail.phase = Phase::Stream(stream);
                 used
             }
             Progress::Smuggling => used,
             Progress::End(_) if stream.check.is_some() => {
                 self.ask_content(stream.check, stream.found(), true);
                 // Whatever the answer, there is no more body: see `answer_content`.
-                self.phase = Phase::Stream(stream);
+                self.mail.phase = Phase::Stream(stream);
                 used
             }
             Progress::End(_) => {
-                if let (Some(scanner), Some(transaction)) = (&stream.bounce, &mut self.transaction) {
+                if let (Some(scanner), Some(transaction)) = (&stream.bounce, &mut self.mail.transaction) {
                     transaction.found = Some(Box::new(scanner.found()));
                 }
                 self.end_of_data();
@@ -296,22 +296,22 @@ impl Session {
         if hold.complete || hold.held.len() >= self.settings.hold {
             self.ask_content(hold.stream.check, hold.stream.found(), hold.complete);
         }
-        self.phase = Phase::Hold(hold);
+        self.mail.phase = Phase::Hold(hold);
         used
     }
 
     pub(super) fn ask_content(&mut self, check: Option<ContentCheck>, found: Findings, complete: bool) {
-        let recipient = self.transaction.as_ref().and_then(|t| t.class.candidate.clone());
+        let recipient = self.mail.transaction.as_ref().and_then(|t| t.class.candidate.clone());
         let Some((recipient, check)) = recipient.zip(check) else { return };
         self.out.events.push_back(Event::Ask(Ask::Content { check, recipient, found: Box::new(found), complete }));
-        self.asking = Some(Pending::Content);
+        self.mail.asking = Some(Pending::Content);
     }
 
     pub(super) fn ask_evidence(&mut self, head: &HeadReader) {
-        let sender = self.transaction.as_ref().map_or(ReversePath::Null, |t| t.sender.clone());
+        let sender = self.mail.transaction.as_ref().map_or(ReversePath::Null, |t| t.sender.clone());
         let (message_id, from) = (head.message_id(), head.from());
         self.out.events.push_back(Event::Ask(Ask::Evidence { sender, message_id, from }));
-        self.asking = Some(Pending::Evidence);
+        self.mail.asking = Some(Pending::Evidence);
     }
 
     /// The answer to [`Ask::Evidence`]: the header line, without its end. It goes last in the header block.
@@ -319,7 +319,7 @@ impl Session {
         if self.take_asking(|a| matches!(a, Pending::Evidence)).is_none() {
             return;
         }
-        match std::mem::replace(&mut self.phase, Phase::Command) {
+        match std::mem::replace(&mut self.mail.phase, Phase::Command) {
             Phase::Stream(mut stream) => {
                 if let Some(header) = header {
                     self.out.to_hop.extend_from_slice(header.as_bytes());
@@ -329,11 +329,11 @@ impl Session {
                 if stream.ended {
                     self.end_of_data();
                 } else {
-                    self.phase = Phase::Stream(stream);
+                    self.mail.phase = Phase::Stream(stream);
                 }
             }
             Phase::Chunk(chunk) => self.chunk_has_evidence(chunk, header),
-            phase => self.phase = phase,
+            phase => self.mail.phase = phase,
         }
         self.resume();
         self.settle();
@@ -345,8 +345,8 @@ impl Session {
 
     /// The answer to a message that goes nowhere, and the end of its transaction.
     pub(super) fn refuse_message(&mut self, reply: &Reply) {
-        let recipients = self.transaction.as_ref().map_or(1, |transaction| transaction.accepted);
-        if let Some(transaction) = self.transaction.take() {
+        let recipients = self.mail.transaction.as_ref().map_or(1, |transaction| transaction.accepted);
+        if let Some(transaction) = self.mail.transaction.take() {
             self.finished(transaction, reply);
         }
         self.reply_to_message(reply, recipients);
@@ -357,7 +357,7 @@ impl Session {
         if self.take_asking(|a| matches!(a, Pending::Content)).is_none() {
             return;
         }
-        match (std::mem::replace(&mut self.phase, Phase::Command), content) {
+        match (std::mem::replace(&mut self.mail.phase, Phase::Command), content) {
             (Phase::Hold(hold), ContentVerdict::Refuse(refusal)) => {
                 self.drop_held(*hold, Reply::new(refusal.code, refusal.status, refusal.text));
             }
@@ -374,7 +374,7 @@ impl Session {
             }
             (Phase::Hold(hold), ContentVerdict::Quarantine(to, mark)) => {
                 self.redirect(to, mark);
-                self.phase = Phase::Hold(hold);
+                self.mail.phase = Phase::Hold(hold);
             }
             (Phase::Stream(_), ContentVerdict::Refuse(refusal)) => {
                 // The next hop has the message and not its end: without that it is nothing.
@@ -398,7 +398,7 @@ impl Session {
                 self.end_of_data();
             }
             (Phase::Chunk(chunk), content) => self.chunk_judged(chunk, content),
-            (phase, _) => self.phase = phase,
+            (phase, _) => self.mail.phase = phase,
         }
         self.resume();
         self.settle();
@@ -406,7 +406,7 @@ impl Session {
 
     /// The next hop's answer about somebody who is to get a message instead of its recipient.
     pub(super) fn aside_answered(&mut self, reply: &Reply) {
-        let Some(Pending::Aside { mark, due, refused }) = &mut self.asking else { return };
+        let Some(Pending::Aside { mark, due, refused }) = &mut self.mail.asking else { return };
         *due = due.saturating_sub(1);
         *refused |= !reply.is_positive();
         if !reply.is_positive() {
@@ -416,8 +416,8 @@ impl Session {
             return;
         }
         let (mark, refused) = (*mark, *refused);
-        self.asking = None;
-        match std::mem::replace(&mut self.phase, Phase::Command) {
+        self.mail.asking = None;
+        match std::mem::replace(&mut self.mail.phase, Phase::Command) {
             Phase::Hold(hold) if refused => self.drop_held(*hold, NO_QUARANTINE.reply()),
             Phase::Hold(mut hold) => {
                 hold.stream.check = None;
@@ -426,12 +426,12 @@ impl Session {
             }
             Phase::Chunk(chunk) if refused => self.chunk_dropped(chunk, NO_QUARANTINE.reply()),
             Phase::Chunk(chunk) => self.chunk_goes_on(chunk, Some(mark)),
-            phase => self.phase = phase,
+            phase => self.mail.phase = phase,
         }
     }
 
     pub(super) fn mark(&mut self, mark: &ResultHeader) {
-        if let Some(transaction) = &mut self.transaction {
+        if let Some(transaction) = &mut self.mail.transaction {
             transaction.class.mark = Some(*mark);
         }
     }
@@ -441,7 +441,7 @@ impl Session {
         if hold.complete {
             self.refuse_message(&reply);
         } else {
-            self.phase = Phase::Discard { scanner: hold.stream.scanner, reply };
+            self.mail.phase = Phase::Discard { scanner: hold.stream.scanner, reply };
         }
         self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
     }
@@ -451,23 +451,23 @@ impl Session {
         let text = with_header(header, &hold.held);
         let rest = (!hold.complete).then(|| Box::new(hold.stream));
         self.send(b"DATA", Item::Swallowed(ProxyCommand::LateData));
-        self.phase = Phase::Release(Box::new(Release { text, rest }));
+        self.mail.phase = Phase::Release(Box::new(Release { text, rest }));
     }
 
     /// The next hop's answer to the DATA of a held message.
     pub(super) fn late_data(&mut self, reply: Reply) {
-        let Phase::Release(release) = std::mem::replace(&mut self.phase, Phase::Command) else { return };
+        let Phase::Release(release) = std::mem::replace(&mut self.mail.phase, Phase::Command) else { return };
         if reply.code == 354 {
             self.out.to_hop.extend_from_slice(&release.text);
             match release.rest {
-                Some(stream) => self.phase = Phase::Stream(stream),
+                Some(stream) => self.mail.phase = Phase::Stream(stream),
                 None => self.end_of_data(),
             }
             return;
         }
         let reply = if reply.code < 400 { HOP_REFUSED_LATE.reply() } else { reply };
         match release.rest {
-            Some(stream) => self.phase = Phase::Discard { scanner: stream.scanner, reply },
+            Some(stream) => self.mail.phase = Phase::Discard { scanner: stream.scanner, reply },
             None => self.refuse_message(&reply),
         }
         self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
@@ -480,19 +480,19 @@ impl Session {
 
     /// The next hop has all of a message, or will have it when what is to be written is.
     pub(super) fn message_sent(&mut self) {
-        self.phase = Phase::Command;
-        let Some(mut transaction) = self.transaction.take() else {
+        self.mail.phase = Phase::Command;
+        let Some(mut transaction) = self.mail.transaction.take() else {
             // The next hop has refused its sender while it was under way, and refuses it again now.
-            self.queue.push(Item::Forwarded(ClientCommand::Other));
+            self.pipeline.queue.push(Item::Forwarded(ClientCommand::Other));
             return;
         };
         transaction.ends_at = self.out.hop_sent + self.out.to_hop.len() as u64;
         // RFC 2033 section 4.2: LMTP answers for each recipient that was taken.
         transaction.replies_due = if self.settings.lmtp { transaction.accepted.max(1) } else { 1 };
         for _ in 0..transaction.replies_due {
-            self.queue.push(Item::Forwarded(ClientCommand::EndOfData));
+            self.pipeline.queue.push(Item::Forwarded(ClientCommand::EndOfData));
         }
-        self.ended.push_back(transaction);
+        self.mail.ended.push_back(transaction);
     }
 
     /// The rest of this body goes nowhere.
@@ -503,7 +503,7 @@ impl Session {
                 used
             }
             Progress::More | Progress::Smuggling => {
-                self.phase = Phase::Discard { scanner, reply };
+                self.mail.phase = Phase::Discard { scanner, reply };
                 input.len()
             }
         }
@@ -511,7 +511,7 @@ impl Session {
 
     /// Nothing after this may be believed: neither the message nor what looks like commands behind it.
     pub(super) fn smuggling(&mut self, input: &[u8]) -> usize {
-        self.phase = Phase::Command;
+        self.mail.phase = Phase::Command;
         self.drop_hop_when_answered();
         // In its turn: an earlier message may not be answered yet.
         self.refuse_message(&SMUGGLING.reply());

@@ -19,21 +19,21 @@ impl Session {
     /// Reads one line from the beginning of the input and acts on it; says how many octets it was. Nothing: there is no
     /// whole line yet, or it has to wait.
     pub(super) fn take_line(&mut self, input: &[u8]) -> usize {
-        let is_auth =
-            matches!(self.phase, Phase::Auth) || input.get(..5).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH "));
+        let is_auth = matches!(self.mail.phase, Phase::Auth)
+            || input.get(..5).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH "));
         let max = if is_auth { MAX_AUTH_LINE } else { self.settings.limits.line };
         let Some(end) = memchr::memchr(b'\n', input) else {
             if input.len() < max {
                 return 0;
             }
-            if !std::mem::replace(&mut self.skipping, true) {
-                self.skipping_bdat = is_bdat(input);
+            if !std::mem::replace(&mut self.client.skipping, true) {
+                self.client.skipping_bdat = is_bdat(input);
             }
             return input.len();
         };
         let (line, used) = (input.get(..end).unwrap_or_default(), end + 1);
         // Of a line that is too long, the beginning may be gone.
-        let bdat = if self.skipping { self.skipping_bdat } else { is_bdat(line) };
+        let bdat = if self.client.skipping { self.client.skipping_bdat } else { is_bdat(line) };
         if let Err((limit, text)) = self.check_line(line, max) {
             self.out.events.extend(limit.map(Event::Limit));
             self.bad_line(bdat, text);
@@ -45,10 +45,10 @@ impl Session {
             true => text.iter().map(|&b| if b == b'\r' { b' ' } else { b }).collect(),
             false => text.into(),
         };
-        if matches!(self.phase, Phase::Auth) {
-            self.phase = Phase::Command;
+        if matches!(self.mail.phase, Phase::Auth) {
+            self.mail.phase = Phase::Command;
             self.forward(&mended, ClientCommand::Auth);
-            (self.barrier, self.answer_is_awaited) = (true, true);
+            (self.pipeline.barrier, self.pipeline.answer_is_awaited) = (true, true);
             return used;
         }
         if self.command(&mended, input.len() > used) { used } else { 0 }
@@ -57,7 +57,7 @@ impl Session {
     /// What is wrong with a line, whatever it says; and the limit that it has reached, if that is it.
     fn check_line(&mut self, line: &[u8], max: usize) -> Result<(), (Option<&'static str>, &'static str)> {
         // Counted as if it ended in CR LF: a line that was put back has one.
-        if std::mem::take(&mut self.skipping) || line.strip_suffix(b"\r").unwrap_or(line).len() + 2 > max {
+        if std::mem::take(&mut self.client.skipping) || line.strip_suffix(b"\r").unwrap_or(line).len() + 2 > max {
             return Err((Some("line"), LINE_TOO_LONG.text));
         }
         let (text, clean) = line.strip_suffix(b"\r").map_or((line, false), |text| (text, true));
@@ -72,7 +72,7 @@ impl Session {
 
     /// A line that is not looked at further.
     fn bad_line(&mut self, bdat: bool, text: &str) {
-        if matches!(std::mem::replace(&mut self.phase, Phase::Command), Phase::Auth) {
+        if matches!(std::mem::replace(&mut self.mail.phase, Phase::Command), Phase::Auth) {
             // The next hop waits for an answer to its challenge; this takes it back (RFC 4954 section 4).
             self.send(b"*", Item::Swallowed(ProxyCommand::AuthCancelled));
         }
@@ -102,8 +102,8 @@ impl Session {
             self.out_of_sync_in_turn();
             return true;
         }
-        if self.hop == Connection::Closed && !matches!(command, Command::Quit) {
-            if self.authenticated {
+        if self.hop.connection == Connection::Closed && !matches!(command, Command::Quit) {
+            if self.client.authenticated {
                 // Nobody can log in again on the client's behalf.
                 self.say_last(HOP_LOST_LOGIN);
                 return true;
@@ -111,7 +111,7 @@ impl Session {
             self.open(NextHopChoice::Main);
             return false;
         }
-        if self.commands >= self.settings.limits.commands {
+        if self.client.commands >= self.settings.limits.commands {
             self.out.events.push_back(Event::Limit("commands"));
             self.say(TOO_MANY_COMMANDS);
             self.end_when_answered();
@@ -121,7 +121,7 @@ impl Session {
         if taken {
             self.await_answer(&command);
         }
-        self.commands += u32::from(taken);
+        self.client.commands += u32::from(taken);
         taken
     }
 
@@ -133,10 +133,10 @@ impl Session {
             self.mistake(reply);
             return true;
         }
-        let password = matches!(command, Command::Auth) && self.transaction.is_none();
-        if self.target != NextHopChoice::Main && (password || matches!(command, Command::Hello(_))) {
+        let password = matches!(command, Command::Auth) && self.mail.transaction.is_none();
+        if self.hop.target != NextHopChoice::Main && (password || matches!(command, Command::Hello(_))) {
             // The last transaction was for a next hop of its own: a password is none of its business.
-            (self.transaction, self.chunked) = (None, None);
+            (self.mail.transaction, self.mail.chunked) = (None, None);
             return self.change_target(NextHopChoice::Main);
         }
         match command {
@@ -145,14 +145,14 @@ impl Session {
             Command::Rcpt(path) => self.rcpt(line, &path),
             Command::Data => return self.data(),
             Command::Rset => {
-                (self.transaction, self.chunked) = (None, None);
-                self.forwarded_is_used = self.forwarded.is_some();
+                (self.mail.transaction, self.mail.chunked) = (None, None);
+                self.client.forwarded_is_used = self.client.forwarded.is_some();
                 self.forward(line, ClientCommand::Other);
             }
-            Command::Quit if self.hop == Connection::Closed => self.say_last(BYE),
+            Command::Quit if self.hop.connection == Connection::Closed => self.say_last(BYE),
             Command::Quit => {
                 self.forward(line, ClientCommand::Quit);
-                self.barrier = true;
+                self.pipeline.barrier = true;
             }
             Command::Harmless => self.forward(line, ClientCommand::Other),
             Command::Vrfy => self.say(CANNOT_VERIFY),
@@ -171,11 +171,11 @@ impl Session {
             command,
             Command::Mail(_) | Command::Rcpt(_) | Command::Data | Command::Bdat { .. } | Command::Auth | Command::Vrfy
         );
-        if mail && self.settings.client_tls == Tls::Require && !self.encrypted {
+        if mail && self.settings.client_tls == Tls::Require && !self.client.encrypted {
             return Some(NEED_STARTTLS);
         }
         let hello = if self.settings.lmtp { NEED_LHLO } else { NEED_HELO };
-        (mail && self.hello.is_none() && !matches!(command, Command::Vrfy)).then_some(hello)
+        (mail && self.client.hello.is_none() && !matches!(command, Command::Vrfy)).then_some(hello)
     }
 
     fn not_a_command(&mut self, line: &[u8], error: CommandError) {
@@ -198,60 +198,60 @@ impl Session {
             return true;
         }
         let hello = Hello { line: line.to_vec(), verb };
-        if !self.facts.set_up {
-            if !self.queue.is_empty() {
-                self.barrier = true;
+        if !self.hop.facts.set_up {
+            if !self.pipeline.queue.is_empty() {
+                self.pipeline.barrier = true;
                 return false;
             }
-            (self.transaction, self.chunked) = (None, None);
+            (self.mail.transaction, self.mail.chunked) = (None, None);
             self.begin_setup(Some(hello));
             return true;
         }
-        (self.transaction, self.chunked) = (None, None);
-        self.forwarded_is_used = self.forwarded.is_some();
-        self.hello_asked = Some(hello);
+        (self.mail.transaction, self.mail.chunked) = (None, None);
+        self.client.forwarded_is_used = self.client.forwarded.is_some();
+        self.client.hello_asked = Some(hello);
         self.forward(line, ClientCommand::Hello { extended: verb != Verb::Helo });
-        self.barrier = true;
+        self.pipeline.barrier = true;
         true
     }
 
     /// The client wants to go on encrypted. What it has said so far is forgotten, by the next hop too.
     fn starttls(&mut self) -> bool {
-        if self.settings.client_tls == Tls::Off || self.encrypted {
-            self.mistake(if self.encrypted { TLS_TWICE } else { NO_TLS });
+        if self.settings.client_tls == Tls::Off || self.client.encrypted {
+            self.mistake(if self.client.encrypted { TLS_TWICE } else { NO_TLS });
             return true;
         }
-        if !self.queue.is_empty() {
-            self.barrier = true;
+        if !self.pipeline.queue.is_empty() {
+            self.pipeline.barrier = true;
             return false;
         }
-        if self.transaction.take().is_some() {
+        if self.mail.transaction.take().is_some() {
             self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
         }
-        self.chunked = None;
+        self.mail.chunked = None;
         self.out.to_client.extend_from_slice(b"220 2.0.0 ready to start TLS\r\n");
-        self.securing = true;
+        self.client.securing = true;
         self.out.events.push_back(Event::SecureClient);
         true
     }
 
     /// Logging in is between client and next hop; this program sees no passwords that it would understand.
     fn auth(&mut self, line: &[u8]) {
-        if !self.facts.offer.auth {
+        if !self.hop.facts.offer.auth {
             self.mistake(NO_AUTH);
-        } else if self.transaction.is_some() || self.authenticated {
+        } else if self.mail.transaction.is_some() || self.client.authenticated {
             self.mistake(AUTH_NOT_NOW);
         } else if self.auth_needs_tls() {
             self.mistake(AUTH_NEEDS_TLS);
         } else {
             self.forward(line, ClientCommand::Auth);
-            self.barrier = true;
+            self.pipeline.barrier = true;
         }
     }
 
     /// A listener that can do TLS lets nobody show a password without.
     pub(super) fn auth_needs_tls(&self) -> bool {
-        self.settings.client_tls != Tls::Off && !self.encrypted
+        self.settings.client_tls != Tls::Off && !self.client.encrypted
     }
 
     /// A trusted proxy says that from now on it is somebody else. The next hop gets a connection of its own for that one,
@@ -261,30 +261,30 @@ impl Session {
             self.mistake(NOT_TRUSTED);
             return true;
         }
-        if self.transaction.is_some() || self.authenticated {
+        if self.mail.transaction.is_some() || self.client.authenticated {
             self.mistake(IN_TRANSACTION);
             return true;
         }
-        if !self.queue.is_empty() {
-            self.barrier = true;
+        if !self.pipeline.queue.is_empty() {
+            self.pipeline.barrier = true;
             return false;
         }
         // Of what was said before, only the address may stay.
-        let mut identity = self.identity.as_ref().map(Identity::by_address).unwrap_or_default();
+        let mut identity = self.client.identity.as_ref().map(Identity::by_address).unwrap_or_default();
         if let Err(wrong) = identity.update(argument, XCLIENT) {
             self.bad(501, "5.5.4", wrong);
             return true;
         }
         self.out.events.push_back(Event::Client { address: identity.socket_address(), forwarded: false });
-        (self.identity, self.forwarded) = (Some(identity), None);
-        self.identity_version += 1;
+        (self.client.identity, self.client.forwarded) = (Some(identity), None);
+        self.client.identity_version += 1;
         // The one it speaks for is a stranger until the driver says otherwise.
         self.settings.trusted = false;
-        (self.hello, self.setup) = (None, None);
+        (self.client.hello, self.hop.setup) = (None, None);
         self.leave_hop();
         self.out.events.push_back(Event::CloseHop);
         self.open(NextHopChoice::Main);
-        self.hop = Connection::Connecting { first: true };
+        self.hop.connection = Connection::Connecting { first: true };
         true
     }
 
@@ -293,29 +293,29 @@ impl Session {
             self.mistake(NOT_TRUSTED);
             return;
         }
-        if self.transaction.is_some() {
+        if self.mail.transaction.is_some() {
             self.mistake(IN_TRANSACTION);
             return;
         }
-        let begun = self.forwarded.as_ref().filter(|_| !self.forwarded_is_used).cloned();
+        let begun = self.client.forwarded.as_ref().filter(|_| !self.client.forwarded_is_used).cloned();
         let mut identity =
-            begun.unwrap_or_else(|| self.identity.as_ref().map(Identity::by_address).unwrap_or_default());
+            begun.unwrap_or_else(|| self.client.identity.as_ref().map(Identity::by_address).unwrap_or_default());
         if let Err(wrong) = identity.update(argument, XFORWARD) {
             self.bad(501, "5.5.4", wrong);
             return;
         }
-        self.forwarded_is_used = false;
+        self.client.forwarded_is_used = false;
         self.out.events.push_back(Event::Client { address: identity.socket_address(), forwarded: true });
-        self.forwarded = Some(identity);
-        self.identity_version += 1;
+        self.client.forwarded = Some(identity);
+        self.client.identity_version += 1;
         self.say(OK);
     }
 
     /// What was said by XFORWARD was true of one message only.
     pub(super) fn forget_forwarded(&mut self) {
-        if self.forwarded.take().is_some() {
-            self.identity_version += 1;
-            let address = self.identity.as_ref().and_then(Identity::socket_address);
+        if self.client.forwarded.take().is_some() {
+            self.client.identity_version += 1;
+            let address = self.client.identity.as_ref().and_then(Identity::socket_address);
             self.out.events.push_back(Event::Client { address, forwarded: true });
         }
     }
@@ -334,8 +334,8 @@ impl Session {
 
     /// `false`: it was one too many, and the client is told so.
     pub(super) fn one_more_mistake(&mut self) -> bool {
-        self.bad_commands += 1;
-        let bearable = self.bad_commands <= self.settings.limits.bad_commands;
+        self.client.bad_commands += 1;
+        let bearable = self.client.bad_commands <= self.settings.limits.bad_commands;
         if !bearable {
             self.out.events.push_back(Event::Limit("bad_commands"));
             // In its turn: the answer to a message may still be owed.
@@ -352,12 +352,12 @@ impl Session {
 
     /// A command for the next hop, at once or, where that does not take several at a time, in its turn.
     pub(super) fn send(&mut self, line: &[u8], item: Item) {
-        if self.facts.offer.pipelining || !self.queue.is_waiting() {
+        if self.hop.facts.offer.pipelining || !self.pipeline.queue.is_waiting() {
             self.out.to_hop.extend_from_slice(line);
             self.out.to_hop.extend_from_slice(b"\r\n");
-            self.queue.push(item);
+            self.pipeline.queue.push(item);
         } else {
-            self.queue.push_unsent(item, [line, b"\r\n"].concat());
+            self.pipeline.queue.push_unsent(item, [line, b"\r\n"].concat());
         }
     }
 }

@@ -57,11 +57,11 @@ pub(super) struct Facts {
 impl Session {
     /// The connection asked for by [`Event::Open`] stands; `encrypted`: with TLS from its first octet.
     pub fn hop_connected(&mut self, encrypted: bool) {
-        if let Connection::Connecting { first } = self.hop {
+        if let Connection::Connecting { first } = self.hop.connection {
             self.out.progress += 1;
-            self.facts.encrypted = encrypted;
-            self.hop = Connection::Greeting { first };
-            self.queue.push(if first {
+            self.hop.facts.encrypted = encrypted;
+            self.hop.connection = Connection::Greeting { first };
+            self.pipeline.queue.push(if first {
                 Item::Forwarded(ClientCommand::Greeting)
             } else {
                 Item::Swallowed(ProxyCommand::Greeting)
@@ -78,7 +78,7 @@ impl Session {
 
     /// The next hop owed an answer for too long.
     pub fn hop_timeout(&mut self) {
-        if self.hop.is_opening() {
+        if self.hop.connection.is_opening() {
             self.hop_failed();
         } else {
             self.hop_eof();
@@ -88,7 +88,7 @@ impl Session {
     /// The next hop has sent this.
     pub fn hop_data(&mut self, mut octets: &[u8]) {
         while !octets.is_empty() && !self.is_closed() {
-            match self.replies.push(octets) {
+            match self.hop.replies.push(octets) {
                 Ok((used, reply)) => {
                     octets = octets.get(used..).unwrap_or_default();
                     if let Some(reply) = reply {
@@ -101,11 +101,12 @@ impl Session {
                     break;
                 }
             }
-            if self.hop == Connection::Closed || matches!(self.hop, Connection::Connecting { .. }) {
+            if self.hop.connection == Connection::Closed || matches!(self.hop.connection, Connection::Connecting { .. })
+            {
                 // What else it said belongs to nobody.
                 break;
             }
-            if self.hop == Connection::Securing {
+            if self.hop.connection == Connection::Securing {
                 if !octets.is_empty() {
                     // Said before the handshake: by whom, nobody knows (CVE-2011-0411, from the other side).
                     self.hop_failed();
@@ -118,16 +119,16 @@ impl Session {
     }
 
     fn take_reply(&mut self, reply: Reply) {
-        match self.queue.answered() {
+        match self.pipeline.queue.answered() {
             Some(Item::Forwarded(kind)) => self.answered(kind, reply),
             Some(Item::Swallowed(quiet)) => self.answered_quietly(quiet, reply),
             Some(Item::Local(_)) | None => self.unasked(reply),
         }
-        if self.dropping && !self.queue.is_waiting() {
+        if self.hop.dropping && !self.pipeline.queue.is_waiting() {
             self.drop_hop();
         }
         self.flush_local();
-        if let Some(command) = self.queue.next_unsent() {
+        if let Some(command) = self.pipeline.queue.next_unsent() {
             self.out.to_hop.extend_from_slice(&command);
         }
     }
@@ -151,7 +152,7 @@ impl Session {
         let mut senseless = false;
         match kind {
             ClientCommand::Greeting | ClientCommand::Quit => {
-                self.hop = Connection::Ready;
+                self.hop.connection = Connection::Ready;
                 self.out.to_client.extend_from_slice(&reply.text);
                 if kind == ClientCommand::Quit || reply.code != 220 {
                     self.end();
@@ -163,7 +164,7 @@ impl Session {
             ClientCommand::Rcpt { transaction } => {
                 reply = self.rcpt_answered(transaction, reply);
                 if reply.is_positive() {
-                    self.refused_recipients = 0;
+                    self.client.refused_recipients = 0;
                 } else if self.is_one_too_many(reply.code) {
                     // All that was said before it is answered.
                     return self.say_last(TOO_MANY_REFUSED);
@@ -173,12 +174,12 @@ impl Session {
             ClientCommand::Data if reply.code < 400 => {
                 // Neither yes nor no: what it thinks of this transaction, nobody knows.
                 reply = NO_SENSE.reply();
-                self.transaction = None;
+                self.mail.transaction = None;
                 senseless = true;
             }
-            ClientCommand::Auth if reply.code == 334 => self.phase = Phase::Auth,
+            ClientCommand::Auth if reply.code == 334 => self.mail.phase = Phase::Auth,
             ClientCommand::Auth if reply.is_positive() => {
-                self.authenticated = true;
+                self.client.authenticated = true;
                 self.out.events.push_back(Event::LoggedIn);
             }
             ClientCommand::Chunk { transaction } => {
@@ -202,37 +203,37 @@ impl Session {
 
     /// A hello of the client on a connection that has heard one before.
     fn client_hello_answered(&mut self, extended: bool, reply: &mut Reply) {
-        let asked = self.hello_asked.take();
+        let asked = self.client.hello_asked.take();
         if reply.is_positive() {
-            let before = std::mem::take(&mut self.facts.offer);
+            let before = std::mem::take(&mut self.hop.facts.offer);
             // HELO takes nothing back of what it may be told.
             let kept = Extensions { xclient: before.xclient, xforward: before.xforward, ..Extensions::default() };
-            self.facts.offer = if extended { extensions::read(reply) } else { kept };
-            self.facts.hello_reply = Some(reply.clone());
+            self.hop.facts.offer = if extended { extensions::read(reply) } else { kept };
+            self.hop.facts.hello_reply = Some(reply.clone());
         } else {
             // The last one stays in force, and with it what the next hop knows of a transaction.
             self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
-            self.facts.offer.pipelining &= extended;
+            self.hop.facts.offer.pipelining &= extended;
         }
-        match (&self.facts.hello_reply, reply.code) {
+        match (&self.hop.facts.hello_reply, reply.code) {
             // One who has done STARTTLS has to say EHLO again, and some servers listen to one only, or to HELO only.
             (Some(before), 500 | 502 | 503) => *reply = before.clone(),
             _ if !reply.is_positive() => return,
             _ => {}
         }
-        self.offered_chunking = extended && self.facts.offer.chunking;
+        self.client.offered_chunking = extended && self.hop.facts.offer.chunking;
         reply.text = self.greeting_of(reply, extended);
-        self.hello = asked;
+        self.client.hello = asked;
     }
 
     /// A transaction that is open, or whose message is not answered.
     fn known(&mut self, id: u64) -> Option<&mut Transaction> {
-        self.ended.iter_mut().chain(&mut self.transaction).find(|transaction| transaction.id == id)
+        self.mail.ended.iter_mut().chain(&mut self.mail.transaction).find(|transaction| transaction.id == id)
     }
 
     /// What the client hears about its message, and whether the next hop can be believed any more.
     fn message_answered(&mut self, mut reply: Reply) -> (Reply, bool) {
-        let ended = self.ended.front();
+        let ended = self.mail.ended.front();
         if let Some(refused) = ended.and_then(|ended| ended.chunk_refused.as_ref()) {
             reply = refused.clone();
         }
@@ -247,16 +248,16 @@ impl Session {
 
     /// One of the replies to a message that has ended; with the last the transaction is over.
     pub(super) fn count_reply(&mut self, reply: &Reply) {
-        let Some(ended) = self.ended.front_mut() else { return };
+        let Some(ended) = self.mail.ended.front_mut() else { return };
         ended.replies_due = ended.replies_due.saturating_sub(1);
         if ended.worst.as_ref().is_none_or(|worst| worst.code < reply.code) {
             ended.worst = Some(reply.clone());
         }
         if reply.is_positive() {
-            self.commands = 0;
+            self.client.commands = 0;
         }
         if ended.replies_due == 0
-            && let Some(mut ended) = self.ended.pop_front()
+            && let Some(mut ended) = self.mail.ended.pop_front()
         {
             let worst = ended.worst.take().unwrap_or_else(|| reply.clone());
             self.finished(ended, &worst);
@@ -264,11 +265,11 @@ impl Session {
     }
 
     fn mail_answered(&mut self, id: u64, reply: &Reply) {
-        match &mut self.transaction {
+        match &mut self.mail.transaction {
             Some(transaction) if transaction.id == id => {
                 transaction.mail_pending = false;
                 if !reply.is_positive() {
-                    self.transaction = None;
+                    self.mail.transaction = None;
                 }
             }
             _ => {}
@@ -292,7 +293,7 @@ impl Session {
     fn answered_quietly(&mut self, quiet: ProxyCommand, reply: Reply) {
         match quiet {
             ProxyCommand::Greeting if reply.code == 220 => {
-                let asked = self.setup.take();
+                let asked = self.hop.setup.take();
                 self.begin_setup_again(asked);
             }
             ProxyCommand::Greeting => self.hop_failed(),
@@ -301,7 +302,7 @@ impl Session {
             ProxyCommand::XClient => self.xclient_answered(reply),
             ProxyCommand::Rset => {}
             // Whatever it was taken for: where it was a password, the client is logged in.
-            ProxyCommand::AuthCancelled if reply.is_positive() => self.authenticated = true,
+            ProxyCommand::AuthCancelled if reply.is_positive() => self.client.authenticated = true,
             ProxyCommand::AuthCancelled if reply.code < 400 => self.hop_lost(),
             ProxyCommand::AuthCancelled => {}
             // It gives no rights, so mail goes on without.
@@ -310,8 +311,8 @@ impl Session {
                 self.out.events.push_back(Event::Refused { command: "XFORWARD", reply: reply.first_line() })
             }
             ProxyCommand::Mail { transaction: id } => {
-                let elsewhere = self.target != NextHopChoice::Main;
-                let transaction = self.transaction.as_mut().filter(|t| t.id == id);
+                let elsewhere = self.hop.target != NextHopChoice::Main;
+                let transaction = self.mail.transaction.as_mut().filter(|t| t.id == id);
                 if let Some(transaction) = transaction.filter(|_| !reply.is_positive()) {
                     transaction.in_effect = false;
                     // The client did what the first next hop offers; that this one does not is no reason to lose mail.
@@ -339,18 +340,18 @@ impl Session {
             400.. => Some(reply),
             _ => None,
         };
-        match (std::mem::replace(&mut self.phase, Phase::Command), refusal) {
+        match (std::mem::replace(&mut self.mail.phase, Phase::Command), refusal) {
             (Phase::Stream(stream), Some(reply)) => {
-                self.phase = Phase::Discard { scanner: stream.scanner, reply };
+                self.mail.phase = Phase::Discard { scanner: stream.scanner, reply };
                 self.drop_hop();
             }
             (Phase::Chunk(mut chunk), Some(reply)) if chunk.is_open() => {
                 chunk.kill(reply);
-                self.phase = Phase::Chunk(chunk);
+                self.mail.phase = Phase::Chunk(chunk);
                 self.drop_hop();
             }
             (phase, _) => {
-                self.phase = phase;
+                self.mail.phase = phase;
                 self.hop_lost();
             }
         }

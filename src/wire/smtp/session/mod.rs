@@ -8,89 +8,44 @@
 
 mod chunk;
 mod chunked;
+mod client;
 mod connection;
 mod content;
 mod edge;
 mod hop;
+mod mail;
+mod next_hop;
 mod output;
+mod pipeline;
 mod queue;
 mod setup;
 mod sync;
 mod transaction;
 mod types;
 
-use std::collections::VecDeque;
-
-use self::chunked::Chunked;
+use self::client::Client;
 use self::content::Phase;
-use self::hop::{Connection, Facts};
+use self::mail::Mail;
+use self::next_hop::NextHop;
 pub use self::output::Output;
-use self::queue::{Item, Queue};
-use self::setup::{Hello, Setup};
+use self::pipeline::Pipeline;
+use self::queue::Item;
 pub(in crate::wire) use self::transaction::{Handling, RecipientGroup};
-use self::transaction::{Pending, Transaction};
 pub use self::types::{Ask, Direction, Event, Finished, NextHopChoice, SessionLimits, Settings, Tls};
 use super::identity::Identity;
-use super::reply::{Reply, ReplyReader};
+use super::reply::Reply;
 use crate::wire::smtp::replies::{NO_ROOM_CLOSING, OwnReply, RESTART, SILENT_TOO_LONG, TOO_SLOW, TRANSACTION_TOO_LONG};
 
-/// One client, and the next hop behind it.
+/// One client, and the next hop behind it. Each part keeps the state of one thing.
 #[derive(Debug)]
 pub struct Session {
     /// What it has to say to both sides. Whoever drives it writes it and takes it away.
     pub out: Output,
     settings: Settings,
-    /// Who the client is, as far as that is known.
-    identity: Option<Identity>,
-    /// Whose message it passes on, as a trusted proxy has said by XFORWARD: true of the next message only.
-    forwarded: Option<Identity>,
-    forwarded_is_used: bool,
-    /// Counts the changes of that.
-    identity_version: u32,
-    /// What the client sent and has not been looked at.
-    pending: Vec<u8>,
-    /// In the middle of a line that is too long; and whether it began as a chunk.
-    skipping: bool,
-    skipping_bdat: bool,
-    bad_commands: u32,
-    /// Since the last recipient that was accepted.
-    refused_recipients: u32,
-    /// Since the last message that was taken.
-    commands: u32,
-    asking: Option<Pending>,
-    /// About a recipient that waits.
-    decided: Option<Box<transaction::Decided>>,
-    replies: ReplyReader,
-    queue: Queue,
-    /// The client waits for an answer before it says more, or its next line waits for one.
-    barrier: bool,
-    /// It waits for one that it has to know before it goes on, so it has to be silent.
-    answer_is_awaited: bool,
-    hop: Connection,
-    facts: Facts,
-    target: NextHopChoice,
-    /// A next hop that offers TLS and cannot do it is spoken to without, where that is allowed.
-    plain_only: bool,
-    /// The next hop is in the middle of a message that will not be ended: it is closed when what it owes is answered.
-    dropping: bool,
-    /// Whether the client was offered CHUNKING.
-    offered_chunking: bool,
-    setup: Option<Setup>,
-    /// The client's HELO or EHLO, for a second connection.
-    hello: Option<Hello>,
-    /// One that the next hop has not answered.
-    hello_asked: Option<Hello>,
-    encrypted: bool,
-    /// A TLS handshake with the client is under way.
-    securing: bool,
-    authenticated: bool,
-    phase: Phase,
-    /// A message that comes in chunks, between two of them.
-    chunked: Option<Box<Chunked>>,
-    transaction: Option<Transaction>,
-    /// Those whose end of data the next hop has not answered.
-    ended: VecDeque<Transaction>,
-    transactions: u64,
+    client: Client,
+    hop: NextHop,
+    mail: Mail,
+    pipeline: Pipeline,
     end: Ending,
 }
 
@@ -113,41 +68,12 @@ impl Session {
     pub fn new(settings: Settings, identity: Option<Identity>) -> Self {
         Self {
             out: Output::opening(),
-            settings,
-            identity,
-            forwarded: None,
-            forwarded_is_used: false,
-            identity_version: 0,
-            pending: Vec::new(),
-            skipping: false,
-            skipping_bdat: false,
-            bad_commands: 0,
-            refused_recipients: 0,
-            commands: 0,
-            asking: None,
-            decided: None,
-            replies: ReplyReader::default(),
-            queue: Queue::default(),
-            barrier: false,
-            answer_is_awaited: false,
-            hop: Connection::Connecting { first: true },
-            facts: Facts::default(),
-            target: NextHopChoice::Main,
-            plain_only: false,
-            dropping: false,
-            offered_chunking: false,
-            setup: None,
-            hello: None,
-            hello_asked: None,
-            encrypted: settings.encrypted,
-            securing: false,
-            authenticated: false,
-            phase: Phase::Command,
-            chunked: None,
-            transaction: None,
-            ended: VecDeque::new(),
-            transactions: 0,
+            client: Client::new(settings.encrypted, identity),
+            hop: NextHop::default(),
+            mail: Mail::default(),
+            pipeline: Pipeline::default(),
             end: Ending::Open,
+            settings,
         }
     }
 
@@ -167,11 +93,11 @@ impl Session {
             }
             return;
         }
-        if self.pending.is_empty() {
+        if self.client.pending.is_empty() {
             let used = self.consume(octets);
-            self.pending.extend_from_slice(octets.get(used..).unwrap_or_default());
+            self.client.pending.extend_from_slice(octets.get(used..).unwrap_or_default());
         } else {
-            self.pending.extend_from_slice(octets);
+            self.client.pending.extend_from_slice(octets);
             self.resume();
         }
         self.settle();
@@ -179,7 +105,10 @@ impl Session {
 
     /// The client will send no more; it may still be listening, so what is owed to it is waited for.
     pub fn client_eof(&mut self) {
-        if matches!(self.phase, Phase::Command | Phase::Release(_)) && self.queue.is_waiting() && !self.is_closed() {
+        if matches!(self.mail.phase, Phase::Command | Phase::Release(_))
+            && self.pipeline.queue.is_waiting()
+            && !self.is_closed()
+        {
             self.end_when_answered();
         } else {
             self.client_lost();
@@ -196,9 +125,9 @@ impl Session {
 
     /// The TLS handshake with the client is done: what it said before is forgotten (RFC 3207 section 4.2).
     pub fn client_secured(&mut self) {
-        self.securing = false;
-        self.encrypted = true;
-        self.hello = None;
+        self.client.securing = false;
+        self.client.encrypted = true;
+        self.client.hello = None;
         self.out.progress += 1;
         self.settle();
     }
@@ -245,9 +174,9 @@ impl Session {
     #[must_use]
     pub fn wants_client(&self) -> bool {
         !self.is_closed()
-            && !self.securing
-            && self.asking.is_none()
-            && match self.phase {
+            && !self.client.securing
+            && self.mail.asking.is_none()
+            && match self.mail.phase {
                 Phase::Command | Phase::Auth => self.may_parse() || self.expects_silence(),
                 Phase::Stream(_) | Phase::Hold(_) | Phase::Discard { .. } | Phase::Chunk(_) | Phase::Swallow { .. } => {
                     true
@@ -259,45 +188,45 @@ impl Session {
     /// Whether a message body is under way: large reads pay.
     #[must_use]
     pub fn in_body(&self) -> bool {
-        !matches!(self.phase, Phase::Command | Phase::Auth)
+        !matches!(self.mail.phase, Phase::Command | Phase::Auth)
     }
 
     /// Octets of a message that are held in memory.
     #[must_use]
     pub fn held(&self) -> usize {
-        match &self.phase {
+        match &self.mail.phase {
             Phase::Hold(hold) => hold.octets(),
             Phase::Chunk(chunk) => chunk.held(),
-            _ => self.chunked.as_ref().map_or(0, |chunked| chunked.held.len()),
+            _ => self.mail.chunked.as_ref().map_or(0, |chunked| chunked.held.len()),
         }
     }
 
     /// Whether part of a message is held in memory.
     #[must_use]
     pub fn is_holding(&self) -> bool {
-        match &self.phase {
+        match &self.mail.phase {
             Phase::Hold(_) | Phase::Release(_) => true,
             Phase::Chunk(chunk) => chunk.is_holding(),
-            _ => self.chunked.as_ref().is_some_and(|chunked| chunked.is_holding()),
+            _ => self.mail.chunked.as_ref().is_some_and(|chunked| chunked.is_holding()),
         }
     }
 
     /// Whether it is the next hop's turn.
     #[must_use]
     pub fn waits_for_hop(&self) -> bool {
-        self.hop.is_opening() || self.queue.is_waiting()
+        self.hop.connection.is_opening() || self.pipeline.queue.is_waiting()
     }
 
     /// Whether the next hop is being connected to, or has not said all that is needed to begin.
     #[must_use]
     pub fn is_opening(&self) -> bool {
-        self.hop.is_opening()
+        self.hop.connection.is_opening()
     }
 
     /// Whether a TLS handshake with the client is under way, or about to begin.
     #[must_use]
     pub fn is_securing(&self) -> bool {
-        self.securing
+        self.client.securing
     }
 
     /// Whether the session is over, but for what is still to be written.
@@ -323,7 +252,7 @@ impl Session {
     /// The number of the transaction that the client has open.
     #[must_use]
     pub fn transaction(&self) -> Option<u64> {
-        self.transaction.as_ref().map(|transaction| transaction.id)
+        self.mail.transaction.as_ref().map(|transaction| transaction.id)
     }
 
     /// Counts what one side can make happen only by going on: whole lines, whole replies, octets of a body. What does not
@@ -336,7 +265,7 @@ impl Session {
     /// Whether a message is being sent, or a further chunk of one is awaited.
     #[must_use]
     pub fn in_message(&self) -> bool {
-        self.in_body() || self.chunked.is_some()
+        self.in_body() || self.mail.chunked.is_some()
     }
 
     /// What holds for the client that a trusted proxy has named by XCLIENT: whether it is trusted itself, and whether it has to
@@ -348,22 +277,22 @@ impl Session {
 
     /// Whose mail this is, as far as that is known.
     fn client(&self) -> Option<&Identity> {
-        self.forwarded.as_ref().or(self.identity.as_ref())
+        self.client.forwarded.as_ref().or(self.client.identity.as_ref())
     }
 
     /// Looks at what the client sent earlier, now that something has changed.
     fn resume(&mut self) {
-        let mut pending = std::mem::take(&mut self.pending);
+        let mut pending = std::mem::take(&mut self.client.pending);
         let used = self.consume(&pending);
         // What was put back stands before what was not reached.
-        if self.pending.is_empty() {
+        if self.client.pending.is_empty() {
             pending.drain(..used.min(pending.len()));
-            self.pending = pending;
+            self.client.pending = pending;
         } else {
-            self.pending.extend_from_slice(pending.get(used..).unwrap_or_default());
+            self.client.pending.extend_from_slice(pending.get(used..).unwrap_or_default());
         }
-        if self.pending.is_empty() && self.pending.capacity() > 4096 {
-            self.pending = Vec::new();
+        if self.client.pending.is_empty() && self.client.pending.capacity() > 4096 {
+            self.client.pending = Vec::new();
         }
     }
 
@@ -371,14 +300,14 @@ impl Session {
     fn consume(&mut self, input: &[u8]) -> usize {
         let mut at = 0;
         while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
-            if self.securing {
+            if self.client.securing {
                 // Said before the handshake by whoever could: dropped (RFC 3207 section 4.2).
                 return input.len();
             }
-            if !self.wants_client() || !self.pending.is_empty() {
+            if !self.wants_client() || !self.client.pending.is_empty() {
                 break;
             }
-            let used = match self.phase {
+            let used = match self.mail.phase {
                 Phase::Command | Phase::Auth if !self.may_parse() => 0,
                 Phase::Command | Phase::Auth => self.take_line(rest),
                 _ => self.take_body(rest),
@@ -387,7 +316,7 @@ impl Session {
                 break;
             }
             // A line without end gets nowhere.
-            self.out.progress += u64::from(!self.skipping);
+            self.out.progress += u64::from(!self.client.skipping);
             at += used;
         }
         at
@@ -396,17 +325,19 @@ impl Session {
     /// Whether a line of the client may be looked at.
     fn may_parse(&self) -> bool {
         !self.is_ending()
-            && !self.barrier
-            && !self.dropping
-            && self.hop.is_usable()
-            && !self.queue.is_full()
-            && (self.facts.offer.pipelining || !self.queue.is_waiting())
+            && !self.pipeline.barrier
+            && !self.hop.dropping
+            && self.hop.connection.is_usable()
+            && !self.pipeline.queue.is_full()
+            && (self.hop.facts.offer.pipelining || !self.pipeline.queue.is_waiting())
     }
 
     /// After every input: what can go, goes.
     fn settle(&mut self) {
         match self.end {
-            Ending::WhenAnswered if self.queue.is_empty() && matches!(self.phase, Phase::Command) => self.client_lost(),
+            Ending::WhenAnswered if self.pipeline.queue.is_empty() && matches!(self.mail.phase, Phase::Command) => {
+                self.client_lost()
+            }
             Ending::WhenIdle if self.is_idle() => {
                 self.say_last(RESTART);
             }
@@ -416,12 +347,12 @@ impl Session {
 
     /// Nothing is under way: no transaction, no command without an answer.
     fn is_idle(&self) -> bool {
-        matches!(self.phase, Phase::Command)
-            && self.transaction.is_none()
-            && self.queue.is_empty()
-            && self.asking.is_none()
-            && !self.securing
-            && self.hop.is_usable()
+        matches!(self.mail.phase, Phase::Command)
+            && self.mail.transaction.is_none()
+            && self.pipeline.queue.is_empty()
+            && self.mail.asking.is_none()
+            && !self.client.securing
+            && self.hop.connection.is_usable()
     }
 
     /// A reply of ours, in its turn.
@@ -435,24 +366,24 @@ impl Session {
     }
 
     fn reply_with(&mut self, reply: Reply) {
-        self.queue.push(Item::Local(reply.text));
+        self.pipeline.queue.push(Item::Local(reply.text));
         self.flush_local();
     }
 
     /// A reply of ours to a whole message. LMTP has one for each recipient (RFC 2033 section 4.2).
     fn reply_to_message(&mut self, reply: &Reply, recipients: u32) {
         for _ in 0..if self.settings.lmtp { recipients.max(1) } else { 1 } {
-            self.queue.push(Item::Local(reply.text.clone()));
+            self.pipeline.queue.push(Item::Local(reply.text.clone()));
         }
         self.flush_local();
     }
 
     fn flush_local(&mut self) {
-        while let Some(text) = self.queue.take_local() {
+        while let Some(text) = self.pipeline.queue.take_local() {
             self.out.to_client.extend_from_slice(&text);
         }
-        if self.queue.is_empty() {
-            (self.barrier, self.answer_is_awaited) = (false, false);
+        if self.pipeline.queue.is_empty() {
+            (self.pipeline.barrier, self.pipeline.answer_is_awaited) = (false, false);
         }
     }
 
@@ -467,8 +398,8 @@ impl Session {
 
     fn end(&mut self) {
         self.end_at_least(Ending::Closed);
-        self.phase = Phase::Command;
-        self.pending = Vec::new();
+        self.mail.phase = Phase::Command;
+        self.client.pending = Vec::new();
         self.out.events.push_back(Event::CloseHop);
         self.out.events.push_back(Event::CloseClient);
     }

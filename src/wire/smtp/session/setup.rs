@@ -48,15 +48,15 @@ impl Session {
     /// Begins it for the client's hello, or for the one that it said earlier.
     pub(super) fn begin_setup(&mut self, asked: Option<Hello>) {
         let for_client = asked.is_some();
-        let Some(hello) = asked.or_else(|| self.hello.clone()) else {
+        let Some(hello) = asked.or_else(|| self.client.hello.clone()) else {
             // Nothing that the next hop would have to be told comes before a hello.
-            self.hop = Connection::Ready;
+            self.hop.connection = Connection::Ready;
             return;
         };
-        let wants_more = self.tls() != Tls::Off || (self.client().is_some() && self.target != NextHopChoice::Srs);
+        let wants_more = self.tls() != Tls::Off || (self.client().is_some() && self.hop.target != NextHopChoice::Srs);
         let probing = hello.verb == Verb::Helo && wants_more;
-        self.hop = Connection::Setup;
-        self.setup = Some(Setup { hello, for_client, probing, plain: false, answered: false });
+        self.hop.connection = Connection::Setup;
+        self.hop.setup = Some(Setup { hello, for_client, probing, plain: false, answered: false });
         self.say_hello();
     }
 
@@ -69,18 +69,18 @@ impl Session {
     }
 
     fn say_hello(&mut self) {
-        let Some(setup) = &self.setup else { return };
+        let Some(setup) = &self.hop.setup else { return };
         let line = match (setup.plain, setup.probing) {
             (true, _) => format!("HELO {}", setup.hello.name()).into_bytes(),
             (false, true) => format!("EHLO {}", setup.hello.name()).into_bytes(),
             (false, false) => setup.hello.line.clone(),
         };
-        self.facts.offer.pipelining = false;
+        self.hop.facts.offer.pipelining = false;
         self.send(&line, Item::Swallowed(ProxyCommand::Hello));
     }
 
     fn tls(&self) -> Tls {
-        match self.target {
+        match self.hop.target {
             NextHopChoice::Srs => self.settings.srs_tls,
             NextHopChoice::Main | NextHopChoice::Domain(_) => self.settings.hop_tls,
         }
@@ -88,14 +88,14 @@ impl Session {
 
     /// The next hop has answered a hello of the set-up.
     pub(super) fn hello_answered(&mut self, reply: Reply) {
-        let Some(setup) = &mut self.setup else { return };
+        let Some(setup) = &mut self.hop.setup else { return };
         if !reply.is_positive() {
             return self.hello_refused(reply);
         }
         setup.answered = true;
         let extended = !setup.plain && (setup.probing || setup.hello.verb != Verb::Helo);
         let offer = if extended { extensions::read(&reply) } else { Extensions::default() };
-        if extended && !self.facts.encrypted && self.tls() != Tls::Off && !self.plain_only {
+        if extended && !self.hop.facts.encrypted && self.tls() != Tls::Off && !self.hop.plain_only {
             if offer.starttls {
                 return self.send(b"STARTTLS", Item::Swallowed(ProxyCommand::StartTls));
             }
@@ -114,7 +114,7 @@ impl Session {
 
     /// What it thinks of this client is for the client to hear. That it knows no such command is our trouble.
     fn hello_refused(&mut self, reply: Reply) {
-        let Some(setup) = &mut self.setup else { return };
+        let Some(setup) = &mut self.hop.setup else { return };
         let unknown = (500..=503).contains(&reply.code) && reply.code != 501;
         // Later ones come behind STARTTLS or XCLIENT, and what was offered then must not be skipped.
         let was_extended = !setup.plain && !setup.answered && (setup.probing || setup.hello.verb == Verb::Ehlo);
@@ -127,7 +127,7 @@ impl Session {
         if was_extended && (unknown || (setup.probing && reply.code >= 500)) {
             // It may know nothing but HELO. Where TLS is required, that is not enough.
             setup.plain = true;
-            if self.tls() == Tls::Require && !self.facts.encrypted {
+            if self.tls() == Tls::Require && !self.hop.facts.encrypted {
                 return self.unfit("the next hop offers no TLS");
             }
             return self.say_hello();
@@ -136,32 +136,34 @@ impl Session {
     }
 
     fn must_tell(&self, offer: &Extensions) -> bool {
-        !offer.xclient.is_empty() && self.target != NextHopChoice::Srs && self.facts.told != Some(self.identity_version)
+        !offer.xclient.is_empty()
+            && self.hop.target != NextHopChoice::Srs
+            && self.hop.facts.told != Some(self.client.identity_version)
     }
 
     /// Whether the next hop has been told by XCLIENT of a client that is not this one any more.
     pub(super) fn must_introduce_again(&self) -> bool {
-        self.facts.told.is_some_and(|told| told != self.identity_version)
+        self.hop.facts.told.is_some_and(|told| told != self.client.identity_version)
     }
 
     /// The next hop's answer to our STARTTLS.
     pub(super) fn starttls_answered(&mut self, reply: &Reply) {
         if reply.code == 220 {
-            self.hop = Connection::Securing;
+            self.hop.connection = Connection::Securing;
             self.out.events.push_back(Event::SecureHop);
         } else if self.tls() == Tls::Require {
             self.unfit("the next hop refuses TLS");
         } else {
-            self.plain_only = true;
+            self.hop.plain_only = true;
             self.say_hello();
         }
     }
 
     /// The TLS handshake with the next hop is done.
     pub fn hop_secured(&mut self) {
-        if self.hop == Connection::Securing {
-            self.hop = Connection::Setup;
-            self.facts.encrypted = true;
+        if self.hop.connection == Connection::Securing {
+            self.hop.connection = Connection::Setup;
+            self.hop.facts.encrypted = true;
             self.out.progress += 1;
             self.say_hello();
         }
@@ -169,15 +171,15 @@ impl Session {
 
     /// It has failed. Where TLS is only wished for, the same again without.
     pub fn hop_not_secured(&mut self) {
-        if self.hop != Connection::Securing {
+        if self.hop.connection != Connection::Securing {
             return;
         }
-        if self.tls() == Tls::May && !self.plain_only {
-            self.plain_only = true;
-            let setup = self.setup.take();
+        if self.tls() == Tls::May && !self.hop.plain_only {
+            self.hop.plain_only = true;
+            let setup = self.hop.setup.take();
             self.drop_hop();
-            self.open(self.target);
-            self.setup = setup;
+            self.open(self.hop.target);
+            self.hop.setup = setup;
         } else {
             self.unfit("the TLS handshake with the next hop failed");
         }
@@ -187,7 +189,7 @@ impl Session {
     pub(super) fn xclient_answered(&mut self, reply: Reply) {
         match reply.code {
             200..300 => {
-                self.facts.told = Some(self.identity_version);
+                self.hop.facts.told = Some(self.client.identity_version);
                 self.say_hello();
             }
             // It wants nothing from this client, or not now: that is for the client to hear.
@@ -199,32 +201,32 @@ impl Session {
     }
 
     fn setup_refused(&mut self, reply: Reply) {
-        let Some(setup) = self.setup.take() else { return };
+        let Some(setup) = self.hop.setup.take() else { return };
         if !setup.for_client {
             return self.hop_failed();
         }
-        self.hop = Connection::Ready;
+        self.hop.connection = Connection::Ready;
         self.out.to_client.extend_from_slice(&reply.text);
-        if reply.code == 421 || self.facts.told.is_some() || self.facts.encrypted {
+        if reply.code == 421 || self.hop.facts.told.is_some() || self.hop.facts.encrypted {
             self.end();
         }
     }
 
     fn setup_done(&mut self, reply: Reply, offer: Option<Extensions>) {
-        let Some(setup) = self.setup.take() else { return };
-        self.hop = Connection::Ready;
-        self.facts.set_up = true;
+        let Some(setup) = self.hop.setup.take() else { return };
+        self.hop.connection = Connection::Ready;
+        self.hop.facts.set_up = true;
         let extended = setup.hello.verb != Verb::Helo;
         if let Some(offer) = offer {
             // Who says HELO sends one command at a time.
-            self.facts.offer = Extensions { pipelining: offer.pipelining && extended, ..offer };
+            self.hop.facts.offer = Extensions { pipelining: offer.pipelining && extended, ..offer };
         }
         if setup.for_client {
-            self.offered_chunking = extended && self.facts.offer.chunking;
+            self.client.offered_chunking = extended && self.hop.facts.offer.chunking;
             self.out.to_client.extend_from_slice(&self.greeting_of(&reply, extended));
-            self.hello = Some(setup.hello);
+            self.client.hello = Some(setup.hello);
         }
-        self.facts.hello_reply = Some(reply);
+        self.hop.facts.hello_reply = Some(reply);
     }
 
     /// What a client hears in answer to its hello. To EHLO it is the next hop's offer; HELO gets one line, for some servers
@@ -240,8 +242,8 @@ impl Session {
     /// What the client is offered beside the next hop's extensions.
     pub(super) fn ours(&self) -> Ours {
         Ours {
-            starttls: self.settings.client_tls != Tls::Off && !self.encrypted,
-            auth: !self.auth_needs_tls() && !self.authenticated,
+            starttls: self.settings.client_tls != Tls::Off && !self.client.encrypted,
+            auth: !self.auth_needs_tls() && !self.client.authenticated,
             requires_tls: self.may_require_tls(),
             trusted: self.settings.trusted,
             message: self.settings.limits.message,
@@ -251,21 +253,21 @@ impl Session {
 
     /// Whether REQUIRETLS can be promised: both connections are encrypted, and the next hop is who it should be.
     pub(super) fn may_require_tls(&self) -> bool {
-        self.encrypted && self.facts.encrypted && self.settings.hop_verified
+        self.client.encrypted && self.hop.facts.encrypted && self.settings.hop_verified
     }
 
     /// Tells the next hop on whose behalf mail comes, where it has not heard by XCLIENT: together with the MAIL that
     /// follows, and again before the next, for it forgets with each message.
     pub(super) fn introduce(&mut self) {
-        if self.facts.told.is_none()
-            && let Some(line) = self.identity_line("XFORWARD", &self.facts.offer)
+        if self.hop.facts.told.is_none()
+            && let Some(line) = self.identity_line("XFORWARD", &self.hop.facts.offer)
         {
             self.send(line.as_bytes(), Item::Swallowed(ProxyCommand::XForward));
         }
     }
 
     fn identity_line(&self, verb: &str, offer: &Extensions) -> Option<String> {
-        let hello = self.setup.as_ref().map(|setup| &setup.hello).or(self.hello.as_ref());
+        let hello = self.hop.setup.as_ref().map(|setup| &setup.hello).or(self.client.hello.as_ref());
         let name = hello.map(Hello::name).unwrap_or_default();
         let protocol = match hello.map(|hello| hello.verb) {
             Some(Verb::Helo) => "SMTP",

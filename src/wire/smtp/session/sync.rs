@@ -29,11 +29,11 @@ impl Session {
     /// it says now is read only to let it go.
     #[must_use]
     pub fn expects_silence(&self) -> bool {
-        let waits = self.hop.is_first_greeting()
-            || self.setup.as_ref().is_some_and(|setup| setup.is_for_client())
-            || self.answer_is_awaited;
+        let waits = self.hop.connection.is_first_greeting()
+            || self.hop.setup.as_ref().is_some_and(|setup| setup.is_for_client())
+            || self.pipeline.answer_is_awaited;
         // The answer to an earlier message goes first: the client must not take our last word for it.
-        self.settings.sync && waits && self.ended.is_empty() && !self.is_ending()
+        self.settings.sync && waits && self.mail.ended.is_empty() && !self.is_ending()
     }
 
     /// Whether a command has more octets behind it than a client that waits could have sent. It is then not carried out.
@@ -43,7 +43,7 @@ impl Session {
 
     /// Notes that the answer to a command is on its way, where the client has to wait for it.
     pub(super) fn await_answer(&mut self, command: &Command<'_>) {
-        self.answer_is_awaited |= must_be_waited_for(command) && self.barrier;
+        self.pipeline.answer_is_awaited |= must_be_waited_for(command) && self.pipeline.barrier;
     }
 
     /// The client has spoken out of turn: it is told so, and nothing more of it is looked at.
@@ -55,7 +55,7 @@ impl Session {
     /// The same where answers to earlier commands are still owed: ours comes behind them.
     pub(super) fn out_of_sync_in_turn(&mut self) {
         self.out.events.push_back(Event::NotSmtp("sync"));
-        self.transaction = None;
+        self.mail.transaction = None;
         self.say(OUT_OF_SYNC);
         self.end_when_answered();
     }
@@ -65,7 +65,7 @@ impl Session {
         let is_other = is_another_protocol(line);
         if is_other {
             self.out.events.push_back(Event::NotSmtp("another-protocol"));
-            self.transaction = None;
+            self.mail.transaction = None;
             self.say(ANOTHER_PROTOCOL);
             self.end_when_answered();
         }

@@ -142,19 +142,19 @@ impl Transaction {
 
 impl Session {
     pub(super) fn mail(&mut self, line: &[u8], path: &Path<'_>) -> bool {
-        if self.transaction.is_some() {
+        if self.mail.transaction.is_some() {
             self.mistake(NESTED_MAIL);
             return true;
         }
-        if std::mem::take(&mut self.forwarded_is_used) {
+        if std::mem::take(&mut self.client.forwarded_is_used) {
             self.forget_forwarded();
         }
-        if self.target != NextHopChoice::Main {
+        if self.hop.target != NextHopChoice::Main {
             // The last transaction was for a next hop of its own; what MAIL is answered is for the one of all mail to say.
             return self.change_target(NextHopChoice::Main);
         }
         if self.must_introduce_again() {
-            return self.change_target(self.target);
+            return self.change_target(self.hop.target);
         }
         let sender = match ReversePath::parse(path.path) {
             Ok(sender) => sender,
@@ -164,7 +164,7 @@ impl Session {
             }
         };
         let binary = path.values("BODY").any(|v| v.eq_ignore_ascii_case("BINARYMIME"));
-        if binary && !self.facts.offer.binarymime {
+        if binary && !self.hop.facts.offer.binarymime {
             self.mistake(NO_BINARYMIME);
             return true;
         }
@@ -188,7 +188,7 @@ impl Session {
             Direction::Inbound => self.begin(&line, sender, path, params, None),
             Direction::Outbound => {
                 self.out.events.push_back(Event::Ask(Ask::Mail { sender: sender.clone() }));
-                self.asking = Some(Pending::Mail { line, sender, path, params });
+                self.mail.asking = Some(Pending::Mail { line, sender, path, params });
             }
         }
         true
@@ -197,10 +197,10 @@ impl Session {
     /// The parameters as the next hop may hear them. Who a message was submitted by is for those to say who are trusted
     /// (RFC 4954 section 5). `None`: AUTH= is not offered here.
     fn mail_params(&self, path: &Path<'_>) -> Option<String> {
-        if !path.has_param("AUTH") || self.settings.trusted || self.authenticated {
+        if !path.has_param("AUTH") || self.settings.trusted || self.client.authenticated {
             return Some(path.params.to_owned());
         }
-        if !self.facts.offer.auth {
+        if !self.hop.facts.offer.auth {
             return None;
         }
         let word = |word: &str| {
@@ -225,7 +225,7 @@ impl Session {
                 self.begin(&line, sender, path, params, Some(signed));
             }
         }
-        if let Some(transaction) = &mut self.transaction {
+        if let Some(transaction) = &mut self.mail.transaction {
             transaction.evidence = outbound.evidence;
         }
         self.resume();
@@ -233,10 +233,10 @@ impl Session {
     }
 
     fn begin(&mut self, line: &[u8], sender: ReversePath, path: String, params: String, signed: Option<String>) {
-        self.transactions += 1;
-        let id = self.transactions;
-        self.chunked = None;
-        self.forwarded_is_used = self.forwarded.is_some();
+        self.mail.transactions += 1;
+        let id = self.mail.transactions;
+        self.mail.chunked = None;
+        self.client.forwarded_is_used = self.client.forwarded.is_some();
         self.introduce();
         match &signed {
             None => self.forward(line, ClientCommand::Mail { transaction: id }),
@@ -246,7 +246,7 @@ impl Session {
         }
         let at_hop = AtHop { signed: signed.is_some(), path: signed.unwrap_or_else(|| path.clone()) };
         let binary = Path { path: "", params: &params }.values("BODY").any(|v| v.eq_ignore_ascii_case("BINARYMIME"));
-        self.transaction = Some(Transaction {
+        self.mail.transaction = Some(Transaction {
             id,
             sender,
             path,
@@ -269,7 +269,7 @@ impl Session {
     }
 
     pub(super) fn rcpt(&mut self, line: &[u8], path: &Path<'_>) {
-        let Some(transaction) = self.transaction.as_ref().filter(|_| self.chunked.is_none()) else {
+        let Some(transaction) = self.mail.transaction.as_ref().filter(|_| self.mail.chunked.is_none()) else {
             self.mistake(NEED_MAIL);
             return;
         };
@@ -283,7 +283,7 @@ impl Session {
             self.recipient(line, None, RecipientGroup::default(), None);
             return;
         }
-        let known = self.decided.take().filter(|known| known.transaction == transaction.id && known.line == line);
+        let known = self.mail.decided.take().filter(|known| known.transaction == transaction.id && known.line == line);
         if let Some(known) = known {
             self.recipient(&known.edited, Some(line), known.class, known.signed);
             return;
@@ -298,7 +298,7 @@ impl Session {
         let sender = transaction.sender.clone();
         self.out.events.push_back(Event::Ask(Ask::Rcpt { sender, recipient: recipient.clone() }));
         let params = path.params.to_owned();
-        self.asking = Some(Pending::Rcpt { line: line.to_vec(), recipient, params });
+        self.mail.asking = Some(Pending::Rcpt { line: line.to_vec(), recipient, params });
     }
 
     /// The answer to [`Ask::Rcpt`] on the way out, and the next hop for the recipient's domain, where it has one.
@@ -389,7 +389,7 @@ impl Session {
         class: RecipientGroup,
         signed: Option<Option<String>>,
     ) {
-        let Some(transaction) = &self.transaction else { return };
+        let Some(transaction) = &self.mail.transaction else { return };
         let differs = signed.as_ref().is_some_and(|signed| transaction.at_hop.signed != signed.is_some());
         let other_sender = differs || !transaction.in_effect;
         let other_class = !transaction.class.is_like(&class);
@@ -400,20 +400,20 @@ impl Session {
         }
         if class.handling == Handling::Discard {
             // It goes nowhere, and nobody is to know: not the next hop either.
-            let Some(transaction) = &mut self.transaction else { return };
+            let Some(transaction) = &mut self.mail.transaction else { return };
             transaction.class = class;
             transaction.accepted += 1;
             self.say(RECIPIENT_OK);
             return;
         }
-        let wait = other_sender || class.target != self.target;
+        let wait = other_sender || class.target != self.hop.target;
         // What the next hop says to MAIL is the client's to hear before another one is sent.
-        let early = wait && (transaction.mail_pending || !self.queue.is_empty());
-        if early || class.target != self.target {
+        let early = wait && (transaction.mail_pending || !self.pipeline.queue.is_empty());
+        if early || class.target != self.hop.target {
             let line = original.unwrap_or(edited);
             let (transaction, target) = (transaction.id, class.target);
             self.put_back(line);
-            self.decided =
+            self.mail.decided =
                 Some(Box::new(Decided { transaction, line: line.to_vec(), edited: edited.to_vec(), class, signed }));
             if !early {
                 self.change_target(target);
@@ -423,7 +423,7 @@ impl Session {
         if other_sender {
             self.second_mail(signed);
         }
-        let Some(transaction) = &mut self.transaction else { return };
+        let Some(transaction) = &mut self.mail.transaction else { return };
         transaction.class = class;
         transaction.outstanding += 1;
         let id = transaction.id;
@@ -432,7 +432,7 @@ impl Session {
 
     /// Another MAIL for the same transaction: the same parameters, its replies swallowed.
     fn second_mail(&mut self, signed: Option<Option<String>>) {
-        let Some(transaction) = &mut self.transaction else { return };
+        let Some(transaction) = &mut self.mail.transaction else { return };
         // Where the recipient does not matter, the sender is the one that MAIL went on with.
         let at_hop = match signed {
             Some(Some(path)) => AtHop { signed: true, path },
@@ -440,7 +440,7 @@ impl Session {
             None => transaction.at_hop.clone(),
         };
         // The client has seen another next hop's offer; what only says more of the same can be left out.
-        let (offer, elsewhere) = (&self.facts.offer, self.target != NextHopChoice::Main);
+        let (offer, elsewhere) = (&self.hop.facts.offer, self.hop.target != NextHopChoice::Main);
         let lacks = |name: &str| (name == "SIZE" && !offer.size) || (name == "AUTH" && !offer.auth);
         let params = without(&transaction.params, |name| elsewhere && lacks(name));
         let line = mail_line(&at_hop.path, &params);
@@ -457,23 +457,23 @@ impl Session {
     }
 
     pub(super) fn data(&mut self) -> bool {
-        let Some(transaction) = self.transaction.as_ref().filter(|transaction| transaction.is_begun()) else {
+        let Some(transaction) = self.mail.transaction.as_ref().filter(|transaction| transaction.is_begun()) else {
             self.mistake(NEED_RCPT);
             return true;
         };
-        if transaction.binary || self.chunked.is_some() {
+        if transaction.binary || self.mail.chunked.is_some() {
             self.mistake(NEED_BDAT);
             return true;
         }
         if transaction.class.handling == Handling::Deliver {
             self.forward(b"DATA", ClientCommand::Data);
-            self.barrier = true;
+            self.pipeline.barrier = true;
             return true;
         }
-        if !self.queue.is_empty() {
+        if !self.pipeline.queue.is_empty() {
             // It is looked at again when all is answered, and the client has nothing to say before.
-            self.barrier = true;
-            self.answer_is_awaited = true;
+            self.pipeline.barrier = true;
+            self.pipeline.answer_is_awaited = true;
             return false;
         }
         if transaction.accepted == 0 {
@@ -482,18 +482,18 @@ impl Session {
         }
         if transaction.class.handling == Handling::Discard {
             self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
-            self.phase = Phase::Discard { scanner: DataScanner::default(), reply: taken() };
+            self.mail.phase = Phase::Discard { scanner: DataScanner::default(), reply: taken() };
             self.say(GO_ON);
             return true;
         }
         self.out.events.push_back(Event::Ask(Ask::Hold));
-        self.asking = Some(Pending::Hold(None));
+        self.mail.asking = Some(Pending::Hold(None));
         true
     }
 
     /// Another recipient for a message that is held: its own mailbox is not to see it. The message waits for the answer.
     pub(super) fn redirect(&mut self, to: &Address, mark: &ResultHeader) {
-        let Some(transaction) = &self.transaction else { return };
+        let Some(transaction) = &self.mail.transaction else { return };
         let mail = mail_line(&transaction.at_hop.path, &transaction.params);
         let id = transaction.id;
         // LMTP answers the message once for each recipient, and so many answers are owed to the client.
@@ -504,16 +504,16 @@ impl Session {
         for _ in 0..times {
             self.send(&rcpt_line(to.as_str(), ""), Item::Swallowed(ProxyCommand::Rcpt));
         }
-        self.asking = Some(Pending::Aside { mark: *mark, due: times, refused: false });
+        self.mail.asking = Some(Pending::Aside { mark: *mark, due: times, refused: false });
     }
 
     /// The answer to [`Ask::Hold`].
     pub fn answer_hold(&mut self, room: bool) {
         let Some(Pending::Hold(chunk)) = self.take_asking(|a| matches!(a, Pending::Hold(_))) else { return };
-        let Some(transaction) = &self.transaction else { return };
+        let Some(transaction) = &self.mail.transaction else { return };
         match chunk {
             None if room => {
-                self.phase = Phase::hold(transaction.class.handling.check(), self.settings.limits);
+                self.mail.phase = Phase::hold(transaction.class.handling.check(), self.settings.limits);
                 self.say(GO_ON);
             }
             None => self.say(NO_ROOM),
@@ -532,14 +532,14 @@ impl Session {
     }
 
     pub(super) fn take_asking(&mut self, expected: impl Fn(&Pending) -> bool) -> Option<Pending> {
-        if self.asking.as_ref().is_some_and(expected) { self.asking.take() } else { None }
+        if self.mail.asking.as_ref().is_some_and(expected) { self.mail.asking.take() } else { None }
     }
 
     /// A line that has to wait for the next hop; it is looked at again when all is answered.
     fn put_back(&mut self, line: &[u8]) {
-        let rest = std::mem::take(&mut self.pending);
-        self.pending = [line, b"\r\n", &rest].concat();
-        self.barrier = !self.queue.is_empty();
+        let rest = std::mem::take(&mut self.client.pending);
+        self.client.pending = [line, b"\r\n", &rest].concat();
+        self.pipeline.barrier = !self.pipeline.queue.is_empty();
     }
 
     /// Counts a recipient that is refused for good. Who asks for one after the other that is not there is let go.
@@ -547,9 +547,9 @@ impl Session {
         if code < 500 || self.settings.direction == Direction::Outbound {
             return false;
         }
-        self.refused_recipients = self.refused_recipients.saturating_add(1);
+        self.client.refused_recipients = self.client.refused_recipients.saturating_add(1);
         let limit = self.settings.limits.refused_recipients;
-        let too_many = limit > 0 && self.refused_recipients > limit && !self.is_ending();
+        let too_many = limit > 0 && self.client.refused_recipients > limit && !self.is_ending();
         if too_many {
             self.out.events.push_back(Event::Limit("refused_recipients"));
         }

@@ -635,17 +635,17 @@ proptest::proptest! {
         let (mut to_hop, mut moved) = (Vec::new(), true);
         while moved && !d.client_closed {
             moved = false;
-            if let Some(piece) = pieces.next().filter(|_| d.session.pending.len() < 10_000) {
+            if let Some(piece) = pieces.next().filter(|_| d.session.client.pending.len() < 10_000) {
                 d.session.client_data(piece);
                 moved = true;
             }
             d.run();
-            if d.session.hop.is_opening() {
+            if d.session.hop.connection.is_opening() {
                 d.session.hop_connected(false);
-                d.session.hop_data(if d.session.hello.is_some() { b"220 x\r\n" } else { b"220 y\r\n" });
+                d.session.hop_data(if d.session.client.hello.is_some() { b"220 x\r\n" } else { b"220 y\r\n" });
                 d.session.hop_data(EHLO.as_bytes());
                 moved = true;
-            } else if d.session.queue.is_waiting() && let Some(answer) = answers.next() {
+            } else if d.session.pipeline.queue.is_waiting() && let Some(answer) = answers.next() {
                 d.session.hop_data(answer.as_bytes());
                 moved = true;
             }
