@@ -1,10 +1,84 @@
-//! The machine between a client and a next hop.
+//! The SMTP machine between a client and a next hop.
 //!
-//! Two halves: `edge` reads what the client says and `transaction` what becomes of its senders and recipients; `hop` what the
-//! next hop answers. `setup` is what that has to hear before the client's commands, `connection` what becomes of one that is
-//! lost; `content` and `chunk` are what happens to a message body. Between the halves stands one bounded queue of what is in
-//! flight, so that each command is answered once, in order. Nothing here knows a socket or a clock. Who drives it feeds bytes
-//! in, carries [`Session::out`] to both sides, and acts on each [`Event`] in order.
+//! It has no socket and no clock. A driver tells it what has happened, does what it asks for, and writes what it has to say. It
+//! never waits: each call returns at once.
+//!
+//! # What a driver tells it
+//!
+//! | what has happened | call |
+//! | --- | --- |
+//! | the client has sent octets, has sent its last, or is gone | [`client_data`](Session::client_data), [`client_eof`](Session::client_eof), [`client_lost`](Session::client_lost) |
+//! | the connection to a next hop stands, or cannot be made | [`hop_connected`](Session::hop_connected), [`hop_failed`](Session::hop_failed) |
+//! | the next hop has sent octets, or has closed | [`hop_data`](Session::hop_data), [`hop_eof`](Session::hop_eof) |
+//! | a TLS handshake is done | [`client_secured`](Session::client_secured), [`hop_secured`](Session::hop_secured), [`hop_not_secured`](Session::hop_not_secured) |
+//! | octets for the next hop have been written | [`wrote_to_hop`](Session::wrote_to_hop) |
+//! | the rules have answered | [`answer_mail`](Session::answer_mail) and the others that [`Ask`] names |
+//! | something took too long | [`client_timeout`](Session::client_timeout), [`client_too_slow`](Session::client_too_slow), [`transaction_timeout`](Session::transaction_timeout), [`hop_timeout`](Session::hop_timeout) |
+//! | the room for held messages is gone | [`no_room`](Session::no_room) |
+//! | the client is silent between two transactions | [`rest`](Session::rest), where [`can_rest`](Session::can_rest) |
+//! | the daemon stops | [`drain`](Session::drain) |
+//!
+//! # What it wants
+//!
+//! After each of these calls, in this order:
+//!
+//! 1. [`next_event`](Session::next_event) until it says `None`, and each [`Event`] done in turn. An [`Event::Ask`] is answered by the
+//!    call that its kind names, at once or later; until then nothing is read from the client.
+//! 2. [`Session::out`] written to both sides, in pieces of any size. What is written is taken out of the buffer. What was written
+//!    to the next hop is reported, because a reply to the end of a message counts only once that end was written.
+//! 3. The next hop is read whenever it has something. The client is read only while [`wants_client`](Session::wants_client). While
+//!    [`expects_silence`](Session::expects_silence), the client is read before the next hop: what it says too early must be seen
+//!    before the reply that it should have waited for.
+//!
+//! A session is over when [`is_closed`](Session::is_closed) and `out.to_client` is written.
+//!
+//! # What holds at any time
+//!
+//! - Each command of the client is answered once, in order. Octets of a message are never read as commands.
+//! - The client is told 250 for a message only after the next hop has said 250 to all of it.
+//! - A message that is refused or discarded has no end at the next hop: its connection is closed, or RSET was answered.
+//! - Memory is bounded by `Settings::hold`, by one line, and by the commands in flight.
+//!
+//! # The connection to the next hop
+//!
+//! ```text
+//!            Event::Open
+//!                 │
+//!                 v
+//!            Connecting ── hop_failed ──> 421 or 451 to the client
+//!                 │ hop_connected
+//!                 v
+//!             Greeting                     of the first connection, 220 is the client's greeting, and its EHLO
+//!                 │ 220                     begins the set-up; of later ones, the set-up begins at once
+//!                 v
+//!   ┌──────── Setup <────── Securing       EHLO, STARTTLS, XCLIENT, EHLO again after each
+//!   │             │              ^
+//!   │             └── STARTTLS ──┘
+//!   │ the last EHLO is answered
+//!   v
+//! Ready ── hop_eof, rest, a message that must not end ──> Closed ── next command ──> Event::Open
+//! ```
+//!
+//! # A message
+//!
+//! ```text
+//! commands ── DATA, 354 ─────> streamed ── dot ──────────────────────────────────> commands
+//!     │                          ^   │ content asked for at the end: refused, the connection is closed
+//!     │                          │   v
+//!     └── DATA, to be inspected ─> held ── content asked for: refused, RSET ─────> commands
+//!                                    │ delivered or marked: DATA goes to the next hop now
+//!                                    v
+//!                                 released ── 354 ──> streamed
+//! ```
+//!
+//! BDAT goes the same ways, chunk by chunk.
+//!
+//! # The parts
+//!
+//! [`Session`] keeps its state in five parts: `client`, `hop`, `mail`, `pipeline` (what is in flight) and `out`. The code is in
+//! two halves: `edge` reads what the client says and `transaction` what becomes of its senders and recipients; `hop` reads what the
+//! next hop answers. `setup` is what the next hop has to hear before the client's commands, `connection` what becomes of a connection
+//! that is lost; `content` and `chunk` handle message bodies, `sync` clients that do not wait.
 
 mod chunk;
 mod chunked;
