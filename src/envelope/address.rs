@@ -295,11 +295,17 @@ fn check_domain(domain: &str) -> Result<(), AddressError> {
         return if ok && !inner.contains(['[', ']', '\\', '<', '>']) { Ok(()) } else { Err(AddressError::BadLiteral) };
     }
     // `_` and a trailing dot are no host names and yet sent; who compares decides. Nothing that could end a path.
-    match domain.bytes().find(|&b| !(b >= 0x80 || b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))) {
-        Some(b) => Err(AddressError::BadOctet(b)),
-        None if domain.starts_with('.') || domain.contains("..") => Err(AddressError::EmptyLabel),
-        None => Ok(()),
+    let mut before = b'.';
+    for b in domain.bytes() {
+        match b {
+            b'.' if before == b'.' => return Err(AddressError::EmptyLabel),
+            b'.' | b'-' | b'_' | 0x80.. => {}
+            _ if b.is_ascii_alphanumeric() => {}
+            _ => return Err(AddressError::BadOctet(b)),
+        }
+        before = b;
     }
+    Ok(())
 }
 
 fn is_ldh(text: &str) -> bool {
