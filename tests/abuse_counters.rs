@@ -209,9 +209,16 @@ fn a_network_has_a_larger_account_for_all_recipients() {
     site.daemon.log.wait("the alarm", 0, |line| line.contains("a client network guesses tags"));
 }
 
+/// Surges are counted by the minute of the clock, so a test of one ends in the minute in which it began.
+fn early_in_a_minute() {
+    let seconds = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() % 60;
+    wait_for("the next minute", || (seconds() < 40).then_some(()));
+}
+
 #[test]
 fn a_surge_is_made_of_bounces_from_many_networks_and_puts_off_for_a_minute() {
     let site = Site::start(&format!("{ENFORCE}inbound.reject_at = \"auto\""), None);
+    early_in_a_minute();
     let mut client = site.inbound();
     let gauge = "countersign_reject_at_rcpt{domain=\"our.example\"}";
     // Recipients without a message are no bounces, and one network is no surge.
@@ -244,6 +251,34 @@ fn a_surge_is_made_of_bounces_from_many_networks_and_puts_off_for_a_minute() {
         .wait("the flip", 0, |line| line.contains("a surge of null-sender mail") && line.contains("our.example"));
     assert!(site.rcpt(&mut client, "", &site.tag(false)).starts_with("250"), "a good tag is good");
     assert!(site.rcpt(&mut client, "", "postmaster@our.example").starts_with("250"));
+}
+
+#[test]
+fn a_site_of_ipv6_is_one_network_of_a_surge() {
+    let site = Site::start(&format!("{ENFORCE}inbound.reject_at = \"auto\""), None);
+    early_in_a_minute();
+    let gauge = || site.metric("countersign_reject_at_rcpt{domain=\"our.example\"}");
+    let bounce = dsn("failed");
+    let bounces = |addresses: &mut dyn Iterator<Item = String>| {
+        for address in addresses {
+            let reply = site.from(&address).send("", "ann@our.example", bounce.trim_end()).unwrap();
+            assert!(
+                reply.starts_with("550 5.7.1") || reply.starts_with("451 4.7.1 bounce refused"),
+                "{address}: {reply}"
+            );
+        }
+    };
+    // Forty /56 of one /48 count as five, so three more sites of five make twenty; the next is one too many.
+    bounces(&mut (0..40).map(|n| format!("2001:db8:9:{n:x}00::1")));
+    bounces(&mut (0..15).map(|n| format!("2001:db8:{:x}:{n:x}00::1", 0xa + n / 5)));
+    assert_eq!(gauge(), Some(0.0));
+    bounces(&mut std::iter::once("2001:db8:d::1".to_owned()));
+    assert_eq!(gauge(), Some(1.0));
+    // And one a minute is let through of a site, whichever of its networks it comes from.
+    let asked = |address: &str| site.rcpt(&mut site.from(address), "", "ann@our.example");
+    assert!(asked("2001:db8:e:100::1").starts_with("250"));
+    assert!(asked("2001:db8:e:200::1").starts_with("451 4.7.1"));
+    assert!(asked("2001:db8:f:200::1").starts_with("250"));
 }
 
 #[test]

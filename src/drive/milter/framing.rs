@@ -300,7 +300,10 @@ mod tests {
         }
         assert_eq!(Frames::default().follow(&frame(&[b'D'; MAX_MACROS + 1])), Err(MAX_MACROS + 1));
         assert_eq!(Frames::default().follow(b"\xff\xff\xff\xffL"), Err(0xffff_ffff));
-        assert!(Frames::default().follow(b"\0\0\0\0").is_ok());
+        for head in [&b"\0\0\0\0"[..], b"\0\0\0\0L"] {
+            let refused = Frames::default().follow(head) == Err(0);
+            assert_eq!(refused, head.len() == 5, "a piece of no octets is seen with the next one's first octet");
+        }
     }
 
     #[tokio::test(start_paused = true)]
