@@ -39,9 +39,6 @@ enum ServiceKind {
     Policy(Vec<u8>),
 }
 
-/// So many are answered at once, before others of the same worker may have their turn.
-const BATCH: usize = 8;
-
 impl Answers {
     /// In the language of this listener. `None`: milters do not ask line by line.
     fn new(advice: config::ServiceProtocol, app: Arc<AppState>) -> Option<Self> {
@@ -58,32 +55,19 @@ impl Answers {
         self.evaluator.id
     }
 
-    /// Answers some of the requests that are complete, and takes them out of `input`. Says whether there may be more. What went
-    /// before something broken is answered.
+    /// Answers the first request, if it is complete, and takes it out of `input`. Says whether there may be another: before it,
+    /// others of the same worker have their turn.
     fn answer(&mut self, input: &mut Vec<u8>, output: &mut Vec<u8>) -> Result<bool, String> {
-        let mut at = 0;
-        let mut answered = 0;
-        let ended = loop {
-            if answered == BATCH {
-                break Ok(true);
+        let taken = match &mut self.kind {
+            ServiceKind::Socketmap => {
+                socketmap::look_up(&mut self.evaluator, input, output).map_err(|broken| broken.to_string())
             }
-            answered += 1;
-            let rest = input.get(at..).unwrap_or_default();
-            let taken = match &mut self.kind {
-                ServiceKind::Socketmap => {
-                    socketmap::look_up(&mut self.evaluator, rest, output).map_err(|broken| broken.to_string())
-                }
-                ServiceKind::Policy(marked) => policy_service::advise(&mut self.evaluator, marked, rest, output)
-                    .map_err(|broken| broken.to_string()),
-            };
-            match taken {
-                Ok(0) => break Ok(false),
-                Ok(length) => at += length,
-                Err(broken) => break Err(broken),
+            ServiceKind::Policy(marked) => {
+                policy_service::advise(&mut self.evaluator, marked, input, output).map_err(|broken| broken.to_string())
             }
-        };
-        input.drain(..at);
-        ended
+        }?;
+        input.drain(..taken);
+        Ok(taken > 0 && !input.is_empty())
     }
 }
 
