@@ -1,6 +1,6 @@
 //! What is known of the client, and what it has said that is not dealt with yet.
 
-use super::setup::Hello;
+use crate::wire::smtp::command::Verb;
 use crate::wire::smtp::identity::Identity;
 
 /// The client of a session.
@@ -42,5 +42,19 @@ impl Client {
     /// One that has said nothing yet.
     pub fn new(encrypted: bool, identity: Option<Identity>) -> Self {
         Self { encrypted, identity, ..Self::default() }
+    }
+}
+
+/// A client's HELO, EHLO or LHLO.
+#[derive(Debug, Clone)]
+pub(super) struct Hello {
+    pub line: Vec<u8>,
+    pub verb: Verb,
+}
+
+impl Hello {
+    /// The name in it.
+    pub fn name(&self) -> String {
+        String::from_utf8_lossy(self.line.get(4..).unwrap_or_default()).trim().to_owned()
     }
 }

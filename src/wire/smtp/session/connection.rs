@@ -1,9 +1,8 @@
 //! Connections to next hops: opened, left, dropped, lost; and what that means for whoever waits for an answer.
 
-use super::content::Phase;
-use super::hop::{Connection, Facts};
+use super::body::Phase;
+use super::next_hop::{Connection, Facts};
 use super::queue::{ClientCommand, Item};
-use super::transaction::Pending;
 use super::{Event, NextHopChoice, Session};
 use crate::wire::smtp::replies::{
     ANOTHER_CONNECTION, BYE, HOP_LOST, HOP_LOST_AFTER_DATA, HOP_LOST_CLOSING, HOP_UNREACHABLE, OwnReply,
@@ -44,7 +43,7 @@ impl Session {
             return;
         }
         self.drop_hop();
-        self.body_without_hop();
+        self.refuse_body(HOP_LOST.reply());
         while let Some(item) = self.pipeline.queue.answered() {
             match item {
                 Item::Local(text) => self.out.to_client.extend_from_slice(&text),
@@ -64,34 +63,6 @@ impl Session {
         {
             // The next hop has forgotten sender and recipients.
             self.say_last(HOP_LOST_CLOSING);
-        }
-    }
-
-    /// A body whose next hop is gone: the client hears of it at its end.
-    fn body_without_hop(&mut self) {
-        let lost = || HOP_LOST.reply();
-        let aside = self.take_asking(|asking| matches!(asking, Pending::Aside { .. })).is_some();
-        match std::mem::replace(&mut self.mail.phase, Phase::Command) {
-            Phase::Stream(stream) => self.mail.phase = Phase::Discard { scanner: stream.scanner, reply: lost() },
-            // All of it has come, and waits for an answer that does not come any more.
-            Phase::Hold(hold) if hold.is_complete() => self.refuse_message(&lost()),
-            Phase::Hold(hold) => self.mail.phase = Phase::Discard { scanner: hold.into_scanner(), reply: lost() },
-            Phase::Release(release) => match release.rest {
-                Some(stream) => self.mail.phase = Phase::Discard { scanner: stream.scanner, reply: lost() },
-                None => {
-                    self.refuse_message(&lost());
-                }
-            },
-            Phase::Chunk(mut chunk) => {
-                chunk.kill(lost());
-                self.mail.phase = Phase::Chunk(chunk);
-                if aside && self.chunk_is_complete() {
-                    self.chunk_over();
-                }
-            }
-            phase @ (Phase::Command | Phase::Auth | Phase::Discard { .. } | Phase::Swallow { .. }) => {
-                self.mail.phase = phase
-            }
         }
     }
 
@@ -156,7 +127,7 @@ impl Session {
     pub(super) fn leave_hop(&mut self) {
         if self.hop.connection != Connection::Ready
             || self.hop.dropping
-            || !matches!(self.mail.phase, Phase::Command | Phase::Hold(_))
+            || !(matches!(self.mail.phase, Phase::Command) || self.mail.phase.is_held())
         {
             self.out.to_hop.clear();
         } else {

@@ -1,309 +1,86 @@
-//! Message bodies: streamed, held and judged, or thrown away.
-//!
-//! A candidate's DATA is answered by us and its head held, *before* the next hop hears of it: recipient and header can
-//! still change, and a refusal costs one RSET. What is longer than the hold streams on; to refuse it then, the final dot
-//! is not sent and the connection closed.
+//! What the session does with message bodies: [`body`](super::body) says what octets led to, the rules say what becomes of the
+//! message, and here both are carried out. DATA and BDAT go the same way, but for the end of a chunk.
 
-use super::chunk::Chunk;
+use super::body::{BodySettings, BodyStep, DataBody, Fate, Phase};
+use super::mail::Pending;
 use super::queue::{ClientCommand, Item, ProxyCommand};
-use super::transaction::{Pending, taken};
-use super::{Ask, Event, Session, SessionLimits};
+use super::{Ask, Direction, Event, Session};
 use crate::envelope::address::ReversePath;
-use crate::envelope::bounce::{self, Findings};
-use crate::envelope::rules::{ContentCheck, ContentVerdict, ResultHeader};
-use crate::wire::smtp::data::{DataScanner, Progress};
-use crate::wire::smtp::incoming_header::HeaderFilter;
+use crate::envelope::rules::{ContentVerdict, ResultHeader};
 use crate::wire::smtp::outgoing_header::HeadReader;
-use crate::wire::smtp::replies::{
-    HEADER_TOO_LONG, HOP_REFUSED_LATE, MESSAGE_TOO_LONG, NO_QUARANTINE, NUL, SMUGGLING, STRAY_LINE_END,
-};
+use crate::wire::smtp::replies::{HOP_REFUSED_LATE, NO_QUARANTINE, SMUGGLING};
 use crate::wire::smtp::reply::Reply;
-use crate::wire::smtp::size_limits::{Meter, TooLong};
-
-/// What the client's octets are.
-#[derive(Debug)]
-pub(super) enum Phase {
-    /// Lines with commands.
-    Command,
-    /// The client's answer to a challenge of AUTH.
-    Auth,
-    /// A body that flows to the next hop.
-    Stream(Box<StreamedBody>),
-    /// The head of a candidate.
-    Hold(Box<Hold>),
-    /// Nothing for now: a held head waits for the next hop's answer to DATA.
-    Release(Box<Release>),
-    /// A body that goes nowhere; at its end the client hears this.
-    Discard { scanner: DataScanner, reply: Reply },
-    /// A chunk of BDAT.
-    Chunk(Box<Chunk>),
-    /// So many octets of a chunk that goes nowhere; at its end the client hears this, so many times.
-    Swallow { left: u64, reply: Reply, times: u32 },
-}
-
-impl Phase {
-    pub fn hold(check: Option<ContentCheck>, limits: SessionLimits) -> Self {
-        let stream = StreamedBody {
-            meter: Some(Meter::new(limits.header, limits.message)),
-            filter: Some(HeaderFilter::default()),
-            bounce: Some(bounce::Scanner::of_data()),
-            check,
-            ..StreamedBody::default()
-        };
-        Self::Hold(Box::new(Hold { stream, held: Vec::new(), complete: false }))
-    }
-}
-
-/// A body under way.
-#[derive(Debug, Default)]
-pub(super) struct StreamedBody {
-    pub scanner: DataScanner,
-    meter: Option<Meter>,
-    too_long: Option<TooLong>,
-    filter: Option<HeaderFilter>,
-    /// For a candidate: is it a bounce?
-    bounce: Option<bounce::Scanner>,
-    /// Why its content decides, as long as it does.
-    check: Option<ContentCheck>,
-    /// Of a message that gets evidence: its header block.
-    head: Option<HeadReader>,
-    /// Where in what is to be written that ends, once it is known.
-    head_ends: Option<usize>,
-    /// What waits behind it.
-    waiting: Vec<u8>,
-    ended: bool,
-}
-
-/// A head that is held.
-#[derive(Debug)]
-pub(super) struct Hold {
-    stream: StreamedBody,
-    held: Vec<u8>,
-    /// Whether the whole message is in it.
-    complete: bool,
-}
-
-impl Hold {
-    pub fn octets(&self) -> usize {
-        self.held.len()
-    }
-
-    pub fn is_complete(&self) -> bool {
-        self.complete
-    }
-
-    pub fn into_scanner(self) -> DataScanner {
-        self.stream.scanner
-    }
-}
-
-/// A held head on its way, and what follows it.
-#[derive(Debug)]
-pub(super) struct Release {
-    text: Vec<u8>,
-    /// The body still to come; none when the whole message is in `text`.
-    pub rest: Option<Box<StreamedBody>>,
-}
-
-/// Why a body cannot be taken, whatever the rules say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum BodyError {
-    Nul,
-    Stray,
-    Long(TooLong),
-}
-
-impl BodyError {
-    pub fn reply(self) -> Reply {
-        match self {
-            Self::Nul => NUL.reply(),
-            Self::Stray => STRAY_LINE_END.reply(),
-            Self::Long(TooLong::Header) => HEADER_TOO_LONG.reply(),
-            Self::Long(TooLong::Message) => MESSAGE_TOO_LONG.reply(),
-        }
-    }
-
-    /// The limit that was reached, as the config calls it.
-    pub fn limit(self) -> Option<&'static str> {
-        match self {
-            Self::Long(TooLong::Header) => Some("header"),
-            Self::Long(TooLong::Message) => Some("message"),
-            Self::Nul | Self::Stray => None,
-        }
-    }
-}
-
-impl StreamedBody {
-    /// Passes input through scanner, filter and bounce scanner.
-    fn push(&mut self, input: &[u8], out: &mut Vec<u8>) -> Progress {
-        let Self { scanner, filter, bounce, meter, too_long, head, head_ends, .. } = self;
-        let progress = scanner.push(input, |part| {
-            if let Some(meter) = meter {
-                *too_long = too_long.or(meter.push(part));
-            }
-            if let Some(bounce) = bounce {
-                bounce.push(part);
-            }
-            match (&mut *filter, &mut *head) {
-                (Some(filter), _) if !filter.is_done() => filter.push(part, |part| out.extend_from_slice(part)),
-                (None, Some(head)) => *head_ends = head_ends.or(head.push(part, out)),
-                _ => out.extend_from_slice(part),
-            }
-        });
-        if let Progress::End(_) = progress {
-            if let Some(filter) = filter {
-                filter.finish(|part| out.extend_from_slice(part));
-            }
-            if let Some(head) = head {
-                *head_ends = head_ends.or(head.finish(out));
-            }
-            if let Some(bounce) = bounce {
-                bounce.finish();
-            }
-        }
-        progress
-    }
-
-    fn fault(&self, reject_stray: bool) -> Option<BodyError> {
-        if let Some(too_long) = self.too_long {
-            Some(BodyError::Long(too_long))
-        } else if self.scanner.saw_nul() {
-            Some(BodyError::Nul)
-        } else if self.scanner.saw_stray() && reject_stray {
-            Some(BodyError::Stray)
-        } else {
-            None
-        }
-    }
-
-    fn found(&self) -> Findings {
-        self.bounce.as_ref().map(bounce::Scanner::found).unwrap_or_default()
-    }
-}
 
 impl Session {
     /// The next hop has said 354 to the client's DATA.
     pub(super) fn begin_stream(&mut self) {
-        let inbound = self.settings.direction == super::Direction::Inbound;
+        let limits = self.settings.limits;
         let mark = self.mail.transaction.as_ref().and_then(|t| t.class.mark);
         let evidence = self.mail.transaction.as_ref().is_some_and(|t| t.evidence);
-        let filter = if mark.is_some() { HeaderFilter::behind_a_mark() } else { HeaderFilter::default() };
         if let Some(mark) = mark {
             self.out.to_hop.extend_from_slice(mark.header().as_bytes());
             self.out.to_hop.extend_from_slice(b"\r\n");
         }
-        let limits = self.settings.limits;
-        let meter = Some(Meter::new(limits.header, limits.message));
-        let head = evidence.then(HeadReader::default);
-        // Marked for its envelope, it is looked at all the same: what would have been lost?
-        let bounce = (inbound && mark.is_some()).then(bounce::Scanner::of_data);
-        let stream = StreamedBody { filter: inbound.then_some(filter), meter, head, bounce, ..StreamedBody::default() };
-        self.mail.phase = Phase::Stream(Box::new(stream));
+        let body = match self.settings.direction {
+            Direction::Inbound => DataBody::inbound(limits, mark.is_some()),
+            Direction::Outbound => DataBody::outbound(limits, evidence),
+        };
+        self.mail.phase = Phase::Data(Box::new(body));
     }
 
-    /// Takes octets of a body; says how many.
+    /// Takes octets of a body, and says how many.
     pub(super) fn take_body(&mut self, input: &[u8]) -> usize {
-        match std::mem::replace(&mut self.mail.phase, Phase::Command) {
-            Phase::Stream(stream) => self.take_stream(stream, input),
-            Phase::Hold(hold) => self.take_hold(hold, input),
-            Phase::Discard { mut scanner, reply } => match scanner.push(input, |_| {}) {
-                Progress::More => {
-                    self.mail.phase = Phase::Discard { scanner, reply };
-                    input.len()
-                }
-                Progress::End(used) => {
-                    self.refuse_message(&reply);
-                    used
-                }
-                Progress::Smuggling => self.smuggling(input),
-            },
-            Phase::Chunk(chunk) => self.take_chunk(chunk, input),
-            Phase::Swallow { left, reply, times } => self.take_swallow(left, reply, times, input),
-            phase @ (Phase::Command | Phase::Auth | Phase::Release(_)) => {
-                self.mail.phase = phase;
-                0
-            }
-        }
-    }
-
-    fn take_stream(&mut self, mut stream: Box<StreamedBody>, input: &[u8]) -> usize {
-        let progress = stream.push(input, &mut self.out.to_hop);
-        if progress == Progress::Smuggling {
-            return self.smuggling(input);
-        }
-        if let Some(fault) = stream.fault(self.settings.reject_stray) {
-            self.note_limit(fault);
-            self.drop_hop();
-            return self.discard(stream.scanner, fault.reply(), progress, input);
-        }
-        let used = match progress {
-            Progress::End(used) => used,
-            Progress::More | Progress::Smuggling => input.len(),
+        let settings = BodySettings { hold: self.settings.hold, reject_stray: self.settings.reject_stray };
+        let (used, step) = match &mut self.mail.phase {
+            Phase::Data(body) => body.push(input, &mut self.out.to_hop, settings),
+            Phase::Chunk(chunk) => chunk.push(input, &mut self.out.to_hop, settings),
+            Phase::Swallow(swallow) => swallow.push(input),
+            Phase::Command | Phase::Auth => return 0,
         };
-        if let Some(at) = stream.head_ends.take()
-            && let Some(head) = stream.head.take()
-        {
-            stream.waiting = self.out.to_hop.split_off(at.min(self.out.to_hop.len()));
-            stream.ended = matches!(progress, Progress::End(_));
-            self.ask_evidence(&head);
-            self.mail.phase = Phase::Stream(stream);
-            return used;
+        if matches!(step, BodyStep::Smuggling) {
+            self.smuggling();
+            return input.len();
         }
-        if stream.head.as_ref().is_some_and(HeadReader::is_done) {
-            stream.head = None;
+        self.take_step(step);
+        if self.mail.asking.is_none() {
+            self.chunk_over();
         }
-        match progress {
-            Progress::More => {
-                self.mail.phase = Phase::Stream(stream);
-                used
-            }
-            Progress::Smuggling => used,
-            Progress::End(_) if stream.check.is_some() => {
-                self.ask_content(stream.check, stream.found(), true);
-                // Whatever the answer, there is no more body: see `answer_content`.
-                self.mail.phase = Phase::Stream(stream);
-                used
-            }
-            Progress::End(_) => {
-                if let (Some(scanner), Some(transaction)) = (&stream.bounce, &mut self.mail.transaction) {
-                    transaction.found = Some(Box::new(scanner.found()));
-                }
-                self.end_of_data();
-                used
-            }
-        }
-    }
-
-    fn take_hold(&mut self, mut hold: Box<Hold>, input: &[u8]) -> usize {
-        let room = self.settings.hold.saturating_sub(hold.held.len()).max(1);
-        let input = input.get(..room).unwrap_or(input);
-        let progress = hold.stream.push(input, &mut hold.held);
-        if progress == Progress::Smuggling {
-            return self.smuggling(input);
-        }
-        if let Some(fault) = hold.stream.fault(self.settings.reject_stray) {
-            self.note_limit(fault);
-            self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
-            return self.discard(hold.stream.scanner, fault.reply(), progress, input);
-        }
-        let used = match progress {
-            Progress::End(used) => {
-                hold.complete = true;
-                used
-            }
-            Progress::More | Progress::Smuggling => input.len(),
-        };
-        if hold.complete || hold.held.len() >= self.settings.hold {
-            self.ask_content(hold.stream.check, hold.stream.found(), hold.complete);
-        }
-        self.mail.phase = Phase::Hold(hold);
         used
     }
 
-    pub(super) fn ask_content(&mut self, check: Option<ContentCheck>, found: Findings, complete: bool) {
+    fn take_step(&mut self, step: BodyStep) {
+        match step {
+            BodyStep::More => {}
+            BodyStep::PieceSent => self.chunk_for_hop_alone(),
+            BodyStep::AskContent => self.ask_content(),
+            BodyStep::AskEvidence(head) => self.ask_evidence(&head),
+            BodyStep::Complete => {
+                self.note_findings();
+                self.end_of_data();
+            }
+            BodyStep::Error(error) => {
+                self.out.events.extend(error.limit().map(Event::Limit));
+                self.drop_message(error.reply());
+            }
+            BodyStep::Refused(reply) => {
+                self.mail.end_body(false);
+                self.refuse_message(&reply);
+            }
+            BodyStep::Swallowed(reply, times) => {
+                self.mail.end_body(false);
+                self.reply_to_message(&reply, times);
+            }
+            BodyStep::Smuggling => self.smuggling(),
+        }
+    }
+
+    /// Asks the rules what becomes of the message under way.
+    pub(super) fn ask_content(&mut self) {
         let recipient = self.mail.transaction.as_ref().and_then(|t| t.class.candidate.clone());
-        let Some((recipient, check)) = recipient.zip(check) else { return };
-        self.out.events.push_back(Event::Ask(Ask::Content { check, recipient, found: Box::new(found), complete }));
+        let Some((inspector, complete)) = self.mail.phase.inspected() else { return };
+        let Some((recipient, check)) = recipient.zip(inspector.check()) else { return };
+        let found = Box::new(inspector.findings().unwrap_or_default());
+        self.out.events.push_back(Event::Ask(Ask::Content { check, recipient, found, complete }));
         self.mail.asking = Some(Pending::Content);
     }
 
@@ -319,37 +96,20 @@ impl Session {
         if self.take_asking(|a| matches!(a, Pending::Evidence)).is_none() {
             return;
         }
-        match std::mem::replace(&mut self.mail.phase, Phase::Command) {
-            Phase::Stream(mut stream) => {
-                if let Some(header) = header {
-                    self.out.to_hop.extend_from_slice(header.as_bytes());
-                    self.out.to_hop.extend_from_slice(b"\r\n");
-                }
-                self.out.to_hop.extend_from_slice(&std::mem::take(&mut stream.waiting));
-                if stream.ended {
+        match &mut self.mail.phase {
+            Phase::Data(body) => {
+                if body.add_evidence(header, &mut self.out.to_hop) {
                     self.end_of_data();
-                } else {
-                    self.mail.phase = Phase::Stream(stream);
                 }
             }
-            Phase::Chunk(chunk) => self.chunk_has_evidence(chunk, header),
-            phase => self.mail.phase = phase,
+            Phase::Chunk(chunk) => {
+                chunk.add_evidence(header, &mut self.out.to_hop);
+                self.chunk_over();
+            }
+            Phase::Command | Phase::Auth | Phase::Swallow(_) => {}
         }
         self.resume();
         self.settle();
-    }
-
-    pub(super) fn note_limit(&mut self, fault: BodyError) {
-        self.out.events.extend(fault.limit().map(Event::Limit));
-    }
-
-    /// The answer to a message that goes nowhere, and the end of its transaction.
-    pub(super) fn refuse_message(&mut self, reply: &Reply) {
-        let recipients = self.mail.transaction.as_ref().map_or(1, |transaction| transaction.accepted);
-        if let Some(transaction) = self.mail.transaction.take() {
-            self.finished(transaction, reply);
-        }
-        self.reply_to_message(reply, recipients);
     }
 
     /// The answer to [`Ask::Content`].
@@ -357,54 +117,16 @@ impl Session {
         if self.take_asking(|a| matches!(a, Pending::Content)).is_none() {
             return;
         }
-        match (std::mem::replace(&mut self.mail.phase, Phase::Command), content) {
-            (Phase::Hold(hold), ContentVerdict::Refuse(refusal)) => {
-                self.drop_held(*hold, Reply::new(refusal.code, refusal.status, refusal.text));
-            }
-            (Phase::Hold(hold), ContentVerdict::Discard(_)) => self.drop_held(*hold, taken()),
-            (Phase::Hold(hold), ContentVerdict::Later) => self.release(*hold, None),
-            (Phase::Hold(mut hold), ContentVerdict::Deliver | ContentVerdict::Rescue(_)) => {
-                hold.stream.check = None;
-                self.release(*hold, None);
-            }
-            (Phase::Hold(mut hold), ContentVerdict::Mark(mark)) => {
-                hold.stream.check = None;
-                self.mark(mark);
-                self.release(*hold, Some(mark.header()));
-            }
-            (Phase::Hold(hold), ContentVerdict::Quarantine(to, mark)) => {
-                self.redirect(to, mark);
-                self.mail.phase = Phase::Hold(hold);
-            }
-            (Phase::Stream(_), ContentVerdict::Refuse(refusal)) => {
-                // The next hop has the message and not its end: without that it is nothing.
-                self.drop_hop();
-                self.refuse_message(&Reply::new(refusal.code, refusal.status, refusal.text));
-            }
-            (Phase::Stream(_), ContentVerdict::Discard(_)) => {
-                self.drop_hop();
-                self.refuse_message(&taken());
-            }
-            (Phase::Stream(_), ContentVerdict::Quarantine(..)) => {
-                // Too late for another recipient; its own must not see it.
-                self.drop_hop();
-                self.refuse_message(&NO_QUARANTINE.reply());
-            }
-            // Too late for a header.
-            (
-                Phase::Stream(_),
-                ContentVerdict::Deliver | ContentVerdict::Rescue(_) | ContentVerdict::Later | ContentVerdict::Mark(_),
-            ) => {
-                self.end_of_data();
-            }
-            (Phase::Chunk(chunk), content) => self.chunk_judged(chunk, content),
-            (phase, _) => self.mail.phase = phase,
+        match Fate::of(content, self.mail.phase.is_held()) {
+            Fate::GoOn(mark) => self.message_goes_on(mark, *content != ContentVerdict::Later),
+            Fate::Aside(to, mark) => self.redirect(to, &mark),
+            Fate::Drop(reply) => self.drop_message(reply),
         }
         self.resume();
         self.settle();
     }
 
-    /// The next hop's answer about somebody who is to get a message instead of its recipient.
+    /// The next hop's answer about the mailbox that is to get a message instead of its recipient.
     pub(super) fn aside_answered(&mut self, reply: &Reply) {
         let Some(Pending::Aside { mark, due, refused }) = &mut self.mail.asking else { return };
         *due = due.saturating_sub(1);
@@ -417,60 +139,102 @@ impl Session {
         }
         let (mark, refused) = (*mark, *refused);
         self.mail.asking = None;
-        match std::mem::replace(&mut self.mail.phase, Phase::Command) {
-            Phase::Hold(hold) if refused => self.drop_held(*hold, NO_QUARANTINE.reply()),
-            Phase::Hold(mut hold) => {
-                hold.stream.check = None;
-                self.mark(&mark);
-                self.release(*hold, Some(mark.header()));
-            }
-            Phase::Chunk(chunk) if refused => self.chunk_dropped(chunk, NO_QUARANTINE.reply()),
-            Phase::Chunk(chunk) => self.chunk_goes_on(chunk, Some(mark)),
-            phase => self.mail.phase = phase,
-        }
-    }
-
-    pub(super) fn mark(&mut self, mark: &ResultHeader) {
-        if let Some(transaction) = &mut self.mail.transaction {
-            transaction.class.mark = Some(*mark);
-        }
-    }
-
-    /// A held message goes nowhere; at its end the client hears this.
-    fn drop_held(&mut self, hold: Hold, reply: Reply) {
-        if hold.complete {
-            self.refuse_message(&reply);
+        if refused {
+            self.drop_message(NO_QUARANTINE.reply());
         } else {
-            self.mail.phase = Phase::Discard { scanner: hold.stream.scanner, reply };
+            self.message_goes_on(Some(mark), true);
         }
-        self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
     }
 
-    /// Tells the next hop of a message that was held.
-    fn release(&mut self, hold: Hold, header: Option<String>) {
-        let text = with_header(header, &hold.held);
-        let rest = (!hold.complete).then(|| Box::new(hold.stream));
-        self.send(b"DATA", Item::Swallowed(ProxyCommand::LateData));
-        self.mail.phase = Phase::Release(Box::new(Release { text, rest }));
+    /// The message is wanted, with this header in front if there is one. `decided`: whatever else comes of it.
+    fn message_goes_on(&mut self, mark: Option<ResultHeader>, decided: bool) {
+        if let (Some(mark), Some(transaction)) = (mark, &mut self.mail.transaction) {
+            transaction.class.mark = Some(mark);
+        }
+        let header = mark.map(|mark| mark.header());
+        match &mut self.mail.phase {
+            Phase::Data(body) => {
+                if body.release(header, decided) {
+                    self.send(b"DATA", Item::Swallowed(ProxyCommand::LateData));
+                } else {
+                    self.end_of_data();
+                }
+            }
+            Phase::Chunk(_) => self.chunk_goes_on(header, decided),
+            Phase::Command | Phase::Auth | Phase::Swallow(_) => {}
+        }
     }
 
-    /// The next hop's answer to the DATA of a held message.
+    /// The next hop's answer to the DATA of a message that was held.
     pub(super) fn late_data(&mut self, reply: Reply) {
-        let Phase::Release(release) = std::mem::replace(&mut self.mail.phase, Phase::Command) else { return };
+        let Phase::Data(body) = &mut self.mail.phase else { return };
+        if !body.is_released() {
+            return;
+        }
         if reply.code == 354 {
-            self.out.to_hop.extend_from_slice(&release.text);
-            match release.rest {
-                Some(stream) => self.mail.phase = Phase::Stream(stream),
-                None => self.end_of_data(),
+            if body.send_released(&mut self.out.to_hop) {
+                self.end_of_data();
             }
             return;
         }
-        let reply = if reply.code < 400 { HOP_REFUSED_LATE.reply() } else { reply };
-        match release.rest {
-            Some(stream) => self.mail.phase = Phase::Discard { scanner: stream.scanner, reply },
-            None => self.refuse_message(&reply),
-        }
+        self.refuse_body(if reply.code < 400 { HOP_REFUSED_LATE.reply() } else { reply });
         self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
+    }
+
+    /// The message goes nowhere, and at its end this is the answer. What the next hop has begun to read is never ended.
+    fn drop_message(&mut self, reply: Reply) {
+        match &self.mail.phase {
+            Phase::Data(body) if body.is_at_hop() => {
+                self.drop_hop();
+                self.refuse_body(reply);
+            }
+            Phase::Data(_) => {
+                self.refuse_body(reply);
+                self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
+            }
+            Phase::Chunk(chunk) => {
+                if chunk.is_announced() {
+                    self.drop_hop_when_answered();
+                }
+                self.refuse_body(reply);
+            }
+            Phase::Command | Phase::Auth | Phase::Swallow(_) => {}
+        }
+    }
+
+    /// Nothing more of the body goes anywhere. At its end this is the answer, unless there is one already.
+    pub(super) fn refuse_body(&mut self, reply: Reply) {
+        self.mail.forget_question();
+        match &mut self.mail.phase {
+            Phase::Data(body) if body.is_unwanted() => {}
+            Phase::Data(body) if body.has_ended() => {
+                self.mail.end_body(false);
+                self.refuse_message(&reply);
+            }
+            Phase::Data(body) => body.refuse(reply),
+            Phase::Chunk(chunk) => {
+                chunk.refuse(reply);
+                self.chunk_over();
+            }
+            Phase::Command | Phase::Auth | Phase::Swallow(_) => {}
+        }
+    }
+
+    /// The answer to a message that goes nowhere, and the end of its transaction.
+    pub(super) fn refuse_message(&mut self, reply: &Reply) {
+        let recipients = self.mail.transaction.as_ref().map_or(1, |transaction| transaction.accepted);
+        if let Some(transaction) = self.mail.transaction.take() {
+            self.finished(transaction, reply);
+        }
+        self.reply_to_message(reply, recipients);
+    }
+
+    /// For the log: what the classifier has found in a message that it decides nothing about.
+    pub(super) fn note_findings(&mut self) {
+        let found = self.mail.phase.inspected().and_then(|(inspector, _)| inspector.findings());
+        if let (Some(found), Some(transaction)) = (found, &mut self.mail.transaction) {
+            transaction.found = Some(Box::new(found));
+        }
     }
 
     fn end_of_data(&mut self) {
@@ -480,14 +244,14 @@ impl Session {
 
     /// The next hop has all of a message, or will have it when what is to be written is.
     pub(super) fn message_sent(&mut self) {
-        self.mail.phase = Phase::Command;
+        self.mail.end_body(false);
         let Some(mut transaction) = self.mail.transaction.take() else {
             // The next hop has refused its sender while it was under way, and refuses it again now.
             self.pipeline.queue.push(Item::Forwarded(ClientCommand::Other));
             return;
         };
         transaction.ends_at = self.out.hop_sent + self.out.to_hop.len() as u64;
-        // RFC 2033 section 4.2: LMTP answers for each recipient that was taken.
+        // RFC 2033 section 4.2: LMTP answers for each recipient that was accepted.
         transaction.replies_due = if self.settings.lmtp { transaction.accepted.max(1) } else { 1 };
         for _ in 0..transaction.replies_due {
             self.pipeline.queue.push(Item::Forwarded(ClientCommand::EndOfData));
@@ -495,39 +259,12 @@ impl Session {
         self.mail.ended.push_back(transaction);
     }
 
-    /// The rest of this body goes nowhere.
-    fn discard(&mut self, scanner: DataScanner, reply: Reply, progress: Progress, input: &[u8]) -> usize {
-        match progress {
-            Progress::End(used) => {
-                self.refuse_message(&reply);
-                used
-            }
-            Progress::More | Progress::Smuggling => {
-                self.mail.phase = Phase::Discard { scanner, reply };
-                input.len()
-            }
-        }
-    }
-
     /// Nothing after this may be believed: neither the message nor what looks like commands behind it.
-    pub(super) fn smuggling(&mut self, input: &[u8]) -> usize {
-        self.mail.phase = Phase::Command;
+    fn smuggling(&mut self) {
+        self.mail.end_body(false);
         self.drop_hop_when_answered();
         // In its turn: an earlier message may not be answered yet.
         self.refuse_message(&SMUGGLING.reply());
         self.end_when_answered();
-        input.len()
     }
-}
-
-/// A header in front of a message.
-pub(super) fn with_header(header: Option<String>, message: &[u8]) -> Vec<u8> {
-    let mut text = header.map_or_else(Vec::new, |header| format!("{header}\r\n").into_bytes());
-    // A message that begins with white space has no header block; it must not become the rest of our header.
-    let first = message.strip_prefix(b".").unwrap_or(message).first();
-    if !text.is_empty() && first.is_some_and(|b| matches!(b, b' ' | b'\t')) {
-        text.extend_from_slice(b"\r\n");
-    }
-    text.extend_from_slice(message);
-    text
 }

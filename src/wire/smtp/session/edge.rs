@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::content::Phase;
-use super::hop::Connection;
+use super::body::Phase;
+use super::client::Hello;
+use super::next_hop::Connection;
 use super::queue::{ClientCommand, Item, ProxyCommand};
-use super::setup::Hello;
 use super::{Event, NextHopChoice, Session, Tls};
 use crate::wire::smtp::command::{Command, CommandError, MAX_AUTH_LINE, Verb};
 use crate::wire::smtp::identity::{Identity, XCLIENT, XFORWARD};
@@ -72,7 +72,8 @@ impl Session {
 
     /// A line that is not looked at further.
     fn bad_line(&mut self, bdat: bool, text: &str) {
-        if matches!(std::mem::replace(&mut self.mail.phase, Phase::Command), Phase::Auth) {
+        if matches!(self.mail.phase, Phase::Auth) {
+            self.mail.phase = Phase::Command;
             // The next hop waits for an answer to its challenge; this takes it back (RFC 4954 section 4).
             self.send(b"*", Item::Swallowed(ProxyCommand::AuthCancelled));
         }
@@ -136,7 +137,7 @@ impl Session {
         let password = matches!(command, Command::Auth) && self.mail.transaction.is_none();
         if self.hop.target != NextHopChoice::Main && (password || matches!(command, Command::Hello(_))) {
             // The last transaction was for a next hop of its own: a password is none of its business.
-            (self.mail.transaction, self.mail.chunked) = (None, None);
+            self.mail.transaction = None;
             return self.change_target(NextHopChoice::Main);
         }
         match command {
@@ -145,7 +146,7 @@ impl Session {
             Command::Rcpt(path) => self.rcpt(line, &path),
             Command::Data => return self.data(),
             Command::Rset => {
-                (self.mail.transaction, self.mail.chunked) = (None, None);
+                self.mail.transaction = None;
                 self.client.forwarded_is_used = self.client.forwarded.is_some();
                 self.forward(line, ClientCommand::Other);
             }
@@ -203,11 +204,11 @@ impl Session {
                 self.pipeline.barrier = true;
                 return false;
             }
-            (self.mail.transaction, self.mail.chunked) = (None, None);
+            self.mail.transaction = None;
             self.begin_setup(Some(hello));
             return true;
         }
-        (self.mail.transaction, self.mail.chunked) = (None, None);
+        self.mail.transaction = None;
         self.client.forwarded_is_used = self.client.forwarded.is_some();
         self.client.hello_asked = Some(hello);
         self.forward(line, ClientCommand::Hello { extended: verb != Verb::Helo });
@@ -228,7 +229,6 @@ impl Session {
         if self.mail.transaction.take().is_some() {
             self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
         }
-        self.mail.chunked = None;
         self.out.to_client.extend_from_slice(b"220 2.0.0 ready to start TLS\r\n");
         self.client.securing = true;
         self.out.events.push_back(Event::SecureClient);

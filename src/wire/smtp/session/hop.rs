@@ -1,58 +1,13 @@
 //! The next hop's half: connecting, replies, and what becomes of a client when it is lost.
 
-use super::content::Phase;
+use super::body::Phase;
+use super::mail::Transaction;
+use super::next_hop::Connection;
 use super::queue::{ClientCommand, Item, ProxyCommand};
-use super::transaction::Transaction;
 use super::{Event, Finished, NextHopChoice, Session};
 use crate::wire::smtp::extensions::{self, Extensions};
 use crate::wire::smtp::replies::{HOP_LACKS_EXTENSION, HOP_LOST, NO_SENSE, TOO_MANY_REFUSED};
 use crate::wire::smtp::reply::Reply;
-
-/// How far the connection to the next hop is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Connection {
-    /// Being opened. Of the first one the client sees the greeting.
-    Connecting { first: bool },
-    /// Connected; a later one greets us, not the client.
-    Greeting { first: bool },
-    /// Hears what it has to know first: see `setup`.
-    Setup,
-    /// Does a TLS handshake.
-    Securing,
-    /// At the client's service.
-    Ready,
-    /// Gone; opened again for the next command.
-    Closed,
-}
-
-impl Connection {
-    pub fn is_opening(self) -> bool {
-        matches!(self, Self::Connecting { .. } | Self::Greeting { .. } | Self::Setup | Self::Securing)
-    }
-
-    /// Whether the client still waits for its greeting.
-    pub fn is_first_greeting(self) -> bool {
-        matches!(self, Self::Connecting { first: true } | Self::Greeting { first: true })
-    }
-
-    /// Whether a command may be looked at: there is a next hop, or one can be had.
-    pub fn is_usable(self) -> bool {
-        matches!(self, Self::Ready | Self::Closed)
-    }
-}
-
-/// What is true of one connection to a next hop.
-#[derive(Debug, Default)]
-pub(super) struct Facts {
-    /// It has answered a hello.
-    pub set_up: bool,
-    pub encrypted: bool,
-    /// Which identity of the client it was told by XCLIENT.
-    pub told: Option<u32>,
-    pub offer: Extensions,
-    /// Its last answer to a hello.
-    pub hello_reply: Option<Reply>,
-}
 
 impl Session {
     /// The connection asked for by [`Event::Open`] stands; `encrypted`: with TLS from its first octet.
@@ -183,7 +138,7 @@ impl Session {
                 self.out.events.push_back(Event::LoggedIn);
             }
             ClientCommand::Chunk { transaction } => {
-                reply = self.known(transaction).and_then(|t| t.chunk_refused.clone()).unwrap_or(reply);
+                reply = self.mail.known(transaction).and_then(|t| t.chunk_refused.clone()).unwrap_or(reply);
             }
             ClientCommand::EndOfData => (reply, senseless) = self.message_answered(reply),
             ClientCommand::Data | ClientCommand::Auth | ClientCommand::Other => {}
@@ -224,11 +179,6 @@ impl Session {
         self.client.offered_chunking = extended && self.hop.facts.offer.chunking;
         reply.text = self.greeting_of(reply, extended);
         self.client.hello = asked;
-    }
-
-    /// A transaction that is open, or whose message is not answered.
-    fn known(&mut self, id: u64) -> Option<&mut Transaction> {
-        self.mail.ended.iter_mut().chain(&mut self.mail.transaction).find(|transaction| transaction.id == id)
     }
 
     /// What the client hears about its message, and whether the next hop can be believed any more.
@@ -279,7 +229,7 @@ impl Session {
     /// What the client hears about a recipient: the next hop's reply, or that to the MAIL which this recipient needed.
     fn rcpt_answered(&mut self, id: u64, reply: Reply) -> Reply {
         // With BDAT the message may have ended before its recipients are answered for.
-        let Some(transaction) = self.known(id) else { return reply };
+        let Some(transaction) = self.mail.known(id) else { return reply };
         transaction.outstanding = transaction.outstanding.saturating_sub(1);
         if let Some(refused) = &transaction.refused {
             return refused.clone();
@@ -326,7 +276,7 @@ impl Session {
             ProxyCommand::Chunk { transaction: id } => {
                 let reply = if reply.code < 400 { NO_SENSE.reply() } else { reply };
                 self.out.events.push_back(Event::Refused { command: "BDAT", reply: reply.first_line() });
-                if let Some(transaction) = self.known(id) {
+                if let Some(transaction) = self.mail.known(id) {
                     transaction.chunk_refused.get_or_insert(reply);
                 }
             }
@@ -340,20 +290,17 @@ impl Session {
             400.. => Some(reply),
             _ => None,
         };
-        match (std::mem::replace(&mut self.mail.phase, Phase::Command), refusal) {
-            (Phase::Stream(stream), Some(reply)) => {
-                self.mail.phase = Phase::Discard { scanner: stream.scanner, reply };
+        let is_streaming = match &self.mail.phase {
+            Phase::Data(body) => body.is_at_hop(),
+            Phase::Chunk(chunk) => chunk.is_streamed(),
+            Phase::Command | Phase::Auth | Phase::Swallow(_) => false,
+        };
+        match refusal.filter(|_| is_streaming) {
+            Some(reply) => {
                 self.drop_hop();
+                self.refuse_body(reply);
             }
-            (Phase::Chunk(mut chunk), Some(reply)) if chunk.is_open() => {
-                chunk.kill(reply);
-                self.mail.phase = Phase::Chunk(chunk);
-                self.drop_hop();
-            }
-            (phase, _) => {
-                self.mail.phase = phase;
-                self.hop_lost();
-            }
+            None => self.hop_lost(),
         }
     }
 

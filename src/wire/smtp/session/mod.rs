@@ -75,13 +75,17 @@
 //!
 //! # The parts
 //!
-//! [`Session`] keeps its state in five parts: `client`, `hop`, `mail`, `pipeline` (what is in flight) and `out`. The code is in
-//! two halves: `edge` reads what the client says and `transaction` what becomes of its senders and recipients; `hop` reads what the
-//! next hop answers. `setup` is what the next hop has to hear before the client's commands, `connection` what becomes of a connection
-//! that is lost; `content` and `chunk` handle message bodies, `sync` clients that do not wait.
+//! [`Session`] keeps its state in five parts: `client`, `hop`, `mail`, `pipeline` (what is in flight) and `out`. Their files know nothing
+//! of the session. Neither do message bodies (`body`): each takes octets, writes what goes on, and returns a step that says what
+//! that led to.
+//!
+//! The other files are methods of the session, which act on what the parts say. `edge` has the client's lines and commands,
+//! `transaction` its senders and recipients, `hop` the next hop's replies, `setup` what a next hop is sent before the client's
+//! commands, `connection` what becomes of a connection that is lost. `content` has the messages, `chunk` what is particular to BDAT,
+//! and `sync` clients that do not wait.
 
+mod body;
 mod chunk;
-mod chunked;
 mod client;
 mod connection;
 mod content;
@@ -97,14 +101,14 @@ mod sync;
 mod transaction;
 mod types;
 
+use self::body::{ChunkedMessage, Phase};
 use self::client::Client;
-use self::content::Phase;
 use self::mail::Mail;
+pub(in crate::wire) use self::mail::{Handling, RecipientGroup};
 use self::next_hop::NextHop;
 pub use self::output::Output;
 use self::pipeline::Pipeline;
 use self::queue::Item;
-pub(in crate::wire) use self::transaction::{Handling, RecipientGroup};
 pub use self::types::{Ask, Direction, Event, Finished, NextHopChoice, SessionLimits, Settings, Tls};
 use super::identity::Identity;
 use super::reply::Reply;
@@ -179,10 +183,12 @@ impl Session {
 
     /// The client will send no more; it may still be listening, so what is owed to it is waited for.
     pub fn client_eof(&mut self) {
-        if matches!(self.mail.phase, Phase::Command | Phase::Release(_))
-            && self.pipeline.queue.is_waiting()
-            && !self.is_closed()
-        {
+        let waits = match &self.mail.phase {
+            Phase::Command => true,
+            Phase::Data(body) => body.is_released(),
+            Phase::Auth | Phase::Chunk(_) | Phase::Swallow(_) => false,
+        };
+        if waits && self.pipeline.queue.is_waiting() && !self.is_closed() {
             self.end_when_answered();
         } else {
             self.client_lost();
@@ -250,12 +256,10 @@ impl Session {
         !self.is_closed()
             && !self.client.securing
             && self.mail.asking.is_none()
-            && match self.mail.phase {
+            && match &self.mail.phase {
                 Phase::Command | Phase::Auth => self.may_parse() || self.expects_silence(),
-                Phase::Stream(_) | Phase::Hold(_) | Phase::Discard { .. } | Phase::Chunk(_) | Phase::Swallow { .. } => {
-                    true
-                }
-                Phase::Release(_) => false,
+                Phase::Data(body) => !body.is_released(),
+                Phase::Chunk(_) | Phase::Swallow(_) => true,
             }
     }
 
@@ -268,20 +272,15 @@ impl Session {
     /// Octets of a message that are held in memory.
     #[must_use]
     pub fn held(&self) -> usize {
-        match &self.mail.phase {
-            Phase::Hold(hold) => hold.octets(),
-            Phase::Chunk(chunk) => chunk.held(),
-            _ => self.mail.chunked.as_ref().map_or(0, |chunked| chunked.held.len()),
-        }
+        self.mail.phase.held() + self.mail.between_chunks().map_or(0, ChunkedMessage::held)
     }
 
     /// Whether part of a message is held in memory.
     #[must_use]
     pub fn is_holding(&self) -> bool {
         match &self.mail.phase {
-            Phase::Hold(_) | Phase::Release(_) => true,
-            Phase::Chunk(chunk) => chunk.is_holding(),
-            _ => self.mail.chunked.as_ref().is_some_and(|chunked| chunked.is_holding()),
+            Phase::Data(body) if body.is_released() => true,
+            phase => phase.is_held() || self.mail.between_chunks().is_some_and(ChunkedMessage::is_held),
         }
     }
 
@@ -339,7 +338,7 @@ impl Session {
     /// Whether a message is being sent, or a further chunk of one is awaited.
     #[must_use]
     pub fn in_message(&self) -> bool {
-        self.in_body() || self.mail.chunked.is_some()
+        self.in_body() || self.mail.between_chunks().is_some()
     }
 
     /// What holds for the client that a trusted proxy has named by XCLIENT: whether it is trusted itself, and whether it has to

@@ -2,47 +2,14 @@
 //!
 //! The first time the client's own EHLO begins it and gets the last answer; later, on a fresh connection, nobody notices.
 
-use super::hop::Connection;
+use super::client::Hello;
+use super::next_hop::{Connection, Setup};
 use super::queue::{Item, ProxyCommand};
 use super::{Event, NextHopChoice, Session, Tls};
 use crate::wire::smtp::command::Verb;
 use crate::wire::smtp::extensions::{self, Extensions, Ours};
 use crate::wire::smtp::replies::HOP_UNFIT;
 use crate::wire::smtp::reply::Reply;
-
-/// A client's HELO, EHLO or LHLO.
-#[derive(Debug, Clone)]
-pub(super) struct Hello {
-    pub line: Vec<u8>,
-    pub verb: Verb,
-}
-
-impl Hello {
-    fn name(&self) -> String {
-        String::from_utf8_lossy(self.line.get(4..).unwrap_or_default()).trim().to_owned()
-    }
-}
-
-/// A set-up under way.
-#[derive(Debug)]
-pub(super) struct Setup {
-    hello: Hello,
-    /// Whether the client waits for the answer.
-    for_client: bool,
-    /// Whether EHLO is said for a client that said HELO: to see what the next hop offers.
-    probing: bool,
-    /// Whether HELO is said, as the next hop does not know EHLO.
-    plain: bool,
-    /// Whether it has answered one with yes: then it does know it.
-    answered: bool,
-}
-
-impl Setup {
-    /// Whether the client waits for the answer to its hello.
-    pub fn is_for_client(&self) -> bool {
-        self.for_client
-    }
-}
 
 impl Session {
     /// Begins it for the client's hello, or for the one that it said earlier.

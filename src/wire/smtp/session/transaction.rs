@@ -1,144 +1,16 @@
 //! Senders and recipients: MAIL and RCPT, what the rules make of them, and what the next hop has to hear of it.
 
-use super::chunked::Chunked;
-use super::content::Phase;
+use super::body::{Chunk, ChunkedMessage, DataBody, Phase, accepted};
+use super::mail::{AtHop, Decided, Handling, Pending, RecipientGroup, Transaction};
 use super::queue::{ClientCommand, Item, ProxyCommand};
 use super::{Ask, Direction, Event, NextHopChoice, Session};
 use crate::envelope::address::{Address, ReversePath, strip_source_route};
-use crate::envelope::bounce::Findings;
-use crate::envelope::rules::{
-    ContentCheck, Delivery, Disposition, Inbound, Outbound, OutboundAction, Refusal, ResultHeader, Route,
-};
+use crate::envelope::rules::{Delivery, Disposition, Inbound, Outbound, OutboundAction, Refusal, ResultHeader, Route};
 use crate::wire::smtp::command::{Command, Path};
-use crate::wire::smtp::data::DataScanner;
 use crate::wire::smtp::replies::{
-    GO_ON, MESSAGE_OK, MESSAGE_TOO_LONG, NEED_BDAT, NEED_MAIL, NEED_RCPT, NESTED_MAIL, NO_AUTH_PARAMETER,
-    NO_BINARYMIME, NO_RECIPIENTS, NO_REQUIRETLS, NO_ROOM, OWN_TRANSACTION, RECIPIENT_OK, TOO_MANY_RECIPIENTS,
-    TOO_MANY_REFUSED,
+    GO_ON, MESSAGE_TOO_LONG, NEED_BDAT, NEED_MAIL, NEED_RCPT, NESTED_MAIL, NO_AUTH_PARAMETER, NO_BINARYMIME,
+    NO_RECIPIENTS, NO_REQUIRETLS, NO_ROOM, OWN_TRANSACTION, RECIPIENT_OK, TOO_MANY_RECIPIENTS, TOO_MANY_REFUSED,
 };
-use crate::wire::smtp::reply::Reply;
-
-/// What is being asked about, while no answer is here.
-#[derive(Debug)]
-pub(super) enum Pending {
-    Mail {
-        line: Vec<u8>,
-        sender: ReversePath,
-        path: String,
-        params: String,
-    },
-    Rcpt {
-        line: Vec<u8>,
-        recipient: Address,
-        params: String,
-    },
-    /// Room for a message that begins with DATA, or with a chunk of that size.
-    Hold(Option<(u64, bool)>),
-    Content,
-    Evidence,
-    /// The next hop is asked whether somebody else gets the message, with this mark: so many answers are due, and whether one
-    /// of them was no.
-    Aside {
-        mark: ResultHeader,
-        due: u32,
-        refused: bool,
-    },
-}
-
-/// One mail transaction, from MAIL to the end of data.
-#[derive(Debug)]
-pub(super) struct Transaction {
-    pub id: u64,
-    pub sender: ReversePath,
-    /// The path of MAIL as it came, and its parameters as the next hop hears them.
-    pub path: String,
-    pub params: String,
-    /// Whether it has said `BODY=BINARYMIME`.
-    pub binary: bool,
-    /// The sender that the next hop was last told.
-    pub at_hop: AtHop,
-    /// Whether that MAIL is in effect there: not refused, and not on a connection that is gone.
-    pub in_effect: bool,
-    /// The next hop's answer to MAIL is not here yet.
-    pub mail_pending: bool,
-    /// A swallowed second MAIL was refused with this; it answers the RCPT that needed it.
-    pub refused: Option<Reply>,
-    pub outstanding: u32,
-    pub accepted: u32,
-    pub class: RecipientGroup,
-    /// Whether the message is to carry evidence.
-    pub evidence: bool,
-    /// What was found in it, where that changes nothing any more.
-    pub found: Option<Box<Findings>>,
-    /// A chunk whose reply was swallowed was refused with this; it answers the chunk that the client waits for.
-    pub chunk_refused: Option<Reply>,
-    /// Of a message that has ended: where that stands in what the next hop is sent, how many replies are still to come, and
-    /// the worst so far.
-    pub ends_at: u64,
-    pub replies_due: u32,
-    pub worst: Option<Reply>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct AtHop {
-    pub path: String,
-    pub signed: bool,
-}
-
-/// What is done with the message of a group of recipients.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(in crate::wire) enum Handling {
-    /// It goes on.
-    #[default]
-    Deliver,
-    /// It goes on if its content allows it.
-    Inspect(ContentCheck),
-    /// It is accepted and goes nowhere.
-    Discard,
-}
-
-impl Handling {
-    /// Why the content decides, where it does.
-    pub fn check(self) -> Option<ContentCheck> {
-        match self {
-            Self::Inspect(check) => Some(check),
-            Self::Deliver | Self::Discard => None,
-        }
-    }
-}
-
-/// Recipients of different classes do not share a transaction: what becomes of the message would differ.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(in crate::wire) struct RecipientGroup {
-    pub handling: Handling,
-    /// For whom a candidate is: evidence may rescue it for one recipient and not for another.
-    pub candidate: Option<Address>,
-    pub mark: Option<ResultHeader>,
-    pub target: NextHopChoice,
-}
-
-impl RecipientGroup {
-    /// Whether two recipients share the fate of a message.
-    pub fn is_like(&self, other: &Self) -> bool {
-        let same_mailbox = match (&self.candidate, &other.candidate) {
-            (Some(a), Some(b)) => a.same_mailbox(b),
-            (None, None) => true,
-            _ => false,
-        };
-        same_mailbox && (self.handling, self.mark, self.target) == (other.handling, other.mark, other.target)
-    }
-}
-
-impl Transaction {
-    fn has_recipients(&self) -> bool {
-        self.outstanding > 0 || self.accepted > 0
-    }
-
-    /// Whether the next hop knows of it: not where its only recipient wanted another that could not be had.
-    pub fn is_begun(&self) -> bool {
-        self.in_effect || self.has_recipients()
-    }
-}
 
 impl Session {
     pub(super) fn mail(&mut self, line: &[u8], path: &Path<'_>) -> bool {
@@ -235,7 +107,6 @@ impl Session {
     fn begin(&mut self, line: &[u8], sender: ReversePath, path: String, params: String, signed: Option<String>) {
         self.mail.transactions += 1;
         let id = self.mail.transactions;
-        self.mail.chunked = None;
         self.client.forwarded_is_used = self.client.forwarded.is_some();
         self.introduce();
         match &signed {
@@ -261,6 +132,7 @@ impl Session {
             class: RecipientGroup::default(),
             evidence: false,
             found: None,
+            message: None,
             chunk_refused: None,
             ends_at: 0,
             replies_due: 0,
@@ -269,7 +141,8 @@ impl Session {
     }
 
     pub(super) fn rcpt(&mut self, line: &[u8], path: &Path<'_>) {
-        let Some(transaction) = self.mail.transaction.as_ref().filter(|_| self.mail.chunked.is_none()) else {
+        let Some(transaction) = self.mail.transaction.as_ref().filter(|transaction| transaction.message.is_none())
+        else {
             self.mistake(NEED_MAIL);
             return;
         };
@@ -461,7 +334,7 @@ impl Session {
             self.mistake(NEED_RCPT);
             return true;
         };
-        if transaction.binary || self.mail.chunked.is_some() {
+        if transaction.binary || transaction.message.is_some() {
             self.mistake(NEED_BDAT);
             return true;
         }
@@ -482,7 +355,7 @@ impl Session {
         }
         if transaction.class.handling == Handling::Discard {
             self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
-            self.mail.phase = Phase::Discard { scanner: DataScanner::default(), reply: taken() };
+            self.mail.phase = Phase::Data(Box::new(DataBody::unwanted(self.settings.limits, accepted())));
             self.say(GO_ON);
             return true;
         }
@@ -511,15 +384,16 @@ impl Session {
     pub fn answer_hold(&mut self, room: bool) {
         let Some(Pending::Hold(chunk)) = self.take_asking(|a| matches!(a, Pending::Hold(_))) else { return };
         let Some(transaction) = &self.mail.transaction else { return };
+        let (limits, check) = (self.settings.limits, transaction.class.handling.check());
         match chunk {
             None if room => {
-                self.mail.phase = Phase::hold(transaction.class.handling.check(), self.settings.limits);
+                self.mail.phase = Phase::Data(Box::new(DataBody::held(limits, check)));
                 self.say(GO_ON);
             }
             None => self.say(NO_ROOM),
             Some((size, last)) if room => {
-                let message = Chunked::held(transaction, self.settings.limits);
-                self.begin_chunk(Box::new(message), size, last);
+                let message = ChunkedMessage::held_for(limits, transaction.binary, check);
+                self.begin_chunk(Chunk::new(Box::new(message), size, last), size);
             }
             Some((size, last)) => {
                 let recipients = if last { transaction.accepted } else { 1 };
@@ -561,25 +435,10 @@ impl Session {
     }
 }
 
-/// What became of a recipient whose line had to wait, so that nobody is asked, and nothing counted, twice.
-#[derive(Debug)]
-pub(super) struct Decided {
-    transaction: u64,
-    line: Vec<u8>,
-    edited: Vec<u8>,
-    class: RecipientGroup,
-    signed: Option<Option<String>>,
-}
-
 /// Parameters less some of them.
 fn without(params: &str, dropped: impl Fn(&str) -> bool) -> String {
     let name = |word: &str| word.split_once('=').map_or(word, |(name, _)| name).to_ascii_uppercase();
     params.split_ascii_whitespace().filter(|word| !dropped(&name(word))).map(|word| format!(" {word}")).collect()
-}
-
-/// What the sender of a message hears that goes nowhere.
-pub(super) fn taken() -> Reply {
-    MESSAGE_OK.reply()
 }
 
 fn mail_line(path: &str, params: &str) -> String {

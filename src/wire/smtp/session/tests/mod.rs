@@ -101,6 +101,13 @@ impl Dialogue {
         assert_eq!(self.hop(EHLO), "250-mx.example\r\n250-PIPELINING\r\n250 DSN\r\n");
     }
 
+    /// The same, where the next hop has another offer.
+    pub fn greet_with(&mut self, offer: &str) {
+        self.connect();
+        self.client("EHLO c.example\r\n");
+        self.hop(offer);
+    }
+
     /// The same, where the client is offered TLS.
     pub fn greet_with_tls(&mut self) {
         self.connect();

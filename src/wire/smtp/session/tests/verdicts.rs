@@ -2,6 +2,7 @@
 //! given evidence.
 
 use super::*;
+use crate::envelope::rules::ContentVerdict;
 use crate::envelope::site_policy::{FailureAction, Reason};
 
 const CHUNKING: &str = "250-mx.example\r\n250-PIPELINING\r\n250 CHUNKING\r\n";
@@ -11,9 +12,7 @@ fn inbound(hold: usize, action: FailureAction) -> Dialogue {
     d.policy.inbound.actions.default = action;
     d.policy.inbound.evidence = true;
     d.policy.inbound.quarantine_to = Some(Address::parse("aside@our.example").unwrap());
-    d.connect();
-    d.client("EHLO c.example\r\n");
-    d.hop(CHUNKING);
+    d.greet_with(CHUNKING);
     d
 }
 
@@ -387,4 +386,69 @@ fn what_is_thrown_away_in_chunks_is_taken_to_its_end() {
     let heard = d.client(&bdat("more\r\n", true));
     assert_eq!((heard.as_str(), d.hop("250 reset\r\n").as_str()), ("RSET\r\n", "250 2.0.0 Ok\r\n"));
     assert_eq!((d.finished.len(), d.finished[0].code), (1, 250));
+}
+
+/// Does what the session wants, but leaves a question about a whole message, or about its evidence, without an answer.
+fn leaves_open(d: &mut Dialogue) -> bool {
+    while let Some(event) = d.session.next_event() {
+        match event {
+            Event::Ask(Ask::Hold) => d.session.answer_hold(true),
+            Event::Ask(Ask::Content { complete: false, .. }) => d.session.answer_content(&ContentVerdict::Later),
+            Event::Ask(Ask::Content { .. } | Ask::Evidence { .. }) => return true,
+            Event::Ask(Ask::Mail { .. } | Ask::Rcpt { .. }) => unreachable!("those are answered"),
+            Event::CloseHop => d.session.out.to_hop.clear(),
+            Event::Open(target) => d.opened.push(target),
+            _ => {}
+        }
+    }
+    false
+}
+
+#[test]
+fn an_answer_that_comes_after_the_next_hop_is_lost_changes_nothing() {
+    let long = format!("{}{}", dsn("failed"), "x\r\n".repeat(100));
+    for (direction, hold, chunks) in [
+        (Direction::Inbound, 10_000, false),
+        (Direction::Inbound, 10_000, true),
+        (Direction::Inbound, 300, false),
+        (Direction::Inbound, 300, true),
+        (Direction::Outbound, 10_000, false),
+        (Direction::Outbound, 10_000, true),
+    ] {
+        let case = format!("{direction:?} {hold} {chunks}");
+        let mut d = inbound(hold, FailureAction::Reject);
+        if direction == Direction::Outbound {
+            d = Dialogue::new(direction, hold);
+            d.policy.outbound.evidence = true;
+            d.greet_with(CHUNKING);
+            d.client("MAIL FROM:<ann@our.example>\r\nRCPT TO:<x@else.example>\r\n");
+            d.hop("250 m\r\n250 r\r\n");
+        } else {
+            begun(&mut d, "ann@our.example");
+        }
+        let message = if chunks { bdat(&long, true) } else { format!("DATA\r\n{long}.\r\n") };
+        d.session.client_data(message.as_bytes());
+        let mut open = leaves_open(&mut d);
+        if !open && !chunks {
+            assert!(d.heard_by_hop().ends_with("DATA\r\n"), "{case}");
+            d.session.hop_data(b"354 go\r\n");
+            open = leaves_open(&mut d);
+        }
+        assert!(open, "{case}");
+        d.heard_by_client();
+        // In the middle of what is asked.
+        d.session.hop_eof();
+        assert!(!leaves_open(&mut d), "{case}");
+        let said = d.heard_by_client();
+        assert!(said.starts_with("451 4.4.2 ") && said.lines().count() == 1, "{case}: {said}");
+        d.session.answer_content(&ContentVerdict::Deliver);
+        d.session.answer_evidence(Some("X: y".into()));
+        assert!(!leaves_open(&mut d), "{case}");
+        assert_eq!((d.heard_by_client(), d.heard_by_hop()), (String::new(), String::new()), "{case}");
+        // What follows is a command, for a new connection.
+        let opened = d.opened.len();
+        d.session.client_data(b"NOOP\r\n");
+        leaves_open(&mut d);
+        assert_eq!(d.opened.len(), opened + 1, "{case}");
+    }
 }

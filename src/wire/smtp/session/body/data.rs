@@ -1,0 +1,238 @@
+//! A message by DATA: held, streamed, or thrown away.
+
+use super::inspector::Inspector;
+use super::step::{BodySettings, BodyStep, with_header};
+use crate::envelope::bounce::Scanner;
+use crate::envelope::rules::ContentCheck;
+use crate::wire::smtp::data::{DataScanner, Progress};
+use crate::wire::smtp::incoming_header::HeaderFilter;
+use crate::wire::smtp::outgoing_header::HeadReader;
+use crate::wire::smtp::reply::Reply;
+use crate::wire::smtp::session::types::SessionLimits;
+
+/// A message by DATA, from 354 to the final dot and to the answer that depends on it.
+#[derive(Debug)]
+pub struct DataBody {
+    text: Text,
+    stage: Stage,
+    /// Whether the final dot has come.
+    ended: bool,
+}
+
+/// Where the octets of a message go.
+#[derive(Debug)]
+enum Stage {
+    /// They are held; the next hop has heard nothing of the message.
+    Held(Vec<u8>),
+    /// These wait for the next hop's answer to DATA. More cannot be taken now.
+    Released(Vec<u8>),
+    /// They go on as they come.
+    Streamed,
+    /// The header block has gone on. These wait behind it until it is known which evidence header comes last in it.
+    BehindHeader(Vec<u8>),
+    /// Nowhere; at the end this is the answer.
+    Unwanted(Reply),
+}
+
+/// What every octet passes through.
+#[derive(Debug)]
+struct Text {
+    scanner: DataScanner,
+    inspector: Inspector,
+    /// Takes our own headers out.
+    filter: Option<HeaderFilter>,
+    /// Looks for the end of the header block.
+    head: Option<HeadReader>,
+}
+
+impl Text {
+    /// Gives to `out` what goes on. Says where in it the header block has ended, if it was looked for and has.
+    fn push(&mut self, input: &[u8], out: &mut Vec<u8>) -> (Progress, Option<usize>) {
+        let Self { scanner, inspector, filter, head } = self;
+        let mut head_ends = None;
+        let progress = scanner.push(input, |part| {
+            inspector.push(part);
+            match (&mut *filter, &mut *head) {
+                (Some(filter), _) if !filter.is_done() => filter.push(part, |part| out.extend_from_slice(part)),
+                (None, Some(head)) => head_ends = head_ends.or(head.push(part, out)),
+                _ => out.extend_from_slice(part),
+            }
+        });
+        if let Progress::End(_) = progress {
+            if let Some(filter) = filter {
+                filter.finish(|part| out.extend_from_slice(part));
+            }
+            if let Some(head) = head {
+                head_ends = head_ends.or(head.finish(out));
+            }
+            inspector.finish();
+        }
+        (progress, head_ends)
+    }
+}
+
+impl DataBody {
+    fn new(limits: SessionLimits, stage: Stage) -> Self {
+        let inspector = Inspector::new(limits);
+        let text = Text { scanner: DataScanner::default(), inspector, filter: None, head: None };
+        Self { text, stage, ended: false }
+    }
+
+    /// One whose content decides what becomes of it.
+    pub fn held(limits: SessionLimits, check: Option<ContentCheck>) -> Self {
+        let mut body = Self::new(limits, Stage::Held(Vec::new()));
+        body.text.inspector = body.text.inspector.classifying(Scanner::of_data(), check);
+        body.text.filter = Some(HeaderFilter::default());
+        body
+    }
+
+    /// One from outside that is delivered. `marked`: behind a header of ours, for what stands in its envelope; the classifier reads
+    /// it all the same, to count what would have been lost.
+    pub fn inbound(limits: SessionLimits, marked: bool) -> Self {
+        let mut body = Self::new(limits, Stage::Streamed);
+        if marked {
+            body.text.inspector = body.text.inspector.classifying(Scanner::of_data(), None);
+        }
+        body.text.filter = Some(if marked { HeaderFilter::behind_a_mark() } else { HeaderFilter::default() });
+        body
+    }
+
+    /// One on its way out. `evidence`: it gets an evidence header.
+    pub fn outbound(limits: SessionLimits, evidence: bool) -> Self {
+        let mut body = Self::new(limits, Stage::Streamed);
+        body.text.head = evidence.then(HeadReader::default);
+        body
+    }
+
+    /// One that goes nowhere; at its end this is the answer.
+    pub fn unwanted(limits: SessionLimits, reply: Reply) -> Self {
+        Self::new(limits, Stage::Unwanted(reply))
+    }
+
+    /// What was found in it so far.
+    pub fn inspector(&self) -> &Inspector {
+        &self.text.inspector
+    }
+
+    /// Whether all of it has come.
+    pub fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Whether the next hop has heard nothing of it.
+    pub fn is_held(&self) -> bool {
+        matches!(self.stage, Stage::Held(_))
+    }
+
+    /// Whether it is kept in memory until the next hop says 354.
+    pub fn is_released(&self) -> bool {
+        matches!(self.stage, Stage::Released(_))
+    }
+
+    /// Whether the next hop has the beginning of it.
+    pub fn is_at_hop(&self) -> bool {
+        matches!(self.stage, Stage::Streamed | Stage::BehindHeader(_))
+    }
+
+    /// Whether it goes nowhere already.
+    pub fn is_unwanted(&self) -> bool {
+        matches!(self.stage, Stage::Unwanted(_))
+    }
+
+    /// Octets that are held.
+    pub fn held_octets(&self) -> usize {
+        match &self.stage {
+            Stage::Held(octets) => octets.len(),
+            Stage::Released(_) | Stage::Streamed | Stage::BehindHeader(_) | Stage::Unwanted(_) => 0,
+        }
+    }
+
+    /// Takes octets of it, and says how many.
+    pub fn push(&mut self, input: &[u8], to_hop: &mut Vec<u8>, settings: BodySettings) -> (usize, BodyStep) {
+        let Self { text, stage, ended } = self;
+        let (input, progress, head_ends) = match stage {
+            Stage::Held(octets) => {
+                let room = settings.hold.saturating_sub(octets.len()).max(1);
+                let input = input.get(..room).unwrap_or(input);
+                let (progress, _) = text.push(input, octets);
+                (input, progress, None)
+            }
+            Stage::Streamed => {
+                let (progress, head_ends) = text.push(input, to_hop);
+                (input, progress, head_ends)
+            }
+            Stage::Unwanted(_) => (input, text.scanner.push(input, |_| {}), None),
+            Stage::Released(_) | Stage::BehindHeader(_) => return (0, BodyStep::More),
+        };
+        let used = match progress {
+            Progress::End(used) => used,
+            Progress::More | Progress::Smuggling => input.len(),
+        };
+        if progress == Progress::Smuggling {
+            return (used, BodyStep::Smuggling);
+        }
+        *ended = matches!(progress, Progress::End(_));
+        (used, self.step(head_ends, to_hop, settings))
+    }
+
+    fn step(&mut self, head_ends: Option<usize>, to_hop: &mut Vec<u8>, settings: BodySettings) -> BodyStep {
+        if let Stage::Unwanted(reply) = &self.stage {
+            return if self.ended { BodyStep::Refused(reply.clone()) } else { BodyStep::More };
+        }
+        if let Some(error) = self.text.inspector.error(Some(&self.text.scanner), settings.reject_stray) {
+            return BodyStep::Error(error);
+        }
+        if let Stage::Held(octets) = &self.stage {
+            return if self.ended || octets.len() >= settings.hold { BodyStep::AskContent } else { BodyStep::More };
+        }
+        if let Some(head) = self.text.head.take_if(|head| head_ends.is_some() || head.is_done())
+            && let Some(at) = head_ends
+        {
+            self.stage = Stage::BehindHeader(to_hop.split_off(at.min(to_hop.len())));
+            return BodyStep::AskEvidence(Box::new(head));
+        }
+        match self.ended {
+            false => BodyStep::More,
+            true if self.text.inspector.check().is_some() => BodyStep::AskContent,
+            true => BodyStep::Complete,
+        }
+    }
+
+    /// The evidence header, without its line end, goes last in the header block. Says whether that was all of the message.
+    pub fn add_evidence(&mut self, header: Option<String>, to_hop: &mut Vec<u8>) -> bool {
+        let Stage::BehindHeader(behind) = &self.stage else { return false };
+        if let Some(header) = header {
+            to_hop.extend_from_slice(header.as_bytes());
+            to_hop.extend_from_slice(b"\r\n");
+        }
+        to_hop.extend_from_slice(behind);
+        self.stage = Stage::Streamed;
+        self.ended
+    }
+
+    /// What is held is to go on, with this header in front. Says whether it was held.
+    pub fn release(&mut self, header: Option<String>, decided: bool) -> bool {
+        if decided {
+            self.text.inspector.decided();
+        }
+        let Stage::Held(octets) = &self.stage else { return false };
+        self.stage = Stage::Released(with_header(header, octets));
+        true
+    }
+
+    /// The next hop has said 354 to what was released. Says whether that was all of the message.
+    pub fn send_released(&mut self, to_hop: &mut Vec<u8>) -> bool {
+        if let Stage::Released(octets) = &self.stage {
+            to_hop.extend_from_slice(octets);
+            self.stage = Stage::Streamed;
+        }
+        self.ended
+    }
+
+    /// The rest of it goes nowhere, and at its end this is the answer.
+    pub fn refuse(&mut self, reply: Reply) {
+        self.text.filter = None;
+        self.text.head = None;
+        self.stage = Stage::Unwanted(reply);
+    }
+}
