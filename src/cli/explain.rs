@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::common_args::RingArgs;
 use super::tags::{date, describe};
-use super::{BOLD, DIM};
+use crate::cli::colours::{BOLD, DIM};
 use crate::envelope::address::Address;
 use crate::envelope::keyring::{Key, Keyring};
 use crate::envelope::site_policy::Policy;

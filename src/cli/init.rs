@@ -9,7 +9,7 @@ use clap::{Args, ValueEnum};
 
 use super::common_args::now;
 use super::keys;
-use super::{BOLD, DIM, GREEN};
+use crate::cli::colours::{BOLD, DIM, GREEN};
 use crate::config::Config;
 use crate::envelope::keyring::Keyring;
 use crate::recipes::{Mta, RecipePiece};

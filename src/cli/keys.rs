@@ -10,7 +10,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::common_args::RingArgs;
-use super::{BOLD, DIM, GREEN, YELLOW};
+use crate::cli::colours::{BOLD, DIM, GREEN, YELLOW};
 use crate::config::Config;
 use crate::envelope::address::canonical_domain;
 use crate::envelope::keyring::{Algorithm, Key, KeyId, KeyState, Keyring, NewKey, Purpose, Secret};

@@ -2,6 +2,7 @@
 
 mod check;
 mod classify;
+mod colours;
 mod common_args;
 mod demo;
 mod explain;
@@ -14,8 +15,9 @@ mod tags;
 use std::io;
 use std::process::ExitCode;
 
-use anstyle::{AnsiColor, Style};
 use clap::{Parser, Subcommand};
+
+use self::colours::RED;
 
 /// Signs the envelope sender of mail that leaves, and refuses bounces to mail that never left.
 #[derive(Debug, Parser)]
@@ -99,9 +101,3 @@ fn keep_keys_out_of_cores() {
 fn broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().filter_map(|e| e.downcast_ref::<io::Error>()).any(|e| e.kind() == io::ErrorKind::BrokenPipe)
 }
-
-const RED: Style = AnsiColor::Red.on_default().bold();
-const GREEN: Style = AnsiColor::Green.on_default();
-const YELLOW: Style = AnsiColor::Yellow.on_default();
-const BOLD: Style = Style::new().bold();
-const DIM: Style = Style::new().dimmed();

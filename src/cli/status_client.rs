@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::BOLD;
+use crate::cli::colours::BOLD;
 use crate::config::{Config, Endpoint};
 
 /// How long a daemon may take to answer.

@@ -1,6 +1,7 @@
 //! The config file: one TOML file, read twice. `raw` is what was typed; [`Config`] is what the program needs, and cannot
 //! be wrong any more.
 
+mod choices;
 mod listeners;
 mod mta_services;
 mod raw;
@@ -10,13 +11,16 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use listeners::{
-    Access, Certificate, HopTls, Listener, Protocol, ProxyUnknown, Role, SendProxy, StrayNewline, SyncMode, TlsMode,
+use self::choices::Wrong;
+pub use self::choices::{
+    Access, Certificate, HopTls, LogFormat, Protocol, ProxyUnknown, Role, SendProxy, ServiceProtocol, Side,
+    StrayNewline, SyncMode, TlsMode,
 };
-pub use mta_services::{MtaService, ServiceProtocol, Side};
-use raw::{Raw, SrsDomain};
-pub use words::{Endpoint, listed};
-
+pub use self::listeners::Listener;
+pub use self::mta_services::MtaService;
+use self::raw::{Raw, SrsDomain};
+use self::words::one_of;
+pub use self::words::{Endpoint, listed};
 use crate::envelope::address::Address;
 use crate::envelope::bounce::MessageKind;
 use crate::envelope::site_policy::{
@@ -24,16 +28,6 @@ use crate::envelope::site_policy::{
     SiteDomains,
 };
 use crate::envelope::tag::{CaseFolding, batv, srs};
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum LogFormat {
-    /// Lines of text, with colour on a terminal.
-    #[default]
-    Text,
-    /// One object a line.
-    Json,
-}
 
 /// How long to wait for whom.
 #[derive(Debug, Clone, Copy)]
@@ -159,8 +153,6 @@ impl Config {
         build(raw, path, folder).map_err(|(offset, text)| error(offset.and_then(at), text))
     }
 }
-
-type Wrong = (Option<usize>, String);
 
 /// What serde cannot see: values that do not fit together.
 fn check(raw: &Raw) -> Result<(), Wrong> {
@@ -378,15 +370,6 @@ fn limits(raw: raw::RawLimits) -> Limits {
         message: size(raw.message, 256 << 20),
         octets_per_second: raw.octets_per_second.unwrap_or(100),
         held: size(raw.held, 64 << 20),
-    }
-}
-
-/// `a`, `b` or `c`.
-fn one_of(words: &[&str]) -> String {
-    let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
-    match quoted.split_last() {
-        Some((last, head)) if !head.is_empty() => format!("{} or {last}", head.join(", ")),
-        _ => quoted.concat(),
     }
 }
 

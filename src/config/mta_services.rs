@@ -2,57 +2,10 @@
 
 use toml::Spanned;
 
-use super::Wrong;
-use super::listeners::Access;
+use super::choices::{Access, ServiceProtocol, Side, Wrong};
 use super::raw;
 use super::words::Endpoint;
 use crate::envelope::site_policy::Networks;
-
-/// What the MTA speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ServiceProtocol {
-    /// The mail filter protocol of Sendmail, which Postfix speaks, too.
-    Milter,
-    /// Table lookups, socketmap_table(5).
-    Socketmap,
-    /// Postfix's SMTPD_POLICY_README.
-    Policy,
-}
-
-impl ServiceProtocol {
-    /// The word in config and logs.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Milter => "milter",
-            Self::Socketmap => "socketmap",
-            Self::Policy => "policy",
-        }
-    }
-}
-
-/// For which mail an MTA asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    /// Mail that leaves.
-    Outbound,
-    /// Mail that comes in.
-    Inbound,
-    /// Either; found out for each message.
-    Auto,
-}
-
-impl Side {
-    /// The word in config and logs.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Outbound => "outbound",
-            Self::Inbound => "inbound",
-            Self::Auto => "auto",
-        }
-    }
-}
 
 /// One way in.
 #[derive(Debug, Clone)]

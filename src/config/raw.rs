@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::choices::{LogFormat, ProxyUnknown, SendProxy, Side, Spoken, StrayNewline, SyncMode, TlsMode};
 use super::words::{self, AddressEntry, Endpoint, Name, NetworkWord, NextHops, Size, Span};
-use super::{LogFormat, Protocol, ProxyUnknown, SendProxy, ServiceProtocol, Side, StrayNewline, SyncMode, TlsMode};
 use crate::envelope::site_policy::{FailureAction, InboundMode, Mixed, OutboundMode, Overflow, RejectAt};
 use crate::envelope::tag::batv::MacLength;
 
@@ -84,13 +84,6 @@ pub(super) struct RawListener {
     pub mode: Option<words::Mode>,
     pub group: Option<String>,
     pub users: Option<Vec<String>>,
-}
-
-/// What a listener speaks: a proxy is one thing, an advisor another.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Spoken {
-    Mail(Protocol),
-    Advice(ServiceProtocol),
 }
 
 #[derive(Debug, Default, Deserialize)]

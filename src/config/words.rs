@@ -223,7 +223,7 @@ impl FromStr for LogLevel {
         } else {
             Err(format!(
                 "`{text}` is no log level; write {}, or levels by target: \"warn,countersign=debug\"",
-                super::one_of(&LEVELS)
+                one_of(&LEVELS)
             ))
         }
     }
@@ -249,14 +249,15 @@ macro_rules! words {
             let text = String::deserialize(deserializer)?;
             match text.as_str() {
                 $($word => Ok(Some($value)),)+
-                word => Err(de::Error::custom(format!("`{word}` is none of {}", super::one_of(known)))),
+                word => Err(de::Error::custom(format!("`{word}` is none of {}", one_of(known)))),
             }
         }
     };
 }
 
-use super::raw::Spoken;
-use super::{Protocol, ProxyUnknown, SendProxy, ServiceProtocol, Side, StrayNewline, SyncMode, TlsMode};
+use super::choices::{
+    LogFormat, Protocol, ProxyUnknown, SendProxy, ServiceProtocol, Side, Spoken, StrayNewline, SyncMode, TlsMode,
+};
 use crate::envelope::site_policy::{FailureAction, InboundMode, Mixed, OutboundMode, Overflow, RejectAt};
 use crate::envelope::tag::batv::MacLength;
 
@@ -285,7 +286,16 @@ words!(foreign -> bool { "reject" => false, "pass" => true });
 words!(srs_stays -> bool { "proxy" => false, "mta" => true });
 words!(mac -> MacLength { "short" => MacLength::Short, "long" => MacLength::Long });
 words!(separator -> char { "=" => '=', "+" => '+', "-" => '-' });
-words!(log_format -> super::LogFormat { "text" => super::LogFormat::Text, "json" => super::LogFormat::Json });
+words!(log_format -> LogFormat { "text" => LogFormat::Text, "json" => LogFormat::Json });
+
+/// `a`, `b` or `c`.
+pub(super) fn one_of(words: &[&str]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+    match quoted.split_last() {
+        Some((last, head)) if !head.is_empty() => format!("{} or {last}", head.join(", ")),
+        _ => quoted.concat(),
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -86,7 +86,7 @@ macro_rules! limited_by {
 
 /// A warning of that kind.
 macro_rules! limited_warn {
-    ($($field:tt)*) => { $crate::drive::limited!(warn, $($field)*) };
+    ($($field:tt)*) => { $crate::drive::log_throttle::limited!(warn, $($field)*) };
 }
 pub(crate) use {limited, limited_by, limited_warn};
 

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::common_args::{find_config, now};
-use super::{BOLD, GREEN, YELLOW};
+use crate::cli::colours::{BOLD, GREEN, YELLOW};
 use crate::config::{Config, Listener, MtaService, Protocol, Role, ServiceProtocol, Side, TlsMode, listed};
 use crate::drive::proxy_listener::ProxyListener;
 use crate::envelope::keyring::{KeyState, Keyring};
@@ -19,6 +19,7 @@ use crate::state;
 use crate::state::ring::rfc3339;
 
 pub(super) use self::warnings::all as warnings;
+use self::warnings::writes_evidence;
 
 /// `countersign check`
 #[derive(Debug, Args)]
@@ -230,12 +231,6 @@ fn action(action: FailureAction, config: &Config, lenient: bool) -> String {
 /// Whether mail that leaves is signed by this daemon.
 fn signs(config: &Config) -> bool {
     writes_evidence(config) || config.advisors.iter().any(|advisor| advisor.advice == ServiceProtocol::Socketmap)
-}
-
-/// Whether a way in sees mail that leaves, its recipients and its header.
-fn writes_evidence(config: &Config) -> bool {
-    config.listeners.iter().any(|listener| listener.role == Role::Outbound)
-        || config.advisors.iter().any(|a| a.advice == ServiceProtocol::Milter && a.side != Side::Inbound)
 }
 
 /// How far the ramp of each domain is.

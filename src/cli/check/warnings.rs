@@ -167,7 +167,7 @@ fn of_advisor(advisor: &MtaService, config: &Config) -> Vec<String> {
         ("exempt_clients", !outbound.exempt_clients.is_empty()),
     ] {
         // Beside a milter or a proxy, a map is there for the recipients.
-        if used && advisor.advice == ServiceProtocol::Socketmap && !super::writes_evidence(config) {
+        if used && advisor.advice == ServiceProtocol::Socketmap && !writes_evidence(config) {
             warnings.push(format!(
                 "outbound.{name} does not count for the map sign on {}: a map is told the sender and nothing else",
                 advisor.listen
@@ -175,4 +175,10 @@ fn of_advisor(advisor: &MtaService, config: &Config) -> Vec<String> {
         }
     }
     warnings
+}
+
+/// Whether a way in sees mail that leaves, its recipients and its header.
+pub(super) fn writes_evidence(config: &Config) -> bool {
+    config.listeners.iter().any(|listener| listener.role == Role::Outbound)
+        || config.advisors.iter().any(|a| a.advice == ServiceProtocol::Milter && a.side != Side::Inbound)
 }

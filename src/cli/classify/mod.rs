@@ -12,12 +12,12 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
-use self::sources::MessageSource;
+use self::sources::{ClassifiedMessage, MessageSource};
 use super::common_args::{default_policy, find_config, now};
-use super::{BOLD, DIM, GREEN, RED, YELLOW};
+use crate::cli::colours::{BOLD, DIM, GREEN, RED, YELLOW};
 use crate::envelope::abuse::Memory;
 use crate::envelope::address::{Address, ReversePath};
-use crate::envelope::bounce::{Findings, MessageKind};
+use crate::envelope::bounce::MessageKind;
 use crate::envelope::keyring::Keyring;
 use crate::envelope::rules::{Candidate, Delivery, Disposition, Rules};
 use crate::envelope::site_policy::Policy;
@@ -63,14 +63,6 @@ pub(super) struct Classify {
     summary: bool,
     /// Messages, mbox files, Maildirs, folders; without any, standard input
     paths: Vec<PathBuf>,
-}
-
-/// One message, read.
-struct ClassifiedMessage {
-    name: String,
-    found: Findings,
-    sender: ReversePath,
-    recipient: Option<Address>,
 }
 
 /// What would become of a message.

@@ -8,9 +8,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::ClassifiedMessage;
-use crate::envelope::address::ReversePath;
-use crate::envelope::bounce::Scanner;
+use crate::envelope::address::{Address, ReversePath};
+use crate::envelope::bounce::{Findings, Scanner};
+
+/// One message, read.
+pub(super) struct ClassifiedMessage {
+    pub name: String,
+    pub found: Findings,
+    pub sender: ReversePath,
+    pub recipient: Option<Address>,
+}
 
 /// So much of a line is read at once.
 const MAX_LINE: u64 = 64 << 10;

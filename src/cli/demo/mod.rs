@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use self::mta::{DemoReply, DemoSink, send};
 use super::common_args::now;
 use super::keys::{new_own_key, rotate_quietly};
-use super::{BOLD, DIM, GREEN, RED, YELLOW};
+use crate::cli::colours::{BOLD, DIM, GREEN, RED, YELLOW};
 use crate::config::{Config, Endpoint, Role};
 use crate::envelope::address::Address;
 use crate::envelope::keyring::Keyring;

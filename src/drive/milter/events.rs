@@ -13,7 +13,6 @@ use indymilter::{
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use super::negotiate::MACROS;
 use crate::config::{MtaService, Side};
 use crate::drive::app_state::AppState;
 use crate::drive::evaluate::Evaluator;
@@ -26,6 +25,9 @@ use crate::envelope::rules::{
 use crate::envelope::tag::batv;
 use crate::wire::milter::{Change, MilterMessage};
 use crate::wire::smtp::session::{Direction, Finished};
+
+/// What the MTA says of a client, with MAIL at the latest.
+pub(super) const MACROS: &str = "i {auth_authen} {client_addr} {client_name} {daemon_name} {mail_addr}";
 
 /// What all connections of a listener share.
 #[derive(Clone)]

@@ -3,7 +3,7 @@
 
 use indymilter::{Actions, IntoCString as _, MacroStage, NegotiateContext, ProtoOpts, Status};
 
-use super::events::{Client, MilterContext};
+use super::events::{Client, MACROS, MilterContext};
 use crate::config::Side;
 use crate::drive::limited;
 use crate::envelope::site_policy::Policy;
@@ -43,9 +43,6 @@ impl Wanted {
         Self { headers, bodies: comes, actions, options }
     }
 }
-
-/// What the MTA says of a client, with MAIL at the latest.
-pub(super) const MACROS: &str = "i {auth_authen} {client_addr} {client_name} {daemon_name} {mail_addr}";
 
 /// Agrees with the MTA, and begins the session.
 pub(super) fn negotiate(

@@ -19,7 +19,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::sync::watch;
 use tracing::debug;
 
-use self::proxy_session::ProxySession;
+use self::proxy_session::{ConnectedClient, ProxySession};
 use super::app_state::AppState;
 use super::buffers;
 use super::connection_limit::CountedConnection;
@@ -36,18 +36,6 @@ use crate::wire::smtp::replies::{NOT_YOUR_SERVER, OwnReply, TOO_MANY_FROM_NETWOR
 const LINGER: Duration = Duration::from_secs(2);
 /// How much a client that was shown the door may still say.
 const LINGER_OCTETS: usize = 1 << 20;
-
-/// Who is connected.
-#[derive(Debug)]
-struct ConnectedClient {
-    /// The client's address, as far as it is known.
-    address: Option<SocketAddr>,
-    /// What the next hop's PROXY header says of it.
-    passed: Passed,
-    trusted: bool,
-    /// Its place among the sessions of its network.
-    counted: Option<CountedConnection>,
-}
 
 /// Serves one client until it is done.
 pub async fn serve(

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,21 +15,34 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::ConnectedClient;
 use super::deadlines::{Deadlines, TimeUp};
 use crate::drive::app_state::AppState;
 use crate::drive::buffers::{self, Large};
+use crate::drive::connection_limit::CountedConnection;
 use crate::drive::drain::Drain;
 use crate::drive::evaluate::Evaluator;
 use crate::drive::hold_budget::HoldPermit;
 use crate::drive::message_tally::MessageTally;
-use crate::drive::next_hops::{InUse, Reached};
+use crate::drive::next_hops::{InUse, Passed, Reached};
 use crate::drive::proxy_listener::ProxyListener;
 use crate::drive::stream::Stream;
 use crate::drive::work_budget::WorkBudget;
 use crate::drive::{limited, limited_warn};
 use crate::wire::smtp::identity::Identity;
 use crate::wire::smtp::session::{NextHopChoice, Session, Settings};
+
+/// Who is connected.
+#[derive(Debug)]
+pub(super) struct ConnectedClient {
+    /// The client's address, as far as it is known.
+    pub address: Option<SocketAddr>,
+    /// What the next hop's PROXY header says of it.
+    pub passed: Passed,
+    /// Whether it may speak for others (XCLIENT, XFORWARD).
+    pub trusted: bool,
+    /// Its place among the sessions of its network.
+    pub counted: Option<CountedConnection>,
+}
 
 /// Above this much unwritten output for one side, the other is not read.
 const BACKLOG: usize = 8 << 10;

@@ -7,10 +7,10 @@
 use super::author::Author;
 use super::dsn::DsnAction;
 use super::features::Seen;
+use super::findings::{Findings, MessageKind};
 use super::original::Returned;
 use super::phrases::{Sense, senses};
 use super::wording::{Text, counts_messages};
-use super::{Findings, MessageKind};
 
 /// Points that make a notice.
 const ENOUGH: i32 = 6;

@@ -6,8 +6,10 @@
 
 use data_encoding::HEXLOWER;
 
-use super::{CaseFolding, Defect, Scheme, Signed, Tagged, Verdict, mac, strip_prefix_ci};
-use crate::envelope::address::{Address, AddressError};
+use super::mac;
+pub use super::verdict::SignError;
+use super::verdict::{CaseFolding, Defect, Scheme, Signed, Tagged, Verdict, strip_prefix_ci};
+use crate::envelope::address::Address;
 use crate::envelope::keyring::{Algorithm, Key, KeyId, KeyState, Purpose};
 use crate::envelope::time::{BatvDay, Day};
 
@@ -135,17 +137,6 @@ pub fn sign_subaddress(
     let hex = peer_hex(key, digit, day, local, domain);
     let result = Address::parse(&format!("{local}{delimiter}prvs={digit}{day}{hex}@{domain}"))?;
     Ok(Signed::new(result, key.id.clone()))
-}
-
-/// Why an address could not be signed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SignError {
-    /// The result would be no address.
-    #[error("the signed address would be none: {0}")]
-    Address(#[from] AddressError),
-    /// The wrong kind of key.
-    #[error("key {0} does not make tags of this kind")]
-    WrongKey(KeyId),
 }
 
 /// Asks what a tagged address proves, under any key of a ring.

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::envelope::keyring::{Algorithm, Key, KeyState};
+use crate::envelope::time::Day;
 
 const TODAY: Day = Day(20_779);
 const ALIAS: &str = "srs.our.example";

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::Finding::{self, Careful, Wrong};
-use super::{ask, program};
+use super::finding::Finding::{self, Careful, Wrong};
+use super::finding::{ask, program};
 use crate::config::{Config, Endpoint, Listener, Role, SendProxy};
 
 /// The file that Exim reads: the one named, or the usual one of a folder.

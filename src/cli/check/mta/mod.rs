@@ -3,36 +3,17 @@
 //! It is asked for what it is set to (`postconf`, `exim -bP`), so defaults and includes count as they do for itself.
 
 mod exim;
+mod finding;
 mod postfix;
 
-use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
-use super::{BOLD, GREEN, YELLOW};
-use crate::cli::RED;
-use crate::config::{Config, Endpoint};
-
-/// What is found.
-#[derive(Debug, PartialEq, Eq)]
-enum Finding {
-    /// Mail would be lost, refused, sent round, or leave unsigned.
-    Wrong(String),
-    /// It may be meant so.
-    Careful(String),
-}
-
-impl Finding {
-    fn wrong(text: impl Into<String>) -> Self {
-        Self::Wrong(text.into())
-    }
-
-    fn careful(text: impl Into<String>) -> Self {
-        Self::Careful(text.into())
-    }
-}
+use self::finding::Finding;
+use crate::cli::colours::RED;
+use crate::cli::colours::{BOLD, GREEN, YELLOW};
+use crate::config::Config;
 
 /// Prints what is missing or dangerous. Whether nothing is wrong.
 pub(super) fn check(config: &Config, place: &Path) -> Result<bool> {
@@ -56,73 +37,4 @@ pub(super) fn check(config: &Config, place: &Path) -> Result<bool> {
         }
     }
     Ok(wrong == 0)
-}
-
-/// Finds a program, also where only root looks.
-fn program(names: &[&str]) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<PathBuf> = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).collect();
-    folders.iter().flat_map(|folder| names.iter().map(move |name| folder.join(name))).find(|file| file.is_file())
-}
-
-/// What a program prints.
-fn ask<I: IntoIterator<Item: AsRef<OsStr>>>(program: &Path, arguments: I) -> Result<String> {
-    let output = Command::new(program).args(arguments).output();
-    let output = output.with_context(|| format!("{} cannot be run", program.display()))?;
-    if !output.status.success() {
-        bail!("{} says: {}", program.display(), String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-/// Whether a setting names an endpoint of ours: `inet:127.0.0.1:10030`, `[127.0.0.1]:10025`, `unix:/path`, `inet:10030@localhost`.
-fn names(setting: &str, endpoint: &Endpoint) -> bool {
-    match endpoint {
-        Endpoint::Tcp { host, port } => {
-            let port = port.to_string();
-            let mut words = setting.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-')));
-            // A name of this machine is as good as its address.
-            words.any(|word| word == port) && (setting.contains(host.as_str()) || endpoint.is_loopback())
-        }
-        // Below a chroot the beginning of the path is missing.
-        Endpoint::Unix(path) => {
-            let path = path.to_string_lossy();
-            setting.split([' ', ',', '\t']).any(|word| {
-                let bare = word.rsplit_once("unix:").map_or(word, |(_, bare)| bare);
-                // Behind a socketmap's path stands the name of the map.
-                let bare = bare.split_once(':').map_or(bare, |(path, _)| path);
-                bare.len() > 1 && path.ends_with(bare.trim_start_matches('/'))
-            })
-        }
-        Endpoint::Systemd(_) => false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn endpoints_are_recognised_in_settings() {
-        let tcp: Endpoint = "127.0.0.1:10030".parse().unwrap();
-        for good in [
-            "inet:127.0.0.1:10030",
-            "inet:localhost:10030, inet:127.0.0.1:8891",
-            "[127.0.0.1]:10030",
-            "smtp:[127.0.0.1]:10030",
-            "socketmap:inet:127.0.0.1:10030:verify",
-            "inet:10030@localhost",
-        ] {
-            assert!(names(good, &tcp), "{good}");
-        }
-        for bad in ["", "inet:127.0.0.1:1003", "inet:127.0.0.1:100301", "127.0.0.1"] {
-            assert!(!names(bad, &tcp), "{bad}");
-        }
-        let unix: Endpoint = "unix:/var/spool/postfix/countersign/milter".parse().unwrap();
-        assert!(names("unix:/countersign/milter", &unix) && names("unix:/var/spool/postfix/countersign/milter", &unix));
-        for map in ["sign", "forward", "verify", "reverse", "strip"] {
-            assert!(names(&format!("socketmap:unix:countersign/milter:{map}"), &unix), "{map}");
-        }
-        assert!(!names("unix:/opendkim/milter", &unix) && !names("", &unix));
-    }
 }

@@ -1,9 +1,9 @@
 //! SRS under keys of our own: separated fields, the full day and our own domain under the hash, base32.
 
-use super::{KeyAnswer, Srs, SrsError, SrsParams, dated, onward, undated, unproven};
+use super::form::{KeyAnswer, Srs, SrsError, SrsParams, dated, onward, undated, unproven};
 use crate::envelope::address::{Address, canonical_domain};
 use crate::envelope::keyring::{Key, KeyState};
-use crate::envelope::tag::batv::SignError;
+use crate::envelope::tag::verdict::SignError;
 use crate::envelope::tag::{Verdict, mac};
 use crate::envelope::time::{Day, SrsStamp};
 

@@ -2,10 +2,10 @@
 
 use data_encoding::{BASE64_NOPAD, HEXLOWER};
 
-use super::{KeyAnswer, Srs, SrsError, SrsParams, dated, onward, read, undated};
+use super::form::{KeyAnswer, Srs, SrsError, SrsParams, dated, onward, read, undated};
 use crate::envelope::address::Address;
 use crate::envelope::keyring::{Algorithm, Key, KeyState};
-use crate::envelope::tag::batv::SignError;
+use crate::envelope::tag::verdict::SignError;
 use crate::envelope::tag::{Defect, Signed, Tagged, Verdict, mac};
 use crate::envelope::time::{Day, SrsStamp};
 

@@ -1,8 +1,8 @@
 //! Postfix that asks: milter, maps, policy service.
 
-use super::super::Finding::{self, Careful, Wrong};
-use super::super::names;
-use super::{MasterService, Postfix, networks};
+use super::configuration::{MasterService, Postfix, networks};
+use crate::cli::check::mta::finding::Finding::{self, Careful, Wrong};
+use crate::cli::check::mta::finding::names;
 use crate::config::{Config, Endpoint, MtaService, ServiceProtocol, Side};
 
 /// Who asks the milter, and what becomes of mail when nobody answers.

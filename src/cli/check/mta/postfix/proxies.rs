@@ -1,8 +1,8 @@
 //! Postfix around the proxies.
 
-use super::super::Finding::{self, Careful, Wrong};
-use super::super::names;
-use super::{MasterService, Postfix, has_domain, networks};
+use super::configuration::{MasterService, Postfix, has_domain, networks};
+use crate::cli::check::mta::finding::Finding::{self, Careful, Wrong};
+use crate::cli::check::mta::finding::names;
 use crate::config::{Config, Endpoint, Listener, Role, TlsMode};
 
 /// Whether this is the instance that the outbound proxy hands mail to, and not the one that hands it mail.
