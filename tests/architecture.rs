@@ -1,4 +1,7 @@
-//! The seams between the layers, guarded: what the pure ones must never mention.
+//! The seams between the layers, guarded: what the pure ones must never mention, and who may import whom.
+
+#[path = "common/imports.rs"]
+mod imports;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -71,6 +74,29 @@ fn only_one_file_builds_runtimes() {
     for file in sources(&src).into_iter().filter(|f| !f.ends_with("service/runtime.rs")) {
         let text = fs::read_to_string(&file).unwrap();
         assert!(!text.contains("runtime::Builder") && !text.contains("Runtime::new"), "{}", file.display());
+    }
+}
+
+#[test]
+fn no_file_imports_one_that_imports_it() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("a")).unwrap();
+    let file = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    file("lib.rs", "mod a; pub use self::a::Shown;");
+    file("a/mod.rs", "mod b; mod c; pub use self::b::Shown; #[cfg(test)] mod tests { use super::c::X; }");
+    file("a/b.rs", "pub struct Shown; fn f() { super::c::g() }");
+    file("a/c.rs", "pub(in crate::a) fn g() {}");
+    assert_eq!(imports::Imports::of(folder.path()).circle(), None);
+    file("a/c.rs", "use crate::Shown;");
+    let circle = imports::Imports::of(folder.path()).circle().unwrap();
+    assert!(
+        circle.len() == 3 && circle.contains(&"a::b".to_owned()) && circle.contains(&"a::c".to_owned()),
+        "{circle:?}"
+    );
+    let imports = imports::Imports::of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    assert!(imports.len() > 300, "{}", imports.len());
+    if let Some(circle) = imports.circle() {
+        panic!("each of these imports the next: {}", circle.join(" -> "));
     }
 }
 
