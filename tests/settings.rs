@@ -225,3 +225,80 @@ fn each_setting_is_known_here_or_set_by_another_test() {
     });
     assert_eq!(unset.collect::<Vec<_>>(), Vec::<String>::new(), "these no test sets");
 }
+
+/// A row of a table of settings in `docs/config.md`: the key with its table, and what stands in the column for the default.
+fn rows(page: &str) -> Vec<(String, String)> {
+    let (mut table, mut rows) = (String::new(), Vec::new());
+    for line in page.lines() {
+        if let Some(title) = line.trim_start_matches('#').strip_prefix(' ').filter(|_| line.starts_with("##")) {
+            table = match title {
+                "Top level" => String::new(),
+                "Listeners for queries" => "listener.".to_owned(),
+                title => title.trim_matches(['[', ']']).to_owned() + ".",
+            };
+        } else if let Some((key, rest)) = line.strip_prefix("| `").and_then(|row| row.split_once("` | ")) {
+            let default = rest.split(" | ").next().unwrap();
+            // Tables of log lines, pages and numbers have no defaults, and stand below other headings.
+            rows.push((format!("{table}{key}"), default.to_owned()));
+        }
+    }
+    let keys = keys();
+    rows.retain(|(key, _)| keys.contains(key));
+    rows
+}
+
+/// The config of the page's example, in a folder, with one more line in one of its tables.
+fn load(example: &str, table: &str, line: &str) -> Result<Config, String> {
+    let folder = folder();
+    let heading = match table {
+        "listener" => "[[listener]]\nrole = \"inbound\"".to_owned(),
+        table => format!("[{table}]"),
+    };
+    let text = match (table, example.contains(&heading)) {
+        ("", _) => format!("{line}\n{example}"),
+        (_, true) => example.replace(&heading, &format!("{heading}\n{line}")),
+        (_, false) => format!("{example}\n{heading}\n{line}\n"),
+    };
+    let path = folder.path().join("countersign.toml");
+    fs::write(&path, text).unwrap();
+    Config::load(&path).map_err(|error| error.to_string())
+}
+
+#[test]
+fn the_page_of_settings_has_each_key_and_its_default() {
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/config.md")).unwrap();
+    let rows = rows(&page);
+    let shown: BTreeSet<&str> = rows.iter().map(|(key, _)| key.as_str()).collect();
+    let missing: Vec<String> = keys().into_iter().filter(|key| !shown.contains(key.as_str())).collect();
+    assert_eq!(missing, Vec::<String>::new(), "these keys are not in docs/config.md");
+
+    let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let shows = |table: &str, line: &str| {
+        // The paths differ with the folder, and mean nothing here.
+        let config = Config { path: "x".into(), ring: "x".into(), ..load(example, table, line)? };
+        // Sets are shown in any order.
+        let text = format!("{config:?}");
+        let mut words: Vec<String> = text.split([' ', ',', '{', '}']).map(str::to_owned).collect();
+        words.sort();
+        Ok::<_, String>(words)
+    };
+    let without = shows("", "").expect("the example of docs/config.md is a config");
+    let mut checked = 0;
+    for (key, default) in &rows {
+        // Only what stands there as a value of TOML is one: `-`, `none` and `see below` are words.
+        let Some(value) = default.strip_prefix('`').and_then(|rest| rest.strip_suffix('`')) else { continue };
+        let (table, name) = key.rsplit_once('.').unwrap_or(("", key));
+        if toml::from_str::<toml::Table>(&format!("x = {value}")).is_err() || name == "protocol" {
+            continue;
+        }
+        // Where there is no PROXY header at all, it is an error.
+        let needed =
+            if name == "proxy_unknown" { "accept_proxy = true\ntrusted_proxies = [\"192.0.2.1\"]\n" } else { "" };
+        let without = if needed.is_empty() { without.clone() } else { shows(table, needed).unwrap() };
+        let with = shows(table, &format!("{needed}{name} = {value}"));
+        let with = with.unwrap_or_else(|error| panic!("{key} = {value}: {error}"));
+        assert!(with == without, "{key}: its default is not {value}");
+        checked += 1;
+    }
+    assert!(checked > 60, "{checked}");
+}
