@@ -8,7 +8,7 @@ use countersign::envelope::bounce;
 use countersign::envelope::keyring::{Algorithm, Keyring, NewKey, Secret};
 use countersign::envelope::tag::{batv, srs};
 use countersign::envelope::time::Timestamp;
-use countersign::wire::smtp::data::DataScanner;
+use countersign::machines::DataScanner;
 
 /// Calls `work` for a while, prints how often a second that was, and how much that is where `octets` is given.
 fn bench(name: &str, octets: usize, mut work: impl FnMut()) {

@@ -5,12 +5,12 @@
 //!
 //! # The way of a message
 //!
-//! A client connects to a [`drive::listener`], which gives the socket to one of the threads of [`service`]. There
-//! [`drive::smtp`] finds out who it is ([`wire::proxy_header`], [`drive::connection_limit`]) and carries bytes between it and the next hop
-//! that [`drive::next_hops`] reaches, encrypted by [`drive::tls`] where the config says so, through the machine of
-//! [`wire::smtp::session`], in one task. The machine reads commands ([`wire::smtp::command`]) and replies
-//! ([`wire::smtp::reply`]), tells the next hop whose mail it is ([`wire::smtp::identity`]), watches bodies go by
-//! ([`wire::smtp::data`], [`wire::smtp::size_limits`]) and edits their heads ([`wire::smtp::incoming_header`]). What it cannot know it asks:
+//! A client connects to a `drive::listener`, which gives the socket to one of the threads of [`service`]. There
+//! `drive::smtp` finds out who it is (`wire::proxy_header`, `drive::connection_limit`) and carries bytes between it and the next hop
+//! that `drive::next_hops` reaches, encrypted by `drive::tls` where the config says so, through the machine of
+//! `wire::smtp::session`, in one task. The machine reads commands (`wire::smtp::command`) and replies
+//! (`wire::smtp::reply`), tells the next hop whose mail it is (`wire::smtp::identity`), watches bodies go by
+//! (`wire::smtp::data`, `wire::smtp::size_limits`) and edits their heads (`wire::smtp::incoming_header`). What it cannot know it asks:
 //!
 //! - outbound, at MAIL and RCPT: what becomes of this sender? [`envelope::rules::Rules::outbound`] answers with an address
 //!   that [`envelope::tag::batv`] or [`envelope::tag::srs`] has signed, or lets it pass;
@@ -19,8 +19,8 @@
 //! - inbound, for those: the machine holds the head of the message, [`envelope::bounce`] says what it is, and
 //!   [`envelope::rules::Rules::content`] what becomes of it.
 //!
-//! A mail server may also keep its mail and ask. [`drive::request_server`] takes its questions: [`wire::milter`] is told of each message
-//! and says what to change, [`wire::socketmap`] and [`wire::policy_service`] are about one address. All of them, and the machine above, ask through the same
+//! A mail server may also keep its mail and ask. `drive::request_server` takes its questions: `wire::milter` is told of each message
+//! and says what to change, `wire::socketmap` and `wire::policy_service` are about one address. All of them, and the machine above, ask through the same
 //! `drive::evaluate`, which puts the question to the rules, counts, and writes the log.
 //!
 //! Keys come from [`envelope::keyring`], as [`state::ring`] reads them from a file; what the site has decided from
@@ -58,9 +58,11 @@
 //!
 //! # The layers
 //!
-//! Arrows point one way, and a test guards them: `cli → service → drive → wire → envelope`. [`envelope`] and [`wire`] are
+//! Arrows point one way, and a test guards them: `cli → service → drive → wire → envelope`. [`envelope`] and `wire` are
 //! pure: no I/O, no clock, no globals.
 #![forbid(unsafe_code)]
+// What is not part of the library is not `pub`, so that the compiler finds what nothing uses.
+#![warn(unreachable_pub)]
 #![warn(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -70,16 +72,15 @@
     clippy::todo
 )]
 
-pub mod envelope;
-
-pub mod wire;
-
-pub mod drive;
-
 pub mod config;
+pub mod envelope;
+pub mod machines;
 pub mod recipes;
+pub mod service;
 pub mod state;
 
-pub mod service;
+mod cli;
+mod drive;
+mod wire;
 
-pub mod cli;
+pub use cli::run;

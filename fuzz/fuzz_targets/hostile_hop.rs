@@ -1,7 +1,7 @@
 //! Both streams may be anything, cut anywhere: nothing panics, and the session keeps no more than it was sent.
 #![no_main]
 
-use countersign::wire::smtp::session::Direction;
+use countersign::machines::Direction;
 use countersign_fuzz::{Driven, byte};
 use libfuzzer_sys::fuzz_target;
 

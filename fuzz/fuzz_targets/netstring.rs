@@ -1,7 +1,7 @@
 //! Socketmap requests: a request is as long as it says, and is not changed by what follows it.
 #![no_main]
 
-use countersign::wire::socketmap::next;
+use countersign::machines::socketmap::next;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {

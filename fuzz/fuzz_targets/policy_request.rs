@@ -1,7 +1,7 @@
 //! Policy requests: one ends at its empty line, and is not changed by what follows it.
 #![no_main]
 
-use countersign::wire::policy_service::next;
+use countersign::machines::policy_service::next;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {

@@ -1,7 +1,7 @@
 //! PROXY headers: never more is read than belongs to one, and what we write can be read.
 #![no_main]
 
-use countersign::wire::proxy_header::{Source, missing, parse, v1, v2};
+use countersign::machines::proxy_header::{Source, missing, parse, v1, v2};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {

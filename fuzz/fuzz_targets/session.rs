@@ -2,7 +2,7 @@
 //! that the client was told it has, as they were sent, and no others; and there are no more replies than commands.
 #![no_main]
 
-use countersign::wire::smtp::session::Direction;
+use countersign::machines::Direction;
 use countersign_fuzz::{Driven, NextHop, byte};
 use libfuzzer_sys::fuzz_target;
 

@@ -5,7 +5,7 @@ use countersign::envelope::keyring::{Algorithm, Keyring, NewKey, Secret};
 use countersign::envelope::rules::{Candidate, Rules};
 use countersign::envelope::site_policy::{InboundMode, Policy};
 use countersign::envelope::time::Timestamp;
-use countersign::wire::smtp::session::{Ask, Direction, Event, Finished, Session, SessionLimits, Settings, Tls};
+use countersign::machines::{Ask, Direction, Event, Finished, Session, SessionLimits, Settings, Tls};
 
 /// A moment at which tags of the ring below are fresh.
 pub const NOW: Timestamp = Timestamp(1_795_382_400);

@@ -37,24 +37,24 @@ pub(super) struct RingArgs {
 
 impl RingArgs {
     /// The config, where one is named or stands in its place.
-    pub fn config(&self) -> Result<Option<Config>> {
+    pub(super) fn config(&self) -> Result<Option<Config>> {
         find_config(self.config.as_deref())
     }
 
     /// The config that names the ring where the user has named neither and is not in its folder.
-    pub fn config_by_default(&self) -> Option<PathBuf> {
+    pub(super) fn config_by_default(&self) -> Option<PathBuf> {
         let by_default = self.ring.is_none() && self.config.is_none();
         by_default.then(default_config).flatten().filter(|path| path != Path::new(CONFIG_HERE))
     }
 
     /// The file of the ring.
-    pub fn ring_path(&self, config: Option<&Config>) -> PathBuf {
+    pub(super) fn ring_path(&self, config: Option<&Config>) -> PathBuf {
         let configured = || config.map(|c| c.ring.clone());
         self.ring.clone().or_else(configured).unwrap_or_else(|| RING_PLACE.into())
     }
 
     /// The moment asked for, or now.
-    pub fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         self.at.unwrap_or_else(now)
     }
 }
@@ -99,7 +99,7 @@ pub(super) struct RuleContext {
 
 impl SiteArgs {
     /// Reads config, switches and ring.
-    pub fn load(&self) -> Result<RuleContext> {
+    pub(super) fn load(&self) -> Result<RuleContext> {
         let by_switches = !self.local.is_empty() || self.srs_domain.is_some();
         // Switches that name domains stand for a config, unless one is named, too.
         let config = if by_switches && self.ring.config.is_none() { None } else { self.ring.config()? };

@@ -100,7 +100,7 @@ impl From<NextHops> for Vec<Endpoint> {
 
 /// A time: `"30s"`, `"5m"`, `"2h"`, `"1d"`.
 #[derive(Debug, Clone, Copy)]
-pub struct Span(pub Duration);
+pub(super) struct Span(pub Duration);
 
 impl FromStr for Span {
     type Err = String;
@@ -123,7 +123,7 @@ impl FromStr for Span {
 
 /// A size in octets: `"128 KiB"`, `"1 MiB"`, `"1000"`.
 #[derive(Debug, Clone, Copy)]
-pub struct Size(pub usize);
+pub(super) struct Size(pub usize);
 
 impl FromStr for Size {
     type Err = String;
@@ -144,7 +144,7 @@ impl FromStr for Size {
 
 /// A domain name, perhaps with a leading dot or `*.` for its subdomains.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Name(pub String);
+pub(super) struct Name(pub String);
 
 impl FromStr for Name {
     type Err = String;
@@ -164,7 +164,7 @@ impl FromStr for Name {
 
 /// An entry of an exemption list.
 #[derive(Debug, Clone)]
-pub struct AddressEntry(pub String);
+pub(super) struct AddressEntry(pub String);
 
 impl FromStr for AddressEntry {
     type Err = String;
@@ -182,7 +182,7 @@ impl FromStr for AddressEntry {
 
 /// A network: `192.0.2.0/24`, or one address.
 #[derive(Debug, Clone, Copy)]
-pub struct NetworkWord(pub ipnet::IpNet);
+pub(super) struct NetworkWord(pub ipnet::IpNet);
 
 impl FromStr for NetworkWord {
     type Err = String;
@@ -196,7 +196,7 @@ impl FromStr for NetworkWord {
 
 /// The permissions of a socket in the file system, in octal: `"0660"`.
 #[derive(Debug, Clone, Copy)]
-pub struct Mode(pub u32);
+pub(super) struct Mode(pub u32);
 
 impl FromStr for Mode {
     type Err = String;
@@ -209,7 +209,7 @@ impl FromStr for Mode {
 
 /// Which log lines there are: a level, or levels by target (`warn,countersign=debug`).
 #[derive(Debug)]
-pub struct LogLevel(pub String);
+pub(super) struct LogLevel(pub String);
 
 impl FromStr for LogLevel {
     type Err = String;

@@ -19,7 +19,7 @@ use crate::envelope::time::Timestamp;
 
 /// One for the process.
 #[derive(Debug)]
-pub struct AppState {
+pub(crate) struct AppState {
     /// The config that the process was started with.
     pub config: Config,
     /// The ring in force; replaced as a whole.
@@ -41,7 +41,7 @@ pub struct AppState {
 impl AppState {
     /// For this config and ring.
     #[must_use]
-    pub fn new(config: Config, ring: Keyring) -> Self {
+    pub(crate) fn new(config: Config, ring: Keyring) -> Self {
         let started = clock();
         let hold_budget = Arc::new(HoldBudget::new(config.limits.held, config.hold));
         Self {
@@ -60,17 +60,17 @@ impl AppState {
 
     /// The clock of this machine.
     #[must_use]
-    pub fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         clock()
     }
 
     /// What the rules remember.
-    pub fn memory(&self) -> MutexGuard<'_, Memory> {
+    pub(crate) fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Puts a ring in force. What is known here about a ramp holds although the file may not say so: it may be read-only.
-    pub fn set_ring(&self, mut ring: Keyring) {
+    pub(crate) fn set_ring(&self, mut ring: Keyring) {
         for (domain, at) in &self.ramp.lock().unwrap_or_else(PoisonError::into_inner).gaps {
             ring.ramp_stop(domain, *at);
         }
@@ -78,7 +78,7 @@ impl AppState {
     }
 
     /// Notes what mail says about a ramp; somebody writes it into the ring. Each is noted once an hour.
-    pub fn note_ramp(&self, event: RampEvent) {
+    pub(crate) fn note_ramp(&self, event: RampEvent) {
         let now = self.now();
         let mut notes = self.ramp.lock().unwrap_or_else(PoisonError::into_inner);
         if notes.noted.get(&event).is_some_and(|at| now.0 - at.0 < HOUR) {
@@ -94,7 +94,7 @@ impl AppState {
     }
 
     /// Waits for something to be written into the ring.
-    pub async fn ramp_notes(&self) -> Vec<RampEvent> {
+    pub(crate) async fn ramp_notes(&self) -> Vec<RampEvent> {
         loop {
             self.ramp_changed.notified().await;
             let notes = std::mem::take(&mut self.ramp.lock().unwrap_or_else(PoisonError::into_inner).to_write);
@@ -105,7 +105,7 @@ impl AppState {
     }
 
     /// A number for a session, for the log.
-    pub fn next_session(&self) -> u64 {
+    pub(crate) fn next_session(&self) -> u64 {
         self.sessions.fetch_add(1, Ordering::Relaxed) + 1
     }
 }

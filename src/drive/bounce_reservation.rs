@@ -14,12 +14,12 @@ pub(in crate::drive) struct Reservation {
 
 impl Reservation {
     /// For a tag of which the memory has just been told that a bounce to it is on its way.
-    pub fn of(app: &Arc<AppState>, tag: TagId) -> Self {
+    pub(super) fn of(app: &Arc<AppState>, tag: TagId) -> Self {
         Self { app: Arc::clone(app), tag }
     }
 
     /// The tag that the place is reserved for.
-    pub fn tag(&self) -> TagId {
+    pub(super) fn tag(&self) -> TagId {
         self.tag
     }
 }

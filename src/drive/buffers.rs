@@ -54,7 +54,7 @@ pub(super) struct Large;
 
 impl Large {
     /// Puts a large buffer in the place of an empty one; `None`: all are in use.
-    pub fn lend(buffer: &mut Vec<u8>) -> Option<Self> {
+    pub(super) fn lend(buffer: &mut Vec<u8>) -> Option<Self> {
         let lent = LARGE_LENT.get();
         if lent >= LARGE {
             return None;
@@ -67,7 +67,7 @@ impl Large {
     }
 
     /// Takes it back, now that it is empty.
-    pub fn give_back(self, buffer: &mut Vec<u8>) {
+    pub(super) fn give_back(self, buffer: &mut Vec<u8>) {
         keep(&LARGE_SPARES, std::mem::take(buffer), LARGE, 4 * READ);
     }
 }

@@ -13,11 +13,11 @@ const NETWORKS_PER_SITE: usize = 4;
 
 /// The sessions of each network. Those without any are not kept.
 #[derive(Debug, Default)]
-pub struct ConnectionLimit(Mutex<HashMap<IpNet, usize>>);
+pub(crate) struct ConnectionLimit(Mutex<HashMap<IpNet, usize>>);
 
 /// One session of a network, until it is dropped.
 #[derive(Debug)]
-pub struct CountedConnection {
+pub(crate) struct CountedConnection {
     clients: Arc<ConnectionLimit>,
     network: IpNet,
     /// Of IPv6: what the network is a part of.
@@ -27,7 +27,7 @@ pub struct CountedConnection {
 impl ConnectionLimit {
     /// One more session of this client. `None`: its network would have more than `limit`, or its site four times that.
     #[must_use]
-    pub fn admit(self: &Arc<Self>, client: IpAddr, limit: usize) -> Option<CountedConnection> {
+    pub(crate) fn admit(self: &Arc<Self>, client: IpAddr, limit: usize) -> Option<CountedConnection> {
         let (network, site) = (network(client), site_network(client));
         let mut counts = self.0.lock().ok()?;
         let open = |network: &IpNet| counts.get(network).copied().unwrap_or_default();

@@ -8,14 +8,14 @@ use tokio::time::Instant;
 
 /// The places of one listener.
 #[derive(Debug)]
-pub struct ConnectionSlots {
+pub(crate) struct ConnectionSlots {
     most: usize,
     taken: Mutex<Vec<Weak<ConnectionSlot>>>,
 }
 
 /// The place of one connection, until it is dropped.
 #[derive(Debug)]
-pub struct ConnectionSlot {
+pub(crate) struct ConnectionSlot {
     state: Mutex<SlotState>,
     /// Another connection needs the place.
     given_up: AtomicBool,
@@ -31,13 +31,13 @@ struct SlotState {
 impl ConnectionSlots {
     /// So many, 1 or more.
     #[must_use]
-    pub fn new(most: usize) -> Self {
+    pub(crate) fn new(most: usize) -> Self {
         Self { most, taken: Mutex::default() }
     }
 
     /// A place for one more connection. `None`: all are taken by connections that are at work.
     #[must_use]
-    pub fn take(&self) -> Option<Arc<ConnectionSlot>> {
+    pub(crate) fn take(&self) -> Option<Arc<ConnectionSlot>> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         if taken.len() >= self.most {
             taken.retain(|slot| slot.upgrade().is_some_and(|slot| !slot.is_given_up()));
@@ -71,12 +71,12 @@ impl ConnectionSlot {
 
     /// Whether the connection has to end. It is woken when that becomes true, if it has said that it is idle.
     #[must_use]
-    pub fn is_given_up(&self) -> bool {
+    pub(crate) fn is_given_up(&self) -> bool {
         self.given_up.load(Ordering::Acquire)
     }
 
     /// Nothing is asked: the place may be given to another.
-    pub fn idle(&self, cx: &Context<'_>) {
+    pub(crate) fn idle(&self, cx: &Context<'_>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.idle.get_or_insert_with(Instant::now);
         if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
@@ -85,7 +85,7 @@ impl ConnectionSlot {
     }
 
     /// Something is asked, or answered.
-    pub fn busy(&self) {
+    pub(crate) fn busy(&self) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).idle = None;
     }
 }

@@ -15,7 +15,7 @@ pub(super) struct Drain {
 }
 
 impl Drain {
-    pub fn new(changed: watch::Receiver<bool>) -> Self {
+    pub(super) fn new(changed: watch::Receiver<bool>) -> Self {
         let mut receiver = changed.clone();
         let signal = Box::pin(async move {
             // Without a sender the process is ending anyway. It must be registered by its first poll, whatever the task has
@@ -26,7 +26,7 @@ impl Drain {
     }
 
     /// Registers the task once: a session is one task all its life. After that a look is enough.
-    pub fn has_come(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(super) fn has_come(&mut self, cx: &mut Context<'_>) -> bool {
         let look = !self.registered || self.changed.has_changed().unwrap_or(true);
         self.registered = true;
         look && self.signal.as_mut().poll(cx).is_ready()

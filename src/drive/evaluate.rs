@@ -66,20 +66,20 @@ impl Drop for Evaluator {
 }
 
 impl Evaluator {
-    pub fn new(app: Arc<AppState>, client: Option<IpAddr>) -> Self {
+    pub(super) fn new(app: Arc<AppState>, client: Option<IpAddr>) -> Self {
         let id = app.next_session();
         Self { app, id, client, asked: String::new(), candidate: String::new(), seen: None }
     }
 
     /// For one client, whose recipients are not to fill the log.
-    pub fn of_one_client(app: Arc<AppState>, client: Option<IpAddr>) -> Self {
+    pub(super) fn of_one_client(app: Arc<AppState>, client: Option<IpAddr>) -> Self {
         let mut evaluator = Self::new(app, client);
         evaluator.seen = Some(Seen::default());
         evaluator
     }
 
     /// Whether a refused recipient gets a line.
-    pub fn shows_refused(&mut self) -> bool {
+    pub(super) fn shows_refused(&mut self) -> bool {
         let Some(seen) = &mut self.seen else { return true };
         seen.refused = seen.refused.saturating_add(1);
         seen.refused <= REFUSED_LINES
@@ -95,19 +95,19 @@ impl Evaluator {
     }
 
     /// A message was taken: its recipients have come to something.
-    pub fn has_taken_a_message(&mut self) {
+    pub(super) fn has_taken_a_message(&mut self) {
         if let Some(seen) = &mut self.seen {
             seen.accepted = 0;
         }
     }
 
     /// The client, for the log.
-    pub fn who(&self) -> String {
+    pub(super) fn who(&self) -> String {
         self.client.map_or_else(|| "local".to_owned(), |client| client.to_string())
     }
 
     /// The recipient last asked about, for the log.
-    pub fn asked(&self) -> &str {
+    pub(super) fn asked(&self) -> &str {
         &self.asked
     }
 
@@ -118,7 +118,7 @@ impl Evaluator {
     }
 
     /// What becomes of this sender, whoever the recipients are?
-    pub fn sender(&self, sender: &ReversePath) -> Outbound {
+    pub(super) fn sender(&self, sender: &ReversePath) -> Outbound {
         let (outbound, event) = self.ask(|rules| {
             let outbound = rules.outbound(self.client, sender, None);
             let event = rules.ramp_event(sender, &outbound);
@@ -132,7 +132,7 @@ impl Evaluator {
     }
 
     /// What becomes of it for this recipient? `None`: the recipient makes no difference.
-    pub fn sender_for(&mut self, sender: &ReversePath, recipient: &Address) -> Option<Outbound> {
+    pub(super) fn sender_for(&mut self, sender: &ReversePath, recipient: &Address) -> Option<Outbound> {
         if !self.app.config.policy.outbound.recipients_matter() {
             return None;
         }
@@ -146,7 +146,7 @@ impl Evaluator {
 
     /// What becomes of this recipient? The reservation is for the bounce that it may be: asked by others at the same time, the
     /// rules know of it.
-    pub fn recipient(
+    pub(super) fn recipient(
         &mut self,
         caller: Caller,
         sender: &ReversePath,
@@ -175,7 +175,7 @@ impl Evaluator {
     }
 
     /// What becomes of this candidate? The reservation is for a bounce that evidence rescues.
-    pub fn content(&self, case: Candidate<'_>, found: &Findings) -> (ContentVerdict, Option<Reservation>) {
+    pub(super) fn content(&self, case: Candidate<'_>, found: &Findings) -> (ContentVerdict, Option<Reservation>) {
         let (content, reservation, alarms) = self.ask(|rules| {
             let mut memory = self.app.memory();
             let content = rules.content(&mut memory, case, found);
@@ -203,7 +203,7 @@ impl Evaluator {
     }
 
     /// Which evidence does this message carry?
-    pub fn evidence(
+    pub(super) fn evidence(
         &self,
         sender: &ReversePath,
         message_id: Option<&str>,
@@ -219,13 +219,13 @@ impl Evaluator {
     }
 
     /// What does this sender become, for a map that knows nothing else?
-    pub fn map_sender(&self, sender: &Address) -> MapAnswer {
+    pub(super) fn map_sender(&self, sender: &Address) -> MapAnswer {
         let path = ReversePath::Mailbox(sender.clone());
         MapAnswer::of_sender(&self.sender(&path))
     }
 
     /// The same where all mail is asked about, that of strangers, too: one that says it is ours shows nothing about where ours leaves.
-    pub fn map_any_sender(&self, sender: &Address) -> MapAnswer {
+    pub(super) fn map_any_sender(&self, sender: &Address) -> MapAnswer {
         let path = ReversePath::Mailbox(sender.clone());
         let (outbound, event) = self.ask(|rules| {
             let outbound = rules.outbound(self.client, &path, None);
@@ -241,12 +241,12 @@ impl Evaluator {
     }
 
     /// What does this recipient become, for a map that knows nothing else?
-    pub fn map_recipient(&self, client: Option<IpAddr>, recipient: &Address) -> MapAnswer {
+    pub(super) fn map_recipient(&self, client: Option<IpAddr>, recipient: &Address) -> MapAnswer {
         self.mapped(recipient, |rules, memory| rules.map_recipient(memory, client, recipient))
     }
 
     /// The same beside somebody who judges.
-    pub fn map_stripped(&self, client: Option<IpAddr>, recipient: &Address) -> MapAnswer {
+    pub(super) fn map_stripped(&self, client: Option<IpAddr>, recipient: &Address) -> MapAnswer {
         self.mapped(recipient, |rules, memory| rules.map_stripped(memory, client, recipient))
     }
 

@@ -18,7 +18,7 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// All the room that there is.
 #[derive(Debug)]
-pub struct HoldBudget {
+pub(crate) struct HoldBudget {
     /// Octets for all messages.
     total: usize,
     /// Octets that one message takes at most.
@@ -51,7 +51,7 @@ impl HeldMessage {
 
 /// The room of one held message. It is given back when dropped.
 #[derive(Debug)]
-pub struct HoldPermit {
+pub(crate) struct HoldPermit {
     hold_budget: Arc<HoldBudget>,
     id: u64,
     octets: usize,
@@ -62,20 +62,20 @@ pub struct HoldPermit {
 impl HoldBudget {
     /// `total` octets for all messages, of which one takes at most `most`.
     #[must_use]
-    pub fn new(total: usize, most: usize) -> Self {
+    pub(crate) fn new(total: usize, most: usize) -> Self {
         Self { total, most, taken: Mutex::default() }
     }
 
     /// Octets that are in use.
     #[must_use]
-    pub fn taken(&self) -> usize {
+    pub(crate) fn taken(&self) -> usize {
         self.lock().octets
     }
 
     /// Room for the beginning of one more message. `network`: whose it is, where that may have only its share. `None`: there
     /// is none.
     #[must_use]
-    pub fn begin(self: &Arc<Self>, network: Option<IpNet>) -> Option<HoldPermit> {
+    pub(crate) fn begin(self: &Arc<Self>, network: Option<IpNet>) -> Option<HoldPermit> {
         let (keeps, kept) = oneshot::channel();
         let id = {
             let mut taken = self.lock();
@@ -132,7 +132,7 @@ impl Taken {
 impl HoldPermit {
     /// The message has so many octets now. `false`: there is no room for them.
     #[must_use]
-    pub fn grow(&mut self, octets: usize) -> bool {
+    pub(crate) fn grow(&mut self, octets: usize) -> bool {
         let step = STEP.min(self.hold_budget.most).max(1);
         let wanted = octets.div_ceil(step).saturating_mul(step).min(self.hold_budget.most);
         let more = wanted.saturating_sub(self.octets);
@@ -145,7 +145,7 @@ impl HoldPermit {
     }
 
     /// Whether others have taken it. Asked again, it says so once more.
-    pub fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
+    pub(crate) fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
         self.gone = self.gone || matches!(Pin::new(&mut self.kept).poll(cx), Poll::Ready(_));
         self.gone
     }

@@ -14,7 +14,7 @@ use super::stream::Accepted;
 use crate::config::{Access, Endpoint};
 
 /// The sockets that systemd has opened for this process (sd_listen_fds(3)), by their names.
-pub struct Inherited {
+pub(crate) struct Inherited {
     sockets: listenfd::ListenFd,
     names: Vec<String>,
     taken: Vec<usize>,
@@ -23,7 +23,7 @@ pub struct Inherited {
 impl Inherited {
     /// Those of the environment.
     #[must_use]
-    pub fn from_env() -> Self {
+    pub(crate) fn from_env() -> Self {
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         let names = names.split(':').map(ToOwned::to_owned).collect();
         Self { sockets: listenfd::ListenFd::from_env(), names, taken: Vec::new() }
@@ -31,7 +31,7 @@ impl Inherited {
 
     /// The names of those that no listener has taken: whoever connects there waits for ever.
     #[must_use]
-    pub fn left(&self) -> Vec<&str> {
+    pub(crate) fn left(&self) -> Vec<&str> {
         let left = (0..self.sockets.len()).filter(|at| !self.taken.contains(at));
         left.map(|at| self.names.get(at).map_or("unknown", String::as_str)).collect()
     }
@@ -62,7 +62,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// A socket that listens.
 #[derive(Debug)]
-pub struct Bound {
+pub(crate) struct Bound {
     socket: Socket,
     endpoint: Endpoint,
     /// Who alone may connect, beside root.
@@ -75,7 +75,7 @@ impl Bound {
     ///
     /// # Errors
     /// As the system says, or a user or group that it does not know; the address is for the caller to name.
-    pub fn bind(endpoint: &Endpoint, access: &Access, inherited: &mut Inherited) -> io::Result<Self> {
+    pub(crate) fn bind(endpoint: &Endpoint, access: &Access, inherited: &mut Inherited) -> io::Result<Self> {
         let users = access.users.as_ref().map(|users| users.iter().map(|user| uid(user)).collect()).transpose()?;
         let (socket, address) = match endpoint {
             Endpoint::Systemd(name) => {
@@ -116,7 +116,7 @@ impl Bound {
 
     /// Where it listens: with the port that the system chose, where 0 was asked for.
     #[must_use]
-    pub fn endpoint(&self) -> Endpoint {
+    pub(crate) fn endpoint(&self) -> Endpoint {
         match self.socket.local_addr().ok().and_then(|a| a.as_socket()) {
             Some(address) => Endpoint::Tcp { host: address.ip().to_string(), port: address.port() },
             None => self.endpoint.clone(),
@@ -125,7 +125,7 @@ impl Bound {
 
     /// The socket, for somebody else to accept from.
     #[must_use]
-    pub fn into_std(self) -> std::net::TcpListener {
+    pub(crate) fn into_std(self) -> std::net::TcpListener {
         self.socket.into()
     }
 
@@ -133,7 +133,7 @@ impl Bound {
     ///
     /// # Errors
     /// Only if the runtime cannot watch the socket.
-    pub async fn accept_all(self, mut take: impl FnMut(Accepted)) -> io::Result<()> {
+    pub(crate) async fn accept_all(self, mut take: impl FnMut(Accepted)) -> io::Result<()> {
         let Self { socket, endpoint, users, _file } = self;
         let listener = match socket.local_addr()?.is_unix() {
             false => SystemListener::Tcp(TcpListener::from_std(socket.into())?),

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// One sort of line.
 #[derive(Debug)]
-pub struct Throttle {
+pub(crate) struct Throttle {
     /// The second in which the last line was let through.
     last: AtomicI64,
     left_out: AtomicU64,
@@ -16,12 +16,12 @@ pub struct Throttle {
 impl Throttle {
     /// None was written yet.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { last: AtomicI64::new(i64::MIN), left_out: AtomicU64::new(0) }
     }
 
     /// Whether a line is written now, and how many were not since the last one.
-    pub fn pass(&self) -> Option<u64> {
+    pub(crate) fn pass(&self) -> Option<u64> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         self.pass_at(i64::try_from(since).unwrap_or(i64::MAX))
     }
@@ -43,17 +43,17 @@ impl Default for Throttle {
 
 /// Lines of one place in the program that are of several sorts, such as a limit each.
 #[derive(Debug)]
-pub struct Throttles(Mutex<BTreeMap<&'static str, Throttle>>);
+pub(crate) struct Throttles(Mutex<BTreeMap<&'static str, Throttle>>);
 
 impl Throttles {
     /// None was written yet.
     #[must_use]
-    pub const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self(Mutex::new(BTreeMap::new()))
     }
 
     /// As [`Throttle::pass`], for a line of this sort.
-    pub fn pass(&self, sort: &'static str) -> Option<u64> {
+    pub(crate) fn pass(&self, sort: &'static str) -> Option<u64> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(sort).or_default().pass()
     }
 }

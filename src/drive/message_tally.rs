@@ -28,16 +28,16 @@ pub(in crate::drive) struct MessageTally {
 
 impl MessageTally {
     /// Of the transaction with this number.
-    pub fn of(id: u64) -> Self {
+    pub(super) fn of(id: u64) -> Self {
         Self { id, ..Self::default() }
     }
 
-    pub fn has_evidence(&mut self, nonce: String) {
+    pub(super) fn has_evidence(&mut self, nonce: String) {
         self.evidence = Some(nonce);
     }
 
     /// A recipient: what its message will count as a bounce to, and whether it was marked.
-    pub fn add(&mut self, tag: Option<Reservation>, marked: Option<&Address>) {
+    pub(super) fn add(&mut self, tag: Option<Reservation>, marked: Option<&Address>) {
         if self.tags.len() < MAX {
             self.tags.extend(tag);
         }
@@ -49,7 +49,7 @@ impl MessageTally {
 
 impl Evaluator {
     /// A message is done.
-    pub fn finished(&self, direction: Direction, finished: &Finished, tally: &MessageTally) {
+    pub(super) fn finished(&self, direction: Direction, finished: &Finished, tally: &MessageTally) {
         info!(
             session = self.id,
             client = self.who(),
@@ -108,7 +108,7 @@ impl Evaluator {
     }
 
     /// For the log and the numbers: what enforcing would have refused.
-    pub fn would_refuse(&self, reason: RefusalReason, recipient: &Address, genuine: bool, path: Option<String>) {
+    pub(super) fn would_refuse(&self, reason: RefusalReason, recipient: &Address, genuine: bool, path: Option<String>) {
         let reason = reason.name();
         info!(
             session = self.id,

@@ -16,7 +16,7 @@ use crate::envelope::abuse::network;
 
 /// What became of a sender.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct SenderLabels {
+pub(crate) struct SenderLabels {
     /// `sign`, `rewrite`, `pass`, `reject`.
     pub action: &'static str,
     /// The word of an `InboundReason`.
@@ -25,7 +25,7 @@ pub struct SenderLabels {
 
 /// What became of a recipient.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct RecipientLabels {
+pub(crate) struct RecipientLabels {
     /// About the tag.
     pub verdict: &'static str,
     /// About the mail.
@@ -36,7 +36,7 @@ pub struct RecipientLabels {
 
 /// What became of a candidate.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ContentLabels {
+pub(crate) struct ContentLabels {
     /// What it is.
     pub kind: &'static str,
     /// What was done.
@@ -47,7 +47,7 @@ pub struct ContentLabels {
 
 /// What clients heard about their messages.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct MessageLabels {
+pub(crate) struct MessageLabels {
     /// `outbound` or `inbound`.
     pub direction: &'static str,
     /// `2xx`, `4xx`, `5xx`.
@@ -56,21 +56,21 @@ pub struct MessageLabels {
 
 /// A reason by itself.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct ReasonLabels {
+pub(crate) struct ReasonLabels {
     /// As in the config.
     pub reason: &'static str,
 }
 
 /// An entry of `domains.local`, or an SRS domain: there are as many as the config has.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct DomainLabels {
+pub(crate) struct DomainLabels {
     /// As in the config.
     pub domain: String,
 }
 
 /// The numbers of one process.
 #[derive(Debug, Default)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     /// Senders that were asked about.
     pub senders: Family<SenderLabels, Counter>,
     /// Recipients that were asked about.
@@ -98,7 +98,7 @@ pub struct Metrics {
 
 /// Numbers that are looked up when somebody asks.
 #[derive(Debug, Default)]
-pub struct ScrapedCounters {
+pub(crate) struct ScrapedCounters {
     /// Bad tags since the start of the process.
     pub guesses: Counter,
     /// Answers about tags that were not given.
@@ -117,7 +117,7 @@ pub struct ScrapedCounters {
 
 /// What enforcing would have refused so far.
 #[derive(Debug, Clone, Default)]
-pub struct ObservedRefusals {
+pub(crate) struct ObservedRefusals {
     /// Messages that enforcing would have refused, by the word of the reason.
     pub reasons: BTreeMap<&'static str, u64>,
     /// By the network that sent it.
@@ -130,7 +130,7 @@ pub struct ObservedRefusals {
 
 /// The most frequent of many names, in bounded memory.
 #[derive(Debug, Clone, Default)]
-pub struct Top(HashMap<String, u64>);
+pub(crate) struct Top(HashMap<String, u64>);
 
 impl Top {
     const MAX: usize = 1000;
@@ -152,7 +152,7 @@ impl Top {
 
     /// The names with the most, and how often each.
     #[must_use]
-    pub fn first(&self, n: usize) -> Vec<(String, u64)> {
+    pub(crate) fn first(&self, n: usize) -> Vec<(String, u64)> {
         let mut all: Vec<(String, u64)> = self.0.iter().map(|(name, count)| (name.clone(), *count)).collect();
         all.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         all.truncate(n);
@@ -162,7 +162,13 @@ impl Top {
 
 impl Metrics {
     /// One more that enforcing would have refused.
-    pub fn would_refuse(&self, reason: &'static str, client: Option<IpAddr>, genuine: bool, path: Option<String>) {
+    pub(crate) fn would_refuse(
+        &self,
+        reason: &'static str,
+        client: Option<IpAddr>,
+        genuine: bool,
+        path: Option<String>,
+    ) {
         self.would_refuse.get_or_create(&ReasonLabels { reason }).inc();
         if genuine {
             self.would_refuse_genuine.inc();
@@ -177,13 +183,13 @@ impl Metrics {
     }
 
     /// What enforcing would have refused so far.
-    pub fn observed(&self) -> MutexGuard<'_, ObservedRefusals> {
+    pub(crate) fn observed(&self) -> MutexGuard<'_, ObservedRefusals> {
         self.observed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// All of it under the names that scrapers see.
     #[must_use]
-    pub fn registry(&self) -> Registry {
+    pub(crate) fn registry(&self) -> Registry {
         let mut registry = Registry::with_prefix("countersign");
         registry.register("senders", "Envelope senders asked about on the way out", self.senders.clone());
         registry.register("recipients", "Recipients asked about on the way in", self.recipients.clone());

@@ -1,34 +1,34 @@
 //! Sockets on one side, `wire` on the other: carries bytes, asks `envelope::rules`, decides nothing.
 
-pub mod app_state;
+pub(crate) mod app_state;
 mod bounce_reservation;
 mod buffers;
-pub mod connection_limit;
-pub mod connection_slots;
+pub(crate) mod connection_limit;
+pub(crate) mod connection_slots;
 mod drain;
 mod evaluate;
-pub mod hold_budget;
-pub mod listener;
-pub mod log_throttle;
+pub(crate) mod hold_budget;
+pub(crate) mod listener;
+pub(crate) mod log_throttle;
 mod message_tally;
-pub mod metrics;
+pub(crate) mod metrics;
 #[cfg(feature = "milter")]
-pub mod milter;
-pub mod next_hops;
+pub(crate) mod milter;
+pub(crate) mod next_hops;
 mod nonce;
 mod policy_service;
-pub mod proxy_listener;
-pub mod request_server;
-pub mod smtp;
+pub(crate) mod proxy_listener;
+pub(crate) mod request_server;
+pub(crate) mod smtp;
 mod socketmap;
-pub mod stream;
-pub mod tls;
+pub(crate) mod stream;
+pub(crate) mod tls;
 mod work_budget;
 
 pub(crate) use self::log_throttle::{limited, limited_by, limited_warn};
 
 /// How many connections over its limit a listener answers at a time. Others it closes without a word.
-pub const REFUSED: usize = 50;
+pub(crate) const REFUSED: usize = 50;
 
 /// For the log: a surge of untagged null-sender mail has begun, or is over.
 pub(crate) fn log_flip(flip: &crate::envelope::abuse::Flip) {

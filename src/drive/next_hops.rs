@@ -21,7 +21,7 @@ use crate::wire::proxy_header;
 
 /// A list of next hops, in the order in which they are tried.
 #[derive(Debug)]
-pub struct NextHops {
+pub(crate) struct NextHops {
     hops: Vec<NextHop>,
     /// For TLS from the first octet.
     implicit: Option<Connector>,
@@ -41,7 +41,7 @@ struct NextHop {
 
 /// One of the connections to a next hop that count as open, until it is dropped.
 #[derive(Debug)]
-pub struct InUse(Arc<AtomicUsize>);
+pub(crate) struct InUse(Arc<AtomicUsize>);
 
 impl InUse {
     fn of(hop: &NextHop) -> Self {
@@ -92,7 +92,7 @@ impl std::fmt::Display for Failure {
 
 /// Whose connection is passed on.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Passed {
+pub(crate) struct Passed {
     /// Where it came from; none: we speak for ourselves.
     pub source: Option<SocketAddr>,
     /// Where it went.
@@ -101,7 +101,7 @@ pub struct Passed {
 
 /// A next hop that has greeted.
 #[derive(Debug)]
-pub struct Reached {
+pub(crate) struct Reached {
     /// The connection, encrypted where the config asks for TLS from the first octet.
     pub stream: Stream,
     /// The beginning of what it has said.
@@ -119,7 +119,12 @@ pub struct Reached {
 impl NextHops {
     /// These, each waited for as long as `timeout`.
     #[must_use]
-    pub fn new(hops: &[Endpoint], implicit: Option<Connector>, send_proxy: SendProxy, timeout: Duration) -> Self {
+    pub(crate) fn new(
+        hops: &[Endpoint],
+        implicit: Option<Connector>,
+        send_proxy: SendProxy,
+        timeout: Duration,
+    ) -> Self {
         let hop = |endpoint: &Endpoint| NextHop {
             endpoint: endpoint.clone(),
             down: AtomicBool::new(false),
@@ -131,19 +136,19 @@ impl NextHops {
 
     /// How long [`NextHops::reach`] may take.
     #[must_use]
-    pub fn patience(&self) -> Duration {
+    pub(crate) fn patience(&self) -> Duration {
         self.timeout.saturating_mul(u32::try_from(self.hops.len()).unwrap_or(u32::MAX)) + Duration::from_secs(1)
     }
 
     /// Whether at least one of them is up, as far as is known.
     #[must_use]
-    pub fn is_up(&self) -> bool {
+    pub(crate) fn is_up(&self) -> bool {
         self.hops.iter().any(|hop| !hop.down.load(Ordering::Relaxed))
     }
 
     /// Those that are down.
     #[must_use]
-    pub fn down(&self) -> Vec<&Endpoint> {
+    pub(crate) fn down(&self) -> Vec<&Endpoint> {
         self.hops.iter().filter(|hop| hop.down.load(Ordering::Relaxed)).map(|hop| &hop.endpoint).collect()
     }
 
@@ -152,7 +157,7 @@ impl NextHops {
     ///
     /// # Errors
     /// None can be reached: what the last error was, and at which.
-    pub async fn reach(&self, passed: Passed) -> Result<Reached, String> {
+    pub(crate) async fn reach(&self, passed: Passed) -> Result<Reached, String> {
         let (up, down): (Vec<&NextHop>, Vec<&NextHop>) =
             self.hops.iter().partition(|hop| !hop.down.load(Ordering::Relaxed));
         let mut unfriendly = None;
@@ -179,7 +184,7 @@ impl NextHops {
     }
 
     /// Looks whether those that are down are back.
-    pub async fn probe(&self) {
+    pub(crate) async fn probe(&self) {
         for hop in self.hops.iter().filter(|hop| hop.down.load(Ordering::Relaxed)) {
             if let Ok(mut reached) = self.try_one(hop, Passed::default()).await {
                 if reached.first.starts_with(b"220") {

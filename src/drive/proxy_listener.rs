@@ -8,7 +8,7 @@ use crate::wire::smtp::session::{Direction, NextHopChoice, SessionLimits, Settin
 
 /// One listener of a proxy, with its next hops.
 #[derive(Debug)]
-pub struct ProxyListener {
+pub(crate) struct ProxyListener {
     /// The listener as it stands in the config.
     pub listener: Listener,
     /// What encrypts for clients.
@@ -26,7 +26,7 @@ impl ProxyListener {
     ///
     /// # Errors
     /// Which file is wrong, and why.
-    pub fn new(listener: &Listener, config: &Config) -> Result<Self, String> {
+    pub(crate) fn new(listener: &Listener, config: &Config) -> Result<Self, String> {
         let mode = listener.hop_tls.mode;
         let connector = (mode != TlsMode::Off).then(|| Connector::load(&listener.hop_tls)).transpose()?;
         let implicit = connector.clone().filter(|_| mode == TlsMode::Implicit);
@@ -51,14 +51,14 @@ impl ProxyListener {
 
     /// The next hop for recipients in this domain, where it has one of its own.
     #[must_use]
-    pub fn domain(&self, domain: &str) -> Option<u16> {
+    pub(crate) fn domain(&self, domain: &str) -> Option<u16> {
         let at = self.domains.iter().position(|(names, _)| names.contains(domain))?;
         u16::try_from(at).ok()
     }
 
     /// The next hops behind a target.
     #[must_use]
-    pub fn hops(&self, target: NextHopChoice) -> &NextHops {
+    pub(crate) fn hops(&self, target: NextHopChoice) -> &NextHops {
         match target {
             NextHopChoice::Main => &self.main,
             NextHopChoice::Srs => self.srs.as_ref().unwrap_or(&self.main),
@@ -67,13 +67,13 @@ impl ProxyListener {
     }
 
     /// All of them.
-    pub fn all_hops(&self) -> impl Iterator<Item = &NextHops> {
+    pub(crate) fn all_hops(&self) -> impl Iterator<Item = &NextHops> {
         self.domains.iter().map(|(_, hops)| hops).chain([&self.main]).chain(&self.srs)
     }
 
     /// What a session has to know.
     #[must_use]
-    pub fn settings(&self, config: &Config, encrypted: bool, trusted: bool) -> Settings {
+    pub(crate) fn settings(&self, config: &Config, encrypted: bool, trusted: bool) -> Settings {
         let limits = &config.limits;
         Settings {
             direction: match self.listener.role {

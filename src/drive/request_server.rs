@@ -82,7 +82,7 @@ pub(super) fn may_ask(peer: Option<SocketAddr>, advisor: &MtaService) -> bool {
 }
 
 /// Answers one MTA's process until it goes.
-pub async fn serve(
+pub(crate) async fn serve(
     client: Plain,
     peer: Option<SocketAddr>,
     app: Arc<AppState>,

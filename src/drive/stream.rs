@@ -13,7 +13,7 @@ use crate::config::Endpoint;
 
 /// A connection as the system gives it.
 #[derive(Debug)]
-pub enum Plain {
+pub(crate) enum Plain {
     /// Over TCP, with Nagle's algorithm off: replies are small, and the other side waits for each.
     Tcp(TcpStream),
     /// Over a socket in the file system.
@@ -25,7 +25,7 @@ impl Plain {
     ///
     /// # Errors
     /// As the system says.
-    pub async fn connect(to: &Endpoint) -> io::Result<Self> {
+    pub(crate) async fn connect(to: &Endpoint) -> io::Result<Self> {
         match to {
             Endpoint::Tcp { host, port } => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
@@ -43,7 +43,7 @@ impl Plain {
 
     /// Acknowledges what has come without waiting for something to send with it (TCP_QUICKACK). The system forgets it again, so it is
     /// said after each read from a peer that writes small pieces.
-    pub fn acknowledge_at_once(&self) {
+    pub(crate) fn acknowledge_at_once(&self) {
         #[cfg(target_os = "linux")]
         if let Self::Tcp(stream) = self {
             // Without it all is slower, and nothing else.
@@ -53,7 +53,7 @@ impl Plain {
 
     /// The address of this end, where it has one.
     #[must_use]
-    pub fn local_address(&self) -> Option<SocketAddr> {
+    pub(crate) fn local_address(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(stream) => stream.local_addr().ok(),
             Self::Unix(_) => None,
@@ -95,7 +95,7 @@ impl AsyncWrite for Plain {
 
 /// A connection to a client or a next hop, plain or encrypted.
 #[derive(Debug)]
-pub enum Stream {
+pub(crate) enum Stream {
     /// In plain text.
     Plain(Plain),
     /// TLS over TCP or a socket in the file system.
@@ -106,7 +106,7 @@ pub enum Stream {
 
 impl Stream {
     /// Takes the connection out, to encrypt it. One that is encrypted stays.
-    pub fn take_plain(&mut self) -> Option<Plain> {
+    pub(crate) fn take_plain(&mut self) -> Option<Plain> {
         match std::mem::replace(self, Self::Gone) {
             Self::Plain(plain) => Some(plain),
             other => {
@@ -117,7 +117,7 @@ impl Stream {
     }
 
     /// Reads what is there. `Ok(0)`: the other side has closed.
-    pub fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(buffer);
         let read = match self {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
@@ -132,7 +132,7 @@ impl Stream {
     }
 
     /// Writes what can be written.
-    pub fn poll_write(&mut self, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, octets),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, octets),
@@ -141,7 +141,7 @@ impl Stream {
     }
 
     /// Sends what encryption has kept back; in plain text there is never anything.
-    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
             Self::Plain(_) | Self::Gone => Poll::Ready(Ok(())),
@@ -149,7 +149,7 @@ impl Stream {
     }
 
     /// Says that nothing more will be written.
-    pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
@@ -160,7 +160,7 @@ impl Stream {
 
 /// An accepted connection that no runtime has yet.
 #[derive(Debug)]
-pub enum Accepted {
+pub(crate) enum Accepted {
     /// Over TCP.
     Tcp(std::net::TcpStream, SocketAddr),
     /// Over a socket in the file system.
@@ -171,7 +171,7 @@ impl Accepted {
     /// The user of the process on the other side of a socket in the file system, if it is neither root nor one of these. `None`:
     /// it may connect. One that the system cannot name counts as a stranger.
     #[must_use]
-    pub fn stranger_to(&self, users: Option<&[u32]>) -> Option<u32> {
+    pub(crate) fn stranger_to(&self, users: Option<&[u32]>) -> Option<u32> {
         let (Some(users), Self::Unix(stream)) = (users, self) else { return None };
         let uid = rustix::net::sockopt::socket_peercred(stream).map_or(u32::MAX, |peer| peer.uid.as_raw());
         (uid != 0 && !users.contains(&uid)).then_some(uid)
@@ -179,7 +179,7 @@ impl Accepted {
 
     /// Who it is, where that is an address.
     #[must_use]
-    pub fn peer(&self) -> Option<SocketAddr> {
+    pub(crate) fn peer(&self) -> Option<SocketAddr> {
         match self {
             Self::Tcp(_, peer) => Some(SocketAddr::new(peer.ip().to_canonical(), peer.port())),
             Self::Unix(_) => None,
@@ -190,7 +190,7 @@ impl Accepted {
     ///
     /// # Errors
     /// As the system says.
-    pub fn into_plain(self) -> io::Result<Plain> {
+    pub(crate) fn into_plain(self) -> io::Result<Plain> {
         match self {
             Self::Tcp(stream, _) => {
                 stream.set_nonblocking(true)?;

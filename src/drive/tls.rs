@@ -18,7 +18,7 @@ use super::stream::{Plain, Stream};
 use crate::config::{Certificate, HopTls};
 
 /// What encrypts for clients.
-pub struct Acceptor {
+pub(crate) struct Acceptor {
     files: Certificate,
     current: Arc<Current>,
     acceptor: TlsAcceptor,
@@ -45,7 +45,7 @@ impl Acceptor {
     ///
     /// # Errors
     /// Which file is wrong, and why.
-    pub fn load(files: &Certificate) -> Result<Self, String> {
+    pub(crate) fn load(files: &Certificate) -> Result<Self, String> {
         let provider = Arc::new(ring::default_provider());
         let current = Arc::new(Current(ArcSwap::from_pointee(read(files, &provider)?)));
         let resolver: Arc<dyn ResolvesServerCert> = Arc::clone(&current) as _;
@@ -61,7 +61,7 @@ impl Acceptor {
     ///
     /// # Errors
     /// Which file is wrong, and why; the last good one stays in force.
-    pub fn reload(&self) -> Result<(), String> {
+    pub(crate) fn reload(&self) -> Result<(), String> {
         let key = read(&self.files, &ring::default_provider())?;
         self.current.0.store(Arc::new(key));
         Ok(())
@@ -69,7 +69,7 @@ impl Acceptor {
 
     /// The files that it came from.
     #[must_use]
-    pub fn files(&self) -> [&Path; 2] {
+    pub(crate) fn files(&self) -> [&Path; 2] {
         [&self.files.chain, &self.files.key]
     }
 
@@ -77,7 +77,7 @@ impl Acceptor {
     ///
     /// # Errors
     /// It failed, or the connection did.
-    pub async fn accept(&self, client: Plain) -> io::Result<Stream> {
+    pub(crate) async fn accept(&self, client: Plain) -> io::Result<Stream> {
         let stream = self.acceptor.accept(client).await?;
         Ok(Stream::Tls(Box::new(TlsStream::Server(stream))))
     }
@@ -123,7 +123,7 @@ fn unreadable(file: &Path, what: &str, error: &pem::Error) -> String {
 
 /// What encrypts towards next hops.
 #[derive(Clone)]
-pub struct Connector {
+pub(crate) struct Connector {
     connector: TlsConnector,
     name: Option<String>,
 }
@@ -139,7 +139,7 @@ impl Connector {
     ///
     /// # Errors
     /// That cannot be read, or is empty.
-    pub fn load(settings: &HopTls) -> Result<Self, String> {
+    pub(crate) fn load(settings: &HopTls) -> Result<Self, String> {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
@@ -157,7 +157,7 @@ impl Connector {
     ///
     /// # Errors
     /// It failed, the certificate is not good for the name, or the connection broke.
-    pub async fn connect(&self, host: &str, hop: Plain) -> io::Result<Stream> {
+    pub(crate) async fn connect(&self, host: &str, hop: Plain) -> io::Result<Stream> {
         let name = self.name.as_deref().unwrap_or(host);
         // Who does not verify needs no name either, and a socket in the file system has none.
         let name = ServerName::try_from(if name.is_empty() { "localhost" } else { name }.to_owned())
@@ -169,7 +169,7 @@ impl Connector {
 
 /// Why a handshake failed, in words.
 #[must_use]
-pub fn in_words(error: &io::Error) -> String {
+pub(crate) fn in_words(error: &io::Error) -> String {
     use tokio_rustls::rustls::CertificateError as Bad;
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     let Some(Error::InvalidCertificate(bad)) = inner else { return error.to_string() };

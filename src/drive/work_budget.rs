@@ -20,17 +20,17 @@ pub(super) struct WorkBudget {
 
 impl WorkBudget {
     /// So many octets were worked on.
-    pub fn add(&mut self, octets: usize) {
+    pub(super) fn add(&mut self, octets: usize) {
         self.octets = self.octets.saturating_add(octets);
     }
 
     /// The task has waited, and others had their turn.
-    pub fn waited(&mut self) {
+    pub(super) fn waited(&mut self) {
         *self = Self::default();
     }
 
     /// Whether the others are due; then the next turn begins. Asked after each step.
-    pub fn is_over(&mut self) -> bool {
+    pub(super) fn is_over(&mut self) -> bool {
         let over = self.octets >= OCTETS || (self.stepped && self.took_its_time());
         self.stepped = true;
         if over {

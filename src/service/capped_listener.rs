@@ -32,7 +32,7 @@ pub(super) struct CappedListener {
 }
 
 impl CappedListener {
-    pub fn new(listener: TcpListener) -> Self {
+    pub(super) fn new(listener: TcpListener) -> Self {
         Self { listener, open: VecDeque::with_capacity(CONNECTIONS) }
     }
 

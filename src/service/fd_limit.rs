@@ -23,7 +23,7 @@ fn needed(config: &Config) -> u64 {
 ///
 /// # Errors
 /// The hard limit is lower than what the config may need, or the system says no.
-pub fn raise_descriptors(config: &Config) -> io::Result<()> {
+pub(crate) fn raise_descriptors(config: &Config) -> io::Result<()> {
     let needed = needed(config);
     let mut limit = getrlimit(Resource::Nofile);
     if let Some(hard) = limit.maximum.filter(|hard| *hard < needed) {

@@ -13,7 +13,7 @@ use crate::config::LogFormat;
 ///
 /// # Errors
 /// The level is neither a level nor a filter; the text says which are.
-pub fn start(format: LogFormat, level: &str) -> Result<(), String> {
+pub(crate) fn start(format: LogFormat, level: &str) -> Result<(), String> {
     let filter = EnvFilter::try_new(level)
         .map_err(|error| format!("log.level `{level}`: {error}; use error, warn, info, debug or trace"))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);

@@ -1,8 +1,8 @@
 //! The daemon: binds, starts the runtimes, keeps the ring fresh, and stops without losing anything.
 
 mod capped_listener;
-pub mod fd_limit;
-pub mod logs;
+pub(crate) mod fd_limit;
+pub(crate) mod logs;
 mod ramp;
 mod reload;
 pub mod runtime;

@@ -25,7 +25,7 @@ struct Inner {
 
 impl Workers {
     /// One for each core.
-    pub fn start() -> io::Result<Self> {
+    pub(super) fn start() -> io::Result<Self> {
         let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let (stop, stopped) = watch::channel(false);
         let (mut handles, mut threads) = (Vec::new(), Vec::new());
@@ -48,12 +48,12 @@ impl Workers {
     }
 
     /// Runs something on a thread of its own, beside those of the sessions.
-    pub fn spawn_aside(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn spawn_aside(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.0.aside.spawn(task);
     }
 
     /// Runs a session on the next worker in turn.
-    pub fn spawn(&self, session: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn spawn(&self, session: impl Future<Output = ()> + Send + 'static) {
         let n = self.0.next.fetch_add(1, Ordering::Relaxed);
         if let Some(handle) = self.0.handles.get(n.checked_rem(self.0.handles.len()).unwrap_or(0)) {
             handle.spawn(session);
@@ -61,14 +61,14 @@ impl Workers {
     }
 
     /// Done when every worker has had a turn.
-    pub async fn answer(&self) {
+    pub(super) async fn answer(&self) {
         for handle in &self.0.handles {
             let _ = handle.spawn(async {}).await;
         }
     }
 
     /// Ends the threads; sessions that are still open are dropped.
-    pub fn stop(&self) {
+    pub(super) fn stop(&self) {
         let _ = self.0.stop.send(true);
         let threads = self.0.threads.lock().map(|mut t| std::mem::take(&mut *t)).unwrap_or_default();
         for thread in threads {

@@ -18,34 +18,34 @@ pub(super) struct Group {
 }
 
 impl Group {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let (alive, gone) = mpsc::channel(1);
         Self { acceptors: JoinSet::new(), signal: watch::Sender::new(false), alive, gone }
     }
 
     /// Accepts until the group stops.
-    pub fn accept(&mut self, acceptor: impl Future<Output = io::Result<()>> + Send + 'static) {
+    pub(super) fn accept(&mut self, acceptor: impl Future<Output = io::Result<()>> + Send + 'static) {
         self.acceptors.spawn(acceptor);
     }
 
     /// The signal to stop, as a connection waits for it.
-    pub fn drain(&self) -> watch::Receiver<bool> {
+    pub(super) fn drain(&self) -> watch::Receiver<bool> {
         self.signal.subscribe()
     }
 
     /// Whoever holds it is waited for.
-    pub fn member(&self) -> mpsc::Sender<()> {
+    pub(super) fn member(&self) -> mpsc::Sender<()> {
         self.alive.clone()
     }
 
     /// Accepts no more connections, and tells the open ones to finish.
-    pub async fn close(&mut self) {
+    pub(super) async fn close(&mut self) {
         self.acceptors.shutdown().await;
         self.signal.send_replace(true);
     }
 
     /// Closes the group and waits until its connections have ended.
-    pub async fn stop(mut self) {
+    pub(super) async fn stop(mut self) {
         self.close().await;
         let Self { alive, mut gone, .. } = self;
         drop(alive);
@@ -63,7 +63,7 @@ pub(super) struct Ticket {
 }
 
 impl Ticket {
-    pub fn new(open: &Arc<AtomicUsize>, alive: mpsc::Sender<()>, sessions: Gauge) -> Self {
+    pub(super) fn new(open: &Arc<AtomicUsize>, alive: mpsc::Sender<()>, sessions: Gauge) -> Self {
         let number = open.fetch_add(1, Ordering::Relaxed) + 1;
         sessions.inc();
         Self { open: Arc::clone(open), number, sessions, _alive: alive }

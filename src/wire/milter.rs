@@ -13,7 +13,7 @@ use crate::wire::smtp::outgoing_header::HeadReader;
 use crate::wire::smtp::session::{Direction, Handling, RecipientGroup};
 
 /// For a recipient that would want another message than the others.
-pub const OWN_TRANSACTION: Refusal = Refusal {
+pub(crate) const OWN_TRANSACTION: Refusal = Refusal {
     code: 452,
     status: "4.5.3",
     text: "this recipient needs a transaction of its own, send it again",
@@ -37,7 +37,7 @@ const OURS: &[u8] = b"countersign-";
 
 /// What the MTA is to change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub(crate) enum Change {
     /// The envelope sender; its parameters stay.
     Sender {
         /// Without angle brackets.
@@ -80,7 +80,7 @@ pub enum Change {
 
 /// One message, from MAIL to its end.
 #[derive(Debug)]
-pub struct MilterMessage {
+pub(crate) struct MilterMessage {
     direction: Direction,
     sender: ReversePath,
     signed: Option<String>,
@@ -106,14 +106,14 @@ struct MilterRecipient {
 impl MilterMessage {
     /// That leaves, with this answer about its sender.
     #[must_use]
-    pub fn outbound(sender: ReversePath, outbound: &Outbound) -> Self {
+    pub(crate) fn outbound(sender: ReversePath, outbound: &Outbound) -> Self {
         let signed = outbound.signed().map(|signed| signed.address().to_string());
         Self { signed, evidence: outbound.evidence, ..Self::new(Direction::Outbound, sender) }
     }
 
     /// That comes in.
     #[must_use]
-    pub fn inbound(sender: ReversePath) -> Self {
+    pub(crate) fn inbound(sender: ReversePath) -> Self {
         Self::new(Direction::Inbound, sender)
     }
 
@@ -135,31 +135,31 @@ impl MilterMessage {
 
     /// Which way it goes.
     #[must_use]
-    pub fn direction(&self) -> Direction {
+    pub(crate) fn direction(&self) -> Direction {
         self.direction
     }
 
     /// Whose it is.
     #[must_use]
-    pub fn sender(&self) -> &ReversePath {
+    pub(crate) fn sender(&self) -> &ReversePath {
         &self.sender
     }
 
     /// The sender that it leaves with, where that is another.
     #[must_use]
-    pub fn signed(&self) -> Option<&str> {
+    pub(crate) fn signed(&self) -> Option<&str> {
         self.signed.as_deref()
     }
 
     /// Whether it is to carry evidence.
     #[must_use]
-    pub fn wants_evidence(&self) -> bool {
+    pub(crate) fn wants_evidence(&self) -> bool {
         self.evidence
     }
 
     /// How many recipients it has.
     #[must_use]
-    pub fn recipients(&self) -> u32 {
+    pub(crate) fn recipients(&self) -> u32 {
         self.count
     }
 
@@ -168,7 +168,7 @@ impl MilterMessage {
     ///
     /// # Errors
     /// It wants another sender than the first, or none; or another recipient is thrown away, marked or judged by its content.
-    pub fn leaves_for(&mut self, outbound: Option<&Outbound>) -> Result<(), Refusal> {
+    pub(crate) fn leaves_for(&mut self, outbound: Option<&Outbound>) -> Result<(), Refusal> {
         if self.class.as_ref().is_some_and(|others| !others.is_like(&RecipientGroup::default())) {
             return Err(OWN_TRANSACTION);
         }
@@ -194,7 +194,7 @@ impl MilterMessage {
     ///
     /// # Errors
     /// The rules refuse it, or it cannot share the message with those before it.
-    pub fn comes_to(&mut self, path: &str, params: &str, inbound: &Inbound, most: usize) -> Result<(), Refusal> {
+    pub(crate) fn comes_to(&mut self, path: &str, params: &str, inbound: &Inbound, most: usize) -> Result<(), Refusal> {
         let (handling, delivery) = match &inbound.disposition {
             Disposition::Refuse(refusal) => return Err(refusal.clone()),
             Disposition::Deliver(delivery) => (Handling::Deliver, Some(delivery)),
@@ -224,20 +224,20 @@ impl MilterMessage {
 
     /// For whom it is and why its content decides, where it does.
     #[must_use]
-    pub fn candidate(&self) -> Option<(ContentCheck, &Address)> {
+    pub(crate) fn candidate(&self) -> Option<(ContentCheck, &Address)> {
         let class = self.class.as_ref()?;
         class.handling.check().zip(class.candidate.as_ref())
     }
 
     /// Whether it is taken and goes nowhere.
     #[must_use]
-    pub fn is_discarded(&self) -> bool {
+    pub(crate) fn is_discarded(&self) -> bool {
         self.class.as_ref().is_some_and(|class| class.handling == Handling::Discard)
     }
 
     /// What it is marked with for what stands in its envelope.
     #[must_use]
-    pub fn mark(&self) -> Option<ResultHeader> {
+    pub(crate) fn mark(&self) -> Option<ResultHeader> {
         self.class.as_ref().and_then(|class| class.mark)
     }
 
@@ -250,7 +250,7 @@ impl MilterMessage {
     ///
     /// # Errors
     /// It has more headers with our names than anybody has by mistake.
-    pub fn header(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
+    pub(crate) fn header(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
         let is_ours = name.get(..OURS.len()).is_some_and(|head| head.eq_ignore_ascii_case(OURS));
         if self.direction == Direction::Inbound && is_ours {
             if self.forged.len() >= MAX_FORGED {
@@ -274,7 +274,7 @@ impl MilterMessage {
     }
 
     /// A piece of the body. Says whether more of it is wanted.
-    pub fn body(&mut self, part: &[u8]) -> bool {
+    pub(crate) fn body(&mut self, part: &[u8]) -> bool {
         if !self.is_read() {
             return false;
         }
@@ -287,7 +287,7 @@ impl MilterMessage {
     }
 
     /// All of it has been seen: what was found in it, where anybody wants to know.
-    pub fn finish(&mut self) -> Option<Findings> {
+    pub(crate) fn finish(&mut self) -> Option<Findings> {
         if !self.is_read() {
             return None;
         }
@@ -298,19 +298,19 @@ impl MilterMessage {
 
     /// Its Message-ID, with angle brackets.
     #[must_use]
-    pub fn message_id(&self) -> Option<String> {
+    pub(crate) fn message_id(&self) -> Option<String> {
         self.head.message_id()
     }
 
     /// The value of its From header.
     #[must_use]
-    pub fn from(&self) -> Option<String> {
+    pub(crate) fn from(&self) -> Option<String> {
         self.head.from()
     }
 
     /// What the MTA is to change, in this order, where the message goes on. `evidence`: the header that it gets, as a line.
     #[must_use]
-    pub fn changes(&self, evidence: Option<&str>, content: Option<&ContentVerdict>) -> Vec<Change> {
+    pub(crate) fn changes(&self, evidence: Option<&str>, content: Option<&ContentVerdict>) -> Vec<Change> {
         let mut changes = Vec::new();
         if let Some(signed) = &self.signed {
             changes.push(Change::Sender { path: signed.clone() });

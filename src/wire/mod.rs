@@ -1,7 +1,7 @@
 //! Protocols as pure machines: bytes in, bytes and events out. No sockets, no clock.
 
-pub mod milter;
+pub(crate) mod milter;
 pub mod policy_service;
 pub mod proxy_header;
-pub mod smtp;
+pub(crate) mod smtp;
 pub mod socketmap;

@@ -87,7 +87,7 @@ fn walk(path: &Path, depth: usize, files: &mut Vec<MessageSource>) -> io::Result
 
 impl MessageSource {
     /// Gives each message in it to `take`.
-    pub fn each(&self, take: &mut impl FnMut(ClassifiedMessage) -> Result<()>) -> Result<()> {
+    pub(super) fn each(&self, take: &mut impl FnMut(ClassifiedMessage) -> Result<()>) -> Result<()> {
         match self {
             Self::Stdin => read(BufReader::with_capacity(64 << 10, io::stdin().lock()), "-", true, take),
             Self::File(path) => {

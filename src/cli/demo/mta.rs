@@ -25,7 +25,7 @@ pub(super) struct DemoSink {
 }
 
 impl DemoSink {
-    pub fn start(name: &'static str) -> Result<Self> {
+    pub(super) fn start(name: &'static str) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").context("no port on loopback")?;
         let address = listener.local_addr()?;
         let received = Arc::new(Mutex::new(Vec::new()));
@@ -43,13 +43,13 @@ impl DemoSink {
     }
 
     /// The newest message.
-    pub fn last(&self) -> Result<Received> {
+    pub(super) fn last(&self) -> Result<Received> {
         let received = self.received.lock().map_err(|_| anyhow::anyhow!("a server of the demo has failed"))?;
         received.last().cloned().context("no message arrived")
     }
 
     /// How many messages there are.
-    pub fn count(&self) -> usize {
+    pub(super) fn count(&self) -> usize {
         self.received.lock().map_or(0, |received| received.len())
     }
 }

@@ -64,7 +64,7 @@ impl Drop for Open {
 }
 
 impl Client {
-    pub fn new(common: MilterContext, options: ProtoOpts, actions: Actions) -> Self {
+    pub(super) fn new(common: MilterContext, options: ProtoOpts, actions: Actions) -> Self {
         Self {
             evaluator: Evaluator::of_one_client(Arc::clone(&common.app), None),
             common,

@@ -112,7 +112,7 @@ pub(super) struct Corked {
 }
 
 impl Corked {
-    pub fn new(plain: Plain, slot: Arc<ConnectionSlot>, patience: FrameTimeouts, open: Gauge) -> Self {
+    pub(super) fn new(plain: Plain, slot: Arc<ConnectionSlot>, patience: FrameTimeouts, open: Gauge) -> Self {
         open.inc();
         let now = Instant::now();
         let timer = Box::pin(sleep_until(now + patience.frame));

@@ -35,7 +35,7 @@ const LOOK: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// As the system says.
-pub async fn serve(
+pub(crate) async fn serve(
     bound: Bound,
     app: Arc<AppState>,
     advisor: Arc<MtaService>,

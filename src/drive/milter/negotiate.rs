@@ -19,7 +19,7 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    pub fn new(policy: &Policy, side: Side) -> Self {
+    pub(super) fn new(policy: &Policy, side: Side) -> Self {
         let evidence = policy.outbound.evidence;
         let (leaves, comes) = (side != Side::Inbound, side != Side::Outbound);
         let headers = comes || evidence;

@@ -46,19 +46,19 @@ struct Window {
 }
 
 impl Deadlines {
-    pub fn new(silence: Instant, least: u32, over: Duration) -> Self {
+    pub(super) fn new(silence: Instant, least: u32, over: Duration) -> Self {
         Self { silence, progress: 0, transaction: None, window: None, rest: None, least, over }
     }
 
     /// The next moment to look.
-    pub fn next(&self) -> Instant {
+    pub(super) fn next(&self) -> Instant {
         let transaction = self.transaction.as_ref().map(|(_, at)| *at);
         let window = self.window.as_ref().map(|window| window.ends);
         [transaction, window, self.rest].into_iter().flatten().fold(self.silence, Instant::min)
     }
 
     /// Something has moved. Only what is progress is a reason to wait longer.
-    pub fn moved(&mut self, progress: u64, also: bool, wait: Duration) {
+    pub(super) fn moved(&mut self, progress: u64, also: bool, wait: Duration) {
         if progress != self.progress || also {
             self.progress = progress;
             self.silence = Instant::now() + wait;
@@ -67,7 +67,7 @@ impl Deadlines {
     }
 
     /// Whether the session could do without its next hop.
-    pub fn resting(&mut self, could: bool) {
+    pub(super) fn resting(&mut self, could: bool) {
         match (could, self.rest) {
             (true, None) => self.rest = Some(Instant::now() + REST),
             (false, Some(_)) => self.rest = None,
@@ -76,14 +76,14 @@ impl Deadlines {
     }
 
     /// Which transaction is open, and how long one may be.
-    pub fn transaction(&mut self, open: Option<u64>, limit: Duration) {
+    pub(super) fn transaction(&mut self, open: Option<u64>, limit: Duration) {
         if self.transaction.as_ref().map(|(id, _)| *id) != open {
             self.transaction = open.map(|id| (id, Instant::now() + limit));
         }
     }
 
     /// Whether a message is being sent.
-    pub fn body(&mut self, under_way: bool) {
+    pub(super) fn body(&mut self, under_way: bool) {
         match (&self.window, under_way && self.least > 0) {
             (None, true) => self.window = Some(Window { ends: Instant::now() + self.over, octets: 0, held_up: false }),
             (Some(_), false) => self.window = None,
@@ -91,21 +91,21 @@ impl Deadlines {
         }
     }
 
-    pub fn octets(&mut self, n: usize) {
+    pub(super) fn octets(&mut self, n: usize) {
         if let Some(window) = &mut self.window {
             window.octets += n as u64;
         }
     }
 
     /// It is not the client who is slow.
-    pub fn held_up(&mut self) {
+    pub(super) fn held_up(&mut self) {
         if let Some(window) = &mut self.window {
             window.held_up = true;
         }
     }
 
     /// Whether the waiting is over. `wait` is how long the next one may be.
-    pub fn time_up(&mut self, wait: Duration) -> Option<TimeUp> {
+    pub(super) fn time_up(&mut self, wait: Duration) -> Option<TimeUp> {
         let now = Instant::now();
         if self.silence <= now {
             self.silence = now + wait;

@@ -38,7 +38,7 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_OCTETS: usize = 1 << 20;
 
 /// Serves one client until it is done.
-pub async fn serve(
+pub(crate) async fn serve(
     client: Plain,
     peer: Option<SocketAddr>,
     app: Arc<AppState>,
@@ -154,7 +154,12 @@ fn is_known(address: IpAddr, proxy_listener: &ProxyListener) -> bool {
 }
 
 /// Says one thing to a connection that is not served, and closes it.
-pub async fn refuse(client: Plain, address: Option<SocketAddr>, reply: OwnReply, proxy_listener: &ProxyListener) {
+pub(crate) async fn refuse(
+    client: Plain,
+    address: Option<SocketAddr>,
+    reply: OwnReply,
+    proxy_listener: &ProxyListener,
+) {
     let (text, reply) = (reply.reply().text, reply.line());
     limited_warn!(client = %ip(address), listen = %proxy_listener.listener.listen, reply, "connection refused");
     // Who begins with a handshake cannot read it.

@@ -84,7 +84,7 @@ pub(super) struct ProxySession {
 }
 
 impl ProxySession {
-    pub fn new(
+    pub(super) fn new(
         client: Stream,
         caller: ConnectedClient,
         settings: Settings,
@@ -122,17 +122,17 @@ impl ProxySession {
         }
     }
 
-    pub fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         self.gone || (self.closing && self.session.out.to_client.is_empty())
     }
 
     /// The client's connection, where it is still of use.
-    pub fn into_client(self) -> Option<Stream> {
+    pub(super) fn into_client(self) -> Option<Stream> {
         (!self.gone).then_some(self.client)
     }
 
     /// Does what can be done; ready when anything was.
-    pub fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         buffers::lend(&mut self.session.out.to_client);
         buffers::lend(&mut self.session.out.to_hop);
         self.act(cx);
@@ -163,7 +163,7 @@ impl ProxySession {
     }
 
     /// Whether the other sessions of this worker are due. Asked after each step.
-    pub fn turn_is_over(&mut self) -> bool {
+    pub(super) fn turn_is_over(&mut self) -> bool {
         self.turn.is_over()
     }
 
@@ -262,7 +262,7 @@ impl ProxySession {
         true
     }
 
-    pub fn log_no_room(&self) {
+    pub(super) fn log_no_room(&self) {
         limited_warn!(
             session = self.evaluator.id,
             client = self.evaluator.who(),

@@ -35,7 +35,7 @@ fn has(text: &str, words: &str) -> bool {
 
 impl Author {
     /// By the From header, and whether the Return-Path is the null sender.
-    pub fn of(from: Option<&str>, null_return_path: Option<bool>) -> Self {
+    pub(super) fn of(from: Option<&str>, null_return_path: Option<bool>) -> Self {
         let Some(from) = from.map(fold) else {
             return if null_return_path == Some(true) { Self::System } else { Self::Person };
         };

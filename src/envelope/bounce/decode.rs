@@ -18,7 +18,7 @@ pub(super) enum Transfer {
 
 impl Transfer {
     /// By its name in a header. What is unknown is read as it is.
-    pub fn named(value: &[u8]) -> Self {
+    pub(super) fn named(value: &[u8]) -> Self {
         let name = value.trim_ascii().to_ascii_lowercase();
         if name.starts_with(b"quoted-printable") {
             Self::QuotedPrintable
@@ -30,7 +30,7 @@ impl Transfer {
     }
 
     /// Decodes a piece of a line, its line end among it where it has one.
-    pub fn decode(&mut self, piece: &[u8], ends_line: bool, out: &mut Vec<u8>) {
+    pub(super) fn decode(&mut self, piece: &[u8], ends_line: bool, out: &mut Vec<u8>) {
         match self {
             Self::Identity => {
                 out.extend_from_slice(piece);

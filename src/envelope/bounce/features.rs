@@ -1,4 +1,4 @@
-//! What was seen of a message on the way through it: only what [`judge`](super::judge) weighs, and all of it bounded.
+//! What was seen of a message on the way through it: only what [`classify`](super::classify) weighs, and all of it bounded.
 
 use super::decode::{Transfer, fold, shown_lines, text, without_tags, words};
 use super::dsn::DsnStatus;
@@ -102,7 +102,7 @@ impl Default for Seen {
 
 impl Seen {
     /// What people would read, in one spelling, line by line.
-    pub fn text(&self) -> Vec<String> {
+    pub(super) fn text(&self) -> Vec<String> {
         let mut all = Vec::new();
         for part in &self.texts {
             all.extend(lines_of(part, &part.begin));
@@ -115,12 +115,12 @@ impl Seen {
     }
 
     /// The last lines of the first part, where that is too long to be kept as a whole.
-    pub fn last_lines(&self) -> Vec<String> {
+    pub(super) fn last_lines(&self) -> Vec<String> {
         // The first is not whole.
         self.texts.first().map_or_else(Vec::new, |part| lines_of(part, part.end()).into_iter().skip(1).collect())
     }
 
-    pub fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         let Self { lines, decoded, returned, raw, status, inner_status, .. } = self;
         lines.finish(|piece| decoded.line(piece, returned));
         decoded.finish(returned);

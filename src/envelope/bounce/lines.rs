@@ -16,7 +16,7 @@ pub(super) struct Piece<'a> {
 #[cfg(test)]
 impl<'a> Piece<'a> {
     /// A whole line.
-    pub fn whole(text: &'a [u8]) -> Self {
+    pub(super) fn whole(text: &'a [u8]) -> Self {
         Self { text, first: true, last: true }
     }
 }
@@ -32,12 +32,12 @@ pub(super) struct Lines {
 }
 
 impl Lines {
-    pub fn stuffed() -> Self {
+    pub(super) fn stuffed() -> Self {
         Self { stuffed: true, ..Self::default() }
     }
 
     /// Takes octets, gives lines.
-    pub fn push(&mut self, mut input: &[u8], mut take: impl FnMut(Piece<'_>)) {
+    pub(super) fn push(&mut self, mut input: &[u8], mut take: impl FnMut(Piece<'_>)) {
         while !input.is_empty() {
             let room = MAX_PIECE.saturating_sub(self.line.len());
             let head = input.get(..room).unwrap_or(input);
@@ -60,7 +60,7 @@ impl Lines {
     }
 
     /// The stream is over, perhaps without a last line end.
-    pub fn finish(&mut self, mut take: impl FnMut(Piece<'_>)) {
+    pub(super) fn finish(&mut self, mut take: impl FnMut(Piece<'_>)) {
         if !self.line.is_empty() {
             self.give(true, &mut take);
         }

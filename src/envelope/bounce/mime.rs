@@ -110,7 +110,7 @@ impl Default for Walker {
 }
 
 impl Walker {
-    pub fn push(&mut self, piece: Piece<'_>, sink: &mut impl EntitySink) {
+    pub(super) fn push(&mut self, piece: Piece<'_>, sink: &mut impl EntitySink) {
         if !(self.entity.top && self.state == WalkState::Head) {
             sink.raw(piece);
         }
@@ -127,7 +127,7 @@ impl Walker {
     }
 
     /// The message is over.
-    pub fn finish(&mut self, sink: &mut impl EntitySink) {
+    pub(super) fn finish(&mut self, sink: &mut impl EntitySink) {
         if self.state == WalkState::Head {
             self.header_done(sink);
             self.head_done(sink);

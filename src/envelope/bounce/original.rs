@@ -125,7 +125,7 @@ pub(super) struct Finder {
 }
 
 impl Finder {
-    pub fn line(&mut self, piece: Piece<'_>, found: &mut Returned) {
+    pub(super) fn line(&mut self, piece: Piece<'_>, found: &mut Returned) {
         if !piece.first {
             return;
         }
@@ -155,7 +155,7 @@ impl Finder {
     }
 
     /// There is no more.
-    pub fn finish(&mut self, found: &mut Returned) {
+    pub(super) fn finish(&mut self, found: &mut Returned) {
         if let Some((header, value)) = self.pending.take() {
             found.take(header, &value);
         }

@@ -18,12 +18,12 @@ pub(super) struct TextExcerpt {
 
 impl TextExcerpt {
     /// `with_end`: of the first part.
-    pub fn new(charset: Option<Vec<u8>>, html: bool, with_end: bool) -> Self {
+    pub(super) fn new(charset: Option<Vec<u8>>, html: bool, with_end: bool) -> Self {
         Self { begin: Vec::new(), end: with_end.then(Vec::new), charset, html, hidden: HiddenMarkup::default() }
     }
 
     /// Takes a piece; at most `room` more octets at the beginning.
-    pub fn push(&mut self, octets: &[u8], room: usize) {
+    pub(super) fn push(&mut self, octets: &[u8], room: usize) {
         if self.html {
             let mut shown = Vec::with_capacity(octets.len());
             self.hidden.push(octets, &mut shown);
@@ -46,13 +46,13 @@ impl TextExcerpt {
     }
 
     /// The last octets behind the beginning.
-    pub fn end(&self) -> &[u8] {
+    pub(super) fn end(&self) -> &[u8] {
         let end = self.end.as_deref().unwrap_or_default();
         end.get(end.len().saturating_sub(END)..).unwrap_or(end)
     }
 
     /// Whether more of it is of use, when the room for beginnings is used up.
-    pub fn wants_more(&self) -> bool {
+    pub(super) fn wants_more(&self) -> bool {
         self.end.is_some()
     }
 }

@@ -26,7 +26,7 @@ pub(super) struct Text {
 }
 
 impl Text {
-    pub fn of(seen: &Seen) -> Self {
+    pub(super) fn of(seen: &Seen) -> Self {
         let all = seen.text();
         let start = returned_at(&all);
         // What is quoted is what somebody else has said.
@@ -55,7 +55,7 @@ impl Text {
         }
     }
 
-    pub fn has(&self, sense: Sense) -> bool {
+    pub(super) fn has(&self, sense: Sense) -> bool {
         self.senses.contains(&sense)
     }
 }

@@ -1,11 +1,11 @@
 //! What a client says: one line, one command. Only the path of MAIL and RCPT is taken apart; the rest goes on as it came.
 
 /// The longest line of an AUTH dialogue, in octets with its line end (RFC 4954 section 4).
-pub const MAX_AUTH_LINE: usize = 12_288;
+pub(crate) const MAX_AUTH_LINE: usize = 12_288;
 
 /// How a client says hello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
+pub(crate) enum Verb {
     /// HELO: no extensions.
     Helo,
     /// EHLO.
@@ -16,7 +16,7 @@ pub enum Verb {
 
 /// A command, as far as a proxy has to understand it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Command<'a> {
+pub(crate) enum Command<'a> {
     /// HELO, EHLO or LHLO.
     Hello(Verb),
     /// MAIL FROM.
@@ -54,7 +54,7 @@ pub enum Command<'a> {
 
 /// The argument of MAIL or RCPT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Path<'a> {
+pub(crate) struct Path<'a> {
     /// What stands between the angle brackets.
     pub path: &'a str,
     /// What follows, leading space included.
@@ -63,7 +63,7 @@ pub struct Path<'a> {
 
 /// Why a line is no command. The text goes into a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum CommandError {
+pub(crate) enum CommandError {
     /// Nobody knows it.
     #[error("command not recognized")]
     Unknown,
@@ -80,7 +80,7 @@ impl<'a> Command<'a> {
     ///
     /// # Errors
     /// See [`CommandError`].
-    pub fn parse(line: &'a [u8]) -> Result<Self, CommandError> {
+    pub(crate) fn parse(line: &'a [u8]) -> Result<Self, CommandError> {
         let line = line.trim_ascii_end();
         let end = line.iter().position(|b| !b.is_ascii_alphabetic()).unwrap_or(line.len());
         let (verb, rest) = line.split_at_checked(end).unwrap_or((line, &[]));
@@ -126,7 +126,7 @@ impl<'a> Command<'a> {
 const NOT_OFFERED: [&[u8]; 8] = [b"BURL", b"EXPN", b"ETRN", b"ATRN", b"TURN", b"SEND", b"SOML", b"SAML"];
 
 /// What a chunk that cannot be read should have been. Where the next command begins is then unknown.
-pub const BDAT_SYNTAX: CommandError = CommandError::Syntax("BDAT size [LAST]");
+pub(crate) const BDAT_SYNTAX: CommandError = CommandError::Syntax("BDAT size [LAST]");
 
 fn bdat<'a>(text: &str) -> Result<Command<'a>, CommandError> {
     let mut words = text.split_ascii_whitespace();
@@ -193,12 +193,12 @@ fn closing_bracket(text: &str) -> Option<usize> {
 impl Path<'_> {
     /// Whether a parameter of that name is there (RFC 5321 section 4.1.2: `keyword[=value]`).
     #[must_use]
-    pub fn has_param(&self, name: &str) -> bool {
+    pub(crate) fn has_param(&self, name: &str) -> bool {
         self.values(name).next().is_some()
     }
 
     /// The values of a parameter; one without a value counts as empty.
-    pub fn values(&self, name: &str) -> impl Iterator<Item = &str> {
+    pub(crate) fn values(&self, name: &str) -> impl Iterator<Item = &str> {
         let split = |word| str::split_once(word, '=').unwrap_or((word, ""));
         self.params
             .split_ascii_whitespace()

@@ -20,7 +20,7 @@ const PASSED: [&str; 10] = [
 
 /// What a next hop offers, as far as the machine has to know.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Extensions {
+pub(crate) struct Extensions {
     /// Commands may be sent without waiting for each reply (RFC 2920).
     pub pipelining: bool,
     /// RFC 3207.
@@ -41,7 +41,7 @@ pub struct Extensions {
 
 /// What this proxy adds to the offer, and what it takes away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Ours {
+pub(crate) struct Ours {
     /// The client may ask for TLS.
     pub starttls: bool,
     /// The client may log in.
@@ -58,7 +58,7 @@ pub struct Ours {
 
 /// Reads a positive EHLO reply.
 #[must_use]
-pub fn read(reply: &Reply) -> Extensions {
+pub(crate) fn read(reply: &Reply) -> Extensions {
     let mut offer = Extensions::default();
     for line in reply.lines().skip(1) {
         let line = String::from_utf8_lossy(line);
@@ -81,7 +81,7 @@ pub fn read(reply: &Reply) -> Extensions {
 
 /// The answer for the client to a positive EHLO reply.
 #[must_use]
-pub fn filter(reply: &Reply, ours: &Ours) -> Vec<u8> {
+pub(crate) fn filter(reply: &Reply, ours: &Ours) -> Vec<u8> {
     let mut lines = reply.lines().map(String::from_utf8_lossy);
     let mut kept = vec![lines.next().unwrap_or_default().into_owned()];
     let offer = read(reply);

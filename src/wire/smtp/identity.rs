@@ -53,9 +53,9 @@ const NAMES: [(Attribute, &str); 11] = [
 ];
 
 /// What XCLIENT may say here.
-pub const XCLIENT: &str = "XCLIENT NAME REVERSE_NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT";
+pub(crate) const XCLIENT: &str = "XCLIENT NAME REVERSE_NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT";
 /// What XFORWARD may say here.
-pub const XFORWARD: &str = "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE";
+pub(crate) const XFORWARD: &str = "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE";
 
 impl Attribute {
     /// Reads a name, in any case.
@@ -117,7 +117,7 @@ impl Identity {
     }
 
     /// Takes the argument of an XCLIENT or XFORWARD command: `NAME=value …`, values as xtext (RFC 3461 section 4), of those
-    /// attributes that were `offered` ([`XCLIENT`], [`XFORWARD`]).
+    /// attributes that were `offered` (`XCLIENT`, `XFORWARD`).
     ///
     /// # Errors
     /// What is wrong with it; nothing is changed then.

@@ -8,7 +8,7 @@ const OURS: &[u8; 12] = b"countersign-";
 /// The stream is dot-stuffed (RFC 5321 section 4.5.2): the dot that begins a line may be one that the next hop takes away,
 /// so a line is looked at without it.
 #[derive(Debug, Default)]
-pub struct HeaderFilter {
+pub(crate) struct HeaderFilter {
     state: HeaderPosition,
     /// A dot began this line; it is held until the line is decided on.
     dot: bool,
@@ -42,30 +42,30 @@ enum HeaderPosition {
 impl HeaderFilter {
     /// A filter for a message that gets a header of ours in front.
     #[must_use]
-    pub fn behind_a_mark() -> Self {
+    pub(crate) fn behind_a_mark() -> Self {
         Self::default().guarded()
     }
 
     /// A filter for a message that comes in chunks (RFC 3030), where nothing is stuffed and nothing mended.
     #[must_use]
-    pub fn of_chunks() -> Self {
+    pub(crate) fn of_chunks() -> Self {
         Self { plain: true, ..Self::default() }
     }
 
     /// The same, for a message that gets a header of ours in front.
     #[must_use]
-    pub fn guarded(self) -> Self {
+    pub(crate) fn guarded(self) -> Self {
         Self { guard: true, ..self }
     }
 
     /// Whether the header block is over: everything goes through from here.
     #[must_use]
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.state == HeaderPosition::Body
     }
 
     /// Takes a piece, gives what stays to `out`.
-    pub fn push(&mut self, input: &[u8], mut out: impl FnMut(&[u8])) {
+    pub(crate) fn push(&mut self, input: &[u8], mut out: impl FnMut(&[u8])) {
         let mut from = 0;
         for (at, &octet) in input.iter().enumerate() {
             if self.state == HeaderPosition::Body {
@@ -80,7 +80,7 @@ impl HeaderFilter {
     }
 
     /// The message is over: what was held back was no header of ours.
-    pub fn finish(&mut self, mut out: impl FnMut(&[u8])) {
+    pub(crate) fn finish(&mut self, mut out: impl FnMut(&[u8])) {
         self.release(&mut out);
         self.release_dot(&mut out);
     }

@@ -3,13 +3,13 @@
 //! A byte's way: [`session`] takes bytes of both sides; [`command`] and [`reply`] read lines; [`data`] watches a message
 //! body go by; [`incoming_header`] edits its head; [`identity`] says who the client is. Decisions come from `envelope::rules`, asked for by events.
 
-pub mod command;
-pub mod data;
-pub mod extensions;
-pub mod identity;
-pub mod incoming_header;
-pub mod outgoing_header;
-pub mod replies;
-pub mod reply;
-pub mod session;
-pub mod size_limits;
+pub(crate) mod command;
+pub(crate) mod data;
+pub(crate) mod extensions;
+pub(crate) mod identity;
+pub(crate) mod incoming_header;
+pub(crate) mod outgoing_header;
+pub(crate) mod replies;
+pub(crate) mod reply;
+pub(crate) mod session;
+pub(crate) mod size_limits;

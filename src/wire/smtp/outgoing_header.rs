@@ -9,7 +9,7 @@ const MAX_VALUE: usize = 1000;
 
 /// Lets a header block through line by line, and says where it ends.
 #[derive(Debug, Default)]
-pub struct HeadReader {
+pub(crate) struct HeadReader {
     /// The stream is as it is: no dot is stuffing, and a line may end in LF alone.
     plain: bool,
     line: Vec<u8>,
@@ -31,12 +31,12 @@ enum Field {
 impl HeadReader {
     /// For a message that comes in chunks (RFC 3030), where nothing is stuffed and nothing mended.
     #[must_use]
-    pub fn of_chunks() -> Self {
+    pub(crate) fn of_chunks() -> Self {
         Self { plain: true, ..Self::default() }
     }
 
     /// Takes a piece and gives it to `out`, less what it still looks at. Says, once, where in `out` the header block ends.
-    pub fn push(&mut self, part: &[u8], out: &mut Vec<u8>) -> Option<usize> {
+    pub(crate) fn push(&mut self, part: &[u8], out: &mut Vec<u8>) -> Option<usize> {
         let mut rest = part;
         while !rest.is_empty() && !self.done {
             let end = memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1);
@@ -89,12 +89,12 @@ impl HeadReader {
 
     /// Whether the header block is over: everything goes through from here.
     #[must_use]
-    pub fn is_done(&self) -> bool {
+    pub(crate) fn is_done(&self) -> bool {
         self.done
     }
 
     /// The message is over. Says where its header block ends if it has nothing else.
-    pub fn finish(&mut self, out: &mut Vec<u8>) -> Option<usize> {
+    pub(crate) fn finish(&mut self, out: &mut Vec<u8>) -> Option<usize> {
         if std::mem::replace(&mut self.done, true) {
             return None;
         }
@@ -106,13 +106,13 @@ impl HeadReader {
 
     /// The Message-ID, with its angle brackets.
     #[must_use]
-    pub fn message_id(&self) -> Option<String> {
+    pub(crate) fn message_id(&self) -> Option<String> {
         message_id(&String::from_utf8_lossy(self.message_id.as_deref()?))
     }
 
     /// The value of the From header.
     #[must_use]
-    pub fn from(&self) -> Option<String> {
+    pub(crate) fn from(&self) -> Option<String> {
         Some(String::from_utf8_lossy(self.from.as_deref()?).trim().to_owned())
     }
 

@@ -30,10 +30,11 @@ impl OwnReply {
 
 macro_rules! replies {
     ($($(#[$doc:meta])* $name:ident = $code:literal $status:literal $text:literal;)*) => {
-        $($(#[$doc])* pub const $name: OwnReply = OwnReply { code: $code, status: $status, text: $text };)*
+        $($(#[$doc])* pub(crate) const $name: OwnReply = OwnReply { code: $code, status: $status, text: $text };)*
 
         /// All of them.
-        pub const ALL: &[OwnReply] = &[$($name),*];
+        #[cfg(test)]
+        pub(crate) const ALL: &[OwnReply] = &[$($name),*];
     };
 }
 

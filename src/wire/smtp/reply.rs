@@ -55,7 +55,7 @@ impl Reply {
 
 /// What a next hop said that is no reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum ReplyError {
+pub(crate) enum ReplyError {
     /// No three digits, or other ones than on the line before.
     #[error("the next hop said something that is no SMTP reply")]
     Garbage,
@@ -66,7 +66,7 @@ pub enum ReplyError {
 
 /// Puts replies together from octets.
 #[derive(Debug, Default)]
-pub struct ReplyReader {
+pub(crate) struct ReplyReader {
     line: Vec<u8>,
     text: Vec<u8>,
     code: u16,
@@ -77,7 +77,7 @@ impl ReplyReader {
     ///
     /// # Errors
     /// See [`ReplyError`]; the reader is of no use after it.
-    pub fn push(&mut self, input: &[u8]) -> Result<(usize, Option<Reply>), ReplyError> {
+    pub(crate) fn push(&mut self, input: &[u8]) -> Result<(usize, Option<Reply>), ReplyError> {
         let mut used = 0;
         while let Some(rest) = input.get(used..).filter(|rest| !rest.is_empty()) {
             let end = memchr::memchr(b'\n', rest);

@@ -2,7 +2,7 @@
 
 /// What is too long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TooLong {
+pub(crate) enum TooLong {
     /// The header block.
     Header,
     /// The message is longer than `limits.message`.
@@ -29,7 +29,7 @@ impl HeaderLine {
 
 /// Measures one message as it goes by. Its header block ends with an empty line, or before one that is no header.
 #[derive(Debug, Clone)]
-pub struct Meter {
+pub(crate) struct Meter {
     octets: u64,
     max_header: u64,
     /// 0: none.
@@ -41,18 +41,18 @@ pub struct Meter {
 impl Meter {
     /// With these limits, in octets; a message limit of 0 is none.
     #[must_use]
-    pub fn new(max_header: u64, max_message: u64) -> Self {
+    pub(crate) fn new(max_header: u64, max_message: u64) -> Self {
         Self { octets: 0, max_header, max_message, line: HeaderLine::default(), in_header: true }
     }
 
     /// How many octets it has seen.
     #[must_use]
-    pub fn octets(&self) -> u64 {
+    pub(crate) fn octets(&self) -> u64 {
         self.octets
     }
 
     /// Takes a piece of the message, as it goes on to the next hop.
-    pub fn push(&mut self, input: &[u8]) -> Option<TooLong> {
+    pub(crate) fn push(&mut self, input: &[u8]) -> Option<TooLong> {
         let before = self.octets;
         self.octets += input.len() as u64;
         if self.in_header {

@@ -19,12 +19,12 @@ pub(super) enum Finding {
 
 impl Finding {
     /// An error.
-    pub fn wrong(text: impl Into<String>) -> Self {
+    pub(super) fn wrong(text: impl Into<String>) -> Self {
         Self::Wrong(text.into())
     }
 
     /// A warning.
-    pub fn careful(text: impl Into<String>) -> Self {
+    pub(super) fn careful(text: impl Into<String>) -> Self {
         Self::Careful(text.into())
     }
 }

@@ -40,7 +40,7 @@ pub(super) struct Client {
 
 impl Client {
     /// One that has said nothing yet.
-    pub fn new(encrypted: bool, identity: Option<Identity>) -> Self {
+    pub(super) fn new(encrypted: bool, identity: Option<Identity>) -> Self {
         Self { encrypted, identity, ..Self::default() }
     }
 }
@@ -54,7 +54,7 @@ pub(super) struct Hello {
 
 impl Hello {
     /// The name in it.
-    pub fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         String::from_utf8_lossy(self.line.get(4..).unwrap_or_default()).trim().to_owned()
     }
 }

@@ -41,12 +41,12 @@ impl Default for Mail {
 
 impl Mail {
     /// The message of which the client has sent some chunks, between two of them.
-    pub fn between_chunks(&self) -> Option<&ChunkedMessage> {
+    pub(super) fn between_chunks(&self) -> Option<&ChunkedMessage> {
         self.transaction.as_ref().and_then(|transaction| transaction.message.as_deref())
     }
 
     /// The body is over, commands follow. A message in chunks waits in its transaction for the next one.
-    pub fn end_body(&mut self, message_goes_on: bool) {
+    pub(super) fn end_body(&mut self, message_goes_on: bool) {
         let body = std::mem::replace(&mut self.phase, Phase::Command);
         if let (true, Phase::Chunk(chunk), Some(transaction)) = (message_goes_on, body, &mut self.transaction) {
             transaction.message = Some(chunk.message);
@@ -54,14 +54,14 @@ impl Mail {
     }
 
     /// Takes back a question about the body, which is moot. Says whether there was one.
-    pub fn forget_question(&mut self) -> bool {
+    pub(super) fn forget_question(&mut self) -> bool {
         let about_body =
             |asking: &mut Pending| matches!(asking, Pending::Content | Pending::Evidence | Pending::Aside { .. });
         self.asking.take_if(about_body).is_some()
     }
 
     /// A transaction that is open, or whose message is not answered.
-    pub fn known(&mut self, id: u64) -> Option<&mut Transaction> {
+    pub(super) fn known(&mut self, id: u64) -> Option<&mut Transaction> {
         self.ended.iter_mut().chain(&mut self.transaction).find(|transaction| transaction.id == id)
     }
 }
@@ -149,7 +149,7 @@ pub(in crate::wire) enum Handling {
 
 impl Handling {
     /// Why the content decides, where it does.
-    pub fn check(self) -> Option<ContentCheck> {
+    pub(crate) fn check(self) -> Option<ContentCheck> {
         match self {
             Self::Inspect(check) => Some(check),
             Self::Deliver | Self::Discard => None,
@@ -169,7 +169,7 @@ pub(in crate::wire) struct RecipientGroup {
 
 impl RecipientGroup {
     /// Whether two recipients share the fate of a message.
-    pub fn is_like(&self, other: &Self) -> bool {
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
         let same_mailbox = match (&self.candidate, &other.candidate) {
             (Some(a), Some(b)) => a.same_mailbox(b),
             (None, None) => true,
@@ -181,12 +181,12 @@ impl RecipientGroup {
 
 impl Transaction {
     /// Whether a recipient was accepted, or may still be.
-    pub fn has_recipients(&self) -> bool {
+    pub(super) fn has_recipients(&self) -> bool {
         self.outstanding > 0 || self.accepted > 0
     }
 
     /// Whether the next hop knows of it: not where its only recipient wanted another that could not be had.
-    pub fn is_begun(&self) -> bool {
+    pub(super) fn is_begun(&self) -> bool {
         self.in_effect || self.has_recipients()
     }
 }

@@ -56,17 +56,17 @@ pub(super) enum Connection {
 }
 
 impl Connection {
-    pub fn is_opening(self) -> bool {
+    pub(super) fn is_opening(self) -> bool {
         matches!(self, Self::Connecting { .. } | Self::Greeting { .. } | Self::Setup | Self::Securing)
     }
 
     /// Whether the client still waits for its greeting.
-    pub fn is_first_greeting(self) -> bool {
+    pub(super) fn is_first_greeting(self) -> bool {
         matches!(self, Self::Connecting { first: true } | Self::Greeting { first: true })
     }
 
     /// Whether a command may be looked at: there is a next hop, or one can be had.
-    pub fn is_usable(self) -> bool {
+    pub(super) fn is_usable(self) -> bool {
         matches!(self, Self::Ready | Self::Closed)
     }
 }
@@ -101,7 +101,7 @@ pub(super) struct Setup {
 
 impl Setup {
     /// Whether the client waits for the answer to its hello.
-    pub fn is_for_client(&self) -> bool {
+    pub(super) fn is_for_client(&self) -> bool {
         self.for_client
     }
 }

@@ -76,30 +76,30 @@ struct QueueEntry {
 pub(super) struct Queue(VecDeque<QueueEntry>);
 
 impl Queue {
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.0.len() >= MAX
     }
 
     /// Whether the next hop has something to answer.
-    pub fn is_waiting(&self) -> bool {
+    pub(super) fn is_waiting(&self) -> bool {
         self.0.iter().any(|entry| !matches!(entry.item, Item::Local(_)))
     }
 
-    pub fn push(&mut self, item: Item) {
+    pub(super) fn push(&mut self, item: Item) {
         self.0.push_back(QueueEntry { item, unsent: None });
     }
 
     /// An entry whose command waits for the answers before it.
-    pub fn push_unsent(&mut self, item: Item, command: Vec<u8>) {
+    pub(super) fn push_unsent(&mut self, item: Item, command: Vec<u8>) {
         self.0.push_back(QueueEntry { item, unsent: Some(command) });
     }
 
     /// Our replies at the front, to be written to the client.
-    pub fn take_local(&mut self) -> Option<Vec<u8>> {
+    pub(super) fn take_local(&mut self) -> Option<Vec<u8>> {
         match self.0.front() {
             Some(QueueEntry { item: Item::Local(_), .. }) => match self.0.pop_front() {
                 Some(QueueEntry { item: Item::Local(text), .. }) => Some(text),
@@ -110,12 +110,12 @@ impl Queue {
     }
 
     /// What a reply of the next hop answers. `None`: nothing was asked.
-    pub fn answered(&mut self) -> Option<Item> {
+    pub(super) fn answered(&mut self) -> Option<Item> {
         self.0.pop_front().map(|entry| entry.item)
     }
 
     /// The next command that may be sent now, if one has waited.
-    pub fn next_unsent(&mut self) -> Option<Vec<u8>> {
+    pub(super) fn next_unsent(&mut self) -> Option<Vec<u8>> {
         self.0.iter_mut().find(|entry| !matches!(entry.item, Item::Local(_)))?.unsent.take()
     }
 }

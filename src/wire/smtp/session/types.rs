@@ -50,7 +50,7 @@ pub struct SessionLimits {
     /// Recipients of a message: 452 4.5.3.
     pub recipients: u32,
     /// Octets of a command line, its end included (RFC 5321 section 4.5.3.1.4): 500 5.5.2. Lines of AUTH may have
-    /// [`MAX_AUTH_LINE`](crate::wire::smtp::command::MAX_AUTH_LINE).
+    /// 12,288 (RFC 4954 section 4).
     pub line: usize,
     /// Octets of the header block of a message: 552 5.3.4.
     pub header: u64,

@@ -6,7 +6,7 @@ use crate::cli::check::mta::finding::names;
 use crate::config::{Config, Endpoint, MtaService, ServiceProtocol, Side};
 
 /// Who asks the milter, and what becomes of mail when nobody answers.
-pub fn milter(config: &Config, advisor: &MtaService, postfix: &Postfix, found: &mut Vec<Finding>) {
+pub(super) fn milter(config: &Config, advisor: &MtaService, postfix: &Postfix, found: &mut Vec<Finding>) {
     let listen = &advisor.listen;
     let asking: Vec<&MasterService> =
         postfix.running("smtpd").filter(|service| postfix.asks_milter(service, listen)).collect();
@@ -117,7 +117,7 @@ fn a_map_finds(config: &Config, setting: &str) -> bool {
 }
 
 /// Who asks the map, and about what.
-pub fn maps(config: &Config, advisor: &MtaService, postfix: &Postfix, found: &mut Vec<Finding>) {
+pub(super) fn maps(config: &Config, advisor: &MtaService, postfix: &Postfix, found: &mut Vec<Finding>) {
     let listen = &advisor.listen;
     for (maps, classes, class) in [
         ("sender_canonical_maps", "sender_canonical_classes", "envelope_sender"),
@@ -195,7 +195,7 @@ fn who_signs(listen: &Endpoint, postfix: &Postfix, found: &mut Vec<Finding>) {
 }
 
 /// Who asks the policy service, and when.
-pub fn policy(advisor: &MtaService, postfix: &Postfix, found: &mut Vec<Finding>) {
+pub(super) fn policy(advisor: &MtaService, postfix: &Postfix, found: &mut Vec<Finding>) {
     let listen = &advisor.listen;
     let lists = ["smtpd_recipient_restrictions", "smtpd_relay_restrictions"];
     let restrictions = |service| lists.into_iter().map(move |list| postfix.of(service, list));
@@ -222,7 +222,7 @@ pub fn policy(advisor: &MtaService, postfix: &Postfix, found: &mut Vec<Finding>)
 }
 
 /// What looks the sender up after it has been signed.
-pub fn signed_before_the_queue(config: &Config, postfix: &Postfix, found: &mut Vec<Finding>) {
+pub(super) fn signed_before_the_queue(config: &Config, postfix: &Postfix, found: &mut Vec<Finding>) {
     let by_milter = config.advisors.iter().any(|a| a.advice == ServiceProtocol::Milter && a.side != Side::Inbound);
     let is_map = |a: &&MtaService| a.advice == ServiceProtocol::Socketmap;
     let by_map = config.advisors.iter().filter(is_map).any(|map| {

@@ -77,13 +77,13 @@ const PORTS: [(&str, &str); 4] = [("smtp", "25"), ("submission", "587"), ("submi
 
 impl MasterService {
     /// The port on which it listens, if that is over TCP.
-    pub fn port(&self) -> Option<&str> {
+    pub(super) fn port(&self) -> Option<&str> {
         let name = self.name.rsplit(':').next().filter(|_| self.is_inet)?;
         Some(PORTS.iter().find(|(known, _)| *known == name).map_or(name, |(_, port)| port))
     }
 
     /// Whether it listens where one of ours would.
-    pub fn takes(&self, endpoint: &Endpoint) -> bool {
+    pub(super) fn takes(&self, endpoint: &Endpoint) -> bool {
         let Endpoint::Tcp { host, port } = endpoint else { return false };
         let own = self.name.rsplit_once(':').map(|(host, _)| host.trim_matches(['[', ']']));
         // Without a host it listens on all addresses, as far as inet_interfaces allows.
@@ -96,7 +96,7 @@ impl MasterService {
 }
 
 impl Postfix {
-    pub fn read(place: &Path) -> Result<Self> {
+    pub(super) fn read(place: &Path) -> Result<Self> {
         let postconf = program(&["postconf"]).context("postconf is not here; run this where Postfix is")?;
         let asked = |options: &[&str]| {
             ask(&postconf, ["-c".as_ref(), place.as_os_str()].into_iter().chain(options.iter().map(AsRef::as_ref)))
@@ -121,41 +121,41 @@ impl Postfix {
     }
 
     /// What holds in `main.cf`.
-    pub fn get(&self, parameter: &str) -> &str {
+    pub(super) fn get(&self, parameter: &str) -> &str {
         debug_assert!(PARAMETERS.contains(&parameter), "{parameter}");
         self.main.get(parameter).map_or("", String::as_str)
     }
 
     /// What holds for a service.
-    pub fn of<'a>(&'a self, service: &'a MasterService, parameter: &str) -> &'a str {
+    pub(super) fn of<'a>(&'a self, service: &'a MasterService, parameter: &str) -> &'a str {
         service.own.get(parameter).map_or_else(|| self.get(parameter), String::as_str)
     }
 
     /// How many processes a service may have; `None`: any number.
-    pub fn max_processes(&self, service: &MasterService) -> Option<usize> {
+    pub(super) fn max_processes(&self, service: &MasterService) -> Option<usize> {
         let own = service.max_processes.parse().ok();
         own.or_else(|| self.get("default_process_limit").parse().ok()).filter(|limit| *limit > 0)
     }
 
-    pub fn running<'a>(&'a self, command: &'a str) -> impl Iterator<Item = &'a MasterService> {
+    pub(super) fn running<'a>(&'a self, command: &'a str) -> impl Iterator<Item = &'a MasterService> {
         self.services.iter().filter(move |service| service.command == command)
     }
 
     /// The smtpd that listens on a port of this machine.
-    pub fn listening(&self, endpoint: &Endpoint) -> Option<&MasterService> {
+    pub(super) fn listening(&self, endpoint: &Endpoint) -> Option<&MasterService> {
         let Endpoint::Tcp { port, .. } = endpoint else { return None };
         let port = port.to_string();
         self.running("smtpd").find(|service| service.port() == Some(port.as_str()))
     }
 
     /// Whether an smtpd asks a milter. `no_milters` is for ports where mail comes back from a filter.
-    pub fn asks_milter(&self, service: &MasterService, listen: &Endpoint) -> bool {
+    pub(super) fn asks_milter(&self, service: &MasterService, listen: &Endpoint) -> bool {
         names(self.of(service, "smtpd_milters"), listen)
             && !self.of(service, "receive_override_options").contains("no_milters")
     }
 
     /// Whether users or the world send to this instance: to one that only sends on what has been signed, none do.
-    pub fn is_where_mail_comes_in(&self) -> bool {
+    pub(super) fn is_where_mail_comes_in(&self) -> bool {
         self.running("smtpd").any(|service| service.port().is_some_and(|port| ["25", "465", "587"].contains(&port)))
     }
 }

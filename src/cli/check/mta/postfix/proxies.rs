@@ -6,7 +6,7 @@ use crate::cli::check::mta::finding::names;
 use crate::config::{Config, Endpoint, Listener, Role, TlsMode};
 
 /// Whether this is the instance that the outbound proxy hands mail to, and not the one that hands it mail.
-pub fn is_behind(listener: &Listener, postfix: &Postfix) -> bool {
+pub(super) fn is_behind(listener: &Listener, postfix: &Postfix) -> bool {
     let routes = ["relayhost", "default_transport", "content_filter"];
     listener.role == Role::Outbound
         && !postfix.is_where_mail_comes_in()
@@ -16,7 +16,7 @@ pub fn is_behind(listener: &Listener, postfix: &Postfix) -> bool {
 }
 
 /// The second instance: where do the bounces go that it makes itself?
-pub fn sends_to_the_world(config: &Config, listener: &Listener, postfix: &Postfix, found: &mut Vec<Finding>) {
+pub(super) fn sends_to_the_world(config: &Config, listener: &Listener, postfix: &Postfix, found: &mut Vec<Finding>) {
     if !postfix.get("master_service_disable").is_empty() {
         found.push(Finding::wrong(
             "master_service_disable keeps this instance from listening, as postmulti has made it: master_service_disable =",
@@ -43,7 +43,7 @@ pub fn sends_to_the_world(config: &Config, listener: &Listener, postfix: &Postfi
 }
 
 /// The instance that users send through.
-pub fn outbound(config: &Config, listener: &Listener, postfix: &Postfix, found: &mut Vec<Finding>) {
+pub(super) fn outbound(config: &Config, listener: &Listener, postfix: &Postfix, found: &mut Vec<Finding>) {
     let listen = &listener.listen;
     let routes =
         ["relayhost", "default_transport", "transport_maps", "sender_dependent_relayhost_maps", "content_filter"];
@@ -95,7 +95,7 @@ fn bracketed(endpoint: &Endpoint) -> String {
 }
 
 /// Around the inbound proxy.
-pub fn inbound(listener: &Listener, postfix: &Postfix, found: &mut Vec<Finding>) {
+pub(super) fn inbound(listener: &Listener, postfix: &Postfix, found: &mut Vec<Finding>) {
     let listen = &listener.listen;
     let hands_over = |service: &&MasterService| names(postfix.of(service, "smtpd_proxy_filter"), listen);
     let fronts: Vec<&MasterService> = postfix.running("smtpd").filter(hands_over).collect();
@@ -196,7 +196,7 @@ fn behind_it(behind: &MasterService, listen: &Endpoint, postfix: &Postfix, found
 }
 
 /// Whether a next hop of ours is a port that nobody has.
-pub fn nobody_listens(hop: &Endpoint, setting: &str, postfix: &Postfix, found: &mut Vec<Finding>) {
+pub(super) fn nobody_listens(hop: &Endpoint, setting: &str, postfix: &Postfix, found: &mut Vec<Finding>) {
     if hop.is_loopback() && matches!(hop, Endpoint::Tcp { .. }) && postfix.listening(hop).is_none() {
         found.push(Careful(format!("{setting} is {hop}, and no smtpd of this instance listens there")));
     }

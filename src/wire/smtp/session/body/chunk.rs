@@ -20,7 +20,7 @@ const PIECE: usize = 4096;
 
 /// A message that comes in chunks: what is known of it, in a chunk and between two of them.
 #[derive(Debug)]
-pub struct ChunkedMessage {
+pub(crate) struct ChunkedMessage {
     /// What was found in it so far.
     pub inspector: Inspector,
     /// `None`: the message is binary (RFC 3030 section 3), and has no lines.
@@ -52,20 +52,20 @@ impl ChunkedMessage {
     }
 
     /// One on its way out. `evidence`: it gets an evidence header.
-    pub fn outbound(limits: SessionLimits, binary: bool, evidence: bool) -> Self {
+    pub(crate) fn outbound(limits: SessionLimits, binary: bool, evidence: bool) -> Self {
         let stage = if evidence { Stage::Head } else { Stage::Streamed };
         Self { head: evidence.then(HeadReader::of_chunks), ..Self::new(limits, binary, stage) }
     }
 
     /// One whose content decides what becomes of it.
-    pub fn held_for(limits: SessionLimits, binary: bool, check: Option<ContentCheck>) -> Self {
+    pub(crate) fn held_for(limits: SessionLimits, binary: bool, check: Option<ContentCheck>) -> Self {
         let message = Self::new(limits, binary, Stage::Held);
         let inspector = message.inspector.classifying(Scanner::of_text(), check);
         Self { inspector, filter: Some(HeaderFilter::of_chunks()), ..message }
     }
 
     /// One from outside that is delivered, with this header in front of it if there is one.
-    pub fn inbound(limits: SessionLimits, binary: bool, mark: Option<ResultHeader>) -> Self {
+    pub(crate) fn inbound(limits: SessionLimits, binary: bool, mark: Option<ResultHeader>) -> Self {
         let mut message = Self::new(limits, binary, Stage::Head);
         let mut filter = HeaderFilter::of_chunks();
         if let Some(mark) = mark {
@@ -77,12 +77,12 @@ impl ChunkedMessage {
     }
 
     /// Whether the next hop has heard nothing of it.
-    pub fn is_held(&self) -> bool {
+    pub(crate) fn is_held(&self) -> bool {
         self.stage == Stage::Held
     }
 
     /// Octets that are held.
-    pub fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         self.held.len()
     }
 
@@ -106,7 +106,7 @@ impl ChunkedMessage {
 
 /// A chunk under way.
 #[derive(Debug)]
-pub struct Chunk {
+pub(crate) struct Chunk {
     /// The message that it is a part of.
     pub message: Box<ChunkedMessage>,
     /// Octets still to come, and in all.
@@ -125,7 +125,7 @@ pub struct Chunk {
 
 /// What is due at the end of a chunk.
 #[derive(Debug)]
-pub enum ChunkEnd {
+pub(crate) enum ChunkEnd {
     /// Another chunk follows. Its answer:
     Next(ChunkAnswer),
     /// All of the message has come and is held. The rules have to say whether it is wanted.
@@ -143,7 +143,7 @@ pub enum ChunkEnd {
 
 /// How the client's chunk is answered.
 #[derive(Debug)]
-pub enum ChunkAnswer {
+pub(crate) enum ChunkAnswer {
     /// By the next hop, to the chunk that was sent last.
     ByHop,
     /// By this program.
@@ -154,43 +154,43 @@ pub enum ChunkAnswer {
 
 impl Chunk {
     /// One that begins.
-    pub fn new(message: Box<ChunkedMessage>, size: u64, last: bool) -> Self {
+    pub(crate) fn new(message: Box<ChunkedMessage>, size: u64, last: bool) -> Self {
         Self { message, left: size, size, last, announced: false, answered: false, refused: None, head_ends: None }
     }
 
     /// Whether all of it has come.
-    pub fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.left == 0
     }
 
     /// Whether all of the message has come with it.
-    pub fn ends_the_message(&self) -> bool {
+    pub(crate) fn ends_the_message(&self) -> bool {
         self.last && self.left == 0
     }
 
     /// Whether the next hop has heard nothing of the message, and may still.
-    pub fn is_held(&self) -> bool {
+    pub(crate) fn is_held(&self) -> bool {
         self.message.is_held() && self.refused.is_none()
     }
 
     /// Whether its octets go on as they come.
-    pub fn is_streamed(&self) -> bool {
+    pub(crate) fn is_streamed(&self) -> bool {
         self.message.stage == Stage::Streamed && self.refused.is_none()
     }
 
     /// Whether the next hop waits for octets of it.
-    pub fn is_announced(&self) -> bool {
+    pub(crate) fn is_announced(&self) -> bool {
         self.announced
     }
 
     /// Nothing more of the message goes anywhere. At the end of the chunk this is the answer, unless there is one.
-    pub fn refuse(&mut self, reply: Reply) {
+    pub(crate) fn refuse(&mut self, reply: Reply) {
         self.refused.get_or_insert(reply);
         self.message.held = Vec::new();
     }
 
     /// Tells the next hop how many octets of this chunk it gets, where they go on as they come.
-    pub fn begin(&mut self, to_hop: &mut Vec<u8>) {
+    pub(crate) fn begin(&mut self, to_hop: &mut Vec<u8>) {
         if self.is_streamed() {
             self.announce(&[], to_hop);
         }
@@ -208,7 +208,7 @@ impl Chunk {
     }
 
     /// Takes octets of it, and says how many.
-    pub fn push(&mut self, input: &[u8], to_hop: &mut Vec<u8>, settings: BodySettings) -> (usize, BodyStep) {
+    pub(crate) fn push(&mut self, input: &[u8], to_hop: &mut Vec<u8>, settings: BodySettings) -> (usize, BodyStep) {
         let room = match self.message.stage {
             Stage::Held => settings.hold.saturating_sub(self.message.held.len()).max(1),
             Stage::Head | Stage::Streamed => usize::MAX,
@@ -266,7 +266,7 @@ impl Chunk {
     }
 
     /// All of it has come: what is due.
-    pub fn end(&mut self, to_hop: &mut Vec<u8>) -> ChunkEnd {
+    pub(crate) fn end(&mut self, to_hop: &mut Vec<u8>) -> ChunkEnd {
         if let Some(reply) = self.refused.clone() {
             return ChunkEnd::Refused { reply, last: self.last };
         }
@@ -320,7 +320,7 @@ impl Chunk {
     }
 
     /// The evidence header, without its line end, goes last in the header block. All that is held goes on, and the rest as it comes.
-    pub fn add_evidence(&mut self, header: Option<String>, to_hop: &mut Vec<u8>) {
+    pub(crate) fn add_evidence(&mut self, header: Option<String>, to_hop: &mut Vec<u8>) {
         let mut held = std::mem::take(&mut self.message.held);
         if let (Some(at), Some(header)) = (self.head_ends.take(), header) {
             let at = at.min(held.len());
@@ -333,7 +333,7 @@ impl Chunk {
     }
 
     /// The message is wanted, with this header in front if there is one. `decided`: whatever else is in it. What is held goes on.
-    pub fn release(&mut self, header: Option<String>, decided: bool, to_hop: &mut Vec<u8>) -> Released {
+    pub(crate) fn release(&mut self, header: Option<String>, decided: bool, to_hop: &mut Vec<u8>) -> Released {
         if decided {
             self.message.inspector.decided();
         }
@@ -367,7 +367,7 @@ impl Chunk {
 
 /// What has gone on of a message that was held.
 #[derive(Debug)]
-pub enum Released {
+pub(crate) enum Released {
     /// All of it.
     Message,
     /// All of this chunk, and how the client is answered.

@@ -12,7 +12,7 @@ use crate::wire::smtp::session::types::SessionLimits;
 
 /// A message by DATA, from 354 to the final dot and to the answer that depends on it.
 #[derive(Debug)]
-pub struct DataBody {
+pub(crate) struct DataBody {
     text: Text,
     stage: Stage,
     /// Whether the final dot has come.
@@ -79,7 +79,7 @@ impl DataBody {
     }
 
     /// One whose content decides what becomes of it.
-    pub fn held(limits: SessionLimits, check: Option<ContentCheck>) -> Self {
+    pub(crate) fn held(limits: SessionLimits, check: Option<ContentCheck>) -> Self {
         let mut body = Self::new(limits, Stage::Held(Vec::new()));
         body.text.inspector = body.text.inspector.classifying(Scanner::of_data(), check);
         body.text.filter = Some(HeaderFilter::default());
@@ -88,7 +88,7 @@ impl DataBody {
 
     /// One from outside that is delivered. `marked`: behind a header of ours, for what stands in its envelope; the classifier reads
     /// it all the same, to count what would have been lost.
-    pub fn inbound(limits: SessionLimits, marked: bool) -> Self {
+    pub(crate) fn inbound(limits: SessionLimits, marked: bool) -> Self {
         let mut body = Self::new(limits, Stage::Streamed);
         if marked {
             body.text.inspector = body.text.inspector.classifying(Scanner::of_data(), None);
@@ -98,49 +98,49 @@ impl DataBody {
     }
 
     /// One on its way out. `evidence`: it gets an evidence header.
-    pub fn outbound(limits: SessionLimits, evidence: bool) -> Self {
+    pub(crate) fn outbound(limits: SessionLimits, evidence: bool) -> Self {
         let mut body = Self::new(limits, Stage::Streamed);
         body.text.head = evidence.then(HeadReader::default);
         body
     }
 
     /// One that goes nowhere; at its end this is the answer.
-    pub fn unwanted(limits: SessionLimits, reply: Reply) -> Self {
+    pub(crate) fn unwanted(limits: SessionLimits, reply: Reply) -> Self {
         Self::new(limits, Stage::Unwanted(reply))
     }
 
     /// What was found in it so far.
-    pub fn inspector(&self) -> &Inspector {
+    pub(crate) fn inspector(&self) -> &Inspector {
         &self.text.inspector
     }
 
     /// Whether all of it has come.
-    pub fn has_ended(&self) -> bool {
+    pub(crate) fn has_ended(&self) -> bool {
         self.ended
     }
 
     /// Whether the next hop has heard nothing of it.
-    pub fn is_held(&self) -> bool {
+    pub(crate) fn is_held(&self) -> bool {
         matches!(self.stage, Stage::Held(_))
     }
 
     /// Whether it is kept in memory until the next hop says 354.
-    pub fn is_released(&self) -> bool {
+    pub(crate) fn is_released(&self) -> bool {
         matches!(self.stage, Stage::Released(_))
     }
 
     /// Whether the next hop has the beginning of it.
-    pub fn is_at_hop(&self) -> bool {
+    pub(crate) fn is_at_hop(&self) -> bool {
         matches!(self.stage, Stage::Streamed | Stage::BehindHeader(_))
     }
 
     /// Whether it goes nowhere already.
-    pub fn is_unwanted(&self) -> bool {
+    pub(crate) fn is_unwanted(&self) -> bool {
         matches!(self.stage, Stage::Unwanted(_))
     }
 
     /// Octets that are held.
-    pub fn held_octets(&self) -> usize {
+    pub(crate) fn held_octets(&self) -> usize {
         match &self.stage {
             Stage::Held(octets) => octets.len(),
             Stage::Released(_) | Stage::Streamed | Stage::BehindHeader(_) | Stage::Unwanted(_) => 0,
@@ -148,7 +148,7 @@ impl DataBody {
     }
 
     /// Takes octets of it, and says how many.
-    pub fn push(&mut self, input: &[u8], to_hop: &mut Vec<u8>, settings: BodySettings) -> (usize, BodyStep) {
+    pub(crate) fn push(&mut self, input: &[u8], to_hop: &mut Vec<u8>, settings: BodySettings) -> (usize, BodyStep) {
         let Self { text, stage, ended } = self;
         let (input, progress, head_ends) = match stage {
             Stage::Held(octets) => {
@@ -199,7 +199,7 @@ impl DataBody {
     }
 
     /// The evidence header, without its line end, goes last in the header block. Says whether that was all of the message.
-    pub fn add_evidence(&mut self, header: Option<String>, to_hop: &mut Vec<u8>) -> bool {
+    pub(crate) fn add_evidence(&mut self, header: Option<String>, to_hop: &mut Vec<u8>) -> bool {
         let Stage::BehindHeader(behind) = &self.stage else { return false };
         if let Some(header) = header {
             to_hop.extend_from_slice(header.as_bytes());
@@ -211,7 +211,7 @@ impl DataBody {
     }
 
     /// What is held is to go on, with this header in front. Says whether it was held.
-    pub fn release(&mut self, header: Option<String>, decided: bool) -> bool {
+    pub(crate) fn release(&mut self, header: Option<String>, decided: bool) -> bool {
         if decided {
             self.text.inspector.decided();
         }
@@ -221,7 +221,7 @@ impl DataBody {
     }
 
     /// The next hop has said 354 to what was released. Says whether that was all of the message.
-    pub fn send_released(&mut self, to_hop: &mut Vec<u8>) -> bool {
+    pub(crate) fn send_released(&mut self, to_hop: &mut Vec<u8>) -> bool {
         if let Stage::Released(octets) = &self.stage {
             to_hop.extend_from_slice(octets);
             self.stage = Stage::Streamed;
@@ -230,7 +230,7 @@ impl DataBody {
     }
 
     /// The rest of it goes nowhere, and at its end this is the answer.
-    pub fn refuse(&mut self, reply: Reply) {
+    pub(crate) fn refuse(&mut self, reply: Reply) {
         self.text.filter = None;
         self.text.head = None;
         self.stage = Stage::Unwanted(reply);

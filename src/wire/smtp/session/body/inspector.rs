@@ -11,7 +11,7 @@ use crate::wire::smtp::size_limits::{Meter, TooLong};
 
 /// Why a message cannot be accepted, whatever the rules say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BodyError {
+pub(crate) enum BodyError {
     /// It has an octet 0 (RFC 5321 section 4.5.2).
     Nul,
     /// It has a line end other than CR LF, and the config says `stray_newline = "reject"`.
@@ -22,7 +22,7 @@ pub enum BodyError {
 
 impl BodyError {
     /// What the client is sent.
-    pub fn reply(self) -> Reply {
+    pub(crate) fn reply(self) -> Reply {
         match self {
             Self::Nul => NUL.reply(),
             Self::Stray => STRAY_LINE_END.reply(),
@@ -32,7 +32,7 @@ impl BodyError {
     }
 
     /// The limit that was reached, by its name in the config.
-    pub fn limit(self) -> Option<&'static str> {
+    pub(crate) fn limit(self) -> Option<&'static str> {
         match self {
             Self::Long(TooLong::Header) => Some("header"),
             Self::Long(TooLong::Message) => Some("message"),
@@ -43,7 +43,7 @@ impl BodyError {
 
 /// Inspects one message.
 #[derive(Debug)]
-pub struct Inspector {
+pub(crate) struct Inspector {
     meter: Meter,
     too_long: Option<TooLong>,
     bounce: Option<Scanner>,
@@ -52,17 +52,17 @@ pub struct Inspector {
 
 impl Inspector {
     /// For a message that is delivered whatever is in it.
-    pub fn new(limits: SessionLimits) -> Self {
+    pub(crate) fn new(limits: SessionLimits) -> Self {
         Self { meter: Meter::new(limits.header, limits.message), too_long: None, bounce: None, check: None }
     }
 
     /// The classifier reads the message, too. `check`: why its verdict decides; `None`: it is for the log alone.
-    pub fn classifying(self, scanner: Scanner, check: Option<ContentCheck>) -> Self {
+    pub(crate) fn classifying(self, scanner: Scanner, check: Option<ContentCheck>) -> Self {
         Self { bounce: Some(scanner), check, ..self }
     }
 
     /// The next octets.
-    pub fn push(&mut self, part: &[u8]) {
+    pub(crate) fn push(&mut self, part: &[u8]) {
         self.too_long = self.too_long.or(self.meter.push(part));
         if let Some(bounce) = &mut self.bounce {
             bounce.push(part);
@@ -70,34 +70,34 @@ impl Inspector {
     }
 
     /// The last octet has come.
-    pub fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         if let Some(bounce) = &mut self.bounce {
             bounce.finish();
         }
     }
 
     /// Octets so far.
-    pub fn octets(&self) -> u64 {
+    pub(crate) fn octets(&self) -> u64 {
         self.meter.octets()
     }
 
     /// What the classifier has found so far; `None`: it does not read this message.
-    pub fn findings(&self) -> Option<Findings> {
+    pub(crate) fn findings(&self) -> Option<Findings> {
         self.bounce.as_ref().map(Scanner::found)
     }
 
     /// Why the content decides what becomes of the message, until it is decided.
-    pub fn check(&self) -> Option<ContentCheck> {
+    pub(crate) fn check(&self) -> Option<ContentCheck> {
         self.check
     }
 
     /// It is decided.
-    pub fn decided(&mut self) {
+    pub(crate) fn decided(&mut self) {
         self.check = None;
     }
 
     /// Why the message cannot be accepted, if that is so. A binary message (RFC 3030 section 3) has no `text`.
-    pub fn error(&self, text: Option<&DataScanner>, reject_stray: bool) -> Option<BodyError> {
+    pub(crate) fn error(&self, text: Option<&DataScanner>, reject_stray: bool) -> Option<BodyError> {
         if let Some(too_long) = self.too_long {
             return Some(BodyError::Long(too_long));
         }

@@ -10,15 +10,15 @@ mod inspector;
 mod step;
 mod swallow;
 
-pub use self::chunk::{Chunk, ChunkAnswer, ChunkEnd, ChunkedMessage, Released};
-pub use self::data::DataBody;
-pub use self::inspector::{BodyError, Inspector};
-pub use self::step::{BodySettings, BodyStep, Fate, accepted};
-pub use self::swallow::Swallow;
+pub(super) use self::chunk::{Chunk, ChunkAnswer, ChunkEnd, ChunkedMessage, Released};
+pub(super) use self::data::DataBody;
+pub(super) use self::inspector::{BodyError, Inspector};
+pub(super) use self::step::{BodySettings, BodyStep, Fate, accepted};
+pub(super) use self::swallow::Swallow;
 
 /// What the client's octets are.
 #[derive(Debug)]
-pub enum Phase {
+pub(super) enum Phase {
     /// Lines with commands.
     Command,
     /// The client's answer to a challenge of AUTH.
@@ -33,7 +33,7 @@ pub enum Phase {
 
 impl Phase {
     /// Octets of the message that are held in memory.
-    pub fn held(&self) -> usize {
+    pub(super) fn held(&self) -> usize {
         match self {
             Self::Data(body) => body.held_octets(),
             Self::Chunk(chunk) => chunk.message.held(),
@@ -42,7 +42,7 @@ impl Phase {
     }
 
     /// Whether the next hop has heard nothing of the message, so that all can still be changed.
-    pub fn is_held(&self) -> bool {
+    pub(super) fn is_held(&self) -> bool {
         match self {
             Self::Data(body) => body.is_held(),
             Self::Chunk(chunk) => chunk.is_held(),
@@ -51,7 +51,7 @@ impl Phase {
     }
 
     /// The message under way: what was found in it, and whether all of it has come.
-    pub fn inspected(&self) -> Option<(&Inspector, bool)> {
+    pub(super) fn inspected(&self) -> Option<(&Inspector, bool)> {
         match self {
             Self::Data(body) => Some((body.inspector(), body.has_ended())),
             Self::Chunk(chunk) => Some((&chunk.message.inspector, chunk.ends_the_message())),

@@ -9,7 +9,7 @@ use crate::wire::smtp::reply::Reply;
 
 /// How bodies are taken, for the whole session.
 #[derive(Debug, Clone, Copy)]
-pub struct BodySettings {
+pub(crate) struct BodySettings {
     /// How much of a message is held at most, in octets.
     pub hold: usize,
     /// Whether line ends other than CR LF are refused.
@@ -18,7 +18,7 @@ pub struct BodySettings {
 
 /// What octets of a body led to.
 #[derive(Debug)]
-pub enum BodyStep {
+pub(crate) enum BodyStep {
     /// More of it is awaited.
     More,
     /// A piece of a header block went on as a chunk of its own. Its reply is not for the client.
@@ -41,7 +41,7 @@ pub enum BodyStep {
 
 /// What becomes of a message by its content.
 #[derive(Debug)]
-pub enum Fate<'a> {
+pub(crate) enum Fate<'a> {
     /// It is delivered, with this header if there is one.
     GoOn(Option<ResultHeader>),
     /// This mailbox gets it instead of its recipient, with this header.
@@ -52,7 +52,7 @@ pub enum Fate<'a> {
 
 impl<'a> Fate<'a> {
     /// What a verdict means for a message. Where it is not held any more, it is too late for a header or another recipient.
-    pub fn of(verdict: &'a ContentVerdict, is_held: bool) -> Self {
+    pub(crate) fn of(verdict: &'a ContentVerdict, is_held: bool) -> Self {
         match verdict {
             ContentVerdict::Refuse(refusal) => Self::Drop(Reply::new(refusal.code, refusal.status, refusal.text)),
             ContentVerdict::Discard(_) => Self::Drop(accepted()),
@@ -66,12 +66,12 @@ impl<'a> Fate<'a> {
 }
 
 /// What the sender of a message is sent that is discarded.
-pub fn accepted() -> Reply {
+pub(crate) fn accepted() -> Reply {
     MESSAGE_OK.reply()
 }
 
 /// A header in front of a message.
-pub fn with_header(header: Option<String>, message: &[u8]) -> Vec<u8> {
+pub(super) fn with_header(header: Option<String>, message: &[u8]) -> Vec<u8> {
     let mut text = header.map_or_else(Vec::new, |header| format!("{header}\r\n").into_bytes());
     // A message that begins with white space has no header block; it must not become the rest of our header.
     let first = message.strip_prefix(b".").unwrap_or(message).first();

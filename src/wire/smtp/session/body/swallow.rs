@@ -5,7 +5,7 @@ use crate::wire::smtp::reply::Reply;
 
 /// A chunk that goes nowhere.
 #[derive(Debug)]
-pub struct Swallow {
+pub(crate) struct Swallow {
     left: u64,
     reply: Reply,
     times: u32,
@@ -13,12 +13,12 @@ pub struct Swallow {
 
 impl Swallow {
     /// So many octets are to come; behind them this reply is due, so many times.
-    pub fn new(size: u64, reply: Reply, times: u32) -> Self {
+    pub(crate) fn new(size: u64, reply: Reply, times: u32) -> Self {
         Self { left: size, reply, times }
     }
 
     /// Takes octets of it, and says how many.
-    pub fn push(&mut self, input: &[u8]) -> (usize, BodyStep) {
+    pub(crate) fn push(&mut self, input: &[u8]) -> (usize, BodyStep) {
         let used = input.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
         self.left -= used as u64;
         let step = match self.left {

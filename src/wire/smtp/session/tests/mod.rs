@@ -39,12 +39,17 @@ pub(super) struct Dialogue {
 }
 
 impl Dialogue {
-    pub fn new(direction: Direction, hold: usize) -> Self {
+    pub(super) fn new(direction: Direction, hold: usize) -> Self {
         Self::with(direction, hold, |_| {}, None)
     }
 
     /// With other settings, and a client that is known.
-    pub fn with(direction: Direction, hold: usize, change: impl FnOnce(&mut Settings), client: Option<&str>) -> Self {
+    pub(super) fn with(
+        direction: Direction,
+        hold: usize,
+        change: impl FnOnce(&mut Settings),
+        client: Option<&str>,
+    ) -> Self {
         let (policy, ring) = site();
         let mut settings = Settings {
             direction,
@@ -82,40 +87,40 @@ impl Dialogue {
     }
 
     /// After greeting and EHLO.
-    pub fn ready(direction: Direction) -> Self {
+    pub(super) fn ready(direction: Direction) -> Self {
         let mut dialogue = Self::new(direction, 10_000);
         dialogue.greet();
         dialogue
     }
 
     /// Connected and greeted.
-    pub fn connect(&mut self) {
+    pub(super) fn connect(&mut self) {
         self.run();
         self.session.hop_connected(false);
         assert_eq!(self.hop("220 mx.example ESMTP\r\n"), "220 mx.example ESMTP\r\n");
     }
 
-    pub fn greet(&mut self) {
+    pub(super) fn greet(&mut self) {
         self.connect();
         assert_eq!(self.client("EHLO c.example\r\n"), "EHLO c.example\r\n");
         assert_eq!(self.hop(EHLO), "250-mx.example\r\n250-PIPELINING\r\n250 DSN\r\n");
     }
 
     /// The same, where the next hop has another offer.
-    pub fn greet_with(&mut self, offer: &str) {
+    pub(super) fn greet_with(&mut self, offer: &str) {
         self.connect();
         self.client("EHLO c.example\r\n");
         self.hop(offer);
     }
 
     /// The same, where the client is offered TLS.
-    pub fn greet_with_tls(&mut self) {
+    pub(super) fn greet_with_tls(&mut self) {
         self.connect();
         self.client("EHLO c.example\r\n");
         assert!(self.hop(EHLO).contains("STARTTLS"));
     }
 
-    pub fn run(&mut self) {
+    pub(super) fn run(&mut self) {
         while let Some(event) = self.session.next_event() {
             let rules = Rules { policy: &self.policy, ring: &self.ring, now: NOW };
             match event {
@@ -161,29 +166,29 @@ impl Dialogue {
     }
 
     /// The client says something; what the next hop hears.
-    pub fn client(&mut self, text: &str) -> String {
+    pub(super) fn client(&mut self, text: &str) -> String {
         self.session.client_data(text.as_bytes());
         self.run();
         self.heard_by_hop()
     }
 
     /// The next hop says something; what the client hears.
-    pub fn hop(&mut self, text: &str) -> String {
+    pub(super) fn hop(&mut self, text: &str) -> String {
         self.session.hop_data(text.as_bytes());
         self.run();
         self.heard_by_client()
     }
 
-    pub fn heard_by_hop(&mut self) -> String {
+    pub(super) fn heard_by_hop(&mut self) -> String {
         self.session.wrote_to_hop(self.session.out.to_hop.len());
         String::from_utf8(std::mem::take(&mut self.session.out.to_hop)).unwrap()
     }
 
-    pub fn heard_by_client(&mut self) -> String {
+    pub(super) fn heard_by_client(&mut self) -> String {
         String::from_utf8(std::mem::take(&mut self.session.out.to_client)).unwrap()
     }
 
-    pub fn signed(&self, address: &str) -> String {
+    pub(super) fn signed(&self, address: &str) -> String {
         let address = Address::parse(address).unwrap();
         let signed = batv::sign(&self.ring.keys()[0], &self.policy.batv, NOW.day(), &address).unwrap();
         signed.address().to_string()
