@@ -1,12 +1,10 @@
 //! What a daemon remembers and shows: guesses, surges, ramps, and what enforcing would have refused.
 
-mod common;
-
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 
-use common::{Client, Daemon, Sink, dsn, folder, free_port, run, run_ok, tcp, wait_for};
+use crate::common::{Client, Daemon, Sink, dsn, folder, free_port, run, run_ok, tcp, wait_for};
 use countersign::envelope::abuse::Memory;
 use countersign::envelope::address::{Address, ReversePath};
 use countersign::envelope::keyring::Keyring;
@@ -389,7 +387,7 @@ fn a_map_is_asked_about_so_many_bad_tags_a_minute() {
     let config = "domains.local = [\"our.example\"]\ninbound.mode = \"enforce\"\ninbound.guesses_per_minute = 2\n\
         [[listener]]\nprotocol = \"socketmap\"\nlisten = \"127.0.0.1:0\"\n";
     let daemon = Daemon::start(folder.path(), config);
-    let mut map = common::map::Map::connect(daemon.ports[0]);
+    let mut map = crate::common::map::Map::connect(daemon.ports[0]);
     // 20 at once about one recipient, and one in three seconds while they are asked about.
     let mut replies = (0..200).map(|n| map.ask("verify", &format!("prvs=1000{n:06x}=ann@our.example")));
     let answered = replies.by_ref().take_while(|reply| reply == "NOTFOUND ").count();

@@ -1,10 +1,8 @@
 //! Who may connect to a socket in the file system: by its mode and group, and by the user of the process.
 
-mod common;
-
 use std::path::Path;
 
-use common::{Daemon, can_run, folder, run, run_ok};
+use crate::common::{Daemon, can_run, folder, run, run_ok};
 
 /// What becomes of a user who connects and asks: the system's refusal, what the map answers, or nothing.
 fn ask_as(user: &str, group: &str, path: &Path) -> String {

@@ -1,11 +1,9 @@
 //! Addresses and secrets in every spelling that comes: what is ours, what is none, and what is said of it.
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 
-use common::{folder, run, run_ok};
+use crate::common::{folder, run, run_ok};
 use serde_json::{Value, json};
 
 fn one_json(folder: &Path, arguments: &[&str]) -> Value {

@@ -1,12 +1,10 @@
 //! What hostile clients and hostile next hops try, over real sockets.
 
-mod common;
-
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-use common::{Client, Daemon, Sink, folder, run_ok, tcp};
+use crate::common::{Client, Daemon, Sink, folder, run_ok, tcp};
 
 /// A next hop that takes every line end for one, as some did when smuggling was found: whatever gets past the proxy with a
 /// dot between two of them is two messages here.

@@ -1,12 +1,10 @@
 //! What a message is: by a table of texts, by messages that real software made, and by a labelled corpus where there is one.
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::skip::skip_for_good;
-use common::{folder, run, run_ok};
+use crate::common::skip::skip_for_good;
+use crate::common::{folder, run, run_ok};
 use countersign::envelope::bounce::{Findings, MessageKind, Scanner};
 use serde::Deserialize;
 

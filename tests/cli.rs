@@ -1,14 +1,12 @@
 //! The command line as scripts and people use it.
 
-mod common;
-
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::Stdio;
 
-use common::skip::skip;
-use common::{PROGRAM, alone, can_run, countersign, folder, run, run_ok};
+use crate::common::skip::skip;
+use crate::common::{PROGRAM, alone, can_run, countersign, folder, run, run_ok};
 use serde_json::{Value, json};
 
 const NOW: &str = "2026-11-22T12:00:00Z";
@@ -109,7 +107,7 @@ fn json_says_what_the_rules_say() {
 
 #[test]
 fn the_age_of_srs_addresses_may_be_longer_than_promised_and_never_shorter() {
-    let folder = common::folder();
+    let folder = crate::common::folder();
     run_ok(folder.path(), &["keys", "init"]);
     let site = ["--local", "our.example", "--srs-domain", "srs.our.example"];
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();

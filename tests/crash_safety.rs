@@ -1,14 +1,12 @@
 //! kill -9 at bad moments: nothing accepted is lost, no ring is ever half written.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use common::guard::Guard;
-use common::{Client, Daemon, Signal, Sink, countersign, folder, free_port, run_ok};
+use crate::common::guard::Guard;
+use crate::common::{Client, Daemon, Signal, Sink, countersign, folder, free_port, run_ok};
 use countersign::state::ring;
 
 const MESSAGES: usize = 2000;
@@ -38,7 +36,7 @@ fn the_daemon_killed_ten_times_loses_nothing_and_doubles_nothing() {
         .collect();
     for kill in 1..=KILLS {
         // Spread over the run: each when another eleventh of the messages has been begun.
-        common::wait_for("messages under way", || {
+        crate::common::wait_for("messages under way", || {
             (next.load(Ordering::Relaxed) > kill * MESSAGES / (KILLS + 1)).then_some(())
         });
         daemon.signal(Signal::KILL);
@@ -97,13 +95,13 @@ impl SinkProcess {
         let mine = tempfile::tempdir_in(files).unwrap().keep();
         assert!(Command::new("chown").arg("nobody").arg(&mine).status().unwrap().success());
         let template = mine.join("%H%M%S.");
-        let child = Command::new(common::which("smtp-sink").unwrap())
+        let child = Command::new(crate::common::which("smtp-sink").unwrap())
             .args(["-u", "nobody", "-d", template.to_str().unwrap(), &format!("127.0.0.1:{port}"), "1000"])
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let guard = Guard::process(&child);
-        common::wait_for("smtp-sink", || Client::try_connect(port).ok());
+        crate::common::wait_for("smtp-sink", || Client::try_connect(port).ok());
         Self { _guard: guard, child, port, files: files.to_owned() }
     }
 
@@ -126,7 +124,7 @@ impl Drop for SinkProcess {
 fn message(n: usize) -> (&'static str, String) {
     let end = format!("X-End: {n}.\r\n");
     match n % 5 {
-        0 => ("", format!("X-Number: {n}.\r\n{}{end}", common::dsn("failed"))),
+        0 => ("", format!("X-Number: {n}.\r\n{}{end}", crate::common::dsn("failed"))),
         1 => ("", format!("X-Number: {n}.\r\nAuto-Submitted: auto-replied\r\n\r\nAway.\r\n{end}")),
         2 => ("bob@else.example", format!("X-Number: {n}.\r\n\r\n{}{end}", "long enough to break\r\n".repeat(5000))),
         _ => ("bob@else.example", format!("X-Number: {n}.\r\n\r\nx\r\n{end}")),
@@ -140,7 +138,7 @@ fn messages() -> usize {
 
 #[test]
 fn proxy_and_next_hop_killed_at_random_moments_lose_nothing_and_deliver_nothing_refused() {
-    if !common::can_run(&["smtp-sink"], "proxy_and_next_hop_killed_at_random_moments") {
+    if !crate::common::can_run(&["smtp-sink"], "proxy_and_next_hop_killed_at_random_moments") {
         return;
     }
     let folder = folder();

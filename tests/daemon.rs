@@ -1,14 +1,12 @@
 //! The daemon's life: keys that change under it, signals, next hops that fail, clients that misbehave.
 
-mod common;
-
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use common::{Client, Daemon, Signal, Sink, countersign, folder, free_port, run, run_ok, without_evidence};
+use crate::common::{Client, Daemon, Signal, Sink, countersign, folder, free_port, run, run_ok, without_evidence};
 
 fn outbound(next_hop: u16) -> String {
     format!(
@@ -198,7 +196,7 @@ fn the_room_for_held_messages_is_given_back() {
     // What is longer than the hold streams on, and frees its room before it ends.
     first.write("a long answer from somebody on holiday\r\n".repeat(100).as_bytes()).unwrap();
     let mut third = ready();
-    common::wait_for("room", || third.say("DATA").starts_with("354").then_some(()));
+    crate::common::wait_for("room", || third.say("DATA").starts_with("354").then_some(()));
     assert!(third.say("Subject: away\r\n\r\nx\r\n.").starts_with("250"));
     assert!(first.say(".").starts_with("250"));
 }

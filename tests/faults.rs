@@ -1,15 +1,13 @@
 //! Every fault of a next hop, and the reply that loses nothing. `docs/faults.md` shows the same table, and this test
 //! compares it.
 
-mod common;
-
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use common::{Client, Daemon, folder, free_port, run_ok};
+use crate::common::{Client, Daemon, folder, free_port, run_ok};
 
 /// Where in the dialogue the next hop fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,14 +2,12 @@
 //!
 //! What comes of a case differs from the table only where the protocol forces it: `cases/differences.toml` says where, and why.
 
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use common::cases::{Came, Inbound, Outbound, config_text, content, expected, fill, fits, now, table};
-use common::postfix::{Postfix, Role};
-use common::{Client, Daemon, Message, Sink, can_run, folder, free_port, run_ok, wait_for};
+use crate::common::cases::{Came, Inbound, Outbound, config_text, content, expected, fill, fits, now, table};
+use crate::common::postfix::{Postfix, Role};
+use crate::common::{Client, Daemon, Message, Sink, can_run, folder, free_port, run_ok, wait_for};
 use countersign::envelope::keyring::Keyring;
 use countersign::state::ring;
 use serde::Deserialize;

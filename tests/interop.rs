@@ -1,15 +1,13 @@
 //! Real mail servers around the proxies: TLS, logging in, who the client is, and each SMTP way of hanging it in.
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use common::mtas::{self, DOMAIN, MAILBOXES, find_message};
-use common::postfix::{Postfix, Role};
-use common::tls::{NAME, certificate};
-use common::{Client, Daemon, Sink, dsn, folder, free_port, run_ok, wait_for};
+use crate::common::mtas::{self, DOMAIN, MAILBOXES, find_message};
+use crate::common::postfix::{Postfix, Role};
+use crate::common::tls::{NAME, certificate};
+use crate::common::{Client, Daemon, Sink, dsn, folder, free_port, run_ok, wait_for};
 
 const FROM: &str = "ann@our.example";
 
@@ -240,7 +238,7 @@ fn the_next_hop_knows_the_client_and_the_one_that_relays_does_not() {
     let forwarded = run_ok(base, &["sign", "-c", "countersign.toml", "bob@else.example"]);
     let forwarded = forwarded.split_whitespace().find(|word| word.starts_with("SRS0=")).unwrap().to_owned();
     let stranger = || {
-        let mut client = Client::over(common::tcp(daemon.ports[0]).unwrap());
+        let mut client = Client::over(crate::common::tcp(daemon.ports[0]).unwrap());
         client.write(b"PROXY TCP4 192.0.2.77 127.0.0.1 1024 25\r\n").unwrap();
         assert!(client.read_reply().unwrap().starts_with("220 "));
         client.say("EHLO far.example");

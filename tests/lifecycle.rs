@@ -1,7 +1,5 @@
 //! Starting, restarting and stopping under a service manager, and what sessions cost.
 
-mod common;
-
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
@@ -11,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use common::{Client, Daemon, PATIENCE, PROGRAM, Signal, Sink, folder, run, run_ok, tcp, wait_for};
+use crate::common::{Client, Daemon, PATIENCE, PROGRAM, Signal, Sink, folder, run, run_ok, tcp, wait_for};
 
 fn config(listen: &str, next_hop: u16) -> String {
     format!(
@@ -236,11 +234,11 @@ fn a_session_costs_little_memory() {
 #[test]
 fn no_core_holds_the_keys() {
     use std::os::unix::fs::{MetadataExt as _, chown};
-    if !common::can_run(&["setpriv"], "cores of the daemon") {
+    if !crate::common::can_run(&["setpriv"], "cores of the daemon") {
         return;
     }
     let (folder, sink) = (folder(), Sink::start());
-    let program = common::mtas::copied(Path::new(PROGRAM), folder.path());
+    let program = crate::common::mtas::copied(Path::new(PROGRAM), folder.path());
     run_ok(folder.path(), &["keys", "init"]);
     for path in ["keys", "keys/ring.toml", "keys/ring.toml.lock"] {
         chown(folder.path().join(path), Some(65_534), Some(65_534)).unwrap();

@@ -1,15 +1,13 @@
 //! Real clients through the proxies to real mail servers: each with each. `docs/matrix.md` shows the same table, and this
 //! test compares it.
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use common::mtas::{self, DOMAIN, MAILBOXES, Server, find_message};
-use common::postfix::{Postfix, Role};
-use common::{Daemon, folder, free_port, run_ok, wait_for};
+use crate::common::mtas::{self, DOMAIN, MAILBOXES, Server, find_message};
+use crate::common::postfix::{Postfix, Role};
+use crate::common::{Daemon, folder, free_port, run_ok, wait_for};
 
 /// Clients, and what they use of the protocol where it is offered.
 const CLIENTS: &[(&str, &str)] = &[

@@ -1,10 +1,8 @@
 //! The milter behind a real Postfix: what it changes, how it finds the direction, and what becomes of the MTA's own bounces.
 
-mod common;
-
-use common::map::Map;
-use common::postfix::{Postfix, Role};
-use common::{Client, Daemon, Message, Signal, Sink, can_run, dsn, folder, free_port, run_ok, wait_for};
+use crate::common::map::Map;
+use crate::common::postfix::{Postfix, Role};
+use crate::common::{Client, Daemon, Message, Signal, Sink, can_run, dsn, folder, free_port, run_ok, wait_for};
 
 /// A Postfix with mailboxes of its own and a milter on each of its ports; all other mail goes to a sink.
 struct Site {

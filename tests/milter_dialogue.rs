@@ -1,12 +1,10 @@
 //! The milter as an MTA meets it on the wire: what is agreed on, what is answered, and what becomes of nonsense.
 #![cfg(feature = "milter")]
 
-mod common;
-
 use std::io::{Read as _, Write as _};
 use std::net::Ipv4Addr;
 
-use common::{Daemon, Signal, dsn, folder, run_ok, tcp};
+use crate::common::{Daemon, Signal, dsn, folder, run_ok, tcp};
 use indymilter::{Actions, MacroStage, ProtoOpts};
 use indymilter_test::{EomAction, Status, TestConnection};
 
@@ -356,7 +354,7 @@ async fn a_daemon_that_stops_puts_new_messages_off() {
     daemon.signal(Signal::TERM);
     daemon.log.wait("the drain", 0, |line| line.contains("\"stopping"));
     // The signal comes a moment after the log line.
-    let deadline = std::time::Instant::now() + common::PATIENCE;
+    let deadline = std::time::Instant::now() + crate::common::PATIENCE;
     while idle.mail(["<bea@our.example>"]).await.unwrap() == Status::Continue {
         assert!(std::time::Instant::now() < deadline, "it goes on taking messages");
         idle.abort().await.unwrap();

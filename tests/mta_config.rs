@@ -1,12 +1,10 @@
 //! `check --mta-config`: the recipes fit, and each way to spoil them is named.
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 use std::process::Output;
 
-use common::{can_run, countersign, folder, mtas, run};
+use crate::common::{can_run, countersign, folder, mtas, run};
 use countersign::recipes::Mta;
 
 /// A folder with the config and the Postfix of a recipe.

@@ -1,11 +1,9 @@
 //! Real Postfix instances on both sides, with real recipient lists: what an administrator will see.
 
-mod common;
-
 use std::process::Command;
 
-use common::postfix::{Postfix, Role};
-use common::{Daemon, can_run, dsn, folder, free_port, run_ok, wait_for};
+use crate::common::postfix::{Postfix, Role};
+use crate::common::{Daemon, can_run, dsn, folder, free_port, run_ok, wait_for};
 
 /// What a server on the internet says to strangers.
 const NO_RELAY: &str = "smtpd_relay_restrictions=reject_unauth_destination";
@@ -168,7 +166,7 @@ fn a_real_bounce_comes_home_and_a_forged_one_does_not() {
     }
 
     // More sessions at once than a default Postfix takes from one client.
-    let sessions: Vec<_> = (0..70).map(|_| common::Client::connect(daemon.ports[1])).collect();
+    let sessions: Vec<_> = (0..70).map(|_| crate::common::Client::connect(daemon.ports[1])).collect();
     drop(sessions);
 
     // A vacation reply and an ordinary message arrive, pipelined and not.
@@ -190,7 +188,7 @@ fn smtp_source_sends_a_thousand_messages_through() {
     }
     let folder = folder();
     run_ok(folder.path(), &["keys", "init"]);
-    let sink = common::Sink::start();
+    let sink = crate::common::Sink::start();
     let daemon = Daemon::start(
         folder.path(),
         &format!(
@@ -200,7 +198,7 @@ fn smtp_source_sends_a_thousand_messages_through() {
         ),
     );
     let target = format!("127.0.0.1:{}", daemon.ports[0]);
-    let source = common::which("smtp-source").unwrap();
+    let source = crate::common::which("smtp-source").unwrap();
     let arguments =
         ["-d", "-s", "10", "-m", "1000", "-l", "5000", "-f", "ann@our.example", "-t", "bob@else.example", &target];
     assert!(Command::new(source).args(arguments).status().unwrap().success());

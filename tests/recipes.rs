@@ -1,15 +1,13 @@
 //! The recipes of `docs/mta`, run as they stand there, but for the ports: real mail servers with a real list of recipients, and what has to
 //! hold of each.
 
-mod common;
-
 use std::path::Path;
 
-use common::postfix::{Postfix, Role};
-use common::site::{Can, Site, Srs, Strangers};
-use common::skip::skip_for_good;
-use common::tls::certificate;
-use common::{Client, Daemon, PROGRAM, Sink, can_run, countersign, folder, free_port, mtas, run_ok};
+use crate::common::postfix::{Postfix, Role};
+use crate::common::site::{Can, Site, Srs, Strangers};
+use crate::common::skip::skip_for_good;
+use crate::common::tls::certificate;
+use crate::common::{Client, Daemon, PROGRAM, Sink, can_run, countersign, folder, free_port, mtas, run_ok};
 use countersign::recipes::Mta;
 
 /// A recipe with ports of this run in place of those in the document.
@@ -267,7 +265,7 @@ fn sendmail_with_the_milter() {
         client.say("EHLO mail.third.example");
         let ordinary = client.send("bob@third.example", "ann@our.example", "Subject: six\r\n\r\nx").unwrap();
         assert!(ordinary.starts_with("250"), "{ordinary}");
-        let refused = client.send("", "ann@our.example", common::dsn("failed").trim_end()).unwrap();
+        let refused = client.send("", "ann@our.example", crate::common::dsn("failed").trim_end()).unwrap();
         assert!(refused.starts_with("550 5.7.1"), "{refused}");
     }
 }

@@ -1,15 +1,13 @@
 //! Each setting does something: those that the rules read change an answer of theirs, the others are set by a test that sees
 //! what they do.
 
-mod common;
-
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use common::cases::{config_text, content, fill, now};
-use common::{folder, run_ok};
+use crate::common::cases::{config_text, content, fill, now};
+use crate::common::{folder, run_ok};
 use countersign::config::Config;
 use countersign::envelope::abuse::Memory;
 use countersign::envelope::address::{Address, ReversePath};

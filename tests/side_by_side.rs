@@ -1,12 +1,10 @@
 //! The same dialogues with a real Postfix, directly and through the proxy: the same replies, but for exceptions that are
 //! declared here with their reason.
 
-mod common;
-
 use std::collections::BTreeSet;
 
-use common::postfix::{Postfix, Role};
-use common::{Client, Daemon, can_run, folder, free_port, run_ok};
+use crate::common::postfix::{Postfix, Role};
+use crate::common::{Client, Daemon, can_run, folder, free_port, run_ok};
 
 /// What a client does next.
 #[derive(Debug, Clone)]

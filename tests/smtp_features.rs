@@ -1,14 +1,12 @@
 //! The edge between the internet and a mail server: TLS, who the client is, limits, next hops that fail, restarts.
 
-mod common;
-
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::path::Path;
 
-use common::tls::{NAME, certificate, old_certificate, secure, server, starttls};
-use common::{Client, Daemon, Signal, Sink, folder, free_port, run, run_ok, tcp, wait_for, without_evidence};
+use crate::common::tls::{NAME, certificate, old_certificate, secure, server, starttls};
+use crate::common::{Client, Daemon, Signal, Sink, folder, free_port, run, run_ok, tcp, wait_for, without_evidence};
 
 /// A config with one listener. `listener` are lines of it, `rest` is the rest.
 fn config(role: &str, next_hop: &str, listener: &str, rest: &str) -> String {

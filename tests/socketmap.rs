@@ -1,17 +1,15 @@
 //! The maps as Postfix asks them: many processes at once, requests behind requests, and a ring that changes under them.
 
-mod common;
-
 use std::collections::VecDeque;
 use std::io::{Read, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use common::guard::Guard;
-use common::map::Map;
-use common::skip::{skip, skip_for_good};
-use common::{Daemon, Signal, folder, free_port, mtas, run_ok, tcp, wait_for};
+use crate::common::guard::Guard;
+use crate::common::map::Map;
+use crate::common::skip::{skip, skip_for_good};
+use crate::common::{Daemon, Signal, folder, free_port, mtas, run_ok, tcp, wait_for};
 
 /// Without a limit for guesses: these tests make thousands.
 const CONFIG: &str = "inbound.guesses_per_minute = 0\ndomains.local = [\"our.example\"]\ndomains.srs_domain = \"srs.our.example\"\n\

@@ -1,13 +1,11 @@
 //! Recorded answers of peers, a sample of each file through the command line. All of them run through the library by
 //! `cargo run --release --example vectors -- FILE…`.
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::skip::skip_for_good;
-use common::{folder, run, run_ok};
+use crate::common::skip::skip_for_good;
+use crate::common::{folder, run, run_ok};
 use serde_json::Value;
 
 /// The files, and whose they are on the command line.

@@ -1,12 +1,10 @@
 //! The table of cases in `cases/verdicts.toml`, through the pure rules and through real SMTP sessions.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use common::cases::{Came, Inbound, config_text, content, expected, fill, fits, now, table};
-use common::{Client, Daemon, Sink, folder, run_ok};
+use crate::common::cases::{Came, Inbound, config_text, content, expected, fill, fits, now, table};
+use crate::common::{Client, Daemon, Sink, folder, run_ok};
 use countersign::config::Config;
 use countersign::envelope::abuse::Memory;
 use countersign::envelope::address::{Address, ReversePath, strip_source_route};

@@ -7,13 +7,16 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
-use super::common::map::Map;
-use super::common::{Client, PROGRAM, Sink, dsn, tcp, wait_for};
 use super::{INBOUND, MAP, Site, with_processes};
+use crate::common::map::Map;
+use crate::common::{Client, PROGRAM, Sink, dsn, tcp, wait_for};
 
 /// So often the genuine client is measured alone and beside the attack, by turns, and so many mails each time.
 const TURNS: usize = 25;
 const MAILS: usize = 4;
+
+/// A machine that does something else at that moment may spoil one comparison. An unfair server spoils all of them.
+const TRIES: usize = 3;
 
 /// An attack that goes on until its end is announced. It rests while the genuine client is measured alone.
 struct Attack<'scope, 'env> {
@@ -73,23 +76,29 @@ fn holds_under<'env, Held>(
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     genuine(site);
     genuine(twin);
-    let (mut alone, mut beside) = (Vec::new(), Vec::new());
-    let held = std::thread::scope(|scope| {
+    let (held, ratio) = std::thread::scope(|scope| {
         let (over, goes_on) = (Over(Arc::default()), Arc::default());
         let held = attack(&Attack { scope, over: Arc::clone(&over.0), goes_on: Arc::clone(&goes_on) });
-        for _ in 0..TURNS {
-            let rest = goes_on.write();
-            alone.extend(times(|| genuine(twin)));
-            drop(rest);
-            beside.extend(times(|| genuine(site)));
+        let mut ratio = f64::INFINITY;
+        for _ in 0..TRIES {
+            let (mut alone, mut beside) = (Vec::new(), Vec::new());
+            for _ in 0..TURNS {
+                let rest = goes_on.write();
+                alone.extend(times(|| genuine(twin)));
+                drop(rest);
+                beside.extend(times(|| genuine(site)));
+            }
+            let (alone, beside) = (median(alone), median(beside));
+            ratio = beside.as_secs_f64() / alone.as_secs_f64();
+            eprintln!("{what}: {beside:?} beside it, {alone:?} alone: {ratio:.2} times");
+            if ratio <= 2.0 {
+                break;
+            }
         }
-        held
+        (held, ratio)
     });
     drop(held);
-    let (alone, beside) = (median(alone), median(beside));
-    let ratio = beside.as_secs_f64() / alone.as_secs_f64();
-    eprintln!("{what}: {beside:?} beside it, {alone:?} alone: {ratio:.2} times");
-    assert!(ratio <= 2.0, "{what}: {beside:?} beside it, {alone:?} alone");
+    assert!(ratio <= 2.0, "{what}: {ratio:.2} times as long beside it, {TRIES} times in a row");
 }
 
 /// How heavy attacks on the CPU are. Each step of a build for debugging takes several times as long as one of what is installed.

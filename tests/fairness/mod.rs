@@ -2,17 +2,14 @@
 //! network takes meanwhile. `docs/limits.md` has the table of these bounds.
 
 mod beside;
-#[path = "../common/mod.rs"]
-mod common;
-
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use common::map::Map;
-use common::{Client, Daemon, PROGRAM, Sink, countersign, folder, free_port, run_ok, tcp, wait_for};
+use crate::common::map::Map;
+use crate::common::{Client, Daemon, PROGRAM, Sink, countersign, folder, free_port, run_ok, tcp, wait_for};
 
 /// A site with all kinds of listeners. Clients of the inbound one say by a PROXY header where they come from.
 struct Site {
@@ -340,7 +337,7 @@ fn a_listener_may_say_how_many_connections_it_has() {
     assert!(Client::try_connect(daemon.ports[0]).unwrap().1.starts_with("421 4.3.2 too many connections"));
     let wrong = config.replace("connections = 2", "connections = 0");
     std::fs::write(folder.path().join("wrong.toml"), wrong).unwrap();
-    let output = common::run(folder.path(), &["check", "-c", "wrong.toml"]);
+    let output = crate::common::run(folder.path(), &["check", "-c", "wrong.toml"]);
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(error.contains("wrong.toml:6: connections must be at least 1"), "{error}");
 }
@@ -440,7 +437,7 @@ fn what_the_next_hop_has_gives_no_room_up() {
         assert!(whole.say(line).starts_with(['2', '3']));
     }
     whole.write(b"Subject: slow hop\r\nAuto-Submitted: auto-replied\r\n\r\nI am away\r\n.\r\n").unwrap();
-    it_has_it.recv_timeout(common::PATIENCE).unwrap();
+    it_has_it.recv_timeout(crate::common::PATIENCE).unwrap();
     // It would be the oldest and slowest of those that hold something.
     let _slow: Vec<Client> = (0..16).map(|n| beside::begins(&site, &format!("203.0.{n}.9")).unwrap()).collect();
     wait_for("room by another's loss", || {

@@ -1,0 +1,31 @@
+//! All tests that start the program, or ask the library from outside, in one binary: `tests/common` is compiled once.
+//!
+//! `cargo test --test all socketmap::` runs those of one file.
+
+mod common;
+
+mod abuse_counters;
+mod access;
+mod addresses;
+mod attacks;
+mod classifier;
+mod cli;
+mod crash_safety;
+mod daemon;
+mod fairness;
+mod faults;
+mod front_ends;
+mod interop;
+mod lifecycle;
+mod matrix;
+mod milter;
+mod milter_dialogue;
+mod mta_config;
+mod postfix;
+mod recipes;
+mod settings;
+mod side_by_side;
+mod smtp_features;
+mod socketmap;
+mod vectors;
+mod verdict_table;
