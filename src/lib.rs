@@ -23,7 +23,7 @@
 //! and says what to change, `wire::socketmap` and `wire::policy_service` are about one address. All of them, and the machine above, ask through the same
 //! `drive::evaluate`, which puts the question to the rules, counts, and writes the log.
 //!
-//! Keys come from [`envelope::keyring`], as [`state::ring`] reads them from a file; what the site has decided from
+//! Keys come from [`envelope::keyring`], as [`state::ring_file`] reads them from a file; what the site has decided from
 //! [`envelope::site_policy`], as [`config`] builds it. 250 after a message means that the next hop has said 250.
 //!
 //! # As a library

@@ -8,11 +8,12 @@ use crate::common::{Client, Daemon, Sink, dsn, folder, free_port, run, run_ok, t
 use countersign::envelope::abuse::Memory;
 use countersign::envelope::address::{Address, ReversePath};
 use countersign::envelope::keyring::Keyring;
+use countersign::envelope::match_lists::DomainSet;
 use countersign::envelope::rules::{Caller, Candidate, ContentCheck, ContentVerdict, Disposition, Rules};
-use countersign::envelope::site_policy::{DomainSet, InboundMode, Policy};
+use countersign::envelope::site_policy::{InboundMode, Policy};
 use countersign::envelope::tag::batv;
 use countersign::envelope::time::Timestamp;
-use countersign::state::ring;
+use countersign::state::ring_file;
 
 struct Site {
     folder: tempfile::TempDir,
@@ -47,7 +48,7 @@ impl Site {
     }
 
     fn ring(&self) -> Keyring {
-        ring::load(&self.folder.path().join("keys/ring.toml")).unwrap()
+        ring_file::load(&self.folder.path().join("keys/ring.toml")).unwrap()
     }
 
     fn tag(&self, forged: bool) -> String {
@@ -520,7 +521,7 @@ fn what_was_marked_for_its_envelope_and_was_genuine_is_counted() {
 fn a_tag_gets_no_more_bounces_than_it_can_have_earned() {
     let folder = folder();
     run_ok(folder.path(), &["keys", "init"]);
-    let ring = ring::load(&folder.path().join("keys/ring.toml")).unwrap();
+    let ring = ring_file::load(&folder.path().join("keys/ring.toml")).unwrap();
     let mut policy = Policy::default();
     policy.domains.local = DomainSet::from_iter(["our.example"]);
     policy.inbound.mode = InboundMode::Enforce;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::common::guard::Guard;
 use crate::common::{Client, Daemon, Signal, Sink, countersign, folder, free_port, run_ok};
-use countersign::state::ring;
+use countersign::state::ring_file;
 
 const MESSAGES: usize = 2000;
 const CLIENTS: usize = 20;
@@ -276,7 +276,7 @@ fn rotations_killed_in_the_middle_leave_a_good_ring() {
         killed += usize::from(child.try_wait().unwrap().is_none());
         let _ = child.kill();
         let _ = child.wait();
-        let good = ring::load(&path).unwrap_or_else(|error| panic!("round {round}: {error}"));
+        let good = ring_file::load(&path).unwrap_or_else(|error| panic!("round {round}: {error}"));
         for key in good.keys().iter().filter(|k| k.state != countersign::envelope::keyring::KeyState::Signing) {
             run_ok(folder.path(), &["keys", "retire", "--force", "--at", &at, &key.id.to_string()]);
         }
@@ -284,5 +284,5 @@ fn rotations_killed_in_the_middle_leave_a_good_ring() {
         run_ok(folder.path(), &["keys", "prune", "--at", &later]);
     }
     assert!(killed > 20, "only {killed} of 200 rotations were killed on their way");
-    assert!(ring::load(&path).unwrap().own_signer().is_some());
+    assert!(ring_file::load(&path).unwrap().own_signer().is_some());
 }

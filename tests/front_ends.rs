@@ -9,7 +9,7 @@ use crate::common::cases::{Came, Inbound, Outbound, config_text, content, expect
 use crate::common::postfix::{Postfix, Role};
 use crate::common::{Client, Daemon, Message, Sink, can_run, folder, free_port, run_ok, wait_for};
 use countersign::envelope::keyring::Keyring;
-use countersign::state::ring;
+use countersign::state::ring_file;
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -150,7 +150,7 @@ impl Site {
                 ..Role::default()
             },
         );
-        let ring = ring::load(&folder.path().join("keys/ring.toml")).unwrap();
+        let ring = ring_file::load(&folder.path().join("keys/ring.toml")).unwrap();
         Self { sink, ports, ring, postfix, _daemons: daemons, _folder: folder }
     }
 

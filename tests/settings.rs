@@ -15,7 +15,7 @@ use countersign::envelope::bounce;
 use countersign::envelope::keyring::Keyring;
 use countersign::envelope::rules::{Candidate, Disposition, Rules};
 use countersign::envelope::time::Timestamp;
-use countersign::state::ring;
+use countersign::state::ring_file;
 
 /// A setting, a value that is not its default, and what else is set for both.
 const OF_THE_RULES: &[(&str, &str, &str)] = &[
@@ -176,7 +176,7 @@ fn each_setting_of_the_rules_changes_an_answer() {
     run_ok(folder.path(), &["keys", "init"]);
     let at = now().0 - 10 * 86_400;
     run_ok(folder.path(), &["keys", "ramp-start", "--at", &at.to_string(), "our.example"]);
-    let ring = ring::load(&folder.path().join("keys/ring.toml")).unwrap();
+    let ring = ring_file::load(&folder.path().join("keys/ring.toml")).unwrap();
     let questions = Questions { ring, now: now() };
     for (key, value, with) in OF_THE_RULES {
         let before = questions.answers(with);

@@ -12,7 +12,7 @@ use countersign::envelope::bounce;
 use countersign::envelope::keyring::Keyring;
 use countersign::envelope::rules::{Candidate, ContentVerdict, Disposition, OutboundAction, Rules};
 use countersign::envelope::time::Timestamp;
-use countersign::state::ring;
+use countersign::state::ring_file;
 
 /// Asks the rules themselves.
 fn by_rules(case: &Inbound, ring: &Keyring, now: Timestamp) -> Came {
@@ -63,7 +63,7 @@ impl Daemons {
     }
 
     fn ring(&self) -> Keyring {
-        ring::load(&self.folder.path().join("keys/ring.toml")).unwrap()
+        ring_file::load(&self.folder.path().join("keys/ring.toml")).unwrap()
     }
 
     /// The ports of outbound and inbound.

@@ -8,7 +8,8 @@ use clap::Args;
 
 use crate::config::Config;
 use crate::envelope::keyring::Keyring;
-use crate::envelope::site_policy::{AddressSet, AliasDomains, InboundMode, Policy};
+use crate::envelope::match_lists::{AddressSet, AliasDomains};
+use crate::envelope::site_policy::{InboundMode, Policy};
 use crate::envelope::time::Timestamp;
 use crate::state;
 
@@ -111,7 +112,7 @@ impl SiteArgs {
             ),
         };
         self.apply(&mut policy)?;
-        let ring = state::ring::load(&self.ring.ring_path(config.as_ref()))?;
+        let ring = state::ring_file::load(&self.ring.ring_path(config.as_ref()))?;
         Ok(RuleContext { policy, ring, now: self.ring.now() })
     }
 

@@ -33,7 +33,7 @@ pub(super) struct Explain {
 /// Says what each part means. `false`: the tag proves nothing.
 pub(super) fn run(args: &Explain) -> Result<bool> {
     let config = args.ring.config()?;
-    let ring = state::ring::load(&args.ring.ring_path(config.as_ref()))?;
+    let ring = state::ring_file::load(&args.ring.ring_path(config.as_ref()))?;
     let policy = config.map(|c| c.policy).unwrap_or_default();
     let text = args.address.trim().trim_start_matches('<').trim_end_matches('>');
     let today = args.ring.now().day();

@@ -13,7 +13,7 @@ use crate::cli::colours::{BOLD, DIM, GREEN};
 use crate::config::Config;
 use crate::envelope::keyring::Keyring;
 use crate::recipes::{Mta, RecipePiece};
-use crate::state::ring;
+use crate::state::ring_file;
 
 /// `countersign init`
 #[derive(Debug, Args)]
@@ -180,14 +180,14 @@ fn write_new(path: &Path, text: &str) -> Result<()> {
 
 fn make_ring(path: &Path) -> Result<()> {
     if path.exists() {
-        ring::load(path)?;
+        ring_file::load(path)?;
         anstream::println!("{} is there already, and stays in use.", path.display());
         return Ok(());
     }
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
     }
-    ring::create(path, &Keyring::create(keys::new_own_key()?, now())?)?;
+    ring_file::create(path, &Keyring::create(keys::new_own_key()?, now())?)?;
     anstream::println!("{GREEN}Wrote {}: key 1 signs from now on.{GREEN:#}", path.display());
     Ok(())
 }

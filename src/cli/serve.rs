@@ -24,7 +24,7 @@ pub(super) struct Serve {
 /// Serves until told to stop.
 pub(super) fn run(args: &Serve) -> Result<bool> {
     let config = find_config(args.config.as_deref())?.context("there is no config; name one with -c FILE")?;
-    let ring = state::ring::load(&config.ring)?;
+    let ring = state::ring_file::load(&config.ring)?;
     logs::start(config.log_format, &config.log_level).map_err(anyhow::Error::msg)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

@@ -12,7 +12,7 @@ use crate::envelope::address::{Address, AddressError, MAX_ADDRESS, ReversePath};
 use crate::envelope::rules::{ContentCheck, Disposition, OutboundAction, ResultHeader, Rules};
 use crate::envelope::tag::{Tagged, Verdict};
 use crate::envelope::time::Day;
-use crate::state::ring::rfc3339;
+use crate::state::time_format::rfc3339;
 
 /// `countersign sign`
 #[derive(Debug, Args)]

@@ -11,7 +11,7 @@ use super::choices::{
 use super::mta_services::{self, MtaService};
 use super::raw;
 use super::words::Endpoint;
-use crate::envelope::site_policy::{DomainSet, Networks};
+use crate::envelope::match_lists::{DomainSet, Networks};
 
 /// One way in.
 #[derive(Debug, Clone)]

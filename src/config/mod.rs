@@ -23,9 +23,9 @@ use self::words::one_of;
 pub use self::words::{Endpoint, listed};
 use crate::envelope::address::Address;
 use crate::envelope::bounce::MessageKind;
+use crate::envelope::match_lists::{AddressSet, AliasDomains, DomainSet};
 use crate::envelope::site_policy::{
-    AddressSet, AliasDomains, DomainSet, FailureAction, FailureActions, InboundPolicy, OutboundPolicy, Policy, Reason,
-    SiteDomains,
+    FailureAction, FailureActions, InboundPolicy, OutboundPolicy, Policy, Reason, SiteDomains,
 };
 use crate::envelope::tag::{CaseFolding, batv, srs};
 

@@ -5,7 +5,7 @@ use toml::Spanned;
 use super::choices::{Access, ServiceProtocol, Side, Wrong};
 use super::raw;
 use super::words::Endpoint;
-use crate::envelope::site_policy::Networks;
+use crate::envelope::match_lists::Networks;
 
 /// One way in.
 #[derive(Debug, Clone)]

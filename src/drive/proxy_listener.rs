@@ -3,7 +3,7 @@
 use super::next_hops::NextHops;
 use super::tls::{Acceptor, Connector};
 use crate::config::{Config, HopTls, Listener, Protocol, Role, SendProxy, StrayNewline, SyncMode, TlsMode};
-use crate::envelope::site_policy::DomainSet;
+use crate::envelope::match_lists::DomainSet;
 use crate::wire::smtp::session::{Direction, NextHopChoice, SessionLimits, Settings, Tls};
 
 /// One listener of a proxy, with its next hops.

@@ -5,6 +5,7 @@ pub mod address;
 pub mod bounce;
 pub mod evidence;
 pub mod keyring;
+pub mod match_lists;
 pub mod rules;
 pub mod site_policy;
 pub mod tag;

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use crate::drive::app_state::AppState;
 use crate::envelope::rules::{Ramp, RampEvent, Rules};
 use crate::envelope::site_policy::InboundMode;
-use crate::state::ring::{self, Changed};
+use crate::state::ring_file::{self, Changed};
 
 /// How often the log says what has been seen.
 const SUMMARY: Duration = Duration::from_secs(3600);
@@ -34,7 +34,7 @@ pub(super) async fn write(app: Arc<AppState>) {
 
 fn write_one(app: &AppState, event: &RampEvent) {
     let now = app.now();
-    let written = ring::update(&app.config.ring, |ring| {
+    let written = ring_file::update(&app.config.ring, |ring| {
         let changed = match event {
             RampEvent::Started(domain) => ring.ramp_start(domain, now),
             RampEvent::Gap(domain) => ring.ramp_stop(domain, now),
@@ -42,7 +42,7 @@ fn write_one(app: &AppState, event: &RampEvent) {
         Ok(if changed { Changed::Yes(()) } else { Changed::No(()) })
     });
     // Other hosts see the file; this one need not wait for it, and may not have been able to write it.
-    if let Ok(ring) = ring::load(&app.config.ring) {
+    if let Ok(ring) = ring_file::load(&app.config.ring) {
         app.set_ring(ring);
     }
     // The log comes last: what it says is true by then.

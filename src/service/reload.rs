@@ -16,7 +16,7 @@ use crate::drive::app_state::AppState;
 use crate::drive::proxy_listener::ProxyListener;
 use crate::drive::tls::Acceptor;
 use crate::envelope::tag::batv::MacLength;
-use crate::state::ring::{self, Changed};
+use crate::state::ring_file::{self, Changed};
 
 const INTERVAL: Duration = Duration::from_secs(1);
 /// A ring that stays bad is complained about this often.
@@ -38,7 +38,7 @@ pub(super) async fn watch(app: Arc<AppState>, doors: Arc<[Arc<ProxyListener>]>, 
         doors.iter().filter(|proxy_listener| proxy_listener.acceptor.is_some()).map(WatchedCertificate::new).collect();
     let mut seen = version(&path);
     // Whatever came between the first look at the file and this one.
-    let mut remind_at = match ring::load(&path) {
+    let mut remind_at = match ring_file::load(&path) {
         Ok(ring) => {
             app.set_ring(ring);
             None
@@ -99,7 +99,7 @@ impl WatchedCertificate {
 
 /// `false`: the file is bad.
 fn reload(app: &AppState) -> bool {
-    match ring::load(&app.config.ring) {
+    match ring_file::load(&app.config.ring) {
         Ok(ring) => {
             let signer = ring.own_signer().map(|key| key.id.to_string());
             app.set_ring(ring);
@@ -133,7 +133,7 @@ fn raise(app: &AppState) {
     if !needed {
         return;
     }
-    let written = ring::update(&app.config.ring, |ring| {
+    let written = ring_file::update(&app.config.ring, |ring| {
         Ok(if ring.raise(lifetime, srs_lifetime, short) { Changed::Yes(()) } else { Changed::No(()) })
     });
     if let Err(error) = written {

@@ -23,7 +23,7 @@ use crate::drive::metrics::DomainLabels;
 use crate::drive::proxy_listener::ProxyListener;
 use crate::envelope::rules::{Ramp, Rules};
 use crate::envelope::site_policy::InboundMode;
-use crate::state::ring::rfc3339;
+use crate::state::time_format::rfc3339;
 use crate::wire::smtp::session::NextHopChoice;
 
 #[derive(Clone)]

@@ -1,3 +1,8 @@
-//! What outlives the process: the key ring file.
+//! What outlives the process: the key ring, a file of its own.
 
-pub mod ring;
+mod ring_error;
+pub mod ring_file;
+pub mod ring_text;
+pub mod time_format;
+
+pub use self::ring_error::{Problem, RingFileError};

@@ -13,10 +13,11 @@ use crate::cli::colours::{BOLD, GREEN, YELLOW};
 use crate::config::{Config, Listener, MtaService, Protocol, Role, ServiceProtocol, Side, TlsMode, listed};
 use crate::drive::proxy_listener::ProxyListener;
 use crate::envelope::keyring::{KeyState, Keyring};
+use crate::envelope::match_lists::Networks;
 use crate::envelope::rules::{Ramp, Rules};
-use crate::envelope::site_policy::{FailureAction, InboundMode, Networks, OutboundMode, Overflow, Reason, RejectAt};
+use crate::envelope::site_policy::{FailureAction, InboundMode, OutboundMode, Overflow, Reason, RejectAt};
 use crate::state;
-use crate::state::ring::rfc3339;
+use crate::state::time_format::rfc3339;
 
 pub(super) use self::warnings::all as warnings;
 use self::warnings::writes_evidence;
@@ -42,14 +43,14 @@ pub(super) struct Check {
 /// Says what the config means, and what in it is a trap.
 pub(super) fn run(args: &Check) -> Result<bool> {
     let config = find_config(args.config.as_deref())?.context("there is no config; name one with -c FILE")?;
-    let ring = state::ring::load(&config.ring)?;
+    let ring = state::ring_file::load(&config.ring)?;
     for listener in &config.listeners {
         ProxyListener::new(listener, &config)
             .map_err(anyhow::Error::msg)
             .with_context(|| format!("{}: TLS of the listener {}", config.path.display(), listener.listen))?;
     }
     anstream::println!("{GREEN}{} and {} are good.{GREEN:#}", config.path.display(), config.ring.display());
-    match state::ring::sweep(&config.ring) {
+    match state::ring_file::sweep(&config.ring) {
         Ok(0) => {}
         Ok(1) => anstream::println!("  Removed a copy of the key ring that an interrupted change had left beside it."),
         Ok(n) => {

@@ -22,7 +22,7 @@ use crate::envelope::keyring::Keyring;
 use crate::envelope::rules::{Candidate, Delivery, Disposition, Rules};
 use crate::envelope::site_policy::Policy;
 use crate::envelope::tag::batv;
-use crate::state::ring;
+use crate::state::ring_file;
 
 /// `countersign classify`
 #[derive(Debug, Args)]
@@ -139,7 +139,7 @@ impl Judges {
     fn load(args: &Classify) -> Result<Self> {
         match find_config(args.config.as_deref())? {
             Some(config) => {
-                let ring = ring::load(&config.ring)?;
+                let ring = ring_file::load(&config.ring)?;
                 Ok(Self { policy: config.policy, ring, everybody: false })
             }
             None => {

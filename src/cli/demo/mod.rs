@@ -19,7 +19,7 @@ use crate::envelope::address::Address;
 use crate::envelope::keyring::Keyring;
 use crate::envelope::tag::batv;
 use crate::service::{Reload, Service, runtime};
-use crate::state::ring;
+use crate::state::ring_file;
 
 /// `countersign demo`
 #[derive(Debug, Args)]
@@ -86,13 +86,13 @@ impl Stage {
         let path = folder.path().join("countersign.toml");
         std::fs::write(&path, &text)?;
         let config = Config::parse(&path, &text)?;
-        ring::create(&config.ring, &Keyring::create(new_own_key()?, now())?)?;
+        ring_file::create(&config.ring, &Keyring::create(new_own_key()?, now())?)?;
         let (stop, stopped) = oneshot::channel();
         let (ready, started) = std::sync::mpsc::channel();
         let daemon_config = config.clone();
         let daemon = std::thread::spawn(move || -> Result<()> {
             runtime::control()?.block_on(async {
-                let service = Service::bind(daemon_config.clone(), ring::load(&daemon_config.ring)?)?;
+                let service = Service::bind(daemon_config.clone(), ring_file::load(&daemon_config.ring)?)?;
                 ready.send((service.addresses(), service.reload()))?;
                 let stop = async {
                     let _ = stopped.await;
@@ -226,7 +226,7 @@ impl Story {
 
     fn an_expired_one(&mut self) -> Result<()> {
         self.step("4", "A spammer found a return address that we signed ten days ago.");
-        let keys = ring::load(&self.stage.config.ring)?;
+        let keys = ring_file::load(&self.stage.config.ring)?;
         let key = keys.own_signer().context("no key")?;
         let params = self.stage.config.policy.batv;
         let old = batv::sign(key, &params, now().day().plus(-10), &Address::parse(ANN)?)?;

@@ -77,7 +77,8 @@ pub(super) fn negotiate(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::envelope::site_policy::{AddressSet, OutboundPolicy};
+    use crate::envelope::match_lists::AddressSet;
+    use crate::envelope::site_policy::OutboundPolicy;
 
     #[test]
     fn mail_that_leaves_costs_the_fewest_events() {

@@ -149,7 +149,8 @@ impl Rules<'_> {
 mod tests {
     use super::*;
     use crate::envelope::keyring::{Algorithm, Keyring, NewKey, Secret};
-    use crate::envelope::site_policy::{AliasDomains, FailureAction, InboundMode, Policy};
+    use crate::envelope::match_lists::AliasDomains;
+    use crate::envelope::site_policy::{FailureAction, InboundMode, Policy};
     use crate::envelope::time::Timestamp;
 
     const NOW: Timestamp = Timestamp(1_795_382_400);

@@ -11,8 +11,9 @@ use super::*;
 use crate::envelope::abuse::Memory;
 use crate::envelope::address::Address;
 use crate::envelope::keyring::{Algorithm, Key, Keyring};
+use crate::envelope::match_lists::{AddressSet, AliasDomains, DomainSet};
 use crate::envelope::rules::{Candidate, Rules};
-use crate::envelope::site_policy::{AddressSet, AliasDomains, DomainSet, InboundMode, Policy};
+use crate::envelope::site_policy::{InboundMode, Policy};
 use crate::envelope::tag::batv;
 use crate::envelope::time::Timestamp;
 

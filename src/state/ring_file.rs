@@ -3,97 +3,19 @@
 //! A change takes a lock beside the file, reads what stands there *now*, changes that, writes a new file, syncs it,
 //! renames it over the old one and syncs the folder. Whatever moment the power goes, one whole ring is there.
 
-use std::collections::BTreeMap;
-use std::fmt::{self, Write as _};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
-use data_encoding::BASE64;
-use serde::de::{self, Deserialize, Deserializer, Visitor};
 use zeroize::Zeroizing;
 
-use crate::envelope::keyring::{
-    Algorithm, ChangeError, Key, KeyId, KeyState, Keyring, Purpose, RingError, Secret, SrsLimits,
-};
-use crate::envelope::time::Timestamp;
+use super::ring_error::{Problem, RingFileError, at};
+use super::ring_text::{Secrets, parse, to_text};
+use crate::envelope::keyring::{ChangeError, Keyring};
 
 /// The largest file taken for a key ring, in octets.
 const MAX_FILE: u64 = 1 << 20;
-
-/// What is wrong with a ring file: where, what, and what would be right.
-#[derive(Debug)]
-pub struct RingFileError {
-    /// The ring file.
-    pub path: PathBuf,
-    /// The line, from 1, where it is known.
-    pub line: Option<usize>,
-    /// The problem, and what would be right.
-    pub problem: Problem,
-}
-
-/// What is wrong with a ring file.
-#[derive(Debug, thiserror::Error)]
-pub enum Problem {
-    /// There is none.
-    #[error("there is no key ring; is the name right? A new one is made with: countersign keys init")]
-    Missing,
-    /// There is one already.
-    #[error("there is a key ring already; it was left as it is")]
-    Exists,
-    /// Others can read the secrets.
-    #[error("mode {mode:04o} lets others read the secrets; run: chmod 600 {path}")]
-    Open {
-        /// The permission bits.
-        mode: u32,
-        /// The file, for the command line.
-        path: String,
-    },
-    /// Others can put another file in its place.
-    #[error(
-        "every user may write into the folder {folder}, and so put another key ring in its place; run: chmod o-w {folder}"
-    )]
-    OpenFolder {
-        /// The folder, for the command line.
-        folder: String,
-    },
-    /// In a folder for everybody, somebody else has put it there.
-    #[error(
-        "it belongs to the user with the id {uid}, in a folder where every user may write; move it to a folder of its own"
-    )]
-    Foreign {
-        /// Whose file it is.
-        uid: u32,
-    },
-    /// The system said no.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    /// Not what a ring looks like.
-    #[error("{0}")]
-    Syntax(String),
-    /// It reads well and cannot be a ring.
-    #[error(transparent)]
-    Ring(#[from] RingError),
-    /// The change cannot be made.
-    #[error(transparent)]
-    Change(#[from] ChangeError),
-}
-
-impl fmt::Display for RingFileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            Some(line) => write!(f, "{}:{line}: {}", self.path.display(), self.problem),
-            None => write!(f, "{}: {}", self.path.display(), self.problem),
-        }
-    }
-}
-
-impl std::error::Error for RingFileError {}
-
-fn at<T>(path: &Path, result: Result<T, impl Into<Problem>>) -> Result<T, RingFileError> {
-    result.map_err(|problem| RingFileError { path: path.to_owned(), line: None, problem: problem.into() })
-}
 
 /// Reads a ring.
 ///
@@ -140,21 +62,6 @@ fn check_folder(path: &Path, uid: u32) -> Result<(), Problem> {
 
 fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Reads a ring from its text; `path` is for messages.
-///
-/// # Errors
-/// It is no ring.
-pub fn parse(path: &Path, text: &str) -> Result<Keyring, RingFileError> {
-    let raw: RawRing = toml::from_str(text).map_err(|error| RingFileError {
-        path: path.to_owned(),
-        line: error.span().and_then(|span| text.get(..span.start)).map(|head| head.matches('\n').count() + 1),
-        problem: Problem::Syntax(error.message().trim_end().to_owned()),
-    })?;
-    let keys = raw.key.into_iter().map(RawKey::build).collect();
-    let since = raw.signing_since.into_iter().map(|(domain, at)| (domain, at.0)).collect();
-    at(path, Keyring::new(keys, since))
 }
 
 /// Writes a new ring where none is.
@@ -306,211 +213,11 @@ fn keep_owner(ring: &Path, file: &File) {
     }
 }
 
-/// Whether a text shows the secrets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Secrets {
-    /// It is the ring itself.
-    Revealed,
-    /// It is for looking at.
-    Hidden,
-}
-
-/// The text of a ring file.
-#[must_use]
-pub fn to_text(ring: &Keyring, secrets: Secrets) -> Zeroizing<String> {
-    // Room enough that no half-filled buffer with a secret in it is left behind when it grows.
-    let mut text = Zeroizing::new(String::with_capacity(512 + ring.keys().len() * 1024 + secret_room(ring)));
-    text.push_str("# Key ring of countersign. Change it with `countersign keys`, never by hand while a daemon runs.\n");
-    if secrets == Secrets::Hidden {
-        text.push_str("# The secrets are left out: this text is no key ring. `--reveal-secrets` shows them.\n");
-    }
-    for key in ring.keys() {
-        write_key(&mut text, key, secrets);
-    }
-    if !ring.signing_since().is_empty() {
-        text.push_str("\n[signing_since]\n");
-        for (domain, since) in ring.signing_since() {
-            let _ = writeln!(text, "\"{domain}\" = {}", rfc3339(*since));
-        }
-    }
-    text
-}
-
-fn secret_room(ring: &Keyring) -> usize {
-    ring.keys().iter().map(|k| BASE64.encode_len(k.secret.expose().len())).sum()
-}
-
-fn write_key(text: &mut String, key: &Key, secrets: Secrets) {
-    let _ = writeln!(text, "\n[[key]]\nid = \"{}\"\nalgorithm = \"{}\"", key.id, key.algorithm.name());
-    let _ = writeln!(text, "state = \"{}\"", key.state.name());
-    if secrets == Secrets::Revealed {
-        text.push_str("secret = \"");
-        BASE64.encode_append(key.secret.expose(), text);
-        text.push_str("\"\n");
-    }
-    let _ = writeln!(text, "created = {}", rfc3339(key.created));
-    if let Some(at) = key.signed_from {
-        let _ = writeln!(text, "signed_from = {}", rfc3339(at));
-    }
-    if let Some(at) = key.signed_until {
-        let _ = writeln!(text, "signed_until = {}", rfc3339(at));
-    }
-    if key.algorithm.purpose() != Purpose::Srs {
-        let _ = writeln!(text, "longest_lifetime = {}", key.longest_lifetime);
-    }
-    match key.algorithm.purpose() {
-        Purpose::All => {
-            let _ =
-                writeln!(text, "longest_srs_lifetime = {}\nshort_tags = {}", key.longest_srs_lifetime, key.short_tags);
-        }
-        Purpose::Batv => {}
-        Purpose::Srs => {
-            let SrsLimits { hash_length, hash_min, max_age } = key.srs;
-            let _ = writeln!(text, "hash_length = {hash_length}\nhash_min = {hash_min}\nmax_age = {max_age}");
-        }
-    }
-}
-
-/// A moment as RFC 3339 in UTC; one that no calendar holds as the nearest that one does.
-#[must_use]
-pub fn rfc3339(at: Timestamp) -> String {
-    let at = jiff::Timestamp::from_second(at.0).unwrap_or(if at.0 < 0 {
-        jiff::Timestamp::MIN
-    } else {
-        jiff::Timestamp::MAX
-    });
-    at.to_string()
-}
-
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawRing {
-    #[serde(default)]
-    key: Vec<RawKey>,
-    #[serde(default)]
-    signing_since: BTreeMap<String, Moment>,
-}
-
-#[derive(serde::Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawKey {
-    id: Id,
-    algorithm: Named<Algorithm>,
-    state: Named<KeyState>,
-    secret: Base64,
-    created: Moment,
-    signed_from: Option<Moment>,
-    signed_until: Option<Moment>,
-    longest_lifetime: Option<u16>,
-    longest_srs_lifetime: Option<u16>,
-    short_tags: Option<bool>,
-    hash_length: Option<u8>,
-    hash_min: Option<u8>,
-    max_age: Option<u16>,
-}
-
-impl RawKey {
-    fn build(self) -> Key {
-        let peer = self.algorithm.0.srs_limits();
-        Key {
-            id: self.id.0,
-            algorithm: self.algorithm.0,
-            state: self.state.0,
-            secret: self.secret.0,
-            created: self.created.0,
-            signed_from: self.signed_from.map(|m| m.0),
-            signed_until: self.signed_until.map(|m| m.0),
-            longest_lifetime: self.longest_lifetime.unwrap_or(7),
-            longest_srs_lifetime: self.longest_srs_lifetime.unwrap_or(21),
-            short_tags: self.short_tags.unwrap_or(true),
-            srs: SrsLimits {
-                hash_length: self.hash_length.unwrap_or(peer.hash_length),
-                hash_min: self.hash_min.unwrap_or(peer.hash_min),
-                max_age: self.max_age.unwrap_or(peer.max_age),
-            },
-        }
-    }
-}
-
-struct Id(KeyId);
-
-impl<'de> Deserialize<'de> for Id {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let id = KeyId::parse(&text);
-        id.map(Self)
-            .ok_or_else(|| de::Error::custom(format!("`{text}` is no key id: one digit, or a name like postsrsd-1")))
-    }
-}
-
-/// A word of the ring file.
-struct Named<T>(T);
-
-macro_rules! named {
-    ($type:ty) => {
-        impl<'de> Deserialize<'de> for Named<$type> {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = String::deserialize(deserializer)?;
-                <$type>::from_name(&text).map(Self).ok_or_else(|| {
-                    let known: Vec<&str> = <$type>::ALL.iter().map(|v| v.name()).collect();
-                    de::Error::custom(format!("`{text}` is none of: {}", known.join(", ")))
-                })
-            }
-        }
-    };
-}
-
-named!(Algorithm);
-named!(KeyState);
-
-/// Decoded straight into memory that is wiped, and never named in an error.
-struct Base64(Secret);
-
-impl<'de> Deserialize<'de> for Base64 {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Decode;
-        impl Visitor<'_> for Decode {
-            type Value = Base64;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a secret in base64")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Base64, E> {
-                let octets = BASE64.decode(text.as_bytes());
-                octets.map(|o| Base64(Secret::new(Zeroizing::new(o)))).map_err(|_| E::custom("the secret is no base64"))
-            }
-        }
-        deserializer.deserialize_str(Decode)
-    }
-}
-
-/// A moment, as a TOML date or as a string of the same form.
-struct Moment(Timestamp);
-
-impl<'de> Deserialize<'de> for Moment {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(serde::Deserialize)]
-        #[serde(untagged, expecting = "expected a time in UTC, for example 2026-11-22T00:00:00Z")]
-        enum Either {
-            Date(toml::value::Datetime),
-            Text(String),
-        }
-        let text = match Either::deserialize(deserializer)? {
-            Either::Date(date) => date.to_string(),
-            Either::Text(text) => text,
-        };
-        let at: jiff::Timestamp = text
-            .parse()
-            .map_err(|_| de::Error::custom(format!("`{text}` is no time in UTC, for example 2026-11-22T00:00:00Z")))?;
-        Ok(Self(Timestamp(at.as_second())))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::envelope::keyring::NewKey;
+    use crate::envelope::keyring::{Algorithm, KeyId, NewKey, Secret, SrsLimits};
+    use crate::envelope::time::Timestamp;
     use std::os::unix::fs::PermissionsExt as _;
 
     fn new_key(algorithm: Algorithm) -> NewKey {

@@ -1,0 +1,288 @@
+//! Lists in which the rules look things up: domains, addresses, networks, and which domain stands for which.
+
+use core::net::IpAddr;
+use std::collections::HashSet;
+
+use ipnet::IpNet;
+
+use super::address::{Address, canonical_domain};
+
+/// A set of domain names, some of them standing for all their subdomains.
+#[derive(Debug, Clone, Default)]
+pub struct DomainSet {
+    exact: HashSet<String>,
+    /// Without the leading dot.
+    below: HashSet<String>,
+}
+
+impl DomainSet {
+    /// Adds `our.example`, or `.our.example` or `*.our.example` for its subdomains.
+    pub fn insert(&mut self, name: &str) {
+        match name.strip_prefix("*.").or_else(|| name.strip_prefix('.')) {
+            Some(parent) => self.below.insert(canonical_domain(parent).into_owned()),
+            None => self.exact.insert(canonical_domain(name).into_owned()),
+        };
+    }
+
+    /// Whether a domain, in whatever spelling, is in the set.
+    #[must_use]
+    pub fn contains(&self, domain: &str) -> bool {
+        if self.exact.is_empty() && self.below.is_empty() {
+            return false;
+        }
+        let domain = canonical_domain(domain);
+        if self.exact.contains(domain.as_ref()) {
+            return true;
+        }
+        let mut rest = domain.as_ref();
+        while let Some((_, parent)) = rest.split_once('.') {
+            if self.below.contains(parent) {
+                return true;
+            }
+            rest = parent;
+        }
+        false
+    }
+
+    /// Whether a domain is in the set by its own name, not below another.
+    #[must_use]
+    pub fn names_exactly(&self, domain: &str) -> bool {
+        self.exact.contains(canonical_domain(domain).as_ref())
+    }
+
+    /// The entry that a domain falls under, as it is written in a config: its own name, or `.parent`.
+    #[must_use]
+    pub fn entry(&self, domain: &str) -> Option<String> {
+        let domain = canonical_domain(domain);
+        if self.exact.contains(domain.as_ref()) {
+            return Some(domain.into_owned());
+        }
+        let mut rest = domain.as_ref();
+        while let Some((_, parent)) = rest.split_once('.') {
+            if self.below.contains(parent) {
+                return Some(format!(".{parent}"));
+            }
+            rest = parent;
+        }
+        None
+    }
+
+    /// Whether nothing is in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.below.is_empty()
+    }
+
+    /// The names as they are written in a config, sorted, for showing.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        let below = self.below.iter().map(|parent| format!(".{parent}"));
+        let mut names: Vec<String> = self.exact.iter().cloned().chain(below).collect();
+        names.sort_unstable();
+        names
+    }
+}
+
+impl<S: AsRef<str>> FromIterator<S> for DomainSet {
+    fn from_iter<I: IntoIterator<Item = S>>(names: I) -> Self {
+        let mut set = Self::default();
+        names.into_iter().for_each(|name| set.insert(name.as_ref()));
+        set
+    }
+}
+
+/// Which alias domain a foreign sender is rewritten into.
+#[derive(Debug, Clone, Default)]
+pub struct AliasDomains {
+    rules: Vec<(DomainSet, String)>,
+    default: Option<String>,
+    all: DomainSet,
+}
+
+impl AliasDomains {
+    /// One alias domain for everybody.
+    #[must_use]
+    pub fn one(alias: &str) -> Self {
+        let mut domains = Self::default();
+        domains.insert("*", alias);
+        domains
+    }
+
+    /// Senders of this domain (or `*`: of all others) get this alias domain. The first that fits decides.
+    pub fn insert(&mut self, sender_domain: &str, alias: &str) {
+        self.all.insert(alias);
+        if sender_domain == "*" {
+            self.default = Some(alias.to_owned());
+        } else {
+            self.rules.push((DomainSet::from_iter([sender_domain]), alias.to_owned()));
+        }
+    }
+
+    /// The alias domain for a sender; `None`: SRS is off for it.
+    #[must_use]
+    pub fn alias_for(&self, sender_domain: &str) -> Option<&str> {
+        let special = self.rules.iter().find(|(domains, _)| domains.contains(sender_domain)).map(|(_, alias)| alias);
+        special.or(self.default.as_ref()).map(String::as_str)
+    }
+
+    /// The alias domains, sorted.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.all.names()
+    }
+
+    /// Whether a domain is one of the alias domains.
+    #[must_use]
+    pub fn contains(&self, domain: &str) -> bool {
+        self.all.contains(domain)
+    }
+
+    /// Whether SRS is off.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+}
+
+/// A set of addresses: whole ones, local parts in every domain (`postmaster@`), domains (`our.example`, `@our.example`,
+/// `.our.example`).
+#[derive(Debug, Clone, Default)]
+pub struct AddressSet {
+    whole: HashSet<(String, String)>,
+    locals: HashSet<String>,
+    domains: DomainSet,
+}
+
+impl AddressSet {
+    /// Adds one entry; see the type for its forms.
+    pub fn insert(&mut self, entry: &str) {
+        match entry.rsplit_once('@') {
+            Some(("", domain)) => self.domains.insert(domain),
+            Some((local, "")) => {
+                self.locals.insert(local.to_ascii_lowercase());
+            }
+            Some((local, domain)) => {
+                self.whole.insert((local.to_ascii_lowercase(), canonical_domain(domain).into_owned()));
+            }
+            None => self.domains.insert(entry),
+        }
+    }
+
+    /// Whether nobody is in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.whole.is_empty() && self.locals.is_empty() && self.domains.is_empty()
+    }
+
+    /// Domains in it without a dot: more likely local parts whose `@` was forgotten.
+    #[must_use]
+    pub fn bare_words(&self) -> Vec<String> {
+        self.domains.names().into_iter().filter(|name| !name.contains('.')).collect()
+    }
+
+    /// Whether an address is in the set, without case.
+    #[must_use]
+    pub fn contains(&self, address: &Address) -> bool {
+        if !self.locals.is_empty() || !self.whole.is_empty() {
+            let local = address.content().to_ascii_lowercase();
+            if self.locals.contains(&local) {
+                return true;
+            }
+            if !self.whole.is_empty() && self.whole.contains(&(local, address.canonical_domain().into_owned())) {
+                return true;
+            }
+        }
+        self.domains.contains(address.domain())
+    }
+}
+
+impl<S: AsRef<str>> FromIterator<S> for AddressSet {
+    fn from_iter<I: IntoIterator<Item = S>>(entries: I) -> Self {
+        let mut set = Self::default();
+        entries.into_iter().for_each(|entry| set.insert(entry.as_ref()));
+        set
+    }
+}
+
+/// A list of client networks.
+#[derive(Debug, Clone, Default)]
+pub struct Networks(Vec<IpNet>);
+
+impl Networks {
+    /// Whether an address is in one of them. An IPv4 client on an IPv6 socket counts as IPv4.
+    #[must_use]
+    pub fn contains(&self, client: IpAddr) -> bool {
+        let client = client.to_canonical();
+        self.0.iter().any(|net| net.contains(&client))
+    }
+
+    /// Whether it is loopback only (and not empty).
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        !self.0.is_empty() && self.0.iter().all(|net| net.network().is_loopback() && net.broadcast().is_loopback())
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// As they are written in a config.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.0.iter().map(ToString::to_string).collect()
+    }
+}
+
+impl FromIterator<IpNet> for Networks {
+    fn from_iter<I: IntoIterator<Item = IpNet>>(nets: I) -> Self {
+        Self(nets.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn domains_and_their_subdomains() {
+        let set = DomainSet::from_iter(["our.example", ".deep.example", "*.star.example", "bücher.example"]);
+        for yes in [
+            "our.example",
+            "OUR.Example",
+            "a.deep.example",
+            "a.b.deep.example",
+            "x.star.example",
+            "xn--bcher-kva.example",
+        ] {
+            assert!(set.contains(yes), "{yes}");
+        }
+        for no in ["a.our.example", "deep.example", "star.example", "example", "our.example.", "xour.example", ""] {
+            assert!(!set.contains(no), "{no}");
+        }
+        assert_eq!(set.entry("OUR.example").as_deref(), Some("our.example"));
+        assert_eq!(set.entry("a.b.deep.example").as_deref(), Some(".deep.example"));
+        assert_eq!(set.entry("deep.example"), None);
+    }
+
+    #[test]
+    fn address_lists() {
+        let set = AddressSet::from_iter(["postmaster@", "ann@our.example", "@list.example", ".sub.example"]);
+        for yes in ["PostMaster@any.example", "Ann@OUR.example", "x@list.example", "x@a.sub.example"] {
+            assert!(set.contains(&Address::parse(yes).unwrap()), "{yes}");
+        }
+        for no in ["bob@our.example", "ann@else.example", "x@sub.example"] {
+            assert!(!set.contains(&Address::parse(no).unwrap()), "{no}");
+        }
+    }
+
+    #[test]
+    fn clients_by_network() {
+        let nets: Networks = ["192.0.2.0/24", "2001:db8::/32"].iter().map(|n| n.parse().unwrap()).collect();
+        assert!(nets.contains("192.0.2.9".parse().unwrap()));
+        assert!(nets.contains("::ffff:192.0.2.9".parse().unwrap()));
+        assert!(!nets.contains("192.0.3.9".parse().unwrap()));
+        assert!(!nets.is_loopback());
+    }
+}

@@ -1,0 +1,38 @@
+//! Moments as text: RFC 3339, in UTC.
+
+use serde::de::{self, Deserialize, Deserializer};
+
+use crate::envelope::time::Timestamp;
+
+/// A moment as RFC 3339 in UTC; one that no calendar holds as the nearest that one does.
+#[must_use]
+pub fn rfc3339(at: Timestamp) -> String {
+    let at = jiff::Timestamp::from_second(at.0).unwrap_or(if at.0 < 0 {
+        jiff::Timestamp::MIN
+    } else {
+        jiff::Timestamp::MAX
+    });
+    at.to_string()
+}
+
+/// A moment, as a TOML date or as a string of the same form.
+pub(super) struct Moment(pub Timestamp);
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(serde::Deserialize)]
+        #[serde(untagged, expecting = "expected a time in UTC, for example 2026-11-22T00:00:00Z")]
+        enum Either {
+            Date(toml::value::Datetime),
+            Text(String),
+        }
+        let text = match Either::deserialize(deserializer)? {
+            Either::Date(date) => date.to_string(),
+            Either::Text(text) => text,
+        };
+        let at: jiff::Timestamp = text
+            .parse()
+            .map_err(|_| de::Error::custom(format!("`{text}` is no time in UTC, for example 2026-11-22T00:00:00Z")))?;
+        Ok(Self(Timestamp(at.as_second())))
+    }
+}
