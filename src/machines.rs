@@ -9,6 +9,6 @@ pub use crate::wire::smtp::identity::Identity;
 pub use crate::wire::smtp::replies::OwnReply;
 pub use crate::wire::smtp::reply::Reply;
 pub use crate::wire::smtp::session::{
-    Ask, Direction, Event, Finished, NextHopChoice, Output, Session, SessionLimits, Settings, Tls,
+    Answer, Direction, Event, Finished, NextHopChoice, Output, Question, Session, SessionLimits, Settings, Tls,
 };
 pub use crate::wire::{policy_service, proxy_header, socketmap};

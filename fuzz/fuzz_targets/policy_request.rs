@@ -8,5 +8,8 @@ fuzz_target!(|input: &[u8]| {
     let Ok(Some((request, length))) = next(input) else { return };
     assert!(length <= input.len() && input[length - 1] == b'\n');
     let (alone, same) = next(&input[..length]).expect("good").expect("complete");
-    assert_eq!((alone.sender, alone.recipient, alone.client, same), (request.sender, request.recipient, request.client, length));
+    assert_eq!(
+        (alone.sender, alone.recipient, alone.client, same),
+        (request.sender, request.recipient, request.client, length)
+    );
 });

@@ -58,7 +58,8 @@ fuzz_target!(|input: &[u8]| {
     assert!(replies <= commands + 3, "{replies} replies to {commands} commands");
     // Where nothing had to be mended, what came by DATA is what was sent, dots and all.
     let has_stray = client.iter().zip(client.iter().skip(1)).any(|(a, b)| (*a == b'\r') != (*b == b'\n'));
-    let is_clean = !has_stray && client.first() != Some(&b'\n') && client.last() != Some(&b'\r') && !client.contains(&0);
+    let is_clean =
+        !has_stray && client.first() != Some(&b'\n') && client.last() != Some(&b'\r') && !client.contains(&0);
     if direction == Direction::Outbound && is_clean {
         for (message, _) in hop.messages.iter().filter(|(_, by_data)| *by_data) {
             let whole = [message.as_slice(), b".\r\n"].concat();

@@ -24,7 +24,8 @@ fuzz_target!(|text: &str| {
         };
         assert!(found.address().same_mailbox(&address), "{address} became {}", found.address());
     }
-    if let Ok(Forwarded::Rewritten(signed)) = srs::forward(signer, &SrsParams::default(), today, &address, "srs.example")
+    if let Ok(Forwarded::Rewritten(signed)) =
+        srs::forward(signer, &SrsParams::default(), today, &address, "srs.example")
     {
         assert!(
             matches!(srs::verify(keys, &SrsParams::default(), today, signed.address()), Verdict::Valid(_)),

@@ -5,7 +5,7 @@ use countersign::envelope::keyring::{Algorithm, Keyring, NewKey, Secret};
 use countersign::envelope::rules::{Candidate, Rules};
 use countersign::envelope::site_policy::{InboundMode, Policy};
 use countersign::envelope::time::Timestamp;
-use countersign::machines::{Ask, Direction, Event, Finished, Session, SessionLimits, Settings, Tls};
+use countersign::machines::{Answer, Direction, Event, Finished, Question, Session, SessionLimits, Settings, Tls};
 
 /// A moment at which tags of the ring below are fresh.
 pub const NOW: Timestamp = Timestamp(1_795_382_400);
@@ -72,31 +72,41 @@ impl Driven {
 
     /// Does what the machine wants done, and takes what it says to the client.
     pub fn act(&mut self) {
-        let rules = Rules { policy: &self.policy, ring: &self.ring, now: NOW };
         let mut memory = Memory::default();
         while let Some(event) = self.session.next_event() {
             match event {
-                Event::Ask(Ask::Mail { sender }) => self.session.answer_mail(&rules.outbound(None, &sender, None)),
-                Event::Ask(Ask::Rcpt { sender, recipient }) => {
-                    if self.direction == Direction::Outbound {
-                        self.session.answer_same_sender(None);
-                    } else {
-                        let inbound = rules.inbound(&mut memory, None, &sender, &recipient);
-                        self.session.answer_inbound_rcpt(&inbound, None);
-                    }
-                }
-                Event::Ask(Ask::Hold) => self.session.answer_hold(true),
-                Event::Ask(Ask::Content { check, recipient, found, complete }) => {
-                    let candidate = Candidate { client: None, check, recipient: &recipient, complete };
-                    self.session.answer_content(&rules.content(&mut memory, candidate, &found));
-                }
-                Event::Ask(Ask::Evidence { .. }) => self.session.answer_evidence(None),
+                Event::Ask => self.answer(&mut memory),
                 Event::Open(_) => self.opened += 1,
                 Event::Finished(finished) => self.finished.push(finished),
                 _ => {}
             }
         }
         self.told.append(&mut self.session.out.to_client);
+    }
+
+    /// Asks the rules what the machine wants to know.
+    fn answer(&mut self, memory: &mut Memory) {
+        let rules = Rules { policy: &self.policy, ring: &self.ring, now: NOW };
+        match self.session.question().expect("a question") {
+            Question::Mail { sender } => {
+                let outbound = rules.outbound(None, sender, None);
+                self.session.answer(Answer::Sender(&outbound));
+            }
+            Question::Rcpt { .. } if self.direction == Direction::Outbound => {
+                self.session.answer(Answer::SenderFor(None, None));
+            }
+            Question::Rcpt { sender, recipient } => {
+                let inbound = rules.inbound(memory, None, sender, recipient);
+                self.session.answer(Answer::Recipient(&inbound, None));
+            }
+            Question::Hold => self.session.answer(Answer::Hold(true)),
+            Question::Content { check, recipient, found, complete } => {
+                let candidate = Candidate { client: None, check, recipient, complete };
+                let content = rules.content(memory, candidate, &found);
+                self.session.answer(Answer::Content(&content));
+            }
+            Question::Evidence { .. } => self.session.answer(Answer::Evidence(None)),
+        }
     }
 }
 

@@ -5,24 +5,40 @@ use super::proxy_session::ProxySession;
 use crate::config::Role;
 use crate::drive::message_tally::MessageTally;
 use crate::envelope::abuse::network;
-use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::rules::{Caller, Candidate, Route};
-use crate::wire::smtp::session::{Ask, Direction, Finished};
+use crate::wire::smtp::session::{Answer, Direction, Finished, Question};
 
 impl ProxySession {
-    /// Asks the rules.
-    pub(super) fn answer(&mut self, ask: Ask) {
-        match ask {
-            Ask::Mail { sender } => self.session.answer_mail(&self.evaluator.sender(&sender)),
-            Ask::Rcpt { sender, recipient } if self.direction() == Direction::Outbound => {
-                let domain = self.proxy_listener.domain(recipient.domain());
-                match self.evaluator.sender_for(&sender, &recipient) {
-                    Some(outbound) => self.session.answer_outbound_rcpt(&outbound, domain),
-                    None => self.session.answer_same_sender(domain),
-                }
+    /// Asks the rules what the session wants to know.
+    pub(super) fn ask_rules(&mut self) {
+        let Some(question) = self.session.question() else { return };
+        let outbound = self.proxy_listener.listener.role == Role::Outbound;
+        match question {
+            Question::Mail { sender } => {
+                let outbound = self.evaluator.sender(sender);
+                self.session.answer(Answer::Sender(&outbound));
             }
-            Ask::Rcpt { sender, recipient } => self.answer_recipient(&sender, &recipient),
-            Ask::Hold => {
+            Question::Rcpt { sender, recipient } if outbound => {
+                let domain = self.proxy_listener.domain(recipient.domain());
+                let outbound = self.evaluator.sender_for(sender, recipient);
+                self.session.answer(Answer::SenderFor(outbound.as_ref(), domain));
+            }
+            Question::Rcpt { sender, recipient } => {
+                let (inbound, reservation) = self.evaluator.recipient(Caller::Proxy, sender, recipient);
+                let domain = inbound.disposition.delivery().and_then(|delivery| {
+                    // Who is quarantined goes where the quarantine is.
+                    let own = delivery.route == Route::NextHop;
+                    self.proxy_listener.domain(if own { delivery.to.domain() } else { recipient.domain() })
+                });
+                if let Some(delivery) = inbound.disposition.delivery() {
+                    let marked = delivery.mark.is_some_and(|mark| mark.observed);
+                    if marked || reservation.is_some() {
+                        self.note(|tally| tally.add(reservation, marked.then_some(&delivery.to)));
+                    }
+                }
+                self.session.answer(Answer::Recipient(&inbound, domain));
+            }
+            Question::Hold => {
                 // Whom the config names has no share of its own.
                 let network =
                     self.evaluator.client.filter(|client| !is_known(*client, &self.proxy_listener)).map(network);
@@ -30,39 +46,25 @@ impl ProxySession {
                 if self.permit.is_none() {
                     self.log_no_room();
                 }
-                self.session.answer_hold(self.permit.is_some());
+                self.session.answer(Answer::Hold(self.permit.is_some()));
             }
-            Ask::Content { check, recipient, found, complete } => {
-                let case = Candidate { client: self.evaluator.client, check, recipient: &recipient, complete };
+            Question::Content { check, recipient, found, complete } => {
+                let case = Candidate { client: self.evaluator.client, check, recipient, complete };
                 let (content, reservation) = self.evaluator.content(case, &found);
                 if reservation.is_some() {
                     self.note(|tally| tally.add(reservation, None));
                 }
-                self.session.answer_content(&content);
+                self.session.answer(Answer::Content(&content));
             }
-            Ask::Evidence { sender, message_id, from } => {
-                let header = self.evaluator.evidence(&sender, message_id.as_deref(), from.as_deref());
+            Question::Evidence { sender, message_id, from } => {
+                let header = self.evaluator.evidence(sender, message_id, from);
                 let (line, nonce) = header.map(|header| (header.line, header.nonce)).unzip();
                 if let Some(nonce) = nonce {
                     self.note(|tally| tally.has_evidence(nonce));
                 }
-                self.session.answer_evidence(line);
+                self.session.answer(Answer::Evidence(line));
             }
         }
-    }
-
-    fn answer_recipient(&mut self, sender: &ReversePath, recipient: &Address) {
-        let (inbound, reservation) = self.evaluator.recipient(Caller::Proxy, sender, recipient);
-        let domain = inbound.disposition.delivery().and_then(|delivery| {
-            let marked = delivery.mark.is_some_and(|mark| mark.observed);
-            if marked || reservation.is_some() {
-                self.note(|tally| tally.add(reservation, marked.then_some(&delivery.to)));
-            }
-            // Who is quarantined goes where the quarantine is.
-            let domain = if delivery.route == Route::NextHop { delivery.to.domain() } else { recipient.domain() };
-            self.proxy_listener.domain(domain)
-        });
-        self.session.answer_inbound_rcpt(&inbound, domain);
     }
 
     /// Transactions that were given up, and will never be done, keep no bounce from coming.

@@ -19,7 +19,7 @@ impl ProxySession {
     pub(super) fn act(&mut self, cx: &mut Context<'_>) {
         while let Some(event) = self.session.next_event() {
             match event {
-                Event::Ask(ask) => self.answer(ask),
+                Event::Ask => self.ask_rules(),
                 Event::Open(target) => self.connecting = Some(self.connect(target)),
                 Event::CloseHop => {
                     if let Some(mut hop) = self.hop.take() {

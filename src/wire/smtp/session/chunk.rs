@@ -4,7 +4,7 @@ use super::body::{BodyError, Chunk, ChunkAnswer, ChunkEnd, ChunkedMessage, Phase
 use super::mail::{Handling, Pending};
 use super::next_hop::Connection;
 use super::queue::{ClientCommand, Item, ProxyCommand};
-use super::{Ask, Direction, Event, Session};
+use super::{Direction, Event, Session};
 use crate::wire::smtp::command::Command;
 use crate::wire::smtp::replies::{
     HOP_TAKES_NO_BDAT, MESSAGE_TOO_LONG, NEED_RCPT, NO_BDAT, NO_RECIPIENTS, NO_RECIPIENTS_YET,
@@ -81,8 +81,7 @@ impl Session {
             self.swallow(size, accepted(), recipients);
             return true;
         }
-        self.out.events.push_back(Event::Ask(Ask::Hold));
-        self.mail.asking = Some(Pending::Hold(Some((size, last))));
+        self.ask(Pending::Hold(Some((size, last))));
         true
     }
 

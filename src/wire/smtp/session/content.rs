@@ -4,8 +4,7 @@
 use super::body::{BodySettings, BodyStep, DataBody, Fate, Phase};
 use super::mail::Pending;
 use super::queue::{ClientCommand, Item, ProxyCommand};
-use super::{Ask, Direction, Event, Session};
-use crate::envelope::address::ReversePath;
+use super::{Direction, Event, Session};
 use crate::envelope::rules::{ContentVerdict, ResultHeader};
 use crate::wire::smtp::outgoing_header::HeadReader;
 use crate::wire::smtp::replies::{HOP_REFUSED_LATE, NO_QUARANTINE, SMUGGLING};
@@ -76,26 +75,14 @@ impl Session {
 
     /// Asks the rules what becomes of the message under way.
     pub(super) fn ask_content(&mut self) {
-        let recipient = self.mail.transaction.as_ref().and_then(|t| t.class.candidate.clone());
-        let Some((inspector, complete)) = self.mail.phase.inspected() else { return };
-        let Some((recipient, check)) = recipient.zip(inspector.check()) else { return };
-        let found = Box::new(inspector.findings().unwrap_or_default());
-        self.out.events.push_back(Event::Ask(Ask::Content { check, recipient, found, complete }));
-        self.mail.asking = Some(Pending::Content);
+        self.ask(Pending::Content);
     }
 
     pub(super) fn ask_evidence(&mut self, head: &HeadReader) {
-        let sender = self.mail.transaction.as_ref().map_or(ReversePath::Null, |t| t.sender.clone());
-        let (message_id, from) = (head.message_id(), head.from());
-        self.out.events.push_back(Event::Ask(Ask::Evidence { sender, message_id, from }));
-        self.mail.asking = Some(Pending::Evidence);
+        self.ask(Pending::Evidence { message_id: head.message_id(), from: head.from() });
     }
 
-    /// The answer to [`Ask::Evidence`]: the header line, without its end. It goes last in the header block.
-    pub fn answer_evidence(&mut self, header: Option<String>) {
-        if self.take_asking(|a| matches!(a, Pending::Evidence)).is_none() {
-            return;
-        }
+    pub(super) fn evidence_answered(&mut self, header: Option<String>) {
         match &mut self.mail.phase {
             Phase::Data(body) => {
                 if body.add_evidence(header, &mut self.out.to_hop) {
@@ -108,22 +95,14 @@ impl Session {
             }
             Phase::Command | Phase::Auth | Phase::Swallow(_) => {}
         }
-        self.resume();
-        self.settle();
     }
 
-    /// The answer to [`Ask::Content`].
-    pub fn answer_content(&mut self, content: &ContentVerdict) {
-        if self.take_asking(|a| matches!(a, Pending::Content)).is_none() {
-            return;
-        }
+    pub(super) fn content_answered(&mut self, content: &ContentVerdict) {
         match Fate::of(content, self.mail.phase.is_held()) {
             Fate::GoOn(mark) => self.message_goes_on(mark, *content != ContentVerdict::Later),
             Fate::Aside(to, mark) => self.redirect(to, &mark),
             Fate::Drop(reply) => self.drop_message(reply),
         }
-        self.resume();
-        self.settle();
     }
 
     /// The next hop's answer about the mailbox that is to get a message instead of its recipient.

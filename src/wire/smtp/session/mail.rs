@@ -55,8 +55,9 @@ impl Mail {
 
     /// Takes back a question about the body, which is moot. Says whether there was one.
     pub(super) fn forget_question(&mut self) -> bool {
-        let about_body =
-            |asking: &mut Pending| matches!(asking, Pending::Content | Pending::Evidence | Pending::Aside { .. });
+        let about_body = |asking: &mut Pending| {
+            matches!(asking, Pending::Content | Pending::Evidence { .. } | Pending::Aside { .. })
+        };
         self.asking.take_if(about_body).is_some()
     }
 
@@ -69,21 +70,16 @@ impl Mail {
 /// What is being asked about, while no answer is here.
 #[derive(Debug)]
 pub(super) enum Pending {
-    Mail {
-        line: Vec<u8>,
-        sender: ReversePath,
-        path: String,
-        params: String,
-    },
-    Rcpt {
-        line: Vec<u8>,
-        recipient: Address,
-        params: String,
-    },
+    Mail(AskedMail),
+    Rcpt(AskedRcpt),
     /// Room for a message that begins with DATA, or with a chunk of that size.
     Hold(Option<(u64, bool)>),
     Content,
-    Evidence,
+    /// Which evidence a message with these header fields gets.
+    Evidence {
+        message_id: Option<String>,
+        from: Option<String>,
+    },
     /// The next hop is asked whether somebody else gets the message, with this mark: so many answers are due, and whether one
     /// of them was no.
     Aside {
@@ -91,6 +87,23 @@ pub(super) enum Pending {
         due: u32,
         refused: bool,
     },
+}
+
+/// A MAIL whose sender is asked about: the line as it came, the sender, its path as it came, and the parameters for the next hop.
+#[derive(Debug)]
+pub(super) struct AskedMail {
+    pub line: Vec<u8>,
+    pub sender: ReversePath,
+    pub path: String,
+    pub params: String,
+}
+
+/// A RCPT that is asked about: the line as it came, the recipient, and the parameters.
+#[derive(Debug)]
+pub(super) struct AskedRcpt {
+    pub line: Vec<u8>,
+    pub recipient: Address,
+    pub params: String,
 }
 
 /// One mail transaction, from MAIL to the end of data.

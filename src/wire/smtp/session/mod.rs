@@ -12,7 +12,7 @@
 //! | the next hop has sent octets, or has closed | [`hop_data`](Session::hop_data), [`hop_eof`](Session::hop_eof) |
 //! | a TLS handshake is done | [`client_secured`](Session::client_secured), [`hop_secured`](Session::hop_secured), [`hop_not_secured`](Session::hop_not_secured) |
 //! | octets for the next hop have been written | [`wrote_to_hop`](Session::wrote_to_hop) |
-//! | the rules have answered | [`answer_mail`](Session::answer_mail) and the others that [`Ask`] names |
+//! | the rules have answered | [`answer`](Session::answer) |
 //! | something took too long | [`client_timeout`](Session::client_timeout), [`client_too_slow`](Session::client_too_slow), [`transaction_timeout`](Session::transaction_timeout), [`hop_timeout`](Session::hop_timeout) |
 //! | the room for held messages is gone | [`no_room`](Session::no_room) |
 //! | the client is silent between two transactions | [`rest`](Session::rest), where [`can_rest`](Session::can_rest) |
@@ -22,8 +22,8 @@
 //!
 //! After each of these calls, in this order:
 //!
-//! 1. [`next_event`](Session::next_event) until it says `None`, and each [`Event`] done in turn. An [`Event::Ask`] is answered by the
-//!    call that its kind names, at once or later; until then nothing is read from the client.
+//! 1. [`next_event`](Session::next_event) until it says `None`, and each [`Event`] done in turn. After [`Event::Ask`] there is a
+//!    [`question`](Session::question), answered at once or later; until then nothing is read from the client.
 //! 2. [`Session::out`] written to both sides, in pieces of any size. What is written is taken out of the buffer. What was written
 //!    to the next hop is reported, because a reply to the end of a message counts only once that end was written.
 //! 3. The next hop is read whenever it has something. The client is read only while [`wants_client`](Session::wants_client). While
@@ -103,15 +103,16 @@ mod types;
 
 use self::body::{ChunkedMessage, Phase};
 use self::client::Client;
-use self::mail::Mail;
 pub(in crate::wire) use self::mail::{Handling, RecipientGroup};
+use self::mail::{Mail, Pending};
 use self::next_hop::NextHop;
 pub use self::output::Output;
 use self::pipeline::Pipeline;
 use self::queue::Item;
-pub use self::types::{Ask, Direction, Event, Finished, NextHopChoice, SessionLimits, Settings, Tls};
+pub use self::types::{Answer, Direction, Event, Finished, NextHopChoice, Question, SessionLimits, Settings, Tls};
 use super::identity::Identity;
 use super::reply::Reply;
+use crate::envelope::address::ReversePath;
 use crate::wire::smtp::replies::{NO_ROOM_CLOSING, OwnReply, RESTART, SILENT_TOO_LONG, TOO_SLOW, TRANSACTION_TOO_LONG};
 
 /// One client, and the next hop behind it. Each part keeps the state of one thing.
@@ -158,6 +159,57 @@ impl Session {
     /// The next thing to do, until there is none.
     pub fn next_event(&mut self) -> Option<Event> {
         self.out.events.pop_front()
+    }
+
+    /// What the rules are asked at this moment, if anything.
+    #[must_use]
+    pub fn question(&self) -> Option<Question<'_>> {
+        let transaction = self.mail.transaction.as_ref();
+        let sender = transaction.map_or(&ReversePath::Null, |transaction| &transaction.sender);
+        match self.mail.asking.as_ref()? {
+            Pending::Mail(asked) => Some(Question::Mail { sender: &asked.sender }),
+            Pending::Rcpt(asked) => Some(Question::Rcpt { sender, recipient: &asked.recipient }),
+            Pending::Hold(_) => Some(Question::Hold),
+            Pending::Content => {
+                let (inspector, complete) = self.mail.phase.inspected()?;
+                let (check, recipient) = inspector.check().zip(transaction?.class.candidate.as_ref())?;
+                let found = inspector.findings().unwrap_or_default();
+                Some(Question::Content { check, recipient, found, complete })
+            }
+            Pending::Evidence { message_id, from } => {
+                Some(Question::Evidence { sender, message_id: message_id.as_deref(), from: from.as_deref() })
+            }
+            // That is for the next hop to answer.
+            Pending::Aside { .. } => None,
+        }
+    }
+
+    /// The rules' answer to [`Session::question`]. One that comes after the question is moot, because the next hop was lost for
+    /// example, changes nothing; neither does an answer to a question of another kind.
+    pub fn answer(&mut self, answer: Answer<'_>) {
+        match (self.mail.asking.take(), answer) {
+            (Some(Pending::Mail(asked)), Answer::Sender(outbound)) => self.sender_answered(asked, outbound),
+            (Some(Pending::Rcpt(asked)), Answer::SenderFor(outbound, domain)) => {
+                self.sender_for_answered(&asked, outbound, domain);
+            }
+            (Some(Pending::Rcpt(asked)), Answer::Recipient(inbound, domain)) => {
+                self.recipient_answered(&asked, inbound, domain);
+            }
+            (Some(Pending::Hold(chunk)), Answer::Hold(room)) => self.hold_answered(chunk, room),
+            (Some(Pending::Content), Answer::Content(content)) => self.content_answered(content),
+            (Some(Pending::Evidence { .. }), Answer::Evidence(header)) => self.evidence_answered(header),
+            (asking, _) => {
+                self.mail.asking = asking;
+                return;
+            }
+        }
+        self.resume();
+        self.settle();
+    }
+
+    fn ask(&mut self, question: Pending) {
+        self.mail.asking = Some(question);
+        self.out.events.push_back(Event::Ask);
     }
 
     /// The client has sent this.

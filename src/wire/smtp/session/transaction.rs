@@ -1,9 +1,9 @@
 //! Senders and recipients: MAIL and RCPT, what the rules make of them, and what the next hop has to hear of it.
 
 use super::body::{Chunk, ChunkedMessage, DataBody, Phase, accepted};
-use super::mail::{AtHop, Decided, Handling, Pending, RecipientGroup, Transaction};
+use super::mail::{AskedMail, AskedRcpt, AtHop, Decided, Handling, Pending, RecipientGroup, Transaction};
 use super::queue::{ClientCommand, Item, ProxyCommand};
-use super::{Ask, Direction, Event, NextHopChoice, Session};
+use super::{Direction, Event, NextHopChoice, Session};
 use crate::envelope::address::{Address, ReversePath, strip_source_route};
 use crate::envelope::rules::{Delivery, Disposition, Inbound, Outbound, OutboundAction, Refusal, ResultHeader, Route};
 use crate::wire::smtp::command::{Command, Path};
@@ -59,8 +59,7 @@ impl Session {
         match self.settings.direction {
             Direction::Inbound => self.begin(&line, sender, path, params, None),
             Direction::Outbound => {
-                self.out.events.push_back(Event::Ask(Ask::Mail { sender: sender.clone() }));
-                self.mail.asking = Some(Pending::Mail { line, sender, path, params });
+                self.ask(Pending::Mail(AskedMail { line, sender, path, params }));
             }
         }
         true
@@ -82,13 +81,8 @@ impl Session {
         Some(path.params.split_ascii_whitespace().map(word).collect())
     }
 
-    /// The answer to [`Ask::Mail`].
-    pub fn answer_mail(&mut self, outbound: &Outbound) {
-        let Some(Pending::Mail { line, sender, path, params }) =
-            self.take_asking(|a| matches!(a, Pending::Mail { .. }))
-        else {
-            return;
-        };
+    pub(super) fn sender_answered(&mut self, asked: AskedMail, outbound: &Outbound) {
+        let AskedMail { line, sender, path, params } = asked;
         match &outbound.action {
             OutboundAction::Reject(refusal) => self.refuse(refusal),
             OutboundAction::Pass => self.begin(&line, sender, path, params, None),
@@ -100,8 +94,6 @@ impl Session {
         if let Some(transaction) = &mut self.mail.transaction {
             transaction.evidence = outbound.evidence;
         }
-        self.resume();
-        self.settle();
     }
 
     fn begin(&mut self, line: &[u8], sender: ReversePath, path: String, params: String, signed: Option<String>) {
@@ -168,55 +160,27 @@ impl Session {
                 return;
             }
         };
-        let sender = transaction.sender.clone();
-        self.out.events.push_back(Event::Ask(Ask::Rcpt { sender, recipient: recipient.clone() }));
-        let params = path.params.to_owned();
-        self.mail.asking = Some(Pending::Rcpt { line: line.to_vec(), recipient, params });
+        self.ask(Pending::Rcpt(AskedRcpt { line: line.to_vec(), recipient, params: path.params.to_owned() }));
     }
 
-    /// The answer to [`Ask::Rcpt`] on the way out, and the next hop for the recipient's domain, where it has one.
-    pub fn answer_outbound_rcpt(&mut self, outbound: &Outbound, domain: Option<u16>) {
-        let signed = match &outbound.action {
-            OutboundAction::Reject(refusal) => {
-                if self.take_asking(|a| matches!(a, Pending::Rcpt { .. })).is_some() {
-                    self.refuse(refusal);
-                    self.resume();
-                    self.settle();
-                }
-                return;
+    /// `outbound`: what becomes of the sender of mail to this recipient; `None`: that of MAIL is right.
+    pub(super) fn sender_for_answered(&mut self, asked: &AskedRcpt, outbound: Option<&Outbound>, domain: Option<u16>) {
+        let signed = match outbound.map(|outbound| &outbound.action) {
+            Some(OutboundAction::Reject(refusal)) => return self.refuse(refusal),
+            Some(OutboundAction::Pass) => Some(None),
+            Some(OutboundAction::Sign(signed) | OutboundAction::Rewrite(signed)) => {
+                Some(Some(signed.address().to_string()))
             }
-            OutboundAction::Pass => None,
-            OutboundAction::Sign(signed) | OutboundAction::Rewrite(signed) => Some(signed.address().to_string()),
+            None => None,
         };
-        self.outbound_recipient(Some(signed), domain);
+        let target = domain.map_or(NextHopChoice::Main, NextHopChoice::Domain);
+        let class = RecipientGroup { target, ..RecipientGroup::default() };
+        let edited = edited_rcpt(&asked.line, &asked.recipient, &asked.params);
+        self.recipient(&edited, Some(&asked.line), class, signed);
     }
 
-    /// The answer to [`Ask::Rcpt`] on the way out where the sender of MAIL is right for every recipient.
-    pub fn answer_same_sender(&mut self, domain: Option<u16>) {
-        self.outbound_recipient(None, domain);
-    }
-
-    fn outbound_recipient(&mut self, signed: Option<Option<String>>, domain: Option<u16>) {
-        let Some(Pending::Rcpt { line, recipient, params }) = self.take_asking(|a| matches!(a, Pending::Rcpt { .. }))
-        else {
-            return;
-        };
-        let class = RecipientGroup {
-            target: domain.map_or(NextHopChoice::Main, NextHopChoice::Domain),
-            ..RecipientGroup::default()
-        };
-        let edited = edited_rcpt(&line, &recipient, &params);
-        self.recipient(&edited, Some(&line), class, signed);
-        self.resume();
-        self.settle();
-    }
-
-    /// The answer to [`Ask::Rcpt`] on the way in, and the next hop for the recipient's domain, where it has one.
-    pub fn answer_inbound_rcpt(&mut self, inbound: &Inbound, domain: Option<u16>) {
-        let Some(Pending::Rcpt { line, recipient, params }) = self.take_asking(|a| matches!(a, Pending::Rcpt { .. }))
-        else {
-            return;
-        };
+    pub(super) fn recipient_answered(&mut self, asked: &AskedRcpt, inbound: &Inbound, domain: Option<u16>) {
+        let AskedRcpt { line, recipient, params } = asked;
         match &inbound.disposition {
             Disposition::Refuse(refusal) if self.is_one_too_many(refusal.code) => {
                 self.say(TOO_MANY_REFUSED);
@@ -225,7 +189,7 @@ impl Session {
             Disposition::Refuse(refusal) => self.refuse(refusal),
             Disposition::Discard => {
                 let class = RecipientGroup { handling: Handling::Discard, ..RecipientGroup::default() };
-                self.recipient(&line, Some(&line), class, None);
+                self.recipient(line, Some(line), class, None);
             }
             Disposition::Deliver(delivery) | Disposition::Inspect(delivery, _) => {
                 let handling = match &inbound.disposition {
@@ -239,16 +203,11 @@ impl Session {
                 };
                 let candidate = handling.check().map(|_| to.clone());
                 let class = RecipientGroup { handling, candidate, mark: *mark, target };
-                let edited = if *to == recipient {
-                    edited_rcpt(&line, &recipient, &params)
-                } else {
-                    rcpt_line(to.as_str(), &params)
-                };
-                self.recipient(&edited, Some(&line), class, None);
+                let edited =
+                    if to == recipient { edited_rcpt(line, recipient, params) } else { rcpt_line(to.as_str(), params) };
+                self.recipient(&edited, Some(line), class, None);
             }
         }
-        self.resume();
-        self.settle();
     }
 
     /// Sends a recipient on, after what it needs: its next hop, and a MAIL with its sender.
@@ -359,8 +318,7 @@ impl Session {
             self.say(GO_ON);
             return true;
         }
-        self.out.events.push_back(Event::Ask(Ask::Hold));
-        self.mail.asking = Some(Pending::Hold(None));
+        self.ask(Pending::Hold(None));
         true
     }
 
@@ -380,9 +338,8 @@ impl Session {
         self.mail.asking = Some(Pending::Aside { mark: *mark, due: times, refused: false });
     }
 
-    /// The answer to [`Ask::Hold`].
-    pub fn answer_hold(&mut self, room: bool) {
-        let Some(Pending::Hold(chunk)) = self.take_asking(|a| matches!(a, Pending::Hold(_))) else { return };
+    /// `chunk`: the size of the chunk that begins, and whether it is the last; `None`: DATA.
+    pub(super) fn hold_answered(&mut self, chunk: Option<(u64, bool)>, room: bool) {
         let Some(transaction) = &self.mail.transaction else { return };
         let (limits, check) = (self.settings.limits, transaction.class.handling.check());
         match chunk {
@@ -401,12 +358,6 @@ impl Session {
                 self.fail_transaction();
             }
         }
-        self.resume();
-        self.settle();
-    }
-
-    pub(super) fn take_asking(&mut self, expected: impl Fn(&Pending) -> bool) -> Option<Pending> {
-        if self.mail.asking.as_ref().is_some_and(expected) { self.mail.asking.take() } else { None }
     }
 
     /// A line that has to wait for the next hop; it is looked at again when all is answered.

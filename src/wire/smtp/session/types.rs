@@ -4,7 +4,7 @@ use core::net::SocketAddr;
 
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::bounce::Findings;
-use crate::envelope::rules::{ContentCheck, ResultHeader};
+use crate::envelope::rules::{ContentCheck, ContentVerdict, Inbound, Outbound, ResultHeader};
 
 /// Which way mail goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,8 +121,9 @@ pub enum NextHopChoice {
 /// What the driver has to do.
 #[derive(Debug)]
 pub enum Event {
-    /// Ask the rules, and give the answer back; nothing is read from the client until then.
-    Ask(Ask),
+    /// Ask the rules [`Session::question`](super::Session::question), and give back [`Session::answer`](super::Session::answer), now or later.
+    /// Nothing is read from the client until then.
+    Ask,
     /// Connect to this next hop.
     Open(NextHopChoice),
     /// Send what is in [`Output::to_hop`](super::Output::to_hop) if that goes at once, and close the connection to the next hop.
@@ -162,44 +163,61 @@ pub enum Event {
     Finished(Finished),
 }
 
-/// A question for the rules.
+/// A question for the rules, as [`Session::question`](super::Session::question) shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Ask {
-    /// What becomes of this sender? Answer by [`Session::answer_mail`](super::Session::answer_mail).
+pub enum Question<'a> {
+    /// What becomes of this sender? The answer is [`Answer::Sender`].
     Mail {
         /// The sender in MAIL FROM.
-        sender: ReversePath,
+        sender: &'a ReversePath,
     },
-    /// What becomes of this recipient? Answer by [`Session::answer_outbound_rcpt`](super::Session::answer_outbound_rcpt), [`Session::answer_same_sender`](super::Session::answer_same_sender) or
-    /// [`Session::answer_inbound_rcpt`](super::Session::answer_inbound_rcpt).
+    /// What becomes of this recipient? The answer is [`Answer::SenderFor`] on the way out, [`Answer::Recipient`] on the way in.
     Rcpt {
         /// The sender in MAIL FROM.
-        sender: ReversePath,
+        sender: &'a ReversePath,
         /// The recipient in RCPT TO.
-        recipient: Address,
+        recipient: &'a Address,
     },
-    /// Is there room to hold a message? Answer by [`Session::answer_hold`](super::Session::answer_hold).
+    /// Is there room to hold a message? The answer is [`Answer::Hold`].
     Hold,
-    /// What becomes of this message? Answer by [`Session::answer_content`](super::Session::answer_content).
+    /// What becomes of this message? The answer is [`Answer::Content`].
     Content {
         /// Why it is asked.
         check: ContentCheck,
         /// For whom it is, without a tag.
-        recipient: Address,
+        recipient: &'a Address,
         /// What was found in it.
-        found: Box<Findings>,
+        found: Findings,
         /// Whether all of it has been seen.
         complete: bool,
     },
-    /// Which evidence header does this message get? Answer by [`Session::answer_evidence`](super::Session::answer_evidence).
+    /// Which evidence header does this message get? The answer is [`Answer::Evidence`].
     Evidence {
         /// Whose it is.
-        sender: ReversePath,
+        sender: &'a ReversePath,
         /// Its Message-ID, with angle brackets.
-        message_id: Option<String>,
+        message_id: Option<&'a str>,
         /// The value of its From header.
-        from: Option<String>,
+        from: Option<&'a str>,
     },
+}
+
+/// What the rules say to a [`Question`].
+#[derive(Debug)]
+pub enum Answer<'a> {
+    /// What becomes of the sender.
+    Sender(&'a Outbound),
+    /// With which sender mail to this recipient leaves (`None`: with that of MAIL), and the next hop of the recipient's domain, if it
+    /// has one of its own.
+    SenderFor(Option<&'a Outbound>, Option<u16>),
+    /// What becomes of the recipient, and the next hop of its domain, if it has one of its own.
+    Recipient(&'a Inbound, Option<u16>),
+    /// Whether there is room.
+    Hold(bool),
+    /// What becomes of the message.
+    Content(&'a ContentVerdict),
+    /// The evidence header, without its line end. It goes last in the header block.
+    Evidence(Option<String>),
 }
 
 /// What became of a message, for the log.

@@ -123,32 +123,8 @@ impl Dialogue {
 
     pub(super) fn run(&mut self) {
         while let Some(event) = self.session.next_event() {
-            let rules = Rules { policy: &self.policy, ring: &self.ring, now: NOW };
             match event {
-                Event::Ask(Ask::Mail { sender }) => self.session.answer_mail(&rules.outbound(None, &sender, None)),
-                Event::Ask(Ask::Rcpt { sender, recipient }) => {
-                    self.asked.push(recipient.to_string());
-                    let hop = domain(&recipient);
-                    match self.session.settings.direction {
-                        Direction::Outbound => {
-                            self.session.answer_outbound_rcpt(&rules.outbound(None, &sender, Some(&recipient)), hop)
-                        }
-                        Direction::Inbound => {
-                            let inbound = rules.inbound(&mut Memory::default(), None, &sender, &recipient);
-                            self.session.answer_inbound_rcpt(&inbound, hop);
-                        }
-                    }
-                }
-                Event::Ask(Ask::Hold) => self.session.answer_hold(self.room),
-                Event::Ask(Ask::Content { check, recipient, found, complete }) => {
-                    let case = Candidate { client: None, check, recipient: &recipient, complete };
-                    let content = rules.content(&mut Memory::default(), case, &found);
-                    self.session.answer_content(&content);
-                }
-                Event::Ask(Ask::Evidence { sender, message_id, from }) => {
-                    let header = rules.evidence([7; 10], message_id.as_deref(), from.as_deref(), &sender);
-                    self.session.answer_evidence(header.map(|header| header.line));
-                }
+                Event::Ask => self.answer(),
                 Event::Open(target) => self.opened.push(target),
                 Event::SecureClient => self.secure.0 += 1,
                 Event::SecureHop => self.secure.1 += 1,
@@ -162,6 +138,41 @@ impl Dialogue {
                 Event::CloseClient => self.client_closed = true,
                 Event::Refused { .. } | Event::OwnTransaction => {}
                 Event::Finished(finished) => self.finished.push(finished),
+            }
+        }
+    }
+
+    /// Asks the rules what the session wants to know.
+    fn answer(&mut self) {
+        let rules = Rules { policy: &self.policy, ring: &self.ring, now: NOW };
+        match self.session.question().unwrap() {
+            Question::Mail { sender } => {
+                let outbound = rules.outbound(None, sender, None);
+                self.session.answer(Answer::Sender(&outbound));
+            }
+            Question::Rcpt { sender, recipient } => {
+                self.asked.push(recipient.to_string());
+                let hop = domain(recipient);
+                match self.session.settings.direction {
+                    Direction::Outbound => {
+                        let outbound = rules.outbound(None, sender, Some(recipient));
+                        self.session.answer(Answer::SenderFor(Some(&outbound), hop));
+                    }
+                    Direction::Inbound => {
+                        let inbound = rules.inbound(&mut Memory::default(), None, sender, recipient);
+                        self.session.answer(Answer::Recipient(&inbound, hop));
+                    }
+                }
+            }
+            Question::Hold => self.session.answer(Answer::Hold(self.room)),
+            Question::Content { check, recipient, found, complete } => {
+                let case = Candidate { client: None, check, recipient, complete };
+                let content = rules.content(&mut Memory::default(), case, &found);
+                self.session.answer(Answer::Content(&content));
+            }
+            Question::Evidence { sender, message_id, from } => {
+                let header = rules.evidence([7; 10], message_id, from, sender);
+                self.session.answer(Answer::Evidence(header.map(|header| header.line)));
             }
         }
     }

@@ -392,10 +392,12 @@ fn what_is_thrown_away_in_chunks_is_taken_to_its_end() {
 fn leaves_open(d: &mut Dialogue) -> bool {
     while let Some(event) = d.session.next_event() {
         match event {
-            Event::Ask(Ask::Hold) => d.session.answer_hold(true),
-            Event::Ask(Ask::Content { complete: false, .. }) => d.session.answer_content(&ContentVerdict::Later),
-            Event::Ask(Ask::Content { .. } | Ask::Evidence { .. }) => return true,
-            Event::Ask(Ask::Mail { .. } | Ask::Rcpt { .. }) => unreachable!("those are answered"),
+            Event::Ask => match d.session.question().unwrap() {
+                Question::Hold => d.session.answer(Answer::Hold(true)),
+                Question::Content { complete: false, .. } => d.session.answer(Answer::Content(&ContentVerdict::Later)),
+                Question::Content { .. } | Question::Evidence { .. } => return true,
+                Question::Mail { .. } | Question::Rcpt { .. } => d.answer(),
+            },
             Event::CloseHop => d.session.out.to_hop.clear(),
             Event::Open(target) => d.opened.push(target),
             _ => {}
@@ -441,8 +443,9 @@ fn an_answer_that_comes_after_the_next_hop_is_lost_changes_nothing() {
         assert!(!leaves_open(&mut d), "{case}");
         let said = d.heard_by_client();
         assert!(said.starts_with("451 4.4.2 ") && said.lines().count() == 1, "{case}: {said}");
-        d.session.answer_content(&ContentVerdict::Deliver);
-        d.session.answer_evidence(Some("X: y".into()));
+        assert_eq!(d.session.question(), None, "{case}");
+        d.session.answer(Answer::Content(&ContentVerdict::Deliver));
+        d.session.answer(Answer::Evidence(Some("X: y".into())));
         assert!(!leaves_open(&mut d), "{case}");
         assert_eq!((d.heard_by_client(), d.heard_by_hop()), (String::new(), String::new()), "{case}");
         // What follows is a command, for a new connection.
