@@ -55,6 +55,16 @@ pub enum AddressError {
 ///
 /// Accepts what MTAs accept in practice: dots anywhere in the local part, quoted strings as a whole or as a part of it
 /// (`prvs=0307abcdef="john doe"` is what peers write), UTF-8 (RFC 6531), address literals (RFC 5321 section 4.1.3).
+///
+/// ```
+/// use countersign::envelope::address::Address;
+///
+/// let address = Address::parse("Ann@Bücher.example")?;
+/// assert_eq!((address.local(), address.domain()), ("Ann", "Bücher.example"));
+/// assert_eq!(address.canonical_domain(), "xn--bcher-kva.example");
+/// assert!(Address::parse("ann@our..example").is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Address {
     text: String,
@@ -89,6 +99,15 @@ impl Address {
     /// Puts an address together from a local part that may need quotes and a domain.
     ///
     /// `content` is the local part *without* quotes; it is quoted as a whole when it has to be (RFC 5321 section 4.1.2).
+    ///
+    /// ```
+    /// use countersign::envelope::address::Address;
+    ///
+    /// let address = Address::from_content("john doe", "our.example")?;
+    /// assert_eq!(address.as_str(), "\"john doe\"@our.example");
+    /// assert_eq!(address.content(), "john doe");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// The same as [`Address::parse`]: an empty content, a control character, a domain that is none.
@@ -143,6 +162,14 @@ impl Address {
     }
 
     /// Whether the two name the same mailbox for our purposes: same content and same domain, without ASCII case.
+    ///
+    /// ```
+    /// use countersign::envelope::address::Address;
+    ///
+    /// let (one, other) = (Address::parse("ann@our.example")?, Address::parse("\"ANN\"@OUR.example")?);
+    /// assert!(one.same_mailbox(&other));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     #[must_use]
     pub fn same_mailbox(&self, other: &Self) -> bool {
         self.content().eq_ignore_ascii_case(&other.content()) && self.canonical_domain() == other.canonical_domain()
@@ -162,6 +189,14 @@ impl fmt::Debug for Address {
 }
 
 /// The argument of MAIL FROM: the null sender `<>` or an address (RFC 5321 section 4.5.5).
+///
+/// ```
+/// use countersign::envelope::address::ReversePath;
+///
+/// assert_eq!(ReversePath::parse("")?, ReversePath::Null);
+/// assert_eq!(ReversePath::parse("ann@our.example")?.to_string(), "ann@our.example");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ReversePath {
     /// `<>`: the sender of bounces, which must never be bounced itself.
@@ -200,6 +235,12 @@ impl fmt::Display for ReversePath {
 }
 
 /// Removes a source route from a path; anything else comes back as it is.
+///
+/// ```
+/// use countersign::envelope::address::strip_source_route;
+///
+/// assert_eq!(strip_source_route("@a.example,@b.example:ann@our.example"), "ann@our.example");
+/// ```
 #[must_use]
 pub fn strip_source_route(path: &str) -> &str {
     match path.strip_prefix('@').and_then(|rest| rest.split_once(':')) {

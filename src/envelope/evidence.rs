@@ -174,6 +174,12 @@ pub(super) fn bounce_address(
 /// A Message-ID as the MAC covers it: in angle brackets, without what stands around them. `None`: there is none.
 ///
 /// Who returns a message may have put it so; both sides have to come to the same text.
+///
+/// ```
+/// use countersign::envelope::evidence::message_id;
+///
+/// assert_eq!(message_id(" <1@our.example> ").as_deref(), Some("<1@our.example>"));
+/// ```
 #[must_use]
 pub fn message_id(value: &str) -> Option<String> {
     let id = match (value.find('<'), value.find('>')) {
@@ -184,6 +190,13 @@ pub fn message_id(value: &str) -> Option<String> {
 }
 
 /// The first address in the value of a From or To header (RFC 5322 sections 3.4 and 3.6.2); of a group, its first member.
+///
+/// ```
+/// use countersign::envelope::evidence::author;
+///
+/// let ann = author("Ann <ann@our.example>").map(|address| address.to_string());
+/// assert_eq!(ann.as_deref(), Some("ann@our.example"));
+/// ```
 #[must_use]
 pub fn author(value: &str) -> Option<Address> {
     // The usual case: one address, perhaps with a plain name.

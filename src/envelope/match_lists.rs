@@ -8,6 +8,14 @@ use ipnet::IpNet;
 use super::address::{Address, canonical_domain};
 
 /// A set of domain names, some of them standing for all their subdomains.
+///
+/// ```
+/// use countersign::envelope::match_lists::DomainSet;
+///
+/// let domains = DomainSet::from_iter(["our.example", ".branch.example"]);
+/// assert!(domains.contains("OUR.example") && domains.contains("a.branch.example"));
+/// assert!(!domains.contains("a.our.example") && !domains.contains("branch.example"));
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct DomainSet {
     exact: HashSet<String>,
@@ -92,6 +100,14 @@ impl<S: AsRef<str>> FromIterator<S> for DomainSet {
 }
 
 /// Which alias domain a foreign sender is rewritten into.
+///
+/// ```
+/// use countersign::envelope::match_lists::AliasDomains;
+///
+/// let srs = AliasDomains::one("srs.our.example");
+/// assert_eq!(srs.alias_for("third.example"), Some("srs.our.example"));
+/// assert!(srs.contains("srs.our.example"));
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct AliasDomains {
     rules: Vec<(DomainSet, String)>,
@@ -146,6 +162,17 @@ impl AliasDomains {
 
 /// A set of addresses: whole ones, local parts in every domain (`postmaster@`), domains (`our.example`, `@our.example`,
 /// `.our.example`).
+///
+/// ```
+/// use countersign::envelope::address::Address;
+/// use countersign::envelope::match_lists::AddressSet;
+///
+/// let exempt = AddressSet::from_iter(["postmaster@", "ann@our.example", "@list.example"]);
+/// for address in ["postmaster@any.example", "ann@our.example", "bob@list.example"] {
+///     assert!(exempt.contains(&Address::parse(address)?));
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct AddressSet {
     whole: HashSet<(String, String)>,
@@ -205,6 +232,14 @@ impl<S: AsRef<str>> FromIterator<S> for AddressSet {
 }
 
 /// A list of client networks.
+///
+/// ```
+/// use countersign::envelope::match_lists::Networks;
+///
+/// let networks = Networks::from_iter(["192.0.2.0/24".parse()?]);
+/// assert!(networks.contains("192.0.2.7".parse()?) && networks.contains("::ffff:192.0.2.7".parse()?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Networks(Vec<IpNet>);
 

@@ -9,6 +9,14 @@ use std::fmt;
 pub const SECONDS_PER_DAY: i64 = 86_400;
 
 /// A moment: seconds since 1970-01-01T00:00:00Z.
+///
+/// ```
+/// use countersign::envelope::time::{Day, Timestamp};
+///
+/// // 2026-11-23, shortly after midnight (UTC).
+/// assert_eq!(Timestamp(1_795_392_001).day(), Day(20_780));
+/// assert_eq!(Day(20_780).start(), Timestamp(1_795_392_000));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
 
@@ -58,6 +66,16 @@ impl fmt::Debug for Day {
 }
 
 /// The low three digits of a day, 0 to 999.
+///
+/// ```
+/// use countersign::envelope::time::Day;
+///
+/// let expires = Day(20_786).batv();
+/// assert_eq!(expires.value(), 786);
+/// assert_eq!(expires.nearest(Day(20_780)), Day(20_786));
+/// // A thousand days later it means another day.
+/// assert_eq!(expires.nearest(Day(21_780)), Day(21_786));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatvDay(u16);
 
@@ -97,6 +115,14 @@ impl fmt::Display for BatvDay {
 const STAMP_ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
 /// The two-character day of an SRS0 address: ten bits, high five first, in the alphabet `A-Z2-7`.
+///
+/// ```
+/// use countersign::envelope::time::{Day, SrsStamp};
+///
+/// let stamp = Day(20_780).srs();
+/// assert_eq!(SrsStamp::parse(&stamp.to_string()), Some(stamp));
+/// assert_eq!(stamp.age(Day(20_783)), 3);
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SrsStamp(u16);
 

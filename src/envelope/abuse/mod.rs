@@ -18,6 +18,15 @@ use ipnet::IpNet;
 use super::time::Timestamp;
 
 /// What one customer of a provider usually has: /24 of IPv4, /56 of IPv6.
+///
+/// ```
+/// use countersign::envelope::abuse::{network, site_network};
+///
+/// assert_eq!(network("192.0.2.7".parse()?), "192.0.2.0/24".parse()?);
+/// assert_eq!(network("2001:db8:9:1234::1".parse()?), "2001:db8:9:1200::/56".parse()?);
+/// assert_eq!(site_network("2001:db8:9:1234::1".parse()?), Some("2001:db8:9::/48".parse()?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use]
 pub fn network(client: IpAddr) -> IpNet {
     let client = client.to_canonical();

@@ -148,6 +148,22 @@ impl Keyring {
 
     /// Adds an own key and makes it sign at once.
     ///
+    /// ```
+    /// # use countersign::envelope::keyring::{Algorithm, Keyring, NewKey, Secret};
+    /// # use countersign::envelope::time::Timestamp;
+    /// # let now = Timestamp(1_795_382_400);
+    /// # let secret = Secret::new(vec![7; 32].into());
+    /// # let key = NewKey { algorithm: Algorithm::HmacSha256, secret, lifetime: 7, srs_lifetime: 21, short_tags: true };
+    /// # let ring = Keyring::create(key, now)?;
+    /// let mut ring = ring;
+    /// let secret = Secret::new(vec![8; 32].into());
+    /// let key = NewKey { algorithm: Algorithm::HmacSha256, secret, lifetime: 7, srs_lifetime: 21, short_tags: true };
+    /// let id = ring.rotate(key, Timestamp(now.0 + 60))?;
+    /// assert_eq!(ring.own_signer().map(|key| &key.id), Some(&id));
+    /// assert_eq!(ring.keys().len(), 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
     /// # Errors
     /// As [`Keyring::add`] and [`Keyring::promote`].
     pub fn rotate(&mut self, key: NewKey, now: Timestamp) -> Result<KeyId, ChangeError> {

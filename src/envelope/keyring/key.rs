@@ -120,6 +120,14 @@ pub struct SrsLimits {
 }
 
 /// The name of a key: one digit for keys that stand in prvs tags, a word for imported SRS secrets.
+///
+/// ```
+/// use countersign::envelope::keyring::KeyId;
+///
+/// assert_eq!(KeyId::parse("3"), Some(KeyId::Digit(3)));
+/// assert_eq!(KeyId::parse("postsrsd-1").map(|id| id.to_string()), Some("postsrsd-1".into()));
+/// assert_eq!(KeyId::parse("a key"), None);
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum KeyId {
     /// 0 to 9, the K of `prvs=KDDD…`.

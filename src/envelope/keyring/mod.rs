@@ -14,6 +14,19 @@ pub use key::{Algorithm, Key, KeyId, KeyState, Purpose, Secret, SrsLimits};
 use super::time::Timestamp;
 
 /// A set of keys that holds what a ring promises: ids are unique, and exactly one own key signs.
+///
+/// ```
+/// # use countersign::envelope::keyring::{Algorithm, Keyring, NewKey, Secret};
+/// # use countersign::envelope::time::Timestamp;
+/// # let now = Timestamp(1_795_382_400);
+/// # let secret = Secret::new(vec![7; 32].into());
+/// # let key = NewKey { algorithm: Algorithm::HmacSha256, secret, lifetime: 7, srs_lifetime: 21, short_tags: true };
+/// # let ring = Keyring::create(key, now)?;
+/// let id = ring.own_signer().map(|key| key.id.to_string());
+/// assert_eq!(id.as_deref(), Some("1"));
+/// assert_eq!(ring.keys().len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Keyring {
     keys: Vec<Key>,

@@ -30,6 +30,36 @@ use super::time::Timestamp;
 
 /// The rules of a site at one moment. Made anew for each command: the clock moves on and keys change while a
 /// connection is open.
+///
+/// ```
+/// # use countersign::envelope::keyring::{Algorithm, Keyring, NewKey, Secret};
+/// # use countersign::envelope::time::Timestamp;
+/// # let now = Timestamp(1_795_382_400);
+/// # let secret = Secret::new(vec![7; 32].into());
+/// # let key = NewKey { algorithm: Algorithm::HmacSha256, secret, lifetime: 7, srs_lifetime: 21, short_tags: true };
+/// # let ring = Keyring::create(key, now)?;
+/// use countersign::envelope::abuse::Memory;
+/// use countersign::envelope::address::{Address, ReversePath};
+/// use countersign::envelope::match_lists::DomainSet;
+/// use countersign::envelope::rules::{Disposition, OutboundReason, Rules};
+/// use countersign::envelope::site_policy::{InboundMode, Policy};
+///
+/// let mut policy = Policy::default();
+/// policy.domains.local = DomainSet::from_iter(["our.example"]);
+/// policy.inbound.mode = InboundMode::Enforce;
+/// let rules = Rules { policy: &policy, ring: &ring, now };
+///
+/// // Ann's mail leaves signed.
+/// let outbound = rules.outbound(None, &ReversePath::parse("ann@our.example")?, None);
+/// assert_eq!(outbound.reason, OutboundReason::Signed);
+/// // A bounce to that is delivered to Ann, one to a forged tag is refused.
+/// let signed = outbound.signed().ok_or("signed")?.address().clone();
+/// let mut asked = |recipient: &Address| rules.inbound(&mut Memory::default(), None, &ReversePath::Null, recipient);
+/// assert!(matches!(asked(&signed).disposition, Disposition::Deliver(_)));
+/// let forged = Address::parse("prvs=1786a1b2c3=ann@our.example")?;
+/// assert!(matches!(asked(&forged).disposition, Disposition::Refuse(_)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy)]
 pub struct Rules<'a> {
     /// What the site has decided.

@@ -60,6 +60,14 @@ impl Default for BatvParams {
 }
 
 /// A local part taken apart. Nothing is proven by it.
+///
+/// ```
+/// use countersign::envelope::tag::batv::Prvs;
+///
+/// let tag = Prvs::parse("prvs=1786a1b2c3=ann").ok_or("a tag")?;
+/// assert_eq!((tag.key, tag.day.value(), tag.core), (1, 786, "ann"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prvs<'a> {
     /// K.
@@ -99,6 +107,22 @@ fn read_value(value: &str) -> Option<(u8, BatvDay, &str)> {
 }
 
 /// Signs an address: tag in front of the local part.
+///
+/// ```
+/// # use countersign::envelope::keyring::{Algorithm, Keyring, NewKey, Secret};
+/// # use countersign::envelope::time::Timestamp;
+/// # let now = Timestamp(1_795_382_400);
+/// # let secret = Secret::new(vec![7; 32].into());
+/// # let key = NewKey { algorithm: Algorithm::HmacSha256, secret, lifetime: 7, srs_lifetime: 21, short_tags: true };
+/// # let ring = Keyring::create(key, now)?;
+/// use countersign::envelope::address::Address;
+/// use countersign::envelope::tag::batv::{BatvParams, sign};
+///
+/// let signer = ring.batv_signer().ok_or("a key that signs")?;
+/// let signed = sign(signer, &BatvParams::default(), now.day(), &Address::parse("ann@our.example")?)?;
+/// assert!(signed.address().as_str().starts_with("prvs=1") && signed.address().domain() == "our.example");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 ///
 /// # Errors
 /// When the result is no address (longer than [`crate::envelope::address::MAX_ADDRESS`], say), or the key has no digit
@@ -140,6 +164,23 @@ pub fn sign_subaddress(
 }
 
 /// Asks what a tagged address proves, under any key of a ring.
+///
+/// ```
+/// # use countersign::envelope::keyring::{Algorithm, Keyring, NewKey, Secret};
+/// # use countersign::envelope::time::Timestamp;
+/// # let now = Timestamp(1_795_382_400);
+/// # let secret = Secret::new(vec![7; 32].into());
+/// # let key = NewKey { algorithm: Algorithm::HmacSha256, secret, lifetime: 7, srs_lifetime: 21, short_tags: true };
+/// # let ring = Keyring::create(key, now)?;
+/// use countersign::envelope::address::Address;
+/// use countersign::envelope::tag::Verdict;
+/// use countersign::envelope::tag::batv::{BatvParams, verify};
+///
+/// let forged = Address::parse("prvs=1786a1b2c3=ann@our.example")?;
+/// let verdict = verify(ring.keys(), &BatvParams::default(), now.day(), &forged);
+/// assert!(matches!(verdict, Verdict::Forged(_)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use]
 pub fn verify(keys: &[Key], params: &BatvParams, today: Day, address: &Address) -> Verdict {
     let content = address.content();
@@ -286,6 +327,15 @@ fn peer_hex(key: &Key, digit: u8, day: BatvDay, local: &str, domain: &str) -> St
 }
 
 /// Takes a well-formed prvs tag off an address without asking what it proves.
+///
+/// ```
+/// use countersign::envelope::address::Address;
+/// use countersign::envelope::tag::batv::strip;
+///
+/// let tagged = Address::parse("prvs=1786a1b2c3=ann@our.example")?;
+/// assert_eq!(strip(&tagged), Some(Address::parse("ann@our.example")?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use]
 pub fn strip(address: &Address) -> Option<Address> {
     let content = address.content();

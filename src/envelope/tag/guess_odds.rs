@@ -6,6 +6,22 @@ use crate::envelope::keyring::{Algorithm, Key, KeyState, Purpose};
 
 /// The chance that this prvs tag, made blindly, would have held: 24 bits, or 64 for the long form. Tags of imported keys are
 /// read in two ways.
+///
+/// ```
+/// # use countersign::envelope::keyring::{Algorithm, Keyring, NewKey, Secret};
+/// # use countersign::envelope::time::Timestamp;
+/// # let now = Timestamp(1_795_382_400);
+/// # let secret = Secret::new(vec![7; 32].into());
+/// # let key = NewKey { algorithm: Algorithm::HmacSha256, secret, lifetime: 7, srs_lifetime: 21, short_tags: true };
+/// # let ring = Keyring::create(key, now)?;
+/// use countersign::envelope::address::Address;
+/// use countersign::envelope::tag::guess_odds;
+///
+/// // 24 bits of hash.
+/// let guessed = Address::parse("prvs=1786a1b2c3=ann@our.example")?;
+/// assert!(guess_odds::of_batv(ring.keys(), &guessed) <= 1.0 / f64::from(1 << 24));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use]
 pub fn of_batv(keys: &[Key], tagged: &Address) -> f64 {
     let content = tagged.content();

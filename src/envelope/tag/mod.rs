@@ -15,6 +15,15 @@ pub use self::verdict::{CaseFolding, Defect, Scheme, SignError, Signed, Tagged, 
 use super::address::Address;
 
 /// An address for logs: a tag shows everything but its hash, so that no line of a log is a key to anybody's mailbox.
+///
+/// ```
+/// use countersign::envelope::address::Address;
+/// use countersign::envelope::tag::masked;
+///
+/// let tagged = Address::parse("prvs=1786a1b2c3=ann@our.example")?;
+/// assert_eq!(masked(&tagged), "prvs=1786~=ann@our.example");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[must_use]
 pub fn masked(address: &Address) -> String {
     let content = address.content();
@@ -29,6 +38,13 @@ pub fn masked(address: &Address) -> String {
 }
 
 /// The same for a text in which addresses may stand, such as another server's reply.
+///
+/// ```
+/// use countersign::envelope::tag::masked_text;
+///
+/// let reply = "550 5.1.1 <prvs=1786a1b2c3=ann@our.example>: unknown";
+/// assert_eq!(masked_text(reply), "550 5.1.1 <prvs=1786~=ann@our.example>: unknown");
+/// ```
 #[must_use]
 pub fn masked_text(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

@@ -55,6 +55,14 @@ impl SrsParams {
 }
 
 /// A local part of SRS form taken apart. Nothing is proven by it.
+///
+/// ```
+/// use countersign::envelope::tag::srs::Srs;
+///
+/// let form = Srs::parse("SRS0=ABCDEF=XY=third.example=bob");
+/// assert!(matches!(form, Ok(Some(Srs::Zero { host: "third.example", user: "bob", .. }))));
+/// assert_eq!(Srs::parse("bob"), Ok(None));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Srs<'a> {
     /// `SRS0<sep>hash=stamp=host=user`; fields may be empty, who checks a hash decides.

@@ -31,6 +31,29 @@ pub enum Forwarded {
 /// A sender that is SRS0 becomes SRS1; an SRS1 keeps its host and rest under a new hash. `alias` may be an address; only
 /// its domain counts, as in Mail::SRS.
 ///
+/// ```
+/// # use countersign::envelope::keyring::{Algorithm, Keyring, NewKey, Secret};
+/// # use countersign::envelope::time::Timestamp;
+/// # let now = Timestamp(1_795_382_400);
+/// # let secret = Secret::new(vec![7; 32].into());
+/// # let key = NewKey { algorithm: Algorithm::HmacSha256, secret, lifetime: 7, srs_lifetime: 21, short_tags: true };
+/// # let ring = Keyring::create(key, now)?;
+/// use countersign::envelope::address::Address;
+/// use countersign::envelope::tag::Verdict;
+/// use countersign::envelope::tag::srs::{Forwarded, SrsParams, forward, verify};
+///
+/// let (params, bob) = (SrsParams::default(), Address::parse("bob@third.example")?);
+/// let signer = ring.srs_signer().ok_or("a key that signs")?;
+/// let Forwarded::Rewritten(signed) = forward(signer, &params, now.day(), &bob, "srs.our.example")? else {
+///     return Err("it is not in the SRS domain".into());
+/// };
+/// let Verdict::Valid(found) = verify(ring.keys(), &params, now.day().plus(21), signed.address()) else {
+///     return Err("it is valid for 21 days".into());
+/// };
+/// assert_eq!(found.address(), &bob);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
 /// # Errors
 /// When the result would be no address, an SRS1 sender is broken, or the key makes no SRS.
 pub fn forward(
