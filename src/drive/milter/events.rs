@@ -4,7 +4,6 @@ use std::ffi::{CStr, CString};
 use std::net::IpAddr;
 use std::str::from_utf8;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use indymilter::{
     ActionError, Actions, Context, ContextActions as _, EomActions, EomContext, ProtoOpts, SetErrorReply, SmtpReply,
@@ -35,7 +34,7 @@ pub(super) struct MilterContext {
     pub app: Arc<AppState>,
     pub advisor: Arc<MtaService>,
     /// How many messages they have open.
-    pub open: Arc<AtomicUsize>,
+    pub open: watch::Sender<usize>,
     /// Told that the daemon stops.
     pub drain: watch::Receiver<bool>,
 }
@@ -54,12 +53,12 @@ pub(super) struct Client {
 struct Open {
     message: MilterMessage,
     tally: MessageTally,
-    count: Arc<AtomicUsize>,
+    count: watch::Sender<usize>,
 }
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
+        self.count.send_modify(|open| *open = open.saturating_sub(1));
     }
 }
 
@@ -76,8 +75,8 @@ impl Client {
 
     fn begin(&mut self, message: MilterMessage) {
         let count = &self.common.open;
-        count.fetch_add(1, Ordering::Relaxed);
-        self.open = Some(Open { message, tally: MessageTally::default(), count: Arc::clone(count) });
+        count.send_modify(|open| *open += 1);
+        self.open = Some(Open { message, tally: MessageTally::default(), count: count.clone() });
     }
 
     /// To go on, and whether the MTA waits to hear it.

@@ -9,7 +9,6 @@ mod negotiate;
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -28,9 +27,6 @@ use crate::drive::stream::Accepted;
 
 /// Connections that wait for others to end.
 const WAITING: usize = 64;
-/// How often it is looked whether messages are still open when the daemon stops.
-const LOOK: Duration = Duration::from_millis(20);
-
 /// Serves until told to stop; messages that are open then may finish.
 ///
 /// # Errors
@@ -55,8 +51,8 @@ pub(crate) async fn serve(
             limited_warn!(listen = %here.listen, "too many connections at work: one is closed (connections of this listener)");
         }
     }));
-    let open = Arc::new(AtomicUsize::new(0));
-    let stop = stopped(drain.clone(), Arc::clone(&open), app.config.timeouts.drain, acceptor);
+    let open = watch::Sender::new(0);
+    let stop = stopped(drain.clone(), open.subscribe(), app.config.timeouts.drain, acceptor);
     // Between two commands the MTA waits for its own client.
     let connection_timeout = app.config.timeouts.transaction;
     let config = indymilter::Config { max_connections: most, connection_timeout, ..indymilter::Config::default() };
@@ -67,19 +63,14 @@ pub(crate) async fn serve(
 /// The daemon stops: no new connections, then no new messages. Never longer than `patience`.
 async fn stopped(
     mut drain: watch::Receiver<bool>,
-    open: Arc<AtomicUsize>,
+    mut open: watch::Receiver<usize>,
     patience: Duration,
     acceptor: tokio::task::JoinHandle<io::Result<()>>,
 ) {
     // Without a sender the process is ending anyway.
     let _ = drain.wait_for(|draining| *draining).await;
     acceptor.abort();
-    let finished = async {
-        while open.load(Ordering::Relaxed) > 0 {
-            tokio::time::sleep(LOOK).await;
-        }
-    };
-    let _ = tokio::time::timeout(patience, finished).await;
+    let _ = tokio::time::timeout(patience, open.wait_for(|open| *open == 0)).await;
 }
 
 /// The connections that the acceptor has let in.
