@@ -75,7 +75,7 @@ fn a_bad_ring_changes_nothing() {
     for spoil in spoil {
         let lines = daemon.log.all().len();
         spoil();
-        daemon.log.wait("the complaint", lines, |line| line.contains("the last good one stays in force"));
+        daemon.log.wait("the complaint", lines, |line| line.contains("the last good one stays in use"));
         assert!(client.send("ann@our.example", "b@else.example", "x").unwrap().starts_with("250"));
         assert!(sink.last().from.starts_with("prvs=1"));
     }

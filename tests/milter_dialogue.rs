@@ -156,7 +156,7 @@ async fn an_mta_that_cannot_change_a_sender_is_told_so_in_the_log() {
     let opened = old.clone().open_tcp((Ipv4Addr::LOCALHOST, daemon.ports[0])).await;
     assert!(opened.is_err(), "it was agreed on");
     daemon.log.wait("the complaint", 0, |line| {
-        line.contains("does not let a milter change") && line.contains("CHANGE_SENDER")
+        line.contains("does not offer the changes") && line.contains("CHANGE_SENDER")
     });
     // Mail that comes in needs other things.
     let recipients = old.available_actions(

@@ -136,7 +136,7 @@ fn a_renewed_certificate_is_taken_without_a_restart() {
     let lines = daemon.log.all().len();
     // Half of it is no certificate yet: the last good one stays.
     fs::write(folder.path().join("key.pem"), "not a key").unwrap();
-    daemon.log.wait("the complaint", lines, |line| line.contains("the certificate is bad"));
+    daemon.log.wait("the complaint", lines, |line| line.contains("the certificate cannot be loaded"));
     starttls(old.path(), daemon.ports[0]);
     certificate(folder.path());
     daemon.log.wait("the new certificate", lines, |line| line.contains("certificate loaded"));

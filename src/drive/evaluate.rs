@@ -212,7 +212,7 @@ impl Evaluator {
         match nonce::nonce() {
             Ok(nonce) => self.ask(|rules| rules.evidence(nonce, message_id, from, sender)),
             Err(error) => {
-                error!(session = self.id, %error, "no random octets: this message leaves without evidence");
+                error!(session = self.id, %error, "no random numbers available; this message gets no evidence header");
                 None
             }
         }
@@ -306,7 +306,7 @@ impl Evaluator {
             limited_warn!(
                 session = self.id,
                 to = self.asked,
-                "a tag names a key that the ring does not have: is it an old copy?"
+                "a tag names a key that is not in the ring; is this copy of the ring old?"
             );
         }
         let reason = inbound.reason.name();
@@ -366,11 +366,11 @@ impl Alarms {
                 Some(network) => warn!(
                     %network,
                     limit = "guesses_per_minute",
-                    "a client network guesses tags: its bounces to the tags that it guesses at are taken only with evidence"
+                    "client network exceeded guesses_per_minute; its bounces to these tags need evidence"
                 ),
                 None => warn!(
                     limit = "guesses_per_minute",
-                    "tags are guessed by the map: its answers about tags are TEMP for a while"
+                    "the map exceeded guesses_per_minute; it answers TEMP for tags until a second after the last guess"
                 ),
             }
         }

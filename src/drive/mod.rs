@@ -35,12 +35,9 @@ pub(crate) fn log_flip(flip: &crate::envelope::abuse::Flip) {
     if flip.at_rcpt {
         tracing::warn!(
             domain = flip.domain,
-            "a surge of null-sender mail without tags: all but one a minute of each client network is deferred (reject_at = \"auto\")"
+            "surge of bounces without tags: deferring all but one a minute of each client network (reject_at = \"auto\")"
         );
     } else {
-        tracing::info!(
-            domain = flip.domain,
-            "the surge is over: null-sender mail without tags is judged by its content"
-        );
+        tracing::info!(domain = flip.domain, "surge is over: bounces without tags are refused by their content again");
     }
 }

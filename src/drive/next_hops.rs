@@ -171,7 +171,7 @@ impl NextHops {
                 // It lives, and wants nobody now, or not this client.
                 Ok(reached) => {
                     let greeting = String::from_utf8_lossy(&reached.first).trim_end().to_owned();
-                    limited_warn!(next_hop = %hop.endpoint, greeting, "next hop wants no mail now");
+                    limited_warn!(next_hop = %hop.endpoint, greeting, "next hop refused the connection in its greeting");
                     unfriendly = Some(reached);
                 }
                 Err(error) => {
@@ -212,7 +212,7 @@ impl NextHops {
             }
             Failure::Silent(_) if sessions > 0 => {
                 if !hop.busy.swap(true, Ordering::Relaxed) {
-                    warn!(next_hop = %hop.endpoint, sessions, "next hop is busy: it greets no further session (its process limit?)");
+                    warn!(next_hop = %hop.endpoint, sessions, "next hop is busy: it does not greet another session (process limit?)");
                 }
             }
             Failure::Silent(_) | Failure::Theirs(_) => {

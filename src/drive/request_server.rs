@@ -118,9 +118,11 @@ pub(crate) async fn serve(
     };
     match end {
         End::Gone | End::Idle => {}
-        End::Slow => limited!(info, session = line.answers.id(), listen = %advisor.listen, "a request took too long"),
+        End::Slow => {
+            limited!(info, session = line.answers.id(), listen = %advisor.listen, "closing a connection: request incomplete for too long")
+        }
         End::Broken(why) => {
-            limited_warn!(session = line.answers.id(), listen = %advisor.listen, why, "closed: that is no request");
+            limited_warn!(session = line.answers.id(), listen = %advisor.listen, why, "closing a connection: not a valid request");
         }
     }
     // What was asked before is answered, and nothing read on.

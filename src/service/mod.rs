@@ -124,7 +124,7 @@ impl Service {
         }
         let status = config.status.as_ref().map(|listen| bind(listen, &Access::default())).transpose()?;
         for name in inherited.left() {
-            warn!(name, "systemd has passed a socket that no listener names: whoever connects there waits in vain");
+            warn!(name, "systemd passed a socket that no listener names; connections to it are never accepted");
         }
         Ok(Self { app: Arc::new(AppState::new(config, ring)), doors, advisors, status, reload: Arc::default() })
     }
@@ -192,7 +192,7 @@ impl Service {
         if carried.is_err() || asked.is_err() {
             warn!(
                 sessions = self.app.metrics.sessions.get(),
-                "transactions were still open when the drain time was over; their senders will try again"
+                "timeouts.drain is over with transactions still open; their clients will try again"
             );
         }
         tokio::task::spawn_blocking(move || workers.stop())
@@ -228,7 +228,7 @@ fn serve_advisor(advisor: Arc<MtaService>, bound: Bound, app: &Arc<AppState>, wo
     let slots = ConnectionSlots::new(advisor.connections);
     group.accept(bound.accept_all(move |accepted| {
         let Some(slot) = slots.take() else {
-            return limited_warn!(listen = %advisor.listen, "too many connections at work: one is closed (connections of this listener)");
+            return limited_warn!(listen = %advisor.listen, "all connections of this listener are in use; closing one");
         };
         let ticket = Ticket::new(&open, member.clone(), app.metrics.sessions.clone());
         advise(accepted, &app, &advisor, slot, &workers, &drain, ticket);
@@ -249,14 +249,14 @@ fn admit(
     let over = ticket.number.saturating_sub(proxy_listener.listener.connections);
     if over > REFUSED {
         // Even saying so takes a descriptor for a while.
-        return debug!(listen = %proxy_listener.listener.listen, "too many connections: one is closed without a word");
+        return debug!(listen = %proxy_listener.listener.listen, "too many connections; closing one without a reply");
     }
     let full = over > 0;
     let (app, proxy_listener, drain) = (Arc::clone(app), Arc::clone(proxy_listener), drain.clone());
     workers.spawn(async move {
         let _ticket = ticket;
         match accepted.into_plain() {
-            Err(error) => warn!(%error, "a connection was lost at once"),
+            Err(error) => warn!(%error, "connection lost before it was served"),
             Ok(client) if full => {
                 smtp::refuse(client, peer, TOO_MANY_CONNECTIONS, &proxy_listener).await;
             }
@@ -281,7 +281,7 @@ fn advise(
     workers.spawn(async move {
         let _ticket = ticket;
         match accepted.into_plain() {
-            Err(error) => warn!(%error, "a connection was lost at once"),
+            Err(error) => warn!(%error, "connection lost before it was served"),
             Ok(client) => request_server::serve(client, peer, app, advisor, slot, drain).await,
         }
     });

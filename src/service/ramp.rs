@@ -26,7 +26,7 @@ pub(super) async fn write(app: Arc<AppState>) {
             // Somebody may be holding the lock of the ring: no session waits for that.
             let written = tokio::task::spawn_blocking(move || write_one(&app, &event));
             if let Err(error) = written.await {
-                warn!(%error, "what mail says about a ramp was not written");
+                warn!(%error, "a change of a ramp was not written to the key ring");
             }
         }
     }
@@ -51,20 +51,17 @@ fn write_one(app: &AppState, event: &RampEvent) {
             info!(domain, "mail of this domain is signed from now on: its ramp begins")
         }
         (Ok(()), RampEvent::Gap(domain)) => {
-            warn!(
-                domain,
-                "mail of this domain has left unsigned because outbound.mode says so: its bounces are only observed again"
-            );
+            warn!(domain, "mail of this domain left unsigned (outbound.mode); its bounces are only observed again");
         }
         (Err(error), RampEvent::Started(domain)) => warn!(
             domain,
             %error,
-            "the ring could not be told that mail is signed; where it is written, run: countersign keys ramp-start {domain}"
+            "the key ring cannot be written; on the host that writes it, run: countersign keys ramp-start {domain}"
         ),
         (Err(error), RampEvent::Gap(domain)) => warn!(
             domain,
             %error,
-            "mail of this domain has left unsigned because outbound.mode says so, and the ring could not be told; this process observes it"
+            "mail of this domain left unsigned (outbound.mode), and the key ring cannot be written; this process observes it again"
         ),
     }
 }
@@ -76,10 +73,10 @@ pub(super) async fn watch(app: Arc<AppState>) {
         tokio::time::sleep(LOOK).await;
         let now = enforced_domains(&app);
         for domain in now.difference(&enforced) {
-            info!(domain, "enforced from now on: false bounces to this domain are acted on");
+            info!(domain, "enforcing from now on: false bounces to this domain get the configured action");
         }
         for domain in enforced.difference(&now) {
-            warn!(domain, "observed again: false bounces to this domain are only marked");
+            warn!(domain, "observing again: false bounces to this domain are only marked");
         }
         enforced = now;
         if Instant::now() >= next {

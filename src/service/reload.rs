@@ -91,7 +91,9 @@ impl WatchedCertificate {
         let listen = &self.proxy_listener.listener.listen;
         match self.proxy_listener.acceptor.as_ref().map(Acceptor::reload) {
             Some(Ok(())) => info!(%listen, "certificate loaded"),
-            Some(Err(error)) => error!(%listen, error, "the certificate is bad; the last good one stays in force"),
+            Some(Err(error)) => {
+                error!(%listen, error, "the certificate cannot be loaded; the last good one stays in use")
+            }
             None => {}
         }
     }
@@ -108,7 +110,7 @@ fn reload(app: &AppState) -> bool {
         }
         Err(error) => {
             app.metrics.ring_failures.inc();
-            error!(%error, "the key ring is bad; the last good one stays in force");
+            error!(%error, "the key ring cannot be loaded; the last good one stays in use");
             false
         }
     }
@@ -137,6 +139,6 @@ fn raise(app: &AppState) {
         Ok(if ring.raise(lifetime, srs_lifetime, short) { Changed::Yes(()) } else { Changed::No(()) })
     });
     if let Err(error) = written {
-        warn!(%error, "the ring could not be told how long tags live; keys may look unneeded too early on other hosts");
+        warn!(%error, "the key ring cannot be written: other hosts do not know the new lifetimes, and may show keys as unneeded too early");
     }
 }

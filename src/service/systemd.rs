@@ -18,7 +18,7 @@ fn say(state: &[sd_notify::NotifyState<'_>]) {
     if std::env::var_os("NOTIFY_SOCKET").is_some()
         && let Err(error) = sd_notify::notify(state)
     {
-        warn!(%error, "the service manager could not be told");
+        warn!(%error, "cannot notify the service manager");
     }
 }
 

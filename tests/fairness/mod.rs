@@ -462,5 +462,5 @@ fn one_network_holds_a_quarter() {
     let replies: Vec<&str> = own.iter().map(|(_, reply)| reply.get(..3).unwrap()).collect();
     assert_eq!(replies, ["354", "354", "451"]);
     assert!(data("198.51.100.7").1.starts_with("354"));
-    site.daemon.log.wait("the reason", 0, |line| line.contains("or the share of this network"));
+    site.daemon.log.wait("the reason", 0, |line| line.contains("or this network's share of it"));
 }

@@ -174,7 +174,7 @@ pub(super) fn mail(context: &mut Context<Client>, arguments: &[CString]) -> Stat
         warn!(
             session = client.evaluator.id,
             client = client.evaluator.who(),
-            "mail leaves unsigned: its sender cannot be read"
+            "mail is not signed because its sender address cannot be parsed"
         );
         return accept_or_go_on(client);
     };
@@ -306,7 +306,7 @@ pub(super) async fn end_of_message(context: &mut EomContext<Client>) -> Status {
         Done::Goes(changes, finished) => {
             for change in changes {
                 if let Err(error) = carry_out(&context.actions, client.actions, change).await {
-                    error!(session = client.evaluator.id, %error, "the MTA could not be told what to change; the message has to come again");
+                    error!(session = client.evaluator.id, %error, "the changes of a message could not be sent to the MTA; the message is deferred");
                     client.open = None;
                     return Status::Tempfail;
                 }

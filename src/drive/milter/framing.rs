@@ -195,7 +195,7 @@ impl AsyncRead for Corked {
         let ended = match self.frames.follow(come) {
             Ok(ended) => ended,
             Err(length) => {
-                limited_warn!(length, "a connection to the milter is closed: no MTA sends pieces of that length");
+                limited_warn!(length, "closing a milter connection: frame length out of range");
                 return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
             }
         };

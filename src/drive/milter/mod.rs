@@ -48,7 +48,7 @@ pub(crate) async fn serve(
         }
         let seated = slots.take().is_some_and(|slot| sender.try_send((accepted, slot)).is_ok());
         if !seated {
-            limited_warn!(listen = %here.listen, "too many connections at work: one is closed (connections of this listener)");
+            limited_warn!(listen = %here.listen, "all connections of this listener are in use; closing one");
         }
     }));
     let open = watch::Sender::new(0);
@@ -93,7 +93,7 @@ impl Listener for Incoming {
                     let patience = FrameTimeouts { frame: timeouts.connect, idle: timeouts.command };
                     return Poll::Ready(Ok(Corked::new(plain, slot, patience, self.app.metrics.sessions.clone())));
                 }
-                Err(error) => warn!(%error, "a connection was lost at once"),
+                Err(error) => warn!(%error, "connection lost before it was served"),
             }
         }
     }

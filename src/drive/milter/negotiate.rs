@@ -60,7 +60,7 @@ pub(super) fn negotiate(
             error,
             listen = %common.advisor.listen,
             missing,
-            "this MTA does not let a milter change what has to be changed; its mail is not touched. Postfix 2.6 and Sendmail 8.14 do"
+            "the MTA does not offer the changes that are needed; its mail is not touched (Postfix 2.6 and Sendmail 8.14 offer them)"
         );
         // No status for a negotiation: it ends the connection, and the MTA does what it does without its milter.
         return Status::Reject;

@@ -176,7 +176,7 @@ pub(crate) async fn refuse(
         poll_fn(|cx| client.poll_shutdown(cx)).await
     };
     if let Ok(Err(error)) = tokio::time::timeout(LINGER, say).await {
-        debug!(%error, "it did not even listen");
+        debug!(%error, "the last reply was not read");
     }
 }
 

@@ -223,7 +223,7 @@ impl ProxySession {
                 session = self.evaluator.id,
                 client = self.evaluator.who(),
                 next_hop = self.next_hop,
-                "the next hop owed an answer for too long"
+                "next hop timeout: no reply for too long"
             );
             self.session.hop_timeout();
         } else {
@@ -231,7 +231,7 @@ impl ProxySession {
                 info,
                 session = self.evaluator.id,
                 client = self.evaluator.who(),
-                "the client was silent for too long"
+                "client timeout: no progress for too long"
             );
             self.session.client_timeout();
         }
@@ -266,7 +266,7 @@ impl ProxySession {
         limited_warn!(
             session = self.evaluator.id,
             client = self.evaluator.who(),
-            "no room to hold another message: limits.held is used up, or the share of this network"
+            "no room to buffer another message: limits.held is used up, or this network's share of it"
         );
     }
 
