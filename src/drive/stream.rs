@@ -43,6 +43,7 @@ impl Plain {
 
     /// Acknowledges what has come without waiting for something to send with it (TCP_QUICKACK). The system forgets it again, so it is
     /// said after each read from a peer that writes small pieces.
+    #[cfg(feature = "milter")]
     pub(crate) fn acknowledge_at_once(&self) {
         #[cfg(target_os = "linux")]
         if let Self::Tcp(stream) = self {

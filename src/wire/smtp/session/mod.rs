@@ -103,6 +103,7 @@ mod types;
 
 use self::body::{ChunkedMessage, Phase};
 use self::client::Client;
+#[cfg(feature = "milter")]
 pub(in crate::wire) use self::mail::{Handling, RecipientGroup};
 use self::mail::{Mail, Pending};
 use self::next_hop::NextHop;
