@@ -26,6 +26,7 @@ mod recipes;
 mod settings;
 mod side_by_side;
 mod smtp_features;
+mod snapshots;
 mod socketmap;
 mod vectors;
 mod verdict_table;

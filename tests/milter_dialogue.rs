@@ -155,9 +155,9 @@ async fn an_mta_that_cannot_change_a_sender_is_told_so_in_the_log() {
     let old = TestConnection::configure().available_actions(Actions::ADD_HEADER | Actions::CHANGE_HEADER);
     let opened = old.clone().open_tcp((Ipv4Addr::LOCALHOST, daemon.ports[0])).await;
     assert!(opened.is_err(), "it was agreed on");
-    daemon.log.wait("the complaint", 0, |line| {
-        line.contains("does not offer the changes") && line.contains("CHANGE_SENDER")
-    });
+    daemon
+        .log
+        .wait("the complaint", 0, |line| line.contains("does not offer the changes") && line.contains("CHANGE_SENDER"));
     // Mail that comes in needs other things.
     let recipients = old.available_actions(
         Actions::ADD_HEADER
