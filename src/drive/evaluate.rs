@@ -224,7 +224,8 @@ impl Evaluator {
         MapAnswer::of_sender(&self.sender(&path))
     }
 
-    /// The same where all mail is asked about, that of strangers, too: one that says it is ours shows nothing about where ours leaves.
+    /// As `map_sender`, for a map that is also asked about mail of strangers. A local sender address there does not prove that the
+    /// domain's mail leaves through this program, so it does not begin a ramp.
     pub(super) fn map_any_sender(&self, sender: &Address) -> MapAnswer {
         let path = ReversePath::Mailbox(sender.clone());
         let (outbound, event) = self.ask(|rules| {
@@ -245,7 +246,7 @@ impl Evaluator {
         self.mapped(recipient, |rules, memory| rules.map_recipient(memory, client, recipient))
     }
 
-    /// The same beside somebody who judges.
+    /// As `map_recipient`, for a map that is used beside a milter.
     pub(super) fn map_stripped(&self, client: Option<IpAddr>, recipient: &Address) -> MapAnswer {
         self.mapped(recipient, |rules, memory| rules.map_stripped(memory, client, recipient))
     }

@@ -79,7 +79,7 @@ pub struct Service {
     reload: Arc<Notify>,
 }
 
-/// Who answers questions needs no longer to stop, whatever the others took.
+/// Time limit for stopping the listeners for queries.
 const ASKERS_STOP: Duration = Duration::from_secs(2);
 /// How often next hops that are down are looked for.
 const PROBE: Duration = Duration::from_secs(5);
@@ -221,7 +221,7 @@ fn serve_door(
     }));
 }
 
-/// Accepts who asks.
+/// Accepts connections on a listener for queries.
 fn serve_advisor(advisor: Arc<MtaService>, bound: Bound, app: &Arc<AppState>, workers: &Workers, group: &mut Group) {
     let (app, workers, open) = (Arc::clone(app), workers.clone(), Arc::default());
     let (drain, member) = (group.drain(), group.member());

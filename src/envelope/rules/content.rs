@@ -104,7 +104,7 @@ impl Rules<'_> {
         content
     }
 
-    /// A bounce to a tag about which nothing is to be said: only one that returns a message of ours is taken.
+    /// A bounce to a tag whose validity must not be revealed: it is accepted only if it returns a message of this site.
     fn only_with_evidence(
         &self,
         memory: &Memory,

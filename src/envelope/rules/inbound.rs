@@ -40,11 +40,11 @@ impl Rules<'_> {
         self.inbound_for(Caller::Proxy, memory, client, sender, recipient)
     }
 
-    /// The same for anybody who asks.
+    /// What becomes of a recipient, for any caller.
     ///
-    /// An MTA (milter, policy service) has decided already for whom it relays: what is not ours is its matter. What looks like
-    /// an address of ours and was not made here leads nowhere there, in every mode: the MTA would take it for a user's, and
-    /// bounce what comes to users that there are not. Only bounces to `prvs` tags, which bounce no further, are observed.
+    /// An MTA (milter, policy service) has already decided for whom it relays, so recipients outside our domains are left to it. It
+    /// would accept a tag that this site has not signed as the address of a user, and bounce the mail. So such tags are refused in
+    /// every mode. Only bounces to `prvs` tags, which are not bounced again, are merely observed.
     #[must_use]
     pub fn inbound_for(
         &self,
@@ -58,7 +58,7 @@ impl Rules<'_> {
         let bare = recipient.as_str().strip_suffix('.').filter(|_| caller.is_mta());
         let bare = bare.and_then(|bare| Address::parse(bare).ok());
         let recipient = bare.as_ref().unwrap_or(recipient);
-        // Whoever asks a map names any client.
+        // The caller of a map can invent the client's address.
         let known = client.filter(|_| caller != Caller::Map);
         let asked = RcptQuery { memory, client, lenient: self.is_lenient(known, recipient.domain()), caller };
         let claims_ours = self.claims_to_be_ours(sender, recipient);
@@ -155,7 +155,7 @@ impl Rules<'_> {
 
     fn srs_recipient(&self, mut asked: RcptQuery<'_>, sender: &ReversePath, recipient: &Address) -> Inbound {
         let inbound = &self.policy.inbound;
-        // Who has guessed one may relay, in every mode.
+        // A correct guess would allow relaying, so guesses are limited in every mode.
         if self.is_guessing(&mut asked, true, false, recipient) {
             return refuse(Verdict::Untagged, GUESSING);
         }
@@ -394,7 +394,7 @@ impl Rules<'_> {
         inspect(Verdict::Untagged, recipient.clone(), judge, InboundReason::Candidate)
     }
 
-    /// Whether null-sender mail to an address without a tag is refused unseen. What is not to be refused has to be seen.
+    /// Whether null-sender mail to an address without a tag is refused at RCPT. All actions but refusing need the content.
     fn refuses_at_once(
         &self,
         memory: &mut Memory,
@@ -464,7 +464,7 @@ fn guessers(
 ) -> [Option<Guesser>; 4] {
     let inbound = &rules.policy.inbound;
     match client {
-        // Whom a map is told of may be made up: what all maps have is theirs, too.
+        // The caller of a map can invent the client's address, so the account of all maps is charged, too.
         Some(client) if caller == Caller::Map => {
             let site = site_network(client).map(|site| Guesser::Recipient(site, recipient));
             let network = network(client);

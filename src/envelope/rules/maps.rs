@@ -49,8 +49,8 @@ pub enum PolicyAdvice {
 }
 
 impl Inbound {
-    /// The same for whom can only refuse or mark. To throw a message away or to send it elsewhere would be done to all its
-    /// recipients, for whom it may be genuine: it is refused instead.
+    /// Advice for a caller that can only refuse or mark. Discarding and quarantining would apply to all recipients of the message,
+    /// for whom it may be genuine, so it is refused instead.
     #[must_use]
     pub fn advice(&self) -> PolicyAdvice {
         let instead = || match self.reason {

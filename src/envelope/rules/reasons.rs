@@ -78,7 +78,7 @@ pub enum RefusalReason {
     OwnSender,
     /// An SRS address takes bounces only.
     SrsSender,
-    /// And other reports.
+    /// The message to an SRS address is neither a bounce nor another report.
     SrsNoBounce,
     /// The tag names a key that the ring does not have yet.
     UnknownKey,

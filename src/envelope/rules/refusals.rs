@@ -1,4 +1,4 @@
-//! What is said to whom mail that comes in is refused; `docs/replies.md` explains each.
+//! Replies for refused incoming mail; `docs/replies.md` explains each.
 
 use super::{Refusal, RefusalReason};
 use crate::envelope::site_policy::Reason;

@@ -59,9 +59,9 @@ replies! {
     NO_QUARANTINE = 451 "4.3.0" "quarantine mailbox unavailable, try again later";
     /// The next hop closed before its answer to the message.
     HOP_LOST_AFTER_DATA = 451 "4.4.2" "next hop was lost before it had confirmed the message, try again later";
-    /// The next hop closed in the middle of the transaction.
+    /// The next hop closed while the client was sending a message: this answers the message.
     HOP_LOST = 451 "4.4.2" "next hop was lost, try again later";
-    /// The same, and the session cannot go on.
+    /// The next hop closed in a transaction, between or before the replies to commands: the session ends.
     HOP_LOST_CLOSING = 421 "4.4.2" "next hop was lost, try again later";
     /// The same after AUTH, which cannot be repeated on a client's behalf.
     HOP_LOST_LOGIN = 421 "4.4.2" "next hop was lost, connect and log in again";
@@ -163,6 +163,10 @@ replies! {
     TLS_TWICE = 503 "5.5.1" "TLS is not available here";
     /// A line of a command that is longer than `limits.line`.
     LINE_TOO_LONG = 500 "5.5.2" "line too long";
+    /// A command with control characters.
+    CONTROL_CHARACTERS = 500 "5.5.2" "control characters are not allowed in a command";
+    /// A command with a bare CR or LF, where the config says `stray_newline = "reject"`.
+    BARE_LINE_END = 500 "5.5.2" "lines must end in CR LF, and CR must not stand alone";
     /// The client is not in the listener's `clients`.
     NOT_YOUR_SERVER = 554 "5.7.1" "you may not use this server";
     /// `limits.connections_per_client` is reached.

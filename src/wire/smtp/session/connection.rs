@@ -15,7 +15,7 @@ impl Session {
         self.no_hop(HOP_UNREACHABLE);
     }
 
-    /// There is none for what the client wants. Where that is one recipient, the others need not suffer for it.
+    /// No next hop is available. If one recipient needed it, only that recipient fails.
     pub(super) fn no_hop(&mut self, reply: OwnReply) {
         let waiting = memchr::memchr(b'\n', &self.client.pending);
         let (Some(end), true) = (waiting, self.hop.target != NextHopChoice::Main && self.mail.transaction.is_some())

@@ -10,9 +10,9 @@ use super::{Event, NextHopChoice, Session, Tls};
 use crate::wire::smtp::command::{Command, CommandError, MAX_AUTH_LINE, Verb};
 use crate::wire::smtp::identity::{Identity, XCLIENT, XFORWARD};
 use crate::wire::smtp::replies::{
-    AUTH_NEEDS_TLS, AUTH_NOT_NOW, BYE, CANNOT_VERIFY, HOP_LOST_LOGIN, IN_TRANSACTION, LINE_TOO_LONG, NEED_HELO,
-    NEED_LHLO, NEED_STARTTLS, NO_AUTH, NO_TLS, NOT_AVAILABLE, NOT_TRUSTED, OK, OwnReply, SAY_EHLO, SAY_LHLO, TLS_TWICE,
-    TOO_MANY_COMMANDS, TOO_MANY_MISTAKES,
+    AUTH_NEEDS_TLS, AUTH_NOT_NOW, BARE_LINE_END, BYE, CANNOT_VERIFY, CONTROL_CHARACTERS, HOP_LOST_LOGIN,
+    IN_TRANSACTION, LINE_TOO_LONG, NEED_HELO, NEED_LHLO, NEED_STARTTLS, NO_AUTH, NO_TLS, NOT_AVAILABLE, NOT_TRUSTED,
+    OK, OwnReply, SAY_EHLO, SAY_LHLO, TLS_TWICE, TOO_MANY_COMMANDS, TOO_MANY_MISTAKES,
 };
 
 impl Session {
@@ -34,9 +34,9 @@ impl Session {
         let (line, used) = (input.get(..end).unwrap_or_default(), end + 1);
         // Of a line that is too long, the beginning may be gone.
         let bdat = if self.client.skipping { self.client.skipping_bdat } else { is_bdat(line) };
-        if let Err((limit, text)) = self.check_line(line, max) {
+        if let Err((limit, reply)) = self.check_line(line, max) {
             self.out.events.extend(limit.map(Event::Limit));
-            self.bad_line(bdat, text);
+            self.bad_line(bdat, reply);
             return used;
         }
         let text = line.strip_suffix(b"\r").unwrap_or(line);
@@ -55,32 +55,32 @@ impl Session {
     }
 
     /// What is wrong with a line, whatever it says; and the limit that it has reached, if that is it.
-    fn check_line(&mut self, line: &[u8], max: usize) -> Result<(), (Option<&'static str>, &'static str)> {
+    fn check_line(&mut self, line: &[u8], max: usize) -> Result<(), (Option<&'static str>, OwnReply)> {
         // Counted as if it ended in CR LF: a line that was put back has one.
         if std::mem::take(&mut self.client.skipping) || line.strip_suffix(b"\r").unwrap_or(line).len() + 2 > max {
-            return Err((Some("line"), LINE_TOO_LONG.text));
+            return Err((Some("line"), LINE_TOO_LONG));
         }
         let (text, clean) = line.strip_suffix(b"\r").map_or((line, false), |text| (text, true));
         if text.iter().any(|&b| (b < 0x20 && !matches!(b, b'\t' | b'\r')) || b == 0x7f) {
-            return Err((None, "control characters are not allowed in a command"));
+            return Err((None, CONTROL_CHARACTERS));
         }
         if self.settings.reject_stray && (!clean || text.contains(&b'\r')) {
-            return Err((None, "lines must end in CR LF, and CR must not stand alone"));
+            return Err((None, BARE_LINE_END));
         }
         Ok(())
     }
 
     /// A line that is not looked at further.
-    fn bad_line(&mut self, bdat: bool, text: &str) {
+    fn bad_line(&mut self, bdat: bool, reply: OwnReply) {
         if matches!(self.mail.phase, Phase::Auth) {
             self.mail.phase = Phase::Command;
             // The next hop waits for an answer to its challenge; this takes it back (RFC 4954 section 4).
             self.send(b"*", Item::Swallowed(ProxyCommand::AuthCancelled));
         }
         if bdat {
-            return self.lost_track(500, "5.5.2", text);
+            return self.lost_track(reply.code, reply.status, reply.text);
         }
-        self.bad(500, "5.5.2", text);
+        self.mistake(reply);
     }
 
     /// Where the octets of a message end and commands begin, nobody can say any more.

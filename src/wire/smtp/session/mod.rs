@@ -34,8 +34,9 @@
 //!
 //! # What holds at any time
 //!
-//! - Each command of the client is answered once, in order. Octets of a message are never read as commands.
-//! - The client is told 250 for a message only after the next hop has said 250 to all of it.
+//! - Each command of the client is answered once, in order. Octets that follow a 354, or belong to a
+//!   BDAT, are never read as commands.
+//! - The client is sent 250 for a message only after the next hop has sent 250 for all of it, or where the rules discard it.
 //! - A message that is refused or discarded has no end at the next hop: its connection is closed, or RSET was answered.
 //! - Memory is bounded by `Settings::hold`, by one line, and by the commands in flight.
 //!

@@ -79,7 +79,7 @@ impl Session {
         self.setup_done(reply, if extended { Some(offer) } else { None });
     }
 
-    /// What it thinks of this client is for the client to hear. That it knows no such command is our trouble.
+    /// A refusal of the client is passed on to it. An unknown command is handled here.
     fn hello_refused(&mut self, reply: Reply) {
         let Some(setup) = &mut self.hop.setup else { return };
         let unknown = (500..=503).contains(&reply.code) && reply.code != 501;

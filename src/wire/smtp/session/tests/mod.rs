@@ -454,12 +454,16 @@ fn a_lost_next_hop_loses_nothing() {
     d.run();
     assert!(d.heard_by_client().starts_with("451 4.4.2 "));
 
-    // Between commands: sender and recipients are forgotten, so the session ends.
-    let mut d = Dialogue::ready(Direction::Outbound);
-    d.client("MAIL FROM:<ann@our.example>\r\n");
-    d.session.hop_eof();
-    d.run();
-    assert!(d.heard_by_client().starts_with("421 4.4.2 ") && d.client_closed);
+    // Before the answer to a command, and between commands: sender and recipients are forgotten, so the session ends.
+    for answers in ["", "250 a\r\n", "250 a\r\n250 b\r\n"] {
+        let mut d = Dialogue::ready(Direction::Outbound);
+        d.client("MAIL FROM:<ann@our.example>\r\nRCPT TO:<x@else.example>\r\n");
+        assert_eq!(d.hop(answers), answers);
+        d.session.hop_eof();
+        d.run();
+        assert_eq!(d.heard_by_client(), "421 4.4.2 next hop was lost, try again later\r\n", "{answers}");
+        assert!(d.client_closed);
+    }
 
     // Idle: nobody notices.
     let mut d = Dialogue::ready(Direction::Outbound);
