@@ -48,7 +48,12 @@ impl Session {
             return self.swallow_bad(size, NEED_RCPT.reply());
         };
         if let Some(message) = transaction.message.take() {
-            self.begin_chunk(Chunk::new(message, size, last), size);
+            let mut chunk = Chunk::new(message, size, last);
+            if let Some(reply) = &transaction.chunk_refused {
+                // A piece of the message is missing at the next hop.
+                chunk.refuse(reply.clone());
+            }
+            self.begin_chunk(chunk, size);
             return true;
         }
         if self.settings.lmtp && transaction.accepted == 0 {

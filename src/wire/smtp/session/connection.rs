@@ -58,7 +58,7 @@ impl Session {
             }
         }
         self.pipeline.barrier = false;
-        if self.mail.transaction.is_some() && matches!(self.mail.phase, Phase::Command)
+        if self.mail.transaction.is_some() && matches!(self.mail.phase, Phase::Command | Phase::Swallow(_))
             || matches!(self.mail.phase, Phase::Auth)
         {
             // The next hop has forgotten sender and recipients.

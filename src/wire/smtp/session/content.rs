@@ -161,7 +161,7 @@ impl Session {
     }
 
     /// The message goes nowhere, and at its end this is the answer. What the next hop has begun to read is never ended.
-    fn drop_message(&mut self, reply: Reply) {
+    pub(super) fn drop_message(&mut self, reply: Reply) {
         match &self.mail.phase {
             Phase::Data(body) if body.is_at_hop() => {
                 self.drop_hop();

@@ -250,7 +250,9 @@ impl Session {
             ProxyCommand::Hello => self.hello_answered(reply),
             ProxyCommand::StartTls => self.starttls_answered(&reply),
             ProxyCommand::XClient => self.xclient_answered(reply),
-            ProxyCommand::Rset => {}
+            ProxyCommand::Rset if reply.is_positive() => {}
+            // It still has recipients that must not get the next message (RFC 5321 section 4.1.1.5: RSET is answered 250).
+            ProxyCommand::Rset => self.hop_lost(),
             // Whatever it was taken for: where it was a password, the client is logged in.
             ProxyCommand::AuthCancelled if reply.is_positive() => self.client.authenticated = true,
             ProxyCommand::AuthCancelled if reply.code < 400 => self.hop_lost(),
@@ -268,6 +270,7 @@ impl Session {
                     // The client did what the first next hop offers; that this one does not is no reason to lose mail.
                     let lacks = elsewhere && reply.code == 555;
                     transaction.refused = Some(if lacks { HOP_LACKS_EXTENSION.reply() } else { reply });
+                    self.mail.quarantine_failed();
                 }
             }
             ProxyCommand::Rcpt => self.aside_answered(&reply),
@@ -276,8 +279,13 @@ impl Session {
             ProxyCommand::Chunk { transaction: id } => {
                 let reply = if reply.code < 400 { NO_SENSE.reply() } else { reply };
                 self.out.events.push_back(Event::Refused { command: "BDAT", reply: reply.first_line() });
+                let is_open = self.transaction() == Some(id);
                 if let Some(transaction) = self.mail.known(id) {
-                    transaction.chunk_refused.get_or_insert(reply);
+                    transaction.chunk_refused.get_or_insert(reply.clone());
+                }
+                if is_open && matches!(self.mail.phase, Phase::Chunk(_)) {
+                    // Its end must not follow: the next hop would have a message without this piece.
+                    self.drop_message(reply);
                 }
             }
         }

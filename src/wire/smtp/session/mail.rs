@@ -61,6 +61,13 @@ impl Mail {
         self.asking.take_if(about_body).is_some()
     }
 
+    /// The sender of a message that is to be quarantined was refused, so its recipients cannot be accepted.
+    pub(super) fn quarantine_failed(&mut self) {
+        if let Some(Pending::Aside { refused, .. }) = &mut self.asking {
+            *refused = true;
+        }
+    }
+
     /// A transaction that is open, or whose message is not answered.
     pub(super) fn known(&mut self, id: u64) -> Option<&mut Transaction> {
         self.ended.iter_mut().chain(&mut self.transaction).find(|transaction| transaction.id == id)

@@ -187,6 +187,7 @@ impl Chunk {
     pub(crate) fn refuse(&mut self, reply: Reply) {
         self.refused.get_or_insert(reply);
         self.message.held = Vec::new();
+        self.message.inspector.stop_classifying();
     }
 
     /// Tells the next hop how many octets of this chunk it gets, where they go on as they come.

@@ -233,6 +233,7 @@ impl DataBody {
     pub(crate) fn refuse(&mut self, reply: Reply) {
         self.text.filter = None;
         self.text.head = None;
+        self.text.inspector.stop_classifying();
         self.stage = Stage::Unwanted(reply);
     }
 }

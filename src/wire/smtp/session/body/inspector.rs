@@ -76,6 +76,11 @@ impl Inspector {
         }
     }
 
+    /// The classifier is not needed any more, and neither is what it keeps.
+    pub(crate) fn stop_classifying(&mut self) {
+        self.bounce = None;
+    }
+
     /// Octets so far.
     pub(crate) fn octets(&self) -> u64 {
         self.meter.octets()

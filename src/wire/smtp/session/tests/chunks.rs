@@ -97,6 +97,41 @@ fn a_long_header_goes_on_in_pieces() {
 }
 
 #[test]
+fn a_message_without_one_of_its_pieces_gets_no_end() {
+    let text = format!("{}\r\nx", "A: a header that is long\r\n".repeat(400));
+    let (first, rest) = text.split_at(6000);
+    // In the middle of a chunk, and between two.
+    for one_chunk in [true, false] {
+        let mut d = ready(Direction::Inbound, 10_000);
+        envelope(&mut d, "bob@else.example");
+        let heard = if one_chunk {
+            d.client(&format!("BDAT {} LAST\r\n{first}", text.len()))
+        } else {
+            d.client(&chunk(first, false))
+        };
+        assert!(heard.starts_with("BDAT ") && !heard.contains("LAST"), "{heard}");
+        let said = d.hop(if one_chunk { "452 full\r\n" } else { "452 full\r\n250 ok\r\n" });
+        assert_eq!(said, if one_chunk { "" } else { "452 full\r\n" });
+        let heard = d.client(&if one_chunk { rest.to_owned() } else { chunk(rest, true) });
+        assert_eq!(heard, "RSET\r\n", "{one_chunk}");
+        assert_eq!(d.heard_by_client() + &d.hop("250 reset\r\n"), "452 full\r\n", "{one_chunk}");
+        assert_eq!(d.finished.last().unwrap().code, 452);
+    }
+}
+
+#[test]
+fn a_transaction_does_not_outlive_its_next_hop_in_a_chunk_that_nobody_wants() {
+    let mut d = Dialogue::ready(Direction::Outbound);
+    envelope(&mut d, "ann@our.example");
+    // BDAT is not offered here.
+    assert_eq!(d.client("BDAT 10\r\n12345"), "");
+    d.session.hop_eof();
+    d.run();
+    let said = d.heard_by_client();
+    assert!(said.starts_with("421 4.4.2 ") && d.client_closed, "{said}");
+}
+
+#[test]
 fn a_candidate_is_held_and_judged() {
     let mut d = ready(Direction::Inbound, 10_000);
     let text = dsn("failed");

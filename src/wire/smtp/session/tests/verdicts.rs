@@ -158,6 +158,29 @@ fn a_next_hop_that_is_lost_while_it_is_asked_for_another_recipient_is_a_later() 
 }
 
 #[test]
+fn a_next_hop_that_keeps_the_recipient_gets_nothing_of_what_is_put_aside() {
+    for chunks in [false, true] {
+        // It refuses to forget Ann, or refuses the sender, and accepts the other recipient all the same.
+        for replies in ["502 what\r\n503 nested MAIL\r\n250 r\r\n", "250 reset\r\n503 nested MAIL\r\n250 r\r\n"] {
+            let mut d = inbound(10_000, FailureAction::Quarantine);
+            begun(&mut d, "ann@our.example");
+            if chunks {
+                d.client(&bdat(&dsn("failed"), true));
+            } else {
+                d.client("DATA\r\n");
+                d.heard_by_client();
+                assert_eq!(d.client(&format!("{}.\r\n", dsn("failed"))), ASIDE);
+            }
+            let said = d.hop(replies);
+            assert!(said.starts_with("451 4.") && said.lines().count() == 1, "{chunks} {replies}: {said:?}");
+            let heard = d.heard_by_hop();
+            assert!(heard.is_empty() || heard == "RSET\r\n", "{chunks} {replies}: {heard}");
+            assert_eq!(d.hop_closed, usize::from(replies.starts_with("502")), "{chunks} {replies}");
+        }
+    }
+}
+
+#[test]
 fn a_next_hop_that_does_not_pipeline_is_led_step_by_step() {
     let mut d = Dialogue::new(Direction::Inbound, 10_000);
     d.policy.inbound.actions.by_reason = vec![(Reason::UntaggedNdr, FailureAction::Quarantine)];
