@@ -141,6 +141,12 @@ impl Stream {
         }
     }
 
+    /// Whether some of what was written may not have been sent: encryption keeps it back.
+    #[inline]
+    pub(crate) fn keeps_back(&self) -> bool {
+        matches!(self, Self::Tls(_))
+    }
+
     /// Sends what encryption has kept back; in plain text there is never anything.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {

@@ -397,7 +397,11 @@ impl ProxySession {
 }
 
 /// Writes what goes. Says how much that was, and whether the connection still stands.
+#[inline]
 pub(super) fn write_out(stream: &mut Stream, octets: &mut Vec<u8>, cx: &mut Context<'_>) -> (usize, bool) {
+    if octets.is_empty() && !stream.keeps_back() {
+        return (0, true);
+    }
     let mut written = 0;
     let mut open = true;
     while let Some(rest) = octets.get(written..).filter(|rest| !rest.is_empty()) {
@@ -412,6 +416,8 @@ pub(super) fn write_out(stream: &mut Stream, octets: &mut Vec<u8>, cx: &mut Cont
     }
     octets.drain(..written);
     // What encryption has kept back goes as soon as there is room again.
-    open &= !matches!(stream.poll_flush(cx), Poll::Ready(Err(_)));
+    if stream.keeps_back() {
+        open &= !matches!(stream.poll_flush(cx), Poll::Ready(Err(_)));
+    }
     (written, open)
 }
