@@ -74,7 +74,7 @@ macro_rules! limited {
     }};
 }
 
-/// The same for lines whose field `sort` tells several sorts apart.
+/// As `limited!`, once a second for each value of the field `sort`.
 macro_rules! limited_by {
     ($level:ident, $sort:ident, $($field:tt)*) => {{
         static THROTTLES: $crate::drive::log_throttle::Throttles = $crate::drive::log_throttle::Throttles::new();

@@ -108,7 +108,7 @@ pub(crate) struct Reached {
     pub first: Vec<u8>,
     /// Its host name, or its address.
     pub host: String,
-    /// The same with its port, for logs.
+    /// Host and port of the next hop, for logs.
     pub name: String,
     /// Whether it was encrypted from the first octet.
     pub encrypted: bool,

@@ -110,7 +110,7 @@ impl Address {
     /// ```
     ///
     /// # Errors
-    /// The same as [`Address::parse`]: an empty content, a control character, a domain that is none.
+    /// As for [`Address::parse`]: an empty content, a control character, or an invalid domain.
     pub fn from_content(content: &str, domain: &str) -> Result<Self, AddressError> {
         if needs_quotes(content) {
             let mut text = String::with_capacity(content.len() + domain.len() + 3);

@@ -265,7 +265,7 @@ fn admit(
     });
 }
 
-/// The same for an MTA that asks. It knows by itself what to do without an answer: to put mail off.
+/// Gives a connection for queries to a worker. A mail server that gets no answer defers its mail.
 fn advise(
     accepted: Accepted,
     app: &Arc<AppState>,

@@ -159,7 +159,7 @@ pub fn sweep(path: &Path) -> Result<usize, RingFileError> {
     Ok(remove_leftovers(&real))
 }
 
-/// The same, under the lock: nobody is writing one of them.
+/// Removes leftovers. The caller holds the lock, so none of them is being written.
 fn remove_leftovers(path: &Path) -> usize {
     leftovers(path).filter(|file| fs::remove_file(file).is_ok()).count()
 }

@@ -108,7 +108,7 @@ pub fn v1(source: Option<SocketAddr>, destination: Option<SocketAddr>) -> Vec<u8
     }
 }
 
-/// The same in version 2.
+/// A PROXY header of version 2.
 #[must_use]
 pub fn v2(source: Option<SocketAddr>, destination: Option<SocketAddr>) -> Vec<u8> {
     let header = match (source, destination.map(|d| same_family(d, source))) {

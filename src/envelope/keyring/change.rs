@@ -21,7 +21,7 @@ pub enum ChangeError {
     /// The id is taken.
     #[error("key {0} exists already; give another id with --id, or retire and prune that one first")]
     IdInUse(KeyId),
-    /// The same secret twice.
+    /// The secret is in the ring already.
     #[error("this secret is in the ring already, as key {0}")]
     SecretKnown(KeyId),
     /// Promoting what cannot sign.

@@ -90,7 +90,7 @@ impl Refusal {
         self.code < 500
     }
 
-    /// The same, to be tried again later.
+    /// This refusal as a temporary one (451 4.7.1).
     fn later(self) -> Self {
         Self { code: 451, status: "4.7.1", ..self }
     }

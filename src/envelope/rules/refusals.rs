@@ -24,7 +24,7 @@ pub const BAD_SENDER: Refusal = Refusal {
     text: "bad sender address: write local-part@domain",
     reason: RefusalReason::Unreadable,
 };
-/// The same about a recipient.
+/// A recipient address that only the mail server can interpret.
 pub const BAD_RECIPIENT: Refusal = Refusal {
     code: 553,
     status: "5.1.3",

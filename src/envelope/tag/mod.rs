@@ -37,7 +37,7 @@ pub fn masked(address: &Address) -> String {
     format!("{shown}@{}", address.domain())
 }
 
-/// The same for a text in which addresses may stand, such as another server's reply.
+/// As [`masked`], for all addresses in a text, such as another server's reply.
 ///
 /// ```
 /// use countersign::envelope::tag::masked_text;

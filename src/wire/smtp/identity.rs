@@ -97,7 +97,7 @@ impl Identity {
         decoded(self.get(Addr)?)
     }
 
-    /// The same with its port; 0 where that is not known.
+    /// The client's address and port; port 0 if it is not known.
     #[must_use]
     pub fn socket_address(&self) -> Option<SocketAddr> {
         let port = self.get(Port).and_then(|port| port.parse().ok()).unwrap_or(0);

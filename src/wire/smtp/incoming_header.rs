@@ -52,7 +52,7 @@ impl HeaderFilter {
         Self { plain: true, ..Self::default() }
     }
 
-    /// The same, for a message that gets a header of ours in front.
+    /// For a message that gets a header of ours in front.
     #[must_use]
     pub(crate) fn guarded(self) -> Self {
         Self { guard: true, ..self }

@@ -63,7 +63,7 @@ replies! {
     HOP_LOST = 451 "4.4.2" "next hop was lost, try again later";
     /// The next hop closed in a transaction, between or before the replies to commands: the session ends.
     HOP_LOST_CLOSING = 421 "4.4.2" "next hop was lost, try again later";
-    /// The same after AUTH, which cannot be repeated on a client's behalf.
+    /// The next hop closed after AUTH, which cannot be repeated on a client's behalf.
     HOP_LOST_LOGIN = 421 "4.4.2" "next hop was lost, connect and log in again";
     /// A message after AUTH that needs a fresh connection.
     ANOTHER_CONNECTION = 421 "4.3.2" "this needs another connection to the next hop, connect and log in again";
@@ -111,7 +111,7 @@ replies! {
     TOO_SLOW = 421 "4.4.2" "too slow, try again over a better line";
     /// `limits.held` has no room for another message.
     NO_ROOM = 451 "4.3.1" "too many messages are being looked at, try again later";
-    /// The same for a message that has begun.
+    /// `limits.held` is used up for a message that has begun.
     NO_ROOM_CLOSING = 421 "4.3.1" "too many messages are being looked at, try again later";
     /// `timeouts.transaction` is over.
     TRANSACTION_TOO_LONG = 421 "4.4.2" "the transaction has taken too long";

@@ -135,7 +135,7 @@ fn judge_stamp(key: &Key, max_age: u16, today: Day, form: &Srs<'_>, stamp: &str)
     }
 }
 
-/// The same for fields as a peer hashed them, which may have kept their quotes or lost them.
+/// As `unproven`, for fields as a peer hashed them, with or without their quotes.
 fn unproven_raw(form: &Srs<'_>) -> Tagged {
     read(form, |local, domain| {
         Address::parse(&format!("{local}@{domain}")).or_else(|_| Address::from_content(local, domain)).ok()

@@ -144,7 +144,7 @@ impl Session {
         self.out.events.push_back(Event::CloseHop);
     }
 
-    /// The same, but not before it has answered what it owes: that may be the fate of another message.
+    /// As `drop_hop`, but after the replies that are still due: one may be to another message.
     pub(super) fn drop_hop_when_answered(&mut self) {
         if self.hop.connection == Connection::Ready && self.pipeline.queue.is_waiting() {
             self.hop.dropping = true;

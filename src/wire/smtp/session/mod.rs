@@ -487,7 +487,7 @@ impl Session {
         self.reply_with(reply.reply());
     }
 
-    /// The same where the text depends on what was said.
+    /// A reply of ours, in its turn, whose text depends on the command.
     fn reply(&mut self, code: u16, status: &str, text: &str) {
         self.reply_with(Reply::new(code, status, text));
     }

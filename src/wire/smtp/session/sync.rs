@@ -52,7 +52,7 @@ impl Session {
         self.say_last(OUT_OF_SYNC);
     }
 
-    /// The same where answers to earlier commands are still owed: ours comes behind them.
+    /// As `out_of_sync`, but after the replies to earlier commands.
     pub(super) fn out_of_sync_in_turn(&mut self) {
         self.out.events.push_back(Event::NotSmtp("sync"));
         self.mail.transaction = None;

@@ -197,7 +197,7 @@ impl Chunk {
         }
     }
 
-    /// The same, where some of them are at hand.
+    /// Tells the next hop how many octets of this chunk it gets; `held` are those that are sent at once.
     fn announce(&mut self, held: &[u8], to_hop: &mut Vec<u8>) {
         let last = self.last && self.message.inspector.check().is_none();
         let size = self.left.saturating_add(held.len() as u64);
