@@ -89,6 +89,8 @@ impl ChunkedMessage {
     fn push(&mut self, part: &[u8], reject_stray: bool) -> Option<BodyStep> {
         if let Some(scanner) = &mut self.text
             && scanner.push(part, |_| {}) == Progress::Smuggling
+            // A NUL before it refuses the message, however the octets are cut; then this is not looked at.
+            && !scanner.saw_nul()
         {
             return Some(BodyStep::Smuggling);
         }

@@ -97,6 +97,20 @@ fn a_long_header_goes_on_in_pieces() {
 }
 
 #[test]
+fn a_nul_before_a_smuggled_end_is_what_is_seen_however_it_is_cut() {
+    // Found by fuzzing: in one piece the session ended, in two it went on.
+    for size in [1, 1000] {
+        let mut d = ready(Direction::Outbound, 10_000);
+        envelope(&mut d, "ann@our.example");
+        for piece in chunk("A: b\r\n\r\nx\0y\n.\r\nRSET\r\n", true).as_bytes().chunks(size) {
+            d.client(std::str::from_utf8(piece).unwrap());
+        }
+        let said = d.heard_by_client();
+        assert!(said.starts_with("550 5.6.0 the message contains NUL") && !d.client_closed, "{size}: {said}");
+    }
+}
+
+#[test]
 fn a_message_without_one_of_its_pieces_gets_no_end() {
     let text = format!("{}\r\nx", "A: a header that is long\r\n".repeat(400));
     let (first, rest) = text.split_at(6000);
