@@ -87,7 +87,9 @@ impl Driven {
     /// Asks the rules what the machine wants to know.
     fn answer(&mut self, memory: &mut Memory) {
         let rules = Rules { policy: &self.policy, ring: &self.ring, now: NOW };
-        match self.session.question().expect("a question") {
+        // It may be moot by now.
+        let Some(question) = self.session.question() else { return };
+        match question {
             Question::Mail { sender } => {
                 let outbound = rules.outbound(None, sender, None);
                 self.session.answer(Answer::Sender(&outbound));

@@ -201,7 +201,7 @@ impl fmt::Debug for Address {
 pub enum ReversePath {
     /// `<>`: the sender of bounces, which must never be bounced itself.
     Null,
-    /// A mailbox.
+    /// The mailbox to which bounces are sent.
     Mailbox(Address),
 }
 
@@ -250,9 +250,9 @@ pub fn strip_source_route(path: &str) -> &str {
     }
 }
 
-/// The spelling of a domain that all its equal spellings share: ASCII lower case, U-labels as A-labels (RFC 5890), after the
-/// mapping of UTS 46: `BÜCHER.example`, full-width letters and ideographic dots name the same domain to every resolver, so
-/// they are the same here. A name that has no A-label stays as it is, in lower case.
+/// The spelling of a domain that all its equal spellings share: ASCII lower case, U-labels as A-labels (RFC 5890),
+/// after the mapping of UTS 46: `BÜCHER.example`, full-width letters and ideographic dots name the same domain to every
+/// resolver, so they are the same here. A name that has no A-label stays as it is, in lower case.
 #[must_use]
 pub fn canonical_domain(domain: &str) -> Cow<'_, str> {
     if domain.is_ascii() {

@@ -18,12 +18,12 @@ pub(super) enum Finding {
 }
 
 impl Finding {
-    /// An error.
+    /// Mail would be lost, refused, sent round, or leave unsigned.
     pub(super) fn wrong(text: impl Into<String>) -> Self {
         Self::Wrong(text.into())
     }
 
-    /// A warning.
+    /// It may be intended.
     pub(super) fn careful(text: impl Into<String>) -> Self {
         Self::Careful(text.into())
     }
@@ -46,7 +46,8 @@ pub(super) fn ask<I: IntoIterator<Item: AsRef<OsStr>>>(program: &Path, arguments
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Whether a setting names an endpoint of ours: `inet:127.0.0.1:10030`, `[127.0.0.1]:10025`, `unix:/path`, `inet:10030@localhost`.
+/// Whether a setting names an endpoint of ours: `inet:127.0.0.1:10030`, `[127.0.0.1]:10025`, `unix:/path`,
+/// `inet:10030@localhost`.
 pub(super) fn names(setting: &str, endpoint: &Endpoint) -> bool {
     match endpoint {
         Endpoint::Tcp { host, port } => {

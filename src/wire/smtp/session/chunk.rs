@@ -1,4 +1,5 @@
-//! BDAT (RFC 3030): the command, and what is due at the end of a chunk. [`body`](super::body) has what happens in between.
+//! BDAT (RFC 3030): the command, and what is due at the end of a chunk. [`body`](super::body) has what happens in
+//! between.
 
 use super::body::{BodyError, Chunk, ChunkAnswer, ChunkEnd, ChunkedMessage, Phase, Released, Swallow, accepted};
 use super::mail::{Handling, Pending};
@@ -12,7 +13,8 @@ use crate::wire::smtp::replies::{
 use crate::wire::smtp::reply::Reply;
 use crate::wire::smtp::size_limits::TooLong;
 
-/// The most octets of a message where the config sets no limit: more than any server takes, and far from where sums wrap.
+/// The most octets of a message where the config sets no limit: more than any server takes, and far from where sums
+/// wrap.
 const MOST: u64 = 1 << 40;
 
 impl Session {

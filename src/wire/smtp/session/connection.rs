@@ -101,7 +101,8 @@ impl Session {
         false
     }
 
-    /// Whether the next hop could be let go: the client asks nothing of it, and another connection could take its place.
+    /// Whether the next hop could be let go: the client asks nothing of it, and another connection could take its
+    /// place.
     #[must_use]
     pub fn can_rest(&self) -> bool {
         // Nobody can log in again on the client's behalf.

@@ -1,7 +1,7 @@
-//! What the session does with message bodies: [`body`](super::body) says what octets led to, the rules say what becomes of the
-//! message, and here both are carried out. DATA and BDAT go the same way, but for the end of a chunk.
+//! What the session does with message bodies: [`body`](super::body) says what octets led to, the rules say what becomes
+//! of the message, and here both are carried out. DATA and BDAT go the same way, but for the end of a chunk.
 
-use super::body::{BodySettings, BodyStep, DataBody, Fate, Phase};
+use super::body::{BodySettings, BodyStep, DataBody, MessageFate, Phase};
 use super::mail::Pending;
 use super::queue::{ClientCommand, Item, ProxyCommand};
 use super::{Direction, Event, Session};
@@ -98,10 +98,10 @@ impl Session {
     }
 
     pub(super) fn content_answered(&mut self, content: &ContentVerdict) {
-        match Fate::of(content, self.mail.phase.is_held()) {
-            Fate::GoOn(mark) => self.message_goes_on(mark, *content != ContentVerdict::Later),
-            Fate::Aside(to, mark) => self.redirect(to, &mark),
-            Fate::Drop(reply) => self.drop_message(reply),
+        match MessageFate::of(content, self.mail.phase.is_held()) {
+            MessageFate::GoOn(mark) => self.message_goes_on(mark, *content != ContentVerdict::Later),
+            MessageFate::Aside(to, mark) => self.redirect(to, &mark),
+            MessageFate::Drop(reply) => self.drop_message(reply),
         }
     }
 

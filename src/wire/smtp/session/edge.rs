@@ -89,8 +89,8 @@ impl Session {
         self.end_when_answered();
     }
 
-    /// Acts on a command. `has_more`: octets came together with it. `false`: it has to wait for the next hop; the same line
-    /// comes again.
+    /// Acts on a command. `has_more`: octets came together with it. `false`: it has to wait for the next hop; the same
+    /// line comes again.
     fn command(&mut self, line: &[u8], has_more: bool) -> bool {
         let command = match Command::parse(line) {
             Ok(command) => command,
@@ -254,8 +254,8 @@ impl Session {
         self.settings.client_tls != Tls::Off && !self.client.encrypted
     }
 
-    /// A trusted proxy says that from now on it is somebody else. The next hop gets a connection of its own for that one,
-    /// and its greeting is the answer.
+    /// A trusted proxy says that from now on it is somebody else. The next hop gets a connection of its own for that
+    /// one, and its greeting is the answer.
     fn xclient(&mut self, argument: &str) -> bool {
         if !self.settings.trusted {
             self.mistake(NOT_TRUSTED);

@@ -251,7 +251,8 @@ impl Session {
             ProxyCommand::StartTls => self.starttls_answered(&reply),
             ProxyCommand::XClient => self.xclient_answered(reply),
             ProxyCommand::Rset if reply.is_positive() => {}
-            // It still has recipients that must not get the next message (RFC 5321 section 4.1.1.5: RSET is answered 250).
+            // It still has recipients that must not get the next message (RFC 5321 section 4.1.1.5: RSET is answered
+            // 250).
             ProxyCommand::Rset => self.hop_lost(),
             // Whatever it was taken for: where it was a password, the client is logged in.
             ProxyCommand::AuthCancelled if reply.is_positive() => self.client.authenticated = true,

@@ -53,12 +53,12 @@ impl Mail {
         }
     }
 
-    /// Takes back a question about the body, which is moot. Says whether there was one.
-    pub(super) fn forget_question(&mut self) -> bool {
+    /// Takes back a question about the body, which is moot.
+    pub(super) fn forget_question(&mut self) {
         let about_body = |asking: &mut Pending| {
             matches!(asking, Pending::Content | Pending::Evidence { .. } | Pending::Aside { .. })
         };
-        self.asking.take_if(about_body).is_some()
+        self.asking.take_if(about_body);
     }
 
     /// The sender of a message that is to be quarantined was refused, so its recipients cannot be accepted.
@@ -87,8 +87,8 @@ pub(super) enum Pending {
         message_id: Option<String>,
         from: Option<String>,
     },
-    /// The next hop is asked whether somebody else gets the message, with this mark: so many answers are due, and whether one
-    /// of them was no.
+    /// The next hop is asked whether somebody else gets the message, with this mark: so many answers are due, and
+    /// whether one of them was no.
     Aside {
         mark: ResultHeader,
         due: u32,
@@ -96,7 +96,8 @@ pub(super) enum Pending {
     },
 }
 
-/// A MAIL whose sender is asked about: the line as it came, the sender, its path as it came, and the parameters for the next hop.
+/// A MAIL whose sender is asked about: the line as it came, the sender, its path as it came, and the parameters for the
+/// next hop.
 #[derive(Debug)]
 pub(super) struct AskedMail {
     pub line: Vec<u8>,
@@ -142,8 +143,8 @@ pub(super) struct Transaction {
     pub message: Option<Box<ChunkedMessage>>,
     /// A chunk whose reply was swallowed was refused with this; it answers the chunk that the client waits for.
     pub chunk_refused: Option<Reply>,
-    /// Of a message that has ended: where that stands in what the next hop is sent, how many replies are still to come, and
-    /// the worst so far.
+    /// Of a message that has ended: where that stands in what the next hop is sent, how many replies are still to come,
+    /// and the worst so far.
     pub ends_at: u64,
     pub replies_due: u32,
     pub worst: Option<Reply>,

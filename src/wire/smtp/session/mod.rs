@@ -1,7 +1,7 @@
 //! The SMTP machine between a client and a next hop.
 //!
-//! It has no socket and no clock. A driver tells it what has happened, does what it asks for, and writes what it has to say. It
-//! never waits: each call returns at once.
+//! It has no socket and no clock. A driver tells it what has happened, does what it asks for, and writes what it has to
+//! say. It never waits: each call returns at once.
 //!
 //! # What a driver tells it
 //!
@@ -76,9 +76,9 @@
 //!
 //! # The parts
 //!
-//! [`Session`] keeps its state in five parts: `client`, `hop`, `mail`, `pipeline` (what is in flight) and `out`. Their files know nothing
-//! of the session. Neither do message bodies (`body`): each takes octets, writes what goes on, and returns a step that says what
-//! that led to.
+//! [`Session`] keeps its state in five parts: `client`, `hop`, `mail`, `pipeline` (what is in flight) and `out`. Their
+//! files know nothing of the session. Neither do message bodies (`body`): each takes octets, writes what goes on, and
+//! returns a step that says what that led to.
 //!
 //! The other files are methods of the session, which act on what the parts say. `edge` has the client's lines and commands,
 //! `transaction` its senders and recipients, `hop` the next hop's replies, `setup` what a next hop is sent before the client's
@@ -186,8 +186,8 @@ impl Session {
         }
     }
 
-    /// The rules' answer to [`Session::question`]. One that comes after the question is moot, because the next hop was lost for
-    /// example, changes nothing; neither does an answer to a question of another kind.
+    /// The rules' answer to [`Session::question`]. One that comes after the question is moot, because the next hop was
+    /// lost for example, changes nothing; neither does an answer to a question of another kind.
     pub fn answer(&mut self, answer: Answer<'_>) {
         match (self.mail.asking.take(), answer) {
             (Some(Pending::Mail(asked)), Answer::Sender(outbound)) => self.sender_answered(asked, outbound),
@@ -382,8 +382,8 @@ impl Session {
         self.mail.transaction.as_ref().map(|transaction| transaction.id)
     }
 
-    /// Counts what one side can make happen only by going on: whole lines, whole replies, octets of a body. What does not
-    /// change it is no reason to wait longer.
+    /// Counts what one side can make happen only by going on: whole lines, whole replies, octets of a body. What does
+    /// not change it is no reason to wait longer.
     #[must_use]
     pub fn progress(&self) -> u64 {
         self.out.progress
@@ -395,8 +395,8 @@ impl Session {
         self.in_body() || self.mail.between_chunks().is_some()
     }
 
-    /// What holds for the client that a trusted proxy has named by XCLIENT: whether it is trusted itself, and whether it has to
-    /// wait for answers as strangers do.
+    /// What holds for the client that a trusted proxy has named by XCLIENT: whether it is trusted itself, and whether
+    /// it has to wait for answers as strangers do.
     pub fn client_is(&mut self, trusted: bool, sync: bool) {
         self.settings.trusted = trusted;
         self.settings.sync = sync;

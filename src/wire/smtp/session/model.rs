@@ -171,7 +171,8 @@ fn sender(null: bool, local: bool) -> &'static str {
     }
 }
 
-/// A message less the evidence that it was given, if it was to have any: one line in front of what ends its header block.
+/// A message less the evidence that it was given, if it was to have any: one line in front of what ends its header
+/// block.
 fn without_evidence(text: &str, marked: bool) -> String {
     let Some(at) = text.find("Countersign-Evidence: v=1;").filter(|_| marked) else {
         // Without a header block, or in the middle of a line, there is no place for it.

@@ -1,7 +1,7 @@
 //! What is in flight: the order in which a client gets its answers.
 //!
-//! One entry for each command that the client, or this machine, has sent. The next hop answers in order; our own replies
-//! wait for their turn among its answers.
+//! One entry for each command that the client, or this machine, has sent. The next hop answers in order; our own
+//! replies wait for their turn among its answers.
 
 use std::collections::VecDeque;
 

@@ -1,6 +1,7 @@
 //! What a next hop hears before the client's commands: EHLO, STARTTLS, who the client is.
 //!
-//! The first time the client's own EHLO begins it and gets the last answer; later, on a fresh connection, nobody notices.
+//! The first time the client's own EHLO begins it and gets the last answer; later, on a fresh connection, nobody
+//! notices.
 
 use super::client::Hello;
 use super::next_hop::{Connection, Setup};
@@ -161,8 +162,8 @@ impl Session {
             }
             // It wants nothing from this client, or not now: that is for the client to hear.
             400..500 | 521 | 554 => self.setup_refused(reply),
-            // It does not understand, or does not trust us. That is our trouble, and no reason to lose mail; and without it
-            // the client would be taken for us.
+            // It does not understand, or does not trust us. That is our trouble, and no reason to lose mail; and
+            // without it the client would be taken for us.
             _ => self.unfit("the next hop offers XCLIENT and refuses it"),
         }
     }
@@ -196,8 +197,8 @@ impl Session {
         self.hop.facts.hello_reply = Some(reply);
     }
 
-    /// What a client hears in answer to its hello. To EHLO it is the next hop's offer; HELO gets one line, for some servers
-    /// refuse a HELO behind the EHLO that it was turned into.
+    /// What a client hears in answer to its hello. To EHLO it is the next hop's offer; HELO gets one line, for some
+    /// servers refuse a HELO behind the EHLO that it was turned into.
     pub(super) fn greeting_of(&self, reply: &Reply, extended: bool) -> Vec<u8> {
         if extended {
             return extensions::filter(reply, &self.ours());

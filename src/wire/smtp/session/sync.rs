@@ -1,8 +1,9 @@
 //! Clients that do not wait for answers, and those that do not speak SMTP at all.
 //!
-//! RFC 2920 section 3.1 says which commands may be sent without waiting for the answer to the one before: EHLO, DATA and AUTH
-//! come last in a group, and RFC 5321 section 4.3.1 has the server speak first. Whoever writes a whole dialogue blindly is a
-//! program that sends spam, or another protocol that somebody else's program was made to speak (an HTTP POST from a browser).
+//! RFC 2920 section 3.1 says which commands may be sent without waiting for the answer to the one before: EHLO, DATA
+//! and AUTH come last in a group, and RFC 5321 section 4.3.1 has the server speak first. Whoever writes a whole
+//! dialogue blindly is a program that sends spam, or another protocol that somebody else's program was made to speak
+//! (an HTTP POST from a browser).
 
 use super::{Event, Session};
 use crate::wire::smtp::command::Command;
@@ -25,8 +26,8 @@ fn must_be_waited_for(command: &Command<'_>) -> bool {
 }
 
 impl Session {
-    /// Whether the client has to be silent now: it waits for the greeting, or for an answer that it must know before it goes on. What
-    /// it says now is read only to let it go.
+    /// Whether the client has to be silent now: it waits for the greeting, or for an answer that it must know before it
+    /// goes on. What it says now is read only to let it go.
     #[must_use]
     pub fn expects_silence(&self) -> bool {
         let waits = self.hop.connection.is_first_greeting()
@@ -36,7 +37,8 @@ impl Session {
         self.settings.sync && waits && self.mail.ended.is_empty() && !self.is_ending()
     }
 
-    /// Whether a command has more octets behind it than a client that waits could have sent. It is then not carried out.
+    /// Whether a command has more octets behind it than a client that waits could have sent. It is then not carried
+    /// out.
     pub(super) fn is_out_of_sync(&self, command: &Command<'_>, has_more: bool) -> bool {
         self.settings.sync && has_more && must_be_waited_for(command)
     }

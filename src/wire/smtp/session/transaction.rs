@@ -22,7 +22,8 @@ impl Session {
             self.forget_forwarded();
         }
         if self.hop.target != NextHopChoice::Main {
-            // The last transaction was for a next hop of its own; what MAIL is answered is for the one of all mail to say.
+            // The last transaction was for a next hop of its own; what MAIL is answered is for the one of all mail to
+            // say.
             return self.change_target(NextHopChoice::Main);
         }
         if self.must_introduce_again() {
@@ -322,7 +323,8 @@ impl Session {
         true
     }
 
-    /// Another recipient for a message that is held: its own mailbox is not to see it. The message waits for the answer.
+    /// Another recipient for a message that is held: its own mailbox is not to see it. The message waits for the
+    /// answer.
     pub(super) fn redirect(&mut self, to: &Address, mark: &ResultHeader) {
         let Some(transaction) = &self.mail.transaction else { return };
         let mail = mail_line(&transaction.at_hop.path, &transaction.params);

@@ -111,8 +111,8 @@ pub enum NextHopChoice {
     /// The one for all mail.
     #[default]
     Main,
-    /// The one that may relay, for reversed SRS recipients. It never hears who the client is by XCLIENT: its right to relay is
-    /// ours.
+    /// The one that may relay, for reversed SRS recipients. It never hears who the client is by XCLIENT: its right to
+    /// relay is ours.
     Srs,
     /// The one for the domain of the recipient, by its number.
     Domain(u16),
@@ -121,18 +121,21 @@ pub enum NextHopChoice {
 /// What the driver has to do.
 #[derive(Debug)]
 pub enum Event {
-    /// Ask the rules [`Session::question`](super::Session::question), and give back [`Session::answer`](super::Session::answer), now or later.
-    /// Nothing is read from the client until then.
+    /// Ask the rules [`Session::question`](super::Session::question), and give back
+    /// [`Session::answer`](super::Session::answer), now or later. Nothing is read from the client until then.
     Ask,
     /// Connect to this next hop.
     Open(NextHopChoice),
-    /// Send what is in [`Output::to_hop`](super::Output::to_hop) if that goes at once, and close the connection to the next hop.
+    /// Send what is in [`Output::to_hop`](super::Output::to_hop) if that goes at once, and close the connection to the
+    /// next hop.
     CloseHop,
     /// Send what is in [`Output::to_client`](super::Output::to_client) and end the session.
     CloseClient,
-    /// Send what is in [`Output::to_client`](super::Output::to_client), then do the TLS handshake with the client; see [`Session::client_secured`](super::Session::client_secured).
+    /// Send what is in [`Output::to_client`](super::Output::to_client), then do the TLS handshake with the client; see
+    /// [`Session::client_secured`](super::Session::client_secured).
     SecureClient,
-    /// Do the TLS handshake with the next hop; see [`Session::hop_secured`](super::Session::hop_secured) and [`Session::hop_not_secured`](super::Session::hop_not_secured).
+    /// Do the TLS handshake with the next hop; see [`Session::hop_secured`](super::Session::hop_secured) and
+    /// [`Session::hop_not_secured`](super::Session::hop_not_secured).
     SecureHop,
     /// A trusted proxy says that the client is somebody else, by XCLIENT or (`forwarded`) XFORWARD.
     Client {
@@ -152,8 +155,8 @@ pub enum Event {
     Unfit(&'static str),
     /// For the log: the client has reached this limit.
     Limit(&'static str),
-    /// For the log: the client was let go because it does not speak SMTP as it should, and how that was seen: `sync` (it did not
-    /// wait for an answer) or `another-protocol`.
+    /// For the log: the client was let go because it does not speak SMTP as it should, and how that was seen: `sync`
+    /// (it did not wait for an answer) or `another-protocol`.
     NotSmtp(&'static str),
     /// For the log: the client has logged in at the next hop.
     LoggedIn,
@@ -171,7 +174,8 @@ pub enum Question<'a> {
         /// The sender in MAIL FROM.
         sender: &'a ReversePath,
     },
-    /// What becomes of this recipient? The answer is [`Answer::SenderFor`] on the way out, [`Answer::Recipient`] on the way in.
+    /// What becomes of this recipient? The answer is [`Answer::SenderFor`] on the way out, [`Answer::Recipient`] on the
+    /// way in.
     Rcpt {
         /// The sender in MAIL FROM.
         sender: &'a ReversePath,
@@ -207,8 +211,8 @@ pub enum Question<'a> {
 pub enum Answer<'a> {
     /// What becomes of the sender.
     Sender(&'a Outbound),
-    /// With which sender mail to this recipient leaves (`None`: with that of MAIL), and the next hop of the recipient's domain, if it
-    /// has one of its own.
+    /// With which sender mail to this recipient leaves (`None`: with that of MAIL), and the next hop of the recipient's
+    /// domain, if it has one of its own.
     SenderFor(Option<&'a Outbound>, Option<u16>),
     /// What becomes of the recipient, and the next hop of its domain, if it has one of its own.
     Recipient(&'a Inbound, Option<u16>),

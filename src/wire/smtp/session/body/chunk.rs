@@ -1,8 +1,9 @@
 //! A message by BDAT (RFC 3030), never turned into DATA.
 //!
-//! A chunk says how long it is before it comes, so what is edited has to be known first: a header block that may change is gathered
-//! in small pieces, each sent on as a chunk of its own. Messages that are to be inspected are held like those of DATA. What streams
-//! on past the hold goes without LAST, which is said by an empty chunk once the verdict is in.
+//! A chunk says how long it is before it comes, so what is edited has to be known first: a header block that may change
+//! is gathered in small pieces, each sent on as a chunk of its own. Messages that are to be inspected are held like
+//! those of DATA. What streams on past the hold goes without LAST, which is said by an empty chunk once the verdict is
+//! in.
 
 use super::inspector::Inspector;
 use super::step::{BodySettings, BodyStep, with_header};
@@ -29,14 +30,14 @@ pub(crate) struct ChunkedMessage {
     filter: Option<HeaderFilter>,
     /// Looks for the end of the header block.
     head: Option<HeadReader>,
-    stage: Stage,
+    stage: ChunkStage,
     /// What is held, or the part of a header block that is not sent yet.
     held: Vec<u8>,
 }
 
 /// Where the octets of a message in chunks go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum ChunkStage {
     /// They are held; the next hop has heard nothing of the message.
     Held,
     /// They go on in pieces: the header block may still change, and its length with it.
@@ -46,27 +47,27 @@ enum Stage {
 }
 
 impl ChunkedMessage {
-    fn new(limits: SessionLimits, binary: bool, stage: Stage) -> Self {
+    fn new(limits: SessionLimits, binary: bool, stage: ChunkStage) -> Self {
         let text = (!binary).then(DataScanner::of_chunks);
         Self { inspector: Inspector::new(limits), text, filter: None, head: None, stage, held: Vec::new() }
     }
 
     /// One on its way out. `evidence`: it gets an evidence header.
     pub(crate) fn outbound(limits: SessionLimits, binary: bool, evidence: bool) -> Self {
-        let stage = if evidence { Stage::Head } else { Stage::Streamed };
+        let stage = if evidence { ChunkStage::Head } else { ChunkStage::Streamed };
         Self { head: evidence.then(HeadReader::of_chunks), ..Self::new(limits, binary, stage) }
     }
 
     /// One whose content decides what becomes of it.
     pub(crate) fn held_for(limits: SessionLimits, binary: bool, check: Option<ContentCheck>) -> Self {
-        let message = Self::new(limits, binary, Stage::Held);
+        let message = Self::new(limits, binary, ChunkStage::Held);
         let inspector = message.inspector.classifying(Scanner::of_text(), check);
         Self { inspector, filter: Some(HeaderFilter::of_chunks()), ..message }
     }
 
     /// One from outside that is delivered, with this header in front of it if there is one.
     pub(crate) fn inbound(limits: SessionLimits, binary: bool, mark: Option<ResultHeader>) -> Self {
-        let mut message = Self::new(limits, binary, Stage::Head);
+        let mut message = Self::new(limits, binary, ChunkStage::Head);
         let mut filter = HeaderFilter::of_chunks();
         if let Some(mark) = mark {
             filter = filter.guarded();
@@ -78,7 +79,7 @@ impl ChunkedMessage {
 
     /// Whether the next hop has heard nothing of it.
     pub(crate) fn is_held(&self) -> bool {
-        self.stage == Stage::Held
+        self.stage == ChunkStage::Held
     }
 
     /// Octets that are held.
@@ -132,8 +133,8 @@ pub(crate) enum ChunkEnd {
     Next(ChunkAnswer),
     /// All of the message has come and is held. The rules have to say whether it is wanted.
     AskContent,
-    /// All of the message has gone on, but for LAST. The rules have to say whether it is wanted. `owed`: the next hop will answer a
-    /// chunk, and that is not for the client.
+    /// All of the message has gone on, but for LAST. The rules have to say whether it is wanted. `owed`: the next hop
+    /// will answer a chunk, and that is not for the client.
     AskBeforeLast { owed: bool },
     /// The header block is complete, and gets an evidence header.
     AskEvidence(Box<HeadReader>),
@@ -177,7 +178,7 @@ impl Chunk {
 
     /// Whether its octets go on as they come.
     pub(crate) fn is_streamed(&self) -> bool {
-        self.message.stage == Stage::Streamed && self.refused.is_none()
+        self.message.stage == ChunkStage::Streamed && self.refused.is_none()
     }
 
     /// Whether the next hop waits for octets of it.
@@ -213,8 +214,8 @@ impl Chunk {
     /// Takes octets of it, and says how many.
     pub(crate) fn push(&mut self, input: &[u8], to_hop: &mut Vec<u8>, settings: BodySettings) -> (usize, BodyStep) {
         let room = match self.message.stage {
-            Stage::Held => settings.hold.saturating_sub(self.message.held.len()).max(1),
-            Stage::Head | Stage::Streamed => usize::MAX,
+            ChunkStage::Held => settings.hold.saturating_sub(self.message.held.len()).max(1),
+            ChunkStage::Head | ChunkStage::Streamed => usize::MAX,
         };
         let room = room.min(usize::try_from(self.left).unwrap_or(usize::MAX));
         let part = input.get(..room).unwrap_or(input);
@@ -229,12 +230,12 @@ impl Chunk {
     fn pass(&mut self, part: &[u8], to_hop: &mut Vec<u8>, hold: usize) -> BodyStep {
         let message = &mut *self.message;
         match (message.stage, &mut message.filter, &mut message.head) {
-            (Stage::Held, Some(filter), _) => {
+            (ChunkStage::Held, Some(filter), _) => {
                 filter.push(part, |part| message.held.extend_from_slice(part));
                 let is_full = message.held.len() >= hold && !self.ends_the_message();
                 if is_full { BodyStep::AskContent } else { BodyStep::More }
             }
-            (Stage::Head, _, Some(reader)) => {
+            (ChunkStage::Head, _, Some(reader)) => {
                 self.head_ends = reader.push(part, &mut message.held);
                 let done = reader.is_done();
                 match message.head.take_if(|_| done).filter(|_| self.head_ends.is_some()) {
@@ -243,22 +244,23 @@ impl Chunk {
                     None => self.pass_head(done, to_hop),
                 }
             }
-            (Stage::Head, Some(filter), None) => {
+            (ChunkStage::Head, Some(filter), None) => {
                 filter.push(part, |part| message.held.extend_from_slice(part));
                 let done = filter.is_done();
                 self.pass_head(done, to_hop)
             }
-            (Stage::Streamed, ..) | (_, None, None) | (Stage::Held, None, _) => {
+            (ChunkStage::Streamed, ..) | (_, None, None) | (ChunkStage::Held, None, _) => {
                 to_hop.extend_from_slice(part);
                 BodyStep::More
             }
         }
     }
 
-    /// What has been gathered of a header block goes on: all of it with what is left of the chunk if the block is `done`.
+    /// What has been gathered of a header block goes on: all of it with what is left of the chunk if the block is
+    /// `done`.
     fn pass_head(&mut self, done: bool, to_hop: &mut Vec<u8>) -> BodyStep {
         if done {
-            self.message.stage = Stage::Streamed;
+            self.message.stage = ChunkStage::Streamed;
             let held = std::mem::take(&mut self.message.held);
             self.announce(&held, to_hop);
             return BodyStep::More;
@@ -274,26 +276,26 @@ impl Chunk {
             return ChunkEnd::Refused { reply, last: self.last };
         }
         match self.message.stage {
-            Stage::Held if self.last => {
+            ChunkStage::Held if self.last => {
                 self.message.inspector.finish();
                 ChunkEnd::AskContent
             }
-            Stage::Held => {
+            ChunkStage::Held => {
                 let text = format!("{} octets received", self.size);
                 ChunkEnd::Next(ChunkAnswer::Ours(Reply::new(250, "2.0.0", &text)))
             }
-            Stage::Head if self.last => self.end_head(to_hop),
-            Stage::Head if self.answered => ChunkEnd::Next(ChunkAnswer::Given),
-            Stage::Head => {
+            ChunkStage::Head if self.last => self.end_head(to_hop),
+            ChunkStage::Head if self.answered => ChunkEnd::Next(ChunkAnswer::Given),
+            ChunkStage::Head => {
                 let held = std::mem::take(&mut self.message.held);
                 ChunkEnd::Next(send_held(&held, to_hop))
             }
-            Stage::Streamed if self.last => self.end_message(),
-            Stage::Streamed if self.announced => ChunkEnd::Next(ChunkAnswer::ByHop),
+            ChunkStage::Streamed if self.last => self.end_message(),
+            ChunkStage::Streamed if self.announced => ChunkEnd::Next(ChunkAnswer::ByHop),
             // Its octets went with what was held.
-            Stage::Streamed if self.answered => ChunkEnd::Next(ChunkAnswer::Given),
+            ChunkStage::Streamed if self.answered => ChunkEnd::Next(ChunkAnswer::Given),
             // It was empty.
-            Stage::Streamed => ChunkEnd::Next(ChunkAnswer::Ours(EMPTY_CHUNK_RECEIVED.reply())),
+            ChunkStage::Streamed => ChunkEnd::Next(ChunkAnswer::Ours(EMPTY_CHUNK_RECEIVED.reply())),
         }
     }
 
@@ -307,13 +309,14 @@ impl Chunk {
             }
         }
         message.finish_filter();
-        message.stage = Stage::Streamed;
+        message.stage = ChunkStage::Streamed;
         let held = std::mem::take(&mut message.held);
         self.announce(&held, to_hop);
         self.end_message()
     }
 
-    /// All of the message has gone on. Of one whose content is inspected the next hop has not heard that it was the last chunk.
+    /// All of the message has gone on. Of one whose content is inspected the next hop has not heard that it was the
+    /// last chunk.
     fn end_message(&mut self) -> ChunkEnd {
         self.message.inspector.finish();
         match self.message.inspector.check() {
@@ -322,20 +325,22 @@ impl Chunk {
         }
     }
 
-    /// The evidence header, without its line end, goes last in the header block. All that is held goes on, and the rest as it comes.
+    /// The evidence header, without its line end, goes last in the header block. All that is held goes on, and the rest
+    /// as it comes.
     pub(crate) fn add_evidence(&mut self, header: Option<String>, to_hop: &mut Vec<u8>) {
         let mut held = std::mem::take(&mut self.message.held);
         if let (Some(at), Some(header)) = (self.head_ends.take(), header) {
             let at = at.min(held.len());
             held.splice(at..at, [header.as_bytes(), b"\r\n"].concat());
         }
-        self.message.stage = Stage::Streamed;
+        self.message.stage = ChunkStage::Streamed;
         if self.refused.is_none() {
             self.announce(&held, to_hop);
         }
     }
 
-    /// The message is wanted, with this header in front if there is one. `decided`: whatever else is in it. What is held goes on.
+    /// The message is wanted, with this header in front if there is one. `decided`: whatever else is in it. What is
+    /// held goes on.
     pub(crate) fn release(&mut self, header: Option<String>, decided: bool, to_hop: &mut Vec<u8>) -> Released {
         if decided {
             self.message.inspector.decided();
@@ -353,7 +358,7 @@ impl Chunk {
         }
         let text = with_header(header, &std::mem::take(&mut self.message.held));
         let in_body = self.message.filter.as_ref().is_none_or(HeaderFilter::is_done);
-        self.message.stage = if in_body { Stage::Streamed } else { Stage::Head };
+        self.message.stage = if in_body { ChunkStage::Streamed } else { ChunkStage::Head };
         // Where the chunk ends with what was held, its reply is the client's to hear.
         self.answered = self.left == 0 && !self.last;
         let answer = send_held(&text, to_hop);
@@ -390,8 +395,8 @@ fn send_held(held: &[u8], to_hop: &mut Vec<u8>) -> ChunkAnswer {
     ChunkAnswer::ByHop
 }
 
-/// What has been gathered, where it is enough to be sent, but for an octet: something stays for the chunk that the client is
-/// answered for.
+/// What has been gathered, where it is enough to be sent, but for an octet: something stays for the chunk that the
+/// client is answered for.
 fn all_but_the_last(held: &mut Vec<u8>) -> Option<Vec<u8>> {
     if held.len() <= PIECE {
         return None;

@@ -14,14 +14,14 @@ use crate::wire::smtp::session::types::SessionLimits;
 #[derive(Debug)]
 pub(crate) struct DataBody {
     text: Text,
-    stage: Stage,
+    stage: DataStage,
     /// Whether the final dot has come.
     ended: bool,
 }
 
 /// Where the octets of a message go.
 #[derive(Debug)]
-enum Stage {
+enum DataStage {
     /// They are held; the next hop has heard nothing of the message.
     Held(Vec<u8>),
     /// These wait for the next hop's answer to DATA. More cannot be taken now.
@@ -72,7 +72,7 @@ impl Text {
 }
 
 impl DataBody {
-    fn new(limits: SessionLimits, stage: Stage) -> Self {
+    fn new(limits: SessionLimits, stage: DataStage) -> Self {
         let inspector = Inspector::new(limits);
         let text = Text { scanner: DataScanner::default(), inspector, filter: None, head: None };
         Self { text, stage, ended: false }
@@ -80,16 +80,16 @@ impl DataBody {
 
     /// One whose content decides what becomes of it.
     pub(crate) fn held(limits: SessionLimits, check: Option<ContentCheck>) -> Self {
-        let mut body = Self::new(limits, Stage::Held(Vec::new()));
+        let mut body = Self::new(limits, DataStage::Held(Vec::new()));
         body.text.inspector = body.text.inspector.classifying(Scanner::of_data(), check);
         body.text.filter = Some(HeaderFilter::default());
         body
     }
 
-    /// One from outside that is delivered. `marked`: behind a header of ours, for what stands in its envelope; the classifier reads
-    /// it all the same, to count what would have been lost.
+    /// One from outside that is delivered. `marked`: behind a header of ours, for what stands in its envelope; the
+    /// classifier reads it all the same, to count what would have been lost.
     pub(crate) fn inbound(limits: SessionLimits, marked: bool) -> Self {
-        let mut body = Self::new(limits, Stage::Streamed);
+        let mut body = Self::new(limits, DataStage::Streamed);
         if marked {
             body.text.inspector = body.text.inspector.classifying(Scanner::of_data(), None);
         }
@@ -99,14 +99,14 @@ impl DataBody {
 
     /// One on its way out. `evidence`: it gets an evidence header.
     pub(crate) fn outbound(limits: SessionLimits, evidence: bool) -> Self {
-        let mut body = Self::new(limits, Stage::Streamed);
+        let mut body = Self::new(limits, DataStage::Streamed);
         body.text.head = evidence.then(HeadReader::default);
         body
     }
 
     /// One that goes nowhere; at its end this is the answer.
     pub(crate) fn unwanted(limits: SessionLimits, reply: Reply) -> Self {
-        Self::new(limits, Stage::Unwanted(reply))
+        Self::new(limits, DataStage::Unwanted(reply))
     }
 
     /// What was found in it so far.
@@ -121,29 +121,29 @@ impl DataBody {
 
     /// Whether the next hop has heard nothing of it.
     pub(crate) fn is_held(&self) -> bool {
-        matches!(self.stage, Stage::Held(_))
+        matches!(self.stage, DataStage::Held(_))
     }
 
     /// Whether it is kept in memory until the next hop says 354.
     pub(crate) fn is_released(&self) -> bool {
-        matches!(self.stage, Stage::Released(_))
+        matches!(self.stage, DataStage::Released(_))
     }
 
     /// Whether the next hop has the beginning of it.
     pub(crate) fn is_at_hop(&self) -> bool {
-        matches!(self.stage, Stage::Streamed | Stage::BehindHeader(_))
+        matches!(self.stage, DataStage::Streamed | DataStage::BehindHeader(_))
     }
 
     /// Whether it goes nowhere already.
     pub(crate) fn is_unwanted(&self) -> bool {
-        matches!(self.stage, Stage::Unwanted(_))
+        matches!(self.stage, DataStage::Unwanted(_))
     }
 
     /// Octets that are held.
     pub(crate) fn held_octets(&self) -> usize {
         match &self.stage {
-            Stage::Held(octets) => octets.len(),
-            Stage::Released(_) | Stage::Streamed | Stage::BehindHeader(_) | Stage::Unwanted(_) => 0,
+            DataStage::Held(octets) => octets.len(),
+            DataStage::Released(_) | DataStage::Streamed | DataStage::BehindHeader(_) | DataStage::Unwanted(_) => 0,
         }
     }
 
@@ -151,18 +151,18 @@ impl DataBody {
     pub(crate) fn push(&mut self, input: &[u8], to_hop: &mut Vec<u8>, settings: BodySettings) -> (usize, BodyStep) {
         let Self { text, stage, ended } = self;
         let (input, progress, head_ends) = match stage {
-            Stage::Held(octets) => {
+            DataStage::Held(octets) => {
                 let room = settings.hold.saturating_sub(octets.len()).max(1);
                 let input = input.get(..room).unwrap_or(input);
                 let (progress, _) = text.push(input, octets);
                 (input, progress, None)
             }
-            Stage::Streamed => {
+            DataStage::Streamed => {
                 let (progress, head_ends) = text.push(input, to_hop);
                 (input, progress, head_ends)
             }
-            Stage::Unwanted(_) => (input, text.scanner.push(input, |_| {}), None),
-            Stage::Released(_) | Stage::BehindHeader(_) => return (0, BodyStep::More),
+            DataStage::Unwanted(_) => (input, text.scanner.push(input, |_| {}), None),
+            DataStage::Released(_) | DataStage::BehindHeader(_) => return (0, BodyStep::More),
         };
         let used = match progress {
             Progress::End(used) => used,
@@ -176,19 +176,19 @@ impl DataBody {
     }
 
     fn step(&mut self, head_ends: Option<usize>, to_hop: &mut Vec<u8>, settings: BodySettings) -> BodyStep {
-        if let Stage::Unwanted(reply) = &self.stage {
+        if let DataStage::Unwanted(reply) = &self.stage {
             return if self.ended { BodyStep::Refused(reply.clone()) } else { BodyStep::More };
         }
         if let Some(error) = self.text.inspector.error(Some(&self.text.scanner), settings.reject_stray) {
             return BodyStep::Error(error);
         }
-        if let Stage::Held(octets) = &self.stage {
+        if let DataStage::Held(octets) = &self.stage {
             return if self.ended || octets.len() >= settings.hold { BodyStep::AskContent } else { BodyStep::More };
         }
         if let Some(head) = self.text.head.take_if(|head| head_ends.is_some() || head.is_done())
             && let Some(at) = head_ends
         {
-            self.stage = Stage::BehindHeader(to_hop.split_off(at.min(to_hop.len())));
+            self.stage = DataStage::BehindHeader(to_hop.split_off(at.min(to_hop.len())));
             return BodyStep::AskEvidence(Box::new(head));
         }
         match self.ended {
@@ -198,15 +198,16 @@ impl DataBody {
         }
     }
 
-    /// The evidence header, without its line end, goes last in the header block. Says whether that was all of the message.
+    /// The evidence header, without its line end, goes last in the header block. Says whether that was all of the
+    /// message.
     pub(crate) fn add_evidence(&mut self, header: Option<String>, to_hop: &mut Vec<u8>) -> bool {
-        let Stage::BehindHeader(behind) = &self.stage else { return false };
+        let DataStage::BehindHeader(behind) = &self.stage else { return false };
         if let Some(header) = header {
             to_hop.extend_from_slice(header.as_bytes());
             to_hop.extend_from_slice(b"\r\n");
         }
         to_hop.extend_from_slice(behind);
-        self.stage = Stage::Streamed;
+        self.stage = DataStage::Streamed;
         self.ended
     }
 
@@ -215,16 +216,16 @@ impl DataBody {
         if decided {
             self.text.inspector.decided();
         }
-        let Stage::Held(octets) = &self.stage else { return false };
-        self.stage = Stage::Released(with_header(header, octets));
+        let DataStage::Held(octets) = &self.stage else { return false };
+        self.stage = DataStage::Released(with_header(header, octets));
         true
     }
 
     /// The next hop has said 354 to what was released. Says whether that was all of the message.
     pub(crate) fn send_released(&mut self, to_hop: &mut Vec<u8>) -> bool {
-        if let Stage::Released(octets) = &self.stage {
+        if let DataStage::Released(octets) = &self.stage {
             to_hop.extend_from_slice(octets);
-            self.stage = Stage::Streamed;
+            self.stage = DataStage::Streamed;
         }
         self.ended
     }
@@ -234,6 +235,6 @@ impl DataBody {
         self.text.filter = None;
         self.text.head = None;
         self.text.inspector.stop_classifying();
-        self.stage = Stage::Unwanted(reply);
+        self.stage = DataStage::Unwanted(reply);
     }
 }

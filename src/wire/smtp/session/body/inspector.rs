@@ -1,5 +1,5 @@
-//! What is looked for in a message, whether it comes by DATA or by BDAT: its size, octets that no message may have, and what is
-//! said in it.
+//! What is looked for in a message, whether it comes by DATA or by BDAT: its size, octets that no message may have, and
+//! what is said in it.
 
 use crate::envelope::bounce::{Findings, Scanner};
 use crate::envelope::rules::ContentCheck;

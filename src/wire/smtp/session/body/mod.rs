@@ -1,8 +1,9 @@
-//! Message bodies. Each kind takes the client's octets, writes what goes on to the next hop, and says in a [`BodyStep`] what that
-//! led to; what follows from it is for the session to do.
+//! Message bodies. Each kind takes the client's octets, writes what goes on to the next hop, and says in a [`BodyStep`]
+//! what that led to; what follows from it is for the session to do.
 //!
-//! A message that is to be inspected is held before the next hop is told of it: recipient and header can still change, and a
-//! refusal costs one RSET. What is longer than the hold streams on. To refuse it then, its end is not sent and the connection closed.
+//! A message that is to be inspected is held before the next hop is told of it: recipient and header can still change,
+//! and a refusal costs one RSET. What is longer than the hold streams on. To refuse it then, its end is not sent and
+//! the connection closed.
 
 mod chunk;
 mod data;
@@ -13,7 +14,7 @@ mod swallow;
 pub(super) use self::chunk::{Chunk, ChunkAnswer, ChunkEnd, ChunkedMessage, Released};
 pub(super) use self::data::DataBody;
 pub(super) use self::inspector::{BodyError, Inspector};
-pub(super) use self::step::{BodySettings, BodyStep, Fate, accepted};
+pub(super) use self::step::{BodySettings, BodyStep, MessageFate, accepted};
 pub(super) use self::swallow::Swallow;
 
 /// What the client's octets are.

@@ -41,7 +41,7 @@ pub(crate) enum BodyStep {
 
 /// What becomes of a message by its content.
 #[derive(Debug)]
-pub(crate) enum Fate<'a> {
+pub(crate) enum MessageFate<'a> {
     /// It is delivered, with this header if there is one.
     GoOn(Option<ResultHeader>),
     /// This mailbox gets it instead of its recipient, with this header.
@@ -50,8 +50,9 @@ pub(crate) enum Fate<'a> {
     Drop(Reply),
 }
 
-impl<'a> Fate<'a> {
-    /// What a verdict means for a message. Where it is not held any more, it is too late for a header or another recipient.
+impl<'a> MessageFate<'a> {
+    /// What a verdict means for a message. Where it is not held any more, it is too late for a header or another
+    /// recipient.
     pub(crate) fn of(verdict: &'a ContentVerdict, is_held: bool) -> Self {
         match verdict {
             ContentVerdict::Refuse(refusal) => Self::Drop(Reply::new(refusal.code, refusal.status, refusal.text)),

@@ -1,5 +1,5 @@
-//! What becomes of messages beside being delivered or refused: thrown away, put aside, put off until all of it is seen, and
-//! given evidence.
+//! What becomes of messages beside being delivered or refused: thrown away, put aside, put off until all of it is seen,
+//! and given evidence.
 
 use super::*;
 use crate::envelope::rules::ContentVerdict;
@@ -25,6 +25,16 @@ fn begun(d: &mut Dialogue, recipient: &str) {
 
 fn bdat(text: &str, last: bool) -> String {
     format!("BDAT {}{}\r\n{text}", text.len(), if last { " LAST" } else { "" })
+}
+
+/// Sends a whole message, in chunks or not; what the next hop hears of it.
+fn send_whole(d: &mut Dialogue, text: &str, chunks: bool) -> String {
+    if chunks {
+        return d.client(&bdat(text, true));
+    }
+    d.client("DATA\r\n");
+    d.heard_by_client();
+    d.client(&format!("{text}.\r\n"))
 }
 
 const MARK: &str = "Countersign-Result: v=1; verdict=untagged; would=quarantine; reason=untagged-ndr\r\n";
@@ -140,13 +150,7 @@ fn a_next_hop_that_is_lost_while_it_is_asked_for_another_recipient_is_a_later() 
             let mut d = inbound(size, FailureAction::Quarantine);
             d.policy.inbound.evidence = false;
             begun(&mut d, "ann@our.example");
-            if chunks {
-                d.client(&bdat(&dsn("failed"), true));
-            } else {
-                d.client("DATA\r\n");
-                d.heard_by_client();
-                d.client(&format!("{}.\r\n", dsn("failed")));
-            }
+            send_whole(&mut d, &dsn("failed"), chunks);
             d.hop("250 reset\r\n");
             d.session.hop_eof();
             d.run();
@@ -164,13 +168,7 @@ fn a_next_hop_that_keeps_the_recipient_gets_nothing_of_what_is_put_aside() {
         for replies in ["502 what\r\n503 nested MAIL\r\n250 r\r\n", "250 reset\r\n503 nested MAIL\r\n250 r\r\n"] {
             let mut d = inbound(10_000, FailureAction::Quarantine);
             begun(&mut d, "ann@our.example");
-            if chunks {
-                d.client(&bdat(&dsn("failed"), true));
-            } else {
-                d.client("DATA\r\n");
-                d.heard_by_client();
-                assert_eq!(d.client(&format!("{}.\r\n", dsn("failed"))), ASIDE);
-            }
+            assert_eq!(send_whole(&mut d, &dsn("failed"), chunks), ASIDE);
             let said = d.hop(replies);
             assert!(said.starts_with("451 4.") && said.lines().count() == 1, "{chunks} {replies}: {said:?}");
             let heard = d.heard_by_hop();
