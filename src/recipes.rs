@@ -1,4 +1,5 @@
-//! How each mail server is told of Countersign: the code blocks of `docs/mta/*.md`, which are the one place where they are written.
+//! How each mail server is told of Countersign: the code blocks of `docs/mta/*.md`, which are the one place where they
+//! are written.
 //!
 //! `countersign init` prints them and the end-to-end tests run them, so neither can say something else than the documents.
 

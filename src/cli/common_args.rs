@@ -25,7 +25,8 @@ const RING_PLACE: &str = "keys/ring.toml";
 /// The key ring, and the moment.
 #[derive(Debug, Args)]
 pub(super) struct RingArgs {
-    /// Config file [default: countersign.toml here, then /etc/countersign/countersign.toml; or the files in COUNTERSIGN_CONFIG_PATH]
+    /// Config file [default: countersign.toml here, then /etc/countersign/countersign.toml; or the files in
+    /// COUNTERSIGN_CONFIG_PATH]
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Key ring [default: the config's, else keys/ring.toml]

@@ -87,8 +87,8 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Keys are in the memory of nearly every subcommand: no core is written, and no other process of the same user may look into
-/// this one.
+/// Keys are in the memory of nearly every subcommand: no core is written, and no other process of the same user may
+/// look into this one.
 fn keep_keys_out_of_cores() {
     #[cfg(target_os = "linux")]
     {

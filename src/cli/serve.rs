@@ -16,7 +16,8 @@ use crate::state;
 SIGHUP reads key ring and certificates again (changed ones are noticed within two seconds anyway).
 SIGTERM stops: no new connections, transactions in progress may finish.")]
 pub(super) struct Serve {
-    /// Config file [default: countersign.toml here, then /etc/countersign/countersign.toml; or the files in COUNTERSIGN_CONFIG_PATH]
+    /// Config file [default: countersign.toml here, then /etc/countersign/countersign.toml; or the files in
+    /// COUNTERSIGN_CONFIG_PATH]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
 }

@@ -1,5 +1,5 @@
-//! The config file: one TOML file, read twice. `raw` is what was typed; [`Config`] is what the program needs, and cannot
-//! be wrong any more.
+//! The config file: one TOML file, read twice. `raw` is what was typed; [`Config`] is what the program needs, and
+//! cannot be wrong any more.
 
 mod choices;
 mod listeners;

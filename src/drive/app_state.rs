@@ -69,7 +69,8 @@ impl AppState {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a ring in force. What is known here about a ramp holds although the file may not say so: it may be read-only.
+    /// Puts a ring in force. What is known here about a ramp holds although the file may not say so: it may be
+    /// read-only.
     pub(crate) fn set_ring(&self, mut ring: Keyring) {
         for (domain, at) in &self.ramp.lock().unwrap_or_else(PoisonError::into_inner).gaps {
             ring.ramp_stop(domain, *at);

@@ -1,7 +1,8 @@
-//! Buffers lent and returned. A session that waits holds none; what one worker's sessions read large messages with is shared.
+//! Buffers lent and returned. A session that waits holds none; what one worker's sessions read large messages with is
+//! shared.
 //!
-//! A session whose next hop does not take what it has read keeps that: at most [`SMALL_READ`] octets, or [`READ`] for the
-//! few that have one of the worker's large buffers.
+//! A session whose next hop does not take what it has read keeps that: at most [`SMALL_READ`] octets, or [`READ`] for
+//! the few that have one of the worker's large buffers.
 
 use std::cell::{Cell, RefCell};
 

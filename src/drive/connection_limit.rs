@@ -8,7 +8,8 @@ use ipnet::IpNet;
 
 use crate::envelope::abuse::{network, site_network};
 
-/// A site (/48 of IPv6) may have this many times the sessions of one of its networks (/56): there are 256 of those in it.
+/// A site (/48 of IPv6) may have this many times the sessions of one of its networks (/56): there are 256 of those in
+/// it.
 const NETWORKS_PER_SITE: usize = 4;
 
 /// The sessions of each network. Those without any are not kept.

@@ -18,8 +18,8 @@ impl Drain {
     pub(super) fn new(changed: watch::Receiver<bool>) -> Self {
         let mut receiver = changed.clone();
         let signal = Box::pin(async move {
-            // Without a sender the process is ending anyway. It must be registered by its first poll, whatever the task has
-            // done before.
+            // Without a sender the process is ending anyway. It must be registered by its first poll, whatever the task
+            // has done before.
             let _ = unconstrained(receiver.wait_for(|draining| *draining)).await;
         });
         Self { signal, changed, registered: false }

@@ -1,4 +1,5 @@
-//! Where front ends ask the rules: with the keys and the clock of this moment, a log line for each decision, and numbers.
+//! Where front ends ask the rules: with the keys and the clock of this moment, a log line for each decision, and
+//! numbers.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -144,8 +145,8 @@ impl Evaluator {
         Some(outbound)
     }
 
-    /// What becomes of this recipient? The reservation is for the bounce that it may be: asked by others at the same time, the
-    /// rules know of it.
+    /// What becomes of this recipient? The reservation is for the bounce that it may be: asked by others at the same
+    /// time, the rules know of it.
     pub(super) fn recipient(
         &mut self,
         caller: Caller,
@@ -224,8 +225,8 @@ impl Evaluator {
         MapAnswer::of_sender(&self.sender(&path))
     }
 
-    /// As `map_sender`, for a map that is also asked about mail of strangers. A local sender address there does not prove that the
-    /// domain's mail leaves through this program, so it does not begin a ramp.
+    /// As `map_sender`, for a map that is also asked about mail of strangers. A local sender address there does not
+    /// prove that the domain's mail leaves through this program, so it does not begin a ramp.
     pub(super) fn map_any_sender(&self, sender: &Address) -> MapAnswer {
         let path = ReversePath::Mailbox(sender.clone());
         let (outbound, event) = self.ask(|rules| {

@@ -1,5 +1,5 @@
-//! Room for held messages: each session takes it as its message grows, one network has at most a quarter of it, and where
-//! all is in use, the slowest message gives its own up.
+//! Room for held messages: each session takes it as its message grows, one network has at most a quarter of it, and
+//! where all is in use, the slowest message gives its own up.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -72,8 +72,8 @@ impl HoldBudget {
         self.lock().octets
     }
 
-    /// Room for the beginning of one more message. `network`: whose it is, where that may have only its share. `None`: there
-    /// is none.
+    /// Room for the beginning of one more message. `network`: whose it is, where that may have only its share. `None`:
+    /// there is none.
     #[must_use]
     pub(crate) fn begin(self: &Arc<Self>, network: Option<IpNet>) -> Option<HoldPermit> {
         let (keeps, kept) = oneshot::channel();

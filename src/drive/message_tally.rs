@@ -1,4 +1,5 @@
-//! What is counted when a message is done: bounces to each tag, recipients of each tag, and what enforcing would have refused.
+//! What is counted when a message is done: bounces to each tag, recipients of each tag, and what enforcing would have
+//! refused.
 
 use tracing::info;
 

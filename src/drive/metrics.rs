@@ -1,5 +1,5 @@
-//! What has happened, in numbers: for Prometheus, for `check`, for the log. No address is a label, and nothing grows without
-//! bound.
+//! What has happened, in numbers: for Prometheus, for `check`, for the log. No address is a label, and nothing grows
+//! without bound.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;

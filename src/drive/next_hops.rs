@@ -1,7 +1,8 @@
 //! Next hops: which of them is up, and how one is reached.
 //!
-//! A next hop that cannot be reached is left out for a while, unless there is no other; `service` looks whether it is back.
-//! Its greeting is waited for before it counts as reached, so that a server that accepts and says no is passed over, too.
+//! A next hop that cannot be reached is left out for a while, unless there is no other; `service` looks whether it is
+//! back. Its greeting is waited for before it counts as reached, so that a server that accepts and says no is passed
+//! over, too.
 
 use std::future::poll_fn;
 use std::io;
@@ -152,8 +153,8 @@ impl NextHops {
         self.hops.iter().filter(|hop| hop.down.load(Ordering::Relaxed)).map(|hop| &hop.endpoint).collect()
     }
 
-    /// Connects to the first that can be reached and greets with 220. Where none does, the last that said anything at all
-    /// is returned with what it said.
+    /// Connects to the first that can be reached and greets with 220. Where none does, the last that said anything at
+    /// all is returned with what it said.
     ///
     /// # Errors
     /// None can be reached: what the last error was, and at which.
@@ -203,7 +204,8 @@ impl NextHops {
         }
     }
 
-    /// What a failure says of a next hop. One that serves sessions of ours and greets no more of them is busy, not down.
+    /// What a failure says of a next hop. One that serves sessions of ours and greets no more of them is busy, not
+    /// down.
     fn failed(&self, hop: &NextHop, failure: &Failure) {
         let sessions = hop.open.load(Ordering::Relaxed);
         match failure {

@@ -40,7 +40,8 @@ fn about_recipient(evaluator: &mut Evaluator, request: &PolicyRequest<'_>) -> Op
     evaluator.client = client;
     let sender = from_utf8(request.sender).ok().and_then(|sender| ReversePath::parse(sender).ok());
     let recipient = from_utf8(request.recipient).ok().and_then(|recipient| Address::parse(recipient).ok());
-    // An address that cannot be parsed might be a local user to the MTA. Programs on its own machine may use such addresses.
+    // An address that cannot be parsed might be a local user to the MTA. Programs on its own machine may use such
+    // addresses.
     let known =
         client.is_some_and(|client| client.is_loopback()) || request.recipient.eq_ignore_ascii_case(b"postmaster");
     let (sender, recipient) = match (sender, recipient) {

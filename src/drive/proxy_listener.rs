@@ -32,7 +32,8 @@ impl ProxyListener {
         let implicit = connector.clone().filter(|_| mode == TlsMode::Implicit);
         let (proxy, timeout) = (listener.send_proxy, config.timeouts.connect);
         let hops = |hops| NextHops::new(hops, implicit.clone(), proxy, timeout);
-        // The loopback listener that may relay needs no TLS. It is not told the client either: its right to relay is ours.
+        // The loopback listener that may relay needs no TLS. It is not told the client either: its right to relay is
+        // ours.
         let nearby = config.srs_next_hop.iter().all(crate::config::Endpoint::is_loopback);
         let srs = (!config.srs_next_hop.is_empty()).then(|| {
             let implicit = implicit.clone().filter(|_| !nearby);

@@ -55,8 +55,8 @@ impl Answers {
         self.evaluator.id
     }
 
-    /// Answers the first request, if it is complete, and takes it out of `input`. Says whether there may be another: before it,
-    /// others of the same worker have their turn.
+    /// Answers the first request, if it is complete, and takes it out of `input`. Says whether there may be another:
+    /// before it, others of the same worker have their turn.
     fn answer(&mut self, input: &mut Vec<u8>, output: &mut Vec<u8>) -> Result<bool, String> {
         let taken = match &mut self.kind {
             ServiceKind::Socketmap => {

@@ -34,8 +34,8 @@ pub(super) fn look_up(evaluator: &mut Evaluator, input: &[u8], output: &mut Vec<
     Ok(length)
 }
 
-/// An MTA may say for whom it asks: `verify prvs=…=ann@our.example 192.0.2.7`. Where mail is from the MTA itself, nothing follows
-/// the space.
+/// An MTA may say for whom it asks: `verify prvs=…=ann@our.example 192.0.2.7`. Where mail is from the MTA itself,
+/// nothing follows the space.
 fn with_client(key: &str) -> (Option<&str>, Option<IpAddr>) {
     match key.rsplit_once(' ') {
         Some((address, "")) => (Some(address), None),

@@ -41,8 +41,8 @@ impl Plain {
         }
     }
 
-    /// Acknowledges what has come without waiting for something to send with it (TCP_QUICKACK). The system forgets it again, so it is
-    /// said after each read from a peer that writes small pieces.
+    /// Acknowledges what has come without waiting for something to send with it (TCP_QUICKACK). The system forgets it
+    /// again, so it is said after each read from a peer that writes small pieces.
     #[cfg(feature = "milter")]
     pub(crate) fn acknowledge_at_once(&self) {
         #[cfg(target_os = "linux")]
@@ -123,7 +123,8 @@ impl Stream {
         let read = match self {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
             Self::Tls(stream) => match Pin::new(stream).poll_read(cx, &mut buffer) {
-                // Closed without a word. SMTP has its own ends, so nothing is cut short by that, and what is owed is owed.
+                // Closed without a word. SMTP has its own ends, so nothing is cut short by that, and what is owed is
+                // owed.
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
                 other => other,
             },
@@ -175,8 +176,8 @@ pub(crate) enum Accepted {
 }
 
 impl Accepted {
-    /// The user of the process on the other side of a socket in the file system, if it is neither root nor one of these. `None`:
-    /// it may connect. One that the system cannot name counts as a stranger.
+    /// The user of the process on the other side of a socket in the file system, if it is neither root nor one of
+    /// these. `None`: it may connect. One that the system cannot name counts as a stranger.
     #[must_use]
     pub(crate) fn stranger_to(&self, users: Option<&[u32]>) -> Option<u32> {
         let (Some(users), Self::Unix(stream)) = (users, self) else { return None };

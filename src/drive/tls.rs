@@ -206,8 +206,8 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-/// Takes any certificate, as opportunistic TLS does: it keeps listeners out, not impostors. That the other side has the key of its
-/// certificate is looked at where the library can read that (not X.509 version 1).
+/// Takes any certificate, as opportunistic TLS does: it keeps listeners out, not impostors. That the other side has the
+/// key of its certificate is looked at where the library can read that (not X.509 version 1).
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);
 

@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 /// After so many octets, in one go, the others have their turn.
 const OCTETS: usize = 256 << 10;
-/// After so much time, too: some octets cost more than others. A client that waits for the others waits for as long at each of
-/// the dozen answers that a message needs.
+/// After so much time, too: some octets cost more than others. A client that waits for the others waits for as long at
+/// each of the dozen answers that a message needs.
 const TIME: Duration = Duration::from_micros(100);
 
 /// What a task has done since it last waited. Most wait after one step: the clock is read from the second on.

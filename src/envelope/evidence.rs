@@ -1,7 +1,7 @@
 //! Evidence: one short header in mail that leaves, by which a genuine bounce to an *untagged* address is recognised.
 //!
-//! Some servers send their bounces to the header From instead of the envelope sender. What they return of the original holds
-//! this header, and nobody can make one without a key. It is never a reason to refuse.
+//! Some servers send their bounces to the header From instead of the envelope sender. What they return of the original
+//! holds this header, and nobody can make one without a key. It is never a reason to refuse.
 //!
 //! ```text
 //! Countersign-Evidence: v=1; k=1; d=786; n=QKTQVRVKC5HXGZLP; a=5ZKQOMKQ7YQF3M2B
@@ -189,7 +189,8 @@ pub fn message_id(value: &str) -> Option<String> {
     (id.len() > 2).then_some(id)
 }
 
-/// The first address in the value of a From or To header (RFC 5322 sections 3.4 and 3.6.2); of a group, its first member.
+/// The first address in the value of a From or To header (RFC 5322 sections 3.4 and 3.6.2); of a group, its first
+/// member.
 ///
 /// ```
 /// use countersign::envelope::evidence::author;

@@ -1,4 +1,5 @@
-//! The pure core: addresses, tags, keys, and every rule. No I/O, no clock, no globals; time and randomness are arguments.
+//! The pure core: addresses, tags, keys, and every rule. No I/O, no clock, no globals; time and randomness are
+//! arguments.
 
 pub mod abuse;
 pub mod address;

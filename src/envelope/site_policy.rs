@@ -34,8 +34,8 @@ pub struct SiteDomains {
 }
 
 impl SiteDomains {
-    /// Whether a domain is ours. A wildcard does not cover an SRS domain: that holds nothing but SRS addresses unless it is
-    /// named itself.
+    /// Whether a domain is ours. A wildcard does not cover an SRS domain: that holds nothing but SRS addresses unless
+    /// it is named itself.
     #[must_use]
     pub fn is_local(&self, domain: &str) -> bool {
         self.local.contains(domain) && (!self.srs.contains(domain) || self.local.names_exactly(domain))
@@ -258,8 +258,8 @@ pub struct FailureActions {
 }
 
 impl FailureActions {
-    /// The action for a reason. Words alone are not held against a sender that is not null unless the config says so, nor are
-    /// those that show nothing.
+    /// The action for a reason. Words alone are not held against a sender that is not null unless the config says so,
+    /// nor are those that show nothing.
     #[must_use]
     pub fn of(&self, reason: Reason) -> FailureAction {
         let by_words = matches!(reason, Reason::TextNdr | Reason::DoubtfulNdr);
@@ -307,7 +307,8 @@ pub struct InboundPolicy {
     pub trusted_relays: Networks,
     /// How many bad tags a client network may try in a minute.
     pub guesses_per_minute: u32,
-    /// Whether bounces to a tag are put off when they are more than its mail can have earned; else they are only counted.
+    /// Whether bounces to a tag are put off when they are more than its mail can have earned; else they are only
+    /// counted.
     pub replay_limit: bool,
     /// Whether evidence is looked for.
     pub evidence: bool,

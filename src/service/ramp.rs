@@ -1,5 +1,5 @@
-//! The ramp, as a daemon keeps it: writes into the ring since when mail is signed, and says now and then what enforcing would
-//! have refused.
+//! The ramp, as a daemon keeps it: writes into the ring since when mail is signed, and says now and then what enforcing
+//! would have refused.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -66,7 +66,8 @@ fn write_one(app: &AppState, event: &RampEvent) {
     }
 }
 
-/// Says when a domain is enforced from now on, or observed again, and once an hour what enforcing would have refused. Never ends.
+/// Says when a domain is enforced from now on, or observed again, and once an hour what enforcing would have refused.
+/// Never ends.
 pub(super) async fn watch(app: Arc<AppState>) {
     let (mut enforced, mut next) = (enforced_domains(&app), Instant::now() + SUMMARY);
     loop {

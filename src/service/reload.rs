@@ -1,5 +1,5 @@
-//! Keeps ring and certificates in force the same as their files: looked at once a second, and when asked. A bad file changes
-//! nothing.
+//! Keeps ring and certificates in force the same as their files: looked at once a second, and when asked. A bad file
+//! changes nothing.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -122,8 +122,8 @@ fn raise_aside(app: &Arc<AppState>) -> JoinHandle<()> {
     tokio::task::spawn_blocking(move || raise(&app))
 }
 
-/// Writes into the ring what its keys sign with from now on, so that other hosts, and later configs, know how long their
-/// tags live. A ring that cannot be written is no reason to stop.
+/// Writes into the ring what its keys sign with from now on, so that other hosts, and later configs, know how long
+/// their tags live. A ring that cannot be written is no reason to stop.
 fn raise(app: &AppState) {
     let policy = &app.config.policy;
     let (lifetime, srs_lifetime) = (policy.batv.lifetime, policy.srs.lifetime);

@@ -78,7 +78,8 @@ async fn readyz(State(site): State<StatusContext>) -> impl IntoResponse {
     (code, [(CONTENT_TYPE, "application/json")], format!("{body}\n"))
 }
 
-/// What has happened, for Prometheus: in OpenMetrics where that is asked for, else in the text format that everybody reads.
+/// What has happened, for Prometheus: in OpenMetrics where that is asked for, else in the text format that everybody
+/// reads.
 async fn metrics(State(site): State<StatusContext>, headers: HeaderMap) -> impl IntoResponse {
     look_up(&site.app);
     let mut text = String::new();
@@ -126,8 +127,8 @@ fn plain_metrics(text: &str) -> String {
     out
 }
 
-/// Refuses what a browser was led here for: a page of `evil.example` whose name was made to mean this machine could read
-/// all of this (DNS rebinding). A client that was told an address sends an address.
+/// Refuses what a browser was led here for: a page of `evil.example` whose name was made to mean this machine could
+/// read all of this (DNS rebinding). A client that was told an address sends an address.
 async fn only_known_names(State(names): State<Arc<[String]>>, request: Request, next: Next) -> Response {
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     if is_known(host, &names) {

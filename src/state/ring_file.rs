@@ -43,8 +43,8 @@ pub fn load(path: &Path) -> Result<Keyring, RingFileError> {
     parse(path, &text)
 }
 
-/// A ring that anybody can replace is no secret of this site. A folder for everybody whose files only their owners may replace
-/// (the sticky bit) may hold one's own.
+/// A ring that anybody can replace is no secret of this site. A folder for everybody whose files only their owners may
+/// replace (the sticky bit) may hold one's own.
 fn check_folder(path: &Path, uid: u32) -> Result<(), Problem> {
     const STICKY: u32 = 0o1000;
     let own = uid == 0 || uid == rustix::process::geteuid().as_raw();
@@ -115,8 +115,8 @@ fn lock(path: &Path) -> Result<File, RingFileError> {
     let mut name = ring.as_os_str().to_owned();
     name.push(".lock");
     let path = PathBuf::from(name);
-    // The folder may belong to the daemon's user and root be at work: only a file made here is given away, and a link in
-    // its place is not followed.
+    // The folder may belong to the daemon's user and root be at work: only a file made here is given away, and a link
+    // in its place is not followed.
     let file = match File::options().create_new(true).write(true).mode(0o600).open(&path) {
         Ok(file) => {
             keep_owner(ring, &file);
@@ -146,7 +146,8 @@ fn write(path: &Path, ring: &Keyring) -> Result<(), RingFileError> {
     at(&path, replace(&path, folder_of(&path), &text))
 }
 
-/// Removes what changes that were interrupted have left beside a ring: whole rings, with their secrets. How many there were.
+/// Removes what changes that were interrupted have left beside a ring: whole rings, with their secrets. How many there
+/// were.
 ///
 /// # Errors
 /// The lock cannot be had.
@@ -205,8 +206,8 @@ fn replace(path: &Path, folder: &Path, text: &str) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Gives a file to the owner of the ring: root rotates, the daemon's own user reads. Without the right to do so, it stays
-/// ours.
+/// Gives a file to the owner of the ring: root rotates, the daemon's own user reads. Without the right to do so, it
+/// stays ours.
 fn keep_owner(ring: &Path, file: &File) {
     if let Ok(ring) = fs::metadata(ring) {
         let _ = fchown(file, Some(ring.uid()), Some(ring.gid()));

@@ -1,5 +1,5 @@
-//! One message as a milter hears of it: what its recipients have in common, what is read of it, and what has to be changed
-//! at its end.
+//! One message as a milter hears of it: what its recipients have in common, what is read of it, and what has to be
+//! changed at its end.
 //!
 //! The protocol itself is a library's. A milter cannot do all that a proxy can: one message has one sender.
 
@@ -163,8 +163,8 @@ impl MilterMessage {
         self.count
     }
 
-    /// A recipient of mail that leaves, with what its sender becomes for this one; `None`: that makes no difference. The first one
-    /// decides.
+    /// A recipient of mail that leaves, with what its sender becomes for this one; `None`: that makes no difference.
+    /// The first one decides.
     ///
     /// # Errors
     /// It wants another sender than the first, or none; or another recipient is thrown away, marked or judged by its content.
@@ -190,7 +190,8 @@ impl MilterMessage {
         Ok(())
     }
 
-    /// A recipient that was asked about as one of incoming mail. `path` and `params` as they came; `most`: how many may be changed.
+    /// A recipient that was asked about as one of incoming mail. `path` and `params` as they came; `most`: how many may
+    /// be changed.
     ///
     /// # Errors
     /// The rules refuse it, or it cannot share the message with those before it.
@@ -308,7 +309,8 @@ impl MilterMessage {
         self.head.from()
     }
 
-    /// What the MTA is to change, in this order, where the message goes on. `evidence`: the header that it gets, as a line.
+    /// What the MTA is to change, in this order, where the message goes on. `evidence`: the header that it gets, as a
+    /// line.
     #[must_use]
     pub(crate) fn changes(&self, evidence: Option<&str>, content: Option<&ContentVerdict>) -> Vec<Change> {
         let mut changes = Vec::new();
@@ -329,8 +331,8 @@ impl MilterMessage {
         if let Some(mark) = mark {
             changes.push(Change::InsertHeader { name: MARK.to_owned(), value: mark.value() });
         }
-        // First all that go. Where the MTA's own tables lead a tag to its mailbox, too, one that is added before is a duplicate to
-        // Sendmail, and goes with the tag; a message without recipients is gone without a word.
+        // First all that go. Where the MTA's own tables lead a tag to its mailbox, too, one that is added before is a
+        // duplicate to Sendmail, and goes with the tag; a message without recipients is gone without a word.
         let leaving = self.recipients.iter().filter(|recipient| aside.is_some() || recipient.to.is_some());
         changes.extend(leaving.map(|recipient| Change::DeleteRecipient { path: recipient.path.clone() }));
         match aside {

@@ -1,5 +1,5 @@
-//! The PROXY header by which a load balancer says whose connection it passes on (HAProxy's proxy-protocol.txt, versions 1
-//! and 2).
+//! The PROXY header by which a load balancer says whose connection it passes on (HAProxy's proxy-protocol.txt, versions
+//! 1 and 2).
 
 use core::net::{IpAddr, SocketAddr};
 
@@ -33,8 +33,8 @@ pub enum ProxyError {
     TooLong,
 }
 
-/// How many octets are still needed, given the beginning of a connection: exactly so many may be read, for what follows is
-/// no header any more. 0: the header is whole.
+/// How many octets are still needed, given the beginning of a connection: exactly so many may be read, for what follows
+/// is no header any more. 0: the header is whole.
 ///
 /// # Errors
 /// See [`ProxyError`].
@@ -96,7 +96,8 @@ pub fn parse(header: &[u8]) -> Result<Source, ProxyError> {
     Ok(Source::Client(SocketAddr::new(source.ip().to_canonical(), source.port())))
 }
 
-/// The header of version 1 for a connection from `source` to `destination`; without a source, one that speaks for itself.
+/// The header of version 1 for a connection from `source` to `destination`; without a source, one that speaks for
+/// itself.
 #[must_use]
 pub fn v1(source: Option<SocketAddr>, destination: Option<SocketAddr>) -> Vec<u8> {
     match (source, destination.map(|d| same_family(d, source))) {

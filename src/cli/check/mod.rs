@@ -32,7 +32,8 @@ Examples:
 
 Exit status: 0 the config is good (warnings may still be worth reading), 1 the mail server's is not, 2 ours is not.")]
 pub(super) struct Check {
-    /// Config file [default: countersign.toml here, then /etc/countersign/countersign.toml; or the files in COUNTERSIGN_CONFIG_PATH]
+    /// Config file [default: countersign.toml here, then /etc/countersign/countersign.toml; or the files in
+    /// COUNTERSIGN_CONFIG_PATH]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The folder of Postfix's main.cf, or Exim's folder or file: does it fit the config?

@@ -43,7 +43,8 @@ of tagged recipients nothing can be said.
 
 Exit status: 0 all was read, 1 something could not be, 2 usage, config or ring.")]
 pub(super) struct Classify {
-    /// Config file [default: countersign.toml here, then /etc/countersign/countersign.toml; or the files in COUNTERSIGN_CONFIG_PATH]
+    /// Config file [default: countersign.toml here, then /etc/countersign/countersign.toml; or the files in
+    /// COUNTERSIGN_CONFIG_PATH]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The envelope sender, instead of the Return-Path; "" is the null sender

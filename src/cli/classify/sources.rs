@@ -1,5 +1,5 @@
-//! Where messages come from: files, mbox files, Maildirs, folders, standard input. Each is read in one pass; memory does
-//! not grow with it.
+//! Where messages come from: files, mbox files, Maildirs, folders, standard input. Each is read in one pass; memory
+//! does not grow with it.
 
 use std::fmt;
 use std::fs::{self, File};

@@ -1,5 +1,5 @@
-//! The rest of the world, for the demo: a mail server that keeps what it gets, and a client that sends. Plain threads and
-//! blocking sockets; nothing here is used by the daemon.
+//! The rest of the world, for the demo: a mail server that keeps what it gets, and a client that sends. Plain threads
+//! and blocking sockets; nothing here is used by the daemon.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -66,8 +66,8 @@ impl RingTarget {
         })
     }
 
-    /// As `of`, for a command that changes the ring. Prints which ring that is, if the user has not named it: it may be the one that
-    /// is in use on this machine, and not one in the current folder.
+    /// As `of`, for a command that changes the ring. Prints which ring that is, if the user has not named it: it may be
+    /// the one that is in use on this machine, and not one in the current folder.
     pub(super) fn to_change(args: &RingArgs) -> Result<Self> {
         let target = Self::of(args)?;
         if let Some(config) = args.config_by_default() {

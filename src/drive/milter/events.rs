@@ -408,7 +408,8 @@ fn bare(path: &str) -> &str {
     path.strip_prefix('<').and_then(|path| path.strip_suffix('>')).unwrap_or(path)
 }
 
-/// What MAIL and RCPT say: the path without its angle brackets, and the parameters, parted by spaces. `None`: it is not UTF-8.
+/// What MAIL and RCPT say: the path without its angle brackets, and the parameters, parted by spaces. `None`: it is not
+/// UTF-8.
 fn path_and_params(arguments: &[CString]) -> (Option<String>, String) {
     let text = |argument: &CString| argument.to_str().ok().map(str::to_owned);
     let path = arguments.first().and_then(text).map(|path| bare(&path).to_owned());

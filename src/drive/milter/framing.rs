@@ -1,8 +1,8 @@
-//! The connection to an MTA: changes wait for the verdict behind them, and all leave in one packet. What comes is measured, for the library
-//! would take a megabyte at a time, and wait for two hours.
+//! The connection to an MTA: changes wait for the verdict behind them, and all leave in one packet. What comes is
+//! measured, for the library would take a megabyte at a time, and wait for two hours.
 //!
-//! Written one by one over TCP, each but the first would wait for the acknowledgement of the one before it, which the MTA
-//! delays: 44 ms a message (Nagle's algorithm against delayed acknowledgements).
+//! Written one by one over TCP, each but the first would wait for the acknowledgement of the one before it, which the
+//! MTA delays: 44 ms a message (Nagle's algorithm against delayed acknowledgements).
 
 use std::future::Future as _;
 use std::io;
@@ -24,7 +24,8 @@ const CHANGES: &[u8] = b"+2-bmhieq";
 /// More than this is written whatever it is.
 const MOST: usize = 64 << 10;
 
-/// The longest frame, in octets: MTAs cut bodies after 64 KiB, and headers after a little more (Postfix: `header_size_limit`, 100 KiB).
+/// The longest frame, in octets: MTAs cut bodies after 64 KiB, and headers after a little more (Postfix:
+/// `header_size_limit`, 100 KiB).
 const MAX_FRAME: usize = 256 << 10;
 /// Of macros, which are some words each.
 const MAX_MACROS: usize = 8 << 10;
@@ -129,7 +130,8 @@ impl Corked {
         }
     }
 
-    /// Whether the MTA has been in the middle of a frame for too long, or has asked nothing for too long, or has to give way.
+    /// Whether the MTA has been in the middle of a frame for too long, or has asked nothing for too long, or has to
+    /// give way.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.frames.is_idle() {
             self.slot.idle(cx);
@@ -170,7 +172,8 @@ impl Drop for Corked {
     }
 }
 
-/// Whether the last of these frames (a length of four octets, then so many) changes a message, so that more will follow.
+/// Whether the last of these frames (a length of four octets, then so many) changes a message, so that more will
+/// follow.
 fn is_waiting(mut frames: &[u8]) -> bool {
     let mut waiting = false;
     while let Some((length, rest)) = frames.split_first_chunk() {
@@ -204,8 +207,8 @@ impl AsyncRead for Corked {
             Some(since) => Some(since),
             None => Some(Instant::now()),
         };
-        // Sendmail writes macros and the command behind them one by one, and Nagle's algorithm holds the second back until the
-        // first is acknowledged.
+        // Sendmail writes macros and the command behind them one by one, and Nagle's algorithm holds the second back
+        // until the first is acknowledged.
         self.plain.acknowledge_at_once();
         Poll::Ready(Ok(()))
     }

@@ -99,8 +99,8 @@ impl Listener for Incoming {
     }
 }
 
-/// What is done at which event. There are those callbacks only whose events are wanted. The MTA is not to tell of connections: what it
-/// writes there for an IPv6 client the library cannot read.
+/// What is done at which event. There are those callbacks only whose events are wanted. The MTA is not to tell of
+/// connections: what it writes there for an IPv6 client the library cannot read.
 fn callbacks(common: MilterContext) -> Callbacks<Client> {
     let wanted = negotiate::Wanted::new(&common.app.config.policy, common.advisor.side);
     let mut callbacks = Callbacks::new()

@@ -1,5 +1,5 @@
-//! What the MTA is to send, and what it lets us change. Each event that is not sent, and each reply that is not waited for,
-//! saves a message a round trip.
+//! What the MTA is to send, and what it lets us change. Each event that is not sent, and each reply that is not waited
+//! for, saves a message a round trip.
 
 use indymilter::{Actions, IntoCString as _, MacroStage, NegotiateContext, ProtoOpts, Status};
 

@@ -87,8 +87,8 @@ impl ProxySession {
         }
     }
 
-    /// A trusted proxy says who its client is. By XCLIENT that one stands in the proxy's place, with no more rights than it
-    /// would have itself.
+    /// A trusted proxy says who its client is. By XCLIENT that one stands in the proxy's place, with no more rights
+    /// than it would have itself.
     fn client_is(&mut self, address: Option<SocketAddr>, forwarded: bool) {
         let proxy = self.evaluator.who();
         if !forwarded {

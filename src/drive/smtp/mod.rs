@@ -84,7 +84,8 @@ fn ip(address: Option<SocketAddr>) -> IpAddr {
     address.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip())
 }
 
-/// Reads the PROXY header, where the listener has trusted proxies that begin with one. `None`: the connection is of no use.
+/// Reads the PROXY header, where the listener has trusted proxies that begin with one. `None`: the connection is of no
+/// use.
 async fn introduced(
     mut client: Plain,
     peer: Option<SocketAddr>,

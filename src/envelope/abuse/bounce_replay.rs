@@ -1,7 +1,7 @@
 //! Replay: how many bounces one tag may get.
 //!
-//! A tag is seen by everybody who gets the message. Who has one can send "bounces" to it until it expires; more than the
-//! message can have earned are put off.
+//! A tag is seen by everybody who gets the message. Who has one can send "bounces" to it until it expires; more than
+//! the message can have earned are put off.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -26,8 +26,8 @@ enum Sort {
 pub struct TagId {
     sort: Sort,
     hash: u64,
-    /// The first day on which it can have been used. Evidence is of one message: who has counted that, has counted it from the
-    /// first.
+    /// The first day on which it can have been used. Evidence is of one message: who has counted that, has counted it
+    /// from the first.
     from: Option<Day>,
     /// The last day on which it is good.
     until: Day,
@@ -73,8 +73,8 @@ impl Replay {
         TagId { sort: Sort::Batv, hash, from: Some(from), until }
     }
 
-    /// The id of an SRS address. It is made of what the hash in the address covers, so that all spellings of one address count
-    /// as one. `stamp_is_proven`: whether that covers its day.
+    /// The id of an SRS address. It is made of what the hash in the address covers, so that all spellings of one
+    /// address count as one. `stamp_is_proven`: whether that covers its day.
     #[must_use]
     pub fn id_of_srs(&self, form: &Srs<'_>, alias: &Address, stamp_is_proven: bool, from: Day, until: Day) -> TagId {
         let (stamp, host, user) = match *form {

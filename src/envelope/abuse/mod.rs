@@ -1,7 +1,9 @@
-//! What the rules remember from one message to the next: guesses, replays, and how much untagged null-sender mail comes in.
+//! What the rules remember from one message to the next: guesses, replays, and how much untagged null-sender mail comes
+//! in.
 //!
-//! Plain data behind plain functions: time is an argument, everything is bounded, nothing is stored. A front end keeps one for
-//! the process; without one ([`Memory::default`] for each question) the rules answer as if nothing had happened before.
+//! Plain data behind plain functions: time is an argument, everything is bounded, nothing is stored. A front end keeps
+//! one for the process; without one ([`Memory::default`] for each question) the rules answer as if nothing had happened
+//! before.
 
 mod bounce_replay;
 mod surge;

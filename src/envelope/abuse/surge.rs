@@ -80,8 +80,8 @@ impl Surges {
         }
     }
 
-    /// Whether another of this client network has to come again. In a surge each has one a minute that is let through, so that who
-    /// makes the surge keeps others' mail waiting no longer than that.
+    /// Whether another of this client network has to come again. In a surge each has one a minute that is let through,
+    /// so that who makes the surge keeps others' mail waiting no longer than that.
     pub fn defers(&mut self, domain: &str, network: Option<IpNet>, now: Timestamp) -> bool {
         self.tick(now);
         let Some(state) = self.domains.get_mut(domain).filter(|state| state.pressed.is_some()) else { return false };
@@ -182,8 +182,8 @@ mod tests {
         IpNet::new(core::net::Ipv4Addr::from(n << 8).into(), 24).ok()
     }
 
-    /// So many in the minute that begins so many minutes from now, each of a network of its own; whether a second one of a network is
-    /// then deferred.
+    /// So many in the minute that begins so many minutes from now, each of a network of its own; whether a second one
+    /// of a network is then deferred.
     fn burst(surges: &mut Surges, minute: i64, many: u32) -> bool {
         let now = Timestamp(NOW + minute * 60);
         (0..many).for_each(|n| surges.count("our.example", net(n), now));

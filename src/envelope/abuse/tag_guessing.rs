@@ -1,8 +1,8 @@
 //! Guessing: how many bad tags may be tried, and by whom.
 //!
-//! A tag has 24 bits. Who may try as often as he likes finds one; who has a minute's worth of tries does not live long enough.
-//! A limit is also a weapon: whoever uses it up stops those who share it. So it is shared by few: a network's guesses at one
-//! recipient leave its bounces to other recipients alone.
+//! A tag has 24 bits. Who may try as often as he likes finds one; who has a minute's worth of tries does not live long
+//! enough. A limit is also a weapon: whoever uses it up stops those who share it. So it is shared by few: a network's
+//! guesses at one recipient leave its bounces to other recipients alone.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -99,8 +99,8 @@ impl Guesses {
         self.hasher.hash_one((bare.content().to_ascii_lowercase(), bare.canonical_domain()))
     }
 
-    /// Whether an account is used up: nothing that is asked on it about a tag is answered, lest it be the lucky one. `per_minute` is
-    /// what one network has at one recipient.
+    /// Whether an account is used up: nothing that is asked on it about a tag is answered, lest it be the lucky one.
+    /// `per_minute` is what one network has at one recipient.
     #[must_use]
     pub fn is_limited(&self, guesser: Guesser, per_minute: u32, now: Timestamp) -> bool {
         let per_minute = per_minute.saturating_mul(guesser.share());
@@ -125,7 +125,8 @@ impl Guesses {
         let limited_before = self.is_limited(guesser, per_minute, now);
         let bucket = self.guessers.entry(guesser).or_insert(Bucket { used: 0, at: now });
         let per_minute_here = per_minute.saturating_mul(guesser.share());
-        // What it is over its limit is forgotten: others who share it wait a second after the last guess, and not hours.
+        // What it is over its limit is forgotten: others who share it wait a second after the last guess, and not
+        // hours.
         let most = u64::from(per_minute_here).saturating_mul(60);
         let used = bucket.used_now(per_minute_here, now).saturating_add(60).min(most.max(60));
         *bucket = Bucket { used, at: now };
@@ -144,7 +145,8 @@ impl Guesses {
         std::mem::take(&mut self.alarms)
     }
 
-    /// The largest step of the forgery budget that has been reached since this was last asked: a chance of 0.001, 0.01 or 0.1.
+    /// The largest step of the forgery budget that has been reached since this was last asked: a chance of 0.001, 0.01
+    /// or 0.1.
     pub fn take_budget_alarm(&mut self) -> Option<f64> {
         let reached = BUDGET.iter().take_while(|step| self.chance_of_one() >= **step).count();
         let before = self.said;

@@ -25,8 +25,8 @@ pub(super) fn judge(seen: &Seen) -> Findings {
     Findings { kind, doubtful, reasons, recipients, returned: seen.returned.clone() }
 }
 
-/// Whether a notice shows nothing by which somebody could know what it is about: neither an original, nor headers, nor an address
-/// that it failed for.
+/// Whether a notice shows nothing by which somebody could know what it is about: neither an original, nor headers, nor
+/// an address that it failed for.
 fn returns_nothing(seen: &Seen) -> bool {
     let text = Text::of(seen);
     let shows = seen.attached || text.returned || seen.returned != Returned::default();
@@ -210,7 +210,8 @@ impl Signs {
         } else if quoted {
             self.add(1, "words before an original");
         }
-        // Who names nobody, shows nothing and gives no cause has nothing to tell. Codes are a cause where a mail system says them.
+        // Who names nobody, shows nothing and gives no cause has nothing to tell. Codes are a cause where a mail system
+        // says them.
         let named = text.stranger || text.listed || seen.heads.names_failed;
         let shown = (text.codes > 0 && self.is_system()) || quoted || seen.attached;
         if !named && !shown && !text.is_empty {

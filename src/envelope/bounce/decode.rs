@@ -1,4 +1,5 @@
-//! From octets to words: transfer encodings, charsets, encoded words, HTML; and one spelling for all that means the same.
+//! From octets to words: transfer encodings, charsets, encoded words, HTML; and one spelling for all that means the
+//! same.
 
 use std::borrow::Cow;
 
@@ -66,8 +67,8 @@ fn decode_base64(groups: &[u8], out: &mut Vec<u8>) -> bool {
     decoded.is_some()
 }
 
-/// Quoted-printable (RFC 2045 section 6.7), or the Q encoding of header words (RFC 2047 section 4.2), which writes `_` for a
-/// space. What is no escape stays as it is.
+/// Quoted-printable (RFC 2045 section 6.7), or the Q encoding of header words (RFC 2047 section 4.2), which writes `_`
+/// for a space. What is no escape stays as it is.
 fn unquote_printable(text: &[u8], in_word: bool, out: &mut Vec<u8>) {
     let mut rest = text;
     while let Some((&octet, tail)) = rest.split_first() {
@@ -91,7 +92,8 @@ fn hex_octet(digits: &[u8]) -> Option<u8> {
     text.bytes().all(|b| b.is_ascii_hexdigit()).then(|| u8::from_str_radix(text, 16).ok()).flatten()
 }
 
-/// Text in a charset, as far as it can be read. Without a name that is known it is UTF-8 if it can be, else Windows-1252.
+/// Text in a charset, as far as it can be read. Without a name that is known it is UTF-8 if it can be, else
+/// Windows-1252.
 pub(super) fn text<'a>(octets: &'a [u8], charset: Option<&[u8]>) -> Cow<'a, str> {
     match charset.and_then(Encoding::for_label) {
         Some(encoding) if encoding != UTF_8 => encoding.decode_without_bom_handling(octets).0,
@@ -166,8 +168,8 @@ pub(super) fn without_tags(html: &str) -> String {
     out
 }
 
-/// What a tag looks like to a reader, and how long it is. What can be no tag stays: addresses in angle brackets are written
-/// without escaping by some.
+/// What a tag looks like to a reader, and how long it is. What can be no tag stays: addresses in angle brackets are
+/// written without escaping by some.
 fn tag(text: &str) -> (String, usize) {
     let end = text.find('>').map_or(text.len(), |end| end + 1);
     let inner = text.get(1..end.saturating_sub(1)).unwrap_or_default();
@@ -177,8 +179,8 @@ fn tag(text: &str) -> (String, usize) {
     (if is_break(text) { "\n" } else { " " }.into(), end)
 }
 
-/// One line of HTML as a reader sees it, in one pass: what a server returns as HTML has header fields in it, too. `<br>` and its
-/// like become line ends.
+/// One line of HTML as a reader sees it, in one pass: what a server returns as HTML has header fields in it, too.
+/// `<br>` and its like become line ends.
 pub(super) fn shown_lines(html: &str) -> String {
     let mut out = String::with_capacity(html.len());
     let mut rest = html;
@@ -322,7 +324,8 @@ mod tests {
             ("a < b & c", "a < b & c"),
             ("&lt;&#64;&#x40;&gt;", "<@@>"),
             ("can&rsquo;t be&zwnj; sent &ndash; 5.1.1", "can't be sent - 5.1.1"),
-            // Nine octets are read of a reference, so that a megabyte of ampersands costs nine megabytes and not their square.
+            // Nine octets are read of a reference, so that a megabyte of ampersands costs nine megabytes and not their
+            // square.
             ("&#x00e9;&#000233;&#0000233;", "éé&#0000233;"),
             ("&&&&&&&&&&lt;", "&&&&&&&&&<"),
         ] {

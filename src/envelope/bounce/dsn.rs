@@ -1,4 +1,5 @@
-//! The fields of a delivery status notification (RFC 3464 section 2, RFC 6533): for whom it speaks, and what became of it.
+//! The fields of a delivery status notification (RFC 3464 section 2, RFC 6533): for whom it speaks, and what became of
+//! it.
 
 use super::decode::words;
 use super::lines::Piece;

@@ -1,4 +1,5 @@
-//! What was seen of a message on the way through it: only what [`classify`](super::classify) weighs, and all of it bounded.
+//! What was seen of a message on the way through it: only what [`classify`](super::classify) weighs, and all of it
+//! bounded.
 
 use super::decode::{Transfer, fold, shown_lines, text, without_tags, words};
 use super::dsn::DsnStatus;
@@ -7,7 +8,8 @@ use super::mime::{Entity, EntitySink, Media};
 use super::original::{Finder, Returned};
 use super::text_excerpt::TextExcerpt;
 
-/// So much of the text of a message is read for its words, in octets. Servers say what they have to say at the beginning.
+/// So much of the text of a message is read for its words, in octets. Servers say what they have to say at the
+/// beginning.
 const MAX_TEXT: usize = 8 << 10;
 /// The most pieces of text.
 const MAX_PARTS: usize = 4;

@@ -81,7 +81,8 @@ impl MessageKind {
 pub struct Findings {
     /// What it is.
     pub kind: MessageKind,
-    /// A [`MessageKind::TextBounce`] that shows nothing of what it is about: no original, no headers, no address that it failed for.
+    /// A [`MessageKind::TextBounce`] that shows nothing of what it is about: no original, no headers, no address that
+    /// it failed for.
     pub doubtful: bool,
     /// What that was seen by, the weightiest first, as words for people and logs.
     pub reasons: Vec<&'static str>,

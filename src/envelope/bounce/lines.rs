@@ -27,7 +27,8 @@ pub(super) struct Lines {
     line: Vec<u8>,
     /// In the middle of a line whose beginning has been given away.
     inside: bool,
-    /// The stream is dot-stuffed: the dot that begins a line is one that the next hop takes away (RFC 5321 section 4.5.2).
+    /// The stream is dot-stuffed: the dot that begins a line is one that the next hop takes away (RFC 5321 section
+    /// 4.5.2).
     stuffed: bool,
 }
 

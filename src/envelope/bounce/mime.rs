@@ -1,8 +1,8 @@
 //! The way through the parts of a message (RFC 2045, RFC 2046), line by line, in bounded memory.
 //!
-//! Real bounces break every rule there is. What is declared and not there, or there and not declared, is read as well as
-//! it can be: a line that is no header ends no header block, a part that begins without a declared boundary is found by
-//! its `Content-` lines.
+//! Real bounces break every rule there is. What is declared and not there, or there and not declared, is read as well
+//! as it can be: a line that is no header ends no header block, a part that begins without a declared boundary is found
+//! by its `Content-` lines.
 
 use super::decode::Transfer;
 use super::lines::Piece;
@@ -134,8 +134,8 @@ impl Walker {
         }
     }
 
-    /// Which level a line is a boundary of, and whether it is its last. A part that declares the boundary of what is around it does
-    /// not make it its own.
+    /// Which level a line is a boundary of, and whether it is its last. A part that declares the boundary of what is
+    /// around it does not make it its own.
     fn boundary_at(&self, line: &[u8]) -> Option<(usize, bool)> {
         let rest = line.strip_prefix(b"--")?.trim_ascii_end();
         self.levels.iter().enumerate().find_map(|(at, level)| {
@@ -194,8 +194,8 @@ impl Walker {
             }
             // What mailboxes and Unix mailers put first.
             None if began && (line.starts_with(b"From ") || line.starts_with(b">From ")) => {}
-            // Some end the header block here, others look on for the headers behind it. A bounce must not hide there, nor
-            // the words of a message that has no header block at all.
+            // Some end the header block here, others look on for the headers behind it. A bounce must not hide there,
+            // nor the words of a message that has no header block at all.
             None => sink.between(piece),
         }
     }

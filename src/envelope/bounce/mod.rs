@@ -1,5 +1,5 @@
-//! What is this message? Read as it goes by, in one pass and bounded memory: its header block, its MIME structure, its words,
-//! and whatever of a returned original stands in it.
+//! What is this message? Read as it goes by, in one pass and bounded memory: its header block, its MIME structure, its
+//! words, and whatever of a returned original stands in it.
 //!
 //! - `lines` and `mime` take it apart, `decode` makes words of octets;
 //! - `dsn` reads the fields of RFC 3464, `original` finds the message that is returned;

@@ -1,4 +1,5 @@
-//! The message that came back, wherever it stands in a bounce: as a part, as a header block, in the text, indented, behind `> `.
+//! The message that came back, wherever it stands in a bounce: as a part, as a header block, in the text, indented,
+//! behind `> `.
 //!
 //! A scan of its own, line by line, in bounded memory: of the returned original only the headers that say whose it is.
 
@@ -83,8 +84,8 @@ fn keep(list: &mut Vec<String>, value: Option<String>) {
     list.extend(value.filter(|value| list.len() < MAX_KEPT && !list.contains(value)));
 }
 
-/// Where the sixteenth character of `a=` ends, in what has been read of an evidence header. Nothing behind it is of the header:
-/// the next line may be the boundary of a part, or whatever a server writes below what it returns.
+/// Where the sixteenth character of `a=` ends, in what has been read of an evidence header. Nothing behind it is of the
+/// header: the next line may be the boundary of a part, or whatever a server writes below what it returns.
 fn end_of_evidence(value: &[u8]) -> Option<usize> {
     let is_mac =
         |at: &usize| value.get(..*at).is_none_or(|before| matches!(before.trim_ascii_end().last(), None | Some(b';')));

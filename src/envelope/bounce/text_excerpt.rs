@@ -1,4 +1,5 @@
-//! A text part, as far as it is kept: its beginning, of the first part its end, too, and of HTML only what a reader would see.
+//! A text part, as far as it is kept: its beginning, of the first part its end, too, and of HTML only what a reader
+//! would see.
 
 /// Elements of HTML that nobody reads. `head` has the title and the styles in it.
 const HIDDEN: [&[u8]; 3] = [b"style", b"script", b"head"];

@@ -1,4 +1,5 @@
-//! What a message says before the original that it returns: which senses its words have, and what beside words is in it.
+//! What a message says before the original that it returns: which senses its words have, and what beside words is in
+//! it.
 
 use super::features::Seen;
 use super::original::{plain_field, unquoted};
@@ -60,7 +61,8 @@ impl Text {
     }
 }
 
-/// Whether a text counts messages, as summaries do: a number before `messages`, one of another, a number behind `bounced:`.
+/// Whether a text counts messages, as summaries do: a number before `messages`, one of another, a number behind
+/// `bounced:`.
 pub(super) fn counts_messages(text: &str) -> bool {
     const THINGS: &str =
         "messages; mails; emails; e-mails; bounces; bounced; nachrichten; mensajes; mensagens; messaggi; berichten";

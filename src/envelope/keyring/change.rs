@@ -1,5 +1,5 @@
-//! Every change of a ring. Each takes the moment as an argument and leaves a ring whose promises still hold, or an error
-//! and the ring as it was.
+//! Every change of a ring. Each takes the moment as an argument and leaves a ring whose promises still hold, or an
+//! error and the ring as it was.
 
 use subtle::ConstantTimeEq as _;
 

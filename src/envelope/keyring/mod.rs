@@ -1,7 +1,7 @@
 //! The key ring: which key signs, which keys verify, and how long each is needed.
 //!
-//! Only types and rules; the file is `state::ring_file`. Every change of a ring is a function in `change` that returns a
-//! new fact or a reason why not, so that a ring that breaks its invariants cannot be built.
+//! Only types and rules; the file is `state::ring_file`. Every change of a ring is a function in `change` that returns
+//! a new fact or a reason why not, so that a ring that breaks its invariants cannot be built.
 
 mod change;
 mod key;

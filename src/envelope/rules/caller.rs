@@ -5,8 +5,9 @@
 pub enum Caller {
     /// A proxy. It carries the message, and relays for nobody.
     Proxy,
-    /// A milter. Its MTA has decided for whom it relays, and may take every tagged address for one of its users: what was not
-    /// made here has to lead nowhere, or it would accept mail to users that do not exist, and bounce it. It shows the message.
+    /// A milter. Its MTA has decided for whom it relays, and may take every tagged address for one of its users: what
+    /// was not made here has to lead nowhere, or it would accept mail to users that do not exist, and bounce it. It
+    /// shows the message.
     Milter,
     /// A policy service. As a milter, but it shows no content.
     Policy,

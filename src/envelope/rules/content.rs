@@ -1,5 +1,5 @@
-//! What becomes of a candidate, now that its content is known: a message to an address without a good tag, from a sender
-//! that speaks for a machine.
+//! What becomes of a candidate, now that its content is known: a message to an address without a good tag, from a
+//! sender that speaks for a machine.
 
 use core::net::IpAddr;
 
@@ -166,7 +166,8 @@ impl Rules<'_> {
         }
     }
 
-    /// The evidence in a bounce which returns a message that provably left from here, with this address as the one for bounces.
+    /// The evidence in a bounce which returns a message that provably left from here, with this address as the one for
+    /// bounces.
     fn proven(&self, recipient: &Address, found: &Findings) -> Option<Claim> {
         if !self.policy.inbound.evidence {
             return None;
@@ -216,8 +217,9 @@ impl Rules<'_> {
         self.proven(recipient, found).is_some()
     }
 
-    /// The host by which an original of ours left without being signed: what a bounce returns is from one of our users, and
-    /// carries no evidence. `None`: it is not ours, or it left as it should, or nobody can tell. Nothing of it is proven.
+    /// The host by which an original of ours left without being signed: what a bounce returns is from one of our users,
+    /// and carries no evidence. `None`: it is not ours, or it left as it should, or nobody can tell. Nothing of it is
+    /// proven.
     #[must_use]
     pub fn unsigned_path(&self, found: &Findings) -> Option<String> {
         let (returned, local) = (&found.returned, &self.policy.domains.local);
@@ -252,8 +254,8 @@ impl Rules<'_> {
     }
 }
 
-/// What becomes of null-sender mail to an SRS address. Everything that mail servers send without a sender returns something, or
-/// says what kind of report it is; a message that does neither is somebody's who sends through us.
+/// What becomes of null-sender mail to an SRS address. Everything that mail servers send without a sender returns
+/// something, or says what kind of report it is; a message that does neither is somebody's who sends through us.
 fn returns_something(case: Candidate<'_>, found: &Findings) -> ContentVerdict {
     if found.kind != MessageKind::Ordinary || found.returned != Returned::default() {
         ContentVerdict::Deliver

@@ -1,4 +1,5 @@
-//! The answers about mail that comes in: what becomes of a recipient, and what stands on a message that is not as it should be.
+//! The answers about mail that comes in: what becomes of a recipient, and what stands on a message that is not as it
+//! should be.
 
 use super::Refusal;
 use super::reasons::{InboundReason, RefusalReason};
@@ -87,12 +88,13 @@ pub enum ContentCheck {
     DaemonSender,
     /// The sender is null, and the address of this recipient is too long to be signed: a bounce needs evidence.
     Unsignable,
-    /// The sender is null and the recipient a good SRS address, so that it leaves again: what is no report of any kind and
-    /// returns nothing is refused.
+    /// The sender is null and the recipient a good SRS address, so that it leaves again: what is no report of any kind
+    /// and returns nothing is refused.
     Srs,
     /// The tag holds and has had more bounces than its mail can have earned: only evidence passes.
     UsedUp,
-    /// The client has tried too many bad tags of this recipient, so that its tag is not looked at: only evidence passes.
+    /// The client has tried too many bad tags of this recipient, so that its tag is not looked at: only evidence
+    /// passes.
     Guessing,
 }
 

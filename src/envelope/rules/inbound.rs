@@ -42,9 +42,10 @@ impl Rules<'_> {
 
     /// What becomes of a recipient, for any caller.
     ///
-    /// An MTA (milter, policy service) has already decided for whom it relays, so recipients outside our domains are left to it. It
-    /// would accept a tag that this site has not signed as the address of a user, and bounce the mail. So such tags are refused in
-    /// every mode. Only bounces to `prvs` tags, which are not bounced again, are merely observed.
+    /// An MTA (milter, policy service) has already decided for whom it relays, so recipients outside our domains are
+    /// left to it. It would accept a tag that this site has not signed as the address of a user, and bounce the mail.
+    /// So such tags are refused in every mode. Only bounces to `prvs` tags, which are not bounced again, are merely
+    /// observed.
     #[must_use]
     pub fn inbound_for(
         &self,
@@ -87,8 +88,8 @@ impl Rules<'_> {
         }
     }
 
-    /// Whether a sender from outside names a domain of ours although all mail of ours leaves signed. Forwarded on, it would get a
-    /// good tag and evidence of ours.
+    /// Whether a sender from outside names a domain of ours although all mail of ours leaves signed. Forwarded on, it
+    /// would get a good tag and evidence of ours.
     fn claims_to_be_ours(&self, sender: &ReversePath, recipient: &Address) -> bool {
         let inbound = &self.policy.inbound;
         let Some(sender) = sender.address().filter(|sender| self.policy.domains.is_local(sender.domain())) else {
@@ -138,7 +139,8 @@ impl Rules<'_> {
         }
     }
 
-    /// Whether the hash of a tag holds, whatever its date. (A key that is not known has expired, too, where the date is far off.)
+    /// Whether the hash of a tag holds, whatever its date. (A key that is not known has expired, too, where the date is
+    /// far off.)
     pub(super) fn was_made_here(&self, verdict: &Verdict) -> bool {
         match verdict {
             Verdict::Valid(_) => true,
@@ -199,7 +201,8 @@ impl Rules<'_> {
         reason: Option<Reason>,
     ) -> Inbound {
         if routes_onward(recipient) || asked.caller.is_mta() {
-            // Unproven, it is a way onward, whatever the mode; and an MTA would find that nobody lives there, and bounce it.
+            // Unproven, it is a way onward, whatever the mode; and an MTA would find that nobody lives there, and
+            // bounce it.
             return refuse(verdict, reason.map_or(SRS_TAKES_BOUNCES, refusal_of));
         }
         self.act(asked, verdict, recipient.clone(), reason, SRS_TAKES_BOUNCES)
@@ -273,8 +276,8 @@ impl Rules<'_> {
         self.act(&asked, verdict, bare, reason, UNKNOWN_KEY)
     }
 
-    /// Whether the ring has been the same for as long as a tag lives: every host has it by now, and a key that it does not
-    /// have was never there.
+    /// Whether the ring has been the same for as long as a tag lives: every host has it by now, and a key that it does
+    /// not have was never there.
     fn ring_has_settled(&self) -> bool {
         let lifetime = i64::from(self.policy.batv.lifetime) * SECONDS_PER_DAY;
         self.ring.changed_at().is_some_and(|at| self.now.0.saturating_sub(at.0) >= lifetime)
@@ -309,7 +312,8 @@ impl Rules<'_> {
                 ResultHeader { verdict: verdict.name(), would: "defer", reason: REPLAYED.reason, observed: true };
             return deliver(verdict, to, route, Some(mark), against(REPLAYED)).counted(tag);
         }
-        // What returns a message of ours is genuine, however many others there were. Forwarded mail carries no evidence.
+        // What returns a message of ours is genuine, however many others there were. Forwarded mail carries no
+        // evidence.
         let may_be_proven = route == Route::NextHop && asked.caller.sees_content() && self.policy.inbound.evidence;
         if may_be_proven {
             return inspect(verdict, to, ContentCheck::UsedUp, against(REPLAYED));
@@ -394,7 +398,8 @@ impl Rules<'_> {
         inspect(Verdict::Untagged, recipient.clone(), judge, InboundReason::Candidate)
     }
 
-    /// Whether null-sender mail to an address without a tag is refused at RCPT. All actions but refusing need the content.
+    /// Whether null-sender mail to an address without a tag is refused at RCPT. All actions but refusing need the
+    /// content.
     fn refuses_at_once(
         &self,
         memory: &mut Memory,
@@ -438,7 +443,8 @@ impl Rules<'_> {
         limited
     }
 
-    /// Counts a bad tag. Where nothing is limited, nothing is charged: the same network's bounces elsewhere would pay for it.
+    /// Counts a bad tag. Where nothing is limited, nothing is charged: the same network's bounces elsewhere would pay
+    /// for it.
     fn guessed(&self, asked: &mut RcptQuery<'_>, always: bool, ordinary: bool, bare: &Address, chance: f64) {
         let guesses = &mut asked.memory.guesses;
         let is_free = asked.lenient && !always && asked.caller != Caller::Map;
@@ -452,9 +458,9 @@ impl Rules<'_> {
     }
 }
 
-/// On whose accounts a guess goes. A network has a small account for each recipient, so that who guesses one person's tags
-/// leaves bounces to others alone, and a large one for all; so has a site of IPv6, for all its networks together. Persons' mail,
-/// of which only an MTA may ask, has its own.
+/// On whose accounts a guess goes. A network has a small account for each recipient, so that who guesses one person's
+/// tags leaves bounces to others alone, and a large one for all; so has a site of IPv6, for all its networks together.
+/// Persons' mail, of which only an MTA may ask, has its own.
 fn guessers(
     rules: &Rules<'_>,
     caller: Caller,
@@ -489,8 +495,8 @@ fn guessers(
     }
 }
 
-/// Whether a local part asks to be sent on elsewhere (`user%host@ours`, `host!user@ours`, `"user@host"@ours`). An MTA that
-/// trusts this proxy would do so for anybody.
+/// Whether a local part asks to be sent on elsewhere (`user%host@ours`, `host!user@ours`, `"user@host"@ours`). An MTA
+/// that trusts this proxy would do so for anybody.
 fn routes_onward(recipient: &Address) -> bool {
     recipient.content().contains(['%', '!', '@'])
 }

@@ -1,8 +1,8 @@
 //! Questions of an MTA that sees less than a proxy does.
 //!
-//! Table lookups (Postfix canonical maps, Sendmail maps): one address in, another out, and nothing known of the message. So
-//! nothing can be refused; what is not found, the MTA treats as it would have without us. Policy services: sender, recipient
-//! and client are known, and one recipient can be refused, but not sent elsewhere.
+//! Table lookups (Postfix canonical maps, Sendmail maps): one address in, another out, and nothing known of the
+//! message. So nothing can be refused; what is not found, the MTA treats as it would have without us. Policy services:
+//! sender, recipient and client are known, and one recipient can be refused, but not sent elsewhere.
 
 use core::net::IpAddr;
 
@@ -49,8 +49,8 @@ pub enum PolicyAdvice {
 }
 
 impl Inbound {
-    /// Advice for a caller that can only refuse or mark. Discarding and quarantining would apply to all recipients of the message,
-    /// for whom it may be genuine, so it is refused instead.
+    /// Advice for a caller that can only refuse or mark. Discarding and quarantining would apply to all recipients of
+    /// the message, for whom it may be genuine, so it is refused instead.
     #[must_use]
     pub fn advice(&self) -> PolicyAdvice {
         let instead = || match self.reason {
@@ -70,8 +70,8 @@ impl Inbound {
 }
 
 impl MapAnswer {
-    /// The answer about a sender. A map cannot refuse one, so that what is not to leave is put off, and stays visible in the
-    /// MTA's queue.
+    /// The answer about a sender. A map cannot refuse one, so that what is not to leave is put off, and stays visible
+    /// in the MTA's queue.
     #[must_use]
     pub fn of_sender(outbound: &Outbound) -> Self {
         match &outbound.action {
@@ -93,9 +93,10 @@ impl MapAnswer {
 }
 
 impl Rules<'_> {
-    /// What a recipient becomes for a map, as if the sender were null: only bounces come to tags. A tag that does not hold is
-    /// not found, so that the MTA refuses it as the unknown user that it is. Where the domain is only observed, one that has expired is
-    /// stripped; one that we did not make is not even then. `client`: for whom the MTA asks, where it says so; bad tags go on its account.
+    /// What a recipient becomes for a map, as if the sender were null: only bounces come to tags. A tag that does not
+    /// hold is not found, so that the MTA refuses it as the unknown user that it is. Where the domain is only observed,
+    /// one that has expired is stripped; one that we did not make is not even then. `client`: for whom the MTA asks,
+    /// where it says so; bad tags go on its account.
     #[must_use]
     pub fn map_recipient(&self, memory: &mut Memory, client: Option<IpAddr>, recipient: &Address) -> MappedRecipient {
         let domains = &self.policy.domains;
@@ -118,7 +119,8 @@ impl Rules<'_> {
                     // `inbound.srs_reverse = "mta"` leaves it to the MTA, which is who asks now.
                     Verdict::Valid(found) if is_srs => MapAnswer::To(found.address().clone()),
                     _ if to == *recipient => MapAnswer::Nothing,
-                    // An MTA takes whatever is found here for a user of its own, and would bounce mail to those that there are not.
+                    // An MTA takes whatever is found here for a user of its own, and would bounce mail to those that
+                    // there are not.
                     verdict if !self.was_made_here(verdict) && batv::strip(recipient).as_ref() == Some(&to) => {
                         MapAnswer::Nothing
                     }
@@ -129,8 +131,9 @@ impl Rules<'_> {
         MappedRecipient { mapped, verdict, reason: MapReason::Asked(reason) }
     }
 
-    /// What a recipient becomes for a map beside somebody who judges, such as a milter: an MTA looks its mailbox up before that one
-    /// is asked. A tag of ours is taken off whatever it is; an SRS address leads out of here, and so has to hold.
+    /// What a recipient becomes for a map beside somebody who judges, such as a milter: an MTA looks its mailbox up
+    /// before that one is asked. A tag of ours is taken off whatever it is; an SRS address leads out of here, and so
+    /// has to hold.
     #[must_use]
     pub fn map_stripped(&self, memory: &mut Memory, client: Option<IpAddr>, recipient: &Address) -> MappedRecipient {
         let bare = if self.policy.domains.is_local(recipient.domain()) { batv::strip(recipient) } else { None };

@@ -1,6 +1,6 @@
 //! Every rule of this program, in two questions: what becomes of a sender that leaves ([`Rules::outbound`]), and what
-//! becomes of a recipient that comes in ([`Rules::inbound`], and for candidates [`Rules::content`]). Maps of an MTA, which know less,
-//! ask [`Rules::map_recipient`].
+//! becomes of a recipient that comes in ([`Rules::inbound`], and for candidates [`Rules::content`]). Maps of an MTA,
+//! which know less, ask [`Rules::map_recipient`].
 //!
 //! Each front end asks here and decides nothing itself. The answers are plain data with a reason in it. What has to be
 //! remembered between two messages stands in a [`Memory`](super::abuse::Memory) that the front end brings.

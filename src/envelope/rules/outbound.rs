@@ -172,7 +172,8 @@ impl Rules<'_> {
         }
     }
 
-    /// Mail of our own carries evidence. What is only forwarded is somebody else's: its bounces go where SRS leads them.
+    /// Mail of our own carries evidence. What is only forwarded is somebody else's: its bounces go where SRS leads
+    /// them.
     fn with_evidence(&self, outbound: Outbound) -> Outbound {
         let ours = match &outbound.action {
             OutboundAction::Sign(_) => true,
@@ -198,8 +199,8 @@ impl Rules<'_> {
         evidence::header(key, &self.policy.batv, self.now.day(), nonce, message_id.unwrap_or_default(), &address)
     }
 
-    /// What a message with this sender counts as, where the sender is one that this site has signed. It is not asked whether the
-    /// tag holds.
+    /// What a message with this sender counts as, where the sender is one that this site has signed. It is not asked
+    /// whether the tag holds.
     #[must_use]
     pub fn sent_as(&self, memory: &Memory, signed: &Address) -> Option<TagId> {
         let (today, content) = (self.now.day(), signed.content());
@@ -227,8 +228,8 @@ impl Rules<'_> {
         }
     }
 
-    /// Why mail of this address of ours leaves without a tag, so that its genuine bounces come back without one. `None`: it
-    /// leaves signed.
+    /// Why mail of this address of ours leaves without a tag, so that its genuine bounces come back without one.
+    /// `None`: it leaves signed.
     pub(super) fn leaves_unsigned(&self, address: &Address) -> Option<OutboundReason> {
         let outbound = self.outbound(None, &ReversePath::Mailbox(address.clone()), None);
         let unsigned =

@@ -50,7 +50,8 @@ impl Rules<'_> {
         domains.srs.contains(domain).then(|| (alias, self.policy.srs.lifetime.max(queue)))
     }
 
-    /// Whether nothing is refused for what it is: the site observes, or the domain's ramp does, or the client is exempt.
+    /// Whether nothing is refused for what it is: the site observes, or the domain's ramp does, or the client is
+    /// exempt.
     pub(super) fn is_lenient(&self, client: Option<IpAddr>, domain: &str) -> bool {
         let inbound = &self.policy.inbound;
         let observed = match inbound.mode {

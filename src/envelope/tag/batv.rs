@@ -1,7 +1,7 @@
 //! BATV: `prvs=KDDDSSSSSS=local-part@domain` (draft-levine-smtp-batv-01 section 4).
 //!
-//! K is the digit of the key, DDD the last three digits of the day on which the tag *expires*, SSSSSS the first octets of
-//! a MAC in hex. Own keys put the full day number under the MAC and fold ASCII case, so a tag neither revives after
+//! K is the digit of the key, DDD the last three digits of the day on which the tag *expires*, SSSSSS the first octets
+//! of a MAC in hex. Own keys put the full day number under the MAC and fold ASCII case, so a tag neither revives after
 //! 1,000 days nor dies in a relay that lower-cases; imported keys do exactly what their peer does.
 
 use data_encoding::HEXLOWER;

@@ -1,8 +1,8 @@
 //! Tags: what is written into an address, and what an address that comes back proves.
 //!
-//! Three types keep apart what must not be mixed up: [`Address`] is a text, [`Signed`] is an address that a key has just
-//! signed, [`Verified`] is what stood behind a tag whose MAC and date hold. Only the two schemes in this module can
-//! build the last two.
+//! Three types keep apart what must not be mixed up: [`Address`] is a text, [`Signed`] is an address that a key has
+//! just signed, [`Verified`] is what stood behind a tag whose MAC and date hold. Only the two schemes in this module
+//! can build the last two.
 
 pub mod batv;
 pub mod guess_odds;

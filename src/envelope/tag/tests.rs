@@ -153,8 +153,8 @@ fn no_single_character_change_verifies() {
         let mut tried = 0;
         let mut check = |changed: Vec<char>, at: usize| {
             let changed: String = changed.into_iter().collect();
-            // The exceptions: ASCII case anywhere, the first separator of an SRS address, and in a domain what UTS 46 maps to
-            // the letter that stood there.
+            // The exceptions: ASCII case anywhere, the first separator of an SRS address, and in a domain what UTS 46
+            // maps to the letter that stood there.
             let other_separator =
                 at == 4 && matches!(changed.as_bytes()[4], b'=' | b'+' | b'-') && changed.len() == text.len();
             if changed.eq_ignore_ascii_case(signed.as_str()) || other_separator && changed.starts_with("SRS") {

@@ -1,4 +1,5 @@
-//! What a client says: one line, one command. Only the path of MAIL and RCPT is taken apart; the rest goes on as it came.
+//! What a client says: one line, one command. Only the path of MAIL and RCPT is taken apart; the rest goes on as it
+//! came.
 
 /// The longest line of an AUTH dialogue, in octets with its line end (RFC 4954 section 4).
 pub(crate) const MAX_AUTH_LINE: usize = 12_288;

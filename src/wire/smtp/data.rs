@@ -1,11 +1,12 @@
 //! A message body on its way: finds the end of data, mends line ends, and refuses what smuggles.
 //!
-//! Servers differ in what ends a line, and so in where a message ends; who can write a dot between two odd line ends can
-//! hide a second message in a first ("SMTP smuggling", 2023). Here only CR LF `.` CR LF ends a message. Other line ends
-//! are mended on the way out, so that the next hop sees exactly one way to read it; a lone dot between line ends of which
-//! any is odd is refused outright.
+//! Servers differ in what ends a line, and so in where a message ends; who can write a dot between two odd line ends
+//! can hide a second message in a first ("SMTP smuggling", 2023). Here only CR LF `.` CR LF ends a message. Other line
+//! ends are mended on the way out, so that the next hop sees exactly one way to read it; a lone dot between line ends
+//! of which any is odd is refused outright.
 //!
-//! Clean input, which is nearly all, is looked at by two vectorised passes and copied; only the rest goes octet by octet.
+//! Clean input, which is nearly all, is looked at by two vectorised passes and copied; only the rest goes octet by
+//! octet.
 
 use std::sync::LazyLock;
 

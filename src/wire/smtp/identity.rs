@@ -1,5 +1,5 @@
-//! Who a client is, as one mail server tells another: the attributes of XCLIENT and XFORWARD (Postfix's XCLIENT_README and
-//! XFORWARD_README).
+//! Who a client is, as one mail server tells another: the attributes of XCLIENT and XFORWARD (Postfix's XCLIENT_README
+//! and XFORWARD_README).
 
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::fmt::Write as _;
@@ -116,8 +116,8 @@ impl Identity {
         self.values.push((attribute, value));
     }
 
-    /// Takes the argument of an XCLIENT or XFORWARD command: `NAME=value …`, values as xtext (RFC 3461 section 4), of those
-    /// attributes that were `offered` (`XCLIENT`, `XFORWARD`).
+    /// Takes the argument of an XCLIENT or XFORWARD command: `NAME=value …`, values as xtext (RFC 3461 section 4), of
+    /// those attributes that were `offered` (`XCLIENT`, `XFORWARD`).
     ///
     /// # Errors
     /// What is wrong with it; nothing is changed then.

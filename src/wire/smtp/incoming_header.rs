@@ -5,8 +5,8 @@ const OURS: &[u8; 12] = b"countersign-";
 
 /// Drops `Countersign-*` headers from the header block of a stream of CR LF lines, and lets all else through.
 ///
-/// The stream is dot-stuffed (RFC 5321 section 4.5.2): the dot that begins a line may be one that the next hop takes away,
-/// so a line is looked at without it.
+/// The stream is dot-stuffed (RFC 5321 section 4.5.2): the dot that begins a line may be one that the next hop takes
+/// away, so a line is looked at without it.
 #[derive(Debug, Default)]
 pub(crate) struct HeaderFilter {
     state: HeaderPosition,

@@ -1,4 +1,5 @@
-//! The header block of a message on its way out: what is read of it, and where it ends, so that a header can be put last.
+//! The header block of a message on its way out: what is read of it, and where it ends, so that a header can be put
+//! last.
 
 use crate::envelope::evidence::message_id;
 
@@ -35,7 +36,8 @@ impl HeadReader {
         Self { plain: true, ..Self::default() }
     }
 
-    /// Takes a piece and gives it to `out`, less what it still looks at. Says, once, where in `out` the header block ends.
+    /// Takes a piece and gives it to `out`, less what it still looks at. Says, once, where in `out` the header block
+    /// ends.
     pub(crate) fn push(&mut self, part: &[u8], out: &mut Vec<u8>) -> Option<usize> {
         let mut rest = part;
         while !rest.is_empty() && !self.done {

@@ -1,5 +1,5 @@
-//! Replies of our own. All others are the next hop's, and pass as they are. `docs/replies.md` explains each of these, and a test
-//! holds the two against each other.
+//! Replies of our own. All others are the next hop's, and pass as they are. `docs/replies.md` explains each of these,
+//! and a test holds the two against each other.
 
 use super::reply::Reply;
 
@@ -179,8 +179,8 @@ replies! {
 mod tests {
     use super::*;
 
-    /// Whether a line of the table in the docs speaks of this reply: its words, perhaps cut short by `…`, or codes of all that say
-    /// the same sort of thing.
+    /// Whether a line of the table in the docs speaks of this reply: its words, perhaps cut short by `…`, or codes of
+    /// all that say the same sort of thing.
     fn explains(quoted: &str, reply: &OwnReply) -> bool {
         let line = reply.line();
         match quoted.split_once('…') {

@@ -139,7 +139,8 @@ pub enum SrsError {
     /// The result would be none, or the key is of another kind.
     #[error(transparent)]
     Sign(#[from] SignError),
-    /// The fields of an SRS address end at equals signs, so that none can stand in a domain. Only an address literal has any.
+    /// The fields of an SRS address end at equals signs, so that none can stand in a domain. Only an address literal
+    /// has any.
     #[error("the sender's domain has an equals sign in it, which ends a field of an SRS address")]
     EqualsInDomain,
     /// An SRS1 sender without host or rest cannot be pointed anywhere.

@@ -28,8 +28,8 @@ pub enum Forwarded {
 
 /// Rewrites a foreign sender into the alias domain.
 ///
-/// A sender that is SRS0 becomes SRS1; an SRS1 keeps its host and rest under a new hash. `alias` may be an address; only
-/// its domain counts, as in Mail::SRS.
+/// A sender that is SRS0 becomes SRS1; an SRS1 keeps its host and rest under a new hash. `alias` may be an address;
+/// only its domain counts, as in Mail::SRS.
 ///
 /// ```
 /// # use countersign::envelope::keyring::{Algorithm, Keyring, NewKey, Secret};

@@ -17,7 +17,8 @@ pub(super) fn forward(
     let content = sender.content();
     let hash_of = |mac: [u8; 32]| base32_prefix(&mac, params.hash_length);
     let sep = params.separator;
-    // An SRS1 that is broken, or leads to no address, cannot be pointed onward; it is wrapped like any other local part.
+    // An SRS1 that is broken, or leads to no address, cannot be pointed onward; it is wrapped like any other local
+    // part.
     let leads_back = |(host, rest): &(&str, &str)| Address::from_content(&format!("SRS0{rest}"), host).is_ok();
     let local = match onward(&content, sender.domain()).unwrap_or(None).filter(leads_back) {
         Some((host, rest)) => {

@@ -101,7 +101,8 @@ pub(super) fn verify_shevek(key: &Key, params: &SrsParams, today: Day, form: &Sr
     }
 }
 
-/// The host in addresses of PostSRSd's database mode (`srs-domain` with `original-envelope = database`): none is called so.
+/// The host in addresses of PostSRSd's database mode (`srs-domain` with `original-envelope = database`): none is called
+/// so.
 const DATABASE: &str = "1";
 
 pub(super) fn verify_exim(key: &Key, params: &SrsParams, today: Day, local: &str) -> KeyAnswer {
