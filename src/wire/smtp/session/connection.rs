@@ -17,13 +17,10 @@ impl Session {
 
     /// No next hop is available. If one recipient needed it, only that recipient fails.
     pub(super) fn no_hop(&mut self, reply: OwnReply) {
-        let waiting = memchr::memchr(b'\n', &self.client.pending);
-        let (Some(end), true) = (waiting, self.hop.target != NextHopChoice::Main && self.mail.transaction.is_some())
-        else {
+        let waiting = self.mail.waiting.take();
+        if waiting.is_none() || self.hop.target == NextHopChoice::Main {
             return self.say_last(reply);
-        };
-        // The line that was put back is the recipient that needed it.
-        self.client.pending.drain(..=end);
+        }
         while self.pipeline.queue.answered().is_some() {}
         self.out.to_hop.clear();
         self.out.events.push_back(Event::CloseHop);

@@ -56,7 +56,7 @@ impl Session {
 
     /// What is wrong with a line, whatever it says; and the limit that it has reached, if that is it.
     fn check_line(&mut self, line: &[u8], max: usize) -> Result<(), (Option<&'static str>, OwnReply)> {
-        // Counted as if it ended in CR LF: a line that was put back has one.
+        // Counted as if it ended in CR LF.
         if std::mem::take(&mut self.client.skipping) || line.strip_suffix(b"\r").unwrap_or(line).len() + 2 > max {
             return Err((Some("line"), LINE_TOO_LONG));
         }

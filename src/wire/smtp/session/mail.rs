@@ -22,8 +22,8 @@ pub(super) struct Mail {
     pub transactions: u64,
     /// A question to the rules that is not answered.
     pub asking: Option<Pending>,
-    /// The answer about a recipient that waits for its next hop.
-    pub decided: Option<Box<Decided>>,
+    /// A recipient that waits for its next hop, or for the reply to MAIL. Until then nothing more of the client is read.
+    pub waiting: Option<Box<Recipient>>,
 }
 
 impl Default for Mail {
@@ -34,7 +34,7 @@ impl Default for Mail {
             ended: VecDeque::new(),
             transactions: 0,
             asking: None,
-            decided: None,
+            waiting: None,
         }
     }
 }
@@ -106,12 +106,14 @@ pub(super) struct AskedMail {
     pub params: String,
 }
 
-/// A RCPT that is asked about: the line as it came, the recipient, and the parameters.
+/// A RCPT whose recipient is asked about.
 #[derive(Debug)]
 pub(super) struct AskedRcpt {
-    pub line: Vec<u8>,
     pub recipient: Address,
+    /// The parameters as they came, with a space before each.
     pub params: String,
+    /// The command for the next hop, where the recipient stays as it is: the client's line, less a source route.
+    pub unchanged: Vec<u8>,
 }
 
 /// One mail transaction, from MAIL to the end of data.
@@ -206,18 +208,43 @@ impl Transaction {
         self.outstanding > 0 || self.accepted > 0
     }
 
+    /// Whether the next hop knows of another sender than a recipient needs, or of none.
+    pub(super) fn has_another_sender(&self, wanted: &SenderAtHop) -> bool {
+        let differs = match wanted {
+            SenderAtHop::AsBefore => false,
+            SenderAtHop::Unsigned => self.at_hop.signed,
+            SenderAtHop::Signed(_) => !self.at_hop.signed,
+        };
+        differs || !self.in_effect
+    }
+
+    /// Whether a recipient cannot share this transaction with those that it has.
+    pub(super) fn needs_another(&self, group: &RecipientGroup, sender: &SenderAtHop) -> bool {
+        self.has_recipients() && (self.has_another_sender(sender) || !self.class.is_like(group))
+    }
+
     /// Whether the next hop knows of it: not where its only recipient wanted another that could not be had.
     pub(super) fn is_begun(&self) -> bool {
         self.in_effect || self.has_recipients()
     }
 }
 
-/// What became of a recipient whose line had to wait, so that nobody is asked, and nothing counted, twice.
+/// A recipient that the rules have accepted, on its way to the next hop.
 #[derive(Debug)]
-pub(super) struct Decided {
-    pub transaction: u64,
-    pub line: Vec<u8>,
-    pub edited: Vec<u8>,
-    pub class: RecipientGroup,
-    pub signed: Option<Option<String>>,
+pub(super) struct Recipient {
+    /// The RCPT command that the next hop is sent, without its line end.
+    pub command: Vec<u8>,
+    pub group: RecipientGroup,
+    pub sender: SenderAtHop,
+}
+
+/// Which sender the next hop has to know before a recipient, where senders differ by recipient.
+#[derive(Debug)]
+pub(super) enum SenderAtHop {
+    /// The one that MAIL went on with.
+    AsBefore,
+    /// The one that the client gave.
+    Unsigned,
+    /// This one.
+    Signed(String),
 }

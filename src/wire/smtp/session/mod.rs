@@ -192,10 +192,10 @@ impl Session {
         match (self.mail.asking.take(), answer) {
             (Some(Pending::Mail(asked)), Answer::Sender(outbound)) => self.sender_answered(asked, outbound),
             (Some(Pending::Rcpt(asked)), Answer::SenderFor(outbound, domain)) => {
-                self.sender_for_answered(&asked, outbound, domain);
+                self.sender_for_answered(asked, outbound, domain);
             }
             (Some(Pending::Rcpt(asked)), Answer::Recipient(inbound, domain)) => {
-                self.recipient_answered(&asked, inbound, domain);
+                self.recipient_answered(asked, inbound, domain);
             }
             (Some(Pending::Hold(chunk)), Answer::Hold(room)) => self.hold_answered(chunk, room),
             (Some(Pending::Content), Answer::Content(content)) => self.content_answered(content),
@@ -409,15 +409,11 @@ impl Session {
 
     /// Looks at what the client sent earlier, now that something has changed.
     fn resume(&mut self) {
+        self.resume_recipient();
         let mut pending = std::mem::take(&mut self.client.pending);
         let used = self.consume(&pending);
-        // What was put back stands before what was not reached.
-        if self.client.pending.is_empty() {
-            pending.drain(..used.min(pending.len()));
-            self.client.pending = pending;
-        } else {
-            self.client.pending.extend_from_slice(pending.get(used..).unwrap_or_default());
-        }
+        pending.drain(..used.min(pending.len()));
+        self.client.pending = pending;
         if self.client.pending.is_empty() && self.client.pending.capacity() > 4096 {
             self.client.pending = Vec::new();
         }
@@ -431,7 +427,7 @@ impl Session {
                 // Said before the handshake by whoever could: dropped (RFC 3207 section 4.2).
                 return input.len();
             }
-            if !self.wants_client() || !self.client.pending.is_empty() {
+            if !self.wants_client() {
                 break;
             }
             let used = match self.mail.phase {
@@ -451,12 +447,15 @@ impl Session {
 
     /// Whether a line of the client may be looked at.
     fn may_parse(&self) -> bool {
-        !self.is_ending()
-            && !self.pipeline.barrier
-            && !self.hop.dropping
-            && self.hop.connection.is_usable()
+        !self.is_blocked()
+            && self.mail.waiting.is_none()
             && !self.pipeline.queue.is_full()
             && (self.hop.facts.offer.pipelining || !self.pipeline.queue.is_waiting())
+    }
+
+    /// Whether no command can be carried out before something else has happened.
+    fn is_blocked(&self) -> bool {
+        self.is_ending() || self.pipeline.barrier || self.hop.dropping || !self.hop.connection.is_usable()
     }
 
     /// After every input: what can go, goes.

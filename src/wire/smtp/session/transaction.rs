@@ -1,12 +1,12 @@
 //! Senders and recipients: MAIL and RCPT, what the rules make of them, and what the next hop has to hear of it.
 
 use super::body::{Chunk, ChunkedMessage, DataBody, Phase, accepted};
-use super::mail::{AskedMail, AskedRcpt, AtHop, Decided, Handling, Pending, RecipientGroup, Transaction};
+use super::mail::{AskedMail, AskedRcpt, AtHop, Handling, Pending, Recipient, RecipientGroup, SenderAtHop, Transaction};
 use super::queue::{ClientCommand, Item, ProxyCommand};
 use super::{Direction, Event, NextHopChoice, Session};
 use crate::envelope::address::{Address, ReversePath, strip_source_route};
 use crate::envelope::rules::{Delivery, Disposition, Inbound, Outbound, OutboundAction, Refusal, ResultHeader, Route};
-use crate::wire::smtp::command::{Command, Path};
+use crate::wire::smtp::command::Path;
 use crate::wire::smtp::replies::{
     GO_ON, MESSAGE_TOO_LONG, NEED_BDAT, NEED_MAIL, NEED_RCPT, NESTED_MAIL, NO_AUTH_PARAMETER, NO_BINARYMIME,
     NO_RECIPIENTS, NO_REQUIRETLS, NO_ROOM, OWN_TRANSACTION, RECIPIENT_OK, TOO_MANY_RECIPIENTS, TOO_MANY_REFUSED,
@@ -146,12 +146,8 @@ impl Session {
         }
         if path.path.eq_ignore_ascii_case("postmaster") {
             // RFC 5321 section 4.5.1: the one recipient without a domain; it is always there.
-            self.recipient(line, None, RecipientGroup::default(), None);
-            return;
-        }
-        let known = self.mail.decided.take().filter(|known| known.transaction == transaction.id && known.line == line);
-        if let Some(known) = known {
-            self.recipient(&known.edited, Some(line), known.class, known.signed);
+            let (command, group) = (line.to_vec(), RecipientGroup::default());
+            self.recipient(Recipient { command, group, sender: SenderAtHop::AsBefore });
             return;
         }
         let recipient = match Address::parse(strip_source_route(path.path)) {
@@ -161,116 +157,118 @@ impl Session {
                 return;
             }
         };
-        self.ask(Pending::Rcpt(AskedRcpt { line: line.to_vec(), recipient, params: path.params.to_owned() }));
+        let params = path.params.to_owned();
+        let unchanged =
+            if path.path == recipient.as_str() { line.to_vec() } else { rcpt_line(recipient.as_str(), &params) };
+        self.ask(Pending::Rcpt(AskedRcpt { recipient, params, unchanged }));
     }
 
     /// `outbound`: what becomes of the sender of mail to this recipient; `None`: that of MAIL is right.
-    pub(super) fn sender_for_answered(&mut self, asked: &AskedRcpt, outbound: Option<&Outbound>, domain: Option<u16>) {
-        let signed = match outbound.map(|outbound| &outbound.action) {
+    pub(super) fn sender_for_answered(&mut self, asked: AskedRcpt, outbound: Option<&Outbound>, domain: Option<u16>) {
+        let sender = match outbound.map(|outbound| &outbound.action) {
             Some(OutboundAction::Reject(refusal)) => return self.refuse(refusal),
-            Some(OutboundAction::Pass) => Some(None),
+            Some(OutboundAction::Pass) => SenderAtHop::Unsigned,
             Some(OutboundAction::Sign(signed) | OutboundAction::Rewrite(signed)) => {
-                Some(Some(signed.address().to_string()))
+                SenderAtHop::Signed(signed.address().to_string())
             }
-            None => None,
+            None => SenderAtHop::AsBefore,
         };
         let target = domain.map_or(NextHopChoice::Main, NextHopChoice::Domain);
-        let class = RecipientGroup { target, ..RecipientGroup::default() };
-        let edited = edited_rcpt(&asked.line, &asked.recipient, &asked.params);
-        self.recipient(&edited, Some(&asked.line), class, signed);
+        let group = RecipientGroup { target, ..RecipientGroup::default() };
+        self.recipient(Recipient { command: asked.unchanged, group, sender });
     }
 
-    pub(super) fn recipient_answered(&mut self, asked: &AskedRcpt, inbound: &Inbound, domain: Option<u16>) {
-        let AskedRcpt { line, recipient, params } = asked;
-        match &inbound.disposition {
+    pub(super) fn recipient_answered(&mut self, asked: AskedRcpt, inbound: &Inbound, domain: Option<u16>) {
+        let AskedRcpt { recipient, params, unchanged } = asked;
+        let (delivery, handling) = match &inbound.disposition {
             Disposition::Refuse(refusal) if self.is_one_too_many(refusal.code) => {
                 self.say(TOO_MANY_REFUSED);
-                self.end_when_answered();
+                return self.end_when_answered();
             }
-            Disposition::Refuse(refusal) => self.refuse(refusal),
-            Disposition::Discard => {
-                let class = RecipientGroup { handling: Handling::Discard, ..RecipientGroup::default() };
-                self.recipient(line, Some(line), class, None);
-            }
-            Disposition::Deliver(delivery) | Disposition::Inspect(delivery, _) => {
-                let handling = match &inbound.disposition {
-                    Disposition::Inspect(_, check) => Handling::Inspect(*check),
-                    _ => Handling::Deliver,
-                };
-                let Delivery { to, route, mark } = delivery;
-                let target = match route {
-                    Route::SrsNextHop if self.settings.has_srs_next_hop => NextHopChoice::Srs,
-                    Route::SrsNextHop | Route::NextHop => domain.map_or(NextHopChoice::Main, NextHopChoice::Domain),
-                };
-                let candidate = handling.check().map(|_| to.clone());
-                let class = RecipientGroup { handling, candidate, mark: *mark, target };
-                let edited =
-                    if to == recipient { edited_rcpt(line, recipient, params) } else { rcpt_line(to.as_str(), params) };
-                self.recipient(&edited, Some(line), class, None);
-            }
-        }
+            Disposition::Refuse(refusal) => return self.refuse(refusal),
+            Disposition::Discard => return self.accept_and_discard(),
+            Disposition::Deliver(delivery) => (delivery, Handling::Deliver),
+            Disposition::Inspect(delivery, check) => (delivery, Handling::Inspect(*check)),
+        };
+        let Delivery { to, route, mark } = delivery;
+        let target = match route {
+            Route::SrsNextHop if self.settings.has_srs_next_hop => NextHopChoice::Srs,
+            Route::SrsNextHop | Route::NextHop => domain.map_or(NextHopChoice::Main, NextHopChoice::Domain),
+        };
+        let candidate = handling.check().map(|_| to.clone());
+        let group = RecipientGroup { handling, candidate, mark: *mark, target };
+        let command = if *to == recipient { unchanged } else { rcpt_line(to.as_str(), &params) };
+        self.recipient(Recipient { command, group, sender: SenderAtHop::AsBefore });
     }
 
-    /// Sends a recipient on, after what it needs: its next hop, and a MAIL with its sender.
-    ///
-    /// `original` is the line as it came, to be looked at again if it has to wait. `signed` is the sender that this
-    /// recipient wants, where senders differ by recipient.
-    fn recipient(
-        &mut self,
-        edited: &[u8],
-        original: Option<&[u8]>,
-        class: RecipientGroup,
-        signed: Option<Option<String>>,
-    ) {
-        let Some(transaction) = &self.mail.transaction else { return };
-        let differs = signed.as_ref().is_some_and(|signed| transaction.at_hop.signed != signed.is_some());
-        let other_sender = differs || !transaction.in_effect;
-        let other_class = !transaction.class.is_like(&class);
-        if transaction.has_recipients() && (other_sender || other_class) {
+    /// A recipient whose message goes nowhere. The client is not to know, and the next hop has no part in it.
+    fn accept_and_discard(&mut self) {
+        let group = RecipientGroup { handling: Handling::Discard, ..RecipientGroup::default() };
+        let Some(transaction) = &mut self.mail.transaction else { return };
+        if transaction.needs_another(&group, &SenderAtHop::AsBefore) {
             self.out.events.push_back(Event::OwnTransaction);
             self.say(OWN_TRANSACTION);
             return;
         }
-        if class.handling == Handling::Discard {
-            // It goes nowhere, and nobody is to know: not the next hop either.
-            let Some(transaction) = &mut self.mail.transaction else { return };
-            transaction.class = class;
-            transaction.accepted += 1;
-            self.say(RECIPIENT_OK);
+        transaction.class = group;
+        transaction.accepted += 1;
+        self.say(RECIPIENT_OK);
+    }
+
+    /// Sends a recipient on, after what it needs: its next hop, and a MAIL with its sender. Until these are there, it
+    /// waits.
+    fn recipient(&mut self, recipient: Recipient) {
+        let Some(transaction) = &mut self.mail.transaction else { return };
+        if transaction.needs_another(&recipient.group, &recipient.sender) {
+            self.out.events.push_back(Event::OwnTransaction);
+            self.say(OWN_TRANSACTION);
             return;
         }
-        let wait = other_sender || class.target != self.hop.target;
-        // What the next hop says to MAIL is the client's to hear before another one is sent.
-        let early = wait && (transaction.mail_pending || !self.pipeline.queue.is_empty());
-        if early || class.target != self.hop.target {
-            let line = original.unwrap_or(edited);
-            let (transaction, target) = (transaction.id, class.target);
-            self.put_back(line);
-            self.mail.decided =
-                Some(Box::new(Decided { transaction, line: line.to_vec(), edited: edited.to_vec(), class, signed }));
-            if !early {
+        let target = recipient.group.target;
+        let other_sender = transaction.has_another_sender(&recipient.sender);
+        let other_hop = target != self.hop.target;
+        // The client is sent the next hop's reply to MAIL before another MAIL goes on.
+        let is_early = (other_sender || other_hop) && (transaction.mail_pending || !self.pipeline.queue.is_empty());
+        if is_early || other_hop {
+            self.mail.waiting = Some(Box::new(recipient));
+            self.pipeline.barrier = !self.pipeline.queue.is_empty();
+            if !is_early {
                 self.change_target(target);
             }
             return;
         }
+        let Recipient { command, group, sender } = recipient;
         if other_sender {
-            self.second_mail(signed);
+            self.second_mail(sender);
         }
         let Some(transaction) = &mut self.mail.transaction else { return };
-        transaction.class = class;
+        transaction.class = group;
         transaction.outstanding += 1;
         let id = transaction.id;
-        self.forward(edited, ClientCommand::Rcpt { transaction: id });
+        self.forward(&command, ClientCommand::Rcpt { transaction: id });
+    }
+
+    /// Goes on with a recipient that has waited, if what it has waited for is there now.
+    pub(super) fn resume_recipient(&mut self) {
+        if self.is_blocked() || !self.pipeline.queue.is_empty() {
+            return;
+        }
+        match self.mail.waiting.take() {
+            Some(recipient) if self.mail.transaction.is_some() => self.recipient(*recipient),
+            // The next hop has refused its MAIL.
+            Some(_) => self.mistake(NEED_MAIL),
+            None => {}
+        }
     }
 
     /// Another MAIL for the same transaction: the same parameters, its replies swallowed.
-    fn second_mail(&mut self, signed: Option<Option<String>>) {
+    fn second_mail(&mut self, sender: SenderAtHop) {
         let Some(transaction) = &mut self.mail.transaction else { return };
         // Where the recipient does not matter, the sender is the one that MAIL went on with.
-        let at_hop = match signed {
-            Some(Some(path)) => AtHop { signed: true, path },
-            Some(None) => AtHop { signed: false, path: transaction.path.clone() },
-            None => transaction.at_hop.clone(),
+        let at_hop = match sender {
+            SenderAtHop::Signed(path) => AtHop { signed: true, path },
+            SenderAtHop::Unsigned => AtHop { signed: false, path: transaction.path.clone() },
+            SenderAtHop::AsBefore => transaction.at_hop.clone(),
         };
         // The client has seen another next hop's offer; what only says more of the same can be left out.
         let (offer, elsewhere) = (&self.hop.facts.offer, self.hop.target != NextHopChoice::Main);
@@ -362,13 +360,6 @@ impl Session {
         }
     }
 
-    /// A line that has to wait for the next hop; it is looked at again when all is answered.
-    fn put_back(&mut self, line: &[u8]) {
-        let rest = std::mem::take(&mut self.client.pending);
-        self.client.pending = [line, b"\r\n", &rest].concat();
-        self.pipeline.barrier = !self.pipeline.queue.is_empty();
-    }
-
     /// Counts a recipient that is refused for good. Who asks for one after the other that is not there is let go.
     pub(super) fn is_one_too_many(&mut self, code: u16) -> bool {
         if code < 500 || self.settings.direction == Direction::Outbound {
@@ -400,12 +391,4 @@ fn mail_line(path: &str, params: &str) -> String {
 
 fn rcpt_line(path: &str, params: &str) -> Vec<u8> {
     format!("RCPT TO:<{path}>{params}").into_bytes()
-}
-
-/// The line as it came, unless a source route was stripped from it.
-fn edited_rcpt(line: &[u8], recipient: &Address, params: &str) -> Vec<u8> {
-    match Command::parse(line) {
-        Ok(Command::Rcpt(path)) if path.path == recipient.as_str() => line.to_vec(),
-        _ => rcpt_line(recipient.as_str(), params),
-    }
 }
