@@ -1,8 +1,11 @@
 //! BDAT (RFC 3030): the command, and what is due at the end of a chunk. [`body`](super::body) has what happens in
 //! between.
 
-use super::body::{BodyError, Chunk, ChunkAnswer, ChunkEnd, ChunkedMessage, Phase, Released, Swallow, accepted};
-use super::mail::{Handling, Pending};
+use super::body::{
+    BodyError, ChunkAnswer, ChunkEnd, ChunkedBody, ChunkedMessage, Message, Released, Swallow, accepted,
+};
+use super::client::Input;
+use super::mail::{Asked, ChunkSize, Handling};
 use super::next_hop::Connection;
 use super::queue::{ClientCommand, Item, ProxyCommand};
 use super::{Direction, Event, Session};
@@ -36,9 +39,9 @@ impl Session {
             return false;
         }
         if !self.hop.facts.offer.chunking && self.client.offered_chunking {
-            let recipients = if last { self.mail.transaction.as_ref().map_or(1, |t| t.accepted) } else { 1 };
+            let recipients = if last { self.mail.transaction().map_or(1, |t| t.accepted) } else { 1 };
             self.swallow(size, HOP_TAKES_NO_BDAT.reply(), recipients);
-            if self.mail.transaction.is_some() {
+            if self.mail.transaction().is_some() {
                 self.fail_transaction();
             }
             return true;
@@ -46,16 +49,16 @@ impl Session {
         if !self.hop.facts.offer.chunking {
             return self.swallow_bad(size, NO_BDAT.reply());
         }
-        let Some(transaction) = self.mail.transaction.as_mut().filter(|transaction| transaction.is_begun()) else {
+        let Some(transaction) = self.mail.transaction_mut().filter(|transaction| transaction.is_begun()) else {
             return self.swallow_bad(size, NEED_RCPT.reply());
         };
-        if let Some(message) = transaction.message.take() {
-            let mut chunk = Chunk::new(message, size, last);
+        if let Message::Chunks(body) = &mut transaction.message {
+            body.begin_next(size, last);
             if let Some(reply) = &transaction.chunk_refused {
                 // A piece of the message is missing at the next hop.
-                chunk.refuse(reply.clone());
+                body.refuse(reply.clone());
             }
-            self.begin_chunk(chunk, size);
+            self.begin_chunk(size);
             return true;
         }
         if self.settings.lmtp && transaction.accepted == 0 {
@@ -67,28 +70,28 @@ impl Session {
             return false;
         }
         let limits = self.settings.limits;
-        if transaction.class.handling == Handling::Deliver {
-            let (binary, mark) = (transaction.binary, transaction.class.mark);
+        if transaction.group.handling == Handling::Deliver {
+            let (binary, mark) = (transaction.binary, transaction.group.mark);
             let message = match self.settings.direction {
                 Direction::Outbound => ChunkedMessage::outbound(limits, binary, transaction.evidence),
                 Direction::Inbound => ChunkedMessage::inbound(limits, binary, mark),
             };
-            self.begin_chunk(Chunk::new(Box::new(message), size, last), size);
+            self.begin_chunks(message, ChunkSize { octets: size, last });
             return true;
         }
         if transaction.accepted == 0 {
             return self.swallow_bad(size, NO_RECIPIENTS.reply());
         }
-        if transaction.class.handling == Handling::Discard {
+        if transaction.group.handling == Handling::Discard {
             let recipients = if last { transaction.accepted } else { 1 };
-            if let Some(transaction) = self.mail.transaction.take_if(|_| last) {
+            if last {
                 self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
-                self.finished(transaction, &accepted());
+                self.end_transaction(&accepted());
             }
             self.swallow(size, accepted(), recipients);
             return true;
         }
-        self.ask(Pending::Hold(Some((size, last))));
+        self.ask(Asked::Hold(Some(ChunkSize { octets: size, last })));
         true
     }
 
@@ -99,16 +102,26 @@ impl Session {
         }
     }
 
-    pub(super) fn begin_chunk(&mut self, mut chunk: Chunk, size: u64) {
-        if chunk.message.inspector.octets().saturating_add(size) > self.most_octets() {
+    /// The first chunk of a message begins.
+    pub(super) fn begin_chunks(&mut self, message: ChunkedMessage, chunk: ChunkSize) {
+        if let Some(transaction) = self.mail.transaction_mut() {
+            let body = ChunkedBody::new(message, chunk.octets, chunk.last);
+            transaction.message = Message::Chunks(Box::new(body));
+        }
+        self.begin_chunk(chunk.octets);
+    }
+
+    fn begin_chunk(&mut self, size: u64) {
+        let most = self.most_octets();
+        let Some(body) = self.mail.chunk_mut() else { return };
+        if body.inspector().octets().saturating_add(size) > most {
             // Known before it comes, so the next hop is sent nothing of it.
             let error = BodyError::Long(TooLong::Message);
             self.out.events.extend(error.limit().map(Event::Limit));
-            chunk.refuse(error.reply());
+            body.refuse(error.reply());
         } else {
-            chunk.begin(&mut self.out.to_hop);
+            body.begin(&mut self.out.to_hop);
         }
-        self.mail.phase = Phase::Chunk(Box::new(chunk));
         self.chunk_over();
     }
 
@@ -131,11 +144,8 @@ impl Session {
 
     /// Does what is due at the end of a chunk, if all of it has come.
     pub(super) fn chunk_over(&mut self) {
-        let Phase::Chunk(chunk) = &mut self.mail.phase else { return };
-        if !chunk.is_complete() {
-            return;
-        }
-        match chunk.end(&mut self.out.to_hop) {
+        let Some(body) = self.mail.chunk_mut().filter(|body| body.is_complete()) else { return };
+        match body.end(&mut self.out.to_hop) {
             ChunkEnd::AskContent => self.ask_content(),
             ChunkEnd::AskBeforeLast { owed } => {
                 if owed {
@@ -149,20 +159,17 @@ impl Session {
                 self.message_sent();
             }
             ChunkEnd::Next(answer) => {
+                body.end_chunk();
                 self.answer_chunk(answer);
-                self.mail.end_body(true);
             }
-            ChunkEnd::Refused { reply, last } => {
-                self.mail.end_body(false);
-                self.refused_chunk_over(&reply, last);
-            }
+            ChunkEnd::Refused { reply, last } => self.refused_chunk_over(&reply, last),
         }
     }
 
     /// The message under way is wanted, with this header in front if there is one.
     pub(super) fn chunk_goes_on(&mut self, header: Option<String>, decided: bool) {
-        let Phase::Chunk(chunk) = &mut self.mail.phase else { return };
-        match chunk.release(header, decided, &mut self.out.to_hop) {
+        let Some(body) = self.mail.chunk_mut() else { return };
+        match body.release(header, decided, &mut self.out.to_hop) {
             Released::Message => return self.message_sent(),
             Released::Chunk(answer) => self.answer_chunk(answer),
             Released::Piece => self.chunk_for_hop_alone(),
@@ -175,14 +182,13 @@ impl Session {
     fn refused_chunk_over(&mut self, reply: &Reply, last: bool) {
         if last {
             self.refuse_message(reply);
-        } else if let (true, Some(transaction)) = (reply.is_positive(), &mut self.mail.transaction) {
-            // Thrown away: the rest of it, too.
-            transaction.class.handling = Handling::Discard;
+        } else if let (true, Some(transaction)) = (reply.is_positive(), self.mail.transaction_mut()) {
+            // Discarded: the rest of it, too.
+            transaction.message = Message::NotBegun;
+            transaction.group.handling = Handling::Discard;
             self.reply_with(reply.clone());
         } else {
-            if let Some(transaction) = self.mail.transaction.take() {
-                self.finished(transaction, reply);
-            }
+            self.end_transaction(reply);
             self.reply_with(reply.clone());
         }
         if self.hop.connection == Connection::Ready && !self.hop.dropping {
@@ -190,9 +196,15 @@ impl Session {
         }
     }
 
+    fn end_transaction(&mut self, reply: &Reply) {
+        if let Some(transaction) = self.mail.end() {
+            self.finished(transaction, reply);
+        }
+    }
+
     /// Room is short: the message cannot be taken now, and RSET or MAIL comes next.
     pub(super) fn fail_transaction(&mut self) {
-        self.mail.transaction = None;
+        self.mail.end();
         self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
     }
 
@@ -209,7 +221,7 @@ impl Session {
         if size == 0 {
             self.reply_to_message(&reply, times);
         } else {
-            self.mail.phase = Phase::Swallow(Swallow::new(size, reply, times));
+            self.client.input = Input::Swallow(Swallow::new(size, reply, times));
         }
     }
 }

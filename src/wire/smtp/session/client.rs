@@ -1,5 +1,6 @@
 //! What is known of the client, and what it has said that is not dealt with yet.
 
+use super::body::Swallow;
 use crate::wire::smtp::command::Verb;
 use crate::wire::smtp::identity::Identity;
 
@@ -13,6 +14,8 @@ pub(super) struct Client {
     pub forwarded_is_used: bool,
     /// Counts the changes of that.
     pub identity_version: u32,
+    /// What its octets are, unless they are those of a message.
+    pub input: Input,
     /// What it has sent and has not been looked at.
     pub pending: Vec<u8>,
     /// In the middle of a line that is too long; and whether that began as a chunk.
@@ -43,6 +46,18 @@ impl Client {
     pub(super) fn new(encrypted: bool, identity: Option<Identity>) -> Self {
         Self { encrypted, identity, ..Self::default() }
     }
+}
+
+/// What a client's octets are, apart from a message that is accepted.
+#[derive(Debug, Default)]
+pub(super) enum Input {
+    /// Lines with commands.
+    #[default]
+    Commands,
+    /// The answer to a challenge of AUTH.
+    AuthAnswer,
+    /// A chunk that was refused.
+    Swallow(Swallow),
 }
 
 /// A client's HELO, EHLO or LHLO.

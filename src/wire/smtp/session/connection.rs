@@ -1,6 +1,7 @@
 //! Connections to next hops: opened, left, dropped, lost; and what that means for whoever waits for an answer.
 
-use super::body::Phase;
+use super::body::Message;
+use super::client::Input;
 use super::next_hop::{Connection, Facts};
 use super::queue::{ClientCommand, Item};
 use super::{Event, NextHopChoice, Session};
@@ -17,7 +18,7 @@ impl Session {
 
     /// No next hop is available. If one recipient needed it, only that recipient fails.
     pub(super) fn no_hop(&mut self, reply: OwnReply) {
-        let waiting = self.mail.waiting.take();
+        let waiting = self.mail.transaction_mut().and_then(|transaction| transaction.waiting.take());
         if waiting.is_none() || self.hop.target == NextHopChoice::Main {
             return self.say_last(reply);
         }
@@ -55,9 +56,8 @@ impl Session {
             }
         }
         self.pipeline.barrier = false;
-        if self.mail.transaction.is_some() && matches!(self.mail.phase, Phase::Command | Phase::Swallow(_))
-            || matches!(self.mail.phase, Phase::Auth)
-        {
+        let in_transaction = self.mail.transaction().is_some() && !self.mail.is_in_message();
+        if in_transaction || matches!(self.client.input, Input::AuthAnswer) {
             // The next hop has forgotten sender and recipients.
             self.say_last(HOP_LOST_CLOSING);
         }
@@ -90,7 +90,7 @@ impl Session {
         } else {
             self.leave_hop();
             self.out.events.push_back(Event::CloseHop);
-            if let Some(transaction) = &mut self.mail.transaction {
+            if let Some(transaction) = self.mail.transaction_mut() {
                 (transaction.in_effect, transaction.refused) = (false, None);
             }
             self.open(target);
@@ -125,7 +125,7 @@ impl Session {
     pub(super) fn leave_hop(&mut self) {
         if self.hop.connection != Connection::Ready
             || self.hop.dropping
-            || !(matches!(self.mail.phase, Phase::Command) || self.mail.phase.is_held())
+            || !(self.takes_commands() || self.mail.message().is_some_and(Message::is_held))
         {
             self.out.to_hop.clear();
         } else {

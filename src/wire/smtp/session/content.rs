@@ -1,8 +1,9 @@
 //! What the session does with message bodies: [`body`](super::body) says what octets led to, the rules say what becomes
 //! of the message, and here both are carried out. DATA and BDAT go the same way, but for the end of a chunk.
 
-use super::body::{BodySettings, BodyStep, DataBody, MessageFate, Phase};
-use super::mail::Pending;
+use super::body::{BodySettings, BodyStep, DataBody, Message, MessageFate};
+use super::client::Input;
+use super::mail::Asked;
 use super::queue::{ClientCommand, Item, ProxyCommand};
 use super::{Direction, Event, Session};
 use crate::envelope::rules::{ContentVerdict, ResultHeader};
@@ -11,37 +12,44 @@ use crate::wire::smtp::replies::{HOP_REFUSED_LATE, NO_QUARANTINE, SMUGGLING};
 use crate::wire::smtp::reply::Reply;
 
 impl Session {
-    /// The next hop has said 354 to the client's DATA.
-    pub(super) fn begin_stream(&mut self) {
+    /// The next hop has said 354 to the client's DATA. `false`: there is no transaction that it could belong to.
+    pub(super) fn begin_stream(&mut self) -> bool {
         let limits = self.settings.limits;
-        let mark = self.mail.transaction.as_ref().and_then(|t| t.class.mark);
-        let evidence = self.mail.transaction.as_ref().is_some_and(|t| t.evidence);
+        let Some(transaction) = self.mail.transaction() else { return false };
+        let (mark, evidence) = (transaction.group.mark, transaction.evidence);
         if let Some(mark) = mark {
             self.out.to_hop.extend_from_slice(mark.header().as_bytes());
             self.out.to_hop.extend_from_slice(b"\r\n");
         }
-        let body = match self.settings.direction {
+        self.begin_data(match self.settings.direction {
             Direction::Inbound => DataBody::inbound(limits, mark.is_some()),
             Direction::Outbound => DataBody::outbound(limits, evidence),
-        };
-        self.mail.phase = Phase::Data(Box::new(body));
+        });
+        true
+    }
+
+    /// What the client sends now is this message.
+    pub(super) fn begin_data(&mut self, body: DataBody) {
+        if let Some(message) = self.mail.message_mut() {
+            *message = Message::Data(Box::new(body));
+        }
     }
 
     /// Takes octets of a body, and says how many.
     pub(super) fn take_body(&mut self, input: &[u8]) -> usize {
         let settings = BodySettings { hold: self.settings.hold, reject_stray: self.settings.reject_stray };
-        let (used, step) = match &mut self.mail.phase {
-            Phase::Data(body) => body.push(input, &mut self.out.to_hop, settings),
-            Phase::Chunk(chunk) => chunk.push(input, &mut self.out.to_hop, settings),
-            Phase::Swallow(swallow) => swallow.push(input),
-            Phase::Command | Phase::Auth => return 0,
+        let (used, step) = match (self.mail.message_mut(), &mut self.client.input) {
+            (_, Input::Swallow(swallow)) => swallow.push(input),
+            (Some(Message::Data(body)), _) => body.push(input, &mut self.out.to_hop, settings),
+            (Some(Message::Chunks(body)), _) => body.push(input, &mut self.out.to_hop, settings),
+            (Some(Message::NotBegun) | None, _) => return 0,
         };
         if matches!(step, BodyStep::Smuggling) {
             self.smuggling();
             return input.len();
         }
         self.take_step(step);
-        if self.mail.asking.is_none() {
+        if !self.mail.is_asking() {
             self.chunk_over();
         }
         used
@@ -61,12 +69,9 @@ impl Session {
                 self.out.events.extend(error.limit().map(Event::Limit));
                 self.drop_message(error.reply());
             }
-            BodyStep::Refused(reply) => {
-                self.mail.end_body(false);
-                self.refuse_message(&reply);
-            }
+            BodyStep::Refused(reply) => self.refuse_message(&reply),
             BodyStep::Swallowed(reply, times) => {
-                self.mail.end_body(false);
+                self.client.input = Input::Commands;
                 self.reply_to_message(&reply, times);
             }
             BodyStep::Smuggling => self.smuggling(),
@@ -75,30 +80,36 @@ impl Session {
 
     /// Asks the rules what becomes of the message under way.
     pub(super) fn ask_content(&mut self) {
-        self.ask(Pending::Content);
+        self.ask(Asked::Content);
     }
 
     pub(super) fn ask_evidence(&mut self, head: &HeadReader) {
-        self.ask(Pending::Evidence { message_id: head.message_id(), from: head.from() });
+        self.ask(Asked::Evidence { message_id: head.message_id(), from: head.from() });
     }
 
     pub(super) fn evidence_answered(&mut self, header: Option<String>) {
-        match &mut self.mail.phase {
-            Phase::Data(body) => {
+        if self.mail.take_asked(|asked| matches!(asked, Asked::Evidence { .. })).is_none() {
+            return;
+        }
+        match self.mail.message_mut() {
+            Some(Message::Data(body)) => {
                 if body.add_evidence(header, &mut self.out.to_hop) {
                     self.end_of_data();
                 }
             }
-            Phase::Chunk(chunk) => {
-                chunk.add_evidence(header, &mut self.out.to_hop);
+            Some(Message::Chunks(body)) => {
+                body.add_evidence(header, &mut self.out.to_hop);
                 self.chunk_over();
             }
-            Phase::Command | Phase::Auth | Phase::Swallow(_) => {}
+            Some(Message::NotBegun) | None => {}
         }
     }
 
     pub(super) fn content_answered(&mut self, content: &ContentVerdict) {
-        match MessageFate::of(content, self.mail.phase.is_held()) {
+        if self.mail.take_asked(|asked| matches!(asked, Asked::Content)).is_none() {
+            return;
+        }
+        match MessageFate::of(content, self.mail.message().is_some_and(Message::is_held)) {
             MessageFate::GoOn(mark) => self.message_goes_on(mark, *content != ContentVerdict::Later),
             MessageFate::Aside(to, mark) => self.redirect(to, &mark),
             MessageFate::Drop(reply) => self.drop_message(reply),
@@ -107,7 +118,8 @@ impl Session {
 
     /// The next hop's answer about the mailbox that is to get a message instead of its recipient.
     pub(super) fn aside_answered(&mut self, reply: &Reply) {
-        let Some(Pending::Aside { mark, due, refused }) = &mut self.mail.asking else { return };
+        let asked = self.mail.transaction_mut().and_then(|transaction| transaction.asked.as_mut());
+        let Some(Asked::Aside { mark, due, refused }) = asked else { return };
         *due = due.saturating_sub(1);
         *refused |= !reply.is_positive();
         if !reply.is_positive() {
@@ -117,7 +129,7 @@ impl Session {
             return;
         }
         let (mark, refused) = (*mark, *refused);
-        self.mail.asking = None;
+        self.mail.forget_question();
         if refused {
             self.drop_message(NO_QUARANTINE.reply());
         } else {
@@ -127,26 +139,26 @@ impl Session {
 
     /// The message is wanted, with this header in front if there is one. `decided`: whatever else comes of it.
     fn message_goes_on(&mut self, mark: Option<ResultHeader>, decided: bool) {
-        if let (Some(mark), Some(transaction)) = (mark, &mut self.mail.transaction) {
-            transaction.class.mark = Some(mark);
+        if let (Some(mark), Some(transaction)) = (mark, self.mail.transaction_mut()) {
+            transaction.group.mark = Some(mark);
         }
         let header = mark.map(|mark| mark.header());
-        match &mut self.mail.phase {
-            Phase::Data(body) => {
+        match self.mail.message_mut() {
+            Some(Message::Data(body)) => {
                 if body.release(header, decided) {
                     self.send(b"DATA", Item::Swallowed(ProxyCommand::LateData));
                 } else {
                     self.end_of_data();
                 }
             }
-            Phase::Chunk(_) => self.chunk_goes_on(header, decided),
-            Phase::Command | Phase::Auth | Phase::Swallow(_) => {}
+            Some(Message::Chunks(_)) => self.chunk_goes_on(header, decided),
+            Some(Message::NotBegun) | None => {}
         }
     }
 
     /// The next hop's answer to the DATA of a message that was held.
     pub(super) fn late_data(&mut self, reply: Reply) {
-        let Phase::Data(body) = &mut self.mail.phase else { return };
+        let Some(body) = self.mail.data_mut() else { return };
         if !body.is_released() {
             return;
         }
@@ -162,56 +174,53 @@ impl Session {
 
     /// The message goes nowhere, and at its end this is the answer. What the next hop has begun to read is never ended.
     pub(super) fn drop_message(&mut self, reply: Reply) {
-        match &self.mail.phase {
-            Phase::Data(body) if body.is_at_hop() => {
+        match self.mail.message() {
+            Some(Message::Data(body)) if body.is_at_hop() => {
                 self.drop_hop();
                 self.refuse_body(reply);
             }
-            Phase::Data(_) => {
+            Some(Message::Data(_)) => {
                 self.refuse_body(reply);
                 self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
             }
-            Phase::Chunk(chunk) => {
-                if chunk.is_announced() {
+            Some(Message::Chunks(body)) => {
+                if body.is_announced() {
                     self.drop_hop_when_answered();
                 }
                 self.refuse_body(reply);
             }
-            Phase::Command | Phase::Auth | Phase::Swallow(_) => {}
+            Some(Message::NotBegun) | None => {}
         }
     }
 
     /// Nothing more of the body goes anywhere. At its end this is the answer, unless there is one already.
     pub(super) fn refuse_body(&mut self, reply: Reply) {
         self.mail.forget_question();
-        match &mut self.mail.phase {
-            Phase::Data(body) if body.is_unwanted() => {}
-            Phase::Data(body) if body.has_ended() => {
-                self.mail.end_body(false);
-                self.refuse_message(&reply);
+        if let Some(body) = self.mail.data_mut() {
+            match (body.is_unwanted(), body.has_ended()) {
+                (true, _) => {}
+                (false, true) => self.refuse_message(&reply),
+                (false, false) => body.refuse(reply),
             }
-            Phase::Data(body) => body.refuse(reply),
-            Phase::Chunk(chunk) => {
-                chunk.refuse(reply);
-                self.chunk_over();
-            }
-            Phase::Command | Phase::Auth | Phase::Swallow(_) => {}
+        } else if let Some(body) = self.mail.chunk_mut() {
+            body.refuse(reply);
+            self.chunk_over();
         }
     }
 
     /// The answer to a message that goes nowhere, and the end of its transaction.
     pub(super) fn refuse_message(&mut self, reply: &Reply) {
-        let recipients = self.mail.transaction.as_ref().map_or(1, |transaction| transaction.accepted);
-        if let Some(transaction) = self.mail.transaction.take() {
-            self.finished(transaction, reply);
-        }
+        let Some(transaction) = self.mail.end() else { return };
+        let recipients = transaction.accepted;
+        self.finished(transaction, reply);
         self.reply_to_message(reply, recipients);
     }
 
     /// For the log: what the classifier has found in a message that it decides nothing about.
     pub(super) fn note_findings(&mut self) {
-        let found = self.mail.phase.inspected().and_then(|(inspector, _)| inspector.findings());
-        if let (Some(found), Some(transaction)) = (found, &mut self.mail.transaction) {
+        let Some(transaction) = self.mail.transaction_mut() else { return };
+        let found = transaction.message.inspected().and_then(|(inspector, _)| inspector.findings());
+        if let Some(found) = found {
             transaction.found = Some(Box::new(found));
         }
     }
@@ -223,12 +232,8 @@ impl Session {
 
     /// The next hop has all of a message, or will have it when what is to be written is.
     pub(super) fn message_sent(&mut self) {
-        self.mail.end_body(false);
-        let Some(mut transaction) = self.mail.transaction.take() else {
-            // The next hop has refused its sender while it was under way, and refuses it again now.
-            self.pipeline.queue.push(Item::Forwarded(ClientCommand::Other));
-            return;
-        };
+        let Some(mut transaction) = self.mail.end() else { return };
+        transaction.message = Message::NotBegun;
         transaction.ends_at = self.out.hop_sent + self.out.to_hop.len() as u64;
         // RFC 2033 section 4.2: LMTP answers for each recipient that was accepted.
         transaction.replies_due = if self.settings.lmtp { transaction.accepted.max(1) } else { 1 };
@@ -240,7 +245,6 @@ impl Session {
 
     /// Nothing after this may be believed: neither the message nor what looks like commands behind it.
     fn smuggling(&mut self) {
-        self.mail.end_body(false);
         self.drop_hop_when_answered();
         // In its turn: an earlier message may not be answered yet.
         self.refuse_message(&SMUGGLING.reply());

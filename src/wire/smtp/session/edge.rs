@@ -2,8 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::body::Phase;
-use super::client::Hello;
+use super::client::{Hello, Input};
 use super::next_hop::Connection;
 use super::queue::{ClientCommand, Item, ProxyCommand};
 use super::{Event, NextHopChoice, Session, Tls};
@@ -19,7 +18,7 @@ impl Session {
     /// Reads one line from the beginning of the input and acts on it; says how many octets it was. Nothing: there is no
     /// whole line yet, or it has to wait.
     pub(super) fn take_line(&mut self, input: &[u8]) -> usize {
-        let is_auth = matches!(self.mail.phase, Phase::Auth)
+        let is_auth = matches!(self.client.input, Input::AuthAnswer)
             || input.get(..5).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH "));
         let max = if is_auth { MAX_AUTH_LINE } else { self.settings.limits.line };
         let Some(end) = memchr::memchr(b'\n', input) else {
@@ -45,8 +44,8 @@ impl Session {
             true => text.iter().map(|&b| if b == b'\r' { b' ' } else { b }).collect(),
             false => text.into(),
         };
-        if matches!(self.mail.phase, Phase::Auth) {
-            self.mail.phase = Phase::Command;
+        if matches!(self.client.input, Input::AuthAnswer) {
+            self.client.input = Input::Commands;
             self.forward(&mended, ClientCommand::Auth);
             (self.pipeline.barrier, self.pipeline.answer_is_awaited) = (true, true);
             return used;
@@ -72,8 +71,8 @@ impl Session {
 
     /// A line that is not looked at further.
     fn bad_line(&mut self, bdat: bool, reply: OwnReply) {
-        if matches!(self.mail.phase, Phase::Auth) {
-            self.mail.phase = Phase::Command;
+        if matches!(self.client.input, Input::AuthAnswer) {
+            self.client.input = Input::Commands;
             // The next hop waits for an answer to its challenge; this takes it back (RFC 4954 section 4).
             self.send(b"*", Item::Swallowed(ProxyCommand::AuthCancelled));
         }
@@ -134,10 +133,10 @@ impl Session {
             self.mistake(reply);
             return true;
         }
-        let password = matches!(command, Command::Auth) && self.mail.transaction.is_none();
+        let password = matches!(command, Command::Auth) && self.mail.transaction().is_none();
         if self.hop.target != NextHopChoice::Main && (password || matches!(command, Command::Hello(_))) {
             // The last transaction was for a next hop of its own: a password is none of its business.
-            self.mail.transaction = None;
+            self.mail.end();
             return self.change_target(NextHopChoice::Main);
         }
         match command {
@@ -146,7 +145,7 @@ impl Session {
             Command::Rcpt(path) => self.rcpt(line, &path),
             Command::Data => return self.data(),
             Command::Rset => {
-                self.mail.transaction = None;
+                self.mail.end();
                 self.client.forwarded_is_used = self.client.forwarded.is_some();
                 self.forward(line, ClientCommand::Other);
             }
@@ -204,11 +203,11 @@ impl Session {
                 self.pipeline.barrier = true;
                 return false;
             }
-            self.mail.transaction = None;
+            self.mail.end();
             self.begin_setup(Some(hello));
             return true;
         }
-        self.mail.transaction = None;
+        self.mail.end();
         self.client.forwarded_is_used = self.client.forwarded.is_some();
         self.client.hello_asked = Some(hello);
         self.forward(line, ClientCommand::Hello { extended: verb != Verb::Helo });
@@ -226,7 +225,7 @@ impl Session {
             self.pipeline.barrier = true;
             return false;
         }
-        if self.mail.transaction.take().is_some() {
+        if self.mail.end().is_some() {
             self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
         }
         self.out.to_client.extend_from_slice(b"220 2.0.0 ready to start TLS\r\n");
@@ -239,7 +238,7 @@ impl Session {
     fn auth(&mut self, line: &[u8]) {
         if !self.hop.facts.offer.auth {
             self.mistake(NO_AUTH);
-        } else if self.mail.transaction.is_some() || self.client.authenticated {
+        } else if self.mail.transaction().is_some() || self.client.authenticated {
             self.mistake(AUTH_NOT_NOW);
         } else if self.auth_needs_tls() {
             self.mistake(AUTH_NEEDS_TLS);
@@ -261,7 +260,7 @@ impl Session {
             self.mistake(NOT_TRUSTED);
             return true;
         }
-        if self.mail.transaction.is_some() || self.client.authenticated {
+        if self.mail.transaction().is_some() || self.client.authenticated {
             self.mistake(IN_TRANSACTION);
             return true;
         }
@@ -293,7 +292,7 @@ impl Session {
             self.mistake(NOT_TRUSTED);
             return;
         }
-        if self.mail.transaction.is_some() {
+        if self.mail.transaction().is_some() {
             self.mistake(IN_TRANSACTION);
             return;
         }

@@ -1,12 +1,13 @@
 //! The next hop's half: connecting, replies, and what becomes of a client when it is lost.
 
-use super::body::Phase;
+use super::body::Message;
+use super::client::Input;
 use super::mail::Transaction;
 use super::next_hop::Connection;
 use super::queue::{ClientCommand, Item, ProxyCommand};
 use super::{Event, Finished, NextHopChoice, Session};
 use crate::wire::smtp::extensions::{self, Extensions};
-use crate::wire::smtp::replies::{HOP_LACKS_EXTENSION, HOP_LOST, NO_SENSE, TOO_MANY_REFUSED};
+use crate::wire::smtp::replies::{HOP_LACKS_EXTENSION, HOP_LOST, NEED_MAIL, NO_SENSE, TOO_MANY_REFUSED};
 use crate::wire::smtp::reply::Reply;
 
 impl Session {
@@ -79,6 +80,7 @@ impl Session {
             Some(Item::Swallowed(quiet)) => self.answered_quietly(quiet, reply),
             Some(Item::Local(_)) | None => self.unasked(reply),
         }
+        self.end_refused_transaction();
         if self.hop.dropping && !self.pipeline.queue.is_waiting() {
             self.drop_hop();
         }
@@ -125,14 +127,14 @@ impl Session {
                     return self.say_last(TOO_MANY_REFUSED);
                 }
             }
-            ClientCommand::Data if reply.code == 354 => self.begin_stream(),
+            ClientCommand::Data if reply.code == 354 && self.begin_stream() => {}
             ClientCommand::Data if reply.code < 400 => {
                 // Neither yes nor no: what it thinks of this transaction, nobody knows.
                 reply = NO_SENSE.reply();
-                self.mail.transaction = None;
+                self.mail.end();
                 senseless = true;
             }
-            ClientCommand::Auth if reply.code == 334 => self.mail.phase = Phase::Auth,
+            ClientCommand::Auth if reply.code == 334 => self.client.input = Input::AuthAnswer,
             ClientCommand::Auth if reply.is_positive() => {
                 self.client.authenticated = true;
                 self.out.events.push_back(Event::LoggedIn);
@@ -215,14 +217,21 @@ impl Session {
     }
 
     fn mail_answered(&mut self, id: u64, reply: &Reply) {
-        match &mut self.mail.transaction {
-            Some(transaction) if transaction.id == id => {
-                transaction.mail_pending = false;
-                if !reply.is_positive() {
-                    self.mail.transaction = None;
-                }
-            }
-            _ => {}
+        if let Some(transaction) = self.mail.transaction_mut().filter(|transaction| transaction.id == id) {
+            transaction.mail_pending = false;
+            transaction.is_refused = !reply.is_positive();
+        }
+    }
+
+    /// Ends a transaction whose MAIL the next hop has refused, when nothing of it is under way any more.
+    pub(super) fn end_refused_transaction(&mut self) {
+        let Some(transaction) = self.mail.transaction().filter(|transaction| transaction.is_refused) else { return };
+        let in_message = !matches!(transaction.message, Message::NotBegun);
+        if in_message || transaction.asked.is_some() || self.pipeline.queue.has_data() {
+            return;
+        }
+        if self.mail.end().is_some_and(|transaction| transaction.waiting.is_some()) {
+            self.mistake(NEED_MAIL);
         }
     }
 
@@ -265,13 +274,13 @@ impl Session {
             }
             ProxyCommand::Mail { transaction: id } => {
                 let elsewhere = self.hop.target != NextHopChoice::Main;
-                let transaction = self.mail.transaction.as_mut().filter(|t| t.id == id);
+                let transaction = self.mail.transaction_mut().filter(|t| t.id == id);
                 if let Some(transaction) = transaction.filter(|_| !reply.is_positive()) {
                     transaction.in_effect = false;
                     // The client did what the first next hop offers; that this one does not is no reason to lose mail.
                     let lacks = elsewhere && reply.code == 555;
                     transaction.refused = Some(if lacks { HOP_LACKS_EXTENSION.reply() } else { reply });
-                    self.mail.quarantine_failed();
+                    transaction.quarantine_failed();
                 }
             }
             ProxyCommand::Rcpt => self.aside_answered(&reply),
@@ -284,7 +293,7 @@ impl Session {
                 if let Some(transaction) = self.mail.known(id) {
                     transaction.chunk_refused.get_or_insert(reply.clone());
                 }
-                if is_open && matches!(self.mail.phase, Phase::Chunk(_)) {
+                if is_open && self.mail.chunk_mut().is_some() {
                     // Its end must not follow: the next hop would have a message without this piece.
                     self.drop_message(reply);
                 }
@@ -299,12 +308,7 @@ impl Session {
             400.. => Some(reply),
             _ => None,
         };
-        let is_streaming = match &self.mail.phase {
-            Phase::Data(body) => body.is_at_hop(),
-            Phase::Chunk(chunk) => chunk.is_streamed(),
-            Phase::Command | Phase::Auth | Phase::Swallow(_) => false,
-        };
-        match refusal.filter(|_| is_streaming) {
+        match refusal.filter(|_| self.mail.message().is_some_and(Message::is_at_hop)) {
             Some(reply) => {
                 self.drop_hop();
                 self.refuse_body(reply);
@@ -323,7 +327,7 @@ impl Session {
             code: reply.code,
             // Where there are several, the queue id is in the last.
             reply: reply.last_line(),
-            mark: transaction.class.mark,
+            mark: transaction.group.mark,
             found: transaction.found,
         }));
     }

@@ -1,8 +1,8 @@
-//! The mail under way: the transaction that is open, those that wait for an answer, and the message body.
+//! The mail under way: the transaction that is open, with its message, and those that wait for an answer.
 
 use std::collections::VecDeque;
 
-use super::body::{ChunkedMessage, Phase};
+use super::body::{ChunkedBody, DataBody, Message};
 use super::types::NextHopChoice;
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::bounce::Findings;
@@ -10,77 +10,139 @@ use crate::envelope::rules::{ContentCheck, ResultHeader};
 use crate::wire::smtp::reply::Reply;
 
 /// The mail of a session.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Mail {
-    /// What the client's octets are.
-    pub phase: Phase,
-    /// The transaction that the client has open.
-    pub transaction: Option<Transaction>,
+    current: Current,
     /// Transactions whose end of data the next hop has not answered.
     pub ended: VecDeque<Transaction>,
     /// Transactions so far: the number of the last.
     pub transactions: u64,
-    /// A question to the rules that is not answered.
-    pub asking: Option<Pending>,
-    /// A recipient that waits for its next hop, or for the reply to MAIL. Until then nothing more of the client is read.
-    pub waiting: Option<Box<Recipient>>,
 }
 
-impl Default for Mail {
-    fn default() -> Self {
-        Self {
-            phase: Phase::Command,
-            transaction: None,
-            ended: VecDeque::new(),
-            transactions: 0,
-            asking: None,
-            waiting: None,
-        }
-    }
+/// What the client has under way.
+#[derive(Debug, Default)]
+enum Current {
+    /// No transaction.
+    #[default]
+    Nothing,
+    /// A MAIL whose sender the rules are asked about.
+    Asked(Box<AskedMail>),
+    /// A transaction.
+    Open(Box<Transaction>),
 }
 
 impl Mail {
-    /// The message of which the client has sent some chunks, between two of them.
-    pub(super) fn between_chunks(&self) -> Option<&ChunkedMessage> {
-        self.transaction.as_ref().and_then(|transaction| transaction.message.as_deref())
-    }
-
-    /// The body is over, commands follow. A message in chunks waits in its transaction for the next one.
-    pub(super) fn end_body(&mut self, message_goes_on: bool) {
-        let body = std::mem::replace(&mut self.phase, Phase::Command);
-        if let (true, Phase::Chunk(chunk), Some(transaction)) = (message_goes_on, body, &mut self.transaction) {
-            transaction.message = Some(chunk.message);
+    /// The transaction that the client has open.
+    pub(super) fn transaction(&self) -> Option<&Transaction> {
+        match &self.current {
+            Current::Open(transaction) => Some(transaction),
+            Current::Nothing | Current::Asked(_) => None,
         }
     }
 
-    /// Takes back a question about the body, which is moot.
+    pub(super) fn transaction_mut(&mut self) -> Option<&mut Transaction> {
+        match &mut self.current {
+            Current::Open(transaction) => Some(transaction),
+            Current::Nothing | Current::Asked(_) => None,
+        }
+    }
+
+    /// Begins a transaction.
+    pub(super) fn begin(&mut self, transaction: Transaction) {
+        self.current = Current::Open(Box::new(transaction));
+    }
+
+    /// Ends the transaction, with its message if there is one.
+    pub(super) fn end(&mut self) -> Option<Transaction> {
+        match std::mem::take(&mut self.current) {
+            Current::Open(transaction) => Some(*transaction),
+            Current::Nothing | Current::Asked(_) => None,
+        }
+    }
+
+    /// The sender that the rules are asked about.
+    pub(super) fn asked_sender(&self) -> Option<&AskedMail> {
+        match &self.current {
+            Current::Asked(asked) => Some(asked),
+            Current::Nothing | Current::Open(_) => None,
+        }
+    }
+
+    /// Waits for the rules' answer about a sender.
+    pub(super) fn ask_about_sender(&mut self, asked: AskedMail) {
+        self.current = Current::Asked(Box::new(asked));
+    }
+
+    /// The rules have answered about a sender: which that was.
+    pub(super) fn take_asked_sender(&mut self) -> Option<AskedMail> {
+        self.asked_sender()?;
+        match std::mem::take(&mut self.current) {
+            Current::Asked(asked) => Some(*asked),
+            Current::Nothing | Current::Open(_) => None,
+        }
+    }
+
+    /// A question of the transaction that has been answered, if it is one of these.
+    pub(super) fn take_asked(&mut self, is_answered: impl Fn(&Asked) -> bool) -> Option<Asked> {
+        self.transaction_mut()?.asked.take_if(|asked| is_answered(asked))
+    }
+
+    /// Whether something is asked, of the rules or of the next hop, before more of the client can be read.
+    pub(super) fn is_asking(&self) -> bool {
+        self.asked_sender().is_some() || self.transaction().is_some_and(|transaction| transaction.asked.is_some())
+    }
+
+    /// The message of the transaction.
+    pub(super) fn message(&self) -> Option<&Message> {
+        self.transaction().map(|transaction| &transaction.message)
+    }
+
+    pub(super) fn message_mut(&mut self) -> Option<&mut Message> {
+        self.transaction_mut().map(|transaction| &mut transaction.message)
+    }
+
+    /// Whether the client's octets are those of a message.
+    pub(super) fn is_in_message(&self) -> bool {
+        self.message().is_some_and(Message::is_under_way)
+    }
+
+    /// The message by DATA that is under way.
+    pub(super) fn data_mut(&mut self) -> Option<&mut DataBody> {
+        match self.message_mut()? {
+            Message::Data(body) => Some(body),
+            Message::NotBegun | Message::Chunks(_) => None,
+        }
+    }
+
+    /// The message by BDAT of which a chunk is under way.
+    pub(super) fn chunk_mut(&mut self) -> Option<&mut ChunkedBody> {
+        match self.message_mut()? {
+            Message::Chunks(body) if body.is_in_chunk() => Some(body),
+            Message::NotBegun | Message::Data(_) | Message::Chunks(_) => None,
+        }
+    }
+
+    /// Takes back a question about the message, which is moot.
     pub(super) fn forget_question(&mut self) {
-        let about_body = |asking: &mut Pending| {
-            matches!(asking, Pending::Content | Pending::Evidence { .. } | Pending::Aside { .. })
-        };
-        self.asking.take_if(about_body);
-    }
-
-    /// The sender of a message that is to be quarantined was refused, so its recipients cannot be accepted.
-    pub(super) fn quarantine_failed(&mut self) {
-        if let Some(Pending::Aside { refused, .. }) = &mut self.asking {
-            *refused = true;
-        }
+        self.take_asked(|asked| matches!(asked, Asked::Content | Asked::Evidence { .. } | Asked::Aside { .. }));
     }
 
     /// A transaction that is open, or whose message is not answered.
     pub(super) fn known(&mut self, id: u64) -> Option<&mut Transaction> {
-        self.ended.iter_mut().chain(&mut self.transaction).find(|transaction| transaction.id == id)
+        let open = match &mut self.current {
+            Current::Open(transaction) => Some(&mut **transaction),
+            Current::Nothing | Current::Asked(_) => None,
+        };
+        self.ended.iter_mut().chain(open).find(|transaction| transaction.id == id)
     }
 }
 
-/// What is being asked about, while no answer is here.
+/// What a transaction waits for, before more of the client can be read.
 #[derive(Debug)]
-pub(super) enum Pending {
-    Mail(AskedMail),
+pub(super) enum Asked {
     Rcpt(AskedRcpt),
-    /// Room for a message that begins with DATA, or with a chunk of that size.
-    Hold(Option<(u64, bool)>),
+    /// Room for a message that begins with DATA, or with this chunk.
+    Hold(Option<ChunkSize>),
     Content,
     /// Which evidence a message with these header fields gets.
     Evidence {
@@ -94,6 +156,13 @@ pub(super) enum Pending {
         due: u32,
         refused: bool,
     },
+}
+
+/// How long a chunk is, in octets, and whether it is the last of its message (RFC 3030 section 2).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ChunkSize {
+    pub octets: u64,
+    pub last: bool,
 }
 
 /// A MAIL whose sender is asked about: the line as it came, the sender, its path as it came, and the parameters for the
@@ -132,17 +201,22 @@ pub(super) struct Transaction {
     pub in_effect: bool,
     /// The next hop's answer to MAIL is not here yet.
     pub mail_pending: bool,
+    /// The next hop has refused MAIL. The transaction ends as soon as nothing of it is under way.
+    pub is_refused: bool,
+    /// What is asked, and not answered.
+    pub asked: Option<Asked>,
+    /// A recipient that waits for its next hop, or for the reply to MAIL. Until then nothing more of the client is read.
+    pub waiting: Option<Box<Recipient>>,
     /// A swallowed second MAIL was refused with this; it answers the RCPT that needed it.
     pub refused: Option<Reply>,
     pub outstanding: u32,
     pub accepted: u32,
-    pub class: RecipientGroup,
+    pub group: RecipientGroup,
     /// Whether the message is to carry evidence.
     pub evidence: bool,
     /// What was found in it, where that changes nothing any more.
     pub found: Option<Box<Findings>>,
-    /// Its message, between two chunks of it.
-    pub message: Option<Box<ChunkedMessage>>,
+    pub message: Message,
     /// A chunk whose reply was swallowed was refused with this; it answers the chunk that the client waits for.
     pub chunk_refused: Option<Reply>,
     /// Of a message that has ended: where that stands in what the next hop is sent, how many replies are still to come,
@@ -203,6 +277,13 @@ impl RecipientGroup {
 }
 
 impl Transaction {
+    /// The sender of a message that is to be quarantined was refused, so its recipients cannot be accepted.
+    pub(super) fn quarantine_failed(&mut self) {
+        if let Some(Asked::Aside { refused, .. }) = &mut self.asked {
+            *refused = true;
+        }
+    }
+
     /// Whether a recipient was accepted, or may still be.
     pub(super) fn has_recipients(&self) -> bool {
         self.outstanding > 0 || self.accepted > 0
@@ -220,7 +301,7 @@ impl Transaction {
 
     /// Whether a recipient cannot share this transaction with those that it has.
     pub(super) fn needs_another(&self, group: &RecipientGroup, sender: &SenderAtHop) -> bool {
-        self.has_recipients() && (self.has_another_sender(sender) || !self.class.is_like(group))
+        self.has_recipients() && (self.has_another_sender(sender) || !self.group.is_like(group))
     }
 
     /// Whether the next hop knows of it: not where its only recipient wanted another that could not be had.

@@ -77,7 +77,8 @@
 //! # The parts
 //!
 //! [`Session`] keeps its state in five parts: `client`, `hop`, `mail`, `pipeline` (what is in flight) and `out`. Their
-//! files know nothing of the session. Neither do message bodies (`body`): each takes octets, writes what goes on, and
+//! files know nothing of the session. A transaction owns its message and the question that it waits for, so neither can
+//! outlive it. Message bodies (`body`) know nothing of the session either: each takes octets, writes what goes on, and
 //! returns a step that says what that led to.
 //!
 //! The other files are methods of the session, which act on what the parts say. `edge` has the client's lines and commands,
@@ -102,11 +103,11 @@ mod sync;
 mod transaction;
 mod types;
 
-use self::body::{ChunkedMessage, Phase};
-use self::client::Client;
+use self::body::Message;
+use self::client::{Client, Input};
+use self::mail::{Asked, Mail};
 #[cfg(feature = "milter")]
 pub(in crate::wire) use self::mail::{Handling, RecipientGroup};
-use self::mail::{Mail, Pending};
 use self::next_hop::NextHop;
 pub use self::output::Output;
 use self::pipeline::Pipeline;
@@ -114,7 +115,6 @@ use self::queue::Item;
 pub use self::types::{Answer, Direction, Event, Finished, NextHopChoice, Question, SessionLimits, Settings, Tls};
 use super::identity::Identity;
 use super::reply::Reply;
-use crate::envelope::address::ReversePath;
 use crate::wire::smtp::replies::{NO_ROOM_CLOSING, OwnReply, RESTART, SILENT_TOO_LONG, TOO_SLOW, TRANSACTION_TOO_LONG};
 
 /// One client, and the next hop behind it. Each part keeps the state of one thing.
@@ -166,52 +166,49 @@ impl Session {
     /// What the rules are asked at this moment, if anything.
     #[must_use]
     pub fn question(&self) -> Option<Question<'_>> {
-        let transaction = self.mail.transaction.as_ref();
-        let sender = transaction.map_or(&ReversePath::Null, |transaction| &transaction.sender);
-        match self.mail.asking.as_ref()? {
-            Pending::Mail(asked) => Some(Question::Mail { sender: &asked.sender }),
-            Pending::Rcpt(asked) => Some(Question::Rcpt { sender, recipient: &asked.recipient }),
-            Pending::Hold(_) => Some(Question::Hold),
-            Pending::Content => {
-                let (inspector, complete) = self.mail.phase.inspected()?;
-                let (check, recipient) = inspector.check().zip(transaction?.class.candidate.as_ref())?;
+        if let Some(asked) = self.mail.asked_sender() {
+            return Some(Question::Mail { sender: &asked.sender });
+        }
+        let transaction = self.mail.transaction()?;
+        let sender = &transaction.sender;
+        match transaction.asked.as_ref()? {
+            Asked::Rcpt(asked) => Some(Question::Rcpt { sender, recipient: &asked.recipient }),
+            Asked::Hold(_) => Some(Question::Hold),
+            Asked::Content => {
+                let (inspector, complete) = transaction.message.inspected()?;
+                let (check, recipient) = inspector.check().zip(transaction.group.candidate.as_ref())?;
                 let found = inspector.findings().unwrap_or_default();
                 Some(Question::Content { check, recipient, found, complete })
             }
-            Pending::Evidence { message_id, from } => {
+            Asked::Evidence { message_id, from } => {
                 Some(Question::Evidence { sender, message_id: message_id.as_deref(), from: from.as_deref() })
             }
             // That is for the next hop to answer.
-            Pending::Aside { .. } => None,
+            Asked::Aside { .. } => None,
         }
     }
 
     /// The rules' answer to [`Session::question`]. One that comes after the question is moot, because the next hop was
     /// lost for example, changes nothing; neither does an answer to a question of another kind.
     pub fn answer(&mut self, answer: Answer<'_>) {
-        match (self.mail.asking.take(), answer) {
-            (Some(Pending::Mail(asked)), Answer::Sender(outbound)) => self.sender_answered(asked, outbound),
-            (Some(Pending::Rcpt(asked)), Answer::SenderFor(outbound, domain)) => {
-                self.sender_for_answered(asked, outbound, domain);
-            }
-            (Some(Pending::Rcpt(asked)), Answer::Recipient(inbound, domain)) => {
-                self.recipient_answered(asked, inbound, domain);
-            }
-            (Some(Pending::Hold(chunk)), Answer::Hold(room)) => self.hold_answered(chunk, room),
-            (Some(Pending::Content), Answer::Content(content)) => self.content_answered(content),
-            (Some(Pending::Evidence { .. }), Answer::Evidence(header)) => self.evidence_answered(header),
-            (asking, _) => {
-                self.mail.asking = asking;
-                return;
-            }
+        match answer {
+            Answer::Sender(outbound) => self.sender_answered(outbound),
+            Answer::SenderFor(outbound, domain) => self.sender_for_answered(outbound, domain),
+            Answer::Recipient(inbound, domain) => self.recipient_answered(inbound, domain),
+            Answer::Hold(room) => self.hold_answered(room),
+            Answer::Content(content) => self.content_answered(content),
+            Answer::Evidence(header) => self.evidence_answered(header),
         }
         self.resume();
         self.settle();
     }
 
-    fn ask(&mut self, question: Pending) {
-        self.mail.asking = Some(question);
-        self.out.events.push_back(Event::Ask);
+    /// Asks about the transaction that is open.
+    fn ask(&mut self, asked: Asked) {
+        if let Some(transaction) = self.mail.transaction_mut() {
+            transaction.asked = Some(asked);
+            self.out.events.push_back(Event::Ask);
+        }
     }
 
     /// The client has sent this.
@@ -237,11 +234,7 @@ impl Session {
 
     /// The client will send no more; it may still be listening, so what is owed to it is waited for.
     pub fn client_eof(&mut self) {
-        let waits = match &self.mail.phase {
-            Phase::Command => true,
-            Phase::Data(body) => body.is_released(),
-            Phase::Auth | Phase::Chunk(_) | Phase::Swallow(_) => false,
-        };
+        let waits = self.takes_commands() || self.waits_to_send();
         if waits && self.pipeline.queue.is_waiting() && !self.is_closed() {
             self.end_when_answered();
         } else {
@@ -309,33 +302,37 @@ impl Session {
     pub fn wants_client(&self) -> bool {
         !self.is_closed()
             && !self.client.securing
-            && self.mail.asking.is_none()
-            && match &self.mail.phase {
-                Phase::Command | Phase::Auth => self.may_parse() || self.expects_silence(),
-                Phase::Data(body) => !body.is_released(),
-                Phase::Chunk(_) | Phase::Swallow(_) => true,
-            }
+            && !self.mail.is_asking()
+            && !self.waits_to_send()
+            && (self.in_body() || self.may_parse() || self.expects_silence())
+    }
+
+    /// Whether a message waits in memory until the next hop says 354.
+    fn waits_to_send(&self) -> bool {
+        matches!(self.mail.message(), Some(Message::Data(body)) if body.is_released())
+    }
+
+    /// Whether the client's octets are commands.
+    fn takes_commands(&self) -> bool {
+        matches!(self.client.input, Input::Commands) && !self.mail.is_in_message()
     }
 
     /// Whether a message body is under way: large reads pay.
     #[must_use]
     pub fn in_body(&self) -> bool {
-        !matches!(self.mail.phase, Phase::Command | Phase::Auth)
+        self.mail.is_in_message() || matches!(self.client.input, Input::Swallow(_))
     }
 
     /// Octets of a message that are held in memory.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.mail.phase.held() + self.mail.between_chunks().map_or(0, ChunkedMessage::held)
+        self.mail.message().map_or(0, Message::held)
     }
 
     /// Whether part of a message is held in memory.
     #[must_use]
     pub fn is_holding(&self) -> bool {
-        match &self.mail.phase {
-            Phase::Data(body) if body.is_released() => true,
-            phase => phase.is_held() || self.mail.between_chunks().is_some_and(ChunkedMessage::is_held),
-        }
+        self.waits_to_send() || self.mail.message().is_some_and(Message::is_held)
     }
 
     /// Whether it is the next hop's turn.
@@ -379,7 +376,7 @@ impl Session {
     /// The number of the transaction that the client has open.
     #[must_use]
     pub fn transaction(&self) -> Option<u64> {
-        self.mail.transaction.as_ref().map(|transaction| transaction.id)
+        self.mail.transaction().map(|transaction| transaction.id)
     }
 
     /// Counts what one side can make happen only by going on: whole lines, whole replies, octets of a body. What does
@@ -392,7 +389,7 @@ impl Session {
     /// Whether a message is being sent, or a further chunk of one is awaited.
     #[must_use]
     pub fn in_message(&self) -> bool {
-        self.in_body() || self.mail.between_chunks().is_some()
+        self.in_body() || matches!(self.mail.message(), Some(Message::Data(_) | Message::Chunks(_)))
     }
 
     /// What holds for the client that a trusted proxy has named by XCLIENT: whether it is trusted itself, and whether
@@ -409,6 +406,7 @@ impl Session {
 
     /// Looks at what the client sent earlier, now that something has changed.
     fn resume(&mut self) {
+        self.end_refused_transaction();
         self.resume_recipient();
         let mut pending = std::mem::take(&mut self.client.pending);
         let used = self.consume(&pending);
@@ -430,10 +428,10 @@ impl Session {
             if !self.wants_client() {
                 break;
             }
-            let used = match self.mail.phase {
-                Phase::Command | Phase::Auth if !self.may_parse() => 0,
-                Phase::Command | Phase::Auth => self.take_line(rest),
-                _ => self.take_body(rest),
+            let used = match self.in_body() {
+                true => self.take_body(rest),
+                false if self.may_parse() => self.take_line(rest),
+                false => 0,
             };
             if used == 0 {
                 break;
@@ -448,7 +446,7 @@ impl Session {
     /// Whether a line of the client may be looked at.
     fn may_parse(&self) -> bool {
         !self.is_blocked()
-            && self.mail.waiting.is_none()
+            && self.mail.transaction().is_none_or(|transaction| transaction.waiting.is_none())
             && !self.pipeline.queue.is_full()
             && (self.hop.facts.offer.pipelining || !self.pipeline.queue.is_waiting())
     }
@@ -461,9 +459,7 @@ impl Session {
     /// After every input: what can go, goes.
     fn settle(&mut self) {
         match self.end {
-            Ending::WhenAnswered if self.pipeline.queue.is_empty() && matches!(self.mail.phase, Phase::Command) => {
-                self.client_lost()
-            }
+            Ending::WhenAnswered if self.pipeline.queue.is_empty() && self.takes_commands() => self.client_lost(),
             Ending::WhenIdle if self.is_idle() => {
                 self.say_last(RESTART);
             }
@@ -473,10 +469,10 @@ impl Session {
 
     /// Nothing is under way: no transaction, no command without an answer.
     fn is_idle(&self) -> bool {
-        matches!(self.mail.phase, Phase::Command)
-            && self.mail.transaction.is_none()
+        matches!(self.client.input, Input::Commands)
+            && self.mail.transaction().is_none()
             && self.pipeline.queue.is_empty()
-            && self.mail.asking.is_none()
+            && !self.mail.is_asking()
             && !self.client.securing
             && self.hop.connection.is_usable()
     }
@@ -524,7 +520,8 @@ impl Session {
 
     fn end(&mut self) {
         self.end_at_least(Ending::Closed);
-        self.mail.phase = Phase::Command;
+        self.mail.end();
+        self.client.input = Input::Commands;
         self.client.pending = Vec::new();
         self.out.events.push_back(Event::CloseHop);
         self.out.events.push_back(Event::CloseClient);

@@ -89,6 +89,11 @@ impl Queue {
         self.0.iter().any(|entry| !matches!(entry.item, Item::Local(_)))
     }
 
+    /// Whether the client waits for the next hop's answer to DATA.
+    pub(super) fn has_data(&self) -> bool {
+        self.0.iter().any(|entry| matches!(entry.item, Item::Forwarded(ClientCommand::Data)))
+    }
+
     pub(super) fn push(&mut self, item: Item) {
         self.0.push_back(QueueEntry { item, unsent: None });
     }

@@ -57,7 +57,7 @@ impl Session {
     /// As `out_of_sync`, but after the replies to earlier commands.
     pub(super) fn out_of_sync_in_turn(&mut self) {
         self.out.events.push_back(Event::NotSmtp("sync"));
-        self.mail.transaction = None;
+        self.mail.end();
         self.say(OUT_OF_SYNC);
         self.end_when_answered();
     }
@@ -67,7 +67,7 @@ impl Session {
         let is_other = is_another_protocol(line);
         if is_other {
             self.out.events.push_back(Event::NotSmtp("another-protocol"));
-            self.mail.transaction = None;
+            self.mail.end();
             self.say(ANOTHER_PROTOCOL);
             self.end_when_answered();
         }

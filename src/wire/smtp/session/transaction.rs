@@ -1,7 +1,7 @@
 //! Senders and recipients: MAIL and RCPT, what the rules make of them, and what the next hop has to hear of it.
 
-use super::body::{Chunk, ChunkedMessage, DataBody, Phase, accepted};
-use super::mail::{AskedMail, AskedRcpt, AtHop, Handling, Pending, Recipient, RecipientGroup, SenderAtHop, Transaction};
+use super::body::{ChunkedMessage, DataBody, Message, accepted};
+use super::mail::{Asked, AskedMail, AskedRcpt, AtHop, Handling, Recipient, RecipientGroup, SenderAtHop, Transaction};
 use super::queue::{ClientCommand, Item, ProxyCommand};
 use super::{Direction, Event, NextHopChoice, Session};
 use crate::envelope::address::{Address, ReversePath, strip_source_route};
@@ -14,7 +14,7 @@ use crate::wire::smtp::replies::{
 
 impl Session {
     pub(super) fn mail(&mut self, line: &[u8], path: &Path<'_>) -> bool {
-        if self.mail.transaction.is_some() {
+        if self.mail.transaction().is_some() {
             self.mistake(NESTED_MAIL);
             return true;
         }
@@ -60,7 +60,8 @@ impl Session {
         match self.settings.direction {
             Direction::Inbound => self.begin(&line, sender, path, params, None),
             Direction::Outbound => {
-                self.ask(Pending::Mail(AskedMail { line, sender, path, params }));
+                self.mail.ask_about_sender(AskedMail { line, sender, path, params });
+                self.out.events.push_back(Event::Ask);
             }
         }
         true
@@ -82,8 +83,8 @@ impl Session {
         Some(path.params.split_ascii_whitespace().map(word).collect())
     }
 
-    pub(super) fn sender_answered(&mut self, asked: AskedMail, outbound: &Outbound) {
-        let AskedMail { line, sender, path, params } = asked;
+    pub(super) fn sender_answered(&mut self, outbound: &Outbound) {
+        let Some(AskedMail { line, sender, path, params }) = self.mail.take_asked_sender() else { return };
         match &outbound.action {
             OutboundAction::Reject(refusal) => self.refuse(refusal),
             OutboundAction::Pass => self.begin(&line, sender, path, params, None),
@@ -92,7 +93,7 @@ impl Session {
                 self.begin(&line, sender, path, params, Some(signed));
             }
         }
-        if let Some(transaction) = &mut self.mail.transaction {
+        if let Some(transaction) = self.mail.transaction_mut() {
             transaction.evidence = outbound.evidence;
         }
     }
@@ -110,7 +111,7 @@ impl Session {
         }
         let at_hop = AtHop { signed: signed.is_some(), path: signed.unwrap_or_else(|| path.clone()) };
         let binary = Path { path: "", params: &params }.values("BODY").any(|v| v.eq_ignore_ascii_case("BINARYMIME"));
-        self.mail.transaction = Some(Transaction {
+        self.mail.begin(Transaction {
             id,
             sender,
             path,
@@ -119,13 +120,16 @@ impl Session {
             at_hop,
             in_effect: true,
             mail_pending: true,
+            is_refused: false,
+            asked: None,
+            waiting: None,
             refused: None,
             outstanding: 0,
             accepted: 0,
-            class: RecipientGroup::default(),
+            group: RecipientGroup::default(),
             evidence: false,
             found: None,
-            message: None,
+            message: Message::NotBegun,
             chunk_refused: None,
             ends_at: 0,
             replies_due: 0,
@@ -134,8 +138,8 @@ impl Session {
     }
 
     pub(super) fn rcpt(&mut self, line: &[u8], path: &Path<'_>) {
-        let Some(transaction) = self.mail.transaction.as_ref().filter(|transaction| transaction.message.is_none())
-        else {
+        let is_open = |transaction: &&Transaction| matches!(transaction.message, Message::NotBegun);
+        let Some(transaction) = self.mail.transaction().filter(is_open) else {
             self.mistake(NEED_MAIL);
             return;
         };
@@ -160,11 +164,12 @@ impl Session {
         let params = path.params.to_owned();
         let unchanged =
             if path.path == recipient.as_str() { line.to_vec() } else { rcpt_line(recipient.as_str(), &params) };
-        self.ask(Pending::Rcpt(AskedRcpt { recipient, params, unchanged }));
+        self.ask(Asked::Rcpt(AskedRcpt { recipient, params, unchanged }));
     }
 
     /// `outbound`: what becomes of the sender of mail to this recipient; `None`: that of MAIL is right.
-    pub(super) fn sender_for_answered(&mut self, asked: AskedRcpt, outbound: Option<&Outbound>, domain: Option<u16>) {
+    pub(super) fn sender_for_answered(&mut self, outbound: Option<&Outbound>, domain: Option<u16>) {
+        let Some(asked) = self.asked_recipient() else { return };
         let sender = match outbound.map(|outbound| &outbound.action) {
             Some(OutboundAction::Reject(refusal)) => return self.refuse(refusal),
             Some(OutboundAction::Pass) => SenderAtHop::Unsigned,
@@ -178,8 +183,20 @@ impl Session {
         self.recipient(Recipient { command: asked.unchanged, group, sender });
     }
 
-    pub(super) fn recipient_answered(&mut self, asked: AskedRcpt, inbound: &Inbound, domain: Option<u16>) {
-        let AskedRcpt { recipient, params, unchanged } = asked;
+    /// The recipient that the rules have answered about, if the next hop has not refused its MAIL meanwhile.
+    fn asked_recipient(&mut self) -> Option<AskedRcpt> {
+        let Some(Asked::Rcpt(asked)) = self.mail.take_asked(|asked| matches!(asked, Asked::Rcpt(_))) else {
+            return None;
+        };
+        if self.mail.transaction().is_some_and(|transaction| transaction.is_refused) {
+            self.mistake(NEED_MAIL);
+            return None;
+        }
+        Some(asked)
+    }
+
+    pub(super) fn recipient_answered(&mut self, inbound: &Inbound, domain: Option<u16>) {
+        let Some(AskedRcpt { recipient, params, unchanged }) = self.asked_recipient() else { return };
         let (delivery, handling) = match &inbound.disposition {
             Disposition::Refuse(refusal) if self.is_one_too_many(refusal.code) => {
                 self.say(TOO_MANY_REFUSED);
@@ -204,13 +221,13 @@ impl Session {
     /// A recipient whose message goes nowhere. The client is not to know, and the next hop has no part in it.
     fn accept_and_discard(&mut self) {
         let group = RecipientGroup { handling: Handling::Discard, ..RecipientGroup::default() };
-        let Some(transaction) = &mut self.mail.transaction else { return };
+        let Some(transaction) = self.mail.transaction_mut() else { return };
         if transaction.needs_another(&group, &SenderAtHop::AsBefore) {
             self.out.events.push_back(Event::OwnTransaction);
             self.say(OWN_TRANSACTION);
             return;
         }
-        transaction.class = group;
+        transaction.group = group;
         transaction.accepted += 1;
         self.say(RECIPIENT_OK);
     }
@@ -218,7 +235,7 @@ impl Session {
     /// Sends a recipient on, after what it needs: its next hop, and a MAIL with its sender. Until these are there, it
     /// waits.
     fn recipient(&mut self, recipient: Recipient) {
-        let Some(transaction) = &mut self.mail.transaction else { return };
+        let Some(transaction) = self.mail.transaction_mut() else { return };
         if transaction.needs_another(&recipient.group, &recipient.sender) {
             self.out.events.push_back(Event::OwnTransaction);
             self.say(OWN_TRANSACTION);
@@ -230,7 +247,7 @@ impl Session {
         // The client is sent the next hop's reply to MAIL before another MAIL goes on.
         let is_early = (other_sender || other_hop) && (transaction.mail_pending || !self.pipeline.queue.is_empty());
         if is_early || other_hop {
-            self.mail.waiting = Some(Box::new(recipient));
+            transaction.waiting = Some(Box::new(recipient));
             self.pipeline.barrier = !self.pipeline.queue.is_empty();
             if !is_early {
                 self.change_target(target);
@@ -241,8 +258,8 @@ impl Session {
         if other_sender {
             self.second_mail(sender);
         }
-        let Some(transaction) = &mut self.mail.transaction else { return };
-        transaction.class = group;
+        let Some(transaction) = self.mail.transaction_mut() else { return };
+        transaction.group = group;
         transaction.outstanding += 1;
         let id = transaction.id;
         self.forward(&command, ClientCommand::Rcpt { transaction: id });
@@ -253,17 +270,14 @@ impl Session {
         if self.is_blocked() || !self.pipeline.queue.is_empty() {
             return;
         }
-        match self.mail.waiting.take() {
-            Some(recipient) if self.mail.transaction.is_some() => self.recipient(*recipient),
-            // The next hop has refused its MAIL.
-            Some(_) => self.mistake(NEED_MAIL),
-            None => {}
+        if let Some(recipient) = self.mail.transaction_mut().and_then(|transaction| transaction.waiting.take()) {
+            self.recipient(*recipient);
         }
     }
 
     /// Another MAIL for the same transaction: the same parameters, its replies swallowed.
     fn second_mail(&mut self, sender: SenderAtHop) {
-        let Some(transaction) = &mut self.mail.transaction else { return };
+        let Some(transaction) = self.mail.transaction_mut() else { return };
         // Where the recipient does not matter, the sender is the one that MAIL went on with.
         let at_hop = match sender {
             SenderAtHop::Signed(path) => AtHop { signed: true, path },
@@ -288,15 +302,15 @@ impl Session {
     }
 
     pub(super) fn data(&mut self) -> bool {
-        let Some(transaction) = self.mail.transaction.as_ref().filter(|transaction| transaction.is_begun()) else {
+        let Some(transaction) = self.mail.transaction().filter(|transaction| transaction.is_begun()) else {
             self.mistake(NEED_RCPT);
             return true;
         };
-        if transaction.binary || transaction.message.is_some() {
+        if transaction.binary || !matches!(transaction.message, Message::NotBegun) {
             self.mistake(NEED_BDAT);
             return true;
         }
-        if transaction.class.handling == Handling::Deliver {
+        if transaction.group.handling == Handling::Deliver {
             self.forward(b"DATA", ClientCommand::Data);
             self.pipeline.barrier = true;
             return true;
@@ -311,20 +325,20 @@ impl Session {
             self.say(NO_RECIPIENTS);
             return true;
         }
-        if transaction.class.handling == Handling::Discard {
+        if transaction.group.handling == Handling::Discard {
             self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
-            self.mail.phase = Phase::Data(Box::new(DataBody::unwanted(self.settings.limits, accepted())));
+            self.begin_data(DataBody::unwanted(self.settings.limits, accepted()));
             self.say(GO_ON);
             return true;
         }
-        self.ask(Pending::Hold(None));
+        self.ask(Asked::Hold(None));
         true
     }
 
     /// Another recipient for a message that is held: its own mailbox is not to see it. The message waits for the
     /// answer.
     pub(super) fn redirect(&mut self, to: &Address, mark: &ResultHeader) {
-        let Some(transaction) = &self.mail.transaction else { return };
+        let Some(transaction) = self.mail.transaction() else { return };
         let mail = mail_line(&transaction.at_hop.path, &transaction.params);
         let id = transaction.id;
         // LMTP answers the message once for each recipient, and so many answers are owed to the client.
@@ -335,26 +349,28 @@ impl Session {
         for _ in 0..times {
             self.send(&rcpt_line(to.as_str(), ""), Item::Swallowed(ProxyCommand::Rcpt));
         }
-        self.mail.asking = Some(Pending::Aside { mark: *mark, due: times, refused: false });
+        if let Some(transaction) = self.mail.transaction_mut() {
+            transaction.asked = Some(Asked::Aside { mark: *mark, due: times, refused: false });
+        }
     }
 
-    /// `chunk`: the size of the chunk that begins, and whether it is the last; `None`: DATA.
-    pub(super) fn hold_answered(&mut self, chunk: Option<(u64, bool)>, room: bool) {
-        let Some(transaction) = &self.mail.transaction else { return };
-        let (limits, check) = (self.settings.limits, transaction.class.handling.check());
+    /// Whether there is room for the message that begins.
+    pub(super) fn hold_answered(&mut self, room: bool) {
+        let asked = self.mail.take_asked(|asked| matches!(asked, Asked::Hold(_)));
+        let (Some(Asked::Hold(chunk)), Some(transaction)) = (asked, self.mail.transaction()) else { return };
+        let (limits, check) = (self.settings.limits, transaction.group.handling.check());
         match chunk {
             None if room => {
-                self.mail.phase = Phase::Data(Box::new(DataBody::held(limits, check)));
+                self.begin_data(DataBody::held(limits, check));
                 self.say(GO_ON);
             }
             None => self.say(NO_ROOM),
-            Some((size, last)) if room => {
-                let message = ChunkedMessage::held_for(limits, transaction.binary, check);
-                self.begin_chunk(Chunk::new(Box::new(message), size, last), size);
+            Some(chunk) if room => {
+                self.begin_chunks(ChunkedMessage::held_for(limits, transaction.binary, check), chunk);
             }
-            Some((size, last)) => {
-                let recipients = if last { transaction.accepted } else { 1 };
-                self.swallow(size, NO_ROOM.reply(), recipients);
+            Some(chunk) => {
+                let recipients = if chunk.last { transaction.accepted } else { 1 };
+                self.swallow(chunk.octets, NO_ROOM.reply(), recipients);
                 self.fail_transaction();
             }
         }

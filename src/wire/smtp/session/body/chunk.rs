@@ -23,7 +23,7 @@ const PIECE: usize = 4096;
 #[derive(Debug)]
 pub(crate) struct ChunkedMessage {
     /// What was found in it so far.
-    pub inspector: Inspector,
+    inspector: Inspector,
     /// `None`: the message is binary (RFC 3030 section 3), and has no lines.
     text: Option<DataScanner>,
     /// Takes our own headers out.
@@ -77,14 +77,8 @@ impl ChunkedMessage {
         Self { filter: Some(filter), ..message }
     }
 
-    /// Whether the next hop has heard nothing of it.
-    pub(crate) fn is_held(&self) -> bool {
+    fn is_held(&self) -> bool {
         self.stage == ChunkStage::Held
-    }
-
-    /// Octets that are held.
-    pub(crate) fn held(&self) -> usize {
-        self.held.len()
     }
 
     fn push(&mut self, part: &[u8], reject_stray: bool) -> Option<BodyStep> {
@@ -107,11 +101,12 @@ impl ChunkedMessage {
     }
 }
 
-/// A chunk under way.
+/// A message by BDAT, from its first chunk to the answer to its last.
 #[derive(Debug)]
-pub(crate) struct Chunk {
-    /// The message that it is a part of.
-    pub message: Box<ChunkedMessage>,
+pub(crate) struct ChunkedBody {
+    message: ChunkedMessage,
+    /// Whether a chunk is under way. The fields that follow are about that chunk, or about the one before.
+    in_chunk: bool,
     /// Octets still to come, and in all.
     left: u64,
     size: u64,
@@ -122,7 +117,7 @@ pub(crate) struct Chunk {
     answered: bool,
     /// The message goes nowhere; at the end of the chunk this is the answer.
     refused: Option<Reply>,
-    /// Where in what is held the header block ends, while it is asked which evidence comes there.
+    /// Where in what is held the header block ends, while the rules are asked which evidence comes there.
     head_ends: Option<usize>,
 }
 
@@ -155,13 +150,44 @@ pub(crate) enum ChunkAnswer {
     Given,
 }
 
-impl Chunk {
-    /// One that begins.
-    pub(crate) fn new(message: Box<ChunkedMessage>, size: u64, last: bool) -> Self {
-        Self { message, left: size, size, last, announced: false, answered: false, refused: None, head_ends: None }
+impl ChunkedBody {
+    /// One whose first chunk begins.
+    pub(crate) fn new(message: ChunkedMessage, size: u64, last: bool) -> Self {
+        let (announced, answered) = (false, false);
+        Self { message, in_chunk: true, left: size, size, last, announced, answered, refused: None, head_ends: None }
     }
 
-    /// Whether all of it has come.
+    /// The next chunk begins.
+    pub(crate) fn begin_next(&mut self, size: u64, last: bool) {
+        self.in_chunk = true;
+        self.left = size;
+        self.size = size;
+        self.last = last;
+        self.announced = false;
+        self.answered = false;
+    }
+
+    /// The chunk is over and the client has its answer, or will have it. Another one follows.
+    pub(crate) fn end_chunk(&mut self) {
+        self.in_chunk = false;
+    }
+
+    /// Whether a chunk is under way, not between two of them.
+    pub(crate) fn is_in_chunk(&self) -> bool {
+        self.in_chunk
+    }
+
+    /// What was found in it so far.
+    pub(crate) fn inspector(&self) -> &Inspector {
+        &self.message.inspector
+    }
+
+    /// Octets of it that are held in memory.
+    pub(crate) fn held_octets(&self) -> usize {
+        self.message.held.len()
+    }
+
+    /// Whether all of the chunk has come.
     pub(crate) fn is_complete(&self) -> bool {
         self.left == 0
     }
@@ -228,7 +254,7 @@ impl Chunk {
     }
 
     fn pass(&mut self, part: &[u8], to_hop: &mut Vec<u8>, hold: usize) -> BodyStep {
-        let message = &mut *self.message;
+        let message = &mut self.message;
         match (message.stage, &mut message.filter, &mut message.head) {
             (ChunkStage::Held, Some(filter), _) => {
                 filter.push(part, |part| message.held.extend_from_slice(part));
@@ -301,7 +327,7 @@ impl Chunk {
 
     /// The message has ended and its header block with it.
     fn end_head(&mut self, to_hop: &mut Vec<u8>) -> ChunkEnd {
-        let message = &mut *self.message;
+        let message = &mut self.message;
         if let Some(mut reader) = message.head.take() {
             self.head_ends = reader.finish(&mut message.held);
             if self.head_ends.is_some() {

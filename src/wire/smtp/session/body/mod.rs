@@ -11,52 +11,66 @@ mod inspector;
 mod step;
 mod swallow;
 
-pub(super) use self::chunk::{Chunk, ChunkAnswer, ChunkEnd, ChunkedMessage, Released};
+pub(super) use self::chunk::{ChunkAnswer, ChunkEnd, ChunkedBody, ChunkedMessage, Released};
 pub(super) use self::data::DataBody;
 pub(super) use self::inspector::{BodyError, Inspector};
 pub(super) use self::step::{BodySettings, BodyStep, MessageFate, accepted};
 pub(super) use self::swallow::Swallow;
 
-/// What the client's octets are.
+/// The message of a transaction.
 #[derive(Debug)]
-pub(super) enum Phase {
-    /// Lines with commands.
-    Command,
-    /// The client's answer to a challenge of AUTH.
-    Auth,
-    /// A message by DATA.
+pub(super) enum Message {
+    /// It has not begun: recipients are still given, or the next hop has not answered DATA.
+    NotBegun,
+    /// By DATA, until its end is sent to the next hop or refused.
     Data(Box<DataBody>),
-    /// A chunk of a message by BDAT.
-    Chunk(Box<Chunk>),
-    /// A chunk that goes nowhere, of no message.
-    Swallow(Swallow),
+    /// By BDAT: in a chunk, or between two of them.
+    Chunks(Box<ChunkedBody>),
 }
 
-impl Phase {
-    /// Octets of the message that are held in memory.
+impl Message {
+    /// Whether octets of it are awaited now, or an answer that depends on it.
+    pub(super) fn is_under_way(&self) -> bool {
+        match self {
+            Self::NotBegun => false,
+            Self::Data(_) => true,
+            Self::Chunks(body) => body.is_in_chunk(),
+        }
+    }
+
+    /// Octets of it that are held in memory.
     pub(super) fn held(&self) -> usize {
         match self {
+            Self::NotBegun => 0,
             Self::Data(body) => body.held_octets(),
-            Self::Chunk(chunk) => chunk.message.held(),
-            Self::Command | Self::Auth | Self::Swallow(_) => 0,
+            Self::Chunks(body) => body.held_octets(),
         }
     }
 
-    /// Whether the next hop has heard nothing of the message, so that all can still be changed.
+    /// Whether the next hop has heard nothing of it, so that all can still be changed.
     pub(super) fn is_held(&self) -> bool {
         match self {
+            Self::NotBegun => false,
             Self::Data(body) => body.is_held(),
-            Self::Chunk(chunk) => chunk.is_held(),
-            Self::Command | Self::Auth | Self::Swallow(_) => false,
+            Self::Chunks(body) => body.is_held(),
         }
     }
 
-    /// The message under way: what was found in it, and whether all of it has come.
+    /// Whether the next hop has begun to read it, and reads on.
+    pub(super) fn is_at_hop(&self) -> bool {
+        match self {
+            Self::NotBegun => false,
+            Self::Data(body) => body.is_at_hop(),
+            Self::Chunks(body) => body.is_in_chunk() && body.is_streamed(),
+        }
+    }
+
+    /// What was found in it, and whether all of it has come.
     pub(super) fn inspected(&self) -> Option<(&Inspector, bool)> {
         match self {
+            Self::NotBegun => None,
             Self::Data(body) => Some((body.inspector(), body.has_ended())),
-            Self::Chunk(chunk) => Some((&chunk.message.inspector, chunk.ends_the_message())),
-            Self::Command | Self::Auth | Self::Swallow(_) => None,
+            Self::Chunks(body) => Some((body.inspector(), body.ends_the_message())),
         }
     }
 }
