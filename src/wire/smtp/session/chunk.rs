@@ -6,7 +6,6 @@ use super::body::{
 };
 use super::client::Input;
 use super::mail::{Asked, ChunkSize, Handling};
-use super::next_hop::Connection;
 use super::queue::{ClientCommand, Item, ProxyCommand};
 use super::{Direction, Event, Session};
 use crate::wire::smtp::command::Command;
@@ -191,7 +190,7 @@ impl Session {
             self.end_transaction(reply);
             self.reply_with(reply.clone());
         }
-        if self.hop.connection == Connection::Ready && !self.hop.dropping {
+        if self.hop.connection.is_ready() && !self.hop.dropping {
             self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
         }
     }

@@ -2,7 +2,7 @@
 
 use super::body::Message;
 use super::client::Input;
-use super::next_hop::{Connection, Facts};
+use super::next_hop::{Connection, Facts, Purpose};
 use super::queue::{ClientCommand, Item};
 use super::{Event, NextHopChoice, Session};
 use crate::wire::smtp::replies::{
@@ -28,12 +28,12 @@ impl Session {
         let later = OwnReply { code: 451, ..reply };
         self.out.to_client.extend_from_slice(&later.reply().text);
         self.pipeline.barrier = false;
-        self.open(NextHopChoice::Main);
+        self.open(NextHopChoice::Main, Purpose::Silent);
     }
 
     /// The connection is of no more use. Nobody is left without an answer, and no answer is a guess.
     pub(super) fn hop_lost(&mut self) {
-        if self.is_closed() || (self.hop.connection == Connection::Closed && !self.pipeline.queue.is_waiting()) {
+        if self.is_closed() || (self.hop.connection.is_closed() && !self.pipeline.queue.is_waiting()) {
             return;
         }
         if self.hop.connection.is_opening() {
@@ -64,17 +64,16 @@ impl Session {
     }
 
     /// Connects again, or elsewhere. Only while nothing is in flight.
-    pub(super) fn open(&mut self, target: NextHopChoice) {
+    pub(super) fn open(&mut self, target: NextHopChoice, purpose: Purpose) {
         if target != self.hop.target {
             self.hop.plain_only = false;
         }
         self.hop.target = target;
-        self.hop.connection = Connection::Connecting { first: false };
+        self.hop.connection = Connection::Connecting(purpose);
         // Its time begins now, whatever the one before has used.
         self.out.progress += 1;
         self.hop.facts = Facts::default();
         self.hop.dropping = false;
-        self.hop.setup = None;
         self.hop.replies = ReplyReader::default();
         self.out.hop_sent = 0;
         self.out.events.push_back(Event::Open(target));
@@ -93,7 +92,7 @@ impl Session {
             if let Some(transaction) = self.mail.transaction_mut() {
                 (transaction.in_effect, transaction.refused) = (false, None);
             }
-            self.open(target);
+            self.open(target, Purpose::Silent);
         }
         false
     }
@@ -104,7 +103,7 @@ impl Session {
     pub fn can_rest(&self) -> bool {
         // Nobody can log in again on the client's behalf.
         self.is_idle()
-            && self.hop.connection == Connection::Ready
+            && self.hop.connection.is_ready()
             && !self.hop.dropping
             && !self.client.authenticated
             && !self.is_closed()
@@ -123,7 +122,7 @@ impl Session {
 
     /// Says goodbye to a next hop that is not in the middle of a message.
     pub(super) fn leave_hop(&mut self) {
-        if self.hop.connection != Connection::Ready
+        if !self.hop.connection.is_ready()
             || self.hop.dropping
             || !(self.takes_commands() || self.mail.message().is_some_and(Message::is_held))
         {
@@ -144,7 +143,7 @@ impl Session {
 
     /// As `drop_hop`, but after the replies that are still due: one may be to another message.
     pub(super) fn drop_hop_when_answered(&mut self) {
-        if self.hop.connection == Connection::Ready && self.pipeline.queue.is_waiting() {
+        if self.hop.connection.is_ready() && self.pipeline.queue.is_waiting() {
             self.hop.dropping = true;
         } else {
             self.drop_hop();

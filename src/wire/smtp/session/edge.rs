@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::client::{Hello, Input};
-use super::next_hop::Connection;
+use super::next_hop::Purpose;
 use super::queue::{ClientCommand, Item, ProxyCommand};
 use super::{Event, NextHopChoice, Session, Tls};
 use crate::wire::smtp::command::{Command, CommandError, MAX_AUTH_LINE, Verb};
@@ -102,13 +102,13 @@ impl Session {
             self.out_of_sync_in_turn();
             return true;
         }
-        if self.hop.connection == Connection::Closed && !matches!(command, Command::Quit) {
+        if self.hop.connection.is_closed() && !matches!(command, Command::Quit) {
             if self.client.authenticated {
                 // Nobody can log in again on the client's behalf.
                 self.say_last(HOP_LOST_LOGIN);
                 return true;
             }
-            self.open(NextHopChoice::Main);
+            self.open(NextHopChoice::Main, Purpose::Silent);
             return false;
         }
         if self.client.commands >= self.settings.limits.commands {
@@ -149,7 +149,7 @@ impl Session {
                 self.client.forwarded_is_used = self.client.forwarded.is_some();
                 self.forward(line, ClientCommand::Other);
             }
-            Command::Quit if self.hop.connection == Connection::Closed => self.say_last(BYE),
+            Command::Quit if self.hop.connection.is_closed() => self.say_last(BYE),
             Command::Quit => {
                 self.forward(line, ClientCommand::Quit);
                 self.pipeline.barrier = true;
@@ -204,7 +204,7 @@ impl Session {
                 return false;
             }
             self.mail.end();
-            self.begin_setup(Some(hello));
+            self.begin_handshake(Some(hello));
             return true;
         }
         self.mail.end();
@@ -279,11 +279,10 @@ impl Session {
         self.client.identity_version += 1;
         // The one it speaks for is a stranger until the driver says otherwise.
         self.settings.trusted = false;
-        (self.client.hello, self.hop.setup) = (None, None);
+        self.client.hello = None;
         self.leave_hop();
         self.out.events.push_back(Event::CloseHop);
-        self.open(NextHopChoice::Main);
-        self.hop.connection = Connection::Connecting { first: true };
+        self.open(NextHopChoice::Main, Purpose::Greeting);
         true
     }
 

@@ -3,7 +3,7 @@
 use super::body::Message;
 use super::client::Input;
 use super::mail::Transaction;
-use super::next_hop::Connection;
+use super::next_hop::{Connection, Purpose};
 use super::queue::{ClientCommand, Item, ProxyCommand};
 use super::{Event, Finished, NextHopChoice, Session};
 use crate::wire::smtp::extensions::{self, Extensions};
@@ -13,16 +13,15 @@ use crate::wire::smtp::reply::Reply;
 impl Session {
     /// The connection asked for by [`Event::Open`] stands; `encrypted`: with TLS from its first octet.
     pub fn hop_connected(&mut self, encrypted: bool) {
-        if let Connection::Connecting { first } = self.hop.connection {
-            self.out.progress += 1;
-            self.hop.facts.encrypted = encrypted;
-            self.hop.connection = Connection::Greeting { first };
-            self.pipeline.queue.push(if first {
-                Item::Forwarded(ClientCommand::Greeting)
-            } else {
-                Item::Swallowed(ProxyCommand::Greeting)
-            });
-        }
+        let Connection::Connecting(purpose) = &mut self.hop.connection else { return };
+        let purpose = std::mem::replace(purpose, Purpose::Silent);
+        self.out.progress += 1;
+        self.hop.facts.encrypted = encrypted;
+        self.pipeline.queue.push(match purpose {
+            Purpose::Greeting => Item::Forwarded(ClientCommand::Greeting),
+            Purpose::Hello(_) | Purpose::Silent => Item::Swallowed(ProxyCommand::Greeting),
+        });
+        self.hop.connection = Connection::Greeting(purpose);
     }
 
     /// The next hop has closed, or the connection broke.
@@ -57,12 +56,11 @@ impl Session {
                     break;
                 }
             }
-            if self.hop.connection == Connection::Closed || matches!(self.hop.connection, Connection::Connecting { .. })
-            {
+            if self.hop.connection.is_closed() || self.hop.connection.is_connecting() {
                 // What else it said belongs to nobody.
                 break;
             }
-            if self.hop.connection == Connection::Securing {
+            if self.hop.connection.is_securing() {
                 if !octets.is_empty() {
                     // Said before the handshake: by whom, nobody knows (CVE-2011-0411, from the other side).
                     self.hop_failed();
@@ -252,8 +250,11 @@ impl Session {
     fn answered_quietly(&mut self, quiet: ProxyCommand, reply: Reply) {
         match quiet {
             ProxyCommand::Greeting if reply.code == 220 => {
-                let asked = self.hop.setup.take();
-                self.begin_setup_again(asked);
+                let purpose = match &mut self.hop.connection {
+                    Connection::Greeting(purpose) => std::mem::replace(purpose, Purpose::Silent),
+                    _ => Purpose::Silent,
+                };
+                self.begin_handshake(purpose.into_hello());
             }
             ProxyCommand::Greeting => self.hop_failed(),
             ProxyCommand::Hello => self.hello_answered(reply),

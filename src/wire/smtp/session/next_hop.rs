@@ -9,15 +9,13 @@ use crate::wire::smtp::reply::{Reply, ReplyReader};
 #[derive(Debug)]
 pub(super) struct NextHop {
     pub connection: Connection,
-    /// What is true of this connection.
+    /// What is known of the server behind the connection, or of the one before where there is none.
     pub facts: Facts,
-    /// Which of the next hops it leads to.
+    /// Which of the next hops the connection leads to.
     pub target: NextHopChoice,
     /// Puts its replies together.
     pub replies: ReplyReader,
-    /// What it has to hear before the client's commands, while that is under way.
-    pub setup: Option<Setup>,
-    /// A next hop that offers TLS and cannot do it is spoken to without, where that is allowed.
+    /// A next hop whose TLS handshake has failed is spoken to without TLS, where that is allowed.
     pub plain_only: bool,
     /// It is in the middle of a message that will not be ended: the connection is closed when what it owes is answered.
     pub dropping: bool,
@@ -27,11 +25,10 @@ impl Default for NextHop {
     /// The first connection is asked for as the session begins.
     fn default() -> Self {
         Self {
-            connection: Connection::Connecting { first: true },
+            connection: Connection::Connecting(Purpose::Greeting),
             facts: Facts::default(),
             target: NextHopChoice::default(),
             replies: ReplyReader::default(),
-            setup: None,
             plain_only: false,
             dropping: false,
         }
@@ -39,35 +36,98 @@ impl Default for NextHop {
 }
 
 /// How far the connection to the next hop is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Connection {
-    /// Being opened. Of the first one the client sees the greeting.
-    Connecting { first: bool },
-    /// Connected; a later one greets us, not the client.
-    Greeting { first: bool },
-    /// Hears what it has to know first: see `setup`.
-    Setup,
-    /// Does a TLS handshake.
-    Securing,
+    /// Being opened.
+    Connecting(Purpose),
+    /// Connected. The next hop speaks first.
+    Greeting(Purpose),
+    /// The next hop is sent what it has to know before the client's commands.
+    Handshake(Handshake),
     /// At the client's service.
     Ready,
     /// Gone; opened again for the next command.
     Closed,
 }
 
+/// What the client waits for while a connection is made.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    /// Its own greeting, which is that of the next hop.
+    Greeting,
+    /// The answer to its hello.
+    Hello(Hello),
+    /// Nothing that it knows of.
+    Silent,
+}
+
+impl Purpose {
+    /// The hello that the client has no answer to.
+    pub(super) fn into_hello(self) -> Option<Hello> {
+        match self {
+            Self::Hello(hello) => Some(hello),
+            Self::Greeting | Self::Silent => None,
+        }
+    }
+}
+
 impl Connection {
-    pub(super) fn is_opening(self) -> bool {
-        matches!(self, Self::Connecting { .. } | Self::Greeting { .. } | Self::Setup | Self::Securing)
+    pub(super) fn is_opening(&self) -> bool {
+        matches!(self, Self::Connecting(_) | Self::Greeting(_) | Self::Handshake(_))
     }
 
-    /// Whether the client still waits for its greeting.
-    pub(super) fn is_first_greeting(self) -> bool {
-        matches!(self, Self::Connecting { first: true } | Self::Greeting { first: true })
+    pub(super) fn is_connecting(&self) -> bool {
+        matches!(self, Self::Connecting(_))
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        matches!(self, Self::Ready)
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        matches!(self, Self::Closed)
+    }
+
+    /// Whether a TLS handshake with the next hop is under way.
+    pub(super) fn is_securing(&self) -> bool {
+        matches!(self, Self::Handshake(Handshake { step: Step::Tls, .. }))
     }
 
     /// Whether a command may be looked at: there is a next hop, or one can be had.
-    pub(super) fn is_usable(self) -> bool {
+    pub(super) fn is_usable(&self) -> bool {
         matches!(self, Self::Ready | Self::Closed)
+    }
+
+    /// Whether the client waits for its greeting, or for the answer to its hello.
+    pub(super) fn owes_client(&self) -> bool {
+        match self {
+            Self::Connecting(purpose) | Self::Greeting(purpose) => !matches!(purpose, Purpose::Silent),
+            Self::Handshake(handshake) => handshake.for_client,
+            Self::Ready | Self::Closed => false,
+        }
+    }
+
+    pub(super) fn handshake(&self) -> Option<&Handshake> {
+        match self {
+            Self::Handshake(handshake) => Some(handshake),
+            Self::Connecting(_) | Self::Greeting(_) | Self::Ready | Self::Closed => None,
+        }
+    }
+
+    pub(super) fn handshake_mut(&mut self) -> Option<&mut Handshake> {
+        match self {
+            Self::Handshake(handshake) => Some(handshake),
+            Self::Connecting(_) | Self::Greeting(_) | Self::Ready | Self::Closed => None,
+        }
+    }
+
+    /// The handshake is over, and the connection at the client's service.
+    pub(super) fn end_handshake(&mut self) -> Option<Handshake> {
+        self.handshake()?;
+        match std::mem::replace(self, Self::Ready) {
+            Self::Handshake(handshake) => Some(handshake),
+            Self::Connecting(_) | Self::Greeting(_) | Self::Ready | Self::Closed => None,
+        }
     }
 }
 
@@ -84,9 +144,9 @@ pub(super) struct Facts {
     pub hello_reply: Option<Reply>,
 }
 
-/// A set-up under way.
+/// A handshake under way: EHLO, STARTTLS, XCLIENT.
 #[derive(Debug)]
-pub(super) struct Setup {
+pub(super) struct Handshake {
     /// What the client has said.
     pub hello: Hello,
     /// Whether the client waits for the answer.
@@ -95,13 +155,16 @@ pub(super) struct Setup {
     pub probing: bool,
     /// Whether HELO is said, as the next hop does not know EHLO.
     pub plain: bool,
-    /// Whether it has answered one with yes: then it does know it.
+    /// Whether it has answered a hello with yes: then it does know it.
     pub answered: bool,
+    pub step: Step,
 }
 
-impl Setup {
-    /// Whether the client waits for the answer to its hello.
-    pub(super) fn is_for_client(&self) -> bool {
-        self.for_client
-    }
+/// What a handshake waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// A reply of the next hop.
+    Reply,
+    /// The end of the TLS handshake.
+    Tls,
 }

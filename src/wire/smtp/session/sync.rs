@@ -30,9 +30,7 @@ impl Session {
     /// goes on. What it says now is read only to let it go.
     #[must_use]
     pub fn expects_silence(&self) -> bool {
-        let waits = self.hop.connection.is_first_greeting()
-            || self.hop.setup.as_ref().is_some_and(|setup| setup.is_for_client())
-            || self.pipeline.answer_is_awaited;
+        let waits = self.hop.connection.owes_client() || self.pipeline.answer_is_awaited;
         // The answer to an earlier message goes first: the client must not take our last word for it.
         self.settings.sync && waits && self.mail.ended.is_empty() && !self.is_ending()
     }

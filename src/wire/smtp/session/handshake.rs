@@ -4,7 +4,7 @@
 //! notices.
 
 use super::client::Hello;
-use super::next_hop::{Connection, Setup};
+use super::next_hop::{Connection, Handshake, Purpose, Step};
 use super::queue::{Item, ProxyCommand};
 use super::{Event, NextHopChoice, Session, Tls};
 use crate::wire::smtp::command::Verb;
@@ -14,7 +14,7 @@ use crate::wire::smtp::reply::Reply;
 
 impl Session {
     /// Begins it for the client's hello, or for the one that it said earlier.
-    pub(super) fn begin_setup(&mut self, asked: Option<Hello>) {
+    pub(super) fn begin_handshake(&mut self, asked: Option<Hello>) {
         let for_client = asked.is_some();
         let Some(hello) = asked.or_else(|| self.client.hello.clone()) else {
             // Nothing that the next hop would have to be told comes before a hello.
@@ -23,25 +23,17 @@ impl Session {
         };
         let wants_more = self.tls() != Tls::Off || (self.client().is_some() && self.hop.target != NextHopChoice::Srs);
         let probing = hello.verb == Verb::Helo && wants_more;
-        self.hop.connection = Connection::Setup;
-        self.hop.setup = Some(Setup { hello, for_client, probing, plain: false, answered: false });
+        let handshake = Handshake { hello, for_client, probing, plain: false, answered: false, step: Step::Reply };
+        self.hop.connection = Connection::Handshake(handshake);
         self.say_hello();
     }
 
-    /// Begins it on a fresh connection: where the last one was not finished, for whom that was.
-    pub(super) fn begin_setup_again(&mut self, unfinished: Option<Setup>) {
-        match unfinished {
-            Some(setup) if setup.for_client => self.begin_setup(Some(setup.hello)),
-            _ => self.begin_setup(None),
-        }
-    }
-
     fn say_hello(&mut self) {
-        let Some(setup) = &self.hop.setup else { return };
-        let line = match (setup.plain, setup.probing) {
-            (true, _) => format!("HELO {}", setup.hello.name()).into_bytes(),
-            (false, true) => format!("EHLO {}", setup.hello.name()).into_bytes(),
-            (false, false) => setup.hello.line.clone(),
+        let Some(handshake) = self.hop.connection.handshake() else { return };
+        let line = match (handshake.plain, handshake.probing) {
+            (true, _) => format!("HELO {}", handshake.hello.name()).into_bytes(),
+            (false, true) => format!("EHLO {}", handshake.hello.name()).into_bytes(),
+            (false, false) => handshake.hello.line.clone(),
         };
         self.hop.facts.offer.pipelining = false;
         self.send(&line, Item::Swallowed(ProxyCommand::Hello));
@@ -54,14 +46,14 @@ impl Session {
         }
     }
 
-    /// The next hop has answered a hello of the set-up.
+    /// The next hop has answered a hello.
     pub(super) fn hello_answered(&mut self, reply: Reply) {
-        let Some(setup) = &mut self.hop.setup else { return };
+        let Some(handshake) = self.hop.connection.handshake_mut() else { return };
         if !reply.is_positive() {
             return self.hello_refused(reply);
         }
-        setup.answered = true;
-        let extended = !setup.plain && (setup.probing || setup.hello.verb != Verb::Helo);
+        handshake.answered = true;
+        let extended = !handshake.plain && (handshake.probing || handshake.hello.verb != Verb::Helo);
         let offer = if extended { extensions::read(&reply) } else { Extensions::default() };
         if extended && !self.hop.facts.encrypted && self.tls() != Tls::Off && !self.hop.plain_only {
             if offer.starttls {
@@ -77,30 +69,31 @@ impl Session {
         {
             return self.send(line.as_bytes(), Item::Swallowed(ProxyCommand::XClient));
         }
-        self.setup_done(reply, if extended { Some(offer) } else { None });
+        self.handshake_done(reply, if extended { Some(offer) } else { None });
     }
 
     /// A refusal of the client is passed on to it. An unknown command is handled here.
     fn hello_refused(&mut self, reply: Reply) {
-        let Some(setup) = &mut self.hop.setup else { return };
+        let Some(handshake) = self.hop.connection.handshake_mut() else { return };
         let unknown = (500..=503).contains(&reply.code) && reply.code != 501;
         // Later ones come behind STARTTLS or XCLIENT, and what was offered then must not be skipped.
-        let was_extended = !setup.plain && !setup.answered && (setup.probing || setup.hello.verb == Verb::Ehlo);
+        let was_extended =
+            !handshake.plain && !handshake.answered && (handshake.probing || handshake.hello.verb == Verb::Ehlo);
         if unknown && self.settings.sends_proxy {
             return self.unfit("the next hop does not understand: does it expect the PROXY header (send_proxy)?");
         }
         if unknown && !was_extended {
             return self.unfit("the next hop does not understand our hello: does it speak SMTP, or LMTP?");
         }
-        if was_extended && (unknown || (setup.probing && reply.code >= 500)) {
+        if was_extended && (unknown || (handshake.probing && reply.code >= 500)) {
             // It may know nothing but HELO. Where TLS is required, that is not enough.
-            setup.plain = true;
+            handshake.plain = true;
             if self.tls() == Tls::Require && !self.hop.facts.encrypted {
                 return self.unfit("the next hop offers no TLS");
             }
             return self.say_hello();
         }
-        self.setup_refused(reply);
+        self.handshake_refused(reply);
     }
 
     fn must_tell(&self, offer: &Extensions) -> bool {
@@ -117,7 +110,9 @@ impl Session {
     /// The next hop's answer to our STARTTLS.
     pub(super) fn starttls_answered(&mut self, reply: &Reply) {
         if reply.code == 220 {
-            self.hop.connection = Connection::Securing;
+            if let Some(handshake) = self.hop.connection.handshake_mut() {
+                handshake.step = Step::Tls;
+            }
             self.out.events.push_back(Event::SecureHop);
         } else if self.tls() == Tls::Require {
             self.unfit("the next hop refuses TLS");
@@ -129,25 +124,26 @@ impl Session {
 
     /// The TLS handshake with the next hop is done.
     pub fn hop_secured(&mut self) {
-        if self.hop.connection == Connection::Securing {
-            self.hop.connection = Connection::Setup;
-            self.hop.facts.encrypted = true;
-            self.out.progress += 1;
-            self.say_hello();
-        }
+        let Some(handshake) = self.hop.connection.handshake_mut().filter(|handshake| handshake.step == Step::Tls)
+        else {
+            return;
+        };
+        handshake.step = Step::Reply;
+        self.hop.facts.encrypted = true;
+        self.out.progress += 1;
+        self.say_hello();
     }
 
     /// It has failed. Where TLS is only wished for, the same again without.
     pub fn hop_not_secured(&mut self) {
-        if self.hop.connection != Connection::Securing {
+        if !self.hop.connection.is_securing() {
             return;
         }
         if self.tls() == Tls::May && !self.hop.plain_only {
             self.hop.plain_only = true;
-            let setup = self.hop.setup.take();
+            let unfinished = self.hop.connection.end_handshake().filter(|handshake| handshake.for_client);
             self.drop_hop();
-            self.open(self.hop.target);
-            self.hop.setup = setup;
+            self.open(self.hop.target, unfinished.map_or(Purpose::Silent, |handshake| Purpose::Hello(handshake.hello)));
         } else {
             self.unfit("the TLS handshake with the next hop failed");
         }
@@ -161,16 +157,15 @@ impl Session {
                 self.say_hello();
             }
             // It wants nothing from this client, or not now: that is for the client to hear.
-            400..500 | 521 | 554 => self.setup_refused(reply),
+            400..500 | 521 | 554 => self.handshake_refused(reply),
             // It does not understand, or does not trust us. That is our trouble, and no reason to lose mail; and
             // without it the client would be taken for us.
             _ => self.unfit("the next hop offers XCLIENT and refuses it"),
         }
     }
 
-    fn setup_refused(&mut self, reply: Reply) {
-        let Some(setup) = self.hop.setup.take() else { return };
-        if !setup.for_client {
+    fn handshake_refused(&mut self, reply: Reply) {
+        if !self.hop.connection.handshake().is_some_and(|handshake| handshake.for_client) {
             return self.hop_failed();
         }
         self.hop.connection = Connection::Ready;
@@ -180,19 +175,18 @@ impl Session {
         }
     }
 
-    fn setup_done(&mut self, reply: Reply, offer: Option<Extensions>) {
-        let Some(setup) = self.hop.setup.take() else { return };
-        self.hop.connection = Connection::Ready;
+    fn handshake_done(&mut self, reply: Reply, offer: Option<Extensions>) {
+        let Some(handshake) = self.hop.connection.end_handshake() else { return };
         self.hop.facts.set_up = true;
-        let extended = setup.hello.verb != Verb::Helo;
+        let extended = handshake.hello.verb != Verb::Helo;
         if let Some(offer) = offer {
             // Who says HELO sends one command at a time.
             self.hop.facts.offer = Extensions { pipelining: offer.pipelining && extended, ..offer };
         }
-        if setup.for_client {
+        if handshake.for_client {
             self.client.offered_chunking = extended && self.hop.facts.offer.chunking;
             self.out.to_client.extend_from_slice(&self.greeting_of(&reply, extended));
-            self.client.hello = Some(setup.hello);
+            self.client.hello = Some(handshake.hello);
         }
         self.hop.facts.hello_reply = Some(reply);
     }
@@ -235,7 +229,7 @@ impl Session {
     }
 
     fn identity_line(&self, verb: &str, offer: &Extensions) -> Option<String> {
-        let hello = self.hop.setup.as_ref().map(|setup| &setup.hello).or(self.client.hello.as_ref());
+        let hello = self.hop.connection.handshake().map(|handshake| &handshake.hello).or(self.client.hello.as_ref());
         let name = hello.map(Hello::name).unwrap_or_default();
         let protocol = match hello.map(|hello| hello.verb) {
             Some(Verb::Helo) => "SMTP",
