@@ -1,13 +1,13 @@
-//! What a setting may be, where it is one of some words; and small groups of settings.
+//! Settings with a fixed set of values, and small groups of settings.
 
 use std::path::PathBuf;
 
-/// Which way mail goes through a listener.
+/// Direction of the mail that a listener carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// It leaves: senders are signed.
+    /// Outbound mail: senders are signed.
     Outbound,
-    /// It comes in: recipients are judged.
+    /// Inbound mail: recipients are checked.
     Inbound,
 }
 
@@ -22,40 +22,40 @@ impl Role {
     }
 }
 
-/// What a listener speaks.
+/// The mail protocol of a proxy listener. The next hop is spoken to in the same protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
-    /// SMTP, to an SMTP next hop.
+    /// SMTP (RFC 5321).
     Smtp,
-    /// LMTP, to an LMTP next hop: one reply per recipient cannot be told to an SMTP client.
+    /// LMTP (RFC 2033). It needs an LMTP next hop, because an SMTP client cannot be sent one reply per recipient.
     Lmtp,
 }
 
-/// How a connection is encrypted.
+/// When TLS begins on a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TlsMode {
-    /// It is not.
+    /// Never: the connection is in plain text.
     #[default]
     Off,
-    /// By STARTTLS, where the other side can.
+    /// By STARTTLS (RFC 3207), if the other side supports it.
     May,
     /// By STARTTLS, before any mail.
     Require,
-    /// From the first octet.
+    /// From the first octet (implicit TLS).
     Implicit,
 }
 
-/// What a trusted proxy means that says `PROXY UNKNOWN`.
+/// Treatment of `PROXY UNKNOWN` from a trusted proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ProxyUnknown {
-    /// A client that it does not name: it may be any host, so the connection is closed.
+    /// As a client without a name, which may be any host: the connection is closed.
     #[default]
     Refuse,
-    /// Itself: it is a health check.
+    /// As the proxy itself, for health checks.
     Proxy,
 }
 
-/// Which PROXY header a next hop gets.
+/// The PROXY header that a next hop is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum SendProxy {
     /// No PROXY header is sent.
@@ -67,66 +67,66 @@ pub enum SendProxy {
     V2,
 }
 
-/// A certificate and its key, PEM files.
+/// A certificate and its private key, as PEM files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
-    /// The chain, its own certificate first.
+    /// The certificate chain, the listener's own certificate first.
     pub chain: PathBuf,
     /// The private key.
     pub key: PathBuf,
 }
 
-/// How next hops are spoken to.
+/// TLS towards the next hops.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HopTls {
-    /// When TLS begins, if at all.
+    /// When TLS begins.
     pub mode: TlsMode,
-    /// Whether the certificate must be good for the name.
+    /// Whether the certificate is verified.
     pub verify: bool,
-    /// The name, where it is not the host of the next hop.
+    /// The name that the certificate must be valid for; `None`: the host of the next hop.
     pub name: Option<String>,
-    /// Who may have signed it; else the system's list.
+    /// PEM file of the authorities that may have issued the certificate; `None`: the system's list.
     pub ca: Option<PathBuf>,
 }
 
-/// What becomes of line ends that are not CR LF.
+/// Treatment of bare CR and bare LF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum StrayNewline {
-    /// LF becomes CR LF, a lone CR a space.
+    /// A bare LF becomes CR LF, a bare CR becomes a space.
     #[default]
     Normalize,
-    /// 550 5.5.2 at the end of data, 500 for a command.
+    /// The message or command is refused: 550 5.5.2 at the end of data, 500 5.5.2 for a command.
     Reject,
 }
 
-/// Who may connect to a socket in the file system.
+/// Access to a socket in the file system.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Access {
-    /// Its permissions; else what the kind of listener has.
+    /// Permission bits of the socket; `None`: the default for this kind of listener.
     pub mode: Option<u32>,
-    /// Its group, by name or number.
+    /// Group of the socket, by name or number.
     pub group: Option<String>,
-    /// Users, by name or number, who alone may connect, and root. `None`: whoever the permissions let.
+    /// Users, by name or number, who may connect, in addition to root. `None`: everyone whom the permissions allow.
     pub users: Option<Vec<String>>,
 }
 
-/// What becomes of a client that does not wait for answers.
+/// Treatment of clients that send without waiting for a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SyncMode {
-    /// 554 5.5.0, and the connection is closed.
+    /// The client is answered 554 5.5.0 and disconnected.
     Enforce,
-    /// What it sends early waits for its turn.
+    /// Early input waits until the reply has been sent.
     Off,
 }
 
-/// What the MTA speaks.
+/// The protocol of a listener for queries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServiceProtocol {
-    /// The mail filter protocol of Sendmail, which Postfix speaks, too.
+    /// The mail filter protocol of Sendmail, also used by Postfix.
     Milter,
-    /// Table lookups, socketmap_table(5).
+    /// Table lookups, see socketmap_table(5).
     Socketmap,
-    /// Postfix's SMTPD_POLICY_README.
+    /// Policy requests, see Postfix's SMTPD_POLICY_README.
     Policy,
 }
 
@@ -142,14 +142,14 @@ impl ServiceProtocol {
     }
 }
 
-/// For which mail an MTA asks.
+/// Direction of the mail that an MTA queries about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// Mail that leaves.
+    /// Outbound mail.
     Outbound,
-    /// Mail that comes in.
+    /// Inbound mail.
     Inbound,
-    /// Either; found out for each message.
+    /// Both; the direction is determined for each message.
     Auto,
 }
 
@@ -165,20 +165,20 @@ impl Side {
     }
 }
 
-/// What a listener speaks: a proxy is one thing, an advisor another.
+/// The protocol of any listener: a proxy carries mail, a service for an MTA answers queries.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Spoken {
     Mail(Protocol),
     Advice(ServiceProtocol),
 }
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
     /// Lines of text, with colour on a terminal.
     #[default]
     Text,
-    /// One object a line.
+    /// JSON, one object per line.
     Json,
 }
 

@@ -1,4 +1,4 @@
-//! The ways in: each `[[listener]]`, checked.
+//! Listeners: each `[[listener]]` of the config, checked.
 
 use std::path::Path;
 
@@ -13,56 +13,56 @@ use super::raw;
 use super::words::Endpoint;
 use crate::envelope::match_lists::{DomainSet, Networks};
 
-/// One way in.
+/// A proxy listener.
 #[derive(Debug, Clone)]
 pub struct Listener {
-    /// Which way mail goes.
+    /// Direction of its mail.
     pub role: Role,
-    /// What is spoken.
+    /// Mail protocol, the same for clients and next hops.
     pub protocol: Protocol,
     /// The address or socket on which clients connect.
     pub listen: Endpoint,
-    /// The MTA behind: the first of these that can be reached.
+    /// The mail server behind it: the first of these that can be reached is used.
     pub next_hop: Vec<Endpoint>,
-    /// Others, for recipients in these domains.
+    /// Other next hops, for recipients in these domains.
     pub by_domain: Vec<(DomainSet, Vec<Endpoint>)>,
-    /// Who may connect; empty: everybody (inbound only).
+    /// Networks that may connect; empty: everyone (inbound only).
     pub clients: Networks,
-    /// What becomes of clients that do not wait.
+    /// Treatment of clients that send without waiting for a reply.
     pub sync: SyncMode,
-    /// What becomes of odd line ends.
+    /// Treatment of bare CR and bare LF.
     pub stray_newline: StrayNewline,
-    /// How clients may or must encrypt.
+    /// TLS for clients.
     pub tls: TlsMode,
-    /// What it is done with.
+    /// The certificate for TLS; `None` if TLS is off.
     pub certificate: Option<Certificate>,
-    /// How next hops are spoken to.
+    /// TLS towards the next hops.
     pub hop_tls: HopTls,
-    /// Who may say on whose behalf it comes: by PROXY header, XCLIENT, XFORWARD, `AUTH=`.
+    /// Clients that may say on whose behalf they connect: by PROXY header, XCLIENT, XFORWARD or `AUTH=`.
     pub trusted_proxies: Networks,
-    /// Whether those begin with a PROXY header.
+    /// Whether connections of `trusted_proxies` begin with a PROXY header.
     pub accept_proxy: bool,
-    /// What a header means that names no client.
+    /// Treatment of a PROXY header that does not name a client.
     pub proxy_unknown: ProxyUnknown,
-    /// Which one the next hop gets.
+    /// The PROXY header that next hops are sent.
     pub send_proxy: SendProxy,
-    /// Sessions at a time, 1 or more. Other listeners have their own.
+    /// Maximum number of sessions at a time, 1 or more. Each listener has a limit of its own.
     pub connections: usize,
-    /// Who may connect to its socket in the file system.
+    /// Access to the listener's socket in the file system.
     pub access: Access,
 }
 
 impl Listener {
-    /// Whether clients come that the config does not name.
+    /// Whether any client may connect: no networks are configured.
     #[must_use]
     pub fn is_open_to_strangers(&self) -> bool {
         self.clients.is_empty()
     }
 }
 
-/// Checks all of them, and that they fit together.
+/// Checks all listeners, alone and together.
 ///
-/// `connections` is how many sessions a listener has that does not say so itself.
+/// `connections` is the limit for listeners without one of their own.
 pub(super) fn build(
     raw: Vec<Spanned<raw::RawListener>>,
     folder: &Path,
@@ -112,7 +112,7 @@ pub(super) fn build(
     Ok((listeners, advisors))
 }
 
-/// Takes what says who may connect.
+/// Moves the settings for access to the socket out of a listener.
 fn access(raw: &mut Spanned<raw::RawListener>) -> Result<Access, Wrong> {
     let start = Some(raw.span().start);
     let raw = raw.get_mut();
@@ -125,7 +125,7 @@ fn access(raw: &mut Spanned<raw::RawListener>) -> Result<Access, Wrong> {
     Ok(access)
 }
 
-/// Whether connecting there ends at this listener.
+/// Whether connections to `hop` end at the listener on `listen`.
 fn leads_to(hop: &Endpoint, listen: &Endpoint) -> bool {
     let everywhere = |host: &str| host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_unspecified());
     match (hop, listen) {
@@ -208,7 +208,8 @@ fn listener(
     let certain = matches!(mode, TlsMode::Require | TlsMode::Implicit);
     let hop_tls = HopTls {
         mode,
-        // To encrypt for whoever answers is half the work; who wants it says so.
+        // Encryption without verification does not stop an active attacker, so verification is on unless it is switched
+        // off.
         verify: raw.next_hop_verify.unwrap_or(certain),
         name: raw.next_hop_name.map(|name| name.0),
         ca: raw.next_hop_ca.map(|ca| folder.join(ca)),
@@ -217,7 +218,7 @@ fn listener(
         let text = "next_hop_verify = true needs next_hop_tls = \"require\" or \"implicit\"; with less, mail would go on in plain text";
         return Err((start, text.into()));
     }
-    // What has programs of its own send mail from other hosts may have careless ones.
+    // Programs on other hosts that send mail through an outbound listener may not wait for replies.
     let strict = role == Role::Inbound || listen.is_loopback();
     let sync = raw.sync.unwrap_or(if strict { SyncMode::Enforce } else { SyncMode::Off });
     let unix = hops().flatten().any(|hop| matches!(hop, Endpoint::Unix(_)));

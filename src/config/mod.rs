@@ -1,5 +1,5 @@
-//! The config file: one TOML file, read twice. `raw` is what was typed; [`Config`] is what the program needs, and
-//! cannot be wrong any more.
+//! The config file, in TOML. It is read in two steps: `raw` holds the values as typed, [`Config`] the checked values
+//! with their defaults.
 
 mod choices;
 mod listeners;
@@ -29,88 +29,88 @@ use crate::envelope::site_policy::{
 };
 use crate::envelope::tag::{CaseFolding, batv, srs};
 
-/// How long to wait for whom.
+/// Time limits.
 #[derive(Debug, Clone, Copy)]
 pub struct Timeouts {
-    /// For a connection to the next hop, and its greeting.
+    /// For a connection to a next hop and its greeting, a TLS handshake, or a PROXY header.
     pub connect: Duration,
-    /// For a command of the client, or the next octets of a message.
+    /// For a whole command of the client, and for the next octets of a message.
     pub command: Duration,
     /// For a whole transaction, from MAIL to the end of the message.
     pub transaction: Duration,
-    /// For an answer of the next hop.
+    /// For a reply of the next hop.
     pub next_hop: Duration,
-    /// For transactions in progress, at the end.
+    /// For transactions in progress when the daemon stops.
     pub drain: Duration,
 }
 
-/// What clients may cost.
+/// Limits on the use of resources by clients.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Sessions at a time of each listener that does not have its own number.
+    /// Sessions at a time of each listener without a number of its own.
     pub connections: usize,
-    /// Sessions at a time of one client network (/24 of IPv4, /56 of IPv6), and a quarter of those of a /48 of IPv6;
-    /// 0: any number.
+    /// Sessions at a time of one client network (/24 of IPv4, /56 of IPv6); a /48 of IPv6 may have four times as many.
+    /// 0: no limit.
     pub connections_per_client: usize,
-    /// Commands between two messages.
+    /// Commands between two accepted messages.
     pub commands: u32,
     /// Mistakes in a session.
     pub bad_commands: u32,
-    /// Recipients refused for good without one that is accepted; 0: any number.
+    /// Recipients refused with 5xx since the last accepted one; 0: no limit.
     pub refused_recipients: u32,
     /// Recipients of a message.
     pub recipients: u32,
-    /// Octets of a command line.
+    /// Length of a command line, in octets.
     pub line: usize,
-    /// Octets of a header block.
+    /// Size of a header block, in octets.
     pub header: usize,
-    /// Octets of a message; 0: as many as the next hop takes.
+    /// Size of a message, in octets; 0: as much as the next hop accepts.
     pub message: usize,
-    /// The fewest octets per second while a message is sent, taken over `timeouts.command`; 0: any number.
+    /// Slowest rate of a message, in octets per second, on average over `timeouts.command`; 0: no limit.
     pub octets_per_second: u32,
-    /// How much is held for all sessions together, in octets.
+    /// Octets of messages that may be buffered at a time, for all sessions together.
     pub held: usize,
 }
 
 /// The whole config, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The file it came from.
+    /// The config file.
     pub path: PathBuf,
-    /// What the rules ask.
+    /// What the site has decided, for the rules.
     pub policy: Policy,
-    /// The key ring.
+    /// The file of the key ring.
     pub ring: PathBuf,
-    /// The ways in for mail.
+    /// Listeners for mail.
     pub listeners: Vec<Listener>,
-    /// The ways in for an MTA that asks.
+    /// Listeners for queries of an MTA.
     pub advisors: Vec<MtaService>,
-    /// Where reversed SRS recipients go.
+    /// Next hops for the recipients of reversed SRS addresses.
     pub srs_next_hop: Vec<Endpoint>,
-    /// How much of a candidate is held, in octets.
+    /// Octets of a message to be inspected that are buffered before its verdict.
     pub hold: usize,
-    /// What clients may cost.
+    /// Limits on the use of resources by clients.
     pub limits: Limits,
-    /// Where health and readiness can be asked for, by HTTP.
+    /// The address of the HTTP status listener.
     pub status: Option<Endpoint>,
-    /// By which names clients ask there, beside addresses and the name of this machine.
+    /// Host names by which clients may ask it, in addition to IP addresses and the name of this machine.
     pub status_hosts: Vec<String>,
-    /// How long to wait for whom.
+    /// Time limits.
     pub timeouts: Timeouts,
-    /// How log lines look.
+    /// Format of log lines.
     pub log_format: LogFormat,
-    /// Which log lines there are: a level, or a filter of tracing.
+    /// Which log lines are written: a level, or a filter of the `tracing` crate.
     pub log_level: String,
 }
 
-/// What is wrong with a config: where, what, and what would be right.
+/// An error in the config: its place, and how to correct it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     /// The config file.
     pub path: PathBuf,
-    /// The line, from 1, where it is known.
+    /// The line, counted from 1, if it is known.
     pub line: Option<usize>,
-    /// The problem, and what would be right.
+    /// The error, and how to correct it.
     pub text: String,
 }
 
@@ -126,10 +126,10 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl Config {
-    /// Reads and checks a file.
+    /// Reads and checks a config file.
     ///
     /// # Errors
-    /// It cannot be read, is no TOML, or says something that cannot be meant.
+    /// The file cannot be read, is not TOML, or has a value that is not allowed.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|error| ConfigError {
             path: path.to_owned(),
@@ -139,7 +139,7 @@ impl Config {
         Self::parse(path, &text)
     }
 
-    /// Checks a text as if it stood in that file. Relative paths in it are taken from the file's folder.
+    /// Checks `text` as the content of the file `path`. Relative paths in it are relative to the folder of that file.
     ///
     /// # Errors
     /// As [`Config::load`].
@@ -154,7 +154,7 @@ impl Config {
     }
 }
 
-/// What serde cannot see: values that do not fit together.
+/// Checks what serde cannot: ranges, and values that contradict each other.
 fn check(raw: &Raw) -> Result<(), Wrong> {
     if raw.domains.local.is_empty() && raw.domains.srs_domain.is_none() {
         return Err((
@@ -168,7 +168,8 @@ fn check(raw: &Raw) -> Result<(), Wrong> {
         }
         _ => Ok(()),
     };
-    // Half the day circle of the tag, less the clock tolerance: further ahead could not be told from long ago.
+    // Less than half of the tag's day range (1000 days for BATV, 1024 for SRS), with room for the clock tolerance. With
+    // a longer lifetime, a day in the future could not be told from one in the past.
     days("batv.lifetime", &raw.batv.lifetime, 400)?;
     days("srs.lifetime", &raw.srs.lifetime, 400)?;
     let least = |name: &str, value: Option<(usize, usize)>, least: usize| match value {
@@ -235,7 +236,8 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
     }
     let a = &inbound.actions;
     let evidence = raw.outbound.evidence.unwrap_or(true) && inbound.evidence.unwrap_or(true);
-    // Mail that is too long to be signed carries evidence; without that nothing tells its genuine bounces.
+    // Mail of senders that are too long to be signed carries evidence. Without evidence, genuine bounces to it cannot
+    // be recognised.
     let overflow = a.overflow.or((!evidence).then_some(FailureAction::Mark));
     let reasons = Reason::ALL.into_iter().zip([
         a.forged,
@@ -373,7 +375,7 @@ fn limits(raw: raw::RawLimits) -> Limits {
     }
 }
 
-/// The reader's messages, with what would be right: the nearest key for an unknown one, the form for a wrong type.
+/// Adds a hint to an error of the TOML reader: the nearest key for an unknown one, the expected form for a wrong type.
 fn in_our_words(message: &str) -> String {
     let hint = match message.rsplit_once("expected ") {
         Some((_, "u8" | "u16" | "u32" | "usize")) if message.starts_with("invalid value") => {

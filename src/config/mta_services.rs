@@ -1,4 +1,4 @@
-//! Ways in for an MTA that asks instead of handing its mail over: milter, socketmap, policy service.
+//! Listeners for an MTA that queries instead of passing its mail through: milter, socketmap, policy service.
 
 use toml::Spanned;
 
@@ -7,33 +7,33 @@ use super::raw;
 use super::words::Endpoint;
 use crate::envelope::match_lists::Networks;
 
-/// One way in.
+/// A listener for queries.
 #[derive(Debug, Clone)]
 pub struct MtaService {
-    /// What is spoken.
+    /// Protocol of the queries.
     pub advice: ServiceProtocol,
-    /// For which mail.
+    /// Direction of the mail that the MTA queries about.
     pub side: Side,
-    /// The address or socket on which the mail server asks.
+    /// The address or socket on which the mail server connects.
     pub listen: Endpoint,
-    /// Which MTAs may ask.
+    /// Networks of the MTAs that may query.
     pub clients: Networks,
-    /// `auto`: clients of the MTA whose mail leaves. Those who have logged in send mail that leaves, wherever they are.
+    /// With `auto`: clients of the MTA whose mail is outbound. Mail of authenticated clients is always outbound.
     pub outbound_clients: Networks,
-    /// `auto`: the same by the name of the MTA's listener, its macro `{daemon_name}`.
+    /// With `auto`: the MTA's own listeners whose mail is outbound, by their `{daemon_name}` macro.
     pub outbound_daemons: Vec<String>,
-    /// Connections at a time, 1 or more. Other listeners have their own.
+    /// Maximum number of connections at a time, 1 or more. Each listener has a limit of its own.
     pub connections: usize,
-    /// Who may connect to its socket in the file system.
+    /// Access to the listener's socket in the file system.
     pub access: Access,
 }
 
-/// Loopback, in both families.
+/// The loopback networks of IPv4 and IPv6.
 pub(super) fn loopback() -> Networks {
     ["127.0.0.0/8", "::1/128"].iter().filter_map(|net| net.parse().ok()).collect()
 }
 
-/// Checks one. `listen` and `advice` have been read already.
+/// Checks one listener for queries. `connections` and `access` have been read already.
 pub(super) fn advisor(
     raw: Spanned<raw::RawListener>,
     advice: ServiceProtocol,
@@ -98,7 +98,7 @@ fn side(advice: ServiceProtocol, role: Option<Side>) -> Result<Side, &'static st
     }
 }
 
-/// A setting of proxies that stands here by mistake.
+/// The name of a setting that only proxy listeners have.
 fn proxy_setting(raw: &raw::RawListener) -> Option<&'static str> {
     let given = [
         ("next_hop", raw.next_hop.is_some()),

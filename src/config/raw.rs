@@ -1,4 +1,4 @@
-//! The config file as it is typed. Every field may be missing here; `super` knows the defaults.
+//! The config file as typed. Every field may be missing here; `super` supplies the defaults.
 
 use std::collections::BTreeMap;
 

@@ -33,7 +33,7 @@ fn the_smallest_config_has_the_documented_defaults() {
     assert!(config.policy.domains.local.contains("a.our.example"));
 }
 
-/// One more listener, with this in its fourth line.
+/// One more listener, with `line` as its fifth line.
 fn in_listener(line: &str) -> String {
     format!("[[listener]]\nrole = \"inbound\"\nlisten = \"127.0.0.1:1\"\nnext_hop = \"127.0.0.1:2\"\n{line}")
 }
@@ -133,7 +133,7 @@ fn each_mistake_is_named_with_its_line_and_what_would_be_right() {
         ("[nonsense]", 17, "unknown key `nonsense`"),
         ("[domains]", 17, "duplicate"),
     ];
-    // Without milters there is one mistake more, which comes first.
+    // Without the milter feature, a milter listener has another error first.
     let known = |extra: &str| cfg!(feature = "milter") || !extra.contains("\"milter\"");
     for (extra, line, wants) in cases.iter().filter(|(extra, ..)| known(extra)) {
         let error = with(extra);

@@ -1,5 +1,5 @@
-//! Values of the config file that have a form of their own. Each reads itself from its text and refuses what it cannot
-//! mean, so that the error points at the line and says what would be right.
+//! Values of the config file that have a form of their own. Each type parses itself, so that an error points at the
+//! line and says how to correct it.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -9,29 +9,29 @@ use std::time::Duration;
 
 use serde::de::{self, Deserialize, Deserializer};
 
-/// Where to listen, or where to connect: `host:port` or `unix:/path`.
+/// An address to listen on or to connect to: `host:port`, `unix:/path` or `systemd:NAME`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Endpoint {
     /// A host name or address, and a port.
     Tcp {
-        /// A host name or an address, as it is written in the config.
+        /// The host name or address, as written in the config.
         host: String,
         /// 1 to 65535; 0 to listen on any free port.
         port: u16,
     },
     /// A socket in the file system.
     Unix(PathBuf),
-    /// To listen: a socket that systemd has opened, by its name (`FileDescriptorName=`).
+    /// For listening only: a socket opened by systemd, by its name (`FileDescriptorName=`).
     Systemd(String),
 }
 
 impl Endpoint {
-    /// Whether nobody outside this machine can reach it.
+    /// Whether the endpoint is known to be reachable only from this machine.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         match self {
             Self::Unix(_) => true,
-            // Who opened it knows.
+            // The address is set in the socket unit and not known here.
             Self::Systemd(_) => false,
             Self::Tcp { host, .. } => host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()),
         }
@@ -83,7 +83,7 @@ pub enum NextHops {
     Several(Vec<Endpoint>),
 }
 
-/// Next hops, for people.
+/// Next hops as text, for logs.
 #[must_use]
 pub fn listed(hops: &[Endpoint]) -> String {
     hops.iter().map(ToString::to_string).collect::<Vec<_>>().join(", then ")
@@ -98,7 +98,7 @@ impl From<NextHops> for Vec<Endpoint> {
     }
 }
 
-/// A time: `"30s"`, `"5m"`, `"2h"`, `"1d"`.
+/// A duration of up to 30 days: `"30s"`, `"5m"`, `"2h"`, `"1d"`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Span(pub Duration);
 
@@ -142,7 +142,7 @@ impl FromStr for Size {
     }
 }
 
-/// A domain name, perhaps with a leading dot or `*.` for its subdomains.
+/// A domain name; a leading dot or `*.` means its subdomains.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Name(pub String);
 
@@ -162,7 +162,7 @@ impl FromStr for Name {
     }
 }
 
-/// An entry of an exemption list.
+/// An entry of a list of addresses: an address, `local-part@`, or a domain.
 #[derive(Debug, Clone)]
 pub(super) struct AddressEntry(pub String);
 
@@ -180,7 +180,7 @@ impl FromStr for AddressEntry {
     }
 }
 
-/// A network: `192.0.2.0/24`, or one address.
+/// A network such as `192.0.2.0/24`, or one address.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct NetworkWord(pub ipnet::IpNet);
 
@@ -194,7 +194,7 @@ impl FromStr for NetworkWord {
     }
 }
 
-/// The permissions of a socket in the file system, in octal: `"0660"`.
+/// Permissions of a socket in the file system, in octal: `"0660"`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Mode(pub u32);
 
@@ -207,7 +207,7 @@ impl FromStr for Mode {
     }
 }
 
-/// Which log lines there are: a level, or levels by target (`warn,countersign=debug`).
+/// Which log lines are written: a level, or levels by target (`warn,countersign=debug`).
 #[derive(Debug)]
 pub(super) struct LogLevel(pub String);
 
@@ -216,7 +216,7 @@ impl FromStr for LogLevel {
 
     fn from_str(text: &str) -> Result<Self, String> {
         const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
-        // The filter takes any other word for the name of a target, and then shows nothing at all.
+        // `EnvFilter` would accept any other word as the name of a target, and then show nothing.
         let good = text.split(',').all(|part| LEVELS.contains(&part.rsplit_once('=').map_or(part, |(_, level)| level)));
         if good {
             Ok(Self(text.to_owned()))
@@ -241,7 +241,7 @@ macro_rules! from_text {
 
 from_text!(Endpoint, Span, Size, Name, AddressEntry, NetworkWord, Mode, LogLevel);
 
-/// Declares how a word of the config becomes a value.
+/// Declares a function that reads a setting with a fixed set of words.
 macro_rules! words {
     ($read:ident -> $type:ty { $($word:literal => $value:expr),+ $(,)? }) => {
         pub(super) fn $read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<$type>, D::Error> {
@@ -288,7 +288,7 @@ words!(mac -> MacLength { "short" => MacLength::Short, "long" => MacLength::Long
 words!(separator -> char { "=" => '=', "+" => '+', "-" => '-' });
 words!(log_format -> LogFormat { "text" => LogFormat::Text, "json" => LogFormat::Json });
 
-/// `a`, `b` or `c`.
+/// The words as text: `a`, `b` or `c`.
 pub(super) fn one_of(words: &[&str]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
     match quoted.split_last() {

@@ -1,49 +1,49 @@
 //! Envelope addresses: the reverse-path of MAIL and the forward-path of RCPT.
 //!
-//! An address is kept as it was sent, letter for letter: what we do not edit must leave exactly as it came. Everything
-//! that compares (is this domain ours? which text does the MAC cover?) asks for a canonical form at that moment.
+//! An address is kept exactly as received, because an address that is not edited must be sent on unchanged. Comparisons
+//! and MACs use a canonical form, which is made when it is needed.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// The longest address this program reads, in octets. RFC 5321 section 4.5.3.1.3 allows 256 for a path; peers write
-/// longer ones (an SRS address around a long local part), so there is room to spare, and still an end.
+/// The longest address that is accepted, in octets. RFC 5321 section 4.5.3.1.3 allows 256 for a path, but peers write
+/// longer ones, such as an SRS address around a long local part.
 pub const MAX_ADDRESS: usize = 1024;
 
-/// The longest local part of RFC 5321 section 4.5.3.1.1, in octets, quotes included.
+/// The longest local part allowed by RFC 5321 section 4.5.3.1.1, in octets, quotes included.
 pub const MAX_LOCAL_PART: usize = 64;
 
-/// Why a text is not an address. The text says what would be right.
+/// Why a text is not an address. The message says what is expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// Nothing there at all.
+    /// The text is empty.
     #[error("the address is empty; expected local-part@domain")]
     Empty,
-    /// No `@` outside quotes.
+    /// There is no `@` outside quotes.
     #[error("the address has no domain; expected local-part@domain")]
     NoDomain,
-    /// Nothing before the `@`, or nothing but quotes.
+    /// There is nothing before the `@`, or only quotes.
     #[error("the address has no local part; expected local-part@domain")]
     NoLocalPart,
-    /// An octet that no address may contain at that place.
+    /// An octet that is not allowed at its place.
     #[error("octet {0:#04x} is not allowed here in an address; quote the local part or leave it out")]
     BadOctet(u8),
-    /// A control character or line separator outside ASCII: some program would take it for the end of a line.
+    /// A control character or line separator outside ASCII, which some programs take for a line end.
     #[error("control characters are not allowed in an address")]
     Control,
-    /// A quoted string that does not end.
+    /// A quoted string without an end.
     #[error("a quote is opened in the local part and not closed")]
     OpenQuote,
     /// More than [`MAX_ADDRESS`] octets.
     #[error("the address is longer than {MAX_ADDRESS} octets")]
     TooLong,
-    /// Two dots with nothing between them in the domain, or one at its beginning.
+    /// A domain that begins with a dot, or has two dots in a row.
     #[error("the domain has a dot with nothing before it")]
     EmptyLabel,
-    /// `[…]` that is neither an IPv4 nor a tagged literal.
+    /// An address literal `[…]` of the wrong form (RFC 5321 section 4.1.3).
     #[error("the address literal is not of the form [192.0.2.1] or [IPv6:2001:db8::1]")]
     BadLiteral,
-    /// `<` without `>` or text around them.
+    /// `<` without `>`, or text around the angle brackets.
     #[error("the path is not of the form <local-part@domain>")]
     BadPath,
     /// Octets above 127 that are not UTF-8 (RFC 6531 section 3.3).
@@ -51,10 +51,10 @@ pub enum AddressError {
     NotUtf8,
 }
 
-/// An envelope address: local part and domain, as they were sent.
+/// An envelope address: local part and domain, as received.
 ///
-/// Accepts what MTAs accept in practice: dots anywhere in the local part, quoted strings as a whole or as a part of it
-/// (`prvs=0307abcdef="john doe"` is what peers write), UTF-8 (RFC 6531), address literals (RFC 5321 section 4.1.3).
+/// Accepts what MTAs accept in practice: dots anywhere in the local part, quoted strings as all of it or part of it
+/// (peers write `prvs=0307abcdef="john doe"`), UTF-8 (RFC 6531), address literals (RFC 5321 section 4.1.3).
 ///
 /// ```
 /// use countersign::envelope::address::Address;
@@ -68,15 +68,15 @@ pub enum AddressError {
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Address {
     text: String,
-    /// Where the `@` stands.
+    /// Offset of the `@` in `text`.
     at: usize,
 }
 
 impl Address {
-    /// Reads `local-part@domain`, without angle brackets.
+    /// Parses `local-part@domain`, without angle brackets.
     ///
     /// # Errors
-    /// See [`AddressError`]; each says what is wrong.
+    /// See [`AddressError`].
     pub fn parse(text: &str) -> Result<Self, AddressError> {
         if text.is_empty() {
             return Err(AddressError::Empty);
@@ -96,9 +96,9 @@ impl Address {
         Ok(Self { text: text.to_owned(), at })
     }
 
-    /// Puts an address together from a local part that may need quotes and a domain.
+    /// Makes an address from the content of a local part and a domain.
     ///
-    /// `content` is the local part *without* quotes; it is quoted as a whole when it has to be (RFC 5321 section 4.1.2).
+    /// `content` is the local part *without* quotes. It is quoted as a whole if necessary (RFC 5321 section 4.1.2).
     ///
     /// ```
     /// use countersign::envelope::address::Address;
@@ -110,7 +110,7 @@ impl Address {
     /// ```
     ///
     /// # Errors
-    /// As for [`Address::parse`]: an empty content, a control character, or an invalid domain.
+    /// As for [`Address::parse`]: an empty content, a control character, an invalid domain, or too long a result.
     pub fn from_content(content: &str, domain: &str) -> Result<Self, AddressError> {
         if needs_quotes(content) {
             let mut text = String::with_capacity(content.len() + domain.len() + 3);
@@ -130,38 +130,38 @@ impl Address {
         }
     }
 
-    /// The whole address as it stands between `<` and `>`.
+    /// The whole address, without angle brackets.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The local part as sent, quotes included.
+    /// The local part as received, quotes included.
     #[must_use]
     pub fn local(&self) -> &str {
         self.text.get(..self.at).unwrap_or("")
     }
 
-    /// The local part without its quotes: what it *means*. `"john doe"` and `john\ doe` are the same mailbox
-    /// (RFC 5321 section 4.1.2), so rules and MACs of our own work on this.
+    /// The local part without quotes and backslashes. `"ann"` and `ann` are the same mailbox (RFC 5321 section 4.1.2),
+    /// so rules and MACs of own keys use this form.
     #[must_use]
     pub fn content(&self) -> Cow<'_, str> {
         unquote(self.local())
     }
 
-    /// The domain as sent.
+    /// The domain as received.
     #[must_use]
     pub fn domain(&self) -> &str {
         self.text.get(self.at + 1..).unwrap_or("")
     }
 
-    /// The domain in the one spelling that two equal domains share; see [`canonical_domain`].
+    /// The domain in canonical form; see [`canonical_domain`].
     #[must_use]
     pub fn canonical_domain(&self) -> Cow<'_, str> {
         canonical_domain(self.domain())
     }
 
-    /// Whether the two name the same mailbox for our purposes: same content and same domain, without ASCII case.
+    /// Whether two addresses name the same mailbox: equal content, ASCII case ignored, and equal canonical domains.
     ///
     /// ```
     /// use countersign::envelope::address::Address;
@@ -199,15 +199,15 @@ impl fmt::Debug for Address {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ReversePath {
-    /// `<>`: the sender of bounces, which must never be bounced itself.
+    /// `<>`: the sender of bounces, to which a bounce is never sent.
     Null,
     /// The mailbox to which bounces are sent.
     Mailbox(Address),
 }
 
 impl ReversePath {
-    /// Reads what stands between `<` and `>`; empty is the null sender. A source route (`@a,@b:user@c`, RFC 5321
-    /// appendix C) is stripped, as that RFC wants.
+    /// Parses the text between `<` and `>`; an empty one is the null sender. A source route (`@a,@b:user@c`) is
+    /// removed, as RFC 5321 appendix C recommends.
     ///
     /// # Errors
     /// See [`AddressError`].
@@ -215,7 +215,7 @@ impl ReversePath {
         if text.is_empty() { Ok(Self::Null) } else { Ok(Self::Mailbox(Address::parse(strip_source_route(text))?)) }
     }
 
-    /// The address, unless it is the null sender.
+    /// The address; `None` for the null sender.
     #[must_use]
     pub fn address(&self) -> Option<&Address> {
         match self {
@@ -234,7 +234,7 @@ impl fmt::Display for ReversePath {
     }
 }
 
-/// Removes a source route from a path; anything else comes back as it is.
+/// Removes a source route (RFC 5321 appendix C) from a path. A path without one is returned unchanged.
 ///
 /// ```
 /// use countersign::envelope::address::strip_source_route;
@@ -244,15 +244,15 @@ impl fmt::Display for ReversePath {
 #[must_use]
 pub fn strip_source_route(path: &str) -> &str {
     match path.strip_prefix('@').and_then(|rest| rest.split_once(':')) {
-        // A literal domain in a route has colons of its own: `@[IPv6:…]:user@host` is not worth guessing at.
+        // A domain literal in a route has colons of its own (`@[IPv6:…]:user@host`), so such a path is not changed.
         Some((route, rest)) if !route.contains('[') => rest,
         _ => path,
     }
 }
 
-/// The spelling of a domain that all its equal spellings share: ASCII lower case, U-labels as A-labels (RFC 5890),
-/// after the mapping of UTS 46: `BÜCHER.example`, full-width letters and ideographic dots name the same domain to every
-/// resolver, so they are the same here. A name that has no A-label stays as it is, in lower case.
+/// The canonical form of a domain, which all its equivalent spellings share: ASCII lower case, with U-labels converted
+/// to A-labels (RFC 5890) after the UTS 46 mapping. Resolvers treat `BÜCHER.example`, full-width letters and
+/// ideographic dots as spellings of one domain, so they are equal here. A name without an A-label is only lower-cased.
 #[must_use]
 pub fn canonical_domain(domain: &str) -> Cow<'_, str> {
     if domain.is_ascii() {
@@ -263,21 +263,21 @@ pub fn canonical_domain(domain: &str) -> Cow<'_, str> {
         };
     }
     match idna::domain_to_ascii(domain) {
-        // What maps to an octet that no domain has (`＠`, `℀`) is no name of a host.
+        // A name that maps to an octet not allowed in a domain (`＠`, `℀`) is not a host name.
         Ok(ascii) if check_domain(&ascii).is_ok() => Cow::Owned(ascii),
         _ => Cow::Owned(domain.to_lowercase()),
     }
 }
 
-/// Whether a local part content has to stand in quotes: it is no dot-string of atoms (RFC 5321 section 4.1.2).
+/// Whether the content of a local part needs quotes, because it is not a dot-string (RFC 5321 section 4.1.2).
 ///
-/// Dots at the ends or doubled are let through bare: peers sign such addresses as they are, and MTAs take them.
+/// Dots at the ends or in a row need no quotes here: peers sign such addresses without, and MTAs accept them.
 #[must_use]
 pub fn needs_quotes(content: &str) -> bool {
     content.bytes().any(|b| !is_atom_octet(b))
 }
 
-/// Removes quotes and backslashes from a local part, wherever the quoted string stands in it.
+/// Removes quotes and backslashes from a local part. The quoted string may be anywhere in it.
 fn unquote(local: &str) -> Cow<'_, str> {
     if !local.contains('"') {
         return Cow::Borrowed(local);
@@ -295,12 +295,12 @@ fn unquote(local: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Octets that stand in a local part without quotes: atext, the dot, and everything of UTF-8 beyond ASCII.
+/// Octets that are allowed in a local part without quotes: atext, the dot, and UTF-8 beyond ASCII.
 fn is_atom_octet(b: u8) -> bool {
     b >= 0x80 || b.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~.".contains(&b)
 }
 
-/// Finds the `@` between local part and domain, and refuses every octet that may not stand before it.
+/// Finds the `@` between local part and domain, and refuses octets that are not allowed before it.
 fn find_at(text: &str) -> Result<usize, AddressError> {
     let (mut quoted, mut escaped) = (false, false);
     for (at, b) in text.bytes().enumerate() {
@@ -313,7 +313,7 @@ fn find_at(text: &str) -> Result<usize, AddressError> {
             b'"' => quoted = !quoted,
             _ if quoted => {}
             b'@' => return Ok(at),
-            // `[`, `]` and `:` belong into quotes, but peers write SRS0=HHHH=TT=[192.0.2.1]=user, and mean no harm.
+            // `[`, `]` and `:` should be quoted, but peers write SRS0=HHHH=TT=[192.0.2.1]=user.
             _ if is_atom_octet(b) || matches!(b, b'[' | b']' | b':') => {}
             _ => return Err(AddressError::BadOctet(b)),
         }
@@ -335,7 +335,7 @@ fn check_domain(domain: &str) -> Result<(), AddressError> {
         };
         return if ok && !inner.contains(['[', ']', '\\', '<', '>']) { Ok(()) } else { Err(AddressError::BadLiteral) };
     }
-    // `_` and a trailing dot are no host names and yet sent; who compares decides. Nothing that could end a path.
+    // `_` and a trailing dot are not allowed in host names, but are in use. Octets that could end a path are refused.
     let mut before = b'.';
     for b in domain.bytes() {
         match b {
@@ -414,14 +414,14 @@ mod tests {
         assert_eq!(canonical_domain("Our.EXAMPLE"), "our.example");
         assert_eq!(canonical_domain("bücher.example"), "xn--bcher-kva.example");
         assert_eq!(canonical_domain("xn--bcher-kva.example"), "xn--bcher-kva.example");
-        // Equal after the mapping of UTS 46: capitals, full-width letters, the ideographic full stop, soft hyphens.
+        // Equal after the UTS 46 mapping: capitals, full-width letters, the ideographic full stop, soft hyphens.
         for same in ["BÜCHER.example", "Bücher.Example", "bu\u{308}cher.example", "XN--BCHER-KVA.example"] {
             assert_eq!(canonical_domain(same), "xn--bcher-kva.example", "{same}");
         }
         for same in ["ｏur.example", "our。example", "o\u{ad}ur.example"] {
             assert_eq!(canonical_domain(same), "our.example", "{same}");
         }
-        // What maps to no domain at all is only itself.
+        // A name that does not map to a domain is equal only to itself.
         for none in ["a＠our.example", "℀.example", "[ü]", "ü。。example"] {
             assert_eq!(canonical_domain(none), none);
         }

@@ -1,15 +1,16 @@
-//! Evidence: one short header in mail that leaves, by which a genuine bounce to an *untagged* address is recognised.
+//! Evidence: a short header in outbound mail that identifies a genuine bounce to an *untagged* address.
 //!
-//! Some servers send their bounces to the header From instead of the envelope sender. What they return of the original
-//! holds this header, and nobody can make one without a key. It is never a reason to refuse.
+//! Some servers send bounces to the From header instead of the envelope sender. The original that they return contains
+//! this header, which cannot be made without a key. Evidence can only save a bounce from refusal, never cause its
+//! refusal.
 //!
 //! ```text
 //! Countersign-Evidence: v=1; k=1; d=786; n=QKTQVRVKC5HXGZLP; a=5ZKQOMKQ7YQF3M2B
 //! ```
 //!
-//! `k` is the digit of the key, `d` the last three digits of the day on which it expires, `n` 80 random bits, `a` 80 bits of a MAC
-//! over all these, the Message-ID and the address that a bounce would be sent to. `n` and `a` are base32: a relay that folds
-//! case breaks nothing.
+//! `k` is the digit of the key, `d` the last three digits of the day on which the evidence expires, `n` 80 random bits,
+//! `a` 80 bits of a MAC over these fields, the Message-ID, and the address that a bounce would be sent to. `n` and `a`
+//! are in base32, so that a relay may change their case.
 
 use super::address::{Address, ReversePath};
 use super::keyring::{Key, KeyId, KeyState, Purpose};
@@ -18,21 +19,22 @@ use super::time::{BatvDay, Day};
 
 /// The name of the header.
 pub const NAME: &str = "Countersign-Evidence";
-/// Characters of base32 that 80 bits take.
+/// Length of 80 bits in base32, in characters.
 const CHARACTERS: usize = 16;
 
-/// A header that a key has just made.
+/// A new evidence header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EvidenceHeader {
-    /// The line, without its end.
+    /// The header line, without its line end.
     pub line: String,
-    /// Its random part: what tells one message from another.
+    /// The random part, which identifies the message.
     pub nonce: String,
 }
 
-/// Makes the header. `None`: the key cannot be named in it (only own keys have a digit).
+/// Makes the header. `None` unless `key` is an own key.
 ///
-/// `nonce` is 80 random bits; `message_id` as it stands in the message ([`message_id`] is what counts), empty if it has none.
+/// `nonce` is 80 random bits. `message_id` is the value of the Message-ID header, empty if there is none; the MAC
+/// covers it as [`message_id`] normalises it.
 #[must_use]
 pub fn header(
     key: &Key,
@@ -50,7 +52,7 @@ pub fn header(
     Some(EvidenceHeader { line, nonce })
 }
 
-/// What stands in such a header. Nothing is proven by it.
+/// The fields of an evidence header. They are not proven.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     digit: u8,
@@ -60,9 +62,9 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Reads the value of a header. `None`: it is none of ours, or of a later version.
+    /// Parses the value of an evidence header. `None` if it is malformed or of another version.
     ///
-    /// Fields may stand in any order and case, with white space anywhere between them: bounces are folded and quoted.
+    /// Fields may be in any order and case, with white space anywhere, because bounces may fold and quote them.
     #[must_use]
     pub fn parse(value: &str) -> Option<Self> {
         let (mut version, mut digit, mut day, mut nonce, mut mac) = (None, None, None, None, None);
@@ -83,7 +85,7 @@ impl Claim {
         (version? == "1").then_some(claim)
     }
 
-    /// The random part: what tells one message from another.
+    /// The random part, which identifies the message.
     #[must_use]
     pub fn nonce(&self) -> &str {
         &self.nonce
@@ -108,20 +110,20 @@ fn characters(value: &str) -> Option<String> {
     good.then(|| value.to_ascii_uppercase())
 }
 
-/// What a claim proves.
+/// The result of verifying a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proof {
-    /// This site sent that message, with this address as the one for bounces, not too long ago.
+    /// This site sent the message, with this address for bounces, and the evidence has not expired.
     Holds,
-    /// It did, too long ago, or the key is retired.
+    /// The MAC is valid, but the evidence has expired or its key is retired.
     Expired,
-    /// It did not.
+    /// The MAC is wrong.
     Forged,
-    /// The ring has no such key.
+    /// The ring has no own key with this digit.
     UnknownKey,
 }
 
-/// Asks what a claim proves about a bounce to `address` that returns a message with this Message-ID.
+/// Verifies a claim in a bounce to `address` that returns a message with this Message-ID.
 #[must_use]
 pub fn verify(
     keys: &[Key],
@@ -160,8 +162,8 @@ fn base32(octets: &[u8]) -> String {
     base32::encode(base32::Alphabet::Rfc4648 { padding: false }, octets)
 }
 
-/// The address that a bounce of a message would be sent to by a server that does not know the envelope sender: that of
-/// its From header if it is ours, else the envelope sender.
+/// The address to which a server would send a bounce that does not use the envelope sender: that of the From header if
+/// it belongs to this site, otherwise the envelope sender without its tag.
 pub(super) fn bounce_address(
     from: Option<&str>,
     sender: &ReversePath,
@@ -171,9 +173,9 @@ pub(super) fn bounce_address(
     from.and_then(author).filter(is_ours).or(sender)
 }
 
-/// A Message-ID as the MAC covers it: in angle brackets, without what stands around them. `None`: there is none.
+/// A Message-ID as covered by the MAC: in angle brackets, without any text around them. `None` if there is none.
 ///
-/// Who returns a message may have put it so; both sides have to come to the same text.
+/// A server that returns a message may have added or removed text, and both values have to be equal.
 ///
 /// ```
 /// use countersign::envelope::evidence::message_id;
@@ -189,7 +191,7 @@ pub fn message_id(value: &str) -> Option<String> {
     (id.len() > 2).then_some(id)
 }
 
-/// The first address in the value of a From or To header (RFC 5322 sections 3.4 and 3.6.2); of a group, its first
+/// The first address in the value of a From or To header (RFC 5322 sections 3.4 and 3.6.2); for a group, its first
 /// member.
 ///
 /// ```
@@ -232,7 +234,8 @@ pub fn author(value: &str) -> Option<Address> {
             _ if comment > 0 => {}
             '<' if !quoted => angle = Some(String::new()),
             '>' if !quoted && in_angle => break,
-            // `team: ann@our.example, bea@our.example;` names a group; empty members are of old (RFC 5322 section 4.4).
+            // `team: ann@our.example, bea@our.example;` is a group; its empty members are obsolete syntax (RFC 5322
+            // section 4.4).
             ':' if !quoted && !in_angle && !literal => into.clear(),
             ',' | ';' if !quoted && !in_angle => {
                 if !into.trim().is_empty() {
@@ -281,7 +284,7 @@ mod tests {
         assert_eq!(proof(&line, TODAY, ID, "ann@our.example"), Proof::Holds);
         assert_eq!(proof(&line, TODAY.plus(7), ID, "Ann@OUR.example"), Proof::Holds);
         assert_eq!(proof(&line, TODAY.plus(8), ID, "ann@our.example"), Proof::Expired);
-        // A thousand days on the digits are the same, and the day under the MAC is not.
+        // After a thousand days, the digits in the header are the same, but the day under the MAC is not.
         assert_eq!(proof(&line, TODAY.plus(1000), ID, "ann@our.example"), Proof::Forged);
         assert_eq!(proof(&line, TODAY, "<2@our.example>", "ann@our.example"), Proof::Forged);
         assert_eq!(proof(&line, TODAY, ID, "bea@our.example"), Proof::Forged);
@@ -358,7 +361,7 @@ mod tests {
             let holds = Claim::parse(value).is_some_and(|claim| {
                 verify(&[key()], &batv::BatvParams::default(), TODAY, &claim, ID, &ann()) == Proof::Holds
             });
-            // Only the white space between fields means nothing.
+            // Only white space between fields may change.
             prop_assert!(!holds || line()[at..=at].trim().is_empty(), "{}", changed);
         }
 

@@ -1,4 +1,4 @@
-//! Lists in which the rules look things up: domains, addresses, networks, and which domain stands for which.
+//! Lists that the rules search: domains, addresses, networks, and the SRS domains for foreign senders.
 
 use core::net::IpAddr;
 use std::collections::HashSet;
@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::address::{Address, canonical_domain};
 
-/// A set of domain names, some of them standing for all their subdomains.
+/// A set of domains. An entry is a single domain, or all subdomains of a domain.
 ///
 /// ```
 /// use countersign::envelope::match_lists::DomainSet;
@@ -19,12 +19,12 @@ use super::address::{Address, canonical_domain};
 #[derive(Debug, Clone, Default)]
 pub struct DomainSet {
     exact: HashSet<String>,
-    /// Without the leading dot.
+    /// Parent domains, without the leading dot.
     below: HashSet<String>,
 }
 
 impl DomainSet {
-    /// Adds `our.example`, or `.our.example` or `*.our.example` for its subdomains.
+    /// Adds the domain `our.example`, or its subdomains as `.our.example` or `*.our.example`.
     pub fn insert(&mut self, name: &str) {
         match name.strip_prefix("*.").or_else(|| name.strip_prefix('.')) {
             Some(parent) => self.below.insert(canonical_domain(parent).into_owned()),
@@ -32,7 +32,7 @@ impl DomainSet {
         };
     }
 
-    /// Whether a domain, in whatever spelling, is in the set.
+    /// Whether a domain, in any spelling, is in the set.
     #[must_use]
     pub fn contains(&self, domain: &str) -> bool {
         if self.exact.is_empty() && self.below.is_empty() {
@@ -52,13 +52,13 @@ impl DomainSet {
         false
     }
 
-    /// Whether a domain is in the set by its own name, not below another.
+    /// Whether a domain has an entry of its own.
     #[must_use]
     pub fn names_exactly(&self, domain: &str) -> bool {
         self.exact.contains(canonical_domain(domain).as_ref())
     }
 
-    /// The entry that a domain falls under, as it is written in a config: its own name, or `.parent`.
+    /// The entry that includes a domain, as written in a config: the domain itself, or `.parent`.
     #[must_use]
     pub fn entry(&self, domain: &str) -> Option<String> {
         let domain = canonical_domain(domain);
@@ -75,13 +75,13 @@ impl DomainSet {
         None
     }
 
-    /// Whether nothing is in it.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.exact.is_empty() && self.below.is_empty()
     }
 
-    /// The names as they are written in a config, sorted, for showing.
+    /// All entries as written in a config, sorted.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         let below = self.below.iter().map(|parent| format!(".{parent}"));
@@ -99,7 +99,7 @@ impl<S: AsRef<str>> FromIterator<S> for DomainSet {
     }
 }
 
-/// Which alias domain a foreign sender is rewritten into.
+/// The SRS domains into which foreign senders are rewritten.
 ///
 /// ```
 /// use countersign::envelope::match_lists::AliasDomains;
@@ -116,7 +116,7 @@ pub struct AliasDomains {
 }
 
 impl AliasDomains {
-    /// One alias domain for everybody.
+    /// One SRS domain for all senders.
     #[must_use]
     pub fn one(alias: &str) -> Self {
         let mut domains = Self::default();
@@ -124,7 +124,7 @@ impl AliasDomains {
         domains
     }
 
-    /// Senders of this domain (or `*`: of all others) get this alias domain. The first that fits decides.
+    /// Adds the SRS domain for senders of a domain; `*` means all other senders. The first matching entry counts.
     pub fn insert(&mut self, sender_domain: &str, alias: &str) {
         self.all.insert(alias);
         if sender_domain == "*" {
@@ -134,20 +134,20 @@ impl AliasDomains {
         }
     }
 
-    /// The alias domain for a sender; `None`: SRS is off for it.
+    /// The SRS domain for a sender; `None` if SRS is off for it.
     #[must_use]
     pub fn alias_for(&self, sender_domain: &str) -> Option<&str> {
         let special = self.rules.iter().find(|(domains, _)| domains.contains(sender_domain)).map(|(_, alias)| alias);
         special.or(self.default.as_ref()).map(String::as_str)
     }
 
-    /// The alias domains, sorted.
+    /// All SRS domains, sorted.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         self.all.names()
     }
 
-    /// Whether a domain is one of the alias domains.
+    /// Whether a domain is one of the SRS domains.
     #[must_use]
     pub fn contains(&self, domain: &str) -> bool {
         self.all.contains(domain)
@@ -160,8 +160,8 @@ impl AliasDomains {
     }
 }
 
-/// A set of addresses: whole ones, local parts in every domain (`postmaster@`), domains (`our.example`, `@our.example`,
-/// `.our.example`).
+/// A set of addresses. An entry is an address, a local part in every domain (`postmaster@`), or a domain
+/// (`our.example`, `@our.example`, `.our.example`).
 ///
 /// ```
 /// use countersign::envelope::address::Address;
@@ -181,7 +181,7 @@ pub struct AddressSet {
 }
 
 impl AddressSet {
-    /// Adds one entry; see the type for its forms.
+    /// Adds one entry; for its forms, see the type.
     pub fn insert(&mut self, entry: &str) {
         match entry.rsplit_once('@') {
             Some(("", domain)) => self.domains.insert(domain),
@@ -195,19 +195,19 @@ impl AddressSet {
         }
     }
 
-    /// Whether nobody is in it.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.whole.is_empty() && self.locals.is_empty() && self.domains.is_empty()
     }
 
-    /// Domains in it without a dot: more likely local parts whose `@` was forgotten.
+    /// Domains in the set without a dot, which are probably local parts with a missing `@`.
     #[must_use]
     pub fn bare_words(&self) -> Vec<String> {
         self.domains.names().into_iter().filter(|name| !name.contains('.')).collect()
     }
 
-    /// Whether an address is in the set, without case.
+    /// Whether an address is in the set, ASCII case ignored.
     #[must_use]
     pub fn contains(&self, address: &Address) -> bool {
         if !self.locals.is_empty() || !self.whole.is_empty() {
@@ -231,7 +231,7 @@ impl<S: AsRef<str>> FromIterator<S> for AddressSet {
     }
 }
 
-/// A list of client networks.
+/// A list of networks.
 ///
 /// ```
 /// use countersign::envelope::match_lists::Networks;
@@ -244,26 +244,26 @@ impl<S: AsRef<str>> FromIterator<S> for AddressSet {
 pub struct Networks(Vec<IpNet>);
 
 impl Networks {
-    /// Whether an address is in one of them. An IPv4 client on an IPv6 socket counts as IPv4.
+    /// Whether an address is in one of the networks. An IPv4-mapped IPv6 address counts as IPv4.
     #[must_use]
     pub fn contains(&self, client: IpAddr) -> bool {
         let client = client.to_canonical();
         self.0.iter().any(|net| net.contains(&client))
     }
 
-    /// Whether it is loopback only (and not empty).
+    /// Whether all networks are loopback, and there is at least one.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         !self.0.is_empty() && self.0.iter().all(|net| net.network().is_loopback() && net.broadcast().is_loopback())
     }
 
-    /// Whether there are none.
+    /// Whether the list is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// As they are written in a config.
+    /// The networks as written in a config.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         self.0.iter().map(ToString::to_string).collect()

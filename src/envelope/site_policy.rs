@@ -1,20 +1,20 @@
-//! What a site has decided, in the form the rules ask it: sets of domains, addresses and networks, and the switches.
+//! The decisions of a site, in the form that the rules use: sets of domains, addresses and networks, and switches.
 //!
-//! Pure data. `config` builds it from the file and says what is wrong there; here nothing can be wrong any more.
+//! `config` builds these values from the config file and reports its errors, so that the values here are valid.
 
 use super::address::Address;
 use super::bounce::MessageKind;
 use super::match_lists::{AddressSet, AliasDomains, DomainSet, Networks};
 use super::tag::{batv, srs};
 
-/// Everything the rules need to know beside keys and time.
+/// Input of the rules, apart from keys and time.
 #[derive(Debug, Clone, Default)]
 pub struct Policy {
-    /// Whose domain is whose.
+    /// The domains of the site.
     pub domains: SiteDomains,
-    /// What happens to mail that leaves.
+    /// Settings for outbound mail.
     pub outbound: OutboundPolicy,
-    /// What happens to mail that comes in.
+    /// Settings for inbound mail.
     pub inbound: InboundPolicy,
     /// Lifetime and form of prvs tags.
     pub batv: batv::BatvParams,
@@ -22,32 +22,32 @@ pub struct Policy {
     pub srs: srs::SrsParams,
 }
 
-/// Whose domain is whose.
+/// The domains of the site.
 #[derive(Debug, Clone, Default)]
 pub struct SiteDomains {
-    /// Ours: signed going out, judged coming in.
+    /// Local domains: their senders are signed, and bounces to them are checked.
     pub local: DomainSet,
-    /// Mail for others that we carry on: no tags, no verdicts.
+    /// Domains whose mail is passed on for others, without tags and verdicts.
     pub relay: DomainSet,
-    /// Where SRS addresses live.
+    /// The SRS domains.
     pub srs: AliasDomains,
 }
 
 impl SiteDomains {
-    /// Whether a domain is ours. A wildcard does not cover an SRS domain: that holds nothing but SRS addresses unless
-    /// it is named itself.
+    /// Whether a domain is local. A wildcard does not include SRS domains: they have no mailboxes of their own, unless
+    /// `local` names them.
     #[must_use]
     pub fn is_local(&self, domain: &str) -> bool {
         self.local.contains(domain) && (!self.srs.contains(domain) || self.local.names_exactly(domain))
     }
 
-    /// The entry of `local` that a domain falls under; see [`Self::is_local`].
+    /// The entry of `local` that includes a domain; see [`Self::is_local`].
     #[must_use]
     pub fn local_entry(&self, domain: &str) -> Option<String> {
         self.local.entry(domain).filter(|_| self.is_local(domain))
     }
 
-    /// SRS domains that a wildcard in `local` would cover, sorted.
+    /// SRS domains that match a wildcard in `local` and are not local, sorted.
     #[must_use]
     pub fn srs_below_a_wildcard(&self) -> Vec<String> {
         let covered = |name: &String| self.local.contains(name) && !self.local.names_exactly(name);
@@ -55,12 +55,12 @@ impl SiteDomains {
     }
 }
 
-/// Whether mail that leaves is signed.
+/// Whether outbound mail is signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OutboundMode {
     /// No sender is signed.
     Off,
-    /// Of those in `pilot`.
+    /// Only senders in `pilot` are signed.
     Pilot,
     /// All senders of local domains are signed.
     #[default]
@@ -79,38 +79,38 @@ impl OutboundMode {
     }
 }
 
-/// What to do when the signed local part is longer than 64 octets.
+/// What is done if the signed local part is longer than 64 octets (RFC 5321 section 4.5.3.1.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Overflow {
-    /// It goes unsigned.
+    /// The sender is not signed.
     #[default]
     Pass,
-    /// It is signed all the same.
+    /// The sender is signed all the same.
     Sign,
-    /// 553 5.1.7.
+    /// The message is refused with 553 5.1.7.
     Reject,
 }
 
-/// What to do with recipients that want another sender than the first.
+/// What is done with recipients that need another sender than the first recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mixed {
-    /// A transaction for each sender.
+    /// Each sender gets a transaction of its own.
     #[default]
     Split,
-    /// Recipient exemptions are not looked at.
+    /// Exemptions of recipients are ignored in such a message.
     Sign,
 }
 
-/// What happens to mail that leaves.
+/// Settings for outbound mail.
 #[derive(Debug, Clone, Default)]
 pub struct OutboundPolicy {
     /// Whether it is signed.
     pub mode: OutboundMode,
-    /// Who is signed under [`OutboundMode::Pilot`].
+    /// Senders that are signed under [`OutboundMode::Pilot`].
     pub pilot: AddressSet,
-    /// Signed local parts over 64 octets.
+    /// What is done with senders that are too long to be signed.
     pub overflow: Overflow,
-    /// Recipients of two kinds in one transaction.
+    /// What is done with recipients that need different senders.
     pub mixed: Mixed,
     /// Senders that are never signed.
     pub exempt_senders: AddressSet,
@@ -118,27 +118,27 @@ pub struct OutboundPolicy {
     pub exempt_recipients: AddressSet,
     /// Clients whose mail is not signed.
     pub exempt_clients: Networks,
-    /// Whether signed mail carries the evidence header.
+    /// Whether mail of local senders carries the evidence header.
     pub evidence: bool,
 }
 
 impl OutboundPolicy {
-    /// Whether a recipient can make a difference to its sender. Where none can, nobody has to ask for each.
+    /// Whether the sender may depend on the recipient. Otherwise one query per message is enough.
     #[must_use]
     pub fn recipients_matter(&self) -> bool {
         self.mixed == Mixed::Split && !self.exempt_recipients.is_empty()
     }
 }
 
-/// Whether verdicts are carried out.
+/// Whether verdicts are enforced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum InboundMode {
-    /// Nothing is refused; what would have been is marked.
+    /// Nothing is refused for its tag or content; it is marked instead.
     Observe,
-    /// Each domain is observed until every bounce to mail that left unsigned is dead, and enforced from then on.
+    /// Each domain is observed until bounces to its unsigned mail can no longer arrive, and enforced from then on.
     #[default]
     Ramp,
-    /// Verdicts are carried out.
+    /// Verdicts are enforced.
     Enforce,
 }
 
@@ -154,31 +154,31 @@ impl InboundMode {
     }
 }
 
-/// When a null-sender recipient without a tag is refused.
+/// When null-sender mail to an address without a tag is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum RejectAt {
-    /// When its content has been seen.
+    /// After its content has been inspected.
     #[default]
     Data,
-    /// At RCPT, before the content is seen.
+    /// At RCPT, without inspection.
     Rcpt,
-    /// When its content has been seen, but at once while far more of them come than usual.
+    /// After its content has been inspected; during a surge, most of it is deferred at RCPT.
     Auto,
 }
 
-/// What is done to mail that fails.
+/// What is done with false bounces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum FailureAction {
-    /// 550.
+    /// Refused with 550 5.7.1.
     #[default]
     Reject,
-    /// 250, and nobody ever sees it.
+    /// Accepted with 250 and discarded.
     Discard,
-    /// Delivered, with a header that says why it should not be.
+    /// Delivered with a `Countersign-Result` header.
     Mark,
-    /// Delivered to somebody else, with that header.
+    /// Delivered to the quarantine mailbox with that header.
     Quarantine,
-    /// 451.
+    /// Deferred with 451 4.7.1.
     Defer,
 }
 
@@ -196,29 +196,30 @@ impl FailureAction {
     }
 }
 
-/// Why mail fails, as config, headers and logs name it.
+/// Why a bounce is false, as config, headers and logs name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// The MAC is not ours.
+    /// The hash of the tag is wrong.
     Forged,
-    /// The tag is too old, or its key retired.
+    /// The tag has expired, or its key is retired.
     Expired,
-    /// The tag is dated further ahead than we sign.
+    /// The date of the tag is too far in the future.
     Future,
-    /// A null-sender NDR to an address without a tag.
+    /// A bounce from the null sender to an address without a tag.
     UntaggedNdr,
-    /// A delivery status notification of a daemon sender that is not null, to an address without a good tag.
+    /// A delivery status notification from a daemon sender to an address without a valid tag.
     DaemonNdr,
-    /// An NDR in words only, of a daemon sender that is not null, to an address without a good tag.
+    /// A bounce in words only from a daemon sender to an address without a valid tag.
     TextNdr,
-    /// A null-sender NDR to an address that is too long to be signed.
+    /// A bounce from the null sender to an address that is too long to be signed.
     Overflow,
-    /// A null-sender NDR in words only that shows nothing of what it is about, to an address without a tag.
+    /// A bounce in words only from the null sender to an address without a tag, without any hint of the message that it
+    /// is about.
     DoubtfulNdr,
 }
 
 impl Reason {
-    /// All of them.
+    /// All reasons, in the order of the config.
     pub const ALL: [Self; 8] = [
         Self::Forged,
         Self::Expired,
@@ -246,20 +247,20 @@ impl Reason {
     }
 }
 
-/// What is done, by reason, and for what the content shows by kind.
+/// The configured actions, by reason, and by the kind of message that its content shows.
 #[derive(Debug, Clone, Default)]
 pub struct FailureActions {
-    /// Where nothing else is said.
+    /// The action if there is no other entry.
     pub default: FailureAction,
-    /// What is said of a reason.
+    /// Actions by reason.
     pub by_reason: Vec<(Reason, FailureAction)>,
-    /// What is said of a kind of message.
+    /// Actions by kind of message.
     pub by_kind: Vec<(MessageKind, FailureAction)>,
 }
 
 impl FailureActions {
-    /// The action for a reason. Words alone are not held against a sender that is not null unless the config says so,
-    /// nor are those that show nothing.
+    /// The action for a reason. Bounces recognised by their words alone, from a daemon sender or without any hint of a
+    /// message, are marked unless the config has an action for them.
     #[must_use]
     pub fn of(&self, reason: Reason) -> FailureAction {
         let by_words = matches!(reason, Reason::TextNdr | Reason::DoubtfulNdr);
@@ -267,8 +268,8 @@ impl FailureActions {
         self.by_reason.iter().find(|(r, _)| *r == reason).map_or(default, |(_, action)| *action)
     }
 
-    /// The action for a message of this kind: what is said of the kind goes before what is said of the reason, but for
-    /// `text-ndr` and `doubtful-ndr`, which say both.
+    /// The action for a kind of message. An action for the kind takes precedence over one for the reason, except for
+    /// `text-ndr` and `doubtful-ndr`, which imply both.
     #[must_use]
     pub fn of_kind(&self, reason: Reason, kind: MessageKind) -> FailureAction {
         let by_kind = self.by_kind.iter().find(|(k, _)| *k == kind).map(|(_, action)| *action);
@@ -278,7 +279,7 @@ impl FailureActions {
         }
     }
 
-    /// Whether any of them is this one.
+    /// Whether any entry has this action.
     #[must_use]
     pub fn any(&self, action: FailureAction) -> bool {
         let said = self.by_reason.iter().map(|(_, a)| *a).chain(self.by_kind.iter().map(|(_, a)| *a));
@@ -286,42 +287,42 @@ impl FailureActions {
     }
 }
 
-/// What happens to mail that comes in.
+/// Settings for inbound mail.
 #[derive(Debug, Clone, Default)]
 pub struct InboundPolicy {
-    /// Whether verdicts are carried out.
+    /// Whether verdicts are enforced.
     pub mode: InboundMode,
-    /// When untagged null-sender recipients are refused.
+    /// When null-sender mail to an address without a tag is refused.
     pub reject_at: RejectAt,
-    /// What is done to what fails.
+    /// What is done with false bounces.
     pub actions: FailureActions,
-    /// Who gets what is quarantined.
+    /// The quarantine mailbox.
     pub quarantine_to: Option<Address>,
-    /// Senders that are not judged although they speak for a machine.
+    /// Senders in `daemon_senders` that are not checked all the same; with `own_senders_tagged`, senders that need no
+    /// tag.
     pub exempt_senders: AddressSet,
-    /// Recipients who get everything.
+    /// Recipients that accept all mail.
     pub exempt_recipients: AddressSet,
-    /// Clients whose mail is never refused.
+    /// Clients whose mail is marked at most, never refused as a false bounce.
     pub exempt_clients: Networks,
-    /// Clients that pass on what others send: their bad tags are not held against them.
+    /// Clients that pass on mail of others; their bad tags are never limited.
     pub trusted_relays: Networks,
-    /// How many bad tags a client network may try in a minute.
+    /// Bad tags per minute that one client network may try at one recipient; 0: no limit.
     pub guesses_per_minute: u32,
-    /// Whether bounces to a tag are put off when they are more than its mail can have earned; else they are only
-    /// counted.
+    /// Whether bounces to a tag are deferred if its mail cannot have earned them; otherwise they are only counted.
     pub replay_limit: bool,
-    /// Whether evidence is looked for.
+    /// Whether bounces without a valid tag are searched for evidence.
     pub evidence: bool,
-    /// Days that mail may wait in a queue before it bounces.
+    /// Days that mail may wait in the mail server's queue before it bounces.
     pub queue_lifetime: u16,
-    /// Whether recipients that are neither ours nor relayed pass on to the next hop's judgement.
+    /// Whether recipients outside the site's domains are left to the next hop.
     pub pass_foreign: bool,
-    /// Whether mail from outside whose sender is in a domain of ours needs a good tag.
+    /// Whether mail from outside with a local sender needs a valid tag.
     pub own_senders_tagged: bool,
     /// Whether SRS addresses are reversed for senders other than the null sender, too.
     pub srs_for_senders: bool,
-    /// Whether a valid SRS recipient keeps its tag, for the MTA to reverse.
+    /// Whether a valid SRS recipient keeps its tag, so that the MTA reverses it.
     pub srs_stays: bool,
-    /// Local parts of senders that speak for a machine.
+    /// Senders that are checked like the null sender, because bounces may come from them.
     pub daemon_senders: AddressSet,
 }

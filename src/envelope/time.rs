@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-/// Seconds in a day; UTC has no other kind (leap seconds do not count in Unix time).
+/// Seconds in a day. Unix time does not count leap seconds, so all days are equally long.
 pub const SECONDS_PER_DAY: i64 = 86_400;
 
 /// A moment: seconds since 1970-01-01T00:00:00Z.
@@ -28,8 +28,8 @@ impl Timestamp {
     }
 }
 
-/// A full day number: days since 1970-01-01, UTC. What own keys put under the MAC, so that no tag revives when the
-/// digits in the address wrap.
+/// A full day number: days since 1970-01-01, UTC. MACs of own keys cover it, so that a tag does not become valid again
+/// when the digits in the address wrap.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Day(pub i64);
 

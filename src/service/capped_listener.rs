@@ -1,4 +1,5 @@
-//! Connections to the status listener are few and brief: who holds one open, or opens many, gets nowhere.
+//! A listener for a few brief connections, so that a client that opens many, or keeps one open, cannot block the
+//! others.
 
 use std::collections::VecDeque;
 use std::future::Future as _;
@@ -14,20 +15,20 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep, sleep};
 
-/// Connections at a time; one more ends another.
+/// Maximum number of connections; another one closes the oldest of the busiest client.
 const CONNECTIONS: usize = 32;
-/// How long the head of a request may take.
+/// Time limit for the head of a request.
 const HEAD: Duration = Duration::from_secs(2);
-/// How long a connection may last, in all.
+/// Time limit for a whole connection.
 const LASTS: Duration = Duration::from_secs(10);
-/// How long to wait when the system has no descriptor left.
+/// Pause after a failed accept, for example when no file descriptor is left.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts brief connections.
 #[derive(Debug)]
 pub(super) struct CappedListener {
     listener: TcpListener,
-    /// The open ones, the oldest first. Dropping what is here ends the connection.
+    /// Open connections, the oldest first. Dropping a sender closes its connection.
     open: VecDeque<(IpAddr, oneshot::Sender<()>)>,
 }
 
@@ -36,12 +37,12 @@ impl CappedListener {
         Self { listener, open: VecDeque::with_capacity(CONNECTIONS) }
     }
 
-    /// Makes room for one more: the oldest ends of the address that has most of them.
+    /// Makes room for another connection: closes the oldest one of the address with the most connections.
     fn admit(&mut self, address: IpAddr) -> oneshot::Receiver<()> {
         self.open.retain(|(_, connection)| !connection.is_closed());
         if self.open.len() >= CONNECTIONS {
             let count = |address: &IpAddr| self.open.iter().filter(|(other, _)| other == address).count();
-            // Of several with as many, the one whose first connection is the oldest.
+            // Of several addresses with the most, the one with the oldest connection.
             let most = self.open.iter().rev().map(|(address, _)| *address).max_by_key(count);
             let oldest = self.open.iter().position(|(address, _)| Some(*address) == most);
             oldest.and_then(|at| self.open.remove(at));
@@ -73,14 +74,14 @@ impl Listener for CappedListener {
     }
 }
 
-/// A connection that ends by itself.
+/// A connection with time limits.
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: TcpStream,
     ends: Pin<Box<Sleep>>,
-    /// When it ends once there is an answer. `None`: there was one.
+    /// Time limit for the connection once a response is written; `None` if that has begun.
     last: Option<Instant>,
-    /// Ready: others have taken its place.
+    /// Ready when the connection has to make room for another.
     kept: oneshot::Receiver<()>,
     over: bool,
 }
@@ -137,7 +138,8 @@ mod tests {
             connections.push(brief.accept().await.0);
         }
         let begun = Instant::now();
-        // The oldest has made room for the last, at once; the others end when the head of a request should be there.
+        // The oldest connection has made room for the last one; the others end at the time limit for the head of a
+        // request.
         assert_eq!(connections[0].read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert!(begun.elapsed() < HEAD);
         assert_eq!(connections[1].read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);

@@ -1,5 +1,5 @@
-//! Descriptors: each session takes two, and running out of them in the middle of the day is found out the hard way.
-//! `drive::listener` refuses what is over the limit of a listener, so that there are always some left.
+//! File descriptors: each proxy session needs two, so the limit is checked at the start. `drive::listener` refuses
+//! connections over the limit of a listener, so that some descriptors are always left.
 
 use std::io;
 
@@ -7,22 +7,22 @@ use crate::config::Config;
 use crate::drive::REFUSED;
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Descriptors for everything that is no session.
+/// Descriptors for everything but sessions.
 const OTHERS: u64 = 64;
 
-/// How many descriptors the sessions of all listeners may take. A session of a proxy has its client and its next hop.
+/// Maximum number of descriptors in use. A proxy session has one for the client and one for the next hop.
 fn needed(config: &Config) -> u64 {
     let sessions = config.listeners.iter().map(|listener| 2 * listener.connections as u64);
     let questions = config.advisors.iter().map(|advisor| advisor.connections as u64);
-    // Those that are told that there are too many.
+    // Connections that are refused with a reply.
     let refused = REFUSED as u64 * (config.listeners.len() + config.advisors.len()) as u64;
     sessions.chain(questions).chain([refused, OTHERS]).fold(0, u64::saturating_add)
 }
 
-/// Raises the soft limit to the hard one.
+/// Raises the soft limit of file descriptors to the hard limit.
 ///
 /// # Errors
-/// The hard limit is lower than what the config may need, or the system says no.
+/// The hard limit is lower than the config may need, or the limit cannot be set.
 pub(crate) fn raise_descriptors(config: &Config) -> io::Result<()> {
     let needed = needed(config);
     let mut limit = getrlimit(Resource::Nofile);

@@ -1,7 +1,8 @@
-//! Log lines: text for people, JSON for programs, on standard error.
+//! Log lines on standard error, as text or JSON.
 //!
 //! Policy: one line at `info` for each decision and each message, with fields to search by; `warn` for what an
-//! administrator should look at, `error` for what needs one. Never a secret, never a whole valid tag.
+//! administrator should know, `error` for what needs action. A log line never contains a secret or a complete valid
+//! tag.
 
 use std::io::{self, IsTerminal as _};
 
@@ -12,7 +13,7 @@ use crate::config::LogFormat;
 /// Starts logging for the process.
 ///
 /// # Errors
-/// The level is neither a level nor a filter; the text says which are.
+/// The level is neither a level nor a filter. The message lists the levels.
 pub(crate) fn start(format: LogFormat, level: &str) -> Result<(), String> {
     let filter = EnvFilter::try_new(level)
         .map_err(|error| format!("log.level `{level}`: {error}; use error, warn, info, debug or trace"))?;

@@ -1,4 +1,4 @@
-//! The daemon: binds, starts the runtimes, keeps the ring fresh, and stops without losing anything.
+//! The daemon: binds sockets, starts threads and runtimes, reloads the key ring, and stops without losing mail.
 
 mod capped_listener;
 pub(crate) mod fd_limit;
@@ -40,19 +40,19 @@ pub enum StartError {
     Bind {
         /// The address or socket that could not be opened.
         listen: Endpoint,
-        /// What the system says.
+        /// The error of the operating system.
         error: io::Error,
     },
     /// A certificate cannot be used.
     Tls {
-        /// The listener that wants it.
+        /// The listener with the certificate.
         listen: Endpoint,
-        /// What is wrong with it.
+        /// The error, as text.
         error: String,
     },
-    /// There is nothing to listen on.
+    /// The config has no listener.
     NoListener,
-    /// No thread or no runtime can be had.
+    /// A thread or runtime cannot be started.
     Runtime(io::Error),
 }
 
@@ -69,7 +69,7 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-/// A daemon with its sockets bound, not accepting yet.
+/// A daemon with bound sockets, before it accepts connections.
 #[derive(Debug)]
 pub struct Service {
     app: Arc<AppState>,
@@ -81,25 +81,25 @@ pub struct Service {
 
 /// Time limit for stopping the listeners for queries.
 const ASKERS_STOP: Duration = Duration::from_secs(2);
-/// How often next hops that are down are looked for.
+/// Interval of the checks whether next hops that are down can be reached again.
 const PROBE: Duration = Duration::from_secs(5);
 
-/// Asks a running daemon to look at its ring now.
+/// A handle that makes a running daemon read its key ring and certificates.
 #[derive(Debug, Clone)]
 pub struct Reload(Arc<Notify>);
 
 impl Reload {
-    /// Asks for the ring and the certificates to be read again at once.
+    /// Makes the daemon read the key ring and certificates now.
     pub fn now(&self) {
         self.0.notify_one();
     }
 }
 
 impl Service {
-    /// Binds every listener.
+    /// Binds the sockets of all listeners.
     ///
     /// # Errors
-    /// See [`StartError`]; nothing is left bound then.
+    /// See [`StartError`]; no socket is left bound then.
     pub fn bind(config: Config, ring: Keyring) -> Result<Self, StartError> {
         if config.listeners.is_empty() && config.advisors.is_empty() {
             return Err(StartError::NoListener);
@@ -117,7 +117,8 @@ impl Service {
         }
         let mut advisors = Vec::new();
         for advisor in &config.advisors {
-            // Where nothing is said, its folder says who may come: the MTA's user is another than ours.
+            // By default, access is limited only by the permissions of the socket's folder, because the MTA runs as
+            // another user.
             let access = Access { mode: advisor.access.mode.or(Some(0o666)), ..advisor.access.clone() };
             let bound = bind(&advisor.listen, &access)?;
             advisors.push((Arc::new(advisor.clone()), bound));
@@ -129,31 +130,31 @@ impl Service {
         Ok(Self { app: Arc::new(AppState::new(config, ring)), doors, advisors, status, reload: Arc::default() })
     }
 
-    /// Where health and readiness can be asked for.
+    /// The address of the HTTP status listener, with the port that the system chose.
     #[must_use]
     pub fn status_address(&self) -> Option<Endpoint> {
         self.status.as_ref().map(Bound::endpoint)
     }
 
-    /// Where it listens: role and address of each, with the ports that the system chose.
+    /// Role and address of each proxy listener, with the ports that the system chose.
     #[must_use]
     pub fn addresses(&self) -> Vec<(Role, Endpoint)> {
         self.doors.iter().map(|(proxy_listener, bound)| (proxy_listener.listener.role, bound.endpoint())).collect()
     }
 
-    /// A handle to ask for a reload of the ring.
+    /// A handle for reloading the key ring and certificates.
     #[must_use]
     pub fn reload(&self) -> Reload {
         Reload(Arc::clone(&self.reload))
     }
 
-    /// Accepts and serves until `stop` is done, then lets transactions finish for as long as the config says.
+    /// Accepts and serves connections until `stop` is done, then lets transactions finish within `timeouts.drain`.
     ///
     /// # Errors
-    /// No thread or no runtime can be had.
+    /// A thread or runtime cannot be started.
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
         let workers = Workers::start().map_err(StartError::Runtime)?;
-        // Who carries messages stops first: to finish them, the MTA may still have to ask.
+        // Listeners that carry messages stop first, because the MTA may need queries to finish them.
         let (mut carriers, mut askers) = (Group::new(), Group::new());
         let doors: Arc<[Arc<ProxyListener>]> =
             self.doors.iter().map(|(proxy_listener, _)| Arc::clone(proxy_listener)).collect();
@@ -204,7 +205,7 @@ impl Service {
     }
 }
 
-/// Accepts SMTP.
+/// Accepts connections on a proxy listener.
 fn serve_door(
     proxy_listener: Arc<ProxyListener>,
     bound: Bound,
@@ -235,7 +236,7 @@ fn serve_advisor(advisor: Arc<MtaService>, bound: Bound, app: &Arc<AppState>, wo
     }));
 }
 
-/// Gives a connection to a worker, or refuses it.
+/// Passes a connection to a worker, or refuses it.
 fn admit(
     accepted: Accepted,
     app: &Arc<AppState>,
@@ -248,7 +249,7 @@ fn admit(
     app.metrics.connections.inc();
     let over = ticket.number.saturating_sub(proxy_listener.listener.connections);
     if over > REFUSED {
-        // Even saying so takes a descriptor for a while.
+        // Even a refusal needs a descriptor for a while.
         return debug!(listen = %proxy_listener.listener.listen, "too many connections; closing one without a reply");
     }
     let full = over > 0;
@@ -265,7 +266,7 @@ fn admit(
     });
 }
 
-/// Gives a connection for queries to a worker. A mail server that gets no answer defers its mail.
+/// Passes a connection for queries to a worker. A mail server that gets no answer defers its mail.
 fn advise(
     accepted: Accepted,
     app: &Arc<AppState>,
@@ -301,11 +302,11 @@ async fn serve_milter(
     }
 }
 
-/// There is none: the config has said so already.
+/// Never called: the config refuses milters in this build.
 #[cfg(not(feature = "milter"))]
 async fn serve_milter(_: Bound, _: Arc<AppState>, _: Arc<MtaService>, _: watch::Receiver<bool>, _: mpsc::Sender<()>) {}
 
-/// Looks for next hops that are down, for ever.
+/// Checks next hops that are down, without end.
 async fn probe(doors: Arc<[Arc<ProxyListener>]>) {
     loop {
         tokio::time::sleep(PROBE).await;

@@ -1,5 +1,5 @@
-//! The ramp, as a daemon keeps it: writes into the ring since when mail is signed, and says now and then what enforcing
-//! would have refused.
+//! Ramps in a running daemon: records in the key ring since when mail is signed, and logs what enforcing would have
+//! refused.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,17 +13,17 @@ use crate::envelope::rules::{Ramp, RampEvent, Rules};
 use crate::envelope::site_policy::InboundMode;
 use crate::state::ring_file::{self, Changed};
 
-/// How often the log says what has been seen.
+/// Interval of the log lines about observed bounces.
 const SUMMARY: Duration = Duration::from_secs(3600);
-/// How often the ramps are looked at.
+/// Interval of the checks for changed ramps.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Writes what mail has said about ramps. Never ends.
+/// Records changes of ramps in the key ring. Never ends.
 pub(super) async fn write(app: Arc<AppState>) {
     loop {
         for event in app.ramp_notes().await {
             let app = Arc::clone(&app);
-            // Somebody may be holding the lock of the ring: no session waits for that.
+            // Another process may hold the lock of the ring, and sessions must not wait for it.
             let written = tokio::task::spawn_blocking(move || write_one(&app, &event));
             if let Err(error) = written.await {
                 warn!(%error, "a change of a ramp was not written to the key ring");
@@ -41,11 +41,11 @@ fn write_one(app: &AppState, event: &RampEvent) {
         };
         Ok(if changed { Changed::Yes(()) } else { Changed::No(()) })
     });
-    // Other hosts see the file; this one need not wait for it, and may not have been able to write it.
+    // Other hosts reload the file. This process uses the ring at once, even if it could not write it.
     if let Ok(ring) = ring_file::load(&app.config.ring) {
         app.set_ring(ring);
     }
-    // The log comes last: what it says is true by then.
+    // Logged last, when the change is in force.
     match (&written, event) {
         (Ok(()), RampEvent::Started(domain)) => {
             info!(domain, "mail of this domain is signed from now on: its ramp begins")
@@ -66,8 +66,7 @@ fn write_one(app: &AppState, event: &RampEvent) {
     }
 }
 
-/// Says when a domain is enforced from now on, or observed again, and once an hour what enforcing would have refused.
-/// Never ends.
+/// Logs when a domain is enforced or observed again, and once an hour what enforcing would have refused. Never ends.
 pub(super) async fn watch(app: Arc<AppState>) {
     let (mut enforced, mut next) = (enforced_domains(&app), Instant::now() + SUMMARY);
     loop {
@@ -87,7 +86,7 @@ pub(super) async fn watch(app: Arc<AppState>) {
     }
 }
 
-/// The domains whose ramp is over.
+/// The local domains whose ramp has ended.
 fn enforced_domains(app: &AppState) -> BTreeSet<String> {
     let (policy, ring) = (&app.config.policy, app.ring.load());
     if policy.inbound.mode != InboundMode::Ramp {
@@ -101,7 +100,7 @@ fn enforced_domains(app: &AppState) -> BTreeSet<String> {
     policy.domains.local.names().into_iter().filter(is_enforced).collect()
 }
 
-/// Says what enforcing would have refused so far.
+/// Logs what enforcing would have refused so far.
 pub(super) fn summary(app: &AppState) {
     let observed = app.metrics.observed().clone();
     let total: u64 = observed.reasons.values().sum();

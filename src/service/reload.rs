@@ -1,5 +1,5 @@
-//! Keeps ring and certificates in force the same as their files: looked at once a second, and when asked. A bad file
-//! changes nothing.
+//! Reloads the key ring and certificates when their files change, which is checked once a second, or on request. A file
+//! with errors changes nothing.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -19,25 +19,25 @@ use crate::envelope::tag::batv::MacLength;
 use crate::state::ring_file::{self, Changed};
 
 const INTERVAL: Duration = Duration::from_secs(1);
-/// A ring that stays bad is complained about this often.
+/// Interval of log lines about a ring that still has errors.
 const REMINDER: Duration = Duration::from_secs(3600);
 
-/// What tells one version of a file from another.
+/// Identifies a version of a file; `None` if the file cannot be found.
 type Version = Option<(u64, i64, i64, i64, i64, u64)>;
 
 fn version(path: &Path) -> Version {
     let m = fs::metadata(path).ok()?;
-    // A change of owner or mode is seen by ctime.
+    // ctime shows changes of owner and mode.
     Some((m.ino(), m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec(), m.size()))
 }
 
-/// Reads ring and certificates again when they change, or when asked to. It never returns.
+/// Reloads the key ring and certificates when they change, or on request. Never ends.
 pub(super) async fn watch(app: Arc<AppState>, doors: Arc<[Arc<ProxyListener>]>, asked: Arc<Notify>) {
     let path = app.config.ring.clone();
     let mut certificates: Vec<WatchedCertificate> =
         doors.iter().filter(|proxy_listener| proxy_listener.acceptor.is_some()).map(WatchedCertificate::new).collect();
     let mut seen = version(&path);
-    // Whatever came between the first look at the file and this one.
+    // Loads changes made since the ring was first read.
     let mut remind_at = match ring_file::load(&path) {
         Ok(ring) => {
             app.set_ring(ring);
@@ -80,8 +80,8 @@ impl WatchedCertificate {
         self.proxy_listener.acceptor.iter().flat_map(Acceptor::files).map(version).collect()
     }
 
-    /// A renewal writes two files: between them they do not go together, which is complained about and mended by the
-    /// second.
+    /// Reloads the certificate if its files have changed. A renewal writes two files, which do not match until the
+    /// second one is written: an error is logged, and a later check succeeds.
     fn look(&mut self, asked: bool) {
         let now = self.versions();
         if now == self.seen && !asked {
@@ -99,7 +99,7 @@ impl WatchedCertificate {
     }
 }
 
-/// `false`: the file is bad.
+/// Loads the ring. Returns `false` if the file has errors.
 fn reload(app: &AppState) -> bool {
     match ring_file::load(&app.config.ring) {
         Ok(ring) => {
@@ -116,14 +116,14 @@ fn reload(app: &AppState) -> bool {
     }
 }
 
-/// Somebody may be holding the lock of the ring: nothing else waits for that.
+/// Runs [`raise`] on a thread of its own, because another process may hold the lock of the ring.
 fn raise_aside(app: &Arc<AppState>) -> JoinHandle<()> {
     let app = Arc::clone(app);
     tokio::task::spawn_blocking(move || raise(&app))
 }
 
-/// Writes into the ring what its keys sign with from now on, so that other hosts, and later configs, know how long
-/// their tags live. A ring that cannot be written is no reason to stop.
+/// Records lifetimes and tag lengths of the signing keys in the ring, so that other hosts and later configs know how
+/// long their tags live. Failure is only logged.
 fn raise(app: &AppState) {
     let policy = &app.config.policy;
     let (lifetime, srs_lifetime) = (policy.batv.lifetime, policy.srs.lifetime);

@@ -1,5 +1,5 @@
-//! Threads and runtimes: one single-threaded runtime for each core carries sessions from beginning to end, so a session
-//! never moves between cores. Nothing else in the program builds a runtime.
+//! Threads and runtimes: one single-threaded runtime per core carries sessions from beginning to end, so that a session
+//! never moves between cores. Only this file builds runtimes.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +16,8 @@ pub(super) struct Workers(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     handles: Vec<Handle>,
-    /// For what is no session and may be kept busy by a stranger: it must not keep new ones waiting.
+    /// A runtime for tasks that are not sessions and that clients could keep busy, so that they do not delay new
+    /// sessions.
     aside: Handle,
     next: AtomicUsize,
     stop: watch::Sender<bool>,
@@ -24,7 +25,7 @@ struct Inner {
 }
 
 impl Workers {
-    /// One for each core.
+    /// Starts one thread per core, and one for other tasks.
     pub(super) fn start() -> io::Result<Self> {
         let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let (stop, stopped) = watch::channel(false);
@@ -38,7 +39,7 @@ impl Workers {
                 runtime.block_on(async move {
                     let _ = stopped.wait_for(|stop| *stop).await;
                 });
-                // A name that is being looked up is not waited for.
+                // Does not wait for a name lookup in progress.
                 runtime.shutdown_background();
             };
             threads.push(thread::Builder::new().name(name).spawn(body)?);
@@ -47,7 +48,7 @@ impl Workers {
         Ok(Self(Arc::new(Inner { handles, aside, next: AtomicUsize::new(0), stop, threads: Mutex::new(threads) })))
     }
 
-    /// Runs something on a thread of its own, beside those of the sessions.
+    /// Runs a task on the separate thread for tasks that are not sessions.
     pub(super) fn spawn_aside(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.0.aside.spawn(task);
     }
@@ -60,28 +61,28 @@ impl Workers {
         }
     }
 
-    /// Done when every worker has had a turn.
+    /// Completes when every worker has run a task.
     pub(super) async fn answer(&self) {
         for handle in &self.0.handles {
             let _ = handle.spawn(async {}).await;
         }
     }
 
-    /// Ends the threads; sessions that are still open are dropped.
+    /// Stops the threads; sessions that are still open are dropped.
     pub(super) fn stop(&self) {
         let _ = self.0.stop.send(true);
         let threads = self.0.threads.lock().map(|mut t| std::mem::take(&mut *t)).unwrap_or_default();
         for thread in threads {
-            // A worker that panicked has said so itself.
+            // The panic of a worker has been reported by the worker itself.
             let _ = thread.join();
         }
     }
 }
 
-/// The runtime for everything that is no session: accepting, signals, the ring.
+/// Makes the runtime for everything but sessions: accepting, signals, the key ring.
 ///
 /// # Errors
-/// As the system says.
+/// The error of the operating system.
 pub fn control() -> io::Result<tokio::runtime::Runtime> {
     Builder::new_current_thread().enable_all().build()
 }

@@ -1,4 +1,4 @@
-//! Over HTTP, for load balancers, Prometheus and people: `/healthz`, `/readyz`, `/metrics`, `/observed`.
+//! The HTTP status listener, for load balancers, Prometheus and people: `/healthz`, `/readyz`, `/metrics`, `/observed`.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ struct StatusContext {
     draining: watch::Receiver<bool>,
 }
 
-/// Serves for ever.
+/// Serves requests, without end.
 pub(super) async fn serve(
     bound: Bound,
     app: Arc<AppState>,
@@ -60,7 +60,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Whether mail may be sent here: not while stopping, and not while every next hop of a listener is down.
+/// Whether the daemon is ready for mail: it is not stopping, and each listener has a next hop that is up.
 async fn readyz(State(site): State<StatusContext>) -> impl IntoResponse {
     let draining = *site.draining.borrow();
     let down: Vec<String> = site
@@ -70,7 +70,7 @@ async fn readyz(State(site): State<StatusContext>) -> impl IntoResponse {
         .flat_map(|hops| hops.down())
         .map(ToString::to_string)
         .collect();
-    // Those of single domains are shown, and are no reason to send all mail elsewhere.
+    // Next hops of single domains are listed, but do not make the daemon unready for all mail.
     let reachable = site.doors.iter().all(|proxy_listener| proxy_listener.hops(NextHopChoice::Main).is_up());
     let ready = !draining && reachable;
     let body = serde_json::json!({ "ready": ready, "draining": draining, "next_hops_down": down });
@@ -78,12 +78,11 @@ async fn readyz(State(site): State<StatusContext>) -> impl IntoResponse {
     (code, [(CONTENT_TYPE, "application/json")], format!("{body}\n"))
 }
 
-/// What has happened, for Prometheus: in OpenMetrics where that is asked for, else in the text format that everybody
-/// reads.
+/// Metrics in OpenMetrics format if the client asks for it, otherwise in the text format of Prometheus.
 async fn metrics(State(site): State<StatusContext>, headers: HeaderMap) -> impl IntoResponse {
     look_up(&site.app);
     let mut text = String::new();
-    // Writing into a string does not fail.
+    // Writing to a string cannot fail.
     let _ = encode(&mut text, &site.registry);
     if asks_for_open_metrics(&headers) {
         ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text)
@@ -92,7 +91,7 @@ async fn metrics(State(site): State<StatusContext>, headers: HeaderMap) -> impl 
     }
 }
 
-/// Whether a client takes OpenMetrics. It is never the default: tools that say nothing expect the older format.
+/// Whether a client accepts OpenMetrics. A client that does not name it gets the older format.
 fn asks_for_open_metrics(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
     accepted.flat_map(|value| value.split(',')).any(|range| {
@@ -102,7 +101,8 @@ fn asks_for_open_metrics(headers: &HeaderMap) -> bool {
     })
 }
 
-/// OpenMetrics as the text format 0.0.4 of Prometheus: a counter is named with its `_total`, and there is no end mark.
+/// Converts OpenMetrics to the Prometheus text format 0.0.4: counters are named with their `_total`, and there is no
+/// end mark.
 fn plain_metrics(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 256);
     let mut help: Option<(&str, &str)> = None;
@@ -127,8 +127,8 @@ fn plain_metrics(text: &str) -> String {
     out
 }
 
-/// Refuses what a browser was led here for: a page of `evil.example` whose name was made to mean this machine could
-/// read all of this (DNS rebinding). A client that was told an address sends an address.
+/// Refuses requests for unknown host names, against DNS rebinding: a page of `evil.example`, with a name that resolves
+/// to this machine, could otherwise read the answers in a browser.
 async fn only_known_names(State(names): State<Arc<[String]>>, request: Request, next: Next) -> Response {
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     if is_known(host, &names) {
@@ -139,7 +139,8 @@ async fn only_known_names(State(names): State<Arc<[String]>>, request: Request, 
     (StatusCode::MISDIRECTED_REQUEST, text).into_response()
 }
 
-/// Whether a Host header names an address, this machine, or one of the names of the config. HTTP/1.0 has none.
+/// Whether a Host header names an address, this machine, or a name in `status.hosts`. HTTP/1.0 requests have no Host
+/// header.
 fn is_known(host: &str, names: &[String]) -> bool {
     let name = match host.strip_prefix('[') {
         Some(literal) => literal.split(']').next().unwrap_or_default(),
@@ -151,7 +152,7 @@ fn is_known(host: &str, names: &[String]) -> bool {
         || names.iter().any(|known| known.eq_ignore_ascii_case(name.trim_end_matches('.')))
 }
 
-/// Fills in the numbers that are kept elsewhere.
+/// Updates metrics that are kept elsewhere.
 fn look_up(app: &AppState) {
     use std::sync::atomic::Ordering;
 

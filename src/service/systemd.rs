@@ -1,15 +1,16 @@
-//! What the service manager hears (sd_notify(3)): ready, stopping, still alive. Without one, nothing is said.
+//! Notifications to the service manager (sd_notify(3)): ready, stopping, watchdog. Without a service manager, none are
+//! sent.
 
 use tracing::warn;
 
 use super::runtime::Workers;
 
-/// Tells systemd that all listeners are open.
+/// Reports that all listeners are open.
 pub(super) fn ready() {
     say(&[sd_notify::NotifyState::Ready]);
 }
 
-/// No new connections are taken.
+/// Reports that no new connections are accepted.
 pub(super) fn stopping() {
     say(&[sd_notify::NotifyState::Stopping]);
 }
@@ -22,8 +23,8 @@ fn say(state: &[sd_notify::NotifyState<'_>]) {
     }
 }
 
-/// Says "still alive" twice as often as asked for (`WatchdogSec=`), as long as every worker answers. Ends at once where
-/// nobody asks.
+/// Sends watchdog notifications at twice the required rate (`WatchdogSec=`), as long as every worker responds. Returns
+/// at once if the watchdog is off.
 pub(super) async fn feed_watchdog(workers: Workers) {
     let Some(interval) = sd_notify::watchdog_enabled() else { return };
     loop {

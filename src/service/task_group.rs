@@ -1,4 +1,4 @@
-//! Connections that stop together: those who let them in, the signal to stop, and the news that all are gone.
+//! Groups of listeners and connections that stop together.
 
 use std::io;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 pub(super) struct Group {
     acceptors: JoinSet<io::Result<()>>,
     signal: watch::Sender<bool>,
-    /// Each connection holds a clone; when the last is gone, all are done.
+    /// Each connection holds a clone; when the last one is dropped, all connections have ended.
     alive: mpsc::Sender<()>,
     gone: mpsc::Receiver<()>,
 }
@@ -23,22 +23,22 @@ impl Group {
         Self { acceptors: JoinSet::new(), signal: watch::Sender::new(false), alive, gone }
     }
 
-    /// Accepts until the group stops.
+    /// Runs an acceptor until the group stops.
     pub(super) fn accept(&mut self, acceptor: impl Future<Output = io::Result<()>> + Send + 'static) {
         self.acceptors.spawn(acceptor);
     }
 
-    /// The signal to stop, as a connection waits for it.
+    /// The signal to stop, for a connection.
     pub(super) fn drain(&self) -> watch::Receiver<bool> {
         self.signal.subscribe()
     }
 
-    /// Whoever holds it is waited for.
+    /// A handle of a connection; [`Group::stop`] waits until it is dropped.
     pub(super) fn member(&self) -> mpsc::Sender<()> {
         self.alive.clone()
     }
 
-    /// Accepts no more connections, and tells the open ones to finish.
+    /// Stops accepting connections, and signals the open ones to finish.
     pub(super) async fn close(&mut self) {
         self.acceptors.shutdown().await;
         self.signal.send_replace(true);
@@ -53,10 +53,10 @@ impl Group {
     }
 }
 
-/// One open session, counted.
+/// An open session, counted in a group and in the metrics.
 pub(super) struct Ticket {
     open: Arc<AtomicUsize>,
-    /// How many are open with it.
+    /// Number of open sessions of the listener, including this one.
     pub number: usize,
     sessions: Gauge,
     _alive: mpsc::Sender<()>,

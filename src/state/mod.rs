@@ -1,4 +1,4 @@
-//! What outlives the process: the key ring, a file of its own.
+//! State that outlives the process: the key ring, in a file of its own.
 
 mod ring_error;
 pub mod ring_file;

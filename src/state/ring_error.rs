@@ -1,4 +1,4 @@
-//! What may be wrong with a key ring.
+//! Errors of a key ring file.
 
 use std::fmt;
 use std::io;
@@ -6,60 +6,60 @@ use std::path::{Path, PathBuf};
 
 use crate::envelope::keyring::{ChangeError, RingError};
 
-/// What is wrong with a ring file: where, what, and what would be right.
+/// An error in a ring file: its place, and how to correct it.
 #[derive(Debug)]
 pub struct RingFileError {
     /// The ring file.
     pub path: PathBuf,
-    /// The line, from 1, where it is known.
+    /// The line, counted from 1, if it is known.
     pub line: Option<usize>,
-    /// The problem, and what would be right.
+    /// The error, and how to correct it.
     pub problem: Problem,
 }
 
-/// What is wrong with a ring file.
+/// The kind of an error in a ring file.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
-    /// There is none.
+    /// The file does not exist.
     #[error("there is no key ring; is the name right? A new one is made with: countersign keys init")]
     Missing,
-    /// There is one already.
+    /// The file exists already.
     #[error("there is a key ring already; it was left as it is")]
     Exists,
-    /// Others can read the secrets.
+    /// Other users can read the secrets.
     #[error("mode {mode:04o} lets others read the secrets; run: chmod 600 {path}")]
     Open {
         /// The permission bits.
         mode: u32,
-        /// The file, for the command line.
+        /// The path of the file, for the command in the message.
         path: String,
     },
-    /// Others can put another file in its place.
+    /// Other users can replace the file.
     #[error(
         "every user may write into the folder {folder}, and so put another key ring in its place; run: chmod o-w {folder}"
     )]
     OpenFolder {
-        /// The folder, for the command line.
+        /// The path of the folder, for the command in the message.
         folder: String,
     },
-    /// In a folder for everybody, somebody else has put it there.
+    /// The file belongs to another user, in a folder where every user may write.
     #[error(
         "it belongs to the user with the id {uid}, in a folder where every user may write; move it to a folder of its own"
     )]
     Foreign {
-        /// Whose file it is.
+        /// The user id of the owner.
         uid: u32,
     },
-    /// The system said no.
+    /// An error of the operating system.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// Not what a ring looks like.
+    /// The file is not of the form of a key ring.
     #[error("{0}")]
     Syntax(String),
-    /// It reads well and cannot be a ring.
+    /// The keys do not make a valid ring.
     #[error(transparent)]
     Ring(#[from] RingError),
-    /// The change cannot be made.
+    /// The change is not possible.
     #[error(transparent)]
     Change(#[from] ChangeError),
 }
@@ -75,7 +75,7 @@ impl fmt::Display for RingFileError {
 
 impl std::error::Error for RingFileError {}
 
-/// Names the file.
+/// Adds the path to an error.
 pub(super) fn at<T>(path: &Path, result: Result<T, impl Into<Problem>>) -> Result<T, RingFileError> {
     result.map_err(|problem| RingFileError { path: path.to_owned(), line: None, problem: problem.into() })
 }

@@ -1,7 +1,7 @@
-//! The key ring as a file: TOML, readable by its owner alone, written whole or not at all.
+//! The key ring as a file in TOML, readable by its owner only, and always written as a whole.
 //!
-//! A change takes a lock beside the file, reads what stands there *now*, changes that, writes a new file, syncs it,
-//! renames it over the old one and syncs the folder. Whatever moment the power goes, one whole ring is there.
+//! A change takes a lock beside the file, reads the file *then*, changes the ring, writes a new file, syncs it, renames
+//! it over the old one, and syncs the folder. A crash at any moment leaves one complete ring.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -14,21 +14,21 @@ use super::ring_error::{Problem, RingFileError, at};
 use super::ring_text::{Secrets, parse, to_text};
 use crate::envelope::keyring::{ChangeError, Keyring};
 
-/// The largest file taken for a key ring, in octets.
+/// Maximum size of a key ring file, in octets.
 const MAX_FILE: u64 = 1 << 20;
 
 /// Reads a ring.
 ///
 /// # Errors
-/// It is missing, readable by others, or no ring.
+/// The file is missing, can be read or replaced by others, or is not a key ring.
 pub fn load(path: &Path) -> Result<Keyring, RingFileError> {
-    // Who finds a FIFO there does not wait for somebody to write into it.
+    // Opening a FIFO must not wait for a writer.
     let no_wait = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
     let mut file = match File::options().read(true).custom_flags(no_wait).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return at(path, Err(Problem::Missing)),
         file => at(path, file)?,
     };
-    // The open file is asked, not the path: it cannot be another one by now.
+    // Metadata of the open file, because the path may lead to another file by now.
     let metadata = at(path, file.metadata())?;
     if !metadata.is_file() || metadata.len() > MAX_FILE {
         return at(path, Err(Problem::Syntax("this is no key ring: not a file, or far too large for one".into())));
@@ -43,12 +43,12 @@ pub fn load(path: &Path) -> Result<Keyring, RingFileError> {
     parse(path, &text)
 }
 
-/// A ring that anybody can replace is no secret of this site. A folder for everybody whose files only their owners may
-/// replace (the sticky bit) may hold one's own.
+/// Refuses a ring in a folder where other users can replace it. In a world-writable folder with the sticky bit, a ring
+/// of root or of this user is accepted.
 fn check_folder(path: &Path, uid: u32) -> Result<(), Problem> {
     const STICKY: u32 = 0o1000;
     let own = uid == 0 || uid == rustix::process::geteuid().as_raw();
-    // A link can be replaced where it stands, and its target where that is.
+    // A symbolic link can be replaced in its own folder, and its target in that of the target.
     for folder in [folder_of(path), folder_of(&fs::canonicalize(path)?)] {
         let mode = fs::metadata(folder)?.mode();
         match mode & 0o002 != 0 {
@@ -64,10 +64,10 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Writes a new ring where none is.
+/// Writes a new ring, if the file does not exist.
 ///
 /// # Errors
-/// There is one, or the folder cannot be written.
+/// The file exists, or the folder cannot be written.
 pub fn create(path: &Path, ring: &Keyring) -> Result<(), RingFileError> {
     let _lock = lock(path)?;
     if at(path, path.try_exists())? {
@@ -76,10 +76,10 @@ pub fn create(path: &Path, ring: &Keyring) -> Result<(), RingFileError> {
     write(path, ring)
 }
 
-/// Changes a ring under its lock. The file is written only when `change` says that something changed.
+/// Changes a ring under its lock. The file is written only if `change` returns [`Changed::Yes`].
 ///
 /// # Errors
-/// Reading, changing or writing failed; the file is as it was then.
+/// Reading, changing or writing failed. The file is then unchanged, unless only the last sync of its folder failed.
 pub fn update<T>(
     path: &Path,
     change: impl FnOnce(&mut Keyring) -> Result<Changed<T>, ChangeError>,
@@ -98,25 +98,25 @@ pub fn update<T>(
     }
 }
 
-/// Whether there is something to write.
+/// Whether the ring has to be written.
 #[derive(Debug)]
 pub enum Changed<T> {
-    /// The change was made, and the ring was written.
+    /// The ring was changed, and has to be written.
     Yes(T),
-    /// The ring is as it was.
+    /// The ring was not changed.
     No(T),
 }
 
-/// The lock is a file of its own: the ring itself is replaced by each change.
+/// Takes the lock, which is a file of its own, because each change replaces the ring file.
 fn lock(path: &Path) -> Result<File, RingFileError> {
-    // Beside the file that is replaced, by whatever name it is reached.
+    // The lock is beside the real file, through whatever link that is reached.
     let ring = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let ring = ring.as_path();
     let mut name = ring.as_os_str().to_owned();
     name.push(".lock");
     let path = PathBuf::from(name);
-    // The folder may belong to the daemon's user and root be at work: only a file made here is given away, and a link
-    // in its place is not followed.
+    // The folder may belong to the daemon's user while root runs this. So the owner is changed only for a file that was
+    // created here, and a symbolic link in its place is not followed.
     let file = match File::options().create_new(true).write(true).mode(0o600).open(&path) {
         Ok(file) => {
             keep_owner(ring, &file);
@@ -129,7 +129,7 @@ fn lock(path: &Path) -> Result<File, RingFileError> {
         }
         Err(error) => return at(&path, Err(error)),
     };
-    // A signal may come while another process holds the lock.
+    // A signal may arrive while another process holds the lock.
     loop {
         match file.lock() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -139,18 +139,18 @@ fn lock(path: &Path) -> Result<File, RingFileError> {
 }
 
 fn write(path: &Path, ring: &Keyring) -> Result<(), RingFileError> {
-    // A ring may be a link into a mounted folder; the file behind it is the one to replace.
+    // A ring may be a symbolic link into a mounted folder; the target is replaced, not the link.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let text = to_text(ring, Secrets::Revealed);
     remove_leftovers(&path);
     at(&path, replace(&path, folder_of(&path), &text))
 }
 
-/// Removes what changes that were interrupted have left beside a ring: whole rings, with their secrets. How many there
-/// were.
+/// Removes files that interrupted changes have left beside a ring. They are complete rings, with secrets. Returns their
+/// number.
 ///
 /// # Errors
-/// The lock cannot be had.
+/// The lock cannot be taken.
 pub fn sweep(path: &Path) -> Result<usize, RingFileError> {
     let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if leftovers(&real).next().is_none() {
@@ -160,12 +160,12 @@ pub fn sweep(path: &Path) -> Result<usize, RingFileError> {
     Ok(remove_leftovers(&real))
 }
 
-/// Removes leftovers. The caller holds the lock, so none of them is being written.
+/// Removes such files. The caller holds the lock, so none of them is being written.
 fn remove_leftovers(path: &Path) -> usize {
     leftovers(path).filter(|file| fs::remove_file(file).is_ok()).count()
 }
 
-/// How a file begins that will be the ring.
+/// The prefix of the names of new ring files.
 fn prefix_of(path: &Path) -> String {
     format!(".{}-new-", path.file_name().unwrap_or_default().to_string_lossy())
 }
@@ -182,10 +182,10 @@ fn leftovers(path: &Path) -> impl Iterator<Item = PathBuf> {
     })
 }
 
-/// Writes a copy of a ring where no file is, for its owner alone.
+/// Writes a copy of a ring to a new file, readable by its owner only.
 ///
 /// # Errors
-/// There is a file, or the folder cannot be written.
+/// The file exists, or the folder cannot be written.
 pub fn export(path: &Path, ring: &Keyring, secrets: Secrets) -> Result<(), RingFileError> {
     let file = File::options().create_new(true).write(true).mode(0o600).open(path);
     let mut file = match file {
@@ -206,8 +206,8 @@ fn replace(path: &Path, folder: &Path, text: &str) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Gives a file to the owner of the ring: root rotates, the daemon's own user reads. Without the right to do so, it
-/// stays ours.
+/// Gives a file to the owner of the ring, because root may rotate keys and the daemon's user reads them. Without
+/// permission to do so, the owner is not changed.
 fn keep_owner(ring: &Path, file: &File) {
     if let Ok(ring) = fs::metadata(ring) {
         let _ = fchown(file, Some(ring.uid()), Some(ring.gid()));

@@ -1,4 +1,4 @@
-//! The key ring as text: TOML.
+//! The key ring as text, in TOML.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -12,10 +12,10 @@ use super::ring_error::{Problem, RingFileError, at};
 use super::time_format::{Moment, rfc3339};
 use crate::envelope::keyring::{Algorithm, Key, KeyId, KeyState, Keyring, Purpose, Secret, SrsLimits};
 
-/// Reads a ring from its text; `path` is for messages.
+/// Parses the text of a ring; `path` is for error messages.
 ///
 /// # Errors
-/// It is no ring.
+/// The text is not a key ring.
 pub fn parse(path: &Path, text: &str) -> Result<Keyring, RingFileError> {
     let raw: RawRing = toml::from_str(text).map_err(|error| RingFileError {
         path: path.to_owned(),
@@ -27,19 +27,19 @@ pub fn parse(path: &Path, text: &str) -> Result<Keyring, RingFileError> {
     at(path, Keyring::new(keys, since))
 }
 
-/// Whether a text shows the secrets.
+/// Whether the text of a ring includes the secrets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Secrets {
-    /// It is the ring itself.
+    /// With secrets, as in the ring file.
     Revealed,
-    /// It is for looking at.
+    /// Without secrets, for display.
     Hidden,
 }
 
 /// The text of a ring file.
 #[must_use]
 pub fn to_text(ring: &Keyring, secrets: Secrets) -> Zeroizing<String> {
-    // Room enough that no half-filled buffer with a secret in it is left behind when it grows.
+    // The capacity is large enough, so that no buffer with secrets is left in memory when the text grows.
     let mut text = Zeroizing::new(String::with_capacity(512 + ring.keys().len() * 1024 + secret_room(ring)));
     text.push_str("# Key ring of countersign. Change it with `countersign keys`, never by hand while a daemon runs.\n");
     if secrets == Secrets::Hidden {
@@ -153,7 +153,7 @@ impl<'de> Deserialize<'de> for Id {
     }
 }
 
-/// A word of the ring file.
+/// A value of the ring file with a fixed set of words.
 struct Named<T>(T);
 
 macro_rules! named {
@@ -173,7 +173,7 @@ macro_rules! named {
 named!(Algorithm);
 named!(KeyState);
 
-/// Decoded straight into memory that is wiped, and never named in an error.
+/// A secret, decoded into memory that is wiped later, and never shown in an error.
 struct Base64(Secret);
 
 impl<'de> Deserialize<'de> for Base64 {

@@ -1,10 +1,10 @@
-//! Moments as text: RFC 3339, in UTC.
+//! Moments as text (RFC 3339, in UTC).
 
 use serde::de::{self, Deserialize, Deserializer};
 
 use crate::envelope::time::Timestamp;
 
-/// A moment as RFC 3339 in UTC; one that no calendar holds as the nearest that one does.
+/// A moment in RFC 3339 format, in UTC. A moment outside the range of the calendar becomes its limit.
 #[must_use]
 pub fn rfc3339(at: Timestamp) -> String {
     let at = jiff::Timestamp::from_second(at.0).unwrap_or(if at.0 < 0 {
@@ -15,7 +15,7 @@ pub fn rfc3339(at: Timestamp) -> String {
     at.to_string()
 }
 
-/// A moment, as a TOML date or as a string of the same form.
+/// A moment, from a TOML date or a string of the same form.
 pub(super) struct Moment(pub Timestamp);
 
 impl<'de> Deserialize<'de> for Moment {

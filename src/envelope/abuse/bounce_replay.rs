@@ -1,7 +1,7 @@
-//! Replay: how many bounces one tag may get.
+//! Replay: how many bounces one tag may receive.
 //!
-//! A tag is seen by everybody who gets the message. Who has one can send "bounces" to it until it expires; more than
-//! the message can have earned are put off.
+//! Everyone who receives a message sees its tag, and could send false bounces to it until it expires. Bounces beyond
+//! the number that the message can have earned are deferred.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -10,10 +10,10 @@ use crate::envelope::address::{Address, canonical_domain};
 use crate::envelope::tag::srs::Srs;
 use crate::envelope::time::{Day, Timestamp};
 
-/// The most tags that are remembered, of each sort: who fills one leaves the others alone.
+/// Maximum number of tags that are remembered, of each kind. A kind that is full does not affect the others.
 const MAX_TAGS: usize = 50_000;
 
-/// The sorts of tags.
+/// Kinds of tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Sort {
     Batv,
@@ -21,15 +21,15 @@ enum Sort {
     Evidence,
 }
 
-/// What tells one tag from another: a keyed hash, so that nobody can make two that look alike.
+/// Identifies a tag: a keyed hash, so that a sender cannot create collisions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TagId {
     sort: Sort,
     hash: u64,
-    /// The first day on which it can have been used. Evidence is of one message: who has counted that, has counted it
-    /// from the first.
+    /// The first day on which the tag can have been used. `None` for evidence, which is made for one message only: a
+    /// process that has counted its recipients has counted all of them.
     from: Option<Day>,
-    /// The last day on which it is good.
+    /// The last day on which the tag is valid.
     until: Day,
 }
 
@@ -37,16 +37,16 @@ pub struct TagId {
 struct Count {
     recipients: u32,
     bounces: u32,
-    /// Bounces that are on their way and not delivered yet.
+    /// Bounces that have been accepted and not delivered yet.
     reserved: u32,
     until: i64,
 }
 
-/// Recipients and bounces by tag.
+/// Number of recipients and bounces, by tag.
 #[derive(Debug)]
 pub struct Replay {
     counts: [HashMap<u64, Count>; 3],
-    /// The last day on which room was made in each.
+    /// The last day on which expired tags were removed, for each kind.
     cleaned: [i64; 3],
     hasher: RandomState,
     started: Timestamp,
@@ -59,13 +59,15 @@ impl Default for Replay {
 }
 
 impl Replay {
-    /// For a process that started at this moment. Of tags that were used before that it cannot know how often.
+    /// Empty counters of a process that started at `started`. Tags from before that day may have uses that were not
+    /// counted.
     #[must_use]
     pub fn since(started: Timestamp) -> Self {
         Self { counts: Default::default(), cleaned: [i64::MIN; 3], hasher: RandomState::new(), started }
     }
 
-    /// The id of a prvs address that was made, or can have been made first, on the day `from`.
+    /// The id of a prvs address. `from` is the first day on which it can have been made, `until` the last day on which
+    /// it is valid.
     #[must_use]
     pub fn id_of_batv(&self, tagged: &Address, from: Day, until: Day) -> TagId {
         let content = tagged.content().to_ascii_lowercase();
@@ -73,8 +75,8 @@ impl Replay {
         TagId { sort: Sort::Batv, hash, from: Some(from), until }
     }
 
-    /// The id of an SRS address. It is made of what the hash in the address covers, so that all spellings of one
-    /// address count as one. `stamp_is_proven`: whether that covers its day.
+    /// The id of an SRS address, made of the fields that its hash covers, so that all spellings of an address share one
+    /// id. `stamp_is_proven`: whether the hash covers the day stamp.
     #[must_use]
     pub fn id_of_srs(&self, form: &Srs<'_>, alias: &Address, stamp_is_proven: bool, from: Day, until: Day) -> TagId {
         let (stamp, host, user) = match *form {
@@ -93,21 +95,21 @@ impl Replay {
         TagId { sort: Sort::Evidence, hash: self.hasher.hash_one(nonce), from: None, until }
     }
 
-    /// A message with this tag was taken by the next hop, for so many recipients.
+    /// Counts a message with this tag that the next hop has accepted for so many recipients.
     pub fn sent(&mut self, tag: TagId, recipients: u32, today: Day) {
         if let Some(count) = self.count(tag, today) {
             count.recipients = count.recipients.saturating_add(recipients);
         }
     }
 
-    /// A bounce to this tag is on its way: it counts as delivered until [`release`](Self::release).
+    /// Counts a bounce to this tag as delivered while it is in progress, until [`release`](Self::release).
     pub fn reserve(&mut self, tag: TagId, today: Day) {
         if let Some(count) = self.count(tag, today) {
             count.reserved = count.reserved.saturating_add(1);
         }
     }
 
-    /// What became of a bounce on its way has been counted, if anything did.
+    /// Ends a reservation. A delivered bounce has been counted by then.
     pub fn release(&mut self, tag: TagId) {
         let Some(counts) = self.counts.get_mut(tag.sort as usize) else { return };
         if let Some(count) = counts.get_mut(&tag.hash) {
@@ -118,17 +120,16 @@ impl Replay {
         }
     }
 
-    /// A bounce to this tag was delivered.
+    /// Counts a delivered bounce to this tag.
     pub fn bounced(&mut self, tag: TagId, today: Day) {
         if let Some(count) = self.count(tag, today) {
             count.bounces = count.bounces.saturating_add(1);
         }
     }
 
-    /// Whether this tag has had more bounces than its messages can have earned, those on their way among them:
-    /// `3 x recipients + 20`. A return address of our own
-    /// is not limited where this process has not counted its recipients from its first day on. An SRS address is, for what comes to it
-    /// leaves again: where nothing was counted, it has the 20.
+    /// Whether a tag has received as many bounces as its messages can have earned: `3 x recipients + 20`. Bounces in
+    /// progress count. A BATV tag or evidence is limited only if this process has counted its recipients since the
+    /// first day of its use. An SRS address is always limited, because mail to it is relayed.
     #[must_use]
     pub fn is_used_up(&self, tag: TagId) -> bool {
         let counts = self.counts.get(tag.sort as usize);
@@ -141,12 +142,12 @@ impl Replay {
     fn count(&mut self, tag: TagId, today: Day) -> Option<&mut Count> {
         let (counts, cleaned) = (self.counts.get_mut(tag.sort as usize)?, self.cleaned.get_mut(tag.sort as usize)?);
         if counts.len() >= MAX_TAGS && !counts.contains_key(&tag.hash) {
-            // Once a day there is something to forget.
+            // Expired tags are removed at most once a day, when room is needed.
             if std::mem::replace(cleaned, today.0) != today.0 {
                 counts.retain(|_, count| count.until >= today.0);
             }
             if counts.len() >= MAX_TAGS {
-                // Not counted is not limited.
+                // A tag that is not counted is not limited.
                 return None;
             }
         }
@@ -155,13 +156,13 @@ impl Replay {
         Some(count)
     }
 
-    /// How many tags are being counted.
+    /// Number of tags that are counted.
     #[must_use]
     pub fn len(&self) -> usize {
         self.counts.iter().map(HashMap::len).sum()
     }
 
-    /// Whether none is.
+    /// Whether no tags are counted.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -206,7 +207,7 @@ mod tests {
         }
         let one = tag(&replay, "SRS1=AAAA=else.example==BBBB=JQ=third.example=bob@srs.our.example");
         assert_eq!(tag(&replay, "SRS1+AAAA=ELSE.example==bbbb=jq=third.example=bob@srs.our.example"), one);
-        // Where the stamp may be anything, all stamps are one.
+        // If the hash does not cover the stamp, all stamps share one id.
         let exim = |text: &str| {
             let address = Address::parse(text).unwrap();
             let content = address.content();
@@ -250,7 +251,7 @@ mod tests {
 
     #[test]
     fn what_was_used_before_is_not_limited() {
-        // It began in the middle of the day, or somebody else has sent the message.
+        // The process started in the middle of the day, or another host sent the message.
         let mut late = Replay::since(Timestamp(TODAY.start().0 + 1));
         let id = tag(&late, "prvs=1000abcdef=ann@our.example");
         late.sent(id, 1, TODAY);
@@ -282,7 +283,7 @@ mod tests {
             replay.bounced(id, TODAY);
         }
         assert_eq!(replay.len(), MAX_TAGS);
-        // Other sorts have room of their own.
+        // Other kinds have room of their own.
         let id = tag(&replay, "prvs=1000abcdef=ann@our.example");
         replay.bounced(id, TODAY);
         assert_eq!(replay.len(), MAX_TAGS + 1);

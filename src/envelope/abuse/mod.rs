@@ -1,9 +1,8 @@
-//! What the rules remember from one message to the next: guesses, replays, and how much untagged null-sender mail comes
-//! in.
+//! State that the rules keep between messages: tag guesses, bounce counts per tag, and the rate of untagged null-sender
+//! mail.
 //!
-//! Plain data behind plain functions: time is an argument, everything is bounded, nothing is stored. A front end keeps
-//! one for the process; without one ([`Memory::default`] for each question) the rules answer as if nothing had happened
-//! before.
+//! Time is an argument, every collection is bounded, and nothing is stored on disk. Each process keeps one [`Memory`].
+//! With a fresh one ([`Memory::default`]) for each query, the rules answer as if nothing had happened before.
 
 mod bounce_replay;
 mod surge;
@@ -19,7 +18,8 @@ use ipnet::IpNet;
 
 use super::time::Timestamp;
 
-/// What one customer of a provider usually has: /24 of IPv4, /56 of IPv6.
+/// The client network of an address, which is what one customer of a provider usually has: a /24 of IPv4, a /56 of
+/// IPv6.
 ///
 /// ```
 /// use countersign::envelope::abuse::{network, site_network};
@@ -36,32 +36,33 @@ pub fn network(client: IpAddr) -> IpNet {
     IpNet::new(client, bits).map_or_else(|_| client.into(), |net| net.trunc())
 }
 
-/// What a site of IPv6 usually has: the /48 (RFC 6177) that a client's [`network`] is a part of.
+/// The /48 of an IPv6 address, which is what one site usually has (RFC 6177); it contains the client's [`network`].
+/// `None` for IPv4.
 #[must_use]
 pub fn site_network(client: IpAddr) -> Option<IpNet> {
     let client = client.to_canonical();
     client.is_ipv6().then(|| IpNet::new(client, 48).ok()).flatten().map(|net| net.trunc())
 }
 
-/// Whose mail counts together in a surge: a network of IPv4, a site of IPv6.
+/// The network whose mail is counted together in a surge: a /24 of IPv4, a /48 of IPv6.
 #[must_use]
 pub fn surge_network(client: IpAddr) -> IpNet {
     site_network(client).unwrap_or_else(|| network(client))
 }
 
-/// The memory of one process.
+/// State of one process.
 #[derive(Debug, Default)]
 pub struct Memory {
     /// Bad tags by client network.
     pub guesses: Guesses,
     /// Recipients and bounces by tag.
     pub replay: Replay,
-    /// Untagged null-sender recipients by domain.
+    /// Untagged null-sender mail by domain.
     pub surges: Surges,
 }
 
 impl Memory {
-    /// For a process that started at this moment.
+    /// Empty state of a process that started at `started`.
     #[must_use]
     pub fn since(started: Timestamp) -> Self {
         Self { replay: Replay::since(started), ..Self::default() }

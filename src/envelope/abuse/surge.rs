@@ -1,4 +1,4 @@
-//! Surges: when so much untagged null-sender mail comes for a domain that looking at each message is too much
+//! Surges: so much untagged null-sender mail for one domain that inspecting each message would take too much work
 //! (`reject_at = "auto"`).
 
 use std::collections::HashMap;
@@ -8,26 +8,26 @@ use ipnet::IpNet;
 
 use crate::envelope::time::Timestamp;
 
-/// More than so many in a minute.
+/// A surge has more than this number of messages in a minute.
 const LEAST: u32 = 20;
-/// And so many times the mean of a day.
+/// A surge has more than this multiple of the mean of the last day.
 const TIMES: u64 = 10;
-/// It is over after so many quiet minutes.
+/// A surge ends this number of minutes after its last minute above the thresholds.
 const QUIET: i64 = 15;
-/// Of one client network not more than so many in a minute count: a surge comes from many.
+/// Messages of one client network that count in a minute. A real surge comes from many networks.
 const OF_ONE: u32 = 5;
-/// The most client networks that are told apart within a minute.
+/// Maximum number of client networks that are told apart within a minute.
 const MAX_NETWORKS: usize = 4096;
-/// The most domains that are remembered.
+/// Maximum number of domains.
 const MAX_DOMAINS: usize = 10_000;
-/// Where there are more networks than are told apart, each has its turn in one of so many seconds, on average.
+/// Of the networks beyond [`MAX_NETWORKS`], one in this number is let through, chosen anew each second.
 const ONE_IN: u64 = 8;
 const MINUTES: u64 = 24 * 60;
 
-/// That a domain has turned.
+/// The beginning or end of a surge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flip {
-    /// The entry of `domains.local`.
+    /// The domain, as an entry of `domains.local`.
     pub domain: String,
     /// Whether its untagged null-sender mail is deferred at RCPT from now on.
     pub at_rcpt: bool,
@@ -37,24 +37,25 @@ pub struct Flip {
 struct Domain {
     minute: i64,
     in_minute: u32,
-    /// The client networks of this minute. `None`: those that nobody names.
+    /// The client networks of this minute. `None` stands for clients that are not known.
     networks: HashMap<Option<IpNet>, NetworkMinute>,
-    /// By hour of the last day, and the hour that stands last in it.
+    /// Messages in each hour of the last day.
     hours: [u32; 24],
+    /// The latest hour in `hours`, counted from 1970-01-01.
     hour: i64,
-    /// The last minute that was one too many; while it is on.
+    /// The last minute above the thresholds, during a surge.
     pressed: Option<i64>,
 }
 
-/// What a client network has sent in the minute.
+/// Mail of one client network in the current minute.
 #[derive(Debug, Default)]
 struct NetworkMinute {
     counted: u32,
-    /// One of its messages has been let through, although there is a surge.
+    /// Whether one of its messages has been let through in spite of the surge.
     seen: bool,
 }
 
-/// Untagged null-sender mail, by domain: bounces where their content is seen, else recipients.
+/// Untagged null-sender mail by domain: bounces if the caller sees content, otherwise recipients.
 #[derive(Debug, Default)]
 pub struct Surges {
     domains: HashMap<String, Domain>,
@@ -63,7 +64,7 @@ pub struct Surges {
 }
 
 impl Surges {
-    /// Counts one of this client network.
+    /// Counts one message or recipient of a client network.
     pub fn count(&mut self, domain: &str, network: Option<IpNet>, now: Timestamp) {
         if !self.domains.contains_key(domain) && self.domains.len() < MAX_DOMAINS {
             self.domains.insert(domain.to_owned(), Domain::default());
@@ -80,20 +81,21 @@ impl Surges {
         }
     }
 
-    /// Whether another of this client network has to come again. In a surge each has one a minute that is let through,
-    /// so that who makes the surge keeps others' mail waiting no longer than that.
+    /// Whether to defer another message of a client network. During a surge, one message per network and minute is let
+    /// through, so that the source of the surge delays mail of other networks only briefly.
     pub fn defers(&mut self, domain: &str, network: Option<IpNet>, now: Timestamp) -> bool {
         self.tick(now);
         let Some(state) = self.domains.get_mut(domain).filter(|state| state.pressed.is_some()) else { return false };
         state.turn_to_minute(now.0.div_euclid(60));
         if state.networks.len() >= MAX_NETWORKS && !state.networks.contains_key(&network) {
-            // So many networks are not told apart. Some of the others still come through, and each of them soon.
+            // The remaining networks are not told apart. Some messages still get through, and each network soon has
+            // one.
             return !self.hasher.hash_one((network, now)).is_multiple_of(ONE_IN);
         }
         std::mem::replace(&mut state.networks.entry(network).or_default().seen, true)
     }
 
-    /// Lets time pass for domains that get no mail.
+    /// Ends the surges of domains that receive no more mail.
     pub fn tick(&mut self, now: Timestamp) {
         let minute = now.0.div_euclid(60);
         for (domain, state) in &mut self.domains {
@@ -104,12 +106,12 @@ impl Surges {
         }
     }
 
-    /// What has turned since this was last asked.
+    /// Returns the surges that have begun or ended since the last call.
     pub fn take_flips(&mut self) -> Vec<Flip> {
         std::mem::take(&mut self.flips)
     }
 
-    /// The domains whose mail is refused at RCPT now.
+    /// The domains in a surge, whose untagged null-sender mail is deferred at RCPT.
     pub fn pressed(&self) -> impl Iterator<Item = &str> {
         self.domains.iter().filter(|(_, state)| state.pressed.is_some()).map(|(domain, _)| domain.as_str())
     }
@@ -123,7 +125,7 @@ impl Domain {
         }
     }
 
-    /// Whether one more of this client network counts in this minute.
+    /// Whether another message of this client network counts in this minute.
     fn is_one_more(&mut self, minute: i64, network: Option<IpNet>) -> bool {
         self.turn_to_minute(minute);
         if self.networks.len() >= MAX_NETWORKS && !self.networks.contains_key(&network) {
@@ -139,13 +141,13 @@ impl Domain {
         let hour = minute.div_euclid(60);
         self.turn_to(hour);
         self.in_minute = self.in_minute.saturating_add(1);
-        // The mean is of the time before this minute: what comes now must not hide itself.
+        // The mean does not include the current minute, so that a surge does not hide itself.
         let earlier: u64 =
             self.hours.iter().map(|&n| u64::from(n)).sum::<u64>().saturating_sub(u64::from(self.in_minute) - 1);
         if self.in_minute > LEAST && u64::from(self.in_minute) * MINUTES > TIMES * earlier {
             self.pressed = Some(minute);
         }
-        // What is refused as a surge is no part of an ordinary day.
+        // Mail of a surge does not count in the mean of the day.
         if self.pressed.is_none()
             && let Some(place) = self.hours.get_mut(usize::try_from(hour.rem_euclid(24)).unwrap_or(0))
         {
@@ -160,7 +162,7 @@ impl Domain {
         self.pressed.is_some_and(|last| minute - last <= QUIET)
     }
 
-    /// Forgets what is more than a day old.
+    /// Drops counts that are more than a day old.
     fn turn_to(&mut self, hour: i64) {
         let steps = (hour - self.hour).clamp(0, 24);
         for step in 0..steps {
@@ -182,8 +184,8 @@ mod tests {
         IpNet::new(core::net::Ipv4Addr::from(n << 8).into(), 24).ok()
     }
 
-    /// So many in the minute that begins so many minutes from now, each of a network of its own; whether a second one
-    /// of a network is then deferred.
+    /// Counts `many` messages, each from another network, in the minute `minute` from now. Returns whether the second
+    /// message of one more network is deferred.
     fn burst(surges: &mut Surges, minute: i64, many: u32) -> bool {
         let now = Timestamp(NOW + minute * 60);
         (0..many).for_each(|n| surges.count("our.example", net(n), now));
@@ -244,7 +246,7 @@ mod tests {
     #[test]
     fn a_busy_domain_needs_ten_times_its_mean() {
         let mut surges = Surges::default();
-        // Ten a minute, all day.
+        // Ten messages a minute, all day.
         for minute in 0..1440 {
             assert!(!burst(&mut surges, minute, 10), "{minute}");
         }

@@ -1,8 +1,8 @@
-//! Guessing: how many bad tags may be tried, and by whom.
+//! Tag guessing: how many bad tags may be tried, and by which clients.
 //!
-//! A tag has 24 bits. Who may try as often as he likes finds one; who has a minute's worth of tries does not live long
-//! enough. A limit is also a weapon: whoever uses it up stops those who share it. So it is shared by few: a network's
-//! guesses at one recipient leave its bounces to other recipients alone.
+//! A tag has 24 bits, so a client with unlimited tries would find a valid one; limits per minute make a valid guess
+//! improbable. A limit can also be abused: a client that exhausts it blocks all others that share it. So limits are
+//! shared by few clients: guesses of one network at one recipient do not affect its bounces to other recipients.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -12,36 +12,36 @@ use ipnet::IpNet;
 use crate::envelope::address::Address;
 use crate::envelope::time::Timestamp;
 
-/// The most accounts that are kept.
+/// Maximum number of accounts.
 const MAX_GUESSERS: usize = 40_000;
 
-/// Accounts whose alarms are remembered.
+/// Maximum number of accounts whose last alarm is remembered.
 const MAX_ALARMS: usize = 1000;
-/// An alarm is repeated after so many seconds.
+/// Seconds before an alarm for the same account is repeated.
 const QUIET: i64 = 600;
-/// The forgery budget is worth a word when it reaches each of these chances.
+/// The steps of the forgery budget at which an alarm is raised (probabilities, 0 to 1).
 const BUDGET: [f64; 3] = [0.001, 0.01, 0.1];
 
-/// A site of IPv6 (/48) has so many times the guesses of one of its networks (/56): there are 256 of those in it.
+/// The limit of an IPv6 site (/48), as a multiple of that of one of its 256 networks (/56).
 const NETWORKS_PER_SITE: u32 = 4;
 
-/// On whose account a bad tag goes. Of IPv6 there is an account for the network and one for its site.
+/// The account that a bad tag is charged to. An IPv6 client has accounts for its /56 and for its /48.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Guesser {
-    /// A client network's, at the tags of one recipient; see [`Guesses::recipient`].
+    /// Guesses of a client network at one recipient; see [`Guesses::recipient`].
     Recipient(IpNet, u64),
-    /// A client network's, at all recipients.
+    /// Guesses of a client network at all recipients.
     Network(IpNet),
-    /// A client network's in mail with a sender, of which only an MTA may ask.
+    /// Guesses of a client network in mail with an ordinary sender, for which only an MTA's answer depends on the tag.
     Ordinary(IpNet),
-    /// A map's at the tags of one recipient: it does not know who the client is.
+    /// Guesses through a map at one recipient. The map does not see the client.
     MapRecipient(u64),
-    /// A map's, at all recipients.
+    /// Guesses through all maps at all recipients.
     Map,
 }
 
 impl Guesser {
-    /// How many guesses a minute it has, for each that one network has at one recipient.
+    /// The account's limit, as a multiple of the limit for one network at one recipient.
     fn share(self) -> u32 {
         let share = match self {
             Self::Recipient(..) | Self::Ordinary(_) => 1,
@@ -52,7 +52,7 @@ impl Guesser {
         share * if is_site { NETWORKS_PER_SITE } else { 1 }
     }
 
-    /// The client network; `None`: a map's.
+    /// The client network; `None` for maps.
     #[must_use]
     pub fn network(self) -> Option<IpNet> {
         match self {
@@ -62,25 +62,26 @@ impl Guesser {
     }
 }
 
-/// Bad tags by who has tried them, and what all of them together could have achieved.
+/// Bad tags by account, and the chance that one of them was valid.
 #[derive(Debug, Default)]
 pub struct Guesses {
     guessers: HashMap<Guesser, Bucket>,
     hasher: RandomState,
-    /// Accounts that have been used up since this was last asked, and when each last was.
+    /// Accounts that have reached their limit since the last call of `take_alarms`.
     alarms: Vec<Guesser>,
+    /// When the last alarm of each account was raised.
     alarmed: HashMap<Guesser, Timestamp>,
     seen: u64,
     limited: u64,
-    /// The sum of the chances of all guesses.
+    /// Sum of the chances of all guesses.
     odds: f64,
-    /// How many steps of the budget have been said.
+    /// Number of budget steps that have been reported.
     said: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Bucket {
-    /// Guesses, less what time has forgiven, in sixtieths: a minute forgives as many as a minute allows.
+    /// Guesses that are not forgiven yet, in sixtieths of a guess. Per second, `per_minute` sixtieths are forgiven.
     used: u64,
     at: Timestamp,
 }
@@ -93,23 +94,24 @@ impl Bucket {
 }
 
 impl Guesses {
-    /// What stands for a recipient in [`Guesser::Recipient`]: a keyed hash of its address without a tag.
+    /// Identifies a recipient in [`Guesser::Recipient`]: a keyed hash of its address without a tag.
     #[must_use]
     pub fn recipient(&self, bare: &Address) -> u64 {
         self.hasher.hash_one((bare.content().to_ascii_lowercase(), bare.canonical_domain()))
     }
 
-    /// Whether an account is used up: nothing that is asked on it about a tag is answered, lest it be the lucky one.
-    /// `per_minute` is what one network has at one recipient.
+    /// Whether an account has reached its limit. Tags from it are not verified then, because one of them could be
+    /// valid. `per_minute` is the limit of one network at one recipient.
     #[must_use]
     pub fn is_limited(&self, guesser: Guesser, per_minute: u32, now: Timestamp) -> bool {
         let per_minute = per_minute.saturating_mul(guesser.share());
         let used = self.guessers.get(&guesser).map_or(0, |bucket| bucket.used_now(per_minute, now));
-        // Sixtieths: a guess is forgiven each sixtieth of a minute's allowance.
+        // Counted in sixtieths of a guess.
         used > u64::from(per_minute.saturating_sub(1)).saturating_mul(60)
     }
 
-    /// Counts a bad tag on some accounts, and the chance that a blind guess would have been a good one.
+    /// Charges a bad tag to some accounts. `chance`: the probability, 0 to 1, that a random guess would have been a
+    /// valid tag.
     pub fn bad(&mut self, guessers: impl IntoIterator<Item = Guesser>, per_minute: u32, chance: f64, now: Timestamp) {
         self.seen = self.seen.saturating_add(1);
         self.odds += chance;
@@ -125,13 +127,13 @@ impl Guesses {
         let limited_before = self.is_limited(guesser, per_minute, now);
         let bucket = self.guessers.entry(guesser).or_insert(Bucket { used: 0, at: now });
         let per_minute_here = per_minute.saturating_mul(guesser.share());
-        // What it is over its limit is forgotten: others who share it wait a second after the last guess, and not
-        // hours.
+        // The excess over the limit is not kept, so that other clients that share the account wait about a second after
+        // the last guess, and not hours.
         let most = u64::from(per_minute_here).saturating_mul(60);
         let used = bucket.used_now(per_minute_here, now).saturating_add(60).min(most.max(60));
         *bucket = Bucket { used, at: now };
         let fresh = !limited_before && self.is_limited(guesser, per_minute, now);
-        // Once a network has guessed, it comes and goes: an alarm each time it has been quiet for a while is enough.
+        // A network that keeps guessing reaches its limit again and again, so its alarm is repeated only after a pause.
         if fresh && per_minute > 0 && self.alarmed.insert(guesser, now).is_none_or(|at| now.0 - at.0 > QUIET) {
             self.alarms.push(guesser);
         }
@@ -140,13 +142,12 @@ impl Guesses {
         }
     }
 
-    /// Accounts that have been used up since this was last asked.
+    /// Returns the accounts that have reached their limit since the last call.
     pub fn take_alarms(&mut self) -> Vec<Guesser> {
         std::mem::take(&mut self.alarms)
     }
 
-    /// The largest step of the forgery budget that has been reached since this was last asked: a chance of 0.001, 0.01
-    /// or 0.1.
+    /// The largest step of the forgery budget reached since the last call: 0.001, 0.01 or 0.1.
     pub fn take_budget_alarm(&mut self) -> Option<f64> {
         let reached = BUDGET.iter().take_while(|step| self.chance_of_one() >= **step).count();
         let before = self.said;
@@ -154,12 +155,12 @@ impl Guesses {
         (reached > before).then(|| BUDGET.get(reached.saturating_sub(1)).copied()).flatten()
     }
 
-    /// Counts an answer that was not given.
+    /// Counts a query that was not answered because of a limit.
     pub fn turned_away(&mut self) {
         self.limited = self.limited.saturating_add(1);
     }
 
-    /// Makes room: first those that time has forgiven, then those that have guessed least.
+    /// Makes room: first drops the accounts whose guesses are all forgiven, then those with the fewest guesses.
     fn forget(&mut self, per_minute: u32, now: Timestamp) {
         let used =
             |guesser: &Guesser, bucket: &Bucket| bucket.used_now(per_minute.saturating_mul(guesser.share()), now);
@@ -178,19 +179,19 @@ impl Guesses {
         });
     }
 
-    /// Bad tags so far.
+    /// Number of bad tags so far.
     #[must_use]
     pub fn seen(&self) -> u64 {
         self.seen
     }
 
-    /// Answers that were not given.
+    /// Number of queries that were not answered because of a limit.
     #[must_use]
     pub fn limited(&self) -> u64 {
         self.limited
     }
 
-    /// The forgery budget: the chance, 0 to 1, that one of all the guesses so far was a good tag.
+    /// The forgery budget: the chance, 0 to 1, that at least one of the guesses so far was a valid tag.
     #[must_use]
     pub fn chance_of_one(&self) -> f64 {
         -(-self.odds).exp_m1()
@@ -221,7 +222,7 @@ mod tests {
         assert_eq!((guesses.take_alarms(), guesses.take_alarms()), (vec![ann(1)], vec![]));
         assert!(!guesses.is_limited(ann(2), 60, now));
         assert!(!guesses.is_limited(Guesser::Recipient(net(1), 8), 60, now));
-        // One is forgiven a second.
+        // One guess is forgiven per second.
         assert!(!guesses.is_limited(ann(1), 60, Timestamp(now.0 + 1)));
         guesses.bad([ann(1)], 60, 0.0, Timestamp(now.0 + 1));
         assert!(guesses.is_limited(ann(1), 60, Timestamp(now.0 + 1)));

@@ -1,31 +1,31 @@
-//! Who says so: a mail system, a machine, or a person? As the message itself tells it.
+//! The kind of sender of a message, by what the message says itself: a mail system, another program, or a person.
 
 use super::decode::fold;
 
-/// Who a message is from, the surest mail system last.
+/// The kind of sender of a message, from a person to the most certain mail system.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Author {
     #[default]
     Person,
-    /// Perhaps not a person.
+    /// Perhaps a program.
     Machine,
-    /// It calls itself a mail system.
+    /// A sender whose display name is that of a mail system.
     NamedSystem,
-    /// Its address is that of one.
+    /// A sender whose address is that of a mail system.
     System,
 }
 
-/// Local parts of mail systems.
+/// Parts of the local parts of mail systems.
 const SYSTEMS: &str = "postmaster; post_master; post-master; post.master; maildeliver; mail-deliver; mail_deliver; mail.deliver; \
     double-bounce; microsoftexchange; mailsystem; system administrator";
-/// Names that they go by.
+/// Parts of the display names of mail systems.
 const NAMES: &str = "mail deliver; delivery subsystem; delivery system; delivery service; delivery agent; mailer-daemon; mailer daemon; \
     postmaster; system administrator; systemadministrator; mail system; mail-system; mailsystem; mail subsystem; mail administrator; \
     email system; internet mail; smtp server; mail server; mailserver; mail gateway; microsoft outlook";
-/// Local parts of machines.
+/// Parts of the local parts of other programs.
 const MACHINES: &str = "mail; smtp; admin; noreply; no-reply; no_reply; donotreply; do-not-reply; system; gateway; virus; bounce; returned; \
     notif; server; mta; root; imss; robot; autoresp; delivery; listserv; sympa; majordomo; mailman; owner";
-/// Names that are no person's.
+/// Parts of display names that do not belong to a person.
 const ROLES: &str = "mail; system; server; smtp; delivery; postmaster; admin; gateway; virus; daemon; filter; exchange; notif; automat; \
     support; internet; service; noreply; security; report";
 
@@ -44,12 +44,12 @@ impl Author {
             return Self::System;
         }
         let local = address.split(['@', '\\']).next().unwrap_or_default().trim_matches('"');
-        // Bugzilla has a daemon, too.
+        // "daemon" alone is not enough: `bugzilla-daemon` is not a mail system.
         let mailer = local.contains("daemon") && (local.contains("mail") || matches!(local, "daemon" | "mdaemon"));
         let system = mailer || local == "ndr" || has(local, SYSTEMS);
         let named = has(name, NAMES);
-        // A postmaster with a name of his own may be writing himself. Bounces have no sender, and not everybody's words
-        // for a mail system are known here.
+        // A postmaster with a display name may be a person who writes a letter. Bounces have the null sender, and a
+        // display name outside ASCII may be a word for a mail system that is not listed here.
         let by_hand = null_return_path != Some(true) && name.is_ascii() && local.contains("master");
         let personal = by_hand && !name.is_empty() && !named && !is_role(name, local);
         if system && !personal {
@@ -64,7 +64,7 @@ impl Author {
     }
 }
 
-/// `Name <address>`, or `address (Name)`.
+/// Display name and address of `Name <address>` or `address (Name)`.
 fn name_and_address(from: &str) -> (&str, &str) {
     let (name, address) = match (from.rfind('<'), from.find('(')) {
         (Some(at), _) => (from.get(..at), from.get(at + 1..)),
@@ -77,12 +77,12 @@ fn name_and_address(from: &str) -> (&str, &str) {
     )
 }
 
-/// `inetgw1`
+/// Whether a local part is that of a gateway, such as `inetgw1`.
 fn is_gateway(local: &str) -> bool {
     local.trim_end_matches(|c: char| c.is_ascii_digit()).ends_with("gw")
 }
 
-/// Whether a display name is that of a role or a machine.
+/// Whether a display name is that of a role or a program.
 fn is_role(name: &str, local: &str) -> bool {
     let bare = |text: &str| text.replace([' ', '-', '_', '.'], "");
     let says_the_same = bare(name) == bare(local) && ["postmaster", "bounce"].contains(&bare(local).as_str());

@@ -1,8 +1,8 @@
-//! Weighs what was seen of a message.
+//! Weighs the features of a message.
 //!
-//! The structure of a report decides by itself. Without one, a notice is known by signs of four sorts: who says it, its
-//! subject, its words, and the original that it returns. One sort is never enough: people talk about bounces, and shops
-//! about deliveries.
+//! The structure of a report is decisive. A notice without one is recognised by signs of four kinds: its sender, its
+//! subject, its words, and the original that it returns. One kind is never enough, because people write about bounces
+//! and shops write about deliveries.
 
 use super::author::Author;
 use super::dsn::DsnAction;
@@ -12,10 +12,10 @@ use super::original::Returned;
 use super::phrases::{Sense, senses};
 use super::wording::{Text, counts_messages};
 
-/// Points that make a notice.
+/// Minimum number of points of a notice.
 const ENOUGH: i32 = 6;
 
-/// Says what a message is.
+/// Classifies a message.
 pub(super) fn judge(seen: &Seen) -> Findings {
     let status = if seen.status.is_empty() { &seen.inner_status } else { &seen.status };
     let (kind, reasons) = kind(seen);
@@ -25,8 +25,8 @@ pub(super) fn judge(seen: &Seen) -> Findings {
     Findings { kind, doubtful, reasons, recipients, returned: seen.returned.clone() }
 }
 
-/// Whether a notice shows nothing by which somebody could know what it is about: neither an original, nor headers, nor
-/// an address that it failed for.
+/// Whether a notice gives no hint of the message that it is about: no original, no header block, no address of a failed
+/// recipient.
 fn returns_nothing(seen: &Seen) -> bool {
     let text = Text::of(seen);
     let shows = seen.attached || text.returned || seen.returned != Returned::default();
@@ -37,14 +37,15 @@ fn returns_nothing(seen: &Seen) -> bool {
 fn kind(seen: &Seen) -> (MessageKind, Vec<&'static str>) {
     let report = seen.report.as_deref().unwrap_or_default();
     let signs = Signs::of(seen);
-    // A status part in a message that is declared as nothing of the kind may be one that a person has attached.
+    // A status part in a message that is not declared as a report may have been attached by a person.
     let declared = report.ends_with(b"delivery-status");
     let is_status = seen.has_status && (declared || seen.is_report || signs.points > 0);
-    // What says that mail has failed is a bounce, whatever else stands in it: the original is somebody else's to write.
+    // A message that reports a failure is a bounce, whatever else it contains: a sender can put anything into the
+    // original.
     if is_status && seen.status.worst().is_some_and(|worst| worst > DsnAction::Delivered) {
         return by_status(seen, &signs);
     }
-    // What Exchange keeps for auditors: any message, in an envelope of its own.
+    // Exchange wraps any message into a journal report, for auditors.
     if seen.heads.journal {
         return (MessageKind::Report, vec!["journal report"]);
     }
@@ -81,12 +82,12 @@ fn kind(seen: &Seen) -> (MessageKind, Vec<&'static str>) {
     (MessageKind::Ordinary, Vec::new())
 }
 
-/// Which kind of notice: a report that does not say of what, one that a gateway has passed on, or words only.
+/// The kind of a notice: a report without readable status, or words only.
 fn notice(seen: &Seen, signs: &Signs) -> MessageKind {
     match seen.inner_status.worst() {
         _ if seen.is_report && signs.delay && !signs.failure => MessageKind::DsnDelayed,
         _ if seen.is_report => MessageKind::DsnFailed,
-        // The fields of a message inside say what became of that one's original.
+        // The status fields of a message inside are about another original.
         _ => MessageKind::TextBounce,
     }
 }
@@ -96,7 +97,7 @@ fn by_status(seen: &Seen, signs: &Signs) -> (MessageKind, Vec<&'static str>) {
         Some(DsnAction::Failed) => (MessageKind::DsnFailed, vec!["delivery status", "action failed"]),
         Some(DsnAction::Delayed) => (MessageKind::DsnDelayed, vec!["delivery status", "action delayed"]),
         Some(DsnAction::Delivered) => (MessageKind::DsnSuccess, vec!["delivery status", "action delivered"]),
-        // Declared, and not there or not readable: what do the words say?
+        // The status part is missing or not readable, so the words decide.
         None if signs.success && !signs.failure => {
             (MessageKind::DsnSuccess, vec!["delivery status", "words of success"])
         }
@@ -105,14 +106,15 @@ fn by_status(seen: &Seen, signs: &Signs) -> (MessageKind, Vec<&'static str>) {
     }
 }
 
-/// What speaks for a notice, and what against it.
+/// Signs for and against a notice.
 #[derive(Debug, Default)]
 struct Signs {
     points: i32,
     reasons: Vec<&'static str>,
     author: Author,
     failure: bool,
-    /// A cause, a code or an original.
+    /// Whether there is a cause, a reply code, a header that names a failed recipient, or an original with a list of
+    /// recipients.
     wrong: bool,
     delay: bool,
     success: bool,
@@ -139,7 +141,7 @@ impl Signs {
     }
 
     fn is_notice(&self) -> bool {
-        // Something must have gone wrong, in whatever language: a mail system may also just say who is away.
+        // Something must have failed: a mail system may also report that a person is away.
         self.points >= ENOUGH && (self.failure || self.wrong || (self.delay && self.is_system()))
     }
 
@@ -164,20 +166,21 @@ impl Signs {
     fn subject(&mut self, subject: &str, seen: &Seen) {
         let found = senses(subject);
         let has = |sense: Sense| found.iter().any(|(s, _)| *s == sense);
-        // Behind these words may stand the subject of an original, which is somebody else's to write; before them not.
+        // The subject of the original may follow these words. Its sender could write them there, so they must be near
+        // the beginning.
         let dmarc = subject.find("dmarc").is_some_and(|at| at <= 12);
         let begins = subject.trim_start_matches(['[', ' ']);
         self.dmarc_subject = begins.starts_with("report domain:") && subject.contains("submitter:");
         self.complaint = begins.starts_with("complaint about message from")
             || (dmarc && (subject.contains("failure report") || subject.contains("forensic report")));
-        // "Re: lunch (delivery failed)": the original's subject, and what a machine has put behind it.
+        // "Re: lunch (delivery failed)": the subject of the original, and words added by a mail system.
         let answer = is_answer(subject) && !subject.ends_with(')');
         (self.failure, self.delay, self.success) = (has(Sense::Failure), has(Sense::Delay), has(Sense::Success));
-        // A mail system does not answer; who writes in its name may.
+        // A mail system does not send answers, but a person who writes in its name may.
         let by_hand =
             !self.is_system() || (seen.heads.null_return_path != Some(true) && seen.heads.auto_submitted.is_none());
         match (self.failure || (self.delay && self.is_system()), answer && by_hand) {
-            // A person has answered a notice, or passes it on.
+            // A person has answered or forwarded a notice.
             (true, true) => self.add(-2, "but the subject is an answer"),
             (true, false) => self.add(3, "subject of failure"),
             (false, _) if has(Sense::Cause) => {
@@ -199,7 +202,7 @@ impl Signs {
             self.add(1, "words of a cause");
             self.wrong = true;
         }
-        // Who returns a message and lists who did not get it needs no words.
+        // A message with an original and a list of failed recipients needs no words of failure.
         self.wrong |= (seen.attached || text.returned) && text.listed || seen.heads.names_failed;
         if text.listed {
             self.add(1, "a recipient listed");
@@ -210,8 +213,8 @@ impl Signs {
         } else if quoted {
             self.add(1, "words before an original");
         }
-        // Who names nobody, shows nothing and gives no cause has nothing to tell. Codes are a cause where a mail system
-        // says them.
+        // A notice has to name a recipient, show an original or give a cause. Reply codes count as a cause if the
+        // sender is a mail system.
         let named = text.stranger || text.listed || seen.heads.names_failed;
         let shown = (text.codes > 0 && self.is_system()) || quoted || seen.attached;
         if !named && !shown && !text.is_empty {
@@ -240,7 +243,7 @@ impl Signs {
         let heads = &seen.heads;
         let in_subject = senses(subject);
         let has = |sense: Sense| text.has(sense) || in_subject.iter().any(|(s, _)| *s == sense);
-        // What shows a code of SMTP or an original has a message to speak of.
+        // A message with a reply code or an original is about a message.
         let shows = text.codes > 0 || text.returned || seen.attached || heads.names_failed;
         let by_address = self.author == Author::System;
         if !by_address && has(Sense::Parcel) {
@@ -299,18 +302,18 @@ impl Signs {
         self.answer_reasons.extend(automatic.then_some("sent automatically"));
         self.answer_reasons.extend(away.then_some("words of absence"));
         self.answer_reasons.extend(challenge.then_some("a challenge"));
-        // An absence that mentions failure is one all the same, unless a mail system speaks.
+        // An automatic reply that mentions a failure is still an automatic reply, unless it is from a mail system.
         if self.answers && !self.is_system() && (away || challenge) && !seen.heads.names_failed {
             self.add(-4, "but it answers for a person");
         }
     }
 }
 
-/// Whether a subject is that of an answer, or of something passed on.
+/// Whether a subject is that of an answer or a forwarded message.
 fn is_answer(subject: &str) -> bool {
     const PREFIXES: &str = "re:; re[; fw:; fwd:; aw:; wg:; sv:; vs:; vb:; antw:; tr:; rv:; enc:; rif:; odp:; [fwd:";
     let bare = match (subject.strip_prefix('['), subject.find(']')) {
-        // A list has put its name first.
+        // `[name] Re: …`: a mailing list has put its name first.
         (Some(inner), Some(end))
             if !inner.starts_with("fwd:") && !inner.starts_with("bounce") && !inner.starts_with("postmaster") =>
         {

@@ -1,24 +1,23 @@
-//! From octets to words: transfer encodings, charsets, encoded words, HTML; and one spelling for all that means the
-//! same.
+//! Decoding of octets to text: transfer encodings, charsets, encoded words and HTML; and one spelling for comparison.
 
 use std::borrow::Cow;
 
 use data_encoding::BASE64;
 use encoding_rs::{Encoding, UTF_8, WINDOWS_1252};
 
-/// How the octets of a part are written (RFC 2045 section 6).
+/// Transfer encoding of a part (RFC 2045 section 6).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum Transfer {
-    /// As they are.
+    /// 7bit, 8bit or binary.
     #[default]
     Identity,
     QuotedPrintable,
-    /// With what is left of a group of four.
+    /// Base64, with the characters of an incomplete group of four.
     Base64(Vec<u8>),
 }
 
 impl Transfer {
-    /// By its name in a header. What is unknown is read as it is.
+    /// The encoding with this name in a header. Unknown encodings are treated as none.
     pub(super) fn named(value: &[u8]) -> Self {
         let name = value.trim_ascii().to_ascii_lowercase();
         if name.starts_with(b"quoted-printable") {
@@ -30,7 +29,7 @@ impl Transfer {
         }
     }
 
-    /// Decodes a piece of a line, its line end among it where it has one.
+    /// Appends a decoded piece of a line to `out`, with a line end if the line ends here.
     pub(super) fn decode(&mut self, piece: &[u8], ends_line: bool, out: &mut Vec<u8>) {
         match self {
             Self::Identity => {
@@ -49,7 +48,7 @@ impl Transfer {
                 let whole = group.len() / 4 * 4;
                 let groups = group.get(..whole).unwrap_or_default();
                 if !decode_base64(groups, out) {
-                    // Several texts behind each other, or none at all: each group for itself.
+                    // Several encoded texts in a row, or no base64 at all: each group is decoded by itself.
                     groups.chunks(4).for_each(|four| _ = decode_base64(four, out));
                 }
                 group.drain(..whole);
@@ -58,7 +57,7 @@ impl Transfer {
     }
 }
 
-/// Appends the octets that groups of four characters stand for. `false`: they are not base64, and nothing is appended.
+/// Appends decoded groups of four characters. Returns `false` and appends nothing if they are not base64.
 fn decode_base64(groups: &[u8], out: &mut Vec<u8>) -> bool {
     let before = out.len();
     out.resize(before + groups.len() / 4 * 3, 0);
@@ -67,8 +66,8 @@ fn decode_base64(groups: &[u8], out: &mut Vec<u8>) -> bool {
     decoded.is_some()
 }
 
-/// Quoted-printable (RFC 2045 section 6.7), or the Q encoding of header words (RFC 2047 section 4.2), which writes `_`
-/// for a space. What is no escape stays as it is.
+/// Appends decoded quoted-printable text (RFC 2045 section 6.7); with `in_word`, the Q encoding of header words (RFC
+/// 2047 section 4.2), in which `_` is a space. Invalid escapes are kept.
 fn unquote_printable(text: &[u8], in_word: bool, out: &mut Vec<u8>) {
     let mut rest = text;
     while let Some((&octet, tail)) = rest.split_first() {
@@ -92,12 +91,12 @@ fn hex_octet(digits: &[u8]) -> Option<u8> {
     text.bytes().all(|b| b.is_ascii_hexdigit()).then(|| u8::from_str_radix(text, 16).ok()).flatten()
 }
 
-/// Text in a charset, as far as it can be read. Without a name that is known it is UTF-8 if it can be, else
-/// Windows-1252.
+/// Decodes text in a charset; octets that are not valid become U+FFFD. Without a known charset, the text is UTF-8 if
+/// possible, otherwise Windows-1252.
 pub(super) fn text<'a>(octets: &'a [u8], charset: Option<&[u8]>) -> Cow<'a, str> {
     match charset.and_then(Encoding::for_label) {
         Some(encoding) if encoding != UTF_8 => encoding.decode_without_bom_handling(octets).0,
-        // Cut in the middle of a character is still UTF-8.
+        // Valid UTF-8 that ends within a character is UTF-8, too.
         _ => match core::str::from_utf8(octets) {
             Ok(text) => Cow::Borrowed(text),
             Err(error) if error.error_len().is_none() || charset.is_some() => String::from_utf8_lossy(octets),
@@ -106,7 +105,7 @@ pub(super) fn text<'a>(octets: &'a [u8], charset: Option<&[u8]>) -> Cow<'a, str>
     }
 }
 
-/// The value of a header with its encoded words read (RFC 2047).
+/// The value of a header, with its encoded words decoded (RFC 2047).
 pub(super) fn words(value: &[u8]) -> String {
     let mut out = String::new();
     let mut rest = value;
@@ -119,7 +118,7 @@ pub(super) fn words(value: &[u8]) -> String {
             (rest, after_word) = (word.get(2..).unwrap_or_default(), false);
             continue;
         };
-        // White space between two encoded words is not meant.
+        // White space between two encoded words is not part of the text (RFC 2047 section 6.2).
         if !(after_word && before.trim_ascii().is_empty()) {
             out.push_str(&text(before, None));
         }
@@ -130,7 +129,7 @@ pub(super) fn words(value: &[u8]) -> String {
     out
 }
 
-/// `=?charset?B?…?=`, and what follows it.
+/// The text of the encoded word `=?charset?B?…?=`, and what follows it.
 fn encoded_word(word: &[u8]) -> Option<(String, &[u8])> {
     let inner = word.strip_prefix(b"=?")?;
     let mut fields = inner.splitn(3, |&b| b == b'?');
@@ -143,7 +142,7 @@ fn encoded_word(word: &[u8]) -> Option<(String, &[u8])> {
         b"b" | b"B" => {
             let mut base64 = Transfer::Base64(Vec::new());
             base64.decode(encoded, false, &mut octets);
-            // Padding is left out by some.
+            // Padding may be missing.
             base64.decode(b"===".get(..(4 - encoded.len() % 4) % 4).unwrap_or_default(), false, &mut octets);
         }
         _ => return None,
@@ -153,7 +152,7 @@ fn encoded_word(word: &[u8]) -> Option<(String, &[u8])> {
     Some((text(&octets, charset).into_owned(), tail))
 }
 
-/// The text of HTML, less what is not shown: tags become spaces, the commonest character references are read.
+/// The text of HTML: tags become spaces or line ends, and common character references are replaced.
 pub(super) fn without_tags(html: &str) -> String {
     let mut out = String::with_capacity(html.len());
     let mut rest = html;
@@ -168,8 +167,8 @@ pub(super) fn without_tags(html: &str) -> String {
     out
 }
 
-/// What a tag looks like to a reader, and how long it is. What can be no tag stays: addresses in angle brackets are
-/// written without escaping by some.
+/// The text shown for a tag, and the length of the tag. An address in angle brackets is kept, because some programs do
+/// not escape it.
 fn tag(text: &str) -> (String, usize) {
     let end = text.find('>').map_or(text.len(), |end| end + 1);
     let inner = text.get(1..end.saturating_sub(1)).unwrap_or_default();
@@ -179,8 +178,8 @@ fn tag(text: &str) -> (String, usize) {
     (if is_break(text) { "\n" } else { " " }.into(), end)
 }
 
-/// One line of HTML as a reader sees it, in one pass: what a server returns as HTML has header fields in it, too.
-/// `<br>` and its like become line ends.
+/// One line of HTML as shown to a reader. `<br>` and similar tags become line ends, so that the header fields of an
+/// original returned as HTML are on lines of their own.
 pub(super) fn shown_lines(html: &str) -> String {
     let mut out = String::with_capacity(html.len());
     let mut rest = html;
@@ -206,14 +205,14 @@ pub(super) fn shown_lines(html: &str) -> String {
     out + rest
 }
 
-/// Whether a reader sees a new line at this tag.
+/// Whether a tag begins a new line.
 fn is_break(tag: &str) -> bool {
     const BREAKS: &str = "<br; <p; </p; <div; </div; <tr; </tr; <li; <h; </h; <pre; </pre";
     BREAKS.split("; ").any(|name| tag.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name)))
 }
 
 fn reference(text: &str) -> (String, usize) {
-    // No name is longer, and a text may be nothing but ampersands.
+    // Names are limited in length, because a text may consist of ampersands only.
     let is_name = |octet: &u8| octet.is_ascii_alphanumeric() || *octet == b'#';
     let end = 1 + text.bytes().skip(1).take(7).take_while(is_name).count();
     let Some(name) =
@@ -235,13 +234,14 @@ fn reference(text: &str) -> (String, usize) {
         ("ndash" | "mdash", _) => "-".into(),
         ("nbsp", _) => " ".into(),
         ("shy" | "zwj" | "zwnj", _) => String::new(),
-        // `&uuml;`: the letter without its marks, which `fold` would take away anyway.
+        // For `&uuml;` and the like, the letter without its mark, as `fold` would make it.
         (name, _) => name.chars().next().map(String::from).unwrap_or_default(),
     };
     (shown, end + 1)
 }
 
-/// One spelling: lower case, Latin letters without marks, straight apostrophes, one space for any white space.
+/// Brings text into one spelling: lower case, Latin letters without marks, straight apostrophes, one space for any
+/// white space.
 pub(super) fn fold(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars().flat_map(char::to_lowercase) {
@@ -253,7 +253,7 @@ pub(super) fn fold(text: &str) -> String {
             }
             '\u{2018}' | '\u{2019}' | '`' | '\u{b4}' => out.push('\''),
             '\u{2010}'..='\u{2015}' => out.push('-'),
-            // Marks that stand for themselves, and what nobody sees.
+            // Combining marks, and characters that are not visible.
             '\u{300}'..='\u{36f}' | '\u{200b}'..='\u{200f}' | '\u{ad}' | '\u{feff}' => {}
             c => match plain_letter(c) {
                 Some(letters) => out.push_str(letters),
@@ -324,8 +324,7 @@ mod tests {
             ("a < b & c", "a < b & c"),
             ("&lt;&#64;&#x40;&gt;", "<@@>"),
             ("can&rsquo;t be&zwnj; sent &ndash; 5.1.1", "can't be sent - 5.1.1"),
-            // Nine octets are read of a reference, so that a megabyte of ampersands costs nine megabytes and not their
-            // square.
+            // At most nine octets are read per reference, so that the cost of many ampersands is linear.
             ("&#x00e9;&#000233;&#0000233;", "éé&#0000233;"),
             ("&&&&&&&&&&lt;", "&&&&&&&&&<"),
         ] {

@@ -1,23 +1,23 @@
-//! The fields of a delivery status notification (RFC 3464 section 2, RFC 6533): for whom it speaks, and what became of
-//! it.
+//! The fields of a delivery status notification (RFC 3464 section 2, RFC 6533): recipients, and the status of their
+//! delivery.
 
 use super::decode::words;
 use super::lines::Piece;
 use super::mime::{field, without_comments};
 
-/// The most recipients that are kept; what became of the others is counted all the same.
+/// Maximum number of recipients that are kept. The others still count in [`DsnStatus::worst`].
 const MAX_RECIPIENTS: usize = 20;
-/// The longest value that is kept, in octets.
+/// Maximum length of a value, in octets.
 const MAX_VALUE: usize = 512;
 
-/// What became of mail for a recipient (RFC 3464 section 2.3.3).
+/// The delivery status of a recipient (RFC 3464 section 2.3.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DsnAction {
-    /// It was delivered, relayed or expanded.
+    /// The message was delivered, relayed or expanded.
     Delivered,
-    /// Not yet, and it is still tried.
+    /// The message was not delivered yet; delivery is still tried.
     Delayed,
-    /// It was not delivered, and will not be.
+    /// The message was not delivered, and delivery is no longer tried.
     Failed,
 }
 
@@ -32,7 +32,7 @@ impl DsnAction {
         }
     }
 
-    /// The five words of the standard, and what some servers write instead.
+    /// Reads the five words of RFC 3464 section 2.3.3, and those that some servers use instead.
     fn read(value: &[u8]) -> Option<Self> {
         let word = value.split(|b| !b.is_ascii_alphabetic()).next().unwrap_or_default().to_ascii_lowercase();
         let is = |stems: &[&str]| stems.iter().any(|stem| word.starts_with(stem.as_bytes()));
@@ -47,7 +47,7 @@ impl DsnAction {
         }
     }
 
-    /// The first digit of an enhanced status code (RFC 3463 section 2) says as much, where there is no action.
+    /// The action that the first digit of an enhanced status code implies (RFC 3463 section 2).
     fn of_status(status: &str) -> Option<Self> {
         match status.trim_start().as_bytes().first() {
             Some(b'5') => Some(Self::Failed),
@@ -58,16 +58,16 @@ impl DsnAction {
     }
 }
 
-/// What a notification says of one recipient. Nothing of it is proven.
+/// The fields of one recipient, as the notification claims them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DsnRecipient {
-    /// What became of the mail.
+    /// The status of the delivery (`Action`).
     pub action: Option<DsnAction>,
-    /// The enhanced status code.
+    /// The enhanced status code (`Status`, RFC 3463).
     pub status: Option<String>,
-    /// The recipient as the reporting server knew it.
+    /// The recipient as known to the reporting server (`Final-Recipient`).
     pub final_recipient: Option<String>,
-    /// The recipient as the sender wrote it.
+    /// The recipient as given by the sender (`Original-Recipient`).
     pub original_recipient: Option<String>,
 }
 
@@ -81,15 +81,15 @@ impl DsnRecipient {
     }
 }
 
-/// A delivery status part, as it is being read.
+/// A delivery status part, read line by line.
 #[derive(Debug, Clone, Default)]
 pub struct DsnStatus {
     recipients: Vec<DsnRecipient>,
     current: DsnRecipient,
-    /// The name of a field whose value has not come yet: it stands on the next line.
+    /// The name of a field whose value is still missing: some servers put it on the next line.
     empty: Vec<u8>,
     worst: Option<DsnAction>,
-    /// Any field of the standard has been seen.
+    /// Number of fields of RFC 3464 read so far.
     fields: u32,
 }
 
@@ -112,7 +112,7 @@ impl DsnStatus {
             Some((name, value)) if !folded => (name.to_vec(), value),
             _ => return,
         };
-        // Comments may stand before what is said (RFC 822), and some encode even these fields.
+        // Comments may precede the value (RFC 822), and some servers use encoded words even here.
         let plain = without_comments(words(value.get(..MAX_VALUE).unwrap_or(value)).as_bytes());
         let value = plain.trim_ascii();
         // `rfc822; ann@our.example`
@@ -123,13 +123,13 @@ impl DsnStatus {
         };
         let current = &mut self.current;
         match name.to_ascii_lowercase().as_slice() {
-            // Of two that contradict each other the worse is believed.
+            // Of two contradicting actions, the worse one counts.
             b"action" => current.action = current.action.max(DsnAction::read(value)),
             b"status" => {
                 current.status.get_or_insert_with(|| String::from_utf8_lossy(value).into_owned());
             }
             b"final-recipient" => {
-                // Some forget the blank line between two recipients.
+                // The blank line between two recipients may be missing.
                 if current.final_recipient.is_some() {
                     self.recipient_done();
                 }
@@ -153,19 +153,19 @@ impl DsnStatus {
         }
     }
 
-    /// Whether there was anything to read.
+    /// Whether no field has been read.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.fields == 0
     }
 
-    /// The worst that became of any recipient.
+    /// The worst status of all recipients.
     #[must_use]
     pub fn worst(&self) -> Option<DsnAction> {
         self.worst.max(self.current.outcome())
     }
 
-    /// What it says of each recipient, of the first twenty.
+    /// The first twenty recipients.
     #[must_use]
     pub fn recipients(&self) -> &[DsnRecipient] {
         &self.recipients

@@ -1,5 +1,4 @@
-//! What was seen of a message on the way through it: only what [`classify`](super::classify) weighs, and all of it
-//! bounded.
+//! The features of a message that [`classify`](super::classify) weighs, all of bounded size.
 
 use super::decode::{Transfer, fold, shown_lines, text, without_tags, words};
 use super::dsn::DsnStatus;
@@ -8,36 +7,35 @@ use super::mime::{Entity, EntitySink, Media};
 use super::original::{Finder, Returned};
 use super::text_excerpt::TextExcerpt;
 
-/// So much of the text of a message is read for its words, in octets. Servers say what they have to say at the
-/// beginning.
+/// Maximum length of the text that is searched for phrases, in octets. Servers put their notice at the beginning.
 const MAX_TEXT: usize = 8 << 10;
-/// The most pieces of text.
+/// Maximum number of text parts.
 const MAX_PARTS: usize = 4;
-/// The most addresses that the message itself is for.
+/// Maximum number of recipient headers that are kept.
 const MAX_ADDRESSES: usize = 8;
 
-/// The header block of the message, as far as it matters.
+/// Fields of the message's header block.
 #[derive(Debug, Default)]
 pub(super) struct Heads {
     pub from: Option<String>,
     pub subject: Option<String>,
-    /// Whom the message is for, as it says itself: folded texts in which addresses stand.
+    /// Values of recipient headers, folded.
     pub to: Vec<String>,
-    /// `Return-Path`: whether it is the null sender.
+    /// Whether the `Return-Path` is the null sender; `None` if it is missing.
     pub null_return_path: Option<bool>,
     /// The value of Auto-Submitted (RFC 3834), in lower case.
     pub auto_submitted: Option<String>,
     pub precedence: Option<String>,
-    /// Exim, Google and others name the recipient in a header.
+    /// Whether a header names a failed recipient, as Exim and Google write it.
     pub names_failed: bool,
-    /// De facto headers of automatic answers.
+    /// Whether there is a de facto header of automatic replies.
     pub answers_itself: bool,
-    /// It came through a mailing list.
+    /// Whether the message came through a mailing list.
     pub list: bool,
-    /// A program that people write with made it.
+    /// Whether the message was written with a mail client.
     pub client: bool,
     pub calendar: bool,
-    /// Exchange has written it for its journal.
+    /// Whether it is a journal report of Exchange.
     pub journal: bool,
     pub any: bool,
 }
@@ -45,12 +43,13 @@ pub(super) struct Heads {
 #[derive(Debug)]
 pub(super) struct Seen {
     pub heads: Heads,
-    /// The `report-type` of the message, or of the first part that has one.
+    /// The `report-type` of the message, or of the first part that has one; `delivery-status` takes precedence.
     pub report: Option<Vec<u8>>,
-    /// Fields of RFC 3464 in the message itself, and in messages inside it.
+    /// Fields of RFC 3464 in the message itself.
     pub status: DsnStatus,
+    /// Fields of RFC 3464 in messages inside it.
     pub inner_status: DsnStatus,
-    /// It is declared as a report, of whatever type.
+    /// Whether it is declared as `multipart/report`, of any type.
     pub is_report: bool,
     pub has_status: bool,
     pub has_disposition: bool,
@@ -58,19 +57,19 @@ pub(super) struct Seen {
     pub has_calendar: bool,
     pub has_tls_report: bool,
     pub has_dmarc_report: bool,
-    /// An original stands in a part of its own.
+    /// Whether an original is attached as a part of its own.
     pub attached: bool,
     pub returned: Returned,
     texts: Vec<TextExcerpt>,
     between: Vec<u8>,
     raw: Finder,
-    /// The part is HTML: what it returns is read without its markup.
+    /// Whether the current part is HTML. An original in it is read without markup.
     in_html: bool,
     decoded: Finder,
-    /// The lines of a part that is encoded.
+    /// Lines of a part with a transfer encoding.
     lines: Lines,
     transfer: Transfer,
-    /// One decoded line, kept for its room.
+    /// Buffer for one decoded piece.
     scratch: Vec<u8>,
 }
 
@@ -103,22 +102,22 @@ impl Default for Seen {
 }
 
 impl Seen {
-    /// What people would read, in one spelling, line by line.
+    /// The text of the message, folded, by lines.
     pub(super) fn text(&self) -> Vec<String> {
         let mut all = Vec::new();
         for part in &self.texts {
             all.extend(lines_of(part, &part.begin));
         }
-        // Where a multipart has no parts, all of it stands before the first.
+        // A multipart without parts has all of its text in the preamble.
         if all.iter().all(|line| line.trim().is_empty()) {
             all.extend(text(&self.between, None).lines().map(fold));
         }
         all
     }
 
-    /// The last lines of the first part, where that is too long to be kept as a whole.
+    /// The last lines of the first part, if it is too long to be kept as a whole.
     pub(super) fn last_lines(&self) -> Vec<String> {
-        // The first is not whole.
+        // The first line may be incomplete.
         self.texts.first().map_or_else(Vec::new, |part| lines_of(part, part.end()).into_iter().skip(1).collect())
     }
 
@@ -175,14 +174,14 @@ impl EntitySink for Seen {
     }
 
     fn begin(&mut self, entity: &Entity) {
-        // What an encoded part has left over is none of the next one's.
+        // The rest of an encoded part must not run into the next part.
         let Self { lines, decoded, returned, .. } = self;
         lines.finish(|piece| decoded.line(piece, returned));
         decoded.finish(returned);
         (self.lines, self.transfer) = (Lines::default(), entity.transfer.clone());
         self.in_html = entity.media == Media::Html;
         if let Some(report) = entity.report.as_ref().filter(|_| entity.nested == 0 && !entity.guessed) {
-            // A delivery status goes before whatever else is declared around it.
+            // A delivery status takes precedence over other report types.
             if self.report.is_none() || report.ends_with(b"delivery-status") {
                 self.report = Some(report.clone());
             }
@@ -220,7 +219,7 @@ impl EntitySink for Seen {
         let used: usize = self.texts.iter().map(|text| text.begin.len()).sum();
         let room = MAX_TEXT.saturating_sub(used);
         let text = self.texts.last_mut().filter(|text| is_text && (room > 0 || text.wants_more()));
-        // What nobody keeps need not be copied.
+        // Plain text that is not kept needs no decoding.
         if is_plain && text.is_none() {
             return;
         }
@@ -262,14 +261,15 @@ impl EntitySink for Seen {
     }
 }
 
-/// What people would read of a part, line by line.
+/// The text of a part, folded, by lines.
 fn lines_of(part: &TextExcerpt, octets: &[u8]) -> Vec<String> {
     let text = text(octets, part.charset.as_deref());
     let text = if part.html { without_tags(&text).into() } else { text };
     text.lines().map(fold).collect()
 }
 
-/// `receiver!domain!begin!end`, with or without an id, as XML or packed (RFC 7489 section 7.2.1.1).
+/// Whether a file name is that of a DMARC report: `receiver!domain!begin!end`, with or without an id, as XML or
+/// compressed (RFC 7489 section 7.2.1.1).
 fn is_dmarc_report(name: &[u8]) -> bool {
     let name = name.to_ascii_lowercase();
     let ends: [&[u8]; 5] = [b".xml", b".xml.gz", b".zip", b".gz", b".xml.zip"];

@@ -1,35 +1,35 @@
-//! What a message is, and what was found in it.
+//! The kind of a message, and the findings in it.
 
 use super::dsn::DsnRecipient;
 use super::original::Returned;
 
-/// What a message is.
+/// The kind of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MessageKind {
-    /// A delivery status notification (RFC 3464) that says failed for a recipient.
+    /// A delivery status notification (RFC 3464) that says failed for at least one recipient.
     DsnFailed,
-    /// One that says delayed, and failed for nobody.
+    /// A delivery status notification that says delayed, and does not say failed for any recipient.
     DsnDelayed,
-    /// One that says delivered, relayed or expanded.
+    /// A delivery status notification that says delivered, relayed or expanded.
     DsnSuccess,
-    /// A notice that mail was not, or not yet, delivered, in words only.
+    /// A notice in words only that mail was not delivered, or not yet.
     TextBounce,
-    /// A receipt (RFC 8098).
+    /// A message disposition notification, such as a receipt (RFC 8098).
     Mdn,
-    /// A machine answers for a person (RFC 3834): absences, tickets, challenges.
+    /// An automatic reply for a person (RFC 3834): absence notices, tickets, challenges.
     AutoReply,
     /// An invitation, or an answer to one (RFC 5546).
     Calendar,
-    /// A complaint of a recipient (RFC 5965).
+    /// A complaint by a recipient (ARF, RFC 5965).
     Arf,
-    /// A report about a domain: DMARC (RFC 7489), TLS (RFC 8460).
+    /// A report about a domain: DMARC (RFC 7489) or TLS (RFC 8460).
     Report,
-    /// Any other message: a person's, a list's, a program's.
+    /// Any other message, from a person, a mailing list or a program.
     Ordinary,
 }
 
 impl MessageKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 10] = [
         Self::DsnFailed,
         Self::DsnDelayed,
@@ -43,7 +43,7 @@ impl MessageKind {
         Self::Ordinary,
     ];
 
-    /// The word for it in logs, config and JSON.
+    /// The word in logs, config and JSON.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -60,7 +60,7 @@ impl MessageKind {
         }
     }
 
-    /// Whether it says that mail was not, or not yet, delivered.
+    /// Whether it is a non-delivery report: it says that mail was not delivered, or not yet.
     #[must_use]
     pub fn is_ndr(self) -> bool {
         match self {
@@ -76,19 +76,19 @@ impl MessageKind {
     }
 }
 
-/// What was found in a message. Nothing of it is proven: it is what somebody wrote.
+/// The findings in a message. They are claims of its sender, not proven.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Findings {
-    /// What it is.
+    /// The kind of the message.
     pub kind: MessageKind,
-    /// A [`MessageKind::TextBounce`] that shows nothing of what it is about: no original, no headers, no address that
-    /// it failed for.
+    /// Whether it is a [`MessageKind::TextBounce`] without any hint of the message that it is about: no original, no
+    /// header block, no address of a failed recipient.
     pub doubtful: bool,
-    /// What that was seen by, the weightiest first, as words for people and logs.
+    /// The signs for this kind, as words for logs, in the order in which they were found.
     pub reasons: Vec<&'static str>,
-    /// What it says of each recipient, where it has the fields of RFC 3464.
+    /// The status of each recipient, if there are fields of RFC 3464; at most twenty.
     pub recipients: Vec<DsnRecipient>,
-    /// The original that came back with it.
+    /// Headers of the original that the message returns.
     pub returned: Returned,
 }
 

@@ -1,34 +1,33 @@
-//! A stream of octets as lines, in bounded memory.
+//! Splits a stream of octets into lines, in bounded memory.
 
-/// The longest piece of a line that is looked at at once, in octets. A longer line comes in several pieces.
+/// Maximum length of a piece, in octets. A longer line is passed on in several pieces.
 pub(super) const MAX_PIECE: usize = 2048;
 
-/// A line, or a piece of a long one, without its line end.
+/// A line, or a piece of a long line, without its line end.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Piece<'a> {
     pub text: &'a [u8],
-    /// Whether the line begins here.
+    /// Whether the line begins with this piece.
     pub first: bool,
-    /// Whether it ends here.
+    /// Whether the line ends with this piece.
     pub last: bool,
 }
 
 #[cfg(test)]
 impl<'a> Piece<'a> {
-    /// A whole line.
+    /// A piece that is a whole line.
     pub(super) fn whole(text: &'a [u8]) -> Self {
         Self { text, first: true, last: true }
     }
 }
 
-/// Puts pieces of a stream together to lines. Line ends are LF or CR LF.
+/// Splits a stream into lines. Lines end in LF or CR LF.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     line: Vec<u8>,
-    /// In the middle of a line whose beginning has been given away.
+    /// Whether the beginning of the current line has been passed on.
     inside: bool,
-    /// The stream is dot-stuffed: the dot that begins a line is one that the next hop takes away (RFC 5321 section
-    /// 4.5.2).
+    /// Whether the stream is dot-stuffed: a dot at the beginning of a line is then removed (RFC 5321 section 4.5.2).
     stuffed: bool,
 }
 
@@ -37,7 +36,7 @@ impl Lines {
         Self { stuffed: true, ..Self::default() }
     }
 
-    /// Takes octets, gives lines.
+    /// Reads octets, and passes complete lines and pieces on.
     pub(super) fn push(&mut self, mut input: &[u8], mut take: impl FnMut(Piece<'_>)) {
         while !input.is_empty() {
             let room = MAX_PIECE.saturating_sub(self.line.len());
@@ -48,7 +47,7 @@ impl Lines {
             };
             input = input.get(part.len()..).unwrap_or_default();
             if self.line.is_empty() && ended {
-                // The usual case: nothing has to be copied.
+                // The usual case, in which nothing has to be copied.
                 let first = !std::mem::take(&mut self.inside);
                 take(Piece { text: self.bare(part, first, true), first, last: true });
                 continue;
@@ -60,7 +59,7 @@ impl Lines {
         }
     }
 
-    /// The stream is over, perhaps without a last line end.
+    /// Passes the last line on, if it has no line end.
     pub(super) fn finish(&mut self, mut take: impl FnMut(Piece<'_>)) {
         if !self.line.is_empty() {
             self.give(true, &mut take);

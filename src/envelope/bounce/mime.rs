@@ -1,58 +1,58 @@
-//! The way through the parts of a message (RFC 2045, RFC 2046), line by line, in bounded memory.
+//! Walks through the parts of a message (RFC 2045, RFC 2046), line by line and in bounded memory.
 //!
-//! Real bounces break every rule there is. What is declared and not there, or there and not declared, is read as well
-//! as it can be: a line that is no header ends no header block, a part that begins without a declared boundary is found
-//! by its `Content-` lines.
+//! Real bounces break all of the rules. Parts that are declared and missing, or present and not declared, are read as
+//! far as possible: a line that is not a header does not end a header block, and a part without a declared boundary is
+//! recognised by its `Content-` lines.
 
 use super::decode::Transfer;
 use super::lines::Piece;
 
-/// The most parts inside each other.
+/// Maximum depth of nested parts.
 const MAX_DEPTH: usize = 50;
-/// The longest value of a header that is kept, folded lines among it, in octets.
+/// Maximum length of a header value, folded lines included, in octets.
 const MAX_VALUE: usize = 4096;
-/// The longest boundary; RFC 2046 section 5.1.1 allows 70.
+/// Maximum length of a boundary, in octets; RFC 2046 section 5.1.1 allows 70.
 const MAX_BOUNDARY: usize = 150;
 
-/// What a part is, as far as it matters here.
+/// Media type of a part.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) enum Media {
-    /// Plain text, or nothing is said.
+    /// Plain text, or no type at all.
     #[default]
     Text,
     Html,
     Multipart,
     /// A whole message.
     Message,
-    /// The header block of one.
+    /// The header block of a message.
     Headers,
-    /// RFC 3464.
+    /// A delivery status (RFC 3464).
     Status,
-    /// RFC 8098.
+    /// A message disposition notification (RFC 8098).
     Disposition,
-    /// RFC 5965.
+    /// A feedback report (RFC 5965).
     Feedback,
-    /// RFC 5545.
+    /// A calendar object (RFC 5545).
     Calendar,
-    /// RFC 8460.
+    /// A TLS report (RFC 8460).
     TlsReport,
     Other,
 }
 
-/// One part: what its header block says.
+/// One part, as described by its header block.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Entity {
     pub media: Media,
-    /// How many messages stand around it: 0 for the parts of the message itself.
+    /// Number of messages around this part: 0 for parts of the message itself.
     pub nested: u8,
-    /// Whether it is the message, not a part of it.
+    /// Whether this is the message itself, not a part of it.
     pub top: bool,
-    /// Nobody has declared the boundary around it: it may be part of an original that stands in the text.
+    /// Whether a boundary around this part was not declared. The part may belong to an original within the text.
     pub guessed: bool,
     has_type: bool,
-    /// It is a multipart/report.
+    /// Whether this is a multipart/report.
     pub is_report: bool,
-    /// Of which type.
+    /// The `report-type`, in lower case.
     pub report: Option<Vec<u8>>,
     pub charset: Option<Vec<u8>>,
     pub transfer: Transfer,
@@ -60,17 +60,17 @@ pub(super) struct Entity {
     boundary: Option<Vec<u8>>,
 }
 
-/// Who is told what stands on the way.
+/// Receives the contents of a message in the order in which they occur.
 pub(super) trait EntitySink {
     /// A header of an entity.
     fn header(&mut self, entity: &Entity, name: &[u8], value: &[u8]);
-    /// The header block of an entity is over.
+    /// The end of an entity's header block.
     fn begin(&mut self, entity: &Entity);
-    /// A line in the body of a leaf.
+    /// A line in the body of an entity that has no parts.
     fn body(&mut self, entity: &Entity, piece: Piece<'_>);
-    /// Text before the first part, or behind the last.
+    /// A line before the first part or after the last.
     fn between(&mut self, piece: Piece<'_>);
-    /// Any line that is not in the header block of the message itself, as it stands there.
+    /// Any line outside the header block of the message itself, not decoded.
     fn raw(&mut self, piece: Piece<'_>);
 }
 
@@ -95,9 +95,9 @@ pub(super) struct Walker {
     entity: Entity,
     name: Vec<u8>,
     value: Vec<u8>,
-    /// Nothing of the message has been read but blank lines.
+    /// Whether only blank lines have been read so far.
     fresh: bool,
-    /// A line that looks like a boundary nobody has declared.
+    /// A line that looks like the beginning of a part whose boundary was not declared.
     guess: Option<Vec<u8>>,
 }
 
@@ -126,7 +126,7 @@ impl Walker {
         }
     }
 
-    /// The message is over.
+    /// Reads the end of the message.
     pub(super) fn finish(&mut self, sink: &mut impl EntitySink) {
         if self.state == WalkState::Head {
             self.header_done(sink);
@@ -134,8 +134,8 @@ impl Walker {
         }
     }
 
-    /// Which level a line is a boundary of, and whether it is its last. A part that declares the boundary of what is
-    /// around it does not make it its own.
+    /// The level that a line is a boundary of, and whether it is the closing boundary. The outermost level wins, so
+    /// that a part cannot take over the boundary of the parts around it.
     fn boundary_at(&self, line: &[u8]) -> Option<(usize, bool)> {
         let rest = line.strip_prefix(b"--")?.trim_ascii_end();
         self.levels.iter().enumerate().find_map(|(at, level)| {
@@ -178,7 +178,7 @@ impl Walker {
             return;
         }
         if line.trim_ascii().is_empty() {
-            // Blank lines before the header block are somebody's mistake.
+            // Blank lines before the header block are ignored.
             if !(self.fresh && self.entity.top) {
                 self.header_done(sink);
                 self.head_done(sink);
@@ -192,10 +192,10 @@ impl Walker {
                 self.name = name.to_ascii_lowercase();
                 self.value = value.get(..MAX_VALUE).unwrap_or(value).to_vec();
             }
-            // What mailboxes and Unix mailers put first.
+            // The first line of a message in an mbox file.
             None if began && (line.starts_with(b"From ") || line.starts_with(b">From ")) => {}
-            // Some end the header block here, others look on for the headers behind it. A bounce must not hide there,
-            // nor the words of a message that has no header block at all.
+            // Some programs end the header block here, others continue to read headers. The line is read as text and
+            // the header block continues, so that neither headers nor words of a bounce can be hidden here.
             None => sink.between(piece),
         }
     }
@@ -220,7 +220,8 @@ impl Walker {
         let value = &without_comments(value);
         let kind = value.split(|&b| b == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
         let entity = &mut self.entity;
-        // Of several, mail programs take one or the other: that with parts shows more.
+        // Mail programs do not agree which of several Content-Type headers counts. A multipart is preferred, because it
+        // shows more.
         if entity.media == Media::Multipart || (entity.has_type && !kind.starts_with(b"multipart/")) {
             return;
         }
@@ -253,7 +254,7 @@ impl Walker {
         });
     }
 
-    /// A header block is over: what follows it?
+    /// Handles the end of a header block.
     fn head_done(&mut self, sink: &mut impl EntitySink) {
         self.fresh = false;
         sink.begin(&self.entity);
@@ -266,9 +267,9 @@ impl Walker {
                 self.state = WalkState::Between;
                 self.entity.top = false;
             }
-            // Encoded, it is read as any other leaf: RFC 6533 allows that for message/global.
+            // An encoded message is read like any other leaf: RFC 6533 allows encoding for message/global.
             (Media::Message, _) if self.entity.transfer == Transfer::Identity && usize::from(nested) < MAX_DEPTH => {
-                // A message that is nothing but a message is that message.
+                // A message whose whole body is a message is treated as that message.
                 let top = self.entity.top;
                 self.begin_head(if top { nested } else { nested + 1 });
             }
@@ -299,7 +300,7 @@ impl Walker {
     }
 }
 
-/// The name and value of a header field (RFC 5322 section 2.2; white space before the colon is the old syntax).
+/// The name and value of a header field (RFC 5322 section 2.2). White space before the colon is the obsolete syntax.
 pub(super) fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = memchr::memchr(b':', line)?;
     let (name, value) = line.split_at_checked(colon)?;
@@ -330,15 +331,15 @@ pub(super) fn without_comments(value: &[u8]) -> Vec<u8> {
             out.push(octet);
         }
     }
-    // One that never ends was none.
+    // A comment without an end is not a comment.
     if depth > 0 { value.to_vec() } else { out }
 }
 
-/// A parameter of a header value, quoted or not. Comments are skipped where a `;` could stand.
+/// A parameter of a header value (RFC 2045 section 5.1), without quotes. Comments between parameters are skipped.
 pub(super) fn parameter(value: &[u8], name: &[u8]) -> Option<Vec<u8>> {
     let mut rest = value;
     loop {
-        // To the next `;` outside quotes.
+        // Up to the next `;` outside quotes.
         let (mut quoted, mut escaped) = (false, false);
         let at = rest.iter().position(|&b| {
             match b {

@@ -1,12 +1,13 @@
-//! What is this message? Read as it goes by, in one pass and bounded memory: its header block, its MIME structure, its
-//! words, and whatever of a returned original stands in it.
+//! Classification of a message: whether it is a bounce or another kind of automatic mail. The message is read in one
+//! pass and in bounded memory: its header block, MIME structure and words, and the parts of a returned original.
 //!
-//! - `lines` and `mime` take it apart, `decode` makes words of octets;
-//! - `dsn` reads the fields of RFC 3464, `original` finds the message that is returned;
-//! - `phrases` and `wording` know what mail servers say, `author` and `text_excerpt` who says it and what; `classify` weighs all that,
-//!   and `findings` is the result.
+//! - `lines` and `mime` split the message into lines and parts, `decode` turns octets into text;
+//! - `dsn` reads the fields of RFC 3464, `original` finds the returned original;
+//! - `features` collects what is found, with `author` (the kind of sender), `text_excerpt` (the text that is kept), and
+//!   `phrases` and `wording` (the words of mail servers); `classify` weighs it, `findings` has the result.
 //!
-//! Malformed mail is judged by what can be read. A wrong "bounce" loses mail, so that takes several signs that agree.
+//! Malformed mail is classified by the parts that can be read. A message wrongly taken for a bounce may be lost, so
+//! several signs have to agree.
 
 mod author;
 mod classify;
@@ -28,7 +29,7 @@ use self::lines::{Lines, Piece};
 use self::mime::Walker;
 pub use self::original::{ReceivedHop, Returned};
 
-/// Reads one message.
+/// Reads and classifies one message.
 ///
 /// ```
 /// use countersign::envelope::bounce::{MessageKind, Scanner};
@@ -47,25 +48,25 @@ pub struct Scanner {
 }
 
 impl Scanner {
-    /// For a message as DATA carries it, dot-stuffed (RFC 5321 section 4.5.2).
+    /// For a message as sent by DATA, with dot-stuffing (RFC 5321 section 4.5.2).
     #[must_use]
     pub fn of_data() -> Self {
         Self { lines: Lines::stuffed(), walker: Walker::default(), seen: Box::default() }
     }
 
-    /// For a message as it is: in a file, or in chunks (RFC 3030). Line ends are LF or CR LF.
+    /// For a message without dot-stuffing: from a file, or sent by BDAT (RFC 3030). Lines end in LF or CR LF.
     #[must_use]
     pub fn of_text() -> Self {
         Self { lines: Lines::default(), walker: Walker::default(), seen: Box::default() }
     }
 
-    /// Takes a piece of the message.
+    /// Reads the next part of the message. Parts may end anywhere.
     pub fn push(&mut self, input: &[u8]) {
         let Self { lines, walker, seen } = self;
         lines.push(input, |piece: Piece<'_>| walker.push(piece, seen.as_mut()));
     }
 
-    /// The message is over.
+    /// Reads the end of the message.
     pub fn finish(&mut self) {
         let Self { lines, walker, seen } = self;
         lines.finish(|piece: Piece<'_>| walker.push(piece, seen.as_mut()));
@@ -73,7 +74,7 @@ impl Scanner {
         seen.finish();
     }
 
-    /// What is known by now.
+    /// The findings so far.
     #[must_use]
     pub fn found(&self) -> Findings {
         classify::judge(&self.seen)

@@ -1,44 +1,44 @@
-//! The message that came back, wherever it stands in a bounce: as a part, as a header block, in the text, indented,
-//! behind `> `.
+//! Finds the returned original anywhere in a bounce: as a part, as a header block, within the text, indented, or quoted
+//! with `> `.
 //!
-//! A scan of its own, line by line, in bounded memory: of the returned original only the headers that say whose it is.
+//! A separate scan, line by line and in bounded memory, for those headers of the original that identify it.
 
 use super::lines::Piece;
 use crate::envelope::evidence::message_id;
 
-/// How many of each are kept.
+/// Maximum number of values of each header.
 const MAX_KEPT: usize = 8;
-/// The longest value that is read, folded lines among it, in octets. RFC 5322 section 2.1.1: lines are at most 998.
+/// Maximum length of a value, folded lines included, in octets. RFC 5322 section 2.1.1 limits lines to 998.
 const MAX_VALUE: usize = 1000;
 
-/// What was found of the original. Nothing of it is proven.
+/// Headers of the returned original, as the bounce shows them. They are not proven.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Returned {
-    /// Its Message-IDs, with their angle brackets, in the order in which they stand there.
+    /// Message-IDs with their angle brackets, in the order in which they occur.
     pub message_ids: Vec<String>,
-    /// The envelope sender that it was delivered with.
+    /// The envelope sender (Return-Path), without angle brackets.
     pub return_path: Option<String>,
-    /// The value of its From header.
+    /// The value of the From header.
     pub from: Option<String>,
-    /// The hosts that have passed it on, the last first: who gave it to whom.
+    /// The hosts that relayed it, the last one first.
     pub received: Vec<ReceivedHop>,
-    /// Whether it was signed by DKIM (RFC 6376).
+    /// Whether there is a DKIM signature (RFC 6376); it is not verified.
     pub dkim: bool,
     /// Values of `Countersign-Evidence` headers.
     pub evidence: Vec<String>,
 }
 
-/// What a Received header says of one step (RFC 5321 section 4.4).
+/// One Received header (RFC 5321 section 4.4).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ReceivedHop {
-    /// Who gave it.
+    /// The host that sent the message, in lower case.
     pub from: Option<String>,
-    /// Who took it.
+    /// The host that received the message, in lower case.
     pub by: Option<String>,
 }
 
 impl Returned {
-    /// The names of what was found: `message-id`, `return-path`, `received`, `dkim`, `evidence`.
+    /// The names of the headers that were found: `message-id`, `return-path`, `received`, `dkim`, `evidence`.
     #[must_use]
     pub fn names(&self) -> Vec<&'static str> {
         let found = [
@@ -84,8 +84,8 @@ fn keep(list: &mut Vec<String>, value: Option<String>) {
     list.extend(value.filter(|value| list.len() < MAX_KEPT && !list.contains(value)));
 }
 
-/// Where the sixteenth character of `a=` ends, in what has been read of an evidence header. Nothing behind it is of the
-/// header: the next line may be the boundary of a part, or whatever a server writes below what it returns.
+/// The end of the sixteenth character of `a=` in the value of an evidence header. Text after it does not belong to the
+/// header: the next line may be the boundary of a part, or text that a server adds below the original.
 fn end_of_evidence(value: &[u8]) -> Option<usize> {
     let is_mac =
         |at: &usize| value.get(..*at).is_none_or(|before| matches!(before.trim_ascii_end().last(), None | Some(b';')));
@@ -119,7 +119,7 @@ impl OriginalHeader {
     }
 }
 
-/// Reads lines; what it finds goes to a [`Returned`].
+/// Reads lines, and adds the headers that it finds to a [`Returned`].
 #[derive(Debug, Default)]
 pub(super) struct Finder {
     pending: Option<(OriginalHeader, Vec<u8>)>,
@@ -145,7 +145,7 @@ impl Finder {
         if *header == OriginalHeader::Evidence && end_of_evidence(value).is_some() {
             return self.finish(found);
         }
-        // Folded lines begin with white space; where a mail program has wrapped them they may have lost it.
+        // Folded lines begin with white space, but a mail program that wrapped an evidence header may have removed it.
         let folded = rest.len() > text.len() || value.is_empty() || *header == OriginalHeader::Evidence;
         if folded && !text.is_empty() && value.len() + text.len() < MAX_VALUE {
             value.push(b' ');
@@ -155,7 +155,7 @@ impl Finder {
         }
     }
 
-    /// There is no more.
+    /// Ends the last header.
     pub(super) fn finish(&mut self, found: &mut Returned) {
         if let Some((header, value)) = self.pending.take() {
             found.take(header, &value);
@@ -163,7 +163,7 @@ impl Finder {
     }
 }
 
-/// A line without the `> ` or `| ` of whoever has quoted it.
+/// A line without its quote marks (`> ` or `| `).
 pub(super) fn unquoted(line: &[u8]) -> &[u8] {
     let mut rest = line;
     loop {
@@ -175,7 +175,7 @@ pub(super) fn unquoted(line: &[u8]) -> &[u8] {
     }
 }
 
-/// The name and value of a header whose name is made of letters, digits and hyphens.
+/// The name and value of a header whose name consists of letters, digits, hyphens and underscores.
 pub(super) fn plain_field(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = line.iter().take(60).position(|&b| b == b':')?;
     let (name, value) = line.split_at_checked(colon)?;

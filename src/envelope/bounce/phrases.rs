@@ -1,45 +1,45 @@
-//! The words by which mail servers and people say what a message is, in the spelling of [`fold`](super::decode::fold).
+//! Phrases that mail servers and people use, in the spelling of [`fold`](super::decode::fold), and their meaning.
 //!
-//! Stems rather than sentences, so that a wording nobody has seen yet is still recognised. No phrase decides alone.
+//! The phrases are stems rather than sentences, so that they match new wordings, too. No single phrase is decisive.
 
 use std::sync::LazyLock;
 
 use aho_corasick::{AhoCorasick, MatchKind};
 
-/// What a phrase says.
+/// The meaning of a phrase.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Sense {
     /// Mail was not delivered, or not yet.
     Failure,
-    /// It was not delivered yet.
+    /// Mail was not delivered yet.
     Delay,
-    /// It was delivered.
+    /// Mail was delivered.
     Success,
-    /// Why a server did not take it.
+    /// The reason why a server did not accept mail.
     Cause,
-    /// What follows is the original.
+    /// The original follows.
     Original,
-    /// Nobody has read it: a machine answers for a person.
+    /// A program answers for a person who is away.
     Away,
-    /// A person has to prove to be one.
+    /// The sender is asked to prove to be a person.
     Challenge,
-    /// Something other than mail was not delivered.
+    /// A parcel or payment was not delivered.
     Parcel,
-    /// What those write who want to be clicked on.
+    /// The reader is asked to click on a link.
     Lure,
-    /// It is about mail that comes to the reader.
+    /// Mail to the reader has arrived or is waiting.
     Arrived,
-    /// What people write to people.
+    /// Words that people write in letters.
     Person,
-    /// Somebody is to decide.
+    /// A person has to decide about the mail.
     Moderated,
-    /// It speaks of several messages, or of what becomes of mail from now on: a summary, not the fate of one message.
+    /// Several messages, or future mail: a summary, not the status of one message.
     Many,
-    /// It is about one message to the reader.
+    /// One message to the reader.
     ToReader,
 }
 
-/// `[sense]`, then phrases separated by semicolons.
+/// `[sense]` on a line of its own, followed by phrases separated by semicolons.
 const WORDS: &str = include_str!("phrases.txt");
 
 fn sense(name: &str) -> Option<Sense> {
@@ -62,7 +62,7 @@ fn sense(name: &str) -> Option<Sense> {
     })
 }
 
-/// Each phrase of the table, with its sense.
+/// All phrases, each with its sense.
 fn phrases() -> Vec<(Sense, &'static str)> {
     let mut current = None;
     let mut all = Vec::new();
@@ -70,7 +70,7 @@ fn phrases() -> Vec<(Sense, &'static str)> {
         match line.strip_prefix('[').and_then(|name| name.strip_suffix(']')).and_then(sense) {
             Some(next) => current = Some(next),
             None => {
-                // White space at the ends is meant where it is in quotes.
+                // White space at the ends of a phrase counts only within quotes.
                 let phrases = line.split(';').map(|phrase| phrase.trim().trim_matches('"')).filter(|p| !p.is_empty());
                 all.extend(phrases.filter_map(|phrase| Some((current?, phrase))));
             }
@@ -86,12 +86,12 @@ struct PhraseTable {
 
 static TABLE: LazyLock<PhraseTable> = LazyLock::new(|| {
     let all = phrases();
-    // Phrases of several senses may overlap, so all matches are wanted.
+    // Phrases of several senses may overlap, so all matches are needed.
     let automaton = AhoCorasick::builder().match_kind(MatchKind::Standard).build(all.iter().map(|(_, phrase)| phrase));
     PhraseTable { automaton: automaton.ok(), senses: all.iter().map(|(sense, _)| *sense).collect() }
 });
 
-/// The senses of all phrases in a folded text, each with its place.
+/// The senses of all phrases in a folded text, each with the offset of its phrase.
 pub(super) fn senses(text: &str) -> Vec<(Sense, usize)> {
     let Some(automaton) = &TABLE.automaton else { return Vec::new() };
     let matches = automaton.find_overlapping_iter(text);

@@ -1,4 +1,4 @@
-//! Whatever comes: the same in any pieces, never a panic, never more than its limits.
+//! Any input gives the same result however it is divided, never panics, and stays within the limits.
 
 use proptest::prelude::*;
 
@@ -11,7 +11,7 @@ fn scan(text: &[u8], size: usize) -> Findings {
     scanner.found()
 }
 
-/// Pieces from which mail is made, well and badly.
+/// Text composed of pieces of well-formed and malformed mail.
 fn pieces() -> impl Strategy<Value = String> {
     let piece = prop::sample::select(vec![
         "From: MAILER-DAEMON@x.example\n",

@@ -1,16 +1,16 @@
-//! A text part, as far as it is kept: its beginning, of the first part its end, too, and of HTML only what a reader
-//! would see.
+//! The part of a text that is kept: its beginning, and for the first text part also its end. Of HTML, only visible text
+//! is kept.
 
-/// Elements of HTML that nobody reads. `head` has the title and the styles in it.
+/// HTML elements that are not shown. `head` includes the title and styles.
 const HIDDEN: [&[u8]; 3] = [b"style", b"script", b"head"];
-/// So much of the end of the first part is kept, in octets: some say at the end what they have to say.
+/// Length of the end of the first part that is kept, in octets. Some servers put their notice at the end.
 const END: usize = 4 << 10;
 
-/// The octets of a part, decoded from its transfer encoding.
+/// Text of a part, after its transfer encoding has been decoded.
 #[derive(Debug)]
 pub(super) struct TextExcerpt {
     pub begin: Vec<u8>,
-    /// What came after the room was used up: the last of it.
+    /// The end of the text, once the room for the beginning is used up.
     end: Option<Vec<u8>>,
     pub charset: Option<Vec<u8>>,
     pub html: bool,
@@ -18,12 +18,12 @@ pub(super) struct TextExcerpt {
 }
 
 impl TextExcerpt {
-    /// `with_end`: of the first part.
+    /// `with_end`: whether to keep the end, too.
     pub(super) fn new(charset: Option<Vec<u8>>, html: bool, with_end: bool) -> Self {
         Self { begin: Vec::new(), end: with_end.then(Vec::new), charset, html, hidden: HiddenMarkup::default() }
     }
 
-    /// Takes a piece; at most `room` more octets at the beginning.
+    /// Adds a piece; at most `room` more octets are added to the beginning.
     pub(super) fn push(&mut self, octets: &[u8], room: usize) {
         if self.html {
             let mut shown = Vec::with_capacity(octets.len());
@@ -39,43 +39,43 @@ impl TextExcerpt {
         self.begin.extend_from_slice(begin);
         if let Some(end) = &mut self.end {
             end.extend_from_slice(rest);
-            // Seldom, so that a long part is not moved again and again.
+            // Done only now and then, so that a long part is not moved again and again.
             if end.len() > 4 * END {
                 end.drain(..end.len() - END);
             }
         }
     }
 
-    /// The last octets behind the beginning.
+    /// The last octets after the beginning.
     pub(super) fn end(&self) -> &[u8] {
         let end = self.end.as_deref().unwrap_or_default();
         end.get(end.len().saturating_sub(END)..).unwrap_or(end)
     }
 
-    /// Whether more of it is of use, when the room for beginnings is used up.
+    /// Whether more text is needed when the room for the beginning is used up.
     pub(super) fn wants_more(&self) -> bool {
         self.end.is_some()
     }
 }
 
-/// Leaves out comments and elements that are not shown, wherever the pieces break.
+/// Removes comments and elements that are not shown, however the text is divided into pieces.
 #[derive(Debug, Default)]
 struct HiddenMarkup {
     inside: Option<&'static [u8]>,
     comment: Option<Comment>,
-    /// The beginning of what may be a tag.
+    /// The beginning of a possible tag.
     begun: Vec<u8>,
 }
 
-/// A comment (HTML, section 13.1.6), up to `-->`.
+/// A comment, up to `-->` (HTML standard, section 13.1.6).
 #[derive(Debug)]
 struct Comment {
-    /// Dashes that were just seen. Those of `<!--` count: `<!-->` is a comment.
+    /// Number of dashes just before this place. Those of `<!--` count: `<!-->` is a comment.
     dashes: usize,
 }
 
 impl Comment {
-    /// What follows its end, or `None`: it goes on.
+    /// The text after the end of the comment, or `None` if the comment continues.
     fn skip<'a>(&mut self, mut octets: &'a [u8]) -> Option<&'a [u8]> {
         while let Some(at) = memchr::memchr(b'>', octets) {
             let (before, rest) = octets.split_at_checked(at)?;
@@ -118,7 +118,7 @@ impl HiddenMarkup {
             if (octet.is_ascii_alphabetic() || b"/!-".contains(&octet)) && self.begun.len() < 9 {
                 self.begun.push(octet.to_ascii_lowercase());
                 rest = rest.get(1..).unwrap_or_default();
-                // In a style or a script it is text.
+                // In a style or script, `<!--` is ordinary text.
                 if self.begun == b"<!--" && self.inside.is_none_or(|inside| inside == b"head") {
                     self.begun.clear();
                     self.comment = Some(Comment { dashes: 2 });
@@ -129,13 +129,13 @@ impl HiddenMarkup {
         }
     }
 
-    /// The name of a tag is complete; what follows it comes as text.
+    /// Handles the complete name of a tag; its attributes follow as text.
     fn tag(&mut self, out: &mut Vec<u8>) {
         let begun = std::mem::take(&mut self.begun);
         let name = begun.get(1..).unwrap_or_default();
         match (self.inside, name.strip_prefix(b"/")) {
             (Some(inside), Some(name)) if name == inside => self.inside = None,
-            // The end of a head may be left out (HTML, section 13.1.2.4).
+            // The end tag of a head may be omitted (HTML standard, section 13.1.2.4).
             (Some(b"head"), None) if name == b"body" => self.inside = None,
             (Some(_), _) => return,
             (None, _) => self.inside = HIDDEN.into_iter().find(|hidden| *hidden == name),

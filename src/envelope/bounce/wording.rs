@@ -1,27 +1,26 @@
-//! What a message says before the original that it returns: which senses its words have, and what beside words is in
-//! it.
+//! The words of a message before the original that it returns: their senses, and other features of the text.
 
 use super::features::Seen;
 use super::original::{plain_field, unquoted};
 use super::phrases::{Sense, senses};
 
-/// The lines in which a server says what it has to say.
+/// Maximum number of lines that are inspected.
 const LINES: usize = 120;
-/// And so many at the end of a long text.
+/// Maximum number of lines that are inspected at the end of a long text.
 const LAST_LINES: usize = 40;
 
-/// The words of a message, before what it returns.
+/// The words of a message, before the original that it returns.
 pub(super) struct Text {
     senses: Vec<Sense>,
-    /// Reply codes of SMTP, or status codes of RFC 3463.
+    /// Number of SMTP reply codes and enhanced status codes (RFC 3463).
     pub codes: u32,
-    /// A line that begins with an address, as servers list recipients.
+    /// Whether a line begins with an address, as in a server's list of recipients.
     pub listed: bool,
-    /// An address that the message is not for.
+    /// Whether there is an address other than those of the message's recipients, or a telephone number.
     pub stranger: bool,
-    /// A header block stands in it.
+    /// Whether the text contains a header block.
     pub returned: bool,
-    /// It counts messages: `3 of 100`, `12 messages`, `Bounced: 3`.
+    /// Whether the text counts messages, as in `3 of 100`, `12 messages` or `Bounced: 3`.
     pub counts: bool,
     pub is_empty: bool,
 }
@@ -30,10 +29,10 @@ impl Text {
     pub(super) fn of(seen: &Seen) -> Self {
         let all = seen.text();
         let start = returned_at(&all);
-        // What is quoted is what somebody else has said.
+        // Quoted lines are the words of another message.
         let is_said = |line: &&str| !line.is_empty() && unquoted(line.as_bytes()).len() == line.len();
         let before = all.iter().take(start.unwrap_or(all.len())).map(|line| line.trim());
-        // Behind an original nobody says anything more.
+        // Nothing after an original is inspected.
         let last = if start.is_none() { seen.last_lines() } else { Vec::new() };
         let last = last.get(..returned_at(&last).unwrap_or(last.len())).unwrap_or_default();
         let end = last.iter().rev().map(|line| line.trim()).filter(is_said).take(LAST_LINES);
@@ -48,7 +47,7 @@ impl Text {
             senses,
             codes: said.iter().map(|line| codes(line)).sum(),
             listed: said.iter().any(|line| is_listed(line)),
-            // Gateways to telephones name a number.
+            // Gateways to telephone networks name a telephone number.
             stranger: addresses().any(|address| !for_us(address)) || said.iter().any(|line| has_number(line)),
             returned: start.is_some(),
             counts: counts_messages(&joined),
@@ -61,7 +60,7 @@ impl Text {
     }
 }
 
-/// Whether a text counts messages, as summaries do: a number before `messages`, one of another, a number behind
+/// Whether a text counts messages, as summaries do: a number before `messages`, `3 of 100`, or a number after
 /// `bounced:`.
 pub(super) fn counts_messages(text: &str) -> bool {
     const THINGS: &str =
@@ -80,7 +79,7 @@ pub(super) fn counts_messages(text: &str) -> bool {
         })
 }
 
-/// The line at which a header block begins: three fields of mail, one below the other.
+/// The line at which a header block begins, if there are at least three header fields in a row.
 fn returned_at(lines: &[String]) -> Option<usize> {
     const NAMES: &str = "received; from; to; subject; date; message-id; return-path; mime-version; content-type; reply-to; cc; sender; \
         x-mailer; dkim-signature; delivered-to; content-transfer-encoding";
@@ -104,7 +103,8 @@ fn returned_at(lines: &[String]) -> Option<usize> {
     None
 }
 
-/// Exchange says "To: … Subject: … Sent: …" of the original without returning it: that is no header block.
+/// Whether a header block is complete enough to be that of an original. Exchange quotes "To: … Subject: … Sent: …"
+/// without returning the original.
 fn is_header_block(lines: &[String], start: Option<usize>) -> bool {
     let block = lines.iter().skip(start.unwrap_or_default()).take(40);
     block.take_while(|line| !line.trim().is_empty()).any(|line| {
@@ -121,19 +121,19 @@ fn addresses(line: &str) -> impl Iterator<Item = &str> {
         .filter(|word| word.split_once('@').is_some_and(|(local, domain)| !local.is_empty() && domain.contains('.')))
 }
 
-/// `<bob@third.example>:`, `bob@third.example`, `bob@third.example: no such user`
+/// Whether a line begins with an address: `<bob@third.example>:`, `bob@third.example: no such user`
 fn is_listed(line: &str) -> bool {
     let first = line.split(' ').next().unwrap_or_default();
     let bare = first.trim_matches(['<', '>', ':', ',', '*', '"', '\'']);
     addresses(bare).next() == Some(bare)
 }
 
-/// A telephone number: eight digits or more in a row.
+/// Whether there is a telephone number: 8 to 15 digits in a row.
 fn has_number(line: &str) -> bool {
     line.split(|c: char| !c.is_ascii_digit()).any(|digits| (8..=15).contains(&digits.len()))
 }
 
-/// How many codes of SMTP stand in a line: 550, 5.1.1, #5.1.1.
+/// Number of SMTP reply codes and enhanced status codes in a line: 550, 5.1.1, #5.1.1.
 fn codes(line: &str) -> u32 {
     let count = line
         .split([' ', '(', ')', '[', ']', '#', ';', ':', ',', '-'])

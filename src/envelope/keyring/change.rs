@@ -1,5 +1,5 @@
-//! Every change of a ring. Each takes the moment as an argument and leaves a ring whose promises still hold, or an
-//! error and the ring as it was.
+//! Every change of a ring. Each function takes the current time as an argument. A change that fails leaves the ring as
+//! it was.
 
 use subtle::ConstantTimeEq as _;
 
@@ -7,49 +7,49 @@ use super::key::{Algorithm, Key, KeyId, KeyState, Purpose, Secret, SrsLimits};
 use super::{Keyring, RingError};
 use crate::envelope::time::Timestamp;
 
-/// Why a ring was not changed. Each says what to do instead.
+/// Why a ring was not changed. Each message says what to do instead.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeError {
-    /// No such id.
+    /// The ring has no key with this id.
     #[error("there is no key {0} in the ring; see: countersign keys list")]
     NoSuchKey(KeyId),
-    /// All ten digits are taken.
+    /// All ten digits are in use.
     #[error(
         "all ten key digits are in use; retire and prune old keys first (countersign keys list says which are free to go)"
     )]
     NoFreeDigit,
-    /// The id is taken.
+    /// The id is in use.
     #[error("key {0} exists already; give another id with --id, or retire and prune that one first")]
     IdInUse(KeyId),
     /// The secret is in the ring already.
     #[error("this secret is in the ring already, as key {0}")]
     SecretKnown(KeyId),
-    /// Promoting what cannot sign.
+    /// A retired key cannot be promoted.
     #[error("key {0} is retired and can never sign again; make a new one with: countersign keys rotate")]
     Retired(KeyId),
-    /// Promoting what signs.
+    /// The key to promote signs already.
     #[error("key {0} signs already")]
     SignsAlready(KeyId),
-    /// Retiring what signs.
+    /// A key that signs cannot be retired.
     #[error("key {0} signs; put another in its place first with: countersign keys rotate")]
     StillSigns(KeyId),
-    /// Tags of it may come back.
+    /// Bounces to tags of the key may still arrive.
     #[error("key {id} is needed until {until}: bounces to mail signed with it may still come back")]
     StillNeeded {
         /// The key that is still needed.
         id: KeyId,
-        /// The first moment at which it is not needed, in the form the caller prints it.
+        /// The first moment at which the key is not needed.
         until: TimestampText,
     },
-    /// Pruning what is not retired.
+    /// Only a retired key can be pruned.
     #[error("key {0} is not retired; retire it first with: countersign keys retire {0}")]
     NotRetired(KeyId),
-    /// The result would break a ring.
+    /// The result would not be a key ring.
     #[error(transparent)]
     Ring(#[from] RingError),
 }
 
-/// A moment that errors print as days UTC, without a calendar library in the core.
+/// A moment that errors show as the beginning of its UTC day, without a calendar library in the core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimestampText(pub Timestamp);
 
@@ -60,9 +60,9 @@ impl std::fmt::Display for TimestampText {
     }
 }
 
-/// Days since 1970 as year, month, day (Gregorian, proleptic).
+/// Year, month and day of a number of days since 1970-01-01 (proleptic Gregorian calendar).
 fn civil(days: i64) -> (i64, i64, i64) {
-    // Counted from 0000-03-01, so that the leap day is the last of a year.
+    // Counted from 0000-03-01, so that the leap day is the last day of a year.
     let z = days + 719_468;
     let (era, doe) = (z.div_euclid(146_097), z.rem_euclid(146_097));
     let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
@@ -75,26 +75,26 @@ fn civil(days: i64) -> (i64, i64, i64) {
 /// A key to be added.
 #[derive(Debug)]
 pub struct NewKey {
-    /// Whose tags it makes.
+    /// The algorithm of its tags.
     pub algorithm: Algorithm,
-    /// The secret that the MAC is keyed with.
+    /// The secret for the MAC.
     pub secret: Secret,
-    /// The BATV lifetime that it signs, or was used, with.
+    /// The BATV lifetime that it signs with, or was used with elsewhere, in days.
     pub lifetime: u16,
-    /// The SRS lifetime that it signs with.
+    /// The SRS lifetime that it signs with, in days.
     pub srs_lifetime: u16,
-    /// Whether it makes short prvs tags.
+    /// Whether it makes prvs tags of six hex digits.
     pub short_tags: bool,
 }
 
-/// The keys that a prune removed.
+/// The ids of the keys that [`Keyring::prune`] removed.
 pub type Pruned = Vec<KeyId>;
 
 impl Keyring {
-    /// A new ring with one own key, which signs.
+    /// Makes a ring with one own key, which signs.
     ///
     /// # Errors
-    /// If the secret is empty.
+    /// The secret is empty.
     pub fn create(key: NewKey, now: Timestamp) -> Result<Self, RingError> {
         let mut key = build(key, KeyId::Digit(1), now);
         key.state = KeyState::Signing;
@@ -102,28 +102,29 @@ impl Keyring {
         Self::new(vec![key], std::collections::BTreeMap::new())
     }
 
-    /// Adds an own key that verifies and does not sign yet.
+    /// Adds an own key in the state [`KeyState::Next`] and returns its id.
     ///
     /// # Errors
-    /// No digit is free.
+    /// All ten digits are in use.
     pub fn add(&mut self, key: NewKey, now: Timestamp) -> Result<KeyId, ChangeError> {
         let id = self.next_digit().ok_or(ChangeError::NoFreeDigit)?;
         self.keys.push(build(key, id.clone(), now));
         Ok(id)
     }
 
-    /// The digit after the newest own key's, 1 to 9 and then 0, that nobody uses.
+    /// The first free digit after that of the newest own key, in the order 1 to 9, 0.
     fn next_digit(&self) -> Option<KeyId> {
         let own = self.keys.iter().filter(|k| k.algorithm.purpose() == Purpose::All);
-        // Of equally old ones the later in the file is the newer.
+        // Of keys created at the same moment, the last one in the file is the newest.
         let newest = own.max_by_key(|k| k.created).and_then(|k| k.id.digit()).unwrap_or(0);
         (1..=10u8).map(|step| KeyId::Digit((newest + step) % 10)).find(|id| self.key(id).is_none())
     }
 
-    /// Makes a key sign. An own key takes over every scheme; an imported one only its own.
+    /// Makes a key sign. An own key replaces the signing keys of all schemes, an imported key only that of its own
+    /// scheme.
     ///
     /// # Errors
-    /// There is no such key, it signs already, or it is retired.
+    /// The key does not exist, signs already, or is retired.
     pub fn promote(&mut self, id: &KeyId, now: Timestamp) -> Result<(), ChangeError> {
         let key = self.key(id).ok_or_else(|| ChangeError::NoSuchKey(id.clone()))?;
         let purpose = key.algorithm.purpose();
@@ -165,17 +166,17 @@ impl Keyring {
     /// ```
     ///
     /// # Errors
-    /// As [`Keyring::add`] and [`Keyring::promote`].
+    /// As for [`Keyring::add`] and [`Keyring::promote`].
     pub fn rotate(&mut self, key: NewKey, now: Timestamp) -> Result<KeyId, ChangeError> {
         let id = self.add(key, now)?;
         self.promote(&id, now)?;
         Ok(id)
     }
 
-    /// Retires a key: its tags answer `expired` from now on. `force` does it while tags may still come back.
+    /// Retires a key: its tags are `expired` from now on. With `force`, even if bounces to them may still arrive.
     ///
     /// # Errors
-    /// It signs, does not exist, or is needed and `force` is not given.
+    /// The key does not exist, signs, or is still needed and `force` is not set.
     pub fn retire(&mut self, id: &KeyId, now: Timestamp, force: bool) -> Result<(), ChangeError> {
         let key = self.key(id).ok_or_else(|| ChangeError::NoSuchKey(id.clone()))?;
         if key.state == KeyState::Signing {
@@ -188,16 +189,16 @@ impl Keyring {
             _ => {}
         }
         for key in self.keys.iter_mut().filter(|k| k.id == *id) {
-            // A key that never signed has nothing to wait for; `created` bounds it.
+            // A key in the state `next` has never signed, so it can be retired at any time.
             key.state = KeyState::Retired;
         }
         Ok(())
     }
 
-    /// Removes a retired key, or all retired keys that no living tag needs.
+    /// Removes one retired key, or all retired keys whose tags have expired. Returns the ids of the removed keys.
     ///
     /// # Errors
-    /// The named key does not exist, is not retired, or is needed.
+    /// The named key does not exist, is not retired, or is still needed.
     pub fn prune(&mut self, id: Option<&KeyId>, now: Timestamp) -> Result<Pruned, ChangeError> {
         let needed = |k: &Key| {
             if k.signed_from.is_none() && k.algorithm.purpose() == Purpose::All { None } else { k.needed_until() }
@@ -221,10 +222,10 @@ impl Keyring {
         Ok(pruned)
     }
 
-    /// Adds a peer's secret. It verifies; with `sign` it also makes the tags of its scheme from now on.
+    /// Imports the secret of another program for verifying; with `sign`, also for signing in its scheme.
     ///
     /// # Errors
-    /// The id is taken or of the wrong kind.
+    /// The id or secret is in the ring already, or the id does not fit the algorithm.
     pub fn import(
         &mut self,
         key: NewKey,
@@ -243,7 +244,7 @@ impl Keyring {
         let mut key = build(key, id.clone(), now);
         key.state = KeyState::Verifying;
         key.srs = limits;
-        // The peer signed with it until this moment.
+        // The other program signed with the key until now.
         key.signed_until = Some(now);
         self.keys.push(key);
         if let Err(error) = self.check() {
@@ -253,15 +254,15 @@ impl Keyring {
         if sign { self.promote(id, now) } else { Ok(()) }
     }
 
-    /// A free name for an imported SRS secret: the peer's, and a number.
+    /// A free name for an imported SRS secret: the name of its algorithm and a number.
     #[must_use]
     pub fn free_name(&self, algorithm: Algorithm) -> KeyId {
         let names = (1u32..).map(|n| KeyId::Name(format!("{}-{n}", algorithm.name())));
         names.into_iter().find(|id| self.key(id).is_none()).unwrap_or(KeyId::Name(algorithm.name().to_owned()))
     }
 
-    /// Remembers since when mail of a domain (canonical spelling) is signed. The earliest moment wins. Says whether
-    /// anything changed.
+    /// Records since when mail of a domain (canonical form) is signed, unless an earlier moment is recorded. Returns
+    /// whether the ring changed.
     pub fn ramp_start(&mut self, domain: &str, now: Timestamp) -> bool {
         match self.signing_since.get(domain) {
             Some(&since) if since <= now => false,
@@ -272,8 +273,8 @@ impl Keyring {
         }
     }
 
-    /// Forgets since when mail of a domain is signed, if that was before this moment: some of it left unsigned. Says
-    /// whether anything changed.
+    /// Removes the start of a domain's signing if it is not after `at`, because mail has left unsigned. Returns whether
+    /// the ring changed.
     pub fn ramp_stop(&mut self, domain: &str, at: Timestamp) -> bool {
         match self.signing_since.get(domain) {
             Some(&since) if since <= at => self.signing_since.remove(domain).is_some(),
@@ -281,7 +282,8 @@ impl Keyring {
         }
     }
 
-    /// Remembers what the signing keys sign with from now on; the maximum wins. Says whether anything changed.
+    /// Records the lifetimes, in days, and tag lengths that the signing keys use; lifetimes only grow. Returns whether
+    /// the ring changed.
     pub fn raise(&mut self, lifetime: u16, srs_lifetime: u16, short_tags: bool) -> bool {
         let mut changed = false;
         for key in self.keys.iter_mut().filter(|k| k.state == KeyState::Signing) {

@@ -1,4 +1,4 @@
-//! One key: what it is for, in which state of its life it is, and its secret.
+//! A single key: its algorithm, state and secret.
 
 use std::fmt;
 
@@ -6,37 +6,37 @@ use zeroize::Zeroizing;
 
 use crate::envelope::time::{Day, Timestamp};
 
-/// Whose tags a key makes and checks.
+/// The program whose tags a key makes and verifies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Algorithm {
-    /// Our own: HMAC-SHA-256 over separated, case-folded fields and the full day number. BATV and SRS.
+    /// Own keys: HMAC-SHA-256 over separated, case-folded fields and the full day number, for BATV and SRS.
     HmacSha256,
-    /// Exim's `${prvs{…}{…}}`: HMAC-SHA-1, the BATV draft to the letter.
+    /// Exim's `${prvs{…}{…}}`: HMAC-SHA-1, exactly as in the BATV draft.
     Exim,
-    /// batv-milter and batv-sign: the same MAC as Exim's.
+    /// batv-milter and batv-sign, with the same MAC as Exim.
     BatvTools,
-    /// `PostSRSd` 1.x, as libsrs2 writes it.
+    /// `PostSRSd` 1.x, in the format of libsrs2.
     Postsrsd1,
-    /// `PostSRSd` 2.x: writes `-` and `_` for `+` and `/`, reads both.
+    /// `PostSRSd` 2.x, which writes `-` and `_` for `+` and `/`, and reads both.
     Postsrsd,
     /// libsrs2.
     Libsrs2,
-    /// Perl's Mail::SRS, the reference of SRS.
+    /// Perl's Mail::SRS, the reference implementation of SRS.
     MailSrs,
-    /// Python's pysrs: may leave the host field of its own senders empty.
+    /// Python's pysrs, which may leave the host field of its own senders empty.
     Pysrs,
-    /// Exim's `${srs_encode}`: HMAC-MD5 over the address, four hex digits, the stamp not covered.
+    /// Exim's `${srs_encode}`: HMAC-MD5 over the address, without the stamp; four hex digits.
     EximSrs,
 }
 
-/// Which scheme a key serves.
+/// The scheme that a key serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// BATV and SRS: an own key.
+    /// BATV and SRS: own keys.
     All,
-    /// Imported prvs secrets.
+    /// BATV: imported prvs secrets.
     Batv,
-    /// Imported SRS secrets.
+    /// SRS: imported SRS secrets.
     Srs,
 }
 
@@ -53,7 +53,7 @@ impl Purpose {
 }
 
 impl Algorithm {
-    /// All of them, own first.
+    /// All algorithms, the own one first.
     pub const ALL: [Self; 9] = [
         Self::HmacSha256,
         Self::Exim,
@@ -82,13 +82,13 @@ impl Algorithm {
         }
     }
 
-    /// The algorithm of that name.
+    /// The algorithm with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|a| a.name() == name)
     }
 
-    /// Which scheme it serves.
+    /// The scheme that keys of this algorithm serve.
     #[must_use]
     pub fn purpose(self) -> Purpose {
         match self {
@@ -100,7 +100,7 @@ impl Algorithm {
         }
     }
 
-    /// What the peer itself uses unless told otherwise; an imported entry starts with it.
+    /// The defaults of the program that the secret is imported from.
     #[must_use]
     pub fn srs_limits(self) -> SrsLimits {
         let max_age = if self == Self::EximSrs { 10 } else { 21 };
@@ -108,18 +108,18 @@ impl Algorithm {
     }
 }
 
-/// How an imported SRS secret writes and reads its hash. Own keys go by the config instead.
+/// How an imported SRS secret writes and reads addresses. Own keys use the config instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SrsLimits {
-    /// Characters of hash written.
+    /// Length of the hashes that are written, in characters.
     pub hash_length: u8,
-    /// The fewest characters of hash accepted.
+    /// Minimum length of the hashes that are accepted, in characters.
     pub hash_min: u8,
-    /// Days that an address stays valid.
+    /// Validity of an address, in days.
     pub max_age: u16,
 }
 
-/// The name of a key: one digit for keys that stand in prvs tags, a word for imported SRS secrets.
+/// The id of a key: a digit for keys that make prvs tags, a name for imported SRS secrets.
 ///
 /// ```
 /// use countersign::envelope::keyring::KeyId;
@@ -132,12 +132,12 @@ pub struct SrsLimits {
 pub enum KeyId {
     /// 0 to 9, the K of `prvs=KDDD…`.
     Digit(u8),
-    /// For example `postsrsd-1`.
+    /// A name such as `postsrsd-1`.
     Name(String),
 }
 
 impl KeyId {
-    /// Reads an id: one digit, or a word of letters, digits, `-` and `_` that is more than that.
+    /// Parses an id: one digit, or a name of up to 64 letters, digits, `-` and `_`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match *text.as_bytes() {
@@ -152,7 +152,7 @@ impl KeyId {
         }
     }
 
-    /// The digit, where the id is one.
+    /// The digit; `None` for a name.
     #[must_use]
     pub fn digit(&self) -> Option<u8> {
         match self {
@@ -171,21 +171,21 @@ impl fmt::Display for KeyId {
     }
 }
 
-/// The life of a key, in its order.
+/// The states of a key, in the order of its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KeyState {
-    /// Verifies already and does not sign yet: time for the ring to reach every host.
+    /// Verifies, but does not sign yet, so that the ring can reach every host first.
     Next,
-    /// Signs, and verifies.
+    /// Signs and verifies.
     Signing,
-    /// Verifies what it signed before.
+    /// Verifies tags that it signed before.
     Verifying,
-    /// Answers `expired` to everything; may be pruned.
+    /// Its tags are `expired`; the key may be pruned.
     Retired,
 }
 
 impl KeyState {
-    /// All of them.
+    /// All states, in the order of a key's life.
     pub const ALL: [Self; 4] = [Self::Next, Self::Signing, Self::Verifying, Self::Retired];
 
     /// The name in the ring file.
@@ -199,30 +199,30 @@ impl KeyState {
         }
     }
 
-    /// The state of that name.
+    /// The state with this name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|s| s.name() == name)
     }
 }
 
-/// A secret: wiped when dropped, never printed, never cloned.
+/// A secret: wiped from memory when dropped, never printed, never cloned.
 pub struct Secret(Zeroizing<Vec<u8>>);
 
 impl Secret {
-    /// Takes the octets over.
+    /// Makes a secret from its octets.
     #[must_use]
     pub fn new(octets: Zeroizing<Vec<u8>>) -> Self {
         Self(octets)
     }
 
-    /// The octets. For the MAC, the ring file, and an export that was asked for by name.
+    /// The octets, for a MAC, the ring file, or an explicit export.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
         &self.0
     }
 
-    /// Whether there is nothing in it.
+    /// Whether the secret is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -235,40 +235,40 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// One entry of a ring.
+/// One key of a ring.
 #[derive(Debug)]
 pub struct Key {
-    /// The name by which commands and logs call the key.
+    /// The id, as used by commands and logs.
     pub id: KeyId,
-    /// Whose tags it makes.
+    /// The algorithm of its tags.
     pub algorithm: Algorithm,
-    /// Where in its life it is.
+    /// The state in its life.
     pub state: KeyState,
-    /// The secret that the MAC is keyed with.
+    /// The secret for the MAC.
     pub secret: Secret,
-    /// When it came into the ring.
+    /// When the key was added to the ring.
     pub created: Timestamp,
-    /// When it began to sign; absent while it never has.
+    /// When the key first signed here; `None` if it never has.
     pub signed_from: Option<Timestamp>,
-    /// When it stopped signing; absent while it signs or never has.
+    /// When the key last stopped signing, or was imported; `None` while it signs or has never signed.
     pub signed_until: Option<Timestamp>,
-    /// The longest BATV lifetime, in days, that it ever signed with.
+    /// The longest BATV lifetime that the key ever signed with, in days.
     pub longest_lifetime: u16,
-    /// The longest SRS lifetime, in days, that it ever signed with.
+    /// The longest SRS lifetime that the key ever signed with, in days.
     pub longest_srs_lifetime: u16,
-    /// Whether it ever made tags of six hex digits; only then are such tags looked at under `mac = "long"`.
+    /// Whether the key ever made tags of six hex digits; otherwise such tags are refused under `mac = "long"`.
     pub short_tags: bool,
-    /// For imported SRS secrets, how the peer writes and reads.
+    /// For imported SRS secrets, how the other program writes and reads addresses.
     pub srs: SrsLimits,
 }
 
 impl Key {
-    /// The first moment at which no tag of this key can be alive any more; `None` while it may still sign.
+    /// The first moment at which all tags of this key have expired; `None` while it may still sign.
     #[must_use]
     pub fn needed_until(&self) -> Option<Timestamp> {
         let last_day: Day = match self.state {
             KeyState::Next | KeyState::Signing => return None,
-            // An imported key was used elsewhere until it came here, whatever it did here.
+            // The other program may have signed with an imported key until it was imported.
             KeyState::Verifying | KeyState::Retired => self.signed_until.unwrap_or(self.created).day(),
         };
         let days = match self.algorithm.purpose() {
@@ -282,7 +282,7 @@ impl Key {
 
 #[cfg(test)]
 impl Key {
-    /// A key for tests: signing, created on day 0.
+    /// A key for tests that signs since its creation on day 0.
     pub(crate) fn for_test(id: &str, algorithm: Algorithm, secret: &[u8]) -> Self {
         Self {
             id: KeyId::parse(id).unwrap(),

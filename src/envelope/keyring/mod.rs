@@ -1,7 +1,7 @@
 //! The key ring: which key signs, which keys verify, and how long each is needed.
 //!
-//! Only types and rules; the file is `state::ring_file`. Every change of a ring is a function in `change` that returns
-//! a new fact or a reason why not, so that a ring that breaks its invariants cannot be built.
+//! Types and rules only; `state::ring_file` reads and writes the file. Every change is a function in `change` that
+//! either returns its result or a reason for refusing it, so that a ring always meets its invariants.
 
 mod change;
 mod key;
@@ -13,7 +13,7 @@ pub use key::{Algorithm, Key, KeyId, KeyState, Purpose, Secret, SrsLimits};
 
 use super::time::Timestamp;
 
-/// A set of keys that holds what a ring promises: ids are unique, and exactly one own key signs.
+/// A set of keys that meets the invariants of a ring: ids are unique, and exactly one own key signs.
 ///
 /// ```
 /// # use countersign::envelope::keyring::{Algorithm, Keyring, NewKey, Secret};
@@ -33,31 +33,31 @@ pub struct Keyring {
     signing_since: BTreeMap<String, Timestamp>,
 }
 
-/// Why a set of keys is no key ring.
+/// Why a set of keys is not a key ring.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RingError {
-    /// Two entries with one id.
+    /// Two keys have the same id.
     #[error("key {0} stands in the ring twice; give one of them another id")]
     DuplicateId(KeyId),
-    /// No key of the ring is in the state `signing`.
+    /// No own key is in the state `signing`.
     #[error("no key of algorithm hmac-sha256 has the state signing; promote one with: countersign keys promote ID")]
     NoSigner,
-    /// Two keys would sign the same scheme.
+    /// Two keys that serve the same purpose are in the state `signing`.
     #[error("keys {0} and {1} both have the state signing; exactly one may sign")]
     TwoSigners(KeyId, KeyId),
-    /// An id that does not fit what the key is for.
+    /// The id of a BATV key is not a digit.
     #[error("key {0}: a key that signs or checks prvs tags needs one digit, 0 to 9, as its id")]
     IdIsNoDigit(KeyId),
-    /// A digit for a key that has a name.
+    /// The id of an imported SRS secret is a digit.
     #[error("key {0}: an imported SRS secret needs a name as its id, for example postsrsd-1")]
     IdIsDigit(KeyId),
-    /// Empty secrets sign for everybody.
+    /// An empty secret, with which anyone could sign.
     #[error("key {0}: the secret is empty")]
     EmptySecret(KeyId),
 }
 
 impl Keyring {
-    /// Checks the invariants of a set of keys.
+    /// Makes a ring from keys, after checking the invariants. `signing_since` is the start of the ramp, by domain.
     ///
     /// # Errors
     /// See [`RingError`].
@@ -108,32 +108,32 @@ impl Keyring {
         self.keys.iter().find(|k| k.id == *id)
     }
 
-    /// The own key that signs. `None` cannot happen in a checked ring; who signs refuses by 4xx then.
+    /// The own key that signs. Never `None` in a checked ring; callers answer 4xx in that case.
     #[must_use]
     pub fn own_signer(&self) -> Option<&Key> {
         self.signing_with(Purpose::All).next()
     }
 
-    /// The key that makes BATV tags: an imported one if it signs, else the own one.
+    /// The key that makes BATV tags: an imported key if one signs, otherwise the own one.
     #[must_use]
     pub fn batv_signer(&self) -> Option<&Key> {
         self.signing_with(Purpose::Batv).next().or_else(|| self.own_signer())
     }
 
-    /// The key that makes SRS addresses: an imported one if it signs, else the own one.
+    /// The key that makes SRS addresses: an imported key if one signs, otherwise the own one.
     #[must_use]
     pub fn srs_signer(&self) -> Option<&Key> {
         self.signing_with(Purpose::Srs).next().or_else(|| self.own_signer())
     }
 
-    /// When a key was last made, or began or ceased to sign. `None` cannot happen in a checked ring.
+    /// The last moment at which a key was added, or began or stopped signing. Never `None` in a checked ring.
     #[must_use]
     pub fn changed_at(&self) -> Option<Timestamp> {
         let moments = |key: &Key| [Some(key.created), key.signed_from, key.signed_until];
         self.keys.iter().flat_map(moments).flatten().max()
     }
 
-    /// Since when mail of a local domain (in canonical spelling) leaves signed; what a ramp counts from.
+    /// The moment since which mail is signed, by entry of `domains.local` or SRS domain; ramps are counted from it.
     #[must_use]
     pub fn signing_since(&self) -> &BTreeMap<String, Timestamp> {
         &self.signing_since

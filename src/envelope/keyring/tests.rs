@@ -33,7 +33,7 @@ fn rotation_takes_the_next_digit_and_leaves_the_old_key_verifying() {
 fn a_key_cannot_go_while_its_tags_live() {
     let mut ring = ring();
     ring.rotate(own(), Timestamp(DAY * 10)).unwrap();
-    // Signed until day 10, SRS lives 21 days: good through day 31.
+    // Signed until day 10; SRS addresses live 21 days, so they are valid through day 31.
     let error = ring.retire(&digit(1), Timestamp(DAY * 32 - 1), false).unwrap_err();
     assert!(error.to_string().contains("needed until 1970-02-02"), "{error}");
     ring.retire(&digit(1), Timestamp(DAY * 32), false).unwrap();

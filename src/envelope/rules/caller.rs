@@ -1,28 +1,29 @@
-//! Who asks about a recipient.
+//! The kinds of callers that query about recipients.
 
-/// Who asks about a recipient: what it can do with the answer, and what it will show of the message.
+/// The caller of a query about a recipient. It determines which answers are possible, and whether content will be
+/// inspected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Caller {
-    /// A proxy. It carries the message, and relays for nobody.
+    /// A proxy. It carries the message. Foreign recipients are refused unless `inbound.foreign = "pass"`.
     Proxy,
-    /// A milter. Its MTA has decided for whom it relays, and may take every tagged address for one of its users: what
-    /// was not made here has to lead nowhere, or it would accept mail to users that do not exist, and bounce it. It
-    /// shows the message.
+    /// A milter. Its MTA decides which domains it relays for, and may accept any tagged address as that of a user. A
+    /// tag that was not signed by this site must therefore be refused, or the MTA would accept mail to unknown
+    /// recipients and bounce it. The content can be inspected.
     Milter,
-    /// A policy service. As a milter, but it shows no content.
+    /// A policy service. As for a milter, but without content.
     Policy,
-    /// A map: one address, and nothing of the message.
+    /// A map: one address, and nothing else of the message.
     Map,
 }
 
 impl Caller {
-    /// Whether the rules will be asked about the content, too.
+    /// Whether [`Rules::content`](super::Rules::content) will be queried, too.
     #[must_use]
     pub fn sees_content(self) -> bool {
         matches!(self, Self::Proxy | Self::Milter)
     }
 
-    /// Whether an MTA asks that decides itself for whom it relays.
+    /// Whether the caller is an MTA that decides itself which domains it relays for.
     #[must_use]
     pub fn is_mta(self) -> bool {
         matches!(self, Self::Milter | Self::Policy)

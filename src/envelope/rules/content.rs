@@ -1,5 +1,5 @@
-//! What becomes of a candidate, now that its content is known: a message to an address without a good tag, from a
-//! sender that speaks for a machine.
+//! Rules for messages whose content is inspected, most of them to an address without a valid tag and from the null
+//! sender or a daemon.
 
 use core::net::IpAddr;
 
@@ -12,40 +12,40 @@ use crate::envelope::evidence::{Claim, Proof, author, verify};
 use crate::envelope::site_policy::{FailureAction, Mixed, Reason, RejectAt};
 use crate::envelope::tag::batv;
 
-/// A candidate.
+/// A message to be inspected, for one recipient.
 #[derive(Debug, Clone, Copy)]
 pub struct Candidate<'a> {
-    /// Who sends it.
+    /// The address of the client; `None` if it is not known.
     pub client: Option<IpAddr>,
-    /// Why its content decides.
+    /// Why the content is inspected.
     pub check: ContentCheck,
-    /// For whom it is, without a tag.
+    /// The recipient, without its tag.
     pub recipient: &'a Address,
-    /// Whether all of it has been seen.
+    /// Whether the whole message has been read.
     pub complete: bool,
 }
 
-/// What becomes of a candidate once its content is known.
+/// What is done with a message after inspection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ContentVerdict {
-    /// It is no bounce.
+    /// Deliver the message: its content gives no reason for another action.
     Deliver,
-    /// It is one, and carries evidence that this site sent what it returns. It counts as a bounce to that message.
+    /// Deliver the bounce: evidence proves that this site sent the original. The bounce is counted for that original.
     Rescue(TagId),
-    /// It cannot be said before all of it has been seen.
+    /// Wait: the verdict needs the rest of the message.
     Later,
-    /// It is one, and goes on with a mark.
+    /// Deliver the bounce with a mark.
     Mark(ResultHeader),
-    /// It is one, and goes to somebody else, with a mark.
+    /// Deliver the bounce with a mark to this quarantine mailbox.
     Quarantine(Address, ResultHeader),
-    /// It is one, and goes nowhere, and nobody is told.
+    /// Discard the bounce, without a notice to its sender.
     Discard(Reason),
-    /// It is one, and goes nowhere.
+    /// Refuse the message.
     Refuse(Refusal),
 }
 
 impl ContentVerdict {
-    /// What is done, as a word for logs.
+    /// The action, as a word for logs.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -60,7 +60,7 @@ impl ContentVerdict {
         }
     }
 
-    /// Why, as a word for logs.
+    /// The reason, as a word for logs.
     #[must_use]
     pub fn reason(&self) -> &'static str {
         match self {
@@ -82,7 +82,7 @@ const REPLAYED: Refusal = Refusal {
 };
 
 impl Rules<'_> {
-    /// What becomes of a candidate.
+    /// Decides about a message by the findings in its content.
     #[must_use]
     pub fn content(&self, memory: &mut Memory, case: Candidate<'_>, found: &Findings) -> ContentVerdict {
         let content = match case.check {
@@ -104,7 +104,7 @@ impl Rules<'_> {
         content
     }
 
-    /// A bounce to a tag whose validity must not be revealed: it is accepted only if it returns a message of this site.
+    /// Accepts a bounce only if it carries evidence, because an answer must not reveal whether its tag is valid.
     fn only_with_evidence(
         &self,
         memory: &Memory,
@@ -114,13 +114,13 @@ impl Rules<'_> {
     ) -> ContentVerdict {
         match self.rescued(memory, case, found) {
             Some(content) => content,
-            // Evidence may still come.
+            // The rest of the message may contain evidence.
             None if !case.complete => ContentVerdict::Later,
             None => ContentVerdict::Refuse(otherwise),
         }
     }
 
-    /// What becomes of a bounce that carries evidence; `None`: it carries none.
+    /// The verdict on a bounce that carries evidence; `None` if it carries none.
     fn rescued(&self, memory: &Memory, case: Candidate<'_>, found: &Findings) -> Option<ContentVerdict> {
         let claim = self.proven(case.recipient, found)?;
         let tag = self.evidence_id(memory, claim.nonce());
@@ -129,7 +129,7 @@ impl Rules<'_> {
         Some(if used_up { ContentVerdict::Refuse(REPLAYED) } else { ContentVerdict::Rescue(tag) })
     }
 
-    /// A message to an address without a good tag: what it is decides.
+    /// Decides about a message to an address without a valid tag.
     fn untagged(&self, memory: &Memory, case: Candidate<'_>, found: &Findings) -> ContentVerdict {
         let Some(reason) = reason(case.check, found) else { return ContentVerdict::Deliver };
         if !found.kind.is_ndr() {
@@ -154,7 +154,8 @@ impl Rules<'_> {
                 Some(to) => ContentVerdict::Quarantine(to.clone(), mark),
                 None => ContentVerdict::Mark(mark),
             },
-            // Evidence may still come. Marks and quarantine cannot wait for it: the head of the message leaves now.
+            // The rest may contain evidence. A mark or quarantine cannot wait for it, because the header block is sent
+            // now.
             FailureAction::Reject | FailureAction::Discard | FailureAction::Defer
                 if !case.complete && inbound.evidence =>
             {
@@ -166,8 +167,7 @@ impl Rules<'_> {
         }
     }
 
-    /// The evidence in a bounce which returns a message that provably left from here, with this address as the one for
-    /// bounces.
+    /// The evidence in a bounce that is valid for `recipient` and the Message-ID of the returned original.
     fn proven(&self, recipient: &Address, found: &Findings) -> Option<Claim> {
         if !self.policy.inbound.evidence {
             return None;
@@ -177,18 +177,18 @@ impl Rules<'_> {
         let holds = |claim: &Claim, id: &str| verify(keys, params, today, claim, id, recipient) == Proof::Holds;
         let ids = &found.returned.message_ids;
         let claims = found.returned.evidence.iter().filter_map(|value| Claim::parse(value));
-        // Mail that left without a Message-ID was given one by somebody else.
+        // Mail that left without a Message-ID may have been given one by another host.
         let good = |claim: &Claim| ids.iter().map(String::as_str).chain([""]).any(|id| holds(claim, id));
         claims.into_iter().find(good)
     }
 
-    /// What a bounce with evidence counts as, by its random part.
+    /// The id under which bounces to the message with this evidence are counted.
     #[must_use]
     pub fn evidence_id(&self, memory: &Memory, nonce: &str) -> TagId {
         memory.replay.id_of_evidence(nonce, self.now.day().plus(i64::from(self.policy.batv.lifetime)))
     }
 
-    /// What the evidence in a bounce says, as a word for logs; `None`: there is none.
+    /// The state of the evidence in a bounce, as words for logs; `None` if there is none.
     #[must_use]
     pub fn evidence_says(&self, recipient: &Address, found: &Findings) -> Option<&'static str> {
         let (today, keys, params) = (self.now.day(), self.ring.keys(), &self.policy.batv);
@@ -211,15 +211,15 @@ impl Rules<'_> {
         Some(says)
     }
 
-    /// Whether a bounce that was marked for its envelope shows that this site has sent what it returns.
+    /// Whether a bounce that was marked because of its envelope carries valid evidence.
     #[must_use]
     pub fn carries_evidence(&self, recipient: &Address, found: &Findings) -> bool {
         self.proven(recipient, found).is_some()
     }
 
-    /// The host by which an original of ours left without being signed: what a bounce returns is from one of our users,
-    /// and carries no evidence. `None`: it is not ours, or it left as it should, or nobody can tell. Nothing of it is
-    /// proven.
+    /// The host through which an unsigned original of this site left: the original is from a local user and carries
+    /// neither tag nor evidence. `None` if it is not from a local user, was signed, or no host is known. The headers it
+    /// is taken from are not proven.
     #[must_use]
     pub fn unsigned_path(&self, found: &Findings) -> Option<String> {
         let (returned, local) = (&found.returned, &self.policy.domains.local);
@@ -232,14 +232,14 @@ impl Rules<'_> {
         let ours = |host: &&String| {
             local.entry(host).is_some() || host.split_once('.').is_some_and(|(_, d)| local.contains(d))
         };
-        // The last of our hosts that had it; else whoever brought it to a stranger first.
+        // The last host of this site that handled it, otherwise the first host that is known.
         let by = returned.received.iter().filter_map(|hop| hop.by.as_ref()).find(ours);
         let from = || returned.received.iter().filter_map(|hop| hop.from.as_ref()).find(ours);
         let first = || returned.received.last().and_then(|hop| hop.from.as_ref().or(hop.by.as_ref()));
         by.or_else(from).or_else(first).map(|host| host.chars().filter(|c| !c.is_control()).take(100).collect())
     }
 
-    /// Mail for some recipients leaves unsigned, so that what comes back of it has no tag.
+    /// Whether a bounce is only about exempt recipients. Mail to them leaves unsigned, so bounces to it have no tag.
     fn is_about_exempt_recipients(&self, found: &Findings) -> bool {
         let outbound = &self.policy.outbound;
         if outbound.exempt_recipients.is_empty() || outbound.mixed == Mixed::Sign || found.recipients.is_empty() {
@@ -254,8 +254,8 @@ impl Rules<'_> {
     }
 }
 
-/// What becomes of null-sender mail to an SRS address. Everything that mail servers send without a sender returns
-/// something, or says what kind of report it is; a message that does neither is somebody's who sends through us.
+/// Decides about null-sender mail to an SRS address. Null-sender mail of mail servers either returns something or is a
+/// recognised report. Any other message is from a sender who uses the address for relaying.
 fn returns_something(case: Candidate<'_>, found: &Findings) -> ContentVerdict {
     if found.kind != MessageKind::Ordinary || found.returned != Returned::default() {
         ContentVerdict::Deliver
@@ -266,7 +266,7 @@ fn returns_something(case: Candidate<'_>, found: &Findings) -> ContentVerdict {
     }
 }
 
-/// Why a bounce of this kind fails; `None`: its content decides nothing.
+/// The reason against a bounce of this kind; `None` if its kind does not matter.
 fn reason(check: ContentCheck, found: &Findings) -> Option<Reason> {
     match check {
         ContentCheck::NullSender if found.doubtful => Some(Reason::DoubtfulNdr),

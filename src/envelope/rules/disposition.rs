@@ -1,5 +1,4 @@
-//! The answers about mail that comes in: what becomes of a recipient, and what stands on a message that is not as it
-//! should be.
+//! Answers about inbound mail: what is done with a recipient, and the header that marks a message.
 
 use super::Refusal;
 use super::reasons::{InboundReason, RefusalReason};
@@ -8,45 +7,45 @@ use crate::envelope::address::Address;
 use crate::envelope::site_policy::FailureAction;
 use crate::envelope::tag::Verdict;
 
-/// What becomes of a recipient, and what its tag proved.
+/// The verdict on a recipient's tag, and what is done with the recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inbound {
-    /// About the tag.
+    /// The result of verifying the tag.
     pub verdict: Verdict,
-    /// About the mail.
+    /// What is done with the recipient.
     pub disposition: Disposition,
-    /// Why the disposition is as it is.
+    /// The reason for the disposition.
     pub reason: InboundReason,
-    /// What a bounce to it counts as, where its tag holds.
+    /// The id under which a bounce to a valid tag is counted.
     pub tag: Option<TagId>,
 }
 
-/// What becomes of a recipient.
+/// What is done with a recipient.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Disposition {
-    /// It goes on.
+    /// The recipient is accepted.
     Deliver(Delivery),
-    /// It goes on if the content of the message allows it.
+    /// The recipient is accepted if the content of the message allows it.
     Inspect(Delivery, ContentCheck),
-    /// It is accepted and goes nowhere.
+    /// The recipient is accepted, and the message is discarded.
     Discard,
-    /// It is refused.
+    /// The recipient is refused.
     Refuse(Refusal),
 }
 
-/// Where a recipient goes on to.
+/// How a recipient is delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
-    /// The address for the next hop: the one that came, or the one behind its tag.
+    /// The address for the next hop: as received, or the address behind the tag.
     pub to: Address,
-    /// Which next hop.
+    /// The next hop.
     pub route: Route,
-    /// What the message is marked with, because it would have been refused.
+    /// The mark for the message; `None` if there is nothing against it.
     pub mark: Option<ResultHeader>,
 }
 
 impl Disposition {
-    /// Where it goes on to, perhaps.
+    /// How the recipient is delivered; `None` if it is discarded or refused.
     #[must_use]
     pub fn delivery(&self) -> Option<&Delivery> {
         match self {
@@ -55,7 +54,7 @@ impl Disposition {
         }
     }
 
-    /// What is done, as a word for logs, metrics and JSON.
+    /// The action, as a word for logs, metrics and JSON.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -69,49 +68,50 @@ impl Disposition {
     }
 }
 
-/// Which next hop a recipient has.
+/// The next hop of a recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Route {
-    /// The MTA.
+    /// The mail server behind the listener.
     #[default]
     NextHop,
-    /// The listener of the MTA that may relay, where one is configured: the recipient is foreign.
+    /// A listener of the mail server that relays to foreign recipients (`inbound.srs_next_hop`), if one is configured.
     SrsNextHop,
 }
 
-/// Why the content of a message decides about it.
+/// Why the content of a message is inspected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContentCheck {
-    /// The sender is null and there is no tag.
+    /// Null sender, and the recipient has no tag.
     NullSender,
-    /// The sender speaks for a machine, and there is no good tag.
+    /// A daemon sender, and the recipient has no valid tag.
     DaemonSender,
-    /// The sender is null, and the address of this recipient is too long to be signed: a bounce needs evidence.
+    /// Null sender, and the recipient's address is too long to be signed: a bounce to it needs evidence.
     Unsignable,
-    /// The sender is null and the recipient a good SRS address, so that it leaves again: what is no report of any kind
-    /// and returns nothing is refused.
+    /// Null sender, and the recipient is a valid SRS address, which is relayed: a message that is not a report and
+    /// returns nothing is refused.
     Srs,
-    /// The tag holds and has had more bounces than its mail can have earned: only evidence passes.
+    /// A valid tag that has received more bounces than its mail can have earned: a bounce needs evidence.
     UsedUp,
-    /// The client has tried too many bad tags of this recipient, so that its tag is not looked at: only evidence
-    /// passes.
+    /// A tag that is not verified, because the client has tried too many bad tags of this recipient: a bounce needs
+    /// evidence.
     Guessing,
 }
 
-/// The header that says what would have happened.
+/// The header that marks a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ResultHeader {
-    /// What the tag proved.
+    /// The verdict on the tag.
     pub verdict: &'static str,
-    /// What would be done without it: `reject`, `defer`, `discard`, `quarantine`, or `mark` where that is all.
+    /// The action without the mark: `reject`, `defer`, `discard`, `quarantine`, or `mark` if marking is the configured
+    /// action.
     pub would: &'static str,
-    /// Why it would be done.
+    /// The reason for that action.
     pub reason: RefusalReason,
-    /// Whether enforcing would not have delivered it: it is only observed.
+    /// Whether the message is only marked because its domain is observed or its client is exempt.
     pub observed: bool,
 }
 
-/// The name of that header.
+/// The name of the header that marks a message.
 pub const MARK: &str = "Countersign-Result";
 
 impl ResultHeader {
@@ -121,13 +121,13 @@ impl ResultHeader {
         format!("{MARK}: {}", self.value())
     }
 
-    /// What stands behind the colon.
+    /// The value of the header.
     #[must_use]
     pub fn value(&self) -> String {
         format!("v=1; verdict={}; would={}; reason={}", self.verdict, self.would, self.reason)
     }
 
-    /// Whether it stands on what goes to the quarantine.
+    /// Whether the marked message goes to the quarantine mailbox.
     pub(super) fn is_quarantine(&self) -> bool {
         self.would == FailureAction::Quarantine.name() && !self.observed
     }

@@ -1,4 +1,4 @@
-//! Mail that comes in: which recipients exist for it, and is a message without a good tag a bounce?
+//! Rules for recipients of inbound mail: which are accepted, and which messages are inspected.
 
 use core::net::IpAddr;
 
@@ -18,17 +18,17 @@ use crate::envelope::time::SECONDS_PER_DAY;
 
 const ALWAYS_THERE: [&str; 2] = ["postmaster", "abuse"];
 
-/// What is asked about one recipient, beside the recipient itself.
+/// A query about one recipient, without the recipient itself.
 struct RcptQuery<'m> {
     memory: &'m mut Memory,
     client: Option<IpAddr>,
-    /// Nothing is refused for what it is.
+    /// Whether verdicts are observed only: mail is marked instead of refused.
     lenient: bool,
     caller: Caller,
 }
 
 impl Rules<'_> {
-    /// What becomes of this recipient.
+    /// Decides about a recipient, for a proxy.
     #[must_use]
     pub fn inbound(
         &self,
@@ -40,12 +40,12 @@ impl Rules<'_> {
         self.inbound_for(Caller::Proxy, memory, client, sender, recipient)
     }
 
-    /// What becomes of a recipient, for any caller.
+    /// Decides about a recipient, for any caller.
     ///
-    /// An MTA (milter, policy service) has already decided for whom it relays, so recipients outside our domains are
-    /// left to it. It would accept a tag that this site has not signed as the address of a user, and bounce the mail.
-    /// So such tags are refused in every mode. Only bounces to `prvs` tags, which are not bounced again, are merely
-    /// observed.
+    /// An MTA (milter, policy service) decides itself which domains it relays for, so recipients outside the local
+    /// domains are left to it. It would accept a tag that was not signed by this site as the address of a user, and
+    /// bounce the mail. So such tags are refused in every mode. Bounces to `prvs` tags are the exception: they are
+    /// never bounced in turn, and are observed as usual.
     #[must_use]
     pub fn inbound_for(
         &self,
@@ -55,11 +55,11 @@ impl Rules<'_> {
         sender: &ReversePath,
         recipient: &Address,
     ) -> Inbound {
-        // For an MTA `ann@our.example.` is Ann.
+        // An MTA delivers `ann@our.example.` to Ann.
         let bare = recipient.as_str().strip_suffix('.').filter(|_| caller.is_mta());
         let bare = bare.and_then(|bare| Address::parse(bare).ok());
         let recipient = bare.as_ref().unwrap_or(recipient);
-        // The caller of a map can invent the client's address.
+        // The caller of a map can invent the client's address, so `exempt_clients` does not apply to maps.
         let known = client.filter(|_| caller != Caller::Map);
         let asked = RcptQuery { memory, client, lenient: self.is_lenient(known, recipient.domain()), caller };
         let claims_ours = self.claims_to_be_ours(sender, recipient);
@@ -76,7 +76,8 @@ impl Rules<'_> {
                 Some(ResultHeader { verdict: "untagged", would: "reject", reason: OWN_SENDER.reason, observed: true });
         }
         match &inbound.disposition {
-            // At a domain of ours it is a way round the rules, which the MTA may know.
+            // The MTA decides about foreign domains. In a domain of this site, the recipient asks for further relaying,
+            // and the refusal stands.
             Disposition::Refuse(refusal)
                 if caller.is_mta() && *refusal == RELAYING_DENIED && !self.is_ours(recipient.domain()) =>
             {
@@ -88,8 +89,8 @@ impl Rules<'_> {
         }
     }
 
-    /// Whether a sender from outside names a domain of ours although all mail of ours leaves signed. Forwarded on, it
-    /// would get a good tag and evidence of ours.
+    /// Whether a sender from outside is in a local domain and not signed, although all mail of that domain leaves
+    /// signed. If such mail were forwarded, it would be given a tag and evidence of this site.
     fn claims_to_be_ours(&self, sender: &ReversePath, recipient: &Address) -> bool {
         let inbound = &self.policy.inbound;
         let Some(sender) = sender.address().filter(|sender| self.policy.domains.is_local(sender.domain())) else {
@@ -108,7 +109,7 @@ impl Rules<'_> {
         let domain = recipient.domain();
         let (local, alias) = (domains.is_local(domain), domains.srs.contains(domain));
         let is_srs = alias && srs::looks_tagged(&recipient.content());
-        // An address that we signed ourselves may look like anything; see `tagged_recipient`.
+        // The address behind a valid tag may have any form; see `tagged_recipient`.
         let bare = if local { batv::strip(recipient) } else { None };
         if !is_srs && bare.is_none() && routes_onward(recipient) {
             return refuse(Verdict::Untagged, RELAYING_DENIED);
@@ -139,8 +140,8 @@ impl Rules<'_> {
         }
     }
 
-    /// Whether the hash of a tag holds, whatever its date. (A key that is not known has expired, too, where the date is
-    /// far off.)
+    /// Whether the tag was signed by this site, whatever its date. (`Expired` may also be the verdict on an unknown
+    /// key.)
     pub(super) fn was_made_here(&self, verdict: &Verdict) -> bool {
         match verdict {
             Verdict::Valid(_) => true,
@@ -170,7 +171,8 @@ impl Rules<'_> {
                 } else {
                     (found.address().clone(), Route::SrsNextHop)
                 };
-                // It leaves again: to whoever gets hold of such an address, it is a way to send anything through us.
+                // Mail to an SRS address is relayed, so anyone who knows the address could send any message through
+                // this site.
                 let is_inspected = *sender == ReversePath::Null && asked.caller.sees_content();
                 self.valid(asked, verdict, recipient, to, route, is_inspected.then_some(ContentCheck::Srs))
             }
@@ -192,7 +194,7 @@ impl Rules<'_> {
         }
     }
 
-    /// Acts on an SRS address that does not hold, or observes it: then it goes on as it came, marked.
+    /// Refuses an SRS address that is not valid, or delivers it unchanged with a mark if it is only observed.
     fn or_as_it_came(
         &self,
         asked: &RcptQuery<'_>,
@@ -201,8 +203,8 @@ impl Rules<'_> {
         reason: Option<Reason>,
     ) -> Inbound {
         if routes_onward(recipient) || asked.caller.is_mta() {
-            // Unproven, it is a way onward, whatever the mode; and an MTA would find that nobody lives there, and
-            // bounce it.
+            // Without a valid hash, an address that asks for further relaying is refused in every mode. An MTA would
+            // treat the address as an unknown recipient, and bounce the mail.
             return refuse(verdict, reason.map_or(SRS_TAKES_BOUNCES, refusal_of));
         }
         self.act(asked, verdict, recipient.clone(), reason, SRS_TAKES_BOUNCES)
@@ -217,12 +219,12 @@ impl Rules<'_> {
     ) -> Inbound {
         let daemon = sender.address().is_some_and(|sender| self.is_daemon(sender));
         let hides_srs = self.policy.domains.srs.contains(bare.domain()) && srs::looks_tagged(&bare.content());
-        // Where the answer to anything depends on the tag, it is an answer to a guess.
+        // If any answer depends on the tag, a bad tag is a guess.
         let bounce = *sender == ReversePath::Null || daemon;
         let tells = bounce || hides_srs || routes_onward(&bare) || asked.caller.is_mta();
         let always = hides_srs || routes_onward(&bare);
         if tells && self.is_guessing(&mut asked, always, !bounce, &bare) {
-            // Evidence is no guess: whoever returns our own message gets through.
+            // Evidence cannot be guessed, so a bounce that returns an original of this site is accepted.
             return if bounce && !always && asked.caller.sees_content() && self.policy.inbound.evidence {
                 inspect(Verdict::Untagged, bare, ContentCheck::Guessing, against(GUESSING))
             } else {
@@ -242,12 +244,12 @@ impl Rules<'_> {
             Verdict::Forged(_) if tells => {
                 self.guessed(&mut asked, always, !bounce, &bare, guess_odds::of_batv(self.ring.keys(), recipient));
             }
-            // A made-up digit is a guess that cannot be lucky.
+            // An unknown key digit counts as a guess, although it cannot be a correct one.
             Verdict::UnknownKey(_) if tells => self.guessed(&mut asked, always, !bounce, &bare, 0.0),
             _ => {}
         }
         if routes_onward(&bare) || hides_srs {
-            // Behind a tag that is not ours stands no user of ours, but a way onward or round the rules for SRS.
+            // The address behind a tag that is not valid asks for further relaying, or would bypass the rules for SRS.
             return refuse(verdict, refusal_of(Reason::Forged));
         }
         if asked.caller.is_mta() && *sender != ReversePath::Null && !self.was_made_here(&verdict) {
@@ -258,7 +260,7 @@ impl Rules<'_> {
             };
         }
         if *sender != ReversePath::Null {
-            // Somebody answered the envelope address. It leads to our own user anyway.
+            // An answer to the envelope sender. It is delivered to the local user, whatever its tag proves.
             return if daemon {
                 inspect(verdict, bare, ContentCheck::DaemonSender, InboundReason::NotABounce)
             } else {
@@ -268,7 +270,7 @@ impl Rules<'_> {
         let reason = match &verdict {
             Verdict::Expired(_) => Some(Reason::Expired),
             Verdict::Future(_) => Some(Reason::Future),
-            // Another host may have a newer ring, for a while.
+            // For a while, another host may have a newer ring.
             Verdict::UnknownKey(_) if !self.ring_has_settled() => None,
             Verdict::UnknownKey(_) => Some(Reason::Forged),
             Verdict::Valid(_) | Verdict::Forged(_) | Verdict::Malformed(_) | Verdict::Untagged => Some(Reason::Forged),
@@ -276,8 +278,8 @@ impl Rules<'_> {
         self.act(&asked, verdict, bare, reason, UNKNOWN_KEY)
     }
 
-    /// Whether the ring has been the same for as long as a tag lives: every host has it by now, and a key that it does
-    /// not have was never there.
+    /// Whether the ring has not changed for one BATV lifetime. By then every host has the ring, so a key that is not in
+    /// it never existed.
     fn ring_has_settled(&self) -> bool {
         let lifetime = i64::from(self.policy.batv.lifetime) * SECONDS_PER_DAY;
         self.ring.changed_at().is_some_and(|at| self.now.0.saturating_sub(at.0) >= lifetime)
@@ -288,7 +290,8 @@ impl Rules<'_> {
         inbound.daemon_senders.contains(sender) && !inbound.exempt_senders.contains(sender)
     }
 
-    /// A tag that holds, for a bounce: one of how many? `check`: why the content decides even so.
+    /// Decides about a bounce to a valid tag, which may have received too many. `check`: why the content is inspected
+    /// even so.
     fn valid(
         &self,
         asked: RcptQuery<'_>,
@@ -312,8 +315,8 @@ impl Rules<'_> {
                 ResultHeader { verdict: verdict.name(), would: "defer", reason: REPLAYED.reason, observed: true };
             return deliver(verdict, to, route, Some(mark), against(REPLAYED)).counted(tag);
         }
-        // What returns a message of ours is genuine, however many others there were. Forwarded mail carries no
-        // evidence.
+        // A bounce that returns an original of this site is genuine, however many others there were. Forwarded mail
+        // carries no evidence.
         let may_be_proven = route == Route::NextHop && asked.caller.sees_content() && self.policy.inbound.evidence;
         if may_be_proven {
             return inspect(verdict, to, ContentCheck::UsedUp, against(REPLAYED));
@@ -321,7 +324,8 @@ impl Rules<'_> {
         refuse(verdict, REPLAYED)
     }
 
-    /// Does what the config says about a reason; without one, what `otherwise` says. `to` is where it goes if it goes.
+    /// Takes the configured action for `reason`; without a reason, refuses with `otherwise`. `to` is the address for
+    /// delivery.
     fn act(
         &self,
         asked: &RcptQuery<'_>,
@@ -367,8 +371,8 @@ impl Rules<'_> {
         }
         let judge = match self.leaves_unsigned(recipient) {
             None => judge,
-            // Genuine bounces come without a tag. Anybody can write an address that is too long to be signed, so those
-            // are not waved through unseen.
+            // Genuine bounces to this address have no tag. An address that is too long to be signed is inspected all
+            // the same, because anyone can make one up.
             Some(OutboundReason::Overflow) => ContentCheck::Unsignable,
             Some(_) => return untouched(recipient, InboundReason::LeavesUnsigned),
         };
@@ -389,7 +393,7 @@ impl Rules<'_> {
         }
         if at_once {
             let refusal = refusal_of(Reason::UntaggedNdr);
-            // A surge passes, and what is deferred comes again.
+            // A surge ends, and deferred mail is sent again.
             let defer = in_surge || inbound.actions.of(Reason::UntaggedNdr) == FailureAction::Defer;
             let refused = refuse(Verdict::Untagged, if defer { refusal.later() } else { refusal });
             let reason = if in_surge { InboundReason::Against(RefusalReason::Surge) } else { refused.reason };
@@ -398,8 +402,8 @@ impl Rules<'_> {
         inspect(Verdict::Untagged, recipient.clone(), judge, InboundReason::Candidate)
     }
 
-    /// Whether null-sender mail to an address without a tag is refused at RCPT. All actions but refusing need the
-    /// content.
+    /// Whether null-sender mail to an address without a tag is refused at RCPT. All actions but `reject` and `defer`
+    /// need the content.
     fn refuses_at_once(
         &self,
         memory: &mut Memory,
@@ -416,7 +420,7 @@ impl Rules<'_> {
                 let Some(domain) = self.policy.domains.local_entry(recipient.domain()) else { return false };
                 let network = client.map(surge_network);
                 if !caller.sees_content() {
-                    // Elsewhere `content` counts what are bounces.
+                    // For callers that see content, `content` counts the bounces instead.
                     memory.surges.count(&domain, network, self.now);
                 }
                 memory.surges.defers(&domain, network, self.now) && refused
@@ -424,9 +428,9 @@ impl Rules<'_> {
         }
     }
 
-    /// Whether a client has used up its guesses about this recipient: no question about its tag is answered, lest it be the
-    /// lucky one. Observed mail is not limited, unless `always`: where the answer depends on the tag whatever the mode.
-    /// `ordinary`: the sender is a person's, which can only be told the answer where an MTA asks.
+    /// Whether a client has reached its limit of guesses about this recipient, so that tags are not verified. Observed
+    /// mail is not limited, unless `always` is set because the answer depends on the tag in every mode. `ordinary`: the
+    /// sender is an ordinary one, for which only an MTA's answer depends on the tag.
     fn is_guessing(&self, asked: &mut RcptQuery<'_>, always: bool, ordinary: bool, bare: &Address) -> bool {
         let per_minute = self.policy.inbound.guesses_per_minute;
         if per_minute == 0 || (asked.lenient && !always && asked.caller != Caller::Map) {
@@ -443,8 +447,8 @@ impl Rules<'_> {
         limited
     }
 
-    /// Counts a bad tag. Where nothing is limited, nothing is charged: the same network's bounces elsewhere would pay
-    /// for it.
+    /// Counts a bad tag. If guesses are not limited here, no account is charged, so that other bounces of the network
+    /// are not affected.
     fn guessed(&self, asked: &mut RcptQuery<'_>, always: bool, ordinary: bool, bare: &Address, chance: f64) {
         let guesses = &mut asked.memory.guesses;
         let is_free = asked.lenient && !always && asked.caller != Caller::Map;
@@ -458,9 +462,9 @@ impl Rules<'_> {
     }
 }
 
-/// On whose accounts a guess goes. A network has a small account for each recipient, so that who guesses one person's
-/// tags leaves bounces to others alone, and a large one for all; so has a site of IPv6, for all its networks together.
-/// Persons' mail, of which only an MTA may ask, has its own.
+/// The accounts to which a guess is charged. A network has a small account for each recipient, so that guesses at one
+/// recipient do not affect bounces to others, and a large one for all recipients. An IPv6 site has the same accounts
+/// for all of its networks together. Mail with ordinary senders has accounts of its own.
 fn guessers(
     rules: &Rules<'_>,
     caller: Caller,
@@ -489,14 +493,14 @@ fn guessers(
                 site.map(Guesser::Network),
             ]
         }
-        // The map does not say whose question it is.
+        // The map does not name the client.
         None if caller == Caller::Map => [Some(Guesser::MapRecipient(recipient)), Some(Guesser::Map), None, None],
         None => [None; 4],
     }
 }
 
-/// Whether a local part asks to be sent on elsewhere (`user%host@ours`, `host!user@ours`, `"user@host"@ours`). An MTA
-/// that trusts this proxy would do so for anybody.
+/// Whether a local part asks for further relaying (`user%host@ours`, `host!user@ours`, `"user@host"@ours`). An MTA that
+/// trusts this proxy would do that for anyone.
 fn routes_onward(recipient: &Address) -> bool {
     recipient.content().contains(['%', '!', '@'])
 }
@@ -523,7 +527,7 @@ impl Inbound {
     }
 }
 
-/// A recipient that goes on although a rule has this against it.
+/// The reason of a recipient that is accepted although there is something against it.
 fn against(refusal: Refusal) -> InboundReason {
     InboundReason::Against(refusal.reason)
 }
@@ -584,14 +588,14 @@ mod tests {
                     _ => 250,
                 };
                 assert_eq!(got, if counts { code } else { 250 }, "{days} {caller:?} {sender:?}");
-                // It is a guess, though one that cannot be lucky.
+                // An unknown key counts as a guess, although it cannot be a correct one.
                 assert_eq!(memory.guesses.seen(), u64::from(counts), "{days} {caller:?} {sender:?}");
                 assert!(memory.guesses.chance_of_one() < 1e-12);
             }
         }
     }
 
-    /// A bad tag of today, and a good one.
+    /// A bad and a valid tag of today.
     fn tags(rules: &Rules<'_>) -> (Address, Address) {
         let day = rules.now.day().plus(3).0.rem_euclid(1000);
         let bad = Address::parse(&format!("prvs=1{day:03}abcdef=ann@our.example")).unwrap();
@@ -641,7 +645,7 @@ mod tests {
         let rules = Rules { policy: &policy, ring: &ring, now: MADE };
         let (bad, good) = tags(&rules);
         let mut memory = Memory::default();
-        // Not even one that is trusted elsewhere: a local user may have made it up.
+        // Not even for a client in `trusted_relays`, because a local user may have invented the address.
         for _ in 0..1000 {
             let _ = rules.map_recipient(&mut memory, Some([192, 0, 2, 1].into()), &bad);
         }

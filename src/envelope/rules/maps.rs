@@ -1,8 +1,8 @@
-//! Questions of an MTA that sees less than a proxy does.
+//! Rules for an MTA that sees less than a proxy does.
 //!
-//! Table lookups (Postfix canonical maps, Sendmail maps): one address in, another out, and nothing known of the
-//! message. So nothing can be refused; what is not found, the MTA treats as it would have without us. Policy services:
-//! sender, recipient and client are known, and one recipient can be refused, but not sent elsewhere.
+//! Table lookups (Postfix canonical maps, Sendmail maps) translate one address, and see nothing of the message. They
+//! cannot refuse it; an address that is not found is treated as without Countersign. Policy services see sender,
+//! recipient and client. They can refuse a recipient, but not change it.
 
 use core::net::IpAddr;
 
@@ -15,42 +15,42 @@ use crate::envelope::abuse::Memory;
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::tag::{Verdict, batv, srs};
 
-/// What a map says about an address.
+/// The answer of a map about an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MapAnswer {
-    /// It becomes this one.
+    /// The address is replaced by this one.
     To(Address),
-    /// It stays what it is.
+    /// The address is not found, and stays as it is.
     Nothing,
-    /// That cannot be said now: the MTA has to ask again.
+    /// No answer is possible now; the MTA has to try again.
     Later(Refusal),
 }
 
-/// What a map says about a recipient, and why.
+/// The answer of a map about a recipient, and its reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MappedRecipient {
-    /// What it says.
+    /// The answer.
     pub mapped: MapAnswer,
-    /// About the tag.
+    /// The verdict on the tag.
     pub verdict: Verdict,
-    /// Why the map answers so.
+    /// The reason for the answer.
     pub reason: MapReason,
 }
 
-/// What an MTA is told about a recipient that it may refuse and not change.
+/// The answer to an MTA that can refuse a recipient, but not change it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PolicyAdvice {
-    /// To go on as it would have.
+    /// Continue as usual.
     GoOn,
-    /// To go on, with this mark.
+    /// Continue, with this mark.
     Mark(ResultHeader),
-    /// To refuse it.
+    /// Refuse the recipient.
     Refuse(Refusal),
 }
 
 impl Inbound {
-    /// Advice for a caller that can only refuse or mark. Discarding and quarantining would apply to all recipients of
-    /// the message, for whom it may be genuine, so it is refused instead.
+    /// The answer for a caller that can only refuse or mark. Discarding or quarantine would apply to all recipients of
+    /// the message, for some of whom it may be genuine, so the recipient is refused instead.
     #[must_use]
     pub fn advice(&self) -> PolicyAdvice {
         let instead = || match self.reason {
@@ -70,8 +70,8 @@ impl Inbound {
 }
 
 impl MapAnswer {
-    /// The answer about a sender. A map cannot refuse one, so that what is not to leave is put off, and stays visible
-    /// in the MTA's queue.
+    /// The answer about a sender. A map cannot refuse a sender, so a sender that must not leave is deferred, and its
+    /// mail stays visible in the MTA's queue.
     #[must_use]
     pub fn of_sender(outbound: &Outbound) -> Self {
         match &outbound.action {
@@ -81,7 +81,7 @@ impl MapAnswer {
         }
     }
 
-    /// As a word for logs.
+    /// The answer, as a word for logs.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -93,10 +93,10 @@ impl MapAnswer {
 }
 
 impl Rules<'_> {
-    /// What a recipient becomes for a map, as if the sender were null: only bounces come to tags. A tag that does not
-    /// hold is not found, so that the MTA refuses it as the unknown user that it is. Where the domain is only observed,
-    /// one that has expired is stripped; one that we did not make is not even then. `client`: for whom the MTA asks,
-    /// where it says so; bad tags go on its account.
+    /// The answer about a recipient, as for a bounce, because only bounces are sent to tags. A tag that is not valid is
+    /// not found, so that the MTA refuses it as an unknown recipient. While the domain is only observed, expired tags
+    /// are stripped, but never tags that were not signed by this site. `client` is the client for which the MTA asks,
+    /// if known; bad tags are charged to its account.
     #[must_use]
     pub fn map_recipient(&self, memory: &mut Memory, client: Option<IpAddr>, recipient: &Address) -> MappedRecipient {
         let domains = &self.policy.domains;
@@ -116,11 +116,11 @@ impl Rules<'_> {
             Disposition::Refuse(_) | Disposition::Discard => MapAnswer::Nothing,
             Disposition::Deliver(Delivery { to, .. }) | Disposition::Inspect(Delivery { to, .. }, _) => {
                 match &verdict {
-                    // `inbound.srs_reverse = "mta"` leaves it to the MTA, which is who asks now.
+                    // With `inbound.srs_reverse = "mta"`, the MTA reverses the address itself, by this map.
                     Verdict::Valid(found) if is_srs => MapAnswer::To(found.address().clone()),
                     _ if to == *recipient => MapAnswer::Nothing,
-                    // An MTA takes whatever is found here for a user of its own, and would bounce mail to those that
-                    // there are not.
+                    // An MTA accepts any address that is found here as that of a user, and would bounce mail to unknown
+                    // recipients.
                     verdict if !self.was_made_here(verdict) && batv::strip(recipient).as_ref() == Some(&to) => {
                         MapAnswer::Nothing
                     }
@@ -131,9 +131,9 @@ impl Rules<'_> {
         MappedRecipient { mapped, verdict, reason: MapReason::Asked(reason) }
     }
 
-    /// What a recipient becomes for a map beside somebody who judges, such as a milter: an MTA looks its mailbox up
-    /// before that one is asked. A tag of ours is taken off whatever it is; an SRS address leads out of here, and so
-    /// has to hold.
+    /// The answer about a recipient for a map that is used together with a caller that verifies, such as a milter: the
+    /// MTA looks up the mailbox before the milter is queried. A `prvs` tag is stripped without verification. An SRS
+    /// address is relayed, so it has to be valid.
     #[must_use]
     pub fn map_stripped(&self, memory: &mut Memory, client: Option<IpAddr>, recipient: &Address) -> MappedRecipient {
         let bare = if self.policy.domains.is_local(recipient.domain()) { batv::strip(recipient) } else { None };
@@ -236,7 +236,7 @@ mod tests {
                 assert_eq!(mapped(&policy, &ring, 0, forged), MapAnswer::Nothing, "{action:?} {mode:?}");
             }
         }
-        // What we made once, and has expired, is stripped while observing.
+        // An expired tag that was signed by this site is stripped while observing.
         let signed = signed(&policy, &ring, "ann@our.example");
         assert_eq!(mapped(&policy, &ring, 40, &signed), to("ann@our.example"));
     }

@@ -1,9 +1,9 @@
-//! Every rule of this program, in two questions: what becomes of a sender that leaves ([`Rules::outbound`]), and what
-//! becomes of a recipient that comes in ([`Rules::inbound`], and for candidates [`Rules::content`]). Maps of an MTA,
-//! which know less, ask [`Rules::map_recipient`].
+//! All rules, as functions: what is done with the sender of outbound mail ([`Rules::outbound`]), with a recipient of
+//! inbound mail ([`Rules::inbound`]), and with a message whose content is inspected ([`Rules::content`]). Maps of an
+//! MTA, which see less, use [`Rules::map_recipient`].
 //!
-//! Each front end asks here and decides nothing itself. The answers are plain data with a reason in it. What has to be
-//! remembered between two messages stands in a [`Memory`](super::abuse::Memory) that the front end brings.
+//! Front ends query these functions and decide nothing themselves. The answers are plain data with a reason. State
+//! between messages is in a [`Memory`](super::abuse::Memory), which the front end keeps.
 
 mod caller;
 mod content;
@@ -28,7 +28,7 @@ use super::keyring::Keyring;
 use super::site_policy::Policy;
 use super::time::Timestamp;
 
-/// The rules of a site at one moment. Made anew for each command: the clock moves on and keys change while a
+/// The rules of a site at one moment. They are made anew for each command, because time passes and keys change while a
 /// connection is open.
 ///
 /// ```
@@ -64,27 +64,27 @@ use super::time::Timestamp;
 pub struct Rules<'a> {
     /// What the site has decided.
     pub policy: &'a Policy,
-    /// The keys that sign and verify.
+    /// The keys for signing and verifying.
     pub ring: &'a Keyring,
-    /// The moment for which the rules are asked.
+    /// The time of the query.
     pub now: Timestamp,
 }
 
-/// An answer that refuses, as every SMTP-like front end gives it.
+/// A negative answer, as an SMTP reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// The reply code, RFC 5321 section 4.2.
+    /// The reply code (RFC 5321 section 4.2): 4xx or 5xx.
     pub code: u16,
-    /// The enhanced status code, RFC 3463.
+    /// The enhanced status code (RFC 3463).
     pub status: &'static str,
-    /// What it says.
+    /// The text of the reply.
     pub text: &'static str,
-    /// Why it is refused.
+    /// The reason for the refusal.
     pub reason: RefusalReason,
 }
 
 impl Refusal {
-    /// Whether the same again later may be taken.
+    /// Whether the refusal is temporary (4xx), so that a later attempt may be accepted.
     #[must_use]
     pub fn is_temporary(&self) -> bool {
         self.code < 500
@@ -96,7 +96,7 @@ impl Refusal {
     }
 }
 
-/// No key can be asked: never a guess, always later.
+/// The ring has no signing key. The refusal is temporary, because mail must not leave unsigned for that reason.
 const NO_KEY: Refusal = Refusal {
     code: 451,
     status: "4.3.5",

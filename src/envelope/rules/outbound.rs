@@ -1,4 +1,4 @@
-//! Mail that leaves: is its sender signed, rewritten, or left alone?
+//! Rules for the senders of outbound mail: signed, rewritten, or left unchanged.
 
 use core::net::IpAddr;
 
@@ -12,32 +12,32 @@ use crate::envelope::tag::srs::Forwarded;
 use crate::envelope::tag::{Signed, Verdict, batv, srs};
 use crate::envelope::time::Day;
 
-/// What becomes of a sender.
+/// What is done with a sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OutboundAction {
-    /// It is ours: BATV.
+    /// A local sender is signed (BATV).
     Sign(Signed),
-    /// It is not ours: SRS.
+    /// A foreign sender is rewritten (SRS).
     Rewrite(Signed),
-    /// It goes as it is.
+    /// The sender is left unchanged.
     Pass,
-    /// It does not go.
+    /// The message is refused.
     Reject(Refusal),
 }
 
-/// What becomes of a sender, and why.
+/// What is done with a sender, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outbound {
     /// What is done with the sender.
     pub action: OutboundAction,
-    /// Why it is done.
+    /// The reason for it.
     pub reason: OutboundReason,
-    /// Whether the message is to carry the evidence header.
+    /// Whether the message carries the evidence header.
     pub evidence: bool,
 }
 
 impl Outbound {
-    /// The address to send with, where it is another than the one that came.
+    /// The signed address to send with; `None` if the sender is not changed.
     #[must_use]
     pub fn signed(&self) -> Option<&Signed> {
         match &self.action {
@@ -63,7 +63,7 @@ const TOO_LONG: Refusal = Refusal {
 };
 
 impl Rules<'_> {
-    /// What becomes of this sender. `recipient` is absent at MAIL, where no recipient is known yet.
+    /// Decides about a sender. `recipient` is `None` at MAIL, before any recipient is known.
     #[must_use]
     pub fn outbound(&self, client: Option<IpAddr>, sender: &ReversePath, recipient: Option<&Address>) -> Outbound {
         let ReversePath::Mailbox(sender) = sender else { return Outbound::pass(OutboundReason::NullSender) };
@@ -82,7 +82,7 @@ impl Rules<'_> {
             return Outbound::pass(OutboundReason::ExemptSender);
         }
         if outbound.recipients_matter() && recipient.is_some_and(|r| outbound.exempt_recipients.contains(r)) {
-            // What returns of it has no tag, so it carries evidence all the same.
+            // Bounces to this message have no tag, so it carries evidence.
             let evidence = outbound.evidence && self.policy.domains.is_local(sender.domain());
             return Outbound { evidence, ..Outbound::pass(OutboundReason::ExemptRecipient) };
         }
@@ -109,14 +109,14 @@ impl Rules<'_> {
         }
     }
 
-    /// Ours: a tag in front, once.
+    /// Signs a local sender, with one tag only.
     fn sign(&self, sender: &Address) -> Outbound {
         let today = self.now.day();
         let (keys, params) = (self.ring.keys(), &self.policy.batv);
         if matches!(batv::verify(keys, params, today, sender), Verdict::Valid(_)) {
             return Outbound::pass(OutboundReason::SignedAlready);
         }
-        // A tag of ours that does not hold is taken off, as often as it stands there: never nested.
+        // Old tags that are not valid are removed, however many there are, so that tags are never nested.
         let mut bare = sender.clone();
         while let Some(inner) = batv::strip(&bare) {
             bare = inner;
@@ -126,18 +126,19 @@ impl Rules<'_> {
         };
         match batv::sign(key, params, today, &bare) {
             Ok(signed) => self.within_length(signed, OutboundAction::Sign, OutboundReason::Signed),
-            // What cannot be written as an address cannot be over the limit by less than everything.
+            // An address that cannot be signed at all is treated as too long.
             Err(_) => self.overflowing(None),
         }
     }
 
-    /// Not ours: SRS0, or SRS1 where it is SRS already.
+    /// Rewrites a foreign sender as SRS0, or as SRS1 if it is an SRS address already.
     fn rewrite(&self, sender: &Address, alias: &str) -> Outbound {
         let today = self.now.day();
         let Some(own) = self.ring.own_signer() else { return Outbound::reject(OutboundReason::NoKey, NO_KEY) };
         let key = self.signer(self.ring.srs_signer(), sender).unwrap_or(own);
         let params = &self.policy.srs;
-        // A peer's scheme has no form for a broken SRS1; ours wraps it like any other local part.
+        // The schemes of other programs cannot express a malformed SRS1 address; an own key wraps it like any other
+        // local part.
         let forwarded = srs::forward(key, params, today, sender, alias)
             .or_else(|_| srs::forward(own, params, today, sender, alias));
         match forwarded {
@@ -149,7 +150,8 @@ impl Rules<'_> {
         }
     }
 
-    /// The imported signer, except for addresses that need quotes: peers do not agree where those stand.
+    /// The key to sign with. Addresses that need quotes are signed by an own key, because other programs do not agree
+    /// where to put the quotes.
     fn signer<'k>(&'k self, signer: Option<&'k Key>, address: &Address) -> Option<&'k Key> {
         if address.local().contains('"') { self.ring.own_signer() } else { signer }
     }
@@ -172,8 +174,8 @@ impl Rules<'_> {
         }
     }
 
-    /// Mail of our own carries evidence. What is only forwarded is somebody else's: its bounces go where SRS leads
-    /// them.
+    /// Adds evidence to mail of local senders. Forwarded mail carries none, because its bounces are sent to the SRS
+    /// address.
     fn with_evidence(&self, outbound: Outbound) -> Outbound {
         let ours = match &outbound.action {
             OutboundAction::Sign(_) => true,
@@ -183,8 +185,8 @@ impl Rules<'_> {
         Outbound { evidence: ours && self.policy.outbound.evidence, ..outbound }
     }
 
-    /// The evidence header for a message. `nonce` is 80 random bits; `message_id` and `from` are what stands
-    /// in its header block.
+    /// The evidence header for a message. `nonce` is 80 random bits; `message_id` and `from` are the values of its
+    /// headers. `None` if the message has no address of this site for bounces, or no own key signs.
     #[must_use]
     pub fn evidence(
         &self,
@@ -199,8 +201,8 @@ impl Rules<'_> {
         evidence::header(key, &self.policy.batv, self.now.day(), nonce, message_id.unwrap_or_default(), &address)
     }
 
-    /// What a message with this sender counts as, where the sender is one that this site has signed. It is not asked
-    /// whether the tag holds.
+    /// The id under which messages with this signed sender are counted; `None` if it is not a signed address. The tag
+    /// is not verified.
     #[must_use]
     pub fn sent_as(&self, memory: &Memory, signed: &Address) -> Option<TagId> {
         let (today, content) = (self.now.day(), signed.content());
@@ -215,12 +217,12 @@ impl Rules<'_> {
         Some(self.tag_id(memory, signed, from, until))
     }
 
-    /// What tells one tagged address from others, however it is spelled.
+    /// The id of a signed address, equal for all spellings of it.
     pub(super) fn tag_id(&self, memory: &Memory, tagged: &Address, from: Day, until: Day) -> TagId {
         let content = tagged.content();
         match srs::Srs::parse(&content) {
             Ok(Some(form)) => {
-                // Exim's hash leaves the day out.
+                // Exim's hash does not cover the day.
                 let proven = self.ring.keys().iter().all(|key| key.algorithm != Algorithm::EximSrs);
                 memory.replay.id_of_srs(&form, tagged, proven, from, until)
             }
@@ -228,8 +230,8 @@ impl Rules<'_> {
         }
     }
 
-    /// Why mail of this address of ours leaves without a tag, so that its genuine bounces come back without one.
-    /// `None`: it leaves signed.
+    /// Why mail of a local address leaves without a tag, so that genuine bounces to it have none. `None` if it is
+    /// signed.
     pub(super) fn leaves_unsigned(&self, address: &Address) -> Option<OutboundReason> {
         let outbound = self.outbound(None, &ReversePath::Mailbox(address.clone()), None);
         let unsigned =

@@ -1,4 +1,5 @@
-//! The ramp: a domain is observed until every bounce to mail that left unsigned is dead (`inbound.mode = "ramp"`).
+//! The ramp (`inbound.mode = "ramp"`): a domain is observed until no more genuine bounces to its unsigned mail can
+//! arrive.
 
 use core::net::IpAddr;
 
@@ -7,28 +8,29 @@ use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::site_policy::{InboundMode, OutboundMode};
 use crate::envelope::time::Timestamp;
 
-/// How far a domain is.
+/// The state of a domain's ramp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ramp {
-    /// Nobody has said since when its mail is signed.
+    /// No start of signing is recorded.
     NotStarted,
-    /// Bounces to mail that left unsigned may still come, until then.
+    /// The domain is observed until this moment, because bounces to unsigned mail may still arrive.
     Until(Timestamp),
-    /// Verdicts are carried out.
+    /// The domain is enforced.
     Enforcing,
 }
 
-/// What mail that leaves says about a ramp.
+/// A change of a ramp, as caused by outbound mail.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum RampEvent {
-    /// The first signed mail of this entry of `domains.local` (or this SRS domain): its ramp begins.
+    /// The first signed mail of this entry of `domains.local`, or of this SRS domain: the ramp begins.
     Started(String),
-    /// Its mail leaves unsigned because the mode says so: the ramp is over, and begins anew with the next signature.
+    /// Mail of this entry left unsigned because of `outbound.mode`: the ramp ends, and begins anew with the next signed
+    /// mail.
     Gap(String),
 }
 
 impl Rules<'_> {
-    /// How far the ramp of a domain is. `domain`: in `domains.local`, or an SRS domain.
+    /// The state of a domain's ramp. `domain` is a local domain or an SRS domain.
     #[must_use]
     pub fn ramp(&self, domain: &str) -> Ramp {
         let Some((entry, days)) = self.ramp_entry(domain) else { return Ramp::NotStarted };
@@ -37,11 +39,11 @@ impl Rules<'_> {
         if self.now < until { Ramp::Until(until) } else { Ramp::Enforcing }
     }
 
-    /// The name under which a domain stands in the ring, and how many days its ramp takes.
+    /// The name of a domain in the ring, and the length of its ramp in days.
     fn ramp_entry(&self, domain: &str) -> Option<(String, u16)> {
         let (domains, queue) = (&self.policy.domains, self.policy.inbound.queue_lifetime);
         if let Some(entry) = domains.local_entry(domain) {
-            // An address may be named by itself although the config has only its parent.
+            // A domain may have an entry of its own in the ring, even if the config has only a wildcard for it.
             let own = crate::envelope::address::canonical_domain(domain).into_owned();
             let entry = if self.ring.signing_since().contains_key(&own) { own } else { entry };
             return Some((entry, self.policy.batv.lifetime.max(queue)));
@@ -50,8 +52,8 @@ impl Rules<'_> {
         domains.srs.contains(domain).then(|| (alias, self.policy.srs.lifetime.max(queue)))
     }
 
-    /// Whether nothing is refused for what it is: the site observes, or the domain's ramp does, or the client is
-    /// exempt.
+    /// Whether verdicts are observed only, because of the mode, the domain's ramp, or an exempt client: mail is marked
+    /// instead of refused.
     pub(super) fn is_lenient(&self, client: Option<IpAddr>, domain: &str) -> bool {
         let inbound = &self.policy.inbound;
         let observed = match inbound.mode {
@@ -62,7 +64,7 @@ impl Rules<'_> {
         observed || client.is_some_and(|client| inbound.exempt_clients.contains(client))
     }
 
-    /// What this answer about a sender says about a ramp, where the ring does not say it already.
+    /// The change of a ramp caused by this answer about a sender, unless it is recorded in the ring already.
     #[must_use]
     pub fn ramp_event(&self, sender: &ReversePath, outbound: &Outbound) -> Option<RampEvent> {
         let sender = sender.address()?;
@@ -85,7 +87,8 @@ impl Rules<'_> {
     }
 }
 
-/// Unsigned for no other reason than the mode: whom a list exempts is not judged, so his bounces are safe.
+/// Whether a sender is unsigned because of the mode alone. Bounces to senders that a list exempts are not checked, so
+/// those do not affect the ramp.
 fn is_by_mode(outbound: &Outbound) -> bool {
     matches!(outbound.reason, OutboundReason::ModeOff | OutboundReason::NotInPilot)
 }

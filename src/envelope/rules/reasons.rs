@@ -1,105 +1,105 @@
-//! Why the rules decide as they do: types for programs, and for each one word for logs, metrics, headers and JSON.
+//! Reasons for the decisions of the rules: types for programs, each with a word for logs, metrics, headers and JSON.
 
 use strum::IntoStaticStr;
 
 use crate::envelope::site_policy::Reason;
 
-/// Why a sender is signed, rewritten, left alone or refused.
+/// Why a sender is signed, rewritten, left unchanged or refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr)]
 #[strum(serialize_all = "kebab-case")]
 pub enum OutboundReason {
-    /// It is ours, and has a tag now.
+    /// The sender is local, and was signed.
     Signed,
-    /// It is not ours, and has an SRS address now.
+    /// The sender is foreign, and was rewritten to an SRS address.
     Forwarded,
-    /// It is null: bounces and reports have no sender to sign.
+    /// The null sender: there is no address to sign.
     NullSender,
-    /// `outbound.exempt_clients` names the client.
+    /// The client is in `outbound.exempt_clients`.
     ExemptClient,
-    /// `outbound.exempt_senders` names it.
+    /// The sender is in `outbound.exempt_senders`.
     ExemptSender,
-    /// `outbound.exempt_recipients` names the recipient.
+    /// The recipient is in `outbound.exempt_recipients`.
     ExemptRecipient,
     /// `outbound.mode` is `off`.
     ModeOff,
-    /// `outbound.mode` is `pilot`, and the pilot does not name it.
+    /// `outbound.mode` is `pilot`, and the sender is not in `outbound.pilot`.
     NotInPilot,
-    /// Its tag is ours and holds.
+    /// The sender has a valid tag already.
     SignedAlready,
-    /// It is an SRS address of ours.
+    /// The sender is an SRS address of this site.
     OwnSrsAddress,
-    /// It is in a domain of `domains.relay`.
+    /// The sender's domain is in `domains.relay`.
     RelayDomain,
-    /// It is not ours, and there is no SRS domain for it.
+    /// The sender is foreign, and no SRS domain is configured for it.
     ForeignSender,
-    /// It is in the SRS domain already.
+    /// The sender is in the SRS domain already.
     SameDomain,
-    /// Signed, its local part would be longer than 64 octets (RFC 5321 section 4.5.3.1.1).
+    /// The signed local part would be longer than 64 octets (RFC 5321 section 4.5.3.1.1).
     Overflow,
-    /// No key of the ring signs.
+    /// The ring has no signing key.
     NoKey,
 }
 
-/// Why a recipient is delivered, inspected or refused.
+/// Why a recipient is accepted, inspected or refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr)]
 #[strum(serialize_all = "kebab-case")]
 pub enum InboundReason {
-    /// Its tag holds.
+    /// The tag is valid.
     Valid,
-    /// The content decides.
+    /// The content has to be inspected.
     Candidate,
-    /// The sender is a person's.
+    /// The message is not from the null sender or a daemon.
     NotABounce,
-    /// `inbound.exempt_recipients` names it.
+    /// The recipient is in `inbound.exempt_recipients`.
     ExemptRecipient,
-    /// Its own mail leaves unsigned, so its bounces have no tag.
+    /// Mail of this recipient leaves unsigned, so bounces to it have no tag.
     LeavesUnsigned,
-    /// It is in a domain of `domains.relay`.
+    /// The recipient's domain is in `domains.relay`.
     RelayDomain,
-    /// It is not ours, and the mail server relays.
+    /// The recipient is foreign, and left to the mail server.
     ForeignRecipient,
-    /// It is the postmaster of an SRS domain.
+    /// The postmaster or abuse mailbox of an SRS domain.
     SrsDomainPostmaster,
-    /// A rule has something against it; delivered all the same where that is only observed.
+    /// A rule has a reason for refusal. If it is only observed, the recipient is accepted.
     Against(RefusalReason),
 }
 
-/// What a rule has against a sender, a recipient or a message.
+/// Why a sender, a recipient or a message is refused or marked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr)]
 #[strum(serialize_all = "kebab-case")]
 pub enum RefusalReason {
-    /// One of those for which the config has an action.
+    /// A reason with an action in the config.
     Site(Reason),
-    /// The recipient is not ours.
+    /// The recipient's domain is foreign, or its local part asks for further relaying.
     RelayingDenied,
-    /// An SRS domain has no such mailbox.
+    /// The SRS domain has no such mailbox.
     NoMailbox,
-    /// The sender is from outside and names a domain of ours without a tag.
+    /// The sender is from outside and in a local domain, and has no valid tag.
     OwnSender,
-    /// An SRS address takes bounces only.
+    /// SRS addresses accept mail from the null sender only.
     SrsSender,
     /// The message to an SRS address is neither a bounce nor another report.
     SrsNoBounce,
-    /// The tag names a key that the ring does not have yet.
+    /// The tag names a key that is not in the ring yet.
     UnknownKey,
     /// Too many bad tags were tried.
     Guessing,
-    /// Too many bounces have come to the tag, or to the message.
+    /// Too many bounces were sent to the tag, or to the message.
     Replayed,
-    /// Far more bounces than usual come to the domain.
+    /// The domain receives far more bounces than usual.
     Surge,
-    /// An address cannot be read.
+    /// The address cannot be parsed.
     Unreadable,
-    /// No key of the ring signs.
+    /// The ring has no signing key.
     NoKey,
     /// The signed sender would be too long.
     #[strum(serialize = "overflow")]
     TooLong,
-    /// The recipient needs another transaction than those before it.
+    /// The recipient needs a transaction of its own.
     OwnTransaction,
-    /// There are too many recipients.
+    /// The message has too many recipients.
     Recipients,
-    /// There are too many headers of ours that are not ours.
+    /// The message has too many forged headers with names that this program uses.
     Headers,
 }
 
@@ -107,11 +107,11 @@ pub enum RefusalReason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr)]
 #[strum(serialize_all = "kebab-case")]
 pub enum MapReason {
-    /// It is no tagged address of ours.
+    /// The address is not a tagged address of this site.
     Untagged,
-    /// The tag is taken off whatever it is.
+    /// The tag was removed without verification.
     NotLookedAt,
-    /// As for a bounce to it.
+    /// The reason of the answer about a bounce to the address.
     Asked(InboundReason),
 }
 

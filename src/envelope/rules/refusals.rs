@@ -1,4 +1,4 @@
-//! Replies for refused incoming mail; `docs/replies.md` explains each.
+//! Replies for refused inbound mail; `docs/replies.md` explains each.
 
 use super::{Refusal, RefusalReason};
 use crate::envelope::site_policy::Reason;
@@ -17,14 +17,14 @@ pub(super) const NO_SUCH_TAG: Refusal = Refusal {
     text: "no such mailbox here: this is not a return address that was made by us",
     reason: RefusalReason::Site(Reason::Forged),
 };
-/// About a sender that cannot be read, where the MTA may read it all the same.
+/// The sender cannot be parsed, although the MTA may have accepted it.
 pub const BAD_SENDER: Refusal = Refusal {
     code: 553,
     status: "5.1.7",
     text: "bad sender address: write local-part@domain",
     reason: RefusalReason::Unreadable,
 };
-/// A recipient address that only the mail server can interpret.
+/// The recipient cannot be parsed, although the MTA may have accepted it.
 pub const BAD_RECIPIENT: Refusal = Refusal {
     code: 553,
     status: "5.1.3",

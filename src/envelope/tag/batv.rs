@@ -1,8 +1,9 @@
 //! BATV: `prvs=KDDDSSSSSS=local-part@domain` (draft-levine-smtp-batv-01 section 4).
 //!
 //! K is the digit of the key, DDD the last three digits of the day on which the tag *expires*, SSSSSS the first octets
-//! of a MAC in hex. Own keys put the full day number under the MAC and fold ASCII case, so a tag neither revives after
-//! 1,000 days nor dies in a relay that lower-cases; imported keys do exactly what their peer does.
+//! of a MAC in hex. For own keys, the MAC covers the full day number and ASCII case is folded, so a tag neither becomes
+//! valid again after 1,000 days nor becomes invalid in a relay that changes case. Imported keys do exactly what their
+//! program does.
 
 use data_encoding::HEXLOWER;
 
@@ -13,10 +14,10 @@ use crate::envelope::address::Address;
 use crate::envelope::keyring::{Algorithm, Key, KeyId, KeyState, Purpose};
 use crate::envelope::time::{BatvDay, Day};
 
-/// How much of the MAC stands in a tag of an own key.
+/// Length of the MAC in tags of own keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MacLength {
-    /// Six hex digits, 24 bits: the one shape that the whole world recognises and strips.
+    /// Six hex digits, 24 bits: the form that other software recognises and strips.
     #[default]
     Short,
     /// Sixteen hex digits, 64 bits: for sites that see millions of guesses.
@@ -40,16 +41,16 @@ impl MacLength {
     }
 }
 
-/// What a site has decided about its tags.
+/// Parameters of a site's BATV tags.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatvParams {
-    /// Days from signing until a tag expires; the draft says 7.
+    /// Validity of a tag, in days from signing; the draft recommends 7.
     pub lifetime: u16,
-    /// How much MAC new tags of own keys carry.
+    /// Length of the MAC in new tags of own keys.
     pub mac: MacLength,
-    /// Days that another host's clock may be ahead of ours; own keys only.
+    /// Days that the clock of another host may be ahead; own keys only.
     pub clock_tolerance: u16,
-    /// How tags of imported keys are compared.
+    /// Case folding for tags of imported keys.
     pub case: CaseFolding,
 }
 
@@ -59,7 +60,7 @@ impl Default for BatvParams {
     }
 }
 
-/// A local part taken apart. Nothing is proven by it.
+/// The parts of a tagged local part. They are not proven.
 ///
 /// ```
 /// use countersign::envelope::tag::batv::Prvs;
@@ -70,18 +71,19 @@ impl Default for BatvParams {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prvs<'a> {
-    /// K.
+    /// The digit K of the key, 0 to 9.
     pub key: u8,
-    /// DDD, the day of expiry.
+    /// The day of expiry, DDD.
     pub day: BatvDay,
-    /// The hex digits, 6 or 16 of them, as received.
+    /// The 6 or 16 hex digits, as received.
     pub hex: &'a str,
-    /// The local part behind the tag, not empty.
+    /// The local part after the tag, not empty.
     pub core: &'a str,
 }
 
 impl<'a> Prvs<'a> {
-    /// Reads `prvs=` + four digits + 6 or 16 hex digits + `=` + something, in any ASCII case. `None`: not of this form.
+    /// Parses `prvs=`, four digits, 6 or 16 hex digits, `=` and a local part, in any ASCII case. `None` if the form is
+    /// different.
     #[must_use]
     pub fn parse(local: &'a str) -> Option<Self> {
         let (value, core) = strip_prefix_ci(local, "prvs=")?.split_once('=')?;
@@ -90,7 +92,7 @@ impl<'a> Prvs<'a> {
     }
 }
 
-/// Whether a local part starts like a prvs tag, well-formed or not.
+/// Whether a local part begins like a prvs tag, well-formed or not.
 #[must_use]
 pub fn looks_tagged(local: &str) -> bool {
     strip_prefix_ci(local, "prvs=").is_some()
@@ -106,7 +108,7 @@ fn read_value(value: &str) -> Option<(u8, BatvDay, &str)> {
     Some((u8::try_from(number / 1000).ok()?, BatvDay::new(number % 1000)?, hex))
 }
 
-/// Signs an address: tag in front of the local part.
+/// Signs an address by putting a tag before its local part.
 ///
 /// ```
 /// # use countersign::envelope::keyring::{Algorithm, Keyring, NewKey, Secret};
@@ -125,8 +127,8 @@ fn read_value(value: &str) -> Option<(u8, BatvDay, &str)> {
 /// ```
 ///
 /// # Errors
-/// When the result is no address (longer than [`crate::envelope::address::MAX_ADDRESS`], say), or the key has no digit
-/// or serves SRS only.
+/// The result is not an address (for example, it is longer than [`crate::envelope::address::MAX_ADDRESS`]), or the key
+/// has no digit or is for SRS only.
 pub fn sign(key: &Key, params: &BatvParams, today: Day, address: &Address) -> Result<Signed, SignError> {
     let digit = digit_for_batv(key)?;
     let expires = today.plus(i64::from(params.lifetime));
@@ -143,11 +145,11 @@ pub fn sign(key: &Key, params: &BatvParams, today: Day, address: &Address) -> Re
     Ok(Signed::new(result, key.id.clone()))
 }
 
-/// Signs in the sub-address form of batv-tools: `user+prvs=KDDDSSSSSS@domain`, with the MAC of the other form. Only for
-/// imported keys: own keys have one form.
+/// Signs in the sub-address form of batv-tools, `user+prvs=KDDDSSSSSS@domain`, with the MAC of the usual form. Only for
+/// imported keys.
 ///
 /// # Errors
-/// As [`sign`].
+/// As for [`sign`].
 pub fn sign_subaddress(
     key: &Key,
     params: &BatvParams,
@@ -163,7 +165,7 @@ pub fn sign_subaddress(
     Ok(Signed::new(result, key.id.clone()))
 }
 
-/// Asks what a tagged address proves, under any key of a ring.
+/// Verifies the tag of an address with the keys of a ring.
 ///
 /// ```
 /// # use countersign::envelope::keyring::{Algorithm, Keyring, NewKey, Secret};
@@ -188,7 +190,8 @@ pub fn verify(keys: &[Key], params: &BatvParams, today: Day, address: &Address) 
         return if looks_tagged(&content) { Verdict::Malformed(Defect::Syntax) } else { Verdict::Untagged };
     };
     let expires = prvs.day.nearest(today);
-    // An imported key placed and hashed quotes as they stood; where the whole local part is quoted, as it means.
+    // Programs of imported keys hash quotes as they find them. If the whole local part is quoted, its content is
+    // hashed.
     let received = Prvs::parse(address.local()).map_or(prvs.core, |raw| raw.core);
     let Some(key) = key_of(keys, prvs.key) else {
         return unknown_key(keys, params, today, expires, tagged(&prvs, prvs.core, address, expires, params.lifetime));
@@ -197,7 +200,7 @@ pub fn verify(keys: &[Key], params: &BatvParams, today: Day, address: &Address) 
         verify_own(key, params, today, &prvs, address, expires)
     } else {
         let prvs = Prvs { core: received, ..prvs };
-        // A core with its quotes still on it is an address as it is.
+        // A local part that still has its quotes is used unchanged.
         let mut tagged = tagged(&prvs, received, address, expires, params.lifetime);
         tagged.bare = Address::parse(&format!("{received}@{}", address.domain())).ok().or(tagged.bare);
         match judge_peer(key, params, today, &prvs, address.domain()) {
@@ -209,29 +212,30 @@ pub fn verify(keys: &[Key], params: &BatvParams, today: Day, address: &Address) 
     }
 }
 
-/// What an address in the sub-address form of batv-tools proves.
+/// The result of verifying an address in the sub-address form of batv-tools.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Subaddress<'a> {
-    /// What stands before the delimiter. batv-tools takes an empty one, too.
+    /// The text before the delimiter. It may be empty, as in batv-tools.
     pub user: &'a str,
-    /// What MAC and date say.
+    /// The state of the tag.
     pub outcome: TagState,
 }
 
-/// What MAC and date of a tag say, by the draft's rules.
+/// The state of a tag by its MAC and date, as in the draft.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TagState {
-    /// MAC and date are both good.
+    /// MAC and date are valid.
     Valid,
-    /// The MAC holds, the date is over or the key is retired.
+    /// The MAC is valid, but the date is past or the key is retired.
     Expired,
-    /// The MAC holds, the date is too far ahead.
+    /// The MAC is valid, but the date is too far in the future.
     Future,
-    /// The MAC does not hold.
+    /// The MAC is wrong.
     Forged,
 }
 
-/// Reads `user+prvs=KDDDSSSSSS@domain` under the imported keys of a ring. `None`: not of this form, or no such key.
+/// Verifies `user+prvs=KDDDSSSSSS@domain` with the imported keys of a ring. `None` if the form is different or the key
+/// is not in the ring.
 #[must_use]
 pub fn verify_subaddress<'a>(
     keys: &[Key],
@@ -258,7 +262,7 @@ fn digit_for_batv(key: &Key) -> Result<u8, SignError> {
     }
 }
 
-/// What stands in the address, with what is behind the tag as the address to deliver to.
+/// The fields of a tagged address, with the address behind the tag.
 fn tagged(prvs: &Prvs<'_>, core: &str, address: &Address, expires: Day, lifetime: u16) -> Tagged {
     let domain = address.domain();
     let bare = Address::from_content(core, domain).ok();
@@ -302,7 +306,7 @@ fn judge_peer(key: &Key, params: &BatvParams, today: Day, prvs: &Prvs<'_>, domai
     if !holds(prvs.core, domain) && !folded {
         return TagState::Forged;
     }
-    // The draft's arithmetic, mod 1000 (section 4.2.2); it knows no clock tolerance.
+    // The draft's arithmetic, mod 1000 (section 4.2.2), which has no clock tolerance.
     let ahead = prvs.day.ahead_of(today);
     if key.state != KeyState::Retired && ahead <= i64::from(key.longest_lifetime.max(params.lifetime)) {
         TagState::Valid
@@ -319,14 +323,14 @@ fn own_mac(key: &Key, digit: u8, expires: Day, content: &str, domain: &str) -> [
     mac::own(&key.secret, &["countersign batv 1", &digit, &day, &content.to_ascii_lowercase(), &domain])
 }
 
-/// The six hex digits of Exim and batv-tools: HMAC-SHA-1 over K, DDD and the address, bare.
+/// The six hex digits of Exim and batv-tools: HMAC-SHA-1 over K, DDD and the address, without separators.
 fn peer_hex(key: &Key, digit: u8, day: BatvDay, local: &str, domain: &str) -> String {
     let head = format!("{digit}{day}");
     let mac = mac::sha1(&key.secret, &[&head, local, "@", domain]);
     HEXLOWER.encode(mac.get(..3).unwrap_or(&mac))
 }
 
-/// Takes a well-formed prvs tag off an address without asking what it proves.
+/// Removes a well-formed prvs tag from an address, without verifying it. `None` if there is none.
 ///
 /// ```
 /// use countersign::envelope::address::Address;

@@ -1,11 +1,11 @@
-//! How likely a blind guess is a good tag: what the forgery budget is counted in.
+//! The probability that a random guess is a valid tag, for the forgery budget.
 
 use super::{batv, srs};
 use crate::envelope::address::Address;
 use crate::envelope::keyring::{Algorithm, Key, KeyState, Purpose};
 
-/// The chance that this prvs tag, made blindly, would have held: 24 bits, or 64 for the long form. Tags of imported
-/// keys are read in two ways.
+/// The probability, 0 to 1, that this prvs tag would be valid if it were random: 24 bits, or 64 for the long form. Tags
+/// of imported keys are compared in two ways, which doubles it.
 ///
 /// ```
 /// # use countersign::envelope::keyring::{Algorithm, Keyring, NewKey, Secret};
@@ -31,8 +31,8 @@ pub fn of_batv(keys: &[Key], tagged: &Address) -> f64 {
     readings * bits(tag.hex.len().saturating_mul(4))
 }
 
-/// The chance that an SRS address, made blindly, would have held under any key of the ring. Base64 that is compared
-/// without case has five bits a character for who chooses well, Exim's hex four.
+/// The probability, 0 to 1, that a random SRS address is valid for any key of the ring. Base64 that is compared without
+/// case counts as five bits per character, because a guesser can prefer letters; Exim's hex counts as four.
 #[must_use]
 pub fn of_srs(keys: &[Key], params: &srs::SrsParams) -> f64 {
     let living = keys.iter().filter(|key| key.state != KeyState::Retired);

@@ -1,8 +1,8 @@
-//! Tags: what is written into an address, and what an address that comes back proves.
+//! Tags: signing an address, and verifying the tag of an address.
 //!
-//! Three types keep apart what must not be mixed up: [`Address`] is a text, [`Signed`] is an address that a key has
-//! just signed, [`Verified`] is what stood behind a tag whose MAC and date hold. Only the two schemes in this module
-//! can build the last two.
+//! Three types are kept apart: [`Address`] is any address, [`Signed`] an address that a key has just signed,
+//! [`Verified`] the address behind a tag with a valid MAC and date. Only the two schemes in this module can make the
+//! last two.
 
 pub mod batv;
 pub mod guess_odds;
@@ -14,7 +14,7 @@ use self::verdict::strip_prefix_ci;
 pub use self::verdict::{CaseFolding, Defect, Scheme, SignError, Signed, Tagged, Verdict, Verified};
 use super::address::Address;
 
-/// An address for logs: a tag shows everything but its hash, so that no line of a log is a key to anybody's mailbox.
+/// An address for logs: a tag is shown without its hash, so that a valid tag cannot be taken from a log.
 ///
 /// ```
 /// use countersign::envelope::address::Address;
@@ -30,14 +30,14 @@ pub fn masked(address: &Address) -> String {
     let shown = match (batv::Prvs::parse(&content), srs::Srs::parse(&content)) {
         (Some(tag), _) => format!("prvs={}{}~={}", tag.key, tag.day, tag.core),
         (None, Ok(Some(srs::Srs::Zero { stamp, host, user, .. }))) => format!("SRS0=~={stamp}={host}={user}"),
-        // The rest is the tag of another forwarder, hash and all.
+        // The rest is the tag of another forwarder, hash included.
         (None, Ok(Some(srs::Srs::One { host, .. }))) => format!("SRS1=~={host}=~"),
         (None, _) => return address.to_string(),
     };
     format!("{shown}@{}", address.domain())
 }
 
-/// As [`masked`], for all addresses in a text, such as another server's reply.
+/// Masks all tagged addresses in a text, such as another server's reply, like [`masked`].
 ///
 /// ```
 /// use countersign::envelope::tag::masked_text;
@@ -65,7 +65,7 @@ pub fn masked_text(text: &str) -> String {
     out
 }
 
-/// Where a text begins with a tag: how much of it may be shown, and what follows the hidden part.
+/// If a text begins with a tag: the length of the part that may be shown, and the text after the hidden part.
 fn hidden(text: &str) -> Option<(usize, &str)> {
     let is_end = |c: char| c.is_whitespace() || matches!(c, '@' | '<' | '>');
     let hash = |start: usize| {
@@ -81,7 +81,7 @@ fn hidden(text: &str) -> Option<(usize, &str)> {
     if strip_prefix_ci(text, "SRS0").filter(is_separated).is_some() {
         return Some((5, hash(5)?));
     }
-    // The rest of an SRS1 address is the tag of another forwarder, hash and all.
+    // The rest of an SRS1 address is the tag of another forwarder, hash included.
     strip_prefix_ci(text, "SRS1").filter(is_separated)?;
     let after = hash(5)?;
     Some((5, after.get(after.find(is_end).unwrap_or(after.len())..)?))

@@ -1,4 +1,4 @@
-//! What own keys promise: each weakness measured in a peer has a test of its name here.
+//! Properties of own keys. Each weakness found in another program has a test here.
 
 use proptest::prelude::*;
 
@@ -28,7 +28,7 @@ fn srs(text: &str) -> Address {
     }
 }
 
-/// What both schemes say of an address; at most one may recognise it.
+/// The verdict of the scheme that recognises the address; at most one does.
 fn verify(address: &Address, today: Day) -> Verdict {
     let keys = [own()];
     match batv::verify(&keys, &batv::BatvParams::default(), today, address) {
@@ -128,7 +128,7 @@ fn the_schemes_do_not_share_a_mac() {
     let srs0 = mac::own(&key.secret, &["countersign srs0 1", &day, "else.example", "bob", ALIAS]);
     let srs1 = mac::own(&key.secret, &["countersign srs1 1", "else.example", "bob", ALIAS]);
     assert!(batv != srs0 && srs0 != srs1 && batv != srs1);
-    // The hash of an SRS0 does not open the SRS1 with the same texts, nor the other way round.
+    // The hash of an SRS0 is not valid for an SRS1 with the same texts, nor the other way round.
     let zero = srs("bob@else.example");
     let as_one = zero.as_str().replacen("SRS0", "SRS1", 1);
     assert!(!valid(&address(&as_one), TODAY));
@@ -153,8 +153,8 @@ fn no_single_character_change_verifies() {
         let mut tried = 0;
         let mut check = |changed: Vec<char>, at: usize| {
             let changed: String = changed.into_iter().collect();
-            // The exceptions: ASCII case anywhere, the first separator of an SRS address, and in a domain what UTS 46
-            // maps to the letter that stood there.
+            // Exceptions: ASCII case anywhere, the first separator of an SRS address, and in a domain any character
+            // that UTS 46 maps to the original letter.
             let other_separator =
                 at == 4 && matches!(changed.as_bytes()[4], b'=' | b'+' | b'-') && changed.len() == text.len();
             if changed.eq_ignore_ascii_case(signed.as_str()) || other_separator && changed.starts_with("SRS") {
@@ -228,7 +228,7 @@ fn long_tags_and_the_end_of_short_ones() {
     assert_eq!(batv::Prvs::parse(signed.address().local()).unwrap().hex.len(), 16);
     let keys = [own()];
     assert!(matches!(batv::verify(&keys, &long, TODAY, signed.address()), Verdict::Valid(_)));
-    // Short ones count only for a key that has signed short ones.
+    // Short tags are valid only for keys that have signed short tags.
     let short = batv("ann@our.example");
     assert!(matches!(batv::verify(&keys, &long, TODAY, &short), Verdict::Valid(_)));
     let never_short = [Key { short_tags: false, ..own() }];
@@ -282,7 +282,7 @@ fn a_longer_lifetime_of_the_past_is_honoured() {
 }
 
 prop_compose! {
-    /// Any local part content: atoms, dots, equals signs, quotes, spaces, UTF-8.
+    /// Any content of a local part: atoms, dots, equals signs, quotes, spaces, UTF-8.
     fn any_address()(content in "[ -~äß用]{1,40}", domain in "[a-zA-Z0-9-]{1,20}(\\.[a-zA-Z0-9]{1,10}){1,3}") -> Address {
         Address::from_content(&content, &domain).unwrap()
     }
@@ -301,7 +301,7 @@ proptest! {
     #[test]
     fn forwarding_and_reversing_is_the_identity(address in any_address(), age in 0i64..=21) {
         let params = srs::SrsParams { always_rewrite: true, ..srs::SrsParams::default() };
-        // A content that is itself half an SRS1 cannot be pointed anywhere; the rules wrap it otherwise.
+        // A content that is a malformed SRS1 cannot be forwarded; the rules wrap it in another way.
         if let Ok(srs::Forwarded::Rewritten(signed)) = srs::forward(&own(), &params, TODAY, &address, ALIAS) {
             match srs::verify(&[own()], &params, TODAY.plus(age), signed.address()) {
                 Verdict::Valid(found) => prop_assert!(found.address().same_mailbox(&address)),

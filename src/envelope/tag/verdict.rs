@@ -1,10 +1,10 @@
-//! What an address with a tag is, and what it proves.
+//! Types for tagged addresses and the results of verifying them.
 
 use crate::envelope::address::{Address, AddressError};
 use crate::envelope::keyring::KeyId;
 use crate::envelope::time::Day;
 
-/// An address that a key has signed; it goes out as MAIL FROM.
+/// An address that a key has signed, for use in MAIL FROM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signed {
     address: Address,
@@ -22,14 +22,14 @@ impl Signed {
         &self.address
     }
 
-    /// The key that signed it.
+    /// The id of the key that signed it.
     #[must_use]
     pub fn key(&self) -> &KeyId {
         &self.key
     }
 }
 
-/// The shape of a tag.
+/// The form of a tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scheme {
     /// `prvs=KDDDSSSSSS=…`
@@ -52,23 +52,23 @@ impl Scheme {
     }
 }
 
-/// What can be read in a tagged address, proven or not.
+/// The fields of a tagged address, proven or not.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tagged {
-    /// The scheme that the tag has the form of.
+    /// The form of the tag.
     pub scheme: Scheme,
-    /// What stands behind the tag, where that is an address. Unproven: only for showing, and for the cases in which the
-    /// rules deliver to it whatever the MAC says.
+    /// The address behind the tag, if there is one. It is not proven: it may only be shown, or used where the rules
+    /// deliver to it whatever the verdict.
     pub bare: Option<Address>,
-    /// The key named in the tag, or the one whose MAC holds.
+    /// The key that the tag names, or whose MAC is valid.
     pub key: Option<KeyId>,
-    /// The day on which it was made. SRS0 says so; for a prvs tag it is worked out from the lifetime in force now.
+    /// The day of signing: stated in SRS0, and derived from the current lifetime for a prvs tag.
     pub signed_on: Option<Day>,
-    /// The last day on which it is good; an SRS1 address has none.
+    /// The last day on which the tag is valid; `None` for SRS1.
     pub expires: Option<Day>,
 }
 
-/// A tagged address whose MAC and date hold.
+/// A tagged address with a valid MAC and date.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
     address: Address,
@@ -76,60 +76,61 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// The address behind the tag: deliver to this.
+    /// The address behind the tag, for delivery.
     #[must_use]
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// What was read.
+    /// The fields of the tagged address.
     #[must_use]
     pub fn tagged(&self) -> &Tagged {
         &self.tagged
     }
 }
 
-/// What is wrong with an address that starts like a tag and is none.
+/// Why an address that begins like a tag is malformed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Defect {
-    /// Fields are missing or empty.
+    /// Fields are missing, empty or of the wrong form.
     #[error("it starts like a tag, but fields are missing or have the wrong form")]
     Syntax,
-    /// `SRS0@…`: the four letters and nothing else.
+    /// `SRS0@…`: there is nothing after the name of the tag.
     #[error("it is only the name of a tag, with nothing behind it")]
     BareTag,
-    /// The MAC holds and the stamp is no day.
+    /// The MAC is valid, but the day stamp is malformed.
     #[error("its hash holds, but its day stamp has the wrong form")]
     BadStamp,
-    /// What stands behind the tag is no address.
+    /// The MAC is valid, but the text behind the tag is not an address.
     #[error("its hash holds, but what stands behind the tag is no address")]
     BadAddress,
-    /// PostSRSd 2 in its database mode writes the number of an entry in the place of the address.
+    /// An address of PostSRSd 2 in database mode, which has the number of an entry instead of an address.
     #[error("it is an alias of PostSRSd's database, and only that database can say whose")]
     DatabaseAlias,
 }
 
-/// What a tagged address proves.
+/// The result of verifying an address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
-    /// The MAC is of a key of ours, and the date is good.
+    /// MAC and date are valid.
     Valid(Verified),
-    /// The MAC holds, the date is over, or the key is retired.
+    /// The MAC is valid, but the date is past or the key is retired; or the key is not in the ring and the date cannot
+    /// be valid.
     Expired(Tagged),
-    /// The MAC holds, and the date is further ahead than this site ever signs.
+    /// The MAC is valid, but the date is too far in the future.
     Future(Tagged),
-    /// The key is known and the MAC is not its MAC.
+    /// The key is in the ring, but the MAC is wrong.
     Forged(Tagged),
-    /// The tag names a key that is not in the ring, and a date that could be good.
+    /// The tag names a key that is not in the ring, and a date that could be valid.
     UnknownKey(Tagged),
-    /// It starts like a tag and is none.
+    /// The address begins like a tag, but is malformed.
     Malformed(Defect),
-    /// An ordinary address.
+    /// The address has no tag.
     Untagged,
 }
 
 impl Verdict {
-    /// The MAC and the date hold: valid, if what stands behind the tag is an address.
+    /// The verdict for a valid MAC and date: `Valid`, if the text behind the tag is an address.
     pub(super) fn valid(tagged: Tagged) -> Self {
         match tagged.bare.clone() {
             Some(address) => Self::Valid(Verified { address, tagged }),
@@ -137,7 +138,7 @@ impl Verdict {
         }
     }
 
-    /// The word for it in logs and JSON.
+    /// The word in logs and JSON.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
@@ -151,7 +152,7 @@ impl Verdict {
         }
     }
 
-    /// What could be read, where the address parsed as a tag.
+    /// The fields of the tagged address; `None` if it is malformed or has no tag.
     #[must_use]
     pub fn tagged(&self) -> Option<&Tagged> {
         match self {
@@ -165,14 +166,14 @@ impl Verdict {
     }
 }
 
-/// Whether a MAC over the lower-cased address counts too, for tags of imported prvs keys.
+/// Whether tags of imported prvs keys may also have a MAC over the lower-cased address.
 ///
-/// Own keys fold always; SRS folds always.
+/// Tags of own keys and SRS addresses always ignore ASCII case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CaseFolding {
-    /// As received only: exactly what the peer itself does.
+    /// Only the address as received, as the program of the key does.
     Strict,
-    /// As received first, then lower-cased: survives a relay that lower-cases the local part.
+    /// The address as received or lower-cased, so that a relay may lower-case the local part.
     #[default]
     Fold,
 }
@@ -180,15 +181,15 @@ pub enum CaseFolding {
 /// Why an address could not be signed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignError {
-    /// The result would be no address.
+    /// The result is not an address.
     #[error("the signed address would be none: {0}")]
     Address(#[from] AddressError),
-    /// The wrong kind of key.
+    /// The key does not serve this scheme.
     #[error("key {0} does not make tags of this kind")]
     WrongKey(KeyId),
 }
 
-/// Strips a prefix without regard to ASCII case.
+/// Removes a prefix, ASCII case ignored.
 pub(super) fn strip_prefix_ci<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
     match text.get(..prefix.len()) {
         Some(head) if head.eq_ignore_ascii_case(prefix) => text.get(prefix.len()..),

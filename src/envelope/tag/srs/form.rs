@@ -1,24 +1,24 @@
-//! The form of SRS addresses, and what all kinds of keys have in common.
+//! The form of SRS addresses, and code common to all kinds of keys.
 
 use crate::envelope::address::Address;
 use crate::envelope::keyring::{Key, KeyState, SrsLimits};
 use crate::envelope::tag::verdict::{Defect, Scheme, SignError, Tagged, Verdict, strip_prefix_ci};
 use crate::envelope::time::Day;
 
-/// What a site has decided about its SRS addresses.
+/// Parameters of a site's SRS addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SrsParams {
-    /// Days that an address of an own key stays valid.
+    /// Validity of an address of an own key, in days.
     pub lifetime: u16,
-    /// What stands behind `SRS0` and `SRS1`: `=`, `+` or `-`. All three are read.
+    /// The separator after `SRS0` and `SRS1`: `=`, `+` or `-`. All three are accepted.
     pub separator: char,
-    /// Base32 characters of hash that own keys write.
+    /// Length of the hashes that own keys write, in base32 characters.
     pub hash_length: u8,
-    /// The fewest characters accepted from own keys; below `hash_length` only while a site moves to longer ones.
+    /// Minimum length that own keys accept; less than `hash_length` only while a site changes to longer hashes.
     pub hash_min: u8,
-    /// Days that another host's clock may be ahead of ours; own keys only.
+    /// Days that the clock of another host may be ahead; own keys only.
     pub clock_tolerance: u16,
-    /// Rewrite senders that are in the alias domain already, too.
+    /// Whether to rewrite senders that are in the SRS domain already.
     pub always_rewrite: bool,
     /// Replaces `hash_length` of imported keys for one call.
     pub peer_hash_length: Option<u8>,
@@ -45,16 +45,16 @@ impl Default for SrsParams {
 }
 
 impl SrsParams {
-    /// How an imported key writes and reads, with the overrides of this call.
+    /// The limits of an imported key, with the overrides of this call.
     pub(super) fn peer(&self, key: &Key) -> SrsLimits {
         let length = self.peer_hash_length.unwrap_or(key.srs.hash_length);
-        // A length given for one call moves the minimum along, as in the peers (hashmin defaults to hashlength).
+        // An overridden length is the minimum, too, as in the other programs (hashmin defaults to hashlength).
         let min = self.peer_hash_min.unwrap_or(if self.peer_hash_length.is_some() { length } else { key.srs.hash_min });
         SrsLimits { hash_length: length, hash_min: min, max_age: self.peer_max_age.unwrap_or(key.srs.max_age) }
     }
 }
 
-/// A local part of SRS form taken apart. Nothing is proven by it.
+/// The fields of an SRS local part. They are not proven.
 ///
 /// ```
 /// use countersign::envelope::tag::srs::Srs;
@@ -65,33 +65,33 @@ impl SrsParams {
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Srs<'a> {
-    /// `SRS0<sep>hash=stamp=host=user`; fields may be empty, who checks a hash decides.
+    /// `SRS0<sep>hash=stamp=host=user`. Fields may be empty.
     Zero {
         /// The hash as received.
         hash: &'a str,
         /// The day stamp as received.
         stamp: &'a str,
-        /// The domain that the sender came from.
+        /// The domain of the original sender.
         host: &'a str,
-        /// Its local part, with any `=` in it.
+        /// The local part of the original sender, which may contain `=`.
         user: &'a str,
     },
     /// `SRS1<sep>hash=host=rest`.
     One {
         /// The hash as received.
         hash: &'a str,
-        /// The first forwarder.
+        /// The first forwarder, whose SRS0 address this is.
         host: &'a str,
-        /// What followed `SRS0` in its address, first separator included.
+        /// The rest of that SRS0 address, from its first separator on.
         rest: &'a str,
     },
 }
 
 impl<'a> Srs<'a> {
-    /// Takes a local part apart. `Ok(None)`: not of this form at all.
+    /// Parses a local part. `Ok(None)` if it does not have the form of an SRS address.
     ///
     /// # Errors
-    /// It begins as SRS and fields are missing.
+    /// The local part begins like an SRS address, but fields are missing.
     pub fn parse(local: &'a str) -> Result<Option<Self>, Defect> {
         let (one, after) = match (strip_prefix_ci(local, "SRS0"), strip_prefix_ci(local, "SRS1")) {
             (Some(after), _) => (false, after),
@@ -111,7 +111,7 @@ impl<'a> Srs<'a> {
         Ok(Some(Self::Zero { hash, stamp: second, host, user }))
     }
 
-    /// Whether no field that names somebody is empty. Checked before any hash.
+    /// Whether all fields that name an address or host are present. Checked before any hash.
     pub(super) fn complete(&self) -> bool {
         match self {
             Self::Zero { host, user, .. } => !host.is_empty() && !user.is_empty(),
@@ -127,7 +127,7 @@ impl<'a> Srs<'a> {
     }
 }
 
-/// Whether a local part starts like an SRS address, well-formed or not.
+/// Whether a local part begins like an SRS address, well-formed or not.
 #[must_use]
 pub fn looks_tagged(local: &str) -> bool {
     !matches!(Srs::parse(local), Ok(None))
@@ -136,19 +136,20 @@ pub fn looks_tagged(local: &str) -> bool {
 /// Why a sender could not be rewritten.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SrsError {
-    /// The result would be none, or the key is of another kind.
+    /// The result is not an address, or the key is of another kind.
     #[error(transparent)]
     Sign(#[from] SignError),
-    /// The fields of an SRS address end at equals signs, so that none can stand in a domain. Only an address literal
-    /// has any.
+    /// The sender's domain contains an equals sign, which ends a field of an SRS address. Only an address literal can
+    /// contain one.
     #[error("the sender's domain has an equals sign in it, which ends a field of an SRS address")]
     EqualsInDomain,
-    /// An SRS1 sender without host or rest cannot be pointed anywhere.
+    /// An SRS1 sender without host or rest cannot be forwarded.
     #[error("the sender starts like SRS1 and has no host or nothing behind it")]
     BrokenSrs1,
 }
 
-/// Host and rest of the SRS1 that a sender which is SRS already becomes; `None`: wrap it as SRS0.
+/// Host and rest of the SRS1 address for a sender that is an SRS address already; `None` if it is to be wrapped as
+/// SRS0.
 pub(super) fn onward<'a>(local: &'a str, domain: &'a str) -> Result<Option<(&'a str, &'a str)>, SrsError> {
     if let Some(rest) = strip_prefix_ci(local, "SRS0").filter(|rest| rest.starts_with(['=', '+', '-'])) {
         return Ok(Some((domain, rest)));
@@ -162,13 +163,13 @@ pub(super) fn onward<'a>(local: &'a str, domain: &'a str) -> Result<Option<(&'a 
     }
 }
 
-/// What one key says of an address.
+/// The result of verifying an address with one key.
 pub(super) enum KeyAnswer {
-    /// Its hash holds.
+    /// The hash is valid.
     Decided(Verdict),
-    /// Readable, and not its hash.
+    /// The address can be parsed, but the hash is wrong.
     OtherHash,
-    /// Fields that this peer would not take.
+    /// The program of this key would not accept the fields.
     NotOfThisKind,
 }
 
@@ -182,7 +183,7 @@ pub(super) fn undated(key: &Key, read: Tagged) -> Verdict {
     if key.state == KeyState::Retired { Verdict::Expired(tagged) } else { Verdict::valid(tagged) }
 }
 
-/// What stands in the address, proven or not.
+/// The fields of an address, not proven.
 pub(super) fn unproven(form: &Srs<'_>) -> Tagged {
     read(form, |local, domain| Address::from_content(local, domain).ok())
 }

@@ -1,9 +1,9 @@
-//! SRS: foreign senders of forwarded mail, rewritten so that a bounce comes back through us.
+//! SRS: senders of forwarded mail are rewritten, so that bounces return through this site.
 //!
-//! `SRS0=HHHH=TT=host=user@ours` wraps a sender; `SRS1=HHHH=host=rest@ours` points past other forwarders to the first of
-//! them, so that chains never grow. There is no RFC; the shape is that of Mail::SRS, which every peer follows. Own keys
-//! keep the shape and change the MAC: fields separated, the full signing day and our own domain under it, base32 instead
-//! of case-blind base64.
+//! `SRS0=HHHH=TT=host=user@ours` wraps a sender. `SRS1=HHHH=host=rest@ours` points past other forwarders to the first
+//! of them, so that addresses do not grow with each forwarder. There is no RFC; the form is that of Mail::SRS, which
+//! all other programs follow. Own keys use the same form with another MAC: it has separated fields, covers the full
+//! signing day and the SRS domain, and is written in base32 instead of base64 without case.
 
 mod form;
 mod own;
@@ -17,19 +17,19 @@ use crate::envelope::address::{Address, canonical_domain};
 use crate::envelope::keyring::{Algorithm, Key, Purpose};
 use crate::envelope::time::Day;
 
-/// What became of a sender.
+/// The result of rewriting a sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Forwarded {
-    /// It is in the alias domain already.
+    /// The sender is in the SRS domain already.
     Unchanged,
-    /// The address to send with.
+    /// The rewritten sender.
     Rewritten(Signed),
 }
 
-/// Rewrites a foreign sender into the alias domain.
+/// Rewrites a foreign sender into an SRS domain.
 ///
-/// A sender that is SRS0 becomes SRS1; an SRS1 keeps its host and rest under a new hash. `alias` may be an address;
-/// only its domain counts, as in Mail::SRS.
+/// An SRS0 sender becomes SRS1; an SRS1 sender keeps its host and rest, with a new hash. `alias` is the SRS domain; if
+/// it is an address, only its domain counts, as in Mail::SRS.
 ///
 /// ```
 /// # use countersign::envelope::keyring::{Algorithm, Keyring, NewKey, Secret};
@@ -55,7 +55,7 @@ pub enum Forwarded {
 /// ```
 ///
 /// # Errors
-/// When the result would be no address, an SRS1 sender is broken, or the key makes no SRS.
+/// The result is not an address, an SRS1 sender is malformed, the domain contains `=`, or the key is for BATV only.
 pub fn forward(
     key: &Key,
     params: &SrsParams,
@@ -81,8 +81,8 @@ pub fn forward(
     Ok(Forwarded::Rewritten(Signed::new(address, key.id.clone())))
 }
 
-/// Asks what an SRS address proves, under any key of a ring. The hash is checked before the date, so that a forgery
-/// learns nothing from the answer.
+/// Verifies an SRS address with the keys of a ring. The hash is checked before the date, so that the answer to a forged
+/// address reveals nothing.
 #[must_use]
 pub fn verify(keys: &[Key], params: &SrsParams, today: Day, address: &Address) -> Verdict {
     let content = address.content();
@@ -91,7 +91,7 @@ pub fn verify(keys: &[Key], params: &SrsParams, today: Day, address: &Address) -
         Ok(None) => return Verdict::Untagged,
         Err(defect) => return Verdict::Malformed(defect),
     };
-    // Imported keys hashed quotes as they stood inside the local part.
+    // Programs of imported keys hash quotes within the local part as they find them.
     let raw = Srs::parse(address.local()).ok().flatten().unwrap_or(form);
     let mut readable = false;
     for key in keys.iter().filter(|k| k.algorithm.purpose() != Purpose::Batv) {

@@ -1,4 +1,4 @@
-//! SRS under keys of our own: separated fields, the full day and our own domain under the hash, base32.
+//! SRS with own keys: a hash over separated fields, the full day and the SRS domain, in base32.
 
 use super::form::{KeyAnswer, Srs, SrsError, SrsParams, dated, onward, undated, unproven};
 use crate::envelope::address::{Address, canonical_domain};
@@ -17,8 +17,8 @@ pub(super) fn forward(
     let content = sender.content();
     let hash_of = |mac: [u8; 32]| base32_prefix(&mac, params.hash_length);
     let sep = params.separator;
-    // An SRS1 that is broken, or leads to no address, cannot be pointed onward; it is wrapped like any other local
-    // part.
+    // An SRS1 that is malformed, or does not lead to an address, cannot be forwarded. It is wrapped like any other
+    // local part.
     let leads_back = |(host, rest): &(&str, &str)| Address::from_content(&format!("SRS0{rest}"), host).is_ok();
     let local = match onward(&content, sender.domain()).unwrap_or(None).filter(leads_back) {
         Some((host, rest)) => {
@@ -80,7 +80,7 @@ fn own_srs1(key: &Key, host: &str, rest: &str, alias: &str) -> [u8; 32] {
     mac::own(&key.secret, &fields)
 }
 
-/// The first characters of the MAC in base32: nothing is lost when a relay folds case.
+/// The first characters of the MAC in base32, which does not depend on case.
 fn base32_prefix(mac: &[u8], length: u8) -> String {
     let mut text = base32::encode(base32::Alphabet::Rfc4648 { padding: false }, mac);
     text.truncate(usize::from(length));

@@ -1,4 +1,4 @@
-//! SRS under secrets of other programs, to the letter: what they write, and what they read.
+//! SRS with secrets of other programs: exactly what they write and accept.
 
 use data_encoding::{BASE64_NOPAD, HEXLOWER};
 
@@ -45,10 +45,10 @@ pub(super) fn forward_exim(
     Ok(Address::parse(&text).map_err(SignError::from)?)
 }
 
-/// pysrs only: signs a sender of our own, with an empty host field and the real host under the hash.
+/// Signs a local sender as pysrs does, with an empty host field and the real host under the hash.
 ///
 /// # Errors
-/// When the result would be no address.
+/// The result is not an address.
 pub fn sign_own_pysrs(key: &Key, params: &SrsParams, today: Day, sender: &Address) -> Result<Signed, SrsError> {
     let (stamp, host, user) = (today.srs().to_string(), sender.domain(), sender.local());
     let hash = shevek_hash(key, &[&stamp, host, user], params.peer(key).hash_length);
@@ -58,7 +58,7 @@ pub fn sign_own_pysrs(key: &Key, params: &SrsParams, today: Day, sender: &Addres
 
 pub(super) fn verify_shevek(key: &Key, params: &SrsParams, today: Day, form: &Srs<'_>, domain: &str) -> KeyAnswer {
     let limits = params.peer(key);
-    // pysrs signs own senders with an empty host; the hash covers the domain behind the @.
+    // pysrs signs its own senders with an empty host field; the hash covers the domain after the `@`.
     let (form, other) = match *form {
         Srs::Zero { hash, stamp, host: "", user } if key.algorithm == Algorithm::Pysrs => {
             (&Srs::Zero { hash, stamp, host: domain, user }, KeyAnswer::NotOfThisKind)
@@ -73,7 +73,7 @@ pub(super) fn verify_shevek(key: &Key, params: &SrsParams, today: Day, form: &Sr
             return false;
         }
         let expected = shevek_hash(key, fields, u8::try_from(hash.len()).unwrap_or(u8::MAX));
-        // PostSRSd 2 reads both alphabets as one. Case is ignored by every peer, so exact first would change nothing.
+        // PostSRSd 2 accepts both alphabets. All programs ignore case.
         let plain = |text: &str| text.replace('-', "+").replace('_', "/").to_ascii_lowercase();
         let (expected, received) = if key.algorithm == Algorithm::Postsrsd {
             (plain(&expected), plain(hash))
@@ -101,12 +101,12 @@ pub(super) fn verify_shevek(key: &Key, params: &SrsParams, today: Day, form: &Sr
     }
 }
 
-/// The host in addresses of PostSRSd's database mode (`srs-domain` with `original-envelope = database`): none is called
-/// so.
+/// The host field in addresses of PostSRSd's database mode (`srs-domain` with `original-envelope = database`). It is
+/// not a valid host name.
 const DATABASE: &str = "1";
 
 pub(super) fn verify_exim(key: &Key, params: &SrsParams, today: Day, local: &str) -> KeyAnswer {
-    // Exim knows SRS0 with `=` only, and never inside quotes.
+    // Exim accepts SRS0 with `=` only, and not in quotes.
     let form = Srs::parse(local).ok().flatten().filter(|_| local.as_bytes().get(4) == Some(&b'='));
     let Some(Srs::Zero { hash, stamp, host, user }) = form else { return KeyAnswer::NotOfThisKind };
     let limits = params.peer(key);
@@ -120,7 +120,8 @@ pub(super) fn verify_exim(key: &Key, params: &SrsParams, today: Day, local: &str
     KeyAnswer::Decided(judge_stamp(key, limits.max_age, today, &form, stamp))
 }
 
-/// The peers' arithmetic, mod 1024: no tolerance, and an address revives after 1,024 days.
+/// The arithmetic of the other programs, mod 1024: without tolerance, so that an address becomes valid again after
+/// 1,024 days.
 fn judge_stamp(key: &Key, max_age: u16, today: Day, form: &Srs<'_>, stamp: &str) -> Verdict {
     let Some(stamp) = SrsStamp::parse(stamp) else { return Verdict::Malformed(Defect::BadStamp) };
     let age = stamp.age(today);
@@ -136,14 +137,14 @@ fn judge_stamp(key: &Key, max_age: u16, today: Day, form: &Srs<'_>, stamp: &str)
     }
 }
 
-/// As `unproven`, for fields as a peer hashed them, with or without their quotes.
+/// Like `unproven`, for fields with or without their quotes, as the other program hashed them.
 fn unproven_raw(form: &Srs<'_>) -> Tagged {
     read(form, |local, domain| {
         Address::parse(&format!("{local}@{domain}")).or_else(|_| Address::from_content(local, domain)).ok()
     })
 }
 
-/// The peers' hash: HMAC-SHA-1 over the lower-cased fields, bare, in base64, cut.
+/// HMAC-SHA-1 over the lower-cased fields without separators, in base64, truncated to `length` characters.
 fn shevek_hash(key: &Key, fields: &[&str], length: u8) -> String {
     let lower: Vec<String> = fields.iter().map(|f| f.to_ascii_lowercase()).collect();
     let fields: Vec<&str> = lower.iter().map(String::as_str).collect();
@@ -152,7 +153,7 @@ fn shevek_hash(key: &Key, fields: &[&str], length: u8) -> String {
     if key.algorithm == Algorithm::Postsrsd { text.replace('+', "-").replace('/', "_") } else { text }
 }
 
-/// Exim's hash: HMAC-MD5 over the lower-cased address, in hex, cut.
+/// Exim's hash: HMAC-MD5 over the lower-cased address, in hex, truncated to `length` digits.
 fn exim_hash(key: &Key, address: &str, length: u8) -> String {
     let mut text = HEXLOWER.encode(&mac::md5(&key.secret, &address.to_ascii_lowercase()));
     text.truncate(usize::from(length));
