@@ -1,4 +1,4 @@
-//! How fast the pure parts are, on one core: `cargo bench`. Figures are for comparing two versions on one machine.
+//! Speed of the pure parts on one core: `cargo bench`. Use the figures to compare two versions on one machine.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -10,7 +10,8 @@ use countersign::envelope::tag::{batv, srs};
 use countersign::envelope::time::Timestamp;
 use countersign::machines::DataScanner;
 
-/// Calls `work` for a while, prints how often a second that was, and how much that is where `octets` is given.
+/// Runs `work` repeatedly, and prints the best time per call, the calls per second and, if `octets` is not 0, the
+/// throughput.
 fn bench(name: &str, octets: usize, mut work: impl FnMut()) {
     let mut best = Duration::MAX;
     for _ in 0..20 {
@@ -73,7 +74,7 @@ fn main() {
         });
     };
     scan("bounce scanner", &report);
-    // What a stranger may send to make it slow.
+    // Hostile input that is meant to slow the scanner down.
     let many = |line: &str| line.repeat((256 << 10) / line.len()).into_bytes();
     let deep: String = (0..50).map(|n| format!("Content-Type: multipart/x; boundary=b{n}\r\n\r\n--b{n}\r\n")).collect();
     for (name, begin, line) in [

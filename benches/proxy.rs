@@ -1,7 +1,9 @@
-//! The proxy beside HAProxy in TCP mode: throughput, latency, CPU and memory, as ratios from rounds that take turns.
+//! Compares the proxies with HAProxy in TCP mode: throughput, latency, CPU time and memory. The rounds alternate
+//! between the targets.
 //!
-//! Source and sink are threads of this process; both proxies are processes of their own, on loopback. `scripts/bench` runs
-//! it, and gets HAProxy where that is missing. Machines change speed: the ratio is the median of the ratios of each round.
+//! Client and sink are threads of this process; each proxy is a process of its own, on loopback. `scripts/bench` runs
+//! the benchmark, and installs HAProxy if it is missing. The speed of a machine varies over time, so each ratio is the
+//! median of the ratios of all rounds.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -12,18 +14,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// What is sent in a round.
+/// The mail of one round.
 struct Workload {
     name: &'static str,
     sessions: usize,
-    /// Messages of a round.
+    /// Messages per round.
     messages: usize,
     size: usize,
-    /// Messages per second on a clock; none: as fast as it goes.
+    /// Messages per second on a fixed schedule; `None`: as fast as possible.
     rate: Option<f64>,
-    /// Whether each message has a session of its own.
+    /// Whether each message has its own session.
     fresh: bool,
-    /// Whether MAIL, RCPT and DATA come in one packet.
+    /// Whether MAIL, RCPT and DATA are sent in one packet.
     pipelined: bool,
 }
 
@@ -37,7 +39,7 @@ const WORKLOADS: &[Workload] = &[
     Workload { name: "rate500", messages: 500, rate: Some(500.0), ..BASE },
 ];
 
-/// What mail goes through.
+/// A target of the benchmark: the sink itself, or a proxy in front of it.
 struct Target {
     name: &'static str,
     port: u16,
@@ -55,13 +57,13 @@ impl Drop for Target {
     }
 }
 
-/// What a round has shown.
+/// The results of one round.
 #[derive(Clone, Default)]
 struct Round {
     per_second: f64,
-    /// Milliseconds of the proxy's CPU for each message.
+    /// CPU time of the proxy per message, in milliseconds.
     cpu: f64,
-    /// Microseconds.
+    /// The latency of each message, in microseconds.
     latencies: Vec<u64>,
 }
 
@@ -73,7 +75,7 @@ fn main() -> ExitCode {
         eprintln!("there is no workload `{name}`; there are: {}", known.join(", "));
         return ExitCode::from(2);
     }
-    // `cargo test --benches` runs this, too: there one short round shows that it works.
+    // `cargo test --benches` runs this program, too; one short round then shows that it works.
     let trial = !std::env::args().any(|a| a == "--bench");
     let folder = tempfile::tempdir().expect("a folder");
     let sink = sink();
@@ -97,7 +99,7 @@ fn main() -> ExitCode {
         for round in 0..=rounds {
             for (target, results) in targets.iter().zip(&mut results) {
                 let measured = run(workload, target);
-                // The first one warms up.
+                // The first round is a warm-up.
                 if round > 0 {
                     results.push(measured);
                 }
@@ -149,7 +151,7 @@ fn run(workload: &Workload, target: &Target) -> Round {
     Round { per_second, cpu, latencies }
 }
 
-/// The commands of one message, and its text with the final dot.
+/// The commands of one message, and its text including the final dot.
 struct Message {
     commands: [String; 3],
     text: Vec<u8>,
@@ -214,7 +216,7 @@ impl Session {
     }
 }
 
-/// Takes every message as cheaply as possible.
+/// Starts a mail server that accepts every message with as little work as possible, and returns its port.
 fn sink() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
@@ -237,7 +239,7 @@ fn serve(mut stream: TcpStream) -> Option<()> {
         loop {
             if in_data {
                 let Some(end) = memchr::memmem::find(&unread, b"\r\n.\r\n") else {
-                    // What may be the beginning of the end stays.
+                    // The last four octets may be the beginning of the end of data.
                     unread.drain(..unread.len().saturating_sub(4));
                     break;
                 };
@@ -275,7 +277,7 @@ fn haproxy(folder: &Path, sink: u16) -> Option<Target> {
     Some(start("haproxy", command, port, "ann@our.example", "bob@else.example"))
 }
 
-/// Outbound, where each sender is signed, and inbound, where each recipient is a valid tag.
+/// Starts an outbound proxy that signs each sender, and an inbound proxy where each recipient has a valid tag.
 fn countersign(folder: &Path, sink: u16) -> [Target; 2] {
     let program = env!("CARGO_BIN_EXE_countersign");
     let keys = Command::new(program).current_dir(folder).args(["keys", "init"]).output().expect("it runs");
@@ -298,7 +300,7 @@ fn countersign(folder: &Path, sink: u16) -> [Target; 2] {
     })
 }
 
-/// An address of ours with a valid tag.
+/// The signed address of ann@our.example.
 fn signed(folder: &Path, config: &str) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_countersign"))
         .current_dir(folder)
@@ -323,7 +325,7 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port()
 }
 
-/// Of the target's process so far.
+/// CPU time of the target's process so far, in seconds.
 fn cpu_seconds(target: &Target) -> f64 {
     let Some(process) = &target.process else { return 0.0 };
     let text = fs::read_to_string(format!("/proc/{}/stat", process.id())).unwrap_or_default();
@@ -332,7 +334,7 @@ fn cpu_seconds(target: &Target) -> f64 {
     (ticks(11) + ticks(12)) / 100.0
 }
 
-/// Its memory in MB.
+/// Resident memory of the target's process, in MiB.
 fn memory(target: &Target) -> f64 {
     let Some(process) = &target.process else { return 0.0 };
     let text = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap_or_default();

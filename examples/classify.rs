@@ -1,6 +1,6 @@
-//! Says what a message is: `cargo run --example classify < message.eml`.
+//! Classifies a message: `cargo run --example classify < message.eml`.
 //!
-//! Prints the kind, how that was seen, and what was found of a returned original.
+//! Prints the kind of the message, the reasons for it, and which headers of a returned original were found.
 
 use std::io::Read as _;
 
@@ -9,7 +9,7 @@ use countersign::envelope::bounce::Scanner;
 fn main() -> std::io::Result<()> {
     let mut scanner = Scanner::of_text();
     let mut piece = [0; 8192];
-    // In pieces of any size: the scanner keeps about 20 KiB of a message, however long it is.
+    // The scanner accepts pieces of any size, and keeps about 20 KiB of a message, however long it is.
     loop {
         let length = std::io::stdin().read(&mut piece)?;
         if length == 0 {

@@ -1,7 +1,7 @@
 //! A signing SMTP proxy in one function: `cargo run --example proxy -- 127.0.0.1:10025 127.0.0.1:25`.
 //!
-//! Listens on the first address, signs the senders of `our.example` with a key that lives as long as the process, and hands the
-//! mail to the second. Ctrl-C ends it; transactions in progress may finish.
+//! Listens on the first address, signs senders in `our.example` with a key that lives as long as the process, and
+//! passes the mail to the second address. Ctrl-C stops it; transactions in progress may finish.
 
 use std::path::Path;
 

@@ -1,6 +1,6 @@
 //! Signs an address and verifies it, as a library: `cargo run --example sign -- ann@our.example`.
 //!
-//! Prints the signed address, what a bounce to it proves today and nine days later, and what a forged tag proves.
+//! Prints the signed address, the verdict on a bounce to it today and in nine days, and the verdict on a forged tag.
 
 use anyhow::{Context, Result};
 use countersign::envelope::address::Address;
@@ -11,7 +11,7 @@ use countersign::envelope::time::Timestamp;
 fn main() -> Result<()> {
     let address = std::env::args().nth(1).unwrap_or_else(|| "ann@our.example".to_owned());
     let address = Address::parse(&address).context("that is not an address: write local-part@domain")?;
-    // A real site reads its ring with `countersign::state::ring_file::load`, and its secret is random.
+    // A real site loads its ring with `countersign::state::ring_file::load`, and has a random secret.
     let now = Timestamp(1_795_382_400);
     let secret = Secret::new(b"not a secret".to_vec().into());
     let key = NewKey { algorithm: Algorithm::HmacSha256, secret, lifetime: 7, srs_lifetime: 21, short_tags: true };

@@ -1,8 +1,8 @@
-//! Runs files of recorded peer answers through the public API: what a peer's secret makes and checks here must be what
-//! the peer makes and checks, byte for byte.
+//! Runs files of recorded test vectors through the public API: what this crate makes and verifies with a peer's secret
+//! must be what the peer makes and verifies, byte for byte.
 //!
-//! `cargo run --release --example vectors -- FILE…` prints each mismatch by its id, how many cases no product code
-//! answers (and why), and last `N passed, N failed`. Exit status 1 if any failed.
+//! `cargo run --release --example vectors -- FILE…` prints each mismatch with its id, the number of unsupported cases
+//! with the reason, and last `N passed, N failed`. The exit status is 1 if a case failed.
 
 use std::process::ExitCode;
 
@@ -50,7 +50,7 @@ fn algorithm_of(peer: &str) -> Option<Algorithm> {
     }
 }
 
-/// What came out: an address, or the name of an error, with the verdict where one was asked for.
+/// The outcome of a case: an address or the name of an error, and the verdict if the operation has one.
 #[derive(Debug, PartialEq)]
 struct Answer {
     output: Result<String, String>,
@@ -118,7 +118,7 @@ fn answer(algorithm: Algorithm, case: CaseFolding, vector: &Value) -> Result<Ans
     let signed = |result: Result<String, String>| Answer { output: result, verdict: None };
     let exim_srs = algorithm == Algorithm::EximSrs;
 
-    // exim-srs works on whatever stands there: an empty address stays one, a reverse takes the local part alone.
+    // exim-srs does not parse addresses: an empty address stays empty, and `reverse` gets a local part only.
     if exim_srs && input.is_empty() && op == "forward" {
         return Ok(signed(Ok(String::new())));
     }
@@ -196,7 +196,7 @@ fn keys(algorithm: Algorithm, vector: &Value) -> Result<Vec<Key>> {
         .collect())
 }
 
-/// A text that is no address: no tag function sees it.
+/// The answer for a text that is not an address; no tag function is called for it.
 fn unreadable(op: &str, input: &str) -> Answer {
     let starts = |prefix: &str| input.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix));
     let like_a_tag = starts("prvs=") || starts("SRS0") || starts("SRS1");
@@ -219,7 +219,7 @@ fn judged(op: &str, verdict: &Verdict, address: &Address) -> Answer {
         }
         Verdict::Expired(_) | Verdict::Future(_) if op.starts_with("verify") => "expired",
         Verdict::Expired(_) | Verdict::Future(_) | Verdict::Malformed(Defect::BadStamp) => "bad_time",
-        // One key is given, whatever digit the tag names: another digit is a wrong MAC here.
+        // Each case has one key, whatever digit its tag names, so another digit is a wrong MAC here.
         Verdict::Forged(_) | Verdict::UnknownKey(_) => "bad_hash",
         Verdict::Malformed(Defect::Syntax | Defect::BadAddress) if op == "reverse" => "syntax",
         Verdict::Malformed(_) | Verdict::Untagged => {

@@ -1,4 +1,4 @@
-//! The program: arguments, run, exit status; everything else is the library's.
+//! The `countersign` program. All of its code is in the library: see `countersign::run`.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! Addresses and reverse-paths: what can be read says the same when it is written and read again.
+//! Addresses and reverse-paths: a parsed one is unchanged after it is written and parsed again.
 #![no_main]
 
 use countersign::envelope::address::{Address, ReversePath, strip_source_route};

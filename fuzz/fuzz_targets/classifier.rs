@@ -1,4 +1,4 @@
-//! Messages: what one is does not depend on the pieces in which it comes, and little of it is kept.
+//! Messages: the findings do not depend on how the input is cut into pieces.
 #![no_main]
 
 use countersign::envelope::bounce::Scanner;

@@ -1,4 +1,4 @@
-//! Config files: an error says in which line it is.
+//! Config files: every error names the file.
 #![no_main]
 
 use std::path::Path;

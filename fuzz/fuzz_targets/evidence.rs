@@ -1,4 +1,4 @@
-//! Evidence headers: none but our own holds.
+//! Evidence headers: arbitrary input is never valid evidence.
 #![no_main]
 
 use countersign::envelope::address::Address;

@@ -1,4 +1,5 @@
-//! Both streams may be anything, cut anywhere: nothing panics, and the session keeps no more than it was sent.
+//! A session whose client and next hop may both send anything, cut anywhere: it does not panic, and the size of its
+//! output is bounded by the size of its input.
 #![no_main]
 
 use countersign::machines::Direction;
@@ -36,6 +37,6 @@ fuzz_target!(|input: &[u8]| {
             break;
         }
     }
-    // Each octet may cost a reply or a command, of some length.
+    // Each octet may cause a reply or a command of bounded length.
     assert!(driven.told.len() + sent <= 4096 + size * 256);
 });

@@ -1,4 +1,4 @@
-//! Socketmap requests: a request is as long as it says, and is not changed by what follows it.
+//! Socketmap requests: a request is as long as it announces, and does not depend on the octets after it.
 #![no_main]
 
 use countersign::machines::socketmap::next;

@@ -1,4 +1,4 @@
-//! Policy requests: one ends at its empty line, and is not changed by what follows it.
+//! Policy requests: a request ends at its empty line, and does not depend on the octets after it.
 #![no_main]
 
 use countersign::machines::policy_service::next;

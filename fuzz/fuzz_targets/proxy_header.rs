@@ -1,11 +1,11 @@
-//! PROXY headers: never more is read than belongs to one, and what we write can be read.
+//! PROXY headers: no octet after the header is read, and every header that this crate writes can be parsed.
 #![no_main]
 
 use countersign::machines::proxy_header::{Source, missing, parse, v1, v2};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
-    // As the daemon reads it: as much as is known to be missing, and no octet of what follows.
+    // Reads like the daemon: only as many octets as are known to be missing.
     let mut end = 0;
     while let Ok(more) = missing(&input[..end]) {
         if more == 0 {

@@ -1,4 +1,4 @@
-//! Key ring files: one that can be read is the same when it is written and read again.
+//! Key ring files: a parsed ring is unchanged after it is written and parsed again.
 #![no_main]
 
 use std::path::Path;

@@ -1,12 +1,13 @@
-//! A client whose octets may be anything, cut anywhere, before a next hop that keeps to RFC 5321. The next hop has the messages
-//! that the client was told it has, as they were sent, and no others; and there are no more replies than commands.
+//! A client that may send anything, cut anywhere, and a next hop that follows RFC 5321. The next hop has exactly the
+//! messages that were confirmed to the client, unchanged, and there are at most three more replies than commands.
 #![no_main]
 
 use countersign::machines::Direction;
 use countersign_fuzz::{Driven, NextHop, byte};
 use libfuzzer_sys::fuzz_target;
 
-/// Lets a client say this in pieces; what the next hop has, and what the client was told.
+/// Sends the client's octets in pieces. Returns the next hop with its messages, and the session with what the client
+/// was sent.
 fn run(direction: Direction, hold: usize, client: &[u8], mut cuts: &[u8]) -> (NextHop, Driven) {
     let (mut driven, mut hop) = (Driven::new(direction, hold), NextHop::default());
     let mut connections = 0;
@@ -16,7 +17,7 @@ fn run(direction: Direction, hold: usize, client: &[u8], mut cuts: &[u8]) -> (Ne
         let mut replies = Vec::new();
         if driven.opened > connections {
             connections = driven.opened;
-            // What was on its way to the connection before is lost with it.
+            // Octets on their way to the earlier connection are lost with it.
             octets.clear();
             hop.connected_again();
             driven.session.hop_connected(false);
@@ -56,7 +57,7 @@ fuzz_target!(|input: &[u8]| {
     let commands = client.iter().filter(|octet| **octet == b'\n').count();
     let replies = driven.told.split(|octet| *octet == b'\n').filter(|line| line.get(3) == Some(&b' ')).count();
     assert!(replies <= commands + 3, "{replies} replies to {commands} commands");
-    // Where nothing had to be mended, what came by DATA is what was sent, dots and all.
+    // If no line end had to be repaired, a message sent with DATA arrives unchanged, dot-stuffing included.
     let has_stray = client.iter().zip(client.iter().skip(1)).any(|(a, b)| (*a == b'\r') != (*b == b'\n'));
     let is_clean =
         !has_stray && client.first() != Some(&b'\n') && client.last() != Some(&b'\r') && !client.contains(&0);
@@ -66,7 +67,7 @@ fuzz_target!(|input: &[u8]| {
             assert!(client.windows(whole.len()).any(|part| part == whole), "a message was changed");
         }
     }
-    // However it is cut.
+    // The messages do not depend on how the input is cut.
     let (whole, _) = run(direction, hold, client, &[]);
     assert_eq!(hop.messages, whole.messages, "cut otherwise, it is another message");
 });

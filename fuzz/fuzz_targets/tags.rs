@@ -1,4 +1,4 @@
-//! BATV and SRS: what was signed is valid and leads back; nothing else is valid, whatever it looks like.
+//! BATV and SRS: a signed address is valid and leads back to the original; no other address is valid.
 #![no_main]
 
 use countersign::envelope::address::Address;
@@ -11,7 +11,7 @@ fuzz_target!(|text: &str| {
     let (policy, ring) = site();
     let (today, keys) = (NOW.day(), ring.keys());
     let Ok(address) = Address::parse(text) else { return };
-    // No input has the MAC of this key but by a chance of 1 in 2^24, which libFuzzer does not find.
+    // An arbitrary input has a valid MAC with a probability of 2^-24, so libFuzzer does not find one.
     assert!(!matches!(batv::verify(keys, &policy.batv, today, &address), Verdict::Valid(_)), "{address}");
     let _ = srs::verify(keys, &policy.srs, today, &address);
     if let Some(bare) = batv::strip(&address) {

@@ -1,4 +1,4 @@
-//! Colours of what is printed. `anstream` takes them out where nobody would see them.
+//! Colours of the output. `anstream` removes them if the output is not a terminal.
 
 use anstyle::{AnsiColor, Style};
 

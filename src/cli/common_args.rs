@@ -1,4 +1,4 @@
-//! What most subcommands need first: the config or the switches that stand for it, the ring, and the time.
+//! Arguments of several subcommands: the config or the options that replace it, the key ring, and the time.
 
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,13 +13,13 @@ use crate::envelope::site_policy::{InboundMode, Policy};
 use crate::envelope::time::Timestamp;
 use crate::state;
 
-/// Where the config is looked for when none is named: the first file that exists.
+/// The default paths of the config. The first file that exists is used.
 const CONFIG_PLACES: [&str; 2] = [CONFIG_HERE, "/etc/countersign/countersign.toml"];
-/// The config in the current folder, which needs no mention.
+/// The config in the current folder. No note is printed if it is used.
 const CONFIG_HERE: &str = "countersign.toml";
 /// The environment variable that replaces [`CONFIG_PLACES`]: file names, separated by colons.
 const CONFIG_PATH: &str = "COUNTERSIGN_CONFIG_PATH";
-/// Where the ring is when neither a switch nor a config says so.
+/// The path of the ring if neither an option nor a config names one.
 const RING_PLACE: &str = "keys/ring.toml";
 
 /// The key ring, and the moment.
@@ -38,24 +38,24 @@ pub(super) struct RingArgs {
 }
 
 impl RingArgs {
-    /// The config, where one is named or stands in its place.
+    /// The config: the named one, or the first at the default paths; `None` if there is none.
     pub(super) fn config(&self) -> Result<Option<Config>> {
         find_config(self.config.as_deref())
     }
 
-    /// The config that names the ring where the user has named neither and is not in its folder.
+    /// The config that names the ring, if the user has named neither of them and it is not in the current folder.
     pub(super) fn config_by_default(&self) -> Option<PathBuf> {
         let by_default = self.ring.is_none() && self.config.is_none();
         by_default.then(default_config).flatten().filter(|path| path != Path::new(CONFIG_HERE))
     }
 
-    /// The file of the ring.
+    /// The path of the key ring.
     pub(super) fn ring_path(&self, config: Option<&Config>) -> PathBuf {
         let configured = || config.map(|c| c.ring.clone());
         self.ring.clone().or_else(configured).unwrap_or_else(|| RING_PLACE.into())
     }
 
-    /// The moment asked for, or now.
+    /// The time given by `--at`, or now.
     pub(super) fn now(&self) -> Timestamp {
         self.at.unwrap_or_else(now)
     }
@@ -92,7 +92,7 @@ pub(super) struct SiteArgs {
     always_rewrite: bool,
 }
 
-/// What the rules are asked with.
+/// The policy, keys and time with which the rules are queried.
 pub(super) struct RuleContext {
     pub policy: Policy,
     pub ring: Keyring,
@@ -100,10 +100,10 @@ pub(super) struct RuleContext {
 }
 
 impl SiteArgs {
-    /// Reads config, switches and ring.
+    /// Loads config, options and key ring.
     pub(super) fn load(&self) -> Result<RuleContext> {
         let by_switches = !self.local.is_empty() || self.srs_domain.is_some();
-        // Switches that name domains stand for a config, unless one is named, too.
+        // Options that name domains replace the config, unless a config is named, too.
         let config = if by_switches && self.ring.config.is_none() { None } else { self.ring.config()? };
         let mut policy = match &config {
             Some(config) => config.policy.clone(),
@@ -145,7 +145,7 @@ impl SiteArgs {
     }
 }
 
-/// What a config with nothing but domains in it would say; verdicts are shown as enforcing would act.
+/// The policy of a config that sets only the domains, but with false bounces enforced.
 pub(super) fn default_policy() -> Policy {
     let mut policy = Policy::default();
     policy.outbound.exempt_senders = AddressSet::from_iter(["double-bounce@", "postmaster@"]);
@@ -157,13 +157,13 @@ pub(super) fn default_policy() -> Policy {
     policy
 }
 
-/// The named config, or the first that stands in its place.
+/// The named config, or the first at the default paths.
 pub(super) fn find_config(named: Option<&Path>) -> Result<Option<Config>> {
     let place = named.map(Path::to_owned).or_else(default_config);
     place.as_deref().map(Config::load).transpose().map_err(Into::into)
 }
 
-/// The first file that exists of those where a config is looked for.
+/// The first existing file at the default paths of the config.
 fn default_config() -> Option<PathBuf> {
     match std::env::var_os(CONFIG_PATH) {
         Some(places) => std::env::split_paths(&places).find(|path| path.is_file()),
@@ -171,7 +171,7 @@ fn default_config() -> Option<PathBuf> {
     }
 }
 
-/// The clock of this machine.
+/// The current time of this machine.
 pub(super) fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
     Timestamp(i64::try_from(since).unwrap_or(i64::MAX))
@@ -179,7 +179,7 @@ pub(super) fn now() -> Timestamp {
 
 fn parse_time(text: &str) -> Result<Timestamp> {
     if let Ok(seconds) = text.parse::<i64>() {
-        // Far beyond every calendar the day arithmetic would be of no use to anybody.
+        // Times more than 34,800 years from 1970 are rejected.
         return if seconds.unsigned_abs() < 1 << 40 {
             Ok(Timestamp(seconds))
         } else {

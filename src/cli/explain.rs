@@ -1,4 +1,4 @@
-//! `explain`: a tagged address taken apart, for a person.
+//! `explain`: prints the parts of a tagged address and their meaning.
 
 use anyhow::Result;
 use clap::Args;
@@ -30,7 +30,7 @@ pub(super) struct Explain {
     address: String,
 }
 
-/// Says what each part means. `false`: the tag proves nothing.
+/// Prints the meaning of each part. `false`: the tag is not valid.
 pub(super) fn run(args: &Explain) -> Result<bool> {
     let config = args.ring.config()?;
     let ring = state::ring_file::load(&args.ring.ring_path(config.as_ref()))?;

@@ -1,4 +1,4 @@
-//! `init`: a config and a key ring for one mail server, and what that server has to be told.
+//! `init`: writes a config and a key ring, and prints the lines to add to the mail server's configuration.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -56,7 +56,7 @@ impl ValueEnum for Mta {
     }
 }
 
-/// Writes the two files, and prints the rest.
+/// Writes the config and the key ring, and prints the mail server's lines.
 pub(super) fn run(args: &Init) -> Result<bool> {
     let methods = args.mta.methods();
     let built = args.mta.built_methods();
@@ -75,13 +75,13 @@ pub(super) fn run(args: &Init) -> Result<bool> {
     let config_path = args.dir.join("countersign.toml");
     let config = config.into_iter().map(|piece| with_domains(&args.in_words(&piece.text), &args.domains));
     let config = args.heading(method) + &config.collect::<String>();
-    // What is wrong with a domain the reader of configs says best.
+    // Parsing the config also finds invalid domains.
     let parsed = Config::parse(&config_path, &config)?;
     fs::create_dir_all(&args.dir).with_context(|| args.dir.display().to_string())?;
     if config_path.exists() {
         bail!("{} is there already: nothing was changed", config_path.display());
     }
-    // The ring first: one that is there is taken as it is, so that whoever repairs what went wrong can do this again.
+    // The ring is written first, and an existing ring is used, so that the command can be repeated after an error.
     make_ring(&parsed.ring)?;
     write_new(&config_path, &config)?;
     anstream::println!("{GREEN}Wrote {}.{GREEN:#}", config_path.display());
@@ -99,7 +99,7 @@ pub(super) fn run(args: &Init) -> Result<bool> {
 }
 
 impl Init {
-    /// The config's first line: how it came to be.
+    /// The first line of the config: the recipe that it comes from.
     fn heading(&self, method: &str) -> String {
         format!(
             "# For {}, by its recipe `{method}`: docs/mta/{}.md. All settings: docs/config.md.\n",
@@ -107,7 +107,7 @@ impl Init {
         )
     }
 
-    /// The lines of a recipe, about these domains and this folder.
+    /// The lines of a recipe with the domains and the folder of this site.
     fn in_words(&self, text: &str) -> String {
         let text = &one_entry_for_each(text, &self.domains);
         let text = match &self.srs_domain {
@@ -145,7 +145,7 @@ impl ReplaceDomain for str {
     }
 }
 
-/// `{our.example = …}` of an inline table, for each domain.
+/// Repeats the entry `{our.example = …}` of an inline table for each domain.
 fn one_entry_for_each(text: &str, domains: &[String]) -> String {
     const FIRST: &str = "{our.example = ";
     let mut parts = text.split(FIRST);
@@ -159,7 +159,7 @@ fn one_entry_for_each(text: &str, domains: &[String]) -> String {
     filled
 }
 
-/// All domains where the config names the first.
+/// Replaces the first domain in `domains.local` with all domains.
 fn with_domains(text: &str, domains: &[String]) -> String {
     let Some(first) = domains.first() else { return text.to_owned() };
     let quoted: Vec<String> = domains.iter().map(|domain| format!("\"{domain}\"")).collect();
@@ -171,7 +171,7 @@ fn write_new(path: &Path, text: &str) -> Result<()> {
     let mut file =
         fs::File::options().write(true).create_new(true).open(path).with_context(|| path.display().to_string())?;
     if let Err(error) = file.write_all(text.as_bytes()).and_then(|()| file.sync_all()) {
-        // Half a config is worse than none.
+        // An incomplete config is worse than none.
         let _ = fs::remove_file(path);
         return Err(error).with_context(|| path.display().to_string());
     }

@@ -1,4 +1,4 @@
-//! The command line: one file per subcommand. Nothing is decided here; it asks the library and prints.
+//! The command line: one file per subcommand. They call the library and print results; they decide nothing.
 
 mod check;
 mod classify;
@@ -60,7 +60,8 @@ enum Command {
     Classify(classify::Classify),
 }
 
-/// Reads the arguments, runs the subcommand, and says how it went.
+/// Parses the arguments, runs the subcommand, and returns the exit status: 0 for success, 1 if the subcommand returned
+/// `false`, 2 for an error, 75 (EX_TEMPFAIL of sysexits.h) if the answer is temporarily unknown.
 #[must_use]
 pub fn run() -> ExitCode {
     keep_keys_out_of_cores();
@@ -78,7 +79,7 @@ pub fn run() -> ExitCode {
     match result {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
-        // Somebody closed the pipe: `countersign keys list | head`.
+        // The reader has closed the pipe: `countersign keys list | head`.
         Err(error) if broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             anstream::eprintln!("{RED}countersign:{RED:#} {error:#}");
@@ -87,13 +88,13 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Keys are in the memory of nearly every subcommand: no core is written, and no other process of the same user may
-/// look into this one.
+/// Nearly every subcommand has keys in memory. On Linux, this disables core dumps, and keeps other processes of the
+/// same user from reading the memory.
 fn keep_keys_out_of_cores() {
     #[cfg(target_os = "linux")]
     {
         use rustix::process::{DumpableBehavior, set_dumpable_behavior};
-        // Where the system does not know it, the limits of the unit still hold.
+        // If the call fails, the limits of the systemd unit still apply.
         let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
     }
 }

@@ -1,4 +1,4 @@
-//! `serve`: the daemon.
+//! `serve`: runs the daemon.
 
 use std::path::PathBuf;
 
@@ -22,7 +22,7 @@ pub(super) struct Serve {
     config: Option<PathBuf>,
 }
 
-/// Serves until told to stop.
+/// Runs the daemon until a signal stops it.
 pub(super) fn run(args: &Serve) -> Result<bool> {
     let config = find_config(args.config.as_deref())?.context("there is no config; name one with -c FILE")?;
     let ring = state::ring_file::load(&config.ring)?;
@@ -42,7 +42,7 @@ pub(super) fn run(args: &Serve) -> Result<bool> {
     fd_limit::raise_descriptors(&config)?;
     let control = runtime::control()?;
     let served = control.block_on(async {
-        // Before anything listens: a signal must not find nobody at home.
+        // The signal handlers are registered before anything listens, so that no signal is missed.
         let (mut hup, mut term, mut int) =
             (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let service = Service::bind(config, ring)?;
@@ -61,7 +61,7 @@ pub(super) fn run(args: &Serve) -> Result<bool> {
         service.run(stop).await?;
         Ok(true)
     });
-    // Whoever holds the lock of the ring does not hold up the end.
+    // Do not wait for a thread that is blocked on the lock of the ring.
     control.shutdown_background();
     served
 }

@@ -1,4 +1,4 @@
-//! What a running daemon has seen, asked for over its status listener.
+//! Queries a running daemon over its status listener: what enforcing would have refused.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
@@ -9,12 +9,12 @@ use serde::Deserialize;
 use crate::cli::colours::BOLD;
 use crate::config::{Config, Endpoint};
 
-/// How long a daemon may take to answer.
+/// Timeout for connecting, and for each read and write.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// More than any answer.
+/// The most octets of an answer that are read.
 const MOST: u64 = 1 << 20;
 
-/// What `/observed` says.
+/// The answer at `/observed`.
 #[derive(Debug, Deserialize)]
 struct ObservedReport {
     since: String,
@@ -28,7 +28,8 @@ struct ObservedReport {
     forgery_chance: f64,
 }
 
-/// What enforcing would have refused so far, in words; nothing where no daemon answers.
+/// What enforcing would have refused so far, as lines of text. Empty without a status listener on TCP; one line with
+/// the error if no daemon answers.
 pub(super) fn lines(config: &Config) -> Vec<String> {
     let Some(Endpoint::Tcp { host, port }) = &config.status else { return Vec::new() };
     match ask(host, *port) {

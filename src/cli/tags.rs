@@ -1,4 +1,4 @@
-//! `sign` and `verify`: the rules, asked for addresses from the arguments or from standard input.
+//! `sign` and `verify`: query the rules about addresses from the arguments or from standard input.
 
 use std::io::{self, BufRead as _, BufReader, BufWriter, Write};
 
@@ -63,12 +63,12 @@ pub(super) struct Verify {
     addresses: Vec<String>,
 }
 
-/// Prints what outbound would make of each address. `false`: something is rejected.
+/// Prints what outbound does with each sender. `false`: a sender is rejected.
 pub(super) fn sign(args: &Sign) -> Result<bool> {
     let site = args.site.load()?;
     one_if_bare(args.bare, &args.addresses)?;
     each_address(&args.addresses, |text, out| {
-        // A mail server writes the null sender as nothing at all.
+        // Mail servers pass the null sender as an empty argument.
         let null = args.bare && (text.0.is_empty() || text.0 == b"<>");
         let (action, result, reason, note) = match if null { Ok(ReversePath::Null) } else { read(text) } {
             Ok(ReversePath::Null) if args.bare => ("pass", Some(String::new()), "null-sender", String::new()),
@@ -107,7 +107,7 @@ pub(super) fn sign(args: &Sign) -> Result<bool> {
     })
 }
 
-/// Prints what inbound would make of each address. `false`: something is not delivered as it is.
+/// Prints what inbound does with each recipient. `false`: a recipient is refused, or its content decides.
 pub(super) fn verify(args: &Verify) -> Result<bool> {
     let site = args.site.load()?;
     let sender = args.mail_from.as_deref().unwrap_or_default();
@@ -140,13 +140,13 @@ pub(super) fn verify(args: &Verify) -> Result<bool> {
     })
 }
 
-/// A mail server that asks for a bare answer asks about one address.
+/// `--bare` is for mail servers, which query one address at a time.
 fn one_if_bare(wanted: bool, addresses: &[String]) -> Result<()> {
     anyhow::ensure!(!wanted || addresses.len() == 1, "--bare is for one address: write it behind --");
     Ok(())
 }
 
-/// What cannot be answered now; a mail server has to ask again. Exit status 75, EX_TEMPFAIL of sysexits.h.
+/// There is no answer now; the mail server has to try again later. Exit status 75 (EX_TEMPFAIL of sysexits.h).
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct TryLater(String);
@@ -156,11 +156,11 @@ struct TagAnswer {
     tagged: Option<Tagged>,
     result: Option<String>,
     action: &'static str,
-    /// Whether it is delivered whatever the content.
+    /// Whether a message is delivered whatever its content.
     is_delivered: bool,
-    /// Whether it may be delivered if it comes again later.
+    /// Whether the refusal is temporary.
     is_temporary: bool,
-    /// The header that it is delivered with.
+    /// The header that is added to a delivered message.
     mark: Option<ResultHeader>,
     note: String,
 }
@@ -216,7 +216,7 @@ fn found(site: &RuleContext, sender: &ReversePath, address: &Address) -> TagAnsw
         ..TagAnswer::malformed("")
     };
     match inbound.disposition {
-        // What a good SRS address is for, any report reaches.
+        // To a valid SRS address, every report is delivered.
         Disposition::Deliver(delivery) | Disposition::Inspect(delivery, ContentCheck::Srs) => TagAnswer {
             action: "deliver",
             is_delivered: true,
@@ -235,7 +235,7 @@ fn found(site: &RuleContext, sender: &ReversePath, address: &Address) -> TagAnsw
     }
 }
 
-/// What is said of a mark.
+/// The words about a header that says what would have happened.
 fn marked(mark: ResultHeader) -> String {
     let done = match mark.would {
         "defer" => "deferred",
@@ -246,7 +246,7 @@ fn marked(mark: ResultHeader) -> String {
     format!(" with a mark, for it would be {done}")
 }
 
-/// Which key, signed when, good until when, or exactly why not.
+/// The verdict in words: which key, signed when, valid until when, or why the tag is not valid.
 pub(super) fn describe(verdict: &Verdict, today: Day) -> String {
     let why = match verdict {
         Verdict::Untagged => return "it carries no tag of ours".into(),
@@ -278,7 +278,7 @@ impl RuleContext {
     }
 }
 
-/// A line of input: what stood there, without the line end.
+/// A line of input without its line end.
 pub(super) struct InputLine<'a>(&'a [u8]);
 
 impl InputLine<'_> {
@@ -291,7 +291,7 @@ impl InputLine<'_> {
     }
 }
 
-/// A sender; the null sender is written `<>`, an empty text is a mistake.
+/// Parses a sender. The null sender is `<>`; an empty text is an error.
 fn read(text: &InputLine<'_>) -> Result<ReversePath, AddressError> {
     if text.0.is_empty() {
         return Err(AddressError::Empty);
@@ -299,17 +299,17 @@ fn read(text: &InputLine<'_>) -> Result<ReversePath, AddressError> {
     ReversePath::parse(text.to_str().map_err(|_| AddressError::NotUtf8)?)
 }
 
-/// The null sender is written as on the wire, so that no line is empty.
+/// A sender as text. The null sender is `<>`, so that no line is empty.
 fn shown(path: &ReversePath) -> String {
     path.address().map_or_else(|| "<>".to_owned(), ToString::to_string)
 }
 
-/// An address with or without its angle brackets.
+/// An address without its angle brackets, if it has any.
 fn bare(text: &str) -> &str {
     text.strip_prefix('<').and_then(|t| t.strip_suffix('>')).unwrap_or(text)
 }
 
-/// Calls `one` for each address, streaming: memory does not grow with the input. `false` if any call said so.
+/// Calls `one` for each address. Input is streamed: memory does not grow with it. `false`: a call has returned `false`.
 fn each_address(
     arguments: &[String],
     mut one: impl FnMut(&InputLine<'_>, &mut dyn Write) -> Result<bool>,
@@ -324,7 +324,7 @@ fn each_address(
         let mut line = Vec::new();
         while next_line(&mut input, &mut line)? {
             all &= one(&InputLine(line.trim_ascii()), &mut out)?;
-            // Whoever asks line by line waits for the answer to each.
+            // A client that sends one line at a time waits for each answer.
             if input.buffer().is_empty() {
                 out.flush()?;
             }
@@ -334,7 +334,8 @@ fn each_address(
     Ok(all)
 }
 
-/// Reads one line; of an endless one only the beginning, enough to see that it is too long.
+/// Reads one line; `false` at the end of the input. Of a very long line, only enough is kept to see that it is too
+/// long.
 fn next_line(input: &mut BufReader<io::StdinLock<'_>>, line: &mut Vec<u8>) -> Result<bool> {
     line.clear();
     loop {

@@ -1,4 +1,4 @@
-//! What all sessions share: policy, keys, clock, and room for held messages.
+//! State that all sessions share: config, keys, clock, the memory of the rules, and room for buffered messages.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,29 +17,29 @@ use crate::envelope::keyring::Keyring;
 use crate::envelope::rules::RampEvent;
 use crate::envelope::time::Timestamp;
 
-/// One for the process.
+/// The shared state of the process.
 #[derive(Debug)]
 pub(crate) struct AppState {
     /// The config that the process was started with.
     pub config: Config,
     /// The ring in force; replaced as a whole.
     pub ring: ArcSwap<Keyring>,
-    /// Who has how many sessions.
+    /// The number of sessions of each client network.
     pub clients: Arc<ConnectionLimit>,
-    /// What has happened.
+    /// The counters of this process.
     pub metrics: Metrics,
     /// When the process started.
     pub started: Timestamp,
     memory: Mutex<Memory>,
     ramp: Mutex<RampNotes>,
     ramp_changed: Notify,
-    /// Room for held messages.
+    /// Room for buffered messages.
     pub hold_budget: Arc<HoldBudget>,
     sessions: AtomicU64,
 }
 
 impl AppState {
-    /// For this config and ring.
+    /// The state for this config and ring.
     #[must_use]
     pub(crate) fn new(config: Config, ring: Keyring) -> Self {
         let started = clock();
@@ -58,19 +58,19 @@ impl AppState {
         }
     }
 
-    /// The clock of this machine.
+    /// The current time of this machine.
     #[must_use]
     pub(crate) fn now(&self) -> Timestamp {
         clock()
     }
 
-    /// What the rules remember.
+    /// The memory of the rules: tag guesses, bounce replays, surges.
     pub(crate) fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a ring in force. What is known here about a ramp holds although the file may not say so: it may be
-    /// read-only.
+    /// Puts a ring in force. Interrupted ramps that this process has noted apply to it, even if the file does not have
+    /// them: it may be read-only.
     pub(crate) fn set_ring(&self, mut ring: Keyring) {
         for (domain, at) in &self.ramp.lock().unwrap_or_else(PoisonError::into_inner).gaps {
             ring.ramp_stop(domain, *at);
@@ -78,7 +78,7 @@ impl AppState {
         self.ring.store(Arc::new(ring));
     }
 
-    /// Notes what mail says about a ramp; somebody writes it into the ring. Each is noted once an hour.
+    /// Notes an event about a ramp, to be written into the ring. The same event is noted at most once an hour.
     pub(crate) fn note_ramp(&self, event: RampEvent) {
         let now = self.now();
         let mut notes = self.ramp.lock().unwrap_or_else(PoisonError::into_inner);
@@ -94,7 +94,7 @@ impl AppState {
         self.ramp_changed.notify_one();
     }
 
-    /// Waits for something to be written into the ring.
+    /// Waits for events that have to be written into the ring.
     pub(crate) async fn ramp_notes(&self) -> Vec<RampEvent> {
         loop {
             self.ramp_changed.notified().await;
@@ -105,7 +105,7 @@ impl AppState {
         }
     }
 
-    /// A number for a session, for the log.
+    /// The number of a new session for the log, from 1.
     pub(crate) fn next_session(&self) -> u64 {
         self.sessions.fetch_add(1, Ordering::Relaxed) + 1
     }
@@ -113,7 +113,7 @@ impl AppState {
 
 const HOUR: i64 = 3600;
 
-/// What mail has said about ramps. There are as many as the config has domains.
+/// Events about ramps. Their number is bounded by the domains in the config.
 #[derive(Debug, Default)]
 struct RampNotes {
     noted: HashMap<RampEvent, Timestamp>,

@@ -1,11 +1,12 @@
-//! Bounces on their way count before they are delivered, so that many at once are not more than one after the other.
+//! Reservations: a bounce in progress counts before it is delivered, so that concurrent bounces do not exceed the limit
+//! of a tag.
 
 use std::sync::Arc;
 
 use super::app_state::AppState;
 use crate::envelope::abuse::TagId;
 
-/// A place among the bounces that a tag may get, for one that is on its way. Given back when dropped.
+/// One of the bounces that a tag may receive, reserved for a bounce in progress. Released when dropped.
 #[derive(Debug)]
 pub(in crate::drive) struct Reservation {
     app: Arc<AppState>,
@@ -13,12 +14,12 @@ pub(in crate::drive) struct Reservation {
 }
 
 impl Reservation {
-    /// For a tag of which the memory has just been told that a bounce to it is on its way.
+    /// Takes over a reservation that has just been made in the memory of the rules.
     pub(super) fn of(app: &Arc<AppState>, tag: TagId) -> Self {
         Self { app: Arc::clone(app), tag }
     }
 
-    /// The tag that the place is reserved for.
+    /// The tag that the reservation is for.
     pub(super) fn tag(&self) -> TagId {
         self.tag
     }

@@ -1,20 +1,20 @@
-//! Buffers lent and returned. A session that waits holds none; what one worker's sessions read large messages with is
-//! shared.
+//! Buffers that are lent to sessions. A session that waits has none; the sessions of a worker share a few buffers for
+//! large messages.
 //!
-//! A session whose next hop does not take what it has read keeps that: at most [`SMALL_READ`] octets, or [`READ`] for
-//! the few that have one of the worker's large buffers.
+//! If the next hop of a session accepts no more, the session keeps what it has read: at most [`SMALL_READ`] octets, or
+//! [`READ`] with one of the worker's large buffers.
 
 use std::cell::{Cell, RefCell};
 
-/// The size of a buffer for reading, in octets: what a socket gives at once, and no more.
+/// The size of the read buffer, in octets: the most that is read from a socket at a time.
 pub(super) const READ: usize = 64 << 10;
-/// How much of a message is read at a time without a large buffer.
+/// The most octets of a message that are read at a time without a large buffer.
 pub(super) const SMALL_READ: usize = 16 << 10;
-/// So many large output buffers there are per worker.
+/// The number of large output buffers per worker.
 const LARGE: usize = 8;
-/// So many empty small ones are kept per worker.
+/// The number of empty small buffers that are kept per worker.
 const SPARE: usize = 8;
-/// Larger ones are given back to the allocator: a session may keep one for long.
+/// The largest capacity, in octets, of a small buffer that is kept, because a session may use it for a long time.
 const MAX_SPARE: usize = SMALL_READ + (4 << 10);
 
 thread_local! {
@@ -24,16 +24,16 @@ thread_local! {
     static LARGE_LENT: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Lends the thread's read buffer for one call. `work` must not wait.
+/// Lends the read buffer of the thread for one call. `work` must not block.
 pub(super) fn with_read_buffer<T>(work: impl FnOnce(&mut [u8]) -> T) -> T {
     READ_BUFFER.with(|buffer| match buffer.try_borrow_mut() {
         Ok(mut buffer) => work(&mut buffer),
-        // Only if `work` came here again, which it does not.
+        // Reached only if `work` calls this function again, which it does not.
         Err(_) => work(&mut vec![0; READ]),
     })
 }
 
-/// Gives an output buffer room, if it has none.
+/// Gives an output buffer without capacity a spare one, if there is one.
 pub(super) fn lend(buffer: &mut Vec<u8>) {
     if buffer.capacity() == 0
         && let Some(spare) = SPARES.with(|spares| spares.try_borrow_mut().ok()?.pop())
@@ -42,19 +42,19 @@ pub(super) fn lend(buffer: &mut Vec<u8>) {
     }
 }
 
-/// Takes an empty output buffer back.
+/// Takes back an output buffer, if it is empty.
 pub(super) fn give_back(buffer: &mut Vec<u8>) {
     if buffer.is_empty() && buffer.capacity() > 0 {
         keep(&SPARES, std::mem::take(buffer), SPARE, MAX_SPARE);
     }
 }
 
-/// One of the worker's large buffers. It must be given back by whoever has it, on the same thread.
+/// The right to use one of the worker's large buffers. It must be given back on the same thread.
 #[derive(Debug)]
 pub(super) struct Large;
 
 impl Large {
-    /// Puts a large buffer in the place of an empty one; `None`: all are in use.
+    /// Replaces an empty buffer with a large one. `None`: all of them are in use.
     pub(super) fn lend(buffer: &mut Vec<u8>) -> Option<Self> {
         let lent = LARGE_LENT.get();
         if lent >= LARGE {
@@ -67,7 +67,7 @@ impl Large {
         Some(Self)
     }
 
-    /// Takes it back, now that it is empty.
+    /// Takes back the buffer, which must be empty.
     pub(super) fn give_back(self, buffer: &mut Vec<u8>) {
         keep(&LARGE_SPARES, std::mem::take(buffer), LARGE, 4 * READ);
     }

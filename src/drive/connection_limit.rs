@@ -1,4 +1,4 @@
-//! How many sessions each client network has.
+//! The number of sessions of each client network.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -8,25 +8,25 @@ use ipnet::IpNet;
 
 use crate::envelope::abuse::{network, site_network};
 
-/// A site (/48 of IPv6) may have this many times the sessions of one of its networks (/56): there are 256 of those in
-/// it.
+/// A site (/48 of IPv6) may have this many times the sessions of one network (/56), of which it contains 256.
 const NETWORKS_PER_SITE: usize = 4;
 
-/// The sessions of each network. Those without any are not kept.
+/// Counts the sessions of each network. Networks without sessions have no entry.
 #[derive(Debug, Default)]
 pub(crate) struct ConnectionLimit(Mutex<HashMap<IpNet, usize>>);
 
-/// One session of a network, until it is dropped.
+/// One counted session of a network, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct CountedConnection {
     clients: Arc<ConnectionLimit>,
     network: IpNet,
-    /// Of IPv6: what the network is a part of.
+    /// The site (/48) of the network, for IPv6 only.
     site: Option<IpNet>,
 }
 
 impl ConnectionLimit {
-    /// One more session of this client. `None`: its network would have more than `limit`, or its site four times that.
+    /// Counts one more session of this client. `None`: its network would have more than `limit` sessions, or its IPv6
+    /// site more than four times as many.
     #[must_use]
     pub(crate) fn admit(self: &Arc<Self>, client: IpAddr, limit: usize) -> Option<CountedConnection> {
         let (network, site) = (network(client), site_network(client));

@@ -1,4 +1,5 @@
-//! Places for connections of MTAs that ask: when all are taken, the one that has been idle for longest gives way.
+//! Connection slots of a milter, policy service or socketmap: if all are in use, the connection that has been idle
+//! longest is closed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -6,36 +7,36 @@ use std::task::{Context, Waker};
 
 use tokio::time::Instant;
 
-/// The places of one listener.
+/// The connection slots of one listener.
 #[derive(Debug)]
 pub(crate) struct ConnectionSlots {
     most: usize,
     taken: Mutex<Vec<Weak<ConnectionSlot>>>,
 }
 
-/// The place of one connection, until it is dropped.
+/// The slot of one connection, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct ConnectionSlot {
     state: Mutex<SlotState>,
-    /// Another connection needs the place.
+    /// Whether another connection needs the slot.
     given_up: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct SlotState {
-    /// Since when nothing is asked and nothing owed.
+    /// Since when no request is pending and no answer is due.
     idle: Option<Instant>,
     waker: Option<Waker>,
 }
 
 impl ConnectionSlots {
-    /// So many, 1 or more.
+    /// This many slots, at least 1.
     #[must_use]
     pub(crate) fn new(most: usize) -> Self {
         Self { most, taken: Mutex::default() }
     }
 
-    /// A place for one more connection. `None`: all are taken by connections that are at work.
+    /// A slot for one more connection. `None`: all are used by connections that are not idle.
     #[must_use]
     pub(crate) fn take(&self) -> Option<Arc<ConnectionSlot>> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
@@ -69,13 +70,13 @@ impl ConnectionSlot {
         }
     }
 
-    /// Whether the connection has to end. It is woken when that becomes true, if it has said that it is idle.
+    /// Whether the connection has to close. Its task is woken when this becomes true, if it has called `idle`.
     #[must_use]
     pub(crate) fn is_given_up(&self) -> bool {
         self.given_up.load(Ordering::Acquire)
     }
 
-    /// Nothing is asked: the place may be given to another.
+    /// No request is pending, so another connection may take the slot.
     pub(crate) fn idle(&self, cx: &Context<'_>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.idle.get_or_insert_with(Instant::now);
@@ -84,7 +85,7 @@ impl ConnectionSlot {
         }
     }
 
-    /// Something is asked, or answered.
+    /// A request or an answer is in progress.
     pub(crate) fn busy(&self) {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).idle = None;
     }

@@ -1,5 +1,4 @@
-//! Where front ends ask the rules: with the keys and the clock of this moment, a log line for each decision, and
-//! numbers.
+//! Queries of all front ends to the rules, with the current keys and clock. Each decision is logged and counted.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,35 +21,36 @@ use crate::envelope::rules::{
 };
 use crate::envelope::tag::{Verdict, masked};
 
-/// Asks the rules on behalf of one client.
+/// Queries the rules on behalf of one client.
 pub(super) struct Evaluator {
-    /// What all of them share.
+    /// The shared state.
     pub app: Arc<AppState>,
     /// The number of the session, for the log.
     pub id: u64,
-    /// The client that the rules are about, where it is known.
+    /// The client's address, if it is known.
     pub client: Option<IpAddr>,
-    /// The recipient last asked about, as logs show it.
+    /// The recipient of the last query, as it is logged.
     asked: String,
-    /// The recipient whose content decides, as logs show it.
+    /// The recipient whose content decides, as it is logged.
     candidate: String,
-    /// Recipients of the session, where it has one client.
+    /// Counters of recipients, if the session has one client.
     seen: Option<Seen>,
 }
 
-/// Recipients of a session that come to nothing.
+/// Counters of recipients in a session, which limit its log lines.
 #[derive(Debug, Default)]
 struct Seen {
     refused: u32,
-    /// Accepted since a message was last taken.
+    /// Recipients accepted since the last accepted message.
     accepted: u32,
-    /// Accepted and without a line.
+    /// Accepted recipients without a log line.
     hidden: u32,
 }
 
-/// So many refused recipients of a session have a line each; the others are summed up at its end.
+/// The number of refused recipients per session that have a log line each. The others are counted in one line at its
+/// end.
 const REFUSED_LINES: u32 = 10;
-/// So many accepted recipients have a line each while no message comes for any of them.
+/// The number of accepted recipients that have a log line each while no message is accepted.
 const ACCEPTED_LINES: u32 = 200;
 
 impl Drop for Evaluator {
@@ -72,21 +72,21 @@ impl Evaluator {
         Self { app, id, client, asked: String::new(), candidate: String::new(), seen: None }
     }
 
-    /// For one client, whose recipients are not to fill the log.
+    /// For one client, with a limit on the log lines about its recipients.
     pub(super) fn of_one_client(app: Arc<AppState>, client: Option<IpAddr>) -> Self {
         let mut evaluator = Self::new(app, client);
         evaluator.seen = Some(Seen::default());
         evaluator
     }
 
-    /// Whether a refused recipient gets a line.
+    /// Counts a refused recipient. Returns whether it has a log line.
     pub(super) fn shows_refused(&mut self) -> bool {
         let Some(seen) = &mut self.seen else { return true };
         seen.refused = seen.refused.saturating_add(1);
         seen.refused <= REFUSED_LINES
     }
 
-    /// Whether an accepted recipient gets a line.
+    /// Counts an accepted recipient. Returns whether it has a log line.
     fn shows_accepted(&mut self) -> bool {
         let Some(seen) = &mut self.seen else { return true };
         seen.accepted = seen.accepted.saturating_add(1);
@@ -95,7 +95,7 @@ impl Evaluator {
         shown
     }
 
-    /// A message was taken: its recipients have come to something.
+    /// A message was accepted: accepted recipients are counted anew.
     pub(super) fn has_taken_a_message(&mut self) {
         if let Some(seen) = &mut self.seen {
             seen.accepted = 0;
@@ -107,18 +107,18 @@ impl Evaluator {
         self.client.map_or_else(|| "local".to_owned(), |client| client.to_string())
     }
 
-    /// The recipient last asked about, for the log.
+    /// The recipient of the last query, for the log.
     pub(super) fn asked(&self) -> &str {
         &self.asked
     }
 
-    /// Asks with the keys and the clock of now: they change while a connection is open.
+    /// Queries the rules with the current keys and clock, which may change while a connection is open.
     pub(super) fn ask<T>(&self, question: impl FnOnce(&Rules<'_>) -> T) -> T {
         let ring: Arc<Keyring> = self.app.ring.load_full();
         question(&Rules { policy: &self.app.config.policy, ring: &ring, now: self.app.now() })
     }
 
-    /// What becomes of this sender, whoever the recipients are?
+    /// The decision about a sender, for all recipients.
     pub(super) fn sender(&self, sender: &ReversePath) -> Outbound {
         let (outbound, event) = self.ask(|rules| {
             let outbound = rules.outbound(self.client, sender, None);
@@ -132,7 +132,7 @@ impl Evaluator {
         outbound
     }
 
-    /// What becomes of it for this recipient? `None`: the recipient makes no difference.
+    /// The decision about a sender for one recipient. `None`: the recipient makes no difference.
     pub(super) fn sender_for(&mut self, sender: &ReversePath, recipient: &Address) -> Option<Outbound> {
         if !self.app.config.policy.outbound.recipients_matter() {
             return None;
@@ -145,8 +145,8 @@ impl Evaluator {
         Some(outbound)
     }
 
-    /// What becomes of this recipient? The reservation is for the bounce that it may be: asked by others at the same
-    /// time, the rules know of it.
+    /// The decision about a recipient. If bounces to its tag are counted, one is reserved, so that concurrent queries
+    /// count it.
     pub(super) fn recipient(
         &mut self,
         caller: Caller,
@@ -157,7 +157,7 @@ impl Evaluator {
         let (inbound, tag, alarms) = self.ask(|rules| {
             let mut memory = app.memory();
             let inbound = rules.inbound_for(caller, &mut memory, self.client, sender, recipient);
-            // Others never hear what becomes of the message.
+            // Other callers do not report what becomes of the message.
             let tag = inbound.tag.filter(|_| caller.sees_content());
             if let Some(tag) = tag {
                 memory.replay.reserve(tag, rules.now.day());
@@ -175,7 +175,7 @@ impl Evaluator {
         (inbound, tag.map(|tag| Reservation::of(&app, tag)))
     }
 
-    /// What becomes of this candidate? The reservation is for a bounce that evidence rescues.
+    /// The decision about the content of a message. A bounce that evidence rescues is reserved.
     pub(super) fn content(&self, case: Candidate<'_>, found: &Findings) -> (ContentVerdict, Option<Reservation>) {
         let (content, reservation, alarms) = self.ask(|rules| {
             let mut memory = self.app.memory();
@@ -203,7 +203,7 @@ impl Evaluator {
         (content, reservation)
     }
 
-    /// Which evidence does this message carry?
+    /// The evidence header of a message, if it gets one.
     pub(super) fn evidence(
         &self,
         sender: &ReversePath,
@@ -219,14 +219,14 @@ impl Evaluator {
         }
     }
 
-    /// What does this sender become, for a map that knows nothing else?
+    /// The answer of a map about a sender.
     pub(super) fn map_sender(&self, sender: &Address) -> MapAnswer {
         let path = ReversePath::Mailbox(sender.clone());
         MapAnswer::of_sender(&self.sender(&path))
     }
 
-    /// As `map_sender`, for a map that is also asked about mail of strangers. A local sender address there does not
-    /// prove that the domain's mail leaves through this program, so it does not begin a ramp.
+    /// As `map_sender`, for a map that is also queried about mail of strangers. A local sender address in such a query
+    /// does not prove that the domain's mail leaves through this program, so it does not start a ramp.
     pub(super) fn map_any_sender(&self, sender: &Address) -> MapAnswer {
         let path = ReversePath::Mailbox(sender.clone());
         let (outbound, event) = self.ask(|rules| {
@@ -242,7 +242,7 @@ impl Evaluator {
         MapAnswer::of_sender(&outbound)
     }
 
-    /// What does this recipient become, for a map that knows nothing else?
+    /// The answer of a map about a recipient.
     pub(super) fn map_recipient(&self, client: Option<IpAddr>, recipient: &Address) -> MapAnswer {
         self.mapped(recipient, |rules, memory| rules.map_recipient(memory, client, recipient))
     }
@@ -264,7 +264,7 @@ impl Evaluator {
         alarms.log();
         let (action, verdict, reason) = (said.mapped.name(), said.verdict.name(), said.reason.name());
         if said.verdict == Verdict::Untagged {
-            // A map is asked about every recipient, several times.
+            // A map is queried several times about every recipient.
             debug!(session = self.id, event = "map", to = %recipient, action, reason);
             return said.mapped;
         }
@@ -349,7 +349,7 @@ impl Evaluator {
     }
 }
 
-/// What has happened to the memory of the rules that people should know.
+/// Changes in the memory of the rules that are logged as alarms.
 struct Alarms {
     flips: Vec<Flip>,
     guessers: Vec<Guesser>,
@@ -393,7 +393,7 @@ fn key_of(verdict: &Verdict) -> Option<String> {
     verdict.tagged().and_then(|tagged| tagged.key.as_ref()).map(ToString::to_string)
 }
 
-/// Addresses in logs: the null sender as it is written, a tag without its hash.
+/// A reverse-path for the log: the null sender as `<>`, an address without the hash of its tag.
 pub(super) fn shown(path: &ReversePath) -> String {
     path.address().map_or_else(|| "<>".to_owned(), masked)
 }

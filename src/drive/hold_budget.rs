@@ -1,5 +1,5 @@
-//! Room for held messages: each session takes it as its message grows, one network has at most a quarter of it, and
-//! where all is in use, the slowest message gives its own up.
+//! Room for buffered messages. Each session takes it as its message grows, and one network has at most a quarter of it.
+//! If all of it is in use, the slowest message loses its room.
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -11,17 +11,17 @@ use ipnet::IpNet;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-/// Room is taken in steps of so many octets.
+/// Room is taken in steps of this many octets.
 const STEP: usize = 8 << 10;
-/// No message gives its room up before it had so long to come.
+/// A message does not lose its room before this time.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// All the room that there is.
+/// The room for all buffered messages.
 #[derive(Debug)]
 pub(crate) struct HoldBudget {
-    /// Octets for all messages.
+    /// Room for all messages, in octets.
     total: usize,
-    /// Octets that one message takes at most.
+    /// The most that one message takes, in octets.
     most: usize,
     taken: Mutex<Taken>,
 }
@@ -38,18 +38,18 @@ struct HeldMessage {
     network: Option<IpNet>,
     octets: usize,
     since: Instant,
-    /// Dropped, it tells the session that its room is gone.
+    /// When it is dropped, the session learns that its room is gone.
     _keeps: oneshot::Sender<()>,
 }
 
 impl HeldMessage {
-    /// Octets a second.
+    /// Octets per second.
     fn speed(&self, now: Instant) -> f64 {
         self.octets as f64 / now.duration_since(self.since).as_secs_f64().max(1.0)
     }
 }
 
-/// The room of one held message. It is given back when dropped.
+/// The room of one buffered message. Released when dropped.
 #[derive(Debug)]
 pub(crate) struct HoldPermit {
     hold_budget: Arc<HoldBudget>,
@@ -60,20 +60,20 @@ pub(crate) struct HoldPermit {
 }
 
 impl HoldBudget {
-    /// `total` octets for all messages, of which one takes at most `most`.
+    /// `total` octets for all messages, and at most `most` for one of them.
     #[must_use]
     pub(crate) fn new(total: usize, most: usize) -> Self {
         Self { total, most, taken: Mutex::default() }
     }
 
-    /// Octets that are in use.
+    /// The octets in use.
     #[must_use]
     pub(crate) fn taken(&self) -> usize {
         self.lock().octets
     }
 
-    /// Room for the beginning of one more message. `network`: whose it is, where that may have only its share. `None`:
-    /// there is none.
+    /// Room for the beginning of one more message. `network` is the client's network, if its share is limited. `None`:
+    /// there is no room.
     #[must_use]
     pub(crate) fn begin(self: &Arc<Self>, network: Option<IpNet>) -> Option<HoldPermit> {
         let (keeps, kept) = oneshot::channel();
@@ -85,7 +85,7 @@ impl HoldBudget {
             id
         };
         let mut permit = HoldPermit { hold_budget: Arc::clone(self), id, octets: 0, kept, gone: false };
-        // Dropping it gives it back.
+        // If it is dropped, its room is released.
         permit.grow(1).then_some(permit)
     }
 
@@ -93,7 +93,7 @@ impl HoldBudget {
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// `false`: the message `id` has to go.
+    /// Takes `more` octets for the message `id`. `false`: there is no room for it.
     fn take(&self, id: u64, more: usize) -> bool {
         let now = Instant::now();
         let mut taken = self.lock();
@@ -130,7 +130,7 @@ impl Taken {
 }
 
 impl HoldPermit {
-    /// The message has so many octets now. `false`: there is no room for them.
+    /// Takes room for a message of this many octets. `false`: there is no room.
     #[must_use]
     pub(crate) fn grow(&mut self, octets: usize) -> bool {
         let step = STEP.min(self.hold_budget.most).max(1);
@@ -144,7 +144,7 @@ impl HoldPermit {
         taken
     }
 
-    /// Whether others have taken it. Asked again, it says so once more.
+    /// Whether another message has taken the room. Once `true`, it stays so.
     pub(crate) fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
         self.gone = self.gone || matches!(Pin::new(&mut self.kept).poll(cx), Poll::Ready(_));
         self.gone
@@ -193,7 +193,7 @@ mod tests {
         assert!(hold_budget.begin(net("192.0.2.0/24")).is_none());
         let mut other = hold_budget.begin(net("198.51.100.0/24")).unwrap();
         assert!(other.grow(MOST) && !is_gone(&mut a));
-        // Whom the config names has no share of its own.
+        // A client that the config names is not limited to a share.
         let known: Vec<HoldPermit> = (0..4).map_while(|_| hold_budget.begin(None)).collect();
         assert_eq!(known.len(), 4);
     }

@@ -1,4 +1,4 @@
-//! Ways in: bind, accept, hand on. The acceptor gives sockets away before any runtime knows them.
+//! Listeners: bind, accept, hand over. The acceptor passes sockets on before any runtime registers them.
 
 use std::io;
 use std::net::ToSocketAddrs as _;
@@ -13,7 +13,7 @@ use super::limited_warn;
 use super::stream::Accepted;
 use crate::config::{Access, Endpoint};
 
-/// The sockets that systemd has opened for this process (sd_listen_fds(3)), by their names.
+/// The sockets that systemd has passed to this process (sd_listen_fds(3)), by name.
 pub(crate) struct Inherited {
     sockets: listenfd::ListenFd,
     names: Vec<String>,
@@ -21,7 +21,7 @@ pub(crate) struct Inherited {
 }
 
 impl Inherited {
-    /// Those of the environment.
+    /// The sockets that the environment describes.
     #[must_use]
     pub(crate) fn from_env() -> Self {
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
@@ -29,7 +29,7 @@ impl Inherited {
         Self { sockets: listenfd::ListenFd::from_env(), names, taken: Vec::new() }
     }
 
-    /// The names of those that no listener has taken: whoever connects there waits for ever.
+    /// The names of sockets that no listener has taken. Clients that connect to them wait for ever.
     #[must_use]
     pub(crate) fn left(&self) -> Vec<&str> {
         let left = (0..self.sockets.len()).filter(|at| !self.taken.contains(at));
@@ -55,26 +55,27 @@ impl Inherited {
     }
 }
 
-/// Connections that wait to be accepted: a burst of some hundreds must not lose a SYN, which costs its sender a second.
+/// The length of the accept queue. A burst of some hundreds of connections must not lose a SYN, which delays the client
+/// by a second.
 const BACKLOG: i32 = 1024;
-/// How long to wait after an error of accept, such as having no descriptor left.
+/// The pause after an error of accept, such as no descriptor left.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A socket that listens.
+/// A listening socket.
 #[derive(Debug)]
 pub(crate) struct Bound {
     socket: Socket,
     endpoint: Endpoint,
-    /// Who alone may connect, beside root.
+    /// The ids of users that may connect besides root; `None`: all users.
     users: Option<Vec<u32>>,
     _file: SocketFile,
 }
 
 impl Bound {
-    /// Binds and listens. `access` is for a socket in the file system.
+    /// Binds and listens. `access` applies to a Unix socket.
     ///
     /// # Errors
-    /// As the system says, or a user or group that it does not know; the address is for the caller to name.
+    /// The system's error, or a user or group that does not exist. The error does not name the address.
     pub(crate) fn bind(endpoint: &Endpoint, access: &Access, inherited: &mut Inherited) -> io::Result<Self> {
         let users = access.users.as_ref().map(|users| users.iter().map(|user| uid(user)).collect()).transpose()?;
         let (socket, address) = match endpoint {
@@ -91,7 +92,7 @@ impl Bound {
                 (socket, SockAddr::from(address))
             }
             Endpoint::Unix(path) => {
-                // What a process that was killed left behind.
+                // Remove the socket of a process that was killed.
                 if std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket())
                     && std::os::unix::net::UnixStream::connect(path).is_err()
                 {
@@ -102,7 +103,7 @@ impl Bound {
         };
         socket.bind(&address)?;
         if let Endpoint::Unix(path) = endpoint {
-            // Before anybody can connect.
+            // Before any client can connect.
             guard(path, access)?;
         }
         socket.listen(BACKLOG)?;
@@ -114,7 +115,7 @@ impl Bound {
         Ok(Self { endpoint: endpoint.clone(), socket, users, _file: SocketFile(file) })
     }
 
-    /// Where it listens: with the port that the system chose, where 0 was asked for.
+    /// The endpoint on which it listens, with the port that the system chose if the config says 0.
     #[must_use]
     pub(crate) fn endpoint(&self) -> Endpoint {
         match self.socket.local_addr().ok().and_then(|a| a.as_socket()) {
@@ -123,13 +124,13 @@ impl Bound {
         }
     }
 
-    /// The socket, for somebody else to accept from.
+    /// The socket, for another owner that accepts from it.
     #[must_use]
     pub(crate) fn into_std(self) -> std::net::TcpListener {
         self.socket.into()
     }
 
-    /// Accepts for ever; what comes goes to `take`.
+    /// Accepts connections for ever, and passes them to `take`.
     ///
     /// # Errors
     /// Only if the runtime cannot watch the socket.
@@ -146,7 +147,7 @@ impl Bound {
                     Some(uid) => limited_warn!(listen = %endpoint, uid, "connection refused: not in users"),
                 },
                 Err(error) => {
-                    // A connection that was gone again already, or no descriptor left: neither ends the listener.
+                    // A connection that was closed already, or no descriptor left: neither ends the listener.
                     limited_warn!(listen = %endpoint, %error, "accept failed");
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -155,7 +156,7 @@ impl Bound {
     }
 }
 
-/// Sets permissions and group of a socket.
+/// Sets group and permissions of a Unix socket.
 fn guard(path: &Path, access: &Access) -> io::Result<()> {
     if let Some(group) = &access.group {
         std::os::unix::fs::chown(path, None, Some(gid(group)?))?;
@@ -184,8 +185,8 @@ enum SystemListener {
 }
 
 impl SystemListener {
-    /// The socket as the system made it: whoever serves it registers it with a runtime of their own, for one that moves
-    /// stays with the reactor where it was accepted.
+    /// An accepted socket without a runtime. Its server registers it with its own runtime: a registered socket would
+    /// stay with the reactor that has accepted it.
     async fn accept(&self) -> io::Result<Accepted> {
         Ok(match self {
             Self::Tcp(listener) => {
@@ -197,7 +198,7 @@ impl SystemListener {
     }
 }
 
-/// A socket's name in the file system; it goes when the socket does.
+/// The path of a Unix socket. The file is removed when this is dropped.
 #[derive(Debug)]
 struct SocketFile(Option<PathBuf>);
 

@@ -1,26 +1,26 @@
-//! Log lines that strangers can cause as often as they like: one a second of each sort, and how many were left out.
+//! Limits on log lines that strangers can cause: one per second of each kind, with the number of those left out.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// One sort of line.
+/// The limit on one kind of log line.
 #[derive(Debug)]
 pub(crate) struct Throttle {
-    /// The second in which the last line was let through.
+    /// The Unix time of the last line, in seconds.
     last: AtomicI64,
     left_out: AtomicU64,
 }
 
 impl Throttle {
-    /// None was written yet.
+    /// A limit for a kind of which no line was written yet.
     #[must_use]
     pub(crate) const fn new() -> Self {
         Self { last: AtomicI64::new(i64::MIN), left_out: AtomicU64::new(0) }
     }
 
-    /// Whether a line is written now, and how many were not since the last one.
+    /// Whether to write a line now: `Some` with the number of lines left out since the last one.
     pub(crate) fn pass(&self) -> Option<u64> {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
         self.pass_at(i64::try_from(since).unwrap_or(i64::MAX))
@@ -41,18 +41,18 @@ impl Default for Throttle {
     }
 }
 
-/// Lines of one place in the program that are of several sorts, such as a limit each.
+/// The limits on one log statement that writes several kinds of lines, for example one for each session limit.
 #[derive(Debug)]
 pub(crate) struct Throttles(Mutex<BTreeMap<&'static str, Throttle>>);
 
 impl Throttles {
-    /// None was written yet.
+    /// Limits for a statement that has written no line yet.
     #[must_use]
     pub(crate) const fn new() -> Self {
         Self(Mutex::new(BTreeMap::new()))
     }
 
-    /// As [`Throttle::pass`], for a line of this sort.
+    /// As [`Throttle::pass`], for this kind of line.
     pub(crate) fn pass(&self, sort: &'static str) -> Option<u64> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(sort).or_default().pass()
     }
@@ -64,7 +64,8 @@ impl Default for Throttles {
     }
 }
 
-/// A line of some level that is written once a second at most; the next one says how many were left out (`left_out`).
+/// A log line of the given level, at most one per second. Its field `left_out` is the number of lines left out before
+/// it.
 macro_rules! limited {
     ($level:ident, $($field:tt)*) => {{
         static THROTTLE: $crate::drive::log_throttle::Throttle = $crate::drive::log_throttle::Throttle::new();
@@ -74,7 +75,7 @@ macro_rules! limited {
     }};
 }
 
-/// As `limited!`, once a second for each value of the field `sort`.
+/// As `limited!`, but one per second for each value of the second argument.
 macro_rules! limited_by {
     ($level:ident, $sort:ident, $($field:tt)*) => {{
         static THROTTLES: $crate::drive::log_throttle::Throttles = $crate::drive::log_throttle::Throttles::new();
@@ -84,7 +85,7 @@ macro_rules! limited_by {
     }};
 }
 
-/// A warning of that kind.
+/// As `limited!`, at the level of a warning.
 macro_rules! limited_warn {
     ($($field:tt)*) => { $crate::drive::log_throttle::limited!(warn, $($field)*) };
 }

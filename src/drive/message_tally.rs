@@ -1,5 +1,5 @@
-//! What is counted when a message is done: bounces to each tag, recipients of each tag, and what enforcing would have
-//! refused.
+//! Counters that are updated at the end of a message: bounces to each tag, recipients of each tag, and what enforcing
+//! would have refused.
 
 use tracing::info;
 
@@ -11,24 +11,24 @@ use crate::envelope::rules::RefusalReason;
 use crate::envelope::tag::{masked, masked_text};
 use crate::wire::smtp::session::{Direction, Finished};
 
-/// The most recipients of a message that are remembered for this.
+/// The most recipients of a message that are remembered.
 const MAX: usize = 20;
 
-/// One transaction, while its message is not done.
+/// What to count at the end of one transaction.
 #[derive(Debug, Default)]
 pub(in crate::drive) struct MessageTally {
-    /// Its number within the session.
+    /// The number of the transaction within the session.
     pub id: u64,
-    /// What it counts as a bounce to.
+    /// Reservations for the tags to which the message counts as a bounce.
     tags: Vec<Reservation>,
-    /// The random part of the evidence that it carries.
+    /// The nonce of the evidence header in the message.
     evidence: Option<String>,
-    /// Recipients that were marked for what stands in the envelope.
+    /// Recipients that enforcing would have refused at RCPT.
     marked: Vec<Address>,
 }
 
 impl MessageTally {
-    /// Of the transaction with this number.
+    /// For the transaction with this number.
     pub(super) fn of(id: u64) -> Self {
         Self { id, ..Self::default() }
     }
@@ -37,7 +37,8 @@ impl MessageTally {
         self.evidence = Some(nonce);
     }
 
-    /// A recipient: what its message will count as a bounce to, and whether it was marked.
+    /// Adds a recipient: the tag to which the message counts as a bounce, and the address if enforcing would have
+    /// refused it.
     pub(super) fn add(&mut self, tag: Option<Reservation>, marked: Option<&Address>) {
         if self.tags.len() < MAX {
             self.tags.extend(tag);
@@ -49,7 +50,7 @@ impl MessageTally {
 }
 
 impl Evaluator {
-    /// A message is done.
+    /// Logs and counts a message at its end.
     pub(super) fn finished(&self, direction: Direction, finished: &Finished, tally: &MessageTally) {
         info!(
             session = self.id,
@@ -76,7 +77,7 @@ impl Evaluator {
         }
     }
 
-    /// So many recipients have a tag of ours now, and evidence of the message.
+    /// Counts the recipients that received a signed address or an evidence header.
     fn count_sent(&self, finished: &Finished, evidence: Option<&str>) {
         let signed = finished.signed.as_deref().and_then(|signed| Address::parse(signed).ok());
         if signed.is_none() && evidence.is_none() {
@@ -108,7 +109,7 @@ impl Evaluator {
         });
     }
 
-    /// For the log and the numbers: what enforcing would have refused.
+    /// Logs and counts a recipient that enforcing would have refused.
     pub(super) fn would_refuse(&self, reason: RefusalReason, recipient: &Address, genuine: bool, path: Option<String>) {
         let reason = reason.name();
         info!(

@@ -1,5 +1,4 @@
-//! What has happened, in numbers: for Prometheus, for `check`, for the log. No address is a label, and nothing grows
-//! without bound.
+//! Counters and gauges, for Prometheus, `check` and the log. No address is a label, and memory is bounded.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -14,38 +13,38 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::envelope::abuse::network;
 
-/// What became of a sender.
+/// Labels of a decision about a sender.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct SenderLabels {
     /// `sign`, `rewrite`, `pass`, `reject`.
     pub action: &'static str,
-    /// The word of an `InboundReason`.
+    /// The name of an `OutboundReason`.
     pub reason: &'static str,
 }
 
-/// What became of a recipient.
+/// Labels of a decision about a recipient.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct RecipientLabels {
-    /// About the tag.
+    /// The name of the verdict on the tag.
     pub verdict: &'static str,
-    /// About the mail.
+    /// The name of a `Disposition` or a `MapAnswer`.
     pub action: &'static str,
-    /// The word of an `OutboundReason`.
+    /// The name of an `InboundReason` or a `MapReason`.
     pub reason: &'static str,
 }
 
-/// What became of a candidate.
+/// Labels of a decision about the content of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct ContentLabels {
-    /// What it is.
+    /// The name of a `MessageKind`.
     pub kind: &'static str,
-    /// What was done.
+    /// The name of a `ContentVerdict`.
     pub action: &'static str,
-    /// The word for why the content verdict is as it is.
+    /// The reason of the content verdict.
     pub reason: &'static str,
 }
 
-/// What clients heard about their messages.
+/// Labels of the reply to a message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct MessageLabels {
     /// `outbound` or `inbound`.
@@ -54,77 +53,77 @@ pub(crate) struct MessageLabels {
     pub reply: &'static str,
 }
 
-/// A reason by itself.
+/// A reason as the only label.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct ReasonLabels {
-    /// As in the config.
+    /// The name of a `RefusalReason`.
     pub reason: &'static str,
 }
 
-/// An entry of `domains.local`, or an SRS domain: there are as many as the config has.
+/// A domain as the only label: an entry of `domains.local` or an SRS domain.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct DomainLabels {
-    /// As in the config.
+    /// The domain as the config names it.
     pub domain: String,
 }
 
-/// The numbers of one process.
+/// The metrics of this process since its start.
 #[derive(Debug, Default)]
 pub(crate) struct Metrics {
-    /// Senders that were asked about.
+    /// Decisions about senders.
     pub senders: Family<SenderLabels, Counter>,
-    /// Recipients that were asked about.
+    /// Decisions about recipients.
     pub recipients: Family<RecipientLabels, Counter>,
-    /// Candidates whose content was asked about.
+    /// Decisions about the content of messages.
     pub contents: Family<ContentLabels, Counter>,
-    /// Messages that were answered.
+    /// Messages that got a reply.
     pub messages: Family<MessageLabels, Counter>,
-    /// What enforcing would have refused.
+    /// Recipients that enforcing would have refused.
     pub would_refuse: Family<ReasonLabels, Counter>,
-    /// Of these, those that carried evidence of being genuine.
+    /// Those of `would_refuse` with evidence that the bounce is genuine.
     pub would_refuse_genuine: Counter,
     /// Bounces without a tag that evidence has rescued.
     pub rescued: Counter,
-    /// Connections that were accepted.
+    /// Accepted connections.
     pub connections: Counter,
-    /// Sessions that are open.
+    /// Open sessions.
     pub sessions: Gauge,
-    /// Rings that could not be loaded.
+    /// Failed attempts to load a key ring.
     pub ring_failures: Counter,
-    /// Filled in when somebody asks.
+    /// Values that are filled in when the metrics are read.
     pub asked: ScrapedCounters,
     observed: Mutex<ObservedRefusals>,
 }
 
-/// Numbers that are looked up when somebody asks.
+/// Values that are filled in when the metrics are read.
 #[derive(Debug, Default)]
 pub(crate) struct ScrapedCounters {
     /// Bad tags since the start of the process.
     pub guesses: Counter,
-    /// Answers about tags that were not given.
+    /// Tags that were not verified because of a limit on guesses.
     pub guesses_limited: Counter,
-    /// The chance that one of them was good.
+    /// The chance that at least one of these guesses was a valid tag, 0 to 1.
     pub forgery_chance: Gauge<f64, AtomicU64>,
     /// Tags whose bounces are counted.
     pub tags_counted: Gauge,
-    /// Whether untagged null-sender mail is refused at RCPT now.
+    /// 1 during a surge of untagged null-sender mail to the domain.
     pub reject_at_rcpt: Family<DomainLabels, Gauge>,
-    /// Whether verdicts are carried out.
+    /// 1 if verdicts about the domain are enforced.
     pub enforcing: Family<DomainLabels, Gauge>,
-    /// Octets of held messages.
+    /// Octets of buffered messages.
     pub held: Gauge,
 }
 
-/// What enforcing would have refused so far.
+/// What enforcing would have refused since the start.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ObservedRefusals {
-    /// Messages that enforcing would have refused, by the word of the reason.
+    /// Recipients that enforcing would have refused, by the name of the reason.
     pub reasons: BTreeMap<&'static str, u64>,
-    /// By the network that sent it.
+    /// The same recipients, by client network.
     pub networks: Top,
-    /// How many carried evidence of being genuine.
+    /// How many of these carried evidence that the bounce is genuine.
     pub genuine: u64,
-    /// The hosts by which originals of ours left without being signed.
+    /// The hosts through which originals of this site left unsigned.
     pub paths: Top,
 }
 
@@ -150,7 +149,7 @@ impl Top {
         *self.0.entry(name).or_default() += 1;
     }
 
-    /// The names with the most, and how often each.
+    /// The `n` most frequent names with their counts, in descending order.
     #[must_use]
     pub(crate) fn first(&self, n: usize) -> Vec<(String, u64)> {
         let mut all: Vec<(String, u64)> = self.0.iter().map(|(name, count)| (name.clone(), *count)).collect();
@@ -161,7 +160,7 @@ impl Top {
 }
 
 impl Metrics {
-    /// One more that enforcing would have refused.
+    /// Counts a recipient that enforcing would have refused.
     pub(crate) fn would_refuse(
         &self,
         reason: &'static str,
@@ -182,12 +181,12 @@ impl Metrics {
         }
     }
 
-    /// What enforcing would have refused so far.
+    /// What enforcing would have refused since the start.
     pub(crate) fn observed(&self) -> MutexGuard<'_, ObservedRefusals> {
         self.observed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// All of it under the names that scrapers see.
+    /// All metrics under their Prometheus names.
     #[must_use]
     pub(crate) fn registry(&self) -> Registry {
         let mut registry = Registry::with_prefix("countersign");

@@ -1,4 +1,5 @@
-//! Sockets on one side, `wire` on the other: carries bytes, asks `envelope::rules`, decides nothing.
+//! Drivers between sockets and the machines of `wire`. They carry bytes and query `envelope::rules`, but decide
+//! nothing.
 
 pub(crate) mod app_state;
 mod bounce_reservation;
@@ -27,10 +28,10 @@ mod work_budget;
 
 pub(crate) use self::log_throttle::{limited, limited_by, limited_warn};
 
-/// How many connections over its limit a listener answers at a time. Others it closes without a word.
+/// The number of connections over its limit that a listener answers at a time. It closes others without a reply.
 pub(crate) const REFUSED: usize = 50;
 
-/// For the log: a surge of untagged null-sender mail has begun, or is over.
+/// Logs the beginning or end of a surge of untagged null-sender mail.
 pub(crate) fn log_flip(flip: &crate::envelope::abuse::Flip) {
     if flip.at_rcpt {
         tracing::warn!(

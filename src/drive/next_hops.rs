@@ -1,8 +1,8 @@
-//! Next hops: which of them is up, and how one is reached.
+//! Next hops: which of them are up, and how they are reached.
 //!
-//! A next hop that cannot be reached is left out for a while, unless there is no other; `service` looks whether it is
-//! back. Its greeting is waited for before it counts as reached, so that a server that accepts and says no is passed
-//! over, too.
+//! A next hop that cannot be reached is skipped for a while, unless there is no other; `service` probes whether it is
+//! back. A next hop counts as reached when it has greeted, so that a server that accepts connections only to refuse
+//! them is skipped, too.
 
 use std::future::poll_fn;
 use std::io;
@@ -24,7 +24,7 @@ use crate::wire::proxy_header;
 #[derive(Debug)]
 pub(crate) struct NextHops {
     hops: Vec<NextHop>,
-    /// For TLS from the first octet.
+    /// The client side of implicit TLS, if it is used.
     implicit: Option<Connector>,
     send_proxy: SendProxy,
     timeout: Duration,
@@ -34,13 +34,13 @@ pub(crate) struct NextHops {
 struct NextHop {
     endpoint: Endpoint,
     down: AtomicBool,
-    /// Whether the log has said that it is busy.
+    /// Whether the log already says that it is busy.
     busy: AtomicBool,
-    /// Connections of sessions to it.
+    /// The number of open connections of sessions to it.
     open: Arc<AtomicUsize>,
 }
 
-/// One of the connections to a next hop that count as open, until it is dropped.
+/// Counts an open connection to a next hop, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct InUse(Arc<AtomicUsize>);
 
@@ -60,9 +60,9 @@ impl Drop for InUse {
 /// Why a next hop was not reached.
 #[derive(Debug)]
 enum Failure {
-    /// It did not accept the connection in time, or did not greet in time.
+    /// It did not accept the connection or greet in time.
     Silent(&'static str),
-    /// This process lacks descriptors, ports or memory: that says nothing of the next hop.
+    /// This process lacks descriptors, ports or memory, which says nothing about the next hop.
     Ours(io::Error),
     /// The connection failed for any other reason, such as a refused port.
     Theirs(io::Error),
@@ -73,7 +73,7 @@ impl From<io::Error> for Failure {
         use rustix::io::Errno;
         let ours = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM, Errno::ADDRNOTAVAIL];
         match error.raw_os_error() {
-            // Of a socket in the file system.
+            // The error of a Unix socket.
             Some(code) if code == Errno::AGAIN.raw_os_error() => Self::Silent("its backlog is full"),
             Some(code) if code == Errno::TIMEDOUT.raw_os_error() => Self::Silent("no connection in time"),
             Some(code) if ours.iter().any(|errno| errno.raw_os_error() == code) => Self::Ours(error),
@@ -91,12 +91,12 @@ impl std::fmt::Display for Failure {
     }
 }
 
-/// Whose connection is passed on.
+/// The addresses of a client's connection, for a PROXY header.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Passed {
-    /// Where it came from; none: we speak for ourselves.
+    /// The client's address; `None`: the connection is not for a client.
     pub source: Option<SocketAddr>,
-    /// Where it went.
+    /// The address to which the client has connected.
     pub destination: Option<SocketAddr>,
 }
 
@@ -105,20 +105,20 @@ pub(crate) struct Passed {
 pub(crate) struct Reached {
     /// The connection, encrypted where the config asks for TLS from the first octet.
     pub stream: Stream,
-    /// The beginning of what it has said.
+    /// The beginning of its greeting.
     pub first: Vec<u8>,
-    /// Its host name, or its address.
+    /// Its host name or address, for TLS; empty for a Unix socket.
     pub host: String,
-    /// Host and port of the next hop, for logs.
+    /// The endpoint of the next hop, for logs.
     pub name: String,
-    /// Whether it was encrypted from the first octet.
+    /// Whether the connection is encrypted from the first octet.
     pub encrypted: bool,
-    /// Counts the connection as long as it is kept.
+    /// Counts the connection as long as it is open.
     pub in_use: InUse,
 }
 
 impl NextHops {
-    /// These, each waited for as long as `timeout`.
+    /// These next hops, with a timeout for each connection and its greeting.
     #[must_use]
     pub(crate) fn new(
         hops: &[Endpoint],
@@ -135,7 +135,7 @@ impl NextHops {
         Self { hops: hops.iter().map(hop).collect(), implicit, send_proxy, timeout }
     }
 
-    /// How long [`NextHops::reach`] may take.
+    /// The longest time that [`NextHops::reach`] may take.
     #[must_use]
     pub(crate) fn patience(&self) -> Duration {
         self.timeout.saturating_mul(u32::try_from(self.hops.len()).unwrap_or(u32::MAX)) + Duration::from_secs(1)
@@ -147,17 +147,17 @@ impl NextHops {
         self.hops.iter().any(|hop| !hop.down.load(Ordering::Relaxed))
     }
 
-    /// Those that are down.
+    /// The next hops that are down.
     #[must_use]
     pub(crate) fn down(&self) -> Vec<&Endpoint> {
         self.hops.iter().filter(|hop| hop.down.load(Ordering::Relaxed)).map(|hop| &hop.endpoint).collect()
     }
 
-    /// Connects to the first that can be reached and greets with 220. Where none does, the last that said anything at
-    /// all is returned with what it said.
+    /// Connects to the first next hop that can be reached and greets with 220. If none does, returns the last one that
+    /// has sent another greeting.
     ///
     /// # Errors
-    /// None can be reached: what the last error was, and at which.
+    /// None can be reached: the last error, and the next hop that it is about.
     pub(crate) async fn reach(&self, passed: Passed) -> Result<Reached, String> {
         let (up, down): (Vec<&NextHop>, Vec<&NextHop>) =
             self.hops.iter().partition(|hop| !hop.down.load(Ordering::Relaxed));
@@ -169,7 +169,7 @@ impl NextHops {
                     self.answers(hop);
                     return Ok(reached);
                 }
-                // It lives, and wants nobody now, or not this client.
+                // It is up, but refuses all connections now, or this client.
                 Ok(reached) => {
                     let greeting = String::from_utf8_lossy(&reached.first).trim_end().to_owned();
                     limited_warn!(next_hop = %hop.endpoint, greeting, "next hop refused the connection in its greeting");
@@ -184,7 +184,7 @@ impl NextHops {
         unfriendly.ok_or(failure)
     }
 
-    /// Looks whether those that are down are back.
+    /// Probes whether the next hops that are down are back.
     pub(crate) async fn probe(&self) {
         for hop in self.hops.iter().filter(|hop| hop.down.load(Ordering::Relaxed)) {
             if let Ok(mut reached) = self.try_one(hop, Passed::default()).await {
@@ -204,8 +204,8 @@ impl NextHops {
         }
     }
 
-    /// What a failure says of a next hop. One that serves sessions of ours and greets no more of them is busy, not
-    /// down.
+    /// Records a failed attempt. A next hop that serves sessions of this process and does not greet another one is
+    /// busy, not down.
     fn failed(&self, hop: &NextHop, failure: &Failure) {
         let sessions = hop.open.load(Ordering::Relaxed);
         match failure {

@@ -1,8 +1,8 @@
-//! Random octets that are no secret, a few at a time: one call of the system for many.
+//! Random octets that need not be secret, which are requested from the system in batches.
 
 use std::cell::RefCell;
 
-/// So many are asked for at once.
+/// Octets per batch.
 const STORE: usize = 1000;
 
 struct Store {
@@ -14,10 +14,10 @@ thread_local! {
     static OCTETS: RefCell<Store> = const { RefCell::new(Store { octets: [0; STORE], left: 0 }) };
 }
 
-/// Ten octets that nobody had before.
+/// Ten random octets, which no other call gets.
 ///
 /// # Errors
-/// The system gives none.
+/// The system has no random octets.
 pub(super) fn nonce() -> Result<[u8; 10], getrandom::Error> {
     OCTETS.with_borrow_mut(|store| {
         let mut nonce = [0; 10];

@@ -1,4 +1,4 @@
-//! Policy requests of Postfix: from a request to the rules and back.
+//! Policy requests of Postfix: parses a request, queries the rules, and writes the answer.
 
 use std::net::IpAddr;
 use std::str::from_utf8;
@@ -8,7 +8,8 @@ use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::rules::{BAD_RECIPIENT, BAD_SENDER, Caller, PolicyAdvice};
 use crate::wire::policy_service::{self, AccessAction, PolicyError, PolicyRequest};
 
-/// Answers one policy request. Says how long it was; 0: it is not complete.
+/// Answers one policy request. Returns its length in octets, 0 if it is incomplete. `marked` is the instance of the
+/// message that was marked last.
 pub(super) fn advise(
     evaluator: &mut Evaluator,
     marked: &mut Vec<u8>,
@@ -31,7 +32,8 @@ pub(super) fn advise(
     Ok(length)
 }
 
-/// `None`: it is not for us to say. Who has logged in is no stranger, and what is no address is the MTA's to refuse.
+/// Advice about a recipient. `None`: Postfix decides, because the client has logged in, or because an address that only
+/// Postfix can parse is allowed here.
 fn about_recipient(evaluator: &mut Evaluator, request: &PolicyRequest<'_>) -> Option<PolicyAdvice> {
     if request.state != b"RCPT" || !request.user.is_empty() {
         return None;

@@ -1,4 +1,4 @@
-//! A listener of a proxy, the next hops behind it, and what a session has to know of both.
+//! A proxy listener, its next hops, and the settings of its sessions.
 
 use super::next_hops::NextHops;
 use super::tls::{Acceptor, Connector};
@@ -6,14 +6,14 @@ use crate::config::{Config, HopTls, Listener, Protocol, Role, SendProxy, StrayNe
 use crate::envelope::match_lists::DomainSet;
 use crate::wire::smtp::session::{Direction, NextHopChoice, SessionLimits, Settings, Tls};
 
-/// One listener of a proxy, with its next hops.
+/// A proxy listener with its next hops.
 #[derive(Debug)]
 pub(crate) struct ProxyListener {
-    /// The listener as it stands in the config.
+    /// The listener in the config.
     pub listener: Listener,
-    /// What encrypts for clients.
+    /// The server side of TLS, for clients.
     pub acceptor: Option<Acceptor>,
-    /// What encrypts towards next hops that are asked for STARTTLS.
+    /// The client side of TLS, for next hops after STARTTLS.
     pub connector: Option<Connector>,
     main: NextHops,
     domains: Vec<(DomainSet, NextHops)>,
@@ -22,18 +22,18 @@ pub(crate) struct ProxyListener {
 }
 
 impl ProxyListener {
-    /// Reads certificates and gets everything ready.
+    /// Loads certificates, and prepares the next hops.
     ///
     /// # Errors
-    /// Which file is wrong, and why.
+    /// Names the file that is wrong, and the reason.
     pub(crate) fn new(listener: &Listener, config: &Config) -> Result<Self, String> {
         let mode = listener.hop_tls.mode;
         let connector = (mode != TlsMode::Off).then(|| Connector::load(&listener.hop_tls)).transpose()?;
         let implicit = connector.clone().filter(|_| mode == TlsMode::Implicit);
         let (proxy, timeout) = (listener.send_proxy, config.timeouts.connect);
         let hops = |hops| NextHops::new(hops, implicit.clone(), proxy, timeout);
-        // The loopback listener that may relay needs no TLS. It is not told the client either: its right to relay is
-        // ours.
+        // The loopback listener that may relay needs no TLS. It is not told the client, because the right to relay is
+        // this program's.
         let nearby = config.srs_next_hop.iter().all(crate::config::Endpoint::is_loopback);
         let srs = (!config.srs_next_hop.is_empty()).then(|| {
             let implicit = implicit.clone().filter(|_| !nearby);
@@ -50,14 +50,14 @@ impl ProxyListener {
         })
     }
 
-    /// The next hop for recipients in this domain, where it has one of its own.
+    /// The number of the next hops for recipients in this domain, if the domain has its own.
     #[must_use]
     pub(crate) fn domain(&self, domain: &str) -> Option<u16> {
         let at = self.domains.iter().position(|(names, _)| names.contains(domain))?;
         u16::try_from(at).ok()
     }
 
-    /// The next hops behind a target.
+    /// The next hops for this choice.
     #[must_use]
     pub(crate) fn hops(&self, target: NextHopChoice) -> &NextHops {
         match target {
@@ -67,12 +67,12 @@ impl ProxyListener {
         }
     }
 
-    /// All of them.
+    /// All lists of next hops.
     pub(crate) fn all_hops(&self) -> impl Iterator<Item = &NextHops> {
         self.domains.iter().map(|(_, hops)| hops).chain([&self.main]).chain(&self.srs)
     }
 
-    /// What a session has to know.
+    /// The settings of a session. `encrypted`: by implicit TLS; `trusted`: the client is in `trusted_proxies`.
     #[must_use]
     pub(crate) fn settings(&self, config: &Config, encrypted: bool, trusted: bool) -> Settings {
         let limits = &config.limits;

@@ -1,6 +1,6 @@
-//! An MTA that asks what to do, instead of handing its mail over: table lookups and Postfix's policy requests.
+//! The server for socketmap and policy requests: an MTA queries the rules, and keeps its mail.
 //!
-//! One connection is one task. What has come together is answered together, in one write.
+//! One connection is one task. Requests that arrive together are answered in one write.
 
 use std::future::{Future as _, poll_fn};
 use std::io;
@@ -24,10 +24,10 @@ use super::{limited, limited_warn};
 use super::{policy_service, socketmap};
 use crate::config::{self, MtaService};
 
-/// Above so many octets, answers are written before more questions are answered.
+/// If unwritten answers exceed this many octets, they are written before more requests are answered.
 const BACKLOG: usize = 8 << 10;
 
-/// What answers on one connection.
+/// Answers the requests of one connection.
 struct Answers {
     evaluator: Evaluator,
     kind: ServiceKind,
@@ -35,12 +35,12 @@ struct Answers {
 
 enum ServiceKind {
     Socketmap,
-    /// The message that was marked last: it has many recipients, and gets one mark.
+    /// The instance of the message that was marked last: it may have many recipients, but gets one mark.
     Policy(Vec<u8>),
 }
 
 impl Answers {
-    /// In the language of this listener. `None`: milters do not ask line by line.
+    /// Answers in the protocol of this listener. `None` for milters, which do not send requests.
     fn new(advice: config::ServiceProtocol, app: Arc<AppState>) -> Option<Self> {
         let kind = match advice {
             config::ServiceProtocol::Policy => ServiceKind::Policy(Vec::new()),
@@ -50,13 +50,13 @@ impl Answers {
         Some(Self { evaluator: Evaluator::new(app, None), kind })
     }
 
-    /// The session's number, for the log.
+    /// The number of the session, for the log.
     fn id(&self) -> u64 {
         self.evaluator.id
     }
 
-    /// Answers the first request, if it is complete, and takes it out of `input`. Says whether there may be another:
-    /// before it, others of the same worker have their turn.
+    /// Answers the first request, if it is complete, and removes it from `input`. Returns whether there may be another,
+    /// which has to wait for the other tasks of the worker.
     fn answer(&mut self, input: &mut Vec<u8>, output: &mut Vec<u8>) -> Result<bool, String> {
         let taken = match &mut self.kind {
             ServiceKind::Socketmap => {
@@ -71,9 +71,9 @@ impl Answers {
     }
 }
 
-/// Whether this MTA may ask; says so in the log if not.
+/// Whether this MTA may send queries. A refusal is logged.
 pub(super) fn may_ask(peer: Option<SocketAddr>, advisor: &MtaService) -> bool {
-    // Whoever is on a socket in the file system was let in by the permissions of its folder.
+    // Clients of a Unix socket are admitted by its permissions.
     let good = peer.is_none_or(|peer| advisor.clients.contains(peer.ip()));
     if !good {
         limited_warn!(client = ?peer.map(|peer| peer.ip()), listen = %advisor.listen, "connection refused: not in clients");
@@ -81,7 +81,7 @@ pub(super) fn may_ask(peer: Option<SocketAddr>, advisor: &MtaService) -> bool {
     good
 }
 
-/// Answers one MTA's process until it goes.
+/// Serves a connection of an MTA until it ends.
 pub(crate) async fn serve(
     client: Plain,
     peer: Option<SocketAddr>,
@@ -125,15 +125,15 @@ pub(crate) async fn serve(
             limited_warn!(session = line.answers.id(), listen = %advisor.listen, why, "closing a connection: not a valid request");
         }
     }
-    // What was asked before is answered, and nothing read on.
+    // Answers to earlier requests are still written, but nothing more is read.
     let last = poll_fn(|cx| line.poll_write(cx));
     let _ = tokio::time::timeout(Duration::from_secs(2), last).await;
 }
 
-/// Why it is over.
+/// Why a connection ends.
 enum End {
     Gone,
-    /// Nothing is asked, and nobody waits.
+    /// No request is pending, and no answer is due.
     Idle,
     Slow,
     Broken(String),
@@ -142,28 +142,28 @@ enum End {
 struct RequestConnection {
     answers: Answers,
     stream: Stream,
-    /// The beginning of a request. Empty while it waits for one.
+    /// The beginning of a request; empty between requests.
     input: Vec<u8>,
     output: Vec<u8>,
     slot: Arc<ConnectionSlot>,
     drain: Drain,
     timer: Pin<Box<Sleep>>,
     patience: Duration,
-    /// When a request was last complete, or an answer last taken.
+    /// When a request was last answered, or part of an answer written.
     progress: Instant,
     turn: WorkBudget,
-    /// Not all that has come is answered yet.
+    /// Whether some input is not answered yet.
     more: bool,
 }
 
 impl RequestConnection {
-    /// Reads what is there, answers it, and writes the answers.
+    /// Reads the available input, answers it, and writes the answers.
     fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         if !self.more || self.output.len() >= BACKLOG {
             match self.poll_write(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(Err(End::Gone)),
-                // Who does not take answers asks nothing more.
+                // A client that does not read answers is not read from.
                 Poll::Pending => return self.poll_time(cx),
             }
         }
@@ -197,7 +197,7 @@ impl RequestConnection {
         let answered = self.answers.answer(&mut self.input, &mut self.output);
         if !self.output.is_empty() {
             self.progress = Instant::now();
-            // Half a request is no work: who says an octet now and then is idle.
+            // Part of a request is not work: a client that trickles octets is idle.
             self.slot.busy();
         }
         self.more = matches!(answered, Ok(true));
@@ -225,7 +225,7 @@ impl RequestConnection {
         Poll::Ready(Ok(()))
     }
 
-    /// Waits for the end of patience, and for the signal to stop.
+    /// Checks the timeout, the slot, and the signal to stop.
     fn poll_time(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         self.turn.waited();
         let idle = self.input.is_empty() && self.output.is_empty();

@@ -1,4 +1,4 @@
-//! Table lookups: from a request to the rules and back.
+//! Table lookups: parses a request, queries the rules, and writes the answer.
 
 use std::net::IpAddr;
 use std::str::from_utf8;
@@ -8,11 +8,11 @@ use crate::envelope::address::Address;
 use crate::envelope::rules::MapAnswer;
 use crate::wire::socketmap::{self, MapReply, NetstringError};
 
-/// Answers one lookup. Says how long it was; 0: it is not complete.
+/// Answers one lookup. Returns its length in octets, 0 if it is incomplete.
 pub(super) fn look_up(evaluator: &mut Evaluator, input: &[u8], output: &mut Vec<u8>) -> Result<usize, NetstringError> {
     let Some((request, length)) = socketmap::next(input)? else { return Ok(0) };
     let (key, client) = from_utf8(request.key).map_or((None, None), with_client);
-    // MTAs look up parts of addresses, too: `ann`, `@our.example`.
+    // MTAs also look up parts of addresses: `ann`, `@our.example`.
     let address = key.and_then(|key| Address::parse(key).ok());
     let mapped = match (request.map, address) {
         (b"sign", Some(address)) => evaluator.map_sender(&address),
@@ -34,8 +34,8 @@ pub(super) fn look_up(evaluator: &mut Evaluator, input: &[u8], output: &mut Vec<
     Ok(length)
 }
 
-/// An MTA may say for whom it asks: `verify prvs=…=ann@our.example 192.0.2.7`. Where mail is from the MTA itself,
-/// nothing follows the space.
+/// Splits a key into address and client. An MTA may name the client that it queries for:
+/// `verify prvs=…=ann@our.example 192.0.2.7`. For mail of the MTA itself, nothing follows the space.
 fn with_client(key: &str) -> (Option<&str>, Option<IpAddr>) {
     match key.rsplit_once(' ') {
         Some((address, "")) => (Some(address), None),

@@ -1,4 +1,4 @@
-//! A connection: over TCP or a socket in the file system, in plain text or encrypted.
+//! Connections over TCP or a Unix socket, plain or encrypted.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,26 +11,26 @@ use tokio_rustls::TlsStream;
 
 use crate::config::Endpoint;
 
-/// A connection as the system gives it.
+/// A plain connection.
 #[derive(Debug)]
 pub(crate) enum Plain {
-    /// Over TCP, with Nagle's algorithm off: replies are small, and the other side waits for each.
+    /// Over TCP, with Nagle's algorithm off: replies are short, and the other side waits for each.
     Tcp(TcpStream),
-    /// Over a socket in the file system.
+    /// Over a Unix socket.
     Unix(UnixStream),
 }
 
 impl Plain {
-    /// Opens a connection to a next hop, over TCP or a socket in the file system.
+    /// Connects to a next hop.
     ///
     /// # Errors
-    /// As the system says.
+    /// The system's error.
     pub(crate) async fn connect(to: &Endpoint) -> io::Result<Self> {
         match to {
             Endpoint::Tcp { host, port } => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await?;
                 if stream.local_addr()? == stream.peer_addr()? {
-                    // Where nobody listens on a port of the ephemeral range, TCP can connect a socket to itself.
+                    // If nothing listens on a port of the ephemeral range, TCP can connect a socket to itself.
                     return Err(io::ErrorKind::ConnectionRefused.into());
                 }
                 stream.set_nodelay(true)?;
@@ -41,18 +41,18 @@ impl Plain {
         }
     }
 
-    /// Acknowledges what has come without waiting for something to send with it (TCP_QUICKACK). The system forgets it
-    /// again, so it is said after each read from a peer that writes small pieces.
+    /// Acknowledges input without waiting for output to send with it (TCP_QUICKACK). The system resets this option, so
+    /// it is set after each read from a peer that writes small pieces.
     #[cfg(feature = "milter")]
     pub(crate) fn acknowledge_at_once(&self) {
         #[cfg(target_os = "linux")]
         if let Self::Tcp(stream) = self {
-            // Without it all is slower, and nothing else.
+            // If this fails, the connection is only slower.
             let _ = socket2::SockRef::from(stream).set_tcp_quickack(true);
         }
     }
 
-    /// The address of this end, where it has one.
+    /// The local address; `None` for a Unix socket.
     #[must_use]
     pub(crate) fn local_address(&self) -> Option<SocketAddr> {
         match self {
@@ -97,16 +97,16 @@ impl AsyncWrite for Plain {
 /// A connection to a client or a next hop, plain or encrypted.
 #[derive(Debug)]
 pub(crate) enum Stream {
-    /// In plain text.
+    /// A plain connection.
     Plain(Plain),
-    /// TLS over TCP or a socket in the file system.
+    /// TLS over TCP or a Unix socket.
     Tls(Box<TlsStream<Plain>>),
-    /// None: it is lent out for a handshake, or lost in one.
+    /// No connection: it is taken for a handshake, or was lost in one.
     Gone,
 }
 
 impl Stream {
-    /// Takes the connection out, to encrypt it. One that is encrypted stays.
+    /// Takes the connection out, for a handshake. `None`: it is encrypted already, or gone.
     pub(crate) fn take_plain(&mut self) -> Option<Plain> {
         match std::mem::replace(self, Self::Gone) {
             Self::Plain(plain) => Some(plain),
@@ -117,14 +117,14 @@ impl Stream {
         }
     }
 
-    /// Reads what is there. `Ok(0)`: the other side has closed.
+    /// Reads what is available. `Ok(0)`: the other side has closed.
     pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(buffer);
         let read = match self {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, &mut buffer),
             Self::Tls(stream) => match Pin::new(stream).poll_read(cx, &mut buffer) {
-                // Closed without a word. SMTP has its own ends, so nothing is cut short by that, and what is owed is
-                // owed.
+                // Closed without close_notify. SMTP marks its own ends, so nothing can be truncated unnoticed, and
+                // pending replies are still sent.
                 Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
                 other => other,
             },
@@ -133,7 +133,7 @@ impl Stream {
         read.map_ok(|()| buffer.filled().len())
     }
 
-    /// Writes what can be written.
+    /// Writes as much as possible, and returns the number of octets.
     pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, octets),
@@ -142,13 +142,13 @@ impl Stream {
         }
     }
 
-    /// Whether some of what was written may not have been sent: encryption keeps it back.
+    /// Whether some of what was written may not have been sent: TLS buffers output.
     #[inline]
     pub(crate) fn keeps_back(&self) -> bool {
         matches!(self, Self::Tls(_))
     }
 
-    /// Sends what encryption has kept back; in plain text there is never anything.
+    /// Sends what TLS has buffered. Does nothing on a plain connection.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
@@ -156,7 +156,7 @@ impl Stream {
         }
     }
 
-    /// Says that nothing more will be written.
+    /// Closes the connection for writing.
     pub(crate) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
@@ -166,18 +166,18 @@ impl Stream {
     }
 }
 
-/// An accepted connection that no runtime has yet.
+/// An accepted connection that no runtime has registered yet.
 #[derive(Debug)]
 pub(crate) enum Accepted {
     /// Over TCP.
     Tcp(std::net::TcpStream, SocketAddr),
-    /// Over a socket in the file system.
+    /// Over a Unix socket.
     Unix(std::os::unix::net::UnixStream),
 }
 
 impl Accepted {
-    /// The user of the process on the other side of a socket in the file system, if it is neither root nor one of
-    /// these. `None`: it may connect. One that the system cannot name counts as a stranger.
+    /// The user id of a Unix socket's client that is neither root nor one of `users`. `None`: the client may connect. A
+    /// client whose id is not known counts as a stranger.
     #[must_use]
     pub(crate) fn stranger_to(&self, users: Option<&[u32]>) -> Option<u32> {
         let (Some(users), Self::Unix(stream)) = (users, self) else { return None };
@@ -185,7 +185,7 @@ impl Accepted {
         (uid != 0 && !users.contains(&uid)).then_some(uid)
     }
 
-    /// Who it is, where that is an address.
+    /// The client's address; `None` for a Unix socket.
     #[must_use]
     pub(crate) fn peer(&self) -> Option<SocketAddr> {
         match self {
@@ -194,10 +194,10 @@ impl Accepted {
         }
     }
 
-    /// Registers it with the runtime of the caller.
+    /// Registers the connection with the caller's runtime.
     ///
     /// # Errors
-    /// As the system says.
+    /// The system's error.
     pub(crate) fn into_plain(self) -> io::Result<Plain> {
         match self {
             Self::Tcp(stream, _) => {

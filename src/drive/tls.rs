@@ -1,4 +1,4 @@
-//! TLS on both sides, by rustls with the ring provider. Certificates are read again without a restart.
+//! TLS on both sides, with rustls and the ring provider. Certificates are reloaded without a restart.
 
 use std::io;
 use std::path::Path;
@@ -17,7 +17,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use super::stream::{Plain, Stream};
 use crate::config::{Certificate, HopTls};
 
-/// What encrypts for clients.
+/// The server side of TLS, for clients.
 pub(crate) struct Acceptor {
     files: Certificate,
     current: Arc<Current>,
@@ -41,10 +41,10 @@ impl std::fmt::Debug for Acceptor {
 }
 
 impl Acceptor {
-    /// Reads certificate and key.
+    /// Loads certificate and key.
     ///
     /// # Errors
-    /// Which file is wrong, and why.
+    /// Names the file that is wrong, and the reason.
     pub(crate) fn load(files: &Certificate) -> Result<Self, String> {
         let provider = Arc::new(ring::default_provider());
         let current = Arc::new(Current(ArcSwap::from_pointee(read(files, &provider)?)));
@@ -57,33 +57,33 @@ impl Acceptor {
         Ok(Self { files: files.clone(), current, acceptor: Arc::new(config).into() })
     }
 
-    /// Reads the files again. New connections get the new certificate.
+    /// Reloads the files. New connections use the new certificate.
     ///
     /// # Errors
-    /// Which file is wrong, and why; the last good one stays in force.
+    /// Names the file that is wrong, and the reason; the last valid certificate stays in force.
     pub(crate) fn reload(&self) -> Result<(), String> {
         let key = read(&self.files, &ring::default_provider())?;
         self.current.0.store(Arc::new(key));
         Ok(())
     }
 
-    /// The files that it came from.
+    /// The files of the certificate chain and the private key.
     #[must_use]
     pub(crate) fn files(&self) -> [&Path; 2] {
         [&self.files.chain, &self.files.key]
     }
 
-    /// The handshake with a client.
+    /// Performs the handshake with a client.
     ///
     /// # Errors
-    /// It failed, or the connection did.
+    /// The handshake or the connection failed.
     pub(crate) async fn accept(&self, client: Plain) -> io::Result<Stream> {
         let stream = self.acceptor.accept(client).await?;
         Ok(Stream::Tls(Box::new(TlsStream::Server(stream))))
     }
 }
 
-/// What is wrong with a certificate that TLS libraries of today do not read.
+/// The error about a certificate that current TLS libraries cannot parse.
 const TOO_OLD: &str = "the certificate has no extensions (X.509 version 1, as `openssl x509 -req` makes without -extfile), and TLS \
     clients refuse it";
 
@@ -121,7 +121,7 @@ fn unreadable(file: &Path, what: &str, error: &pem::Error) -> String {
     }
 }
 
-/// What encrypts towards next hops.
+/// The client side of TLS, for next hops.
 #[derive(Clone)]
 pub(crate) struct Connector {
     connector: TlsConnector,
@@ -135,10 +135,10 @@ impl std::fmt::Debug for Connector {
 }
 
 impl Connector {
-    /// Reads who may sign a next hop's certificate.
+    /// Loads the certificate authorities for next hops.
     ///
     /// # Errors
-    /// That cannot be read, or is empty.
+    /// The authorities cannot be read, or there are none.
     pub(crate) fn load(settings: &HopTls) -> Result<Self, String> {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -153,13 +153,13 @@ impl Connector {
         Ok(Self { connector: Arc::new(config).into(), name: settings.name.clone() })
     }
 
-    /// The handshake with a next hop. `host` is its name, where the config has no other.
+    /// Performs the handshake with a next hop. `host` is its name, unless the config has another.
     ///
     /// # Errors
-    /// It failed, the certificate is not good for the name, or the connection broke.
+    /// The handshake or the connection failed, or the certificate is not valid for the name.
     pub(crate) async fn connect(&self, host: &str, hop: Plain) -> io::Result<Stream> {
         let name = self.name.as_deref().unwrap_or(host);
-        // Who does not verify needs no name either, and a socket in the file system has none.
+        // Without verification no name is needed, and a Unix socket has none.
         let name = ServerName::try_from(if name.is_empty() { "localhost" } else { name }.to_owned())
             .map_err(io::Error::other)?;
         let stream = self.connector.connect(name, hop).await?;
@@ -167,7 +167,7 @@ impl Connector {
     }
 }
 
-/// Why a handshake failed, in words.
+/// The reason why a handshake failed, in words.
 #[must_use]
 pub(crate) fn in_words(error: &io::Error) -> String {
     use tokio_rustls::rustls::CertificateError as Bad;
@@ -180,7 +180,7 @@ pub(crate) fn in_words(error: &io::Error) -> String {
         Bad::NotValidForName | Bad::NotValidForNameContext { .. } => {
             "its certificate is for another name (next_hop_name)".into()
         }
-        // What it cannot read, the library calls something else.
+        // rustls reports a certificate that it cannot parse as another error.
         Bad::BadEncoding | Bad::Other(_) => format!("{TOO_OLD}; or it cannot be read for another reason: {error}"),
         _ => error.to_string(),
     }
@@ -206,12 +206,12 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-/// Takes any certificate, as opportunistic TLS does: it keeps listeners out, not impostors. That the other side has the
-/// key of its certificate is looked at where the library can read that (not X.509 version 1).
+/// Accepts any certificate, as opportunistic TLS does, which protects from eavesdroppers and not from impostors. The
+/// other side has to prove that it has the key of its certificate, unless rustls cannot parse that (X.509 version 1).
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);
 
-/// A signature that is wrong is wrong; one that could not be looked at is taken.
+/// Refuses a wrong signature, and accepts one that could not be verified.
 fn unless_wrong(checked: Result<HandshakeSignatureValid, Error>) -> Result<HandshakeSignatureValid, Error> {
     use tokio_rustls::rustls::CertificateError as Bad;
     match checked {

@@ -1,16 +1,18 @@
-//! Whose turn it is: a task whose connection always has more to read gives the others of its worker theirs.
+//! Fairness between the tasks of a worker: a task whose connection always has more to read lets the others have their
+//! turn.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// After so many octets, in one go, the others have their turn.
+/// The octets after which a task lets the others have their turn.
 const OCTETS: usize = 256 << 10;
-/// After so much time, too: some octets cost more than others. A client that waits for the others waits for as long at
-/// each of the dozen answers that a message needs.
+/// The time after which a task lets the others have their turn, because some octets cost more than others. A client
+/// that has to wait for other tasks waits as long at each of the dozen replies that a message needs.
 const TIME: Duration = Duration::from_micros(100);
 
-/// What a task has done since it last waited. Most wait after one step: the clock is read from the second on.
+/// The work of a task since it last waited. Most tasks wait after one step, so the clock is read from the second step
+/// on.
 #[derive(Debug, Default)]
 pub(super) struct WorkBudget {
     stepped: bool,
@@ -19,17 +21,17 @@ pub(super) struct WorkBudget {
 }
 
 impl WorkBudget {
-    /// So many octets were worked on.
+    /// Counts octets that were processed.
     pub(super) fn add(&mut self, octets: usize) {
         self.octets = self.octets.saturating_add(octets);
     }
 
-    /// The task has waited, and others had their turn.
+    /// The task has waited, and the others had their turn.
     pub(super) fn waited(&mut self) {
         *self = Self::default();
     }
 
-    /// Whether the others are due; then the next turn begins. Asked after each step.
+    /// Whether it is the turn of the others. If so, the next turn begins. Called after each step.
     pub(super) fn is_over(&mut self) -> bool {
         let over = self.octets >= OCTETS || (self.stepped && self.took_its_time());
         self.stepped = true;

@@ -1,7 +1,6 @@
-//! One message as a milter hears of it: what its recipients have in common, what is read of it, and what has to be
-//! changed at its end.
+//! One message as a milter sees it: what its recipients have in common, what is read of it, and the changes at its end.
 //!
-//! The protocol itself is a library's. A milter cannot do all that a proxy can: one message has one sender.
+//! A library implements the protocol. A milter can do less than a proxy: one message has one sender.
 
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::bounce::{Findings, Scanner};
@@ -12,7 +11,7 @@ use crate::envelope::rules::{
 use crate::wire::smtp::outgoing_header::HeadReader;
 use crate::wire::smtp::session::{Direction, Handling, RecipientGroup};
 
-/// For a recipient that would want another message than the others.
+/// The refusal of a recipient that would need another message than the others.
 pub(crate) const OWN_TRANSACTION: Refusal = Refusal {
     code: 452,
     status: "4.5.3",
@@ -31,49 +30,49 @@ const TOO_MANY_HEADERS: Refusal = Refusal {
     text: "too many Countersign headers that are not ours",
     reason: RefusalReason::Headers,
 };
-/// More forged headers than this nobody has by mistake.
+/// The most forged headers in a message. More of them are not there by mistake.
 const MAX_FORGED: usize = 50;
 const OURS: &[u8] = b"countersign-";
 
-/// What the MTA is to change.
+/// A change that the MTA has to make.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
-    /// The envelope sender; its parameters stay.
+    /// Change the envelope sender; its parameters stay (SMFIR_CHGFROM).
     Sender {
-        /// Without angle brackets.
+        /// The new address, without angle brackets.
         path: String,
     },
-    /// A recipient is added (SMFIR_ADDRCPT).
+    /// Add a recipient (SMFIR_ADDRCPT).
     AddRecipient {
-        /// Without angle brackets.
+        /// The new address, without angle brackets.
         path: String,
-        /// As in RCPT, parted by spaces.
+        /// Its parameters as in RCPT, separated by spaces.
         params: String,
     },
-    /// One recipient less.
+    /// Remove a recipient (SMFIR_DELRCPT).
     DeleteRecipient {
-        /// As it came, without angle brackets.
+        /// The address as it was received, without angle brackets.
         path: String,
     },
-    /// A header behind all others.
+    /// Add a header after all others (SMFIR_ADDHEADER).
     AppendHeader {
         /// The field name.
         name: String,
         /// The field body.
         value: String,
     },
-    /// A header before all others.
+    /// Insert a header before all others (SMFIR_INSHEADER).
     InsertHeader {
         /// The field name.
         name: String,
         /// The field body.
         value: String,
     },
-    /// A header less.
+    /// Remove a header (SMFIR_CHGHEADER).
     DeleteHeader {
         /// The field name.
         name: String,
-        /// Which one of that name, from 1.
+        /// Its position among the headers of this name, from 1.
         index: i32,
     },
 }
@@ -85,10 +84,10 @@ pub(crate) struct MilterMessage {
     sender: ReversePath,
     signed: Option<String>,
     evidence: bool,
-    /// What all recipients so far have in common; `None`: there is none yet.
+    /// What all recipients so far have in common; `None`: there are none yet.
     class: Option<RecipientGroup>,
     count: u32,
-    /// Recipients that are sent elsewhere, or may be.
+    /// Recipients that are changed or removed, or may be.
     recipients: Vec<MilterRecipient>,
     head: HeadReader,
     forged: Vec<(String, i32)>,
@@ -104,14 +103,14 @@ struct MilterRecipient {
 }
 
 impl MilterMessage {
-    /// That leaves, with this answer about its sender.
+    /// An outbound message, with the decision about its sender.
     #[must_use]
     pub(crate) fn outbound(sender: ReversePath, outbound: &Outbound) -> Self {
         let signed = outbound.signed().map(|signed| signed.address().to_string());
         Self { signed, evidence: outbound.evidence, ..Self::new(Direction::Outbound, sender) }
     }
 
-    /// That comes in.
+    /// An inbound message.
     #[must_use]
     pub(crate) fn inbound(sender: ReversePath) -> Self {
         Self::new(Direction::Inbound, sender)
@@ -133,41 +132,42 @@ impl MilterMessage {
         }
     }
 
-    /// Which way it goes.
+    /// The direction of the message.
     #[must_use]
     pub(crate) fn direction(&self) -> Direction {
         self.direction
     }
 
-    /// Whose it is.
+    /// The envelope sender as it was received.
     #[must_use]
     pub(crate) fn sender(&self) -> &ReversePath {
         &self.sender
     }
 
-    /// The sender that it leaves with, where that is another.
+    /// The signed sender, if there is one.
     #[must_use]
     pub(crate) fn signed(&self) -> Option<&str> {
         self.signed.as_deref()
     }
 
-    /// Whether it is to carry evidence.
+    /// Whether the message gets an evidence header.
     #[must_use]
     pub(crate) fn wants_evidence(&self) -> bool {
         self.evidence
     }
 
-    /// How many recipients it has.
+    /// The number of recipients.
     #[must_use]
     pub(crate) fn recipients(&self) -> u32 {
         self.count
     }
 
-    /// A recipient of mail that leaves, with what its sender becomes for this one; `None`: that makes no difference.
-    /// The first one decides.
+    /// Adds a recipient of outbound mail. `outbound` is the decision about the sender for this recipient; `None`: the
+    /// recipient makes no difference. The first recipient decides.
     ///
     /// # Errors
-    /// It wants another sender than the first, or none; or another recipient is thrown away, marked or judged by its content.
+    /// The recipient needs another sender than the first one, or its sender is rejected, or an earlier recipient is
+    /// discarded, marked or inspected.
     pub(crate) fn leaves_for(&mut self, outbound: Option<&Outbound>) -> Result<(), Refusal> {
         if self.class.as_ref().is_some_and(|others| !others.is_like(&RecipientGroup::default())) {
             return Err(OWN_TRANSACTION);
@@ -190,11 +190,12 @@ impl MilterMessage {
         Ok(())
     }
 
-    /// A recipient that was asked about as one of incoming mail. `path` and `params` as they came; `most`: how many may
-    /// be changed.
+    /// Adds a recipient with the decision of the inbound rules about it. `path` and `params` are as received; `most` is
+    /// the largest number of recipients that may be changed.
     ///
     /// # Errors
-    /// The rules refuse it, or it cannot share the message with those before it.
+    /// The rules refuse the recipient, it cannot share the message with earlier ones, or too many would have to be
+    /// changed.
     pub(crate) fn comes_to(&mut self, path: &str, params: &str, inbound: &Inbound, most: usize) -> Result<(), Refusal> {
         let (handling, delivery) = match &inbound.disposition {
             Disposition::Refuse(refusal) => return Err(refusal.clone()),
@@ -223,34 +224,34 @@ impl MilterMessage {
         Ok(())
     }
 
-    /// For whom it is and why its content decides, where it does.
+    /// The recipient whose content decides, and why it does.
     #[must_use]
     pub(crate) fn candidate(&self) -> Option<(ContentCheck, &Address)> {
         let class = self.class.as_ref()?;
         class.handling.check().zip(class.candidate.as_ref())
     }
 
-    /// Whether it is taken and goes nowhere.
+    /// Whether the message is accepted and discarded.
     #[must_use]
     pub(crate) fn is_discarded(&self) -> bool {
         self.class.as_ref().is_some_and(|class| class.handling == Handling::Discard)
     }
 
-    /// What it is marked with for what stands in its envelope.
+    /// The mark that the rules have decided on at RCPT.
     #[must_use]
     pub(crate) fn mark(&self) -> Option<ResultHeader> {
         self.class.as_ref().and_then(|class| class.mark)
     }
 
-    /// Whether anybody wants to know what stands in it.
+    /// Whether the content of the message has to be read.
     fn is_read(&self) -> bool {
         self.candidate().is_some() || self.mark().is_some_and(|mark| mark.observed)
     }
 
-    /// One header, without the line end behind it; folded lines end in LF or CR LF.
+    /// Adds a header, without the line end after it; folded lines end in LF or CR LF.
     ///
     /// # Errors
-    /// It has more headers with our names than anybody has by mistake.
+    /// An inbound message has more than 50 headers with our names.
     pub(crate) fn header(&mut self, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
         let is_ours = name.get(..OURS.len()).is_some_and(|head| head.eq_ignore_ascii_case(OURS));
         if self.direction == Direction::Inbound && is_ours {
@@ -274,7 +275,7 @@ impl MilterMessage {
         Ok(())
     }
 
-    /// A piece of the body. Says whether more of it is wanted.
+    /// Adds a piece of the body. Returns whether more of it is needed.
     pub(crate) fn body(&mut self, part: &[u8]) -> bool {
         if !self.is_read() {
             return false;
@@ -287,7 +288,7 @@ impl MilterMessage {
         true
     }
 
-    /// All of it has been seen: what was found in it, where anybody wants to know.
+    /// Ends the message. Returns what was found in it, if its content had to be read.
     pub(crate) fn finish(&mut self) -> Option<Findings> {
         if !self.is_read() {
             return None;
@@ -297,20 +298,20 @@ impl MilterMessage {
         Some(scanner.found())
     }
 
-    /// Its Message-ID, with angle brackets.
+    /// The Message-ID, with angle brackets.
     #[must_use]
     pub(crate) fn message_id(&self) -> Option<String> {
         self.head.message_id()
     }
 
-    /// The value of its From header.
+    /// The value of the From header.
     #[must_use]
     pub(crate) fn from(&self) -> Option<String> {
         self.head.from()
     }
 
-    /// What the MTA is to change, in this order, where the message goes on. `evidence`: the header that it gets, as a
-    /// line.
+    /// The changes for the MTA, in this order, if the message is delivered. `evidence` is the line of the evidence
+    /// header.
     #[must_use]
     pub(crate) fn changes(&self, evidence: Option<&str>, content: Option<&ContentVerdict>) -> Vec<Change> {
         let mut changes = Vec::new();
@@ -320,7 +321,7 @@ impl MilterMessage {
         if let Some((name, value)) = evidence.and_then(|line| line.split_once(": ")) {
             changes.push(Change::AppendHeader { name: name.to_owned(), value: value.to_owned() });
         }
-        // From the last to the first: what is deleted may change the numbers of those behind it.
+        // From last to first, because a deletion may renumber the headers after it.
         let forged = self.forged.iter().rev();
         changes.extend(forged.map(|(name, index)| Change::DeleteHeader { name: name.clone(), index: *index }));
         let (aside, mark) = match content {
@@ -331,8 +332,9 @@ impl MilterMessage {
         if let Some(mark) = mark {
             changes.push(Change::InsertHeader { name: MARK.to_owned(), value: mark.value() });
         }
-        // First all that go. Where the MTA's own tables lead a tag to its mailbox, too, one that is added before is a
-        // duplicate to Sendmail, and goes with the tag; a message without recipients is gone without a word.
+        // Deletions come first. If the MTA's own tables map a tag to its mailbox, too, Sendmail takes an address that
+        // was added earlier for a duplicate, and deletes it with the tag. A message without recipients is lost without
+        // notice.
         let leaving = self.recipients.iter().filter(|recipient| aside.is_some() || recipient.to.is_some());
         changes.extend(leaving.map(|recipient| Change::DeleteRecipient { path: recipient.path.clone() }));
         match aside {

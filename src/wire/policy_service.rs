@@ -1,11 +1,13 @@
-//! Questions of Postfix's smtpd, SMTPD_POLICY_README: lines of `name=value` up to an empty one in, one action out.
+//! Policy requests of Postfix's smtpd (SMTPD_POLICY_README): lines of `name=value` and an empty line in, one action
+//! out.
 
 use thiserror::Error;
 
-/// The longest request, in octets. Postfix's are below two thousand; names, and certificates' fields, may be long.
+/// The longest request, in octets. Postfix's requests have less than 2000, but names and certificate fields may be
+/// long.
 pub const MAX_REQUEST: usize = 32 << 10;
 
-/// What a client may say that is no request. The stream cannot be read on after it.
+/// Why input is not a request. The stream cannot be read any further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum PolicyError {
     /// A line without `=`.
@@ -19,27 +21,27 @@ pub enum PolicyError {
     Kind,
 }
 
-/// What is asked.
+/// A policy request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PolicyRequest<'a> {
-    /// `RCPT`, or another state of the session.
+    /// The state of the SMTP session, such as `RCPT`.
     pub state: &'a [u8],
     /// The client's address, or `unknown`.
     pub client: &'a [u8],
     /// The envelope sender; empty: the null sender.
     pub sender: &'a [u8],
-    /// The recipient as it stands in RCPT, without angle brackets.
+    /// The recipient in RCPT, without angle brackets.
     pub recipient: &'a [u8],
-    /// The message's number: the same for all its recipients.
+    /// The instance: the same for all recipients of a message.
     pub instance: &'a [u8],
-    /// Who has logged in; empty: nobody.
+    /// The name of the user who has logged in; empty: none.
     pub user: &'a [u8],
 }
 
-/// The first request in what has come, and how long it is; `None`: more has to come.
+/// The first request in the input, and its length in octets; `None`: it is incomplete.
 ///
 /// # Errors
-/// It is none, and never will be.
+/// The input is not a request, whatever follows.
 pub fn next(input: &[u8]) -> Result<Option<(PolicyRequest<'_>, usize)>, PolicyError> {
     let mut request = PolicyRequest::default();
     let mut at = 0;
@@ -63,28 +65,28 @@ pub fn next(input: &[u8]) -> Result<Option<(PolicyRequest<'_>, usize)>, PolicyEr
             b"recipient" => request.recipient = value,
             b"instance" => request.instance = value,
             b"sasl_username" => request.user = value,
-            // There are more, and will be.
+            // Postfix sends more attributes, and may add others.
             _ => {}
         }
     }
     if input.len() > MAX_REQUEST { Err(PolicyError::TooLong) } else { Ok(None) }
 }
 
-/// What smtpd is to do, access(5).
+/// An action for smtpd (access(5)).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AccessAction {
-    /// Whatever it would have done.
+    /// No opinion: smtpd goes on.
     Dunno,
-    /// Refuse, with this status and text.
+    /// Refuse, with this enhanced status code and text.
     Reject(&'static str, &'static str),
-    /// Refuse for now, unless something else refuses for good.
+    /// Refuse temporarily, unless a later restriction refuses permanently.
     Defer(&'static str, &'static str),
-    /// Put this header in front of the message, and go on.
+    /// Add this header before the message, and go on.
     Prepend(String),
 }
 
 impl AccessAction {
-    /// Writes it behind what is there.
+    /// Appends the action to `out`.
     pub fn write(&self, out: &mut Vec<u8>) {
         let text = match self {
             Self::Dunno => "action=DUNNO\n\n".to_owned(),

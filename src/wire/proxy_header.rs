@@ -1,40 +1,40 @@
-//! The PROXY header by which a load balancer says whose connection it passes on (HAProxy's proxy-protocol.txt, versions
-//! 1 and 2).
+//! PROXY headers, by which a load balancer names the client of a connection (HAProxy's proxy-protocol.txt, versions 1
+//! and 2).
 
 use core::net::{IpAddr, SocketAddr};
 
 use ppp::v2::{Builder, Command, Protocol, Version};
 use ppp::{HeaderResult, v1, v2};
 
-/// How much of a connection has to be read to know what header it begins with, in octets.
+/// The number of octets that show which kind of header a connection begins with.
 pub const PREFIX: usize = 12;
 /// The longest header of version 1, in octets with its line end.
 const MAX_V1: usize = 107;
-/// The longest header of version 2 that is taken; extensions are skipped, so there is no need for 64 KiB.
+/// The longest header of version 2 that is accepted, in octets. Extensions are skipped, so 64 KiB are not needed.
 const MAX_V2: usize = 4096;
 
-/// What is wrong with a header.
+/// Why a connection does not begin with a valid header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ProxyError {
     /// The connection begins with something else.
     #[error("it begins with no PROXY header")]
     None,
-    /// It is broken, or of a kind that is not TCP.
+    /// The header cannot be parsed, or has another protocol than TCP.
     #[error("its PROXY header is broken")]
     Broken,
-    /// Version 1 ends in CR LF.
+    /// A header of version 1 ends in LF instead of CR LF.
     #[error("its PROXY header of version 1 ends in LF alone; CR LF is needed")]
     BareLf,
-    /// It brings a client and does not say which: AF_UNSPEC or AF_UNIX of version 2.
+    /// The header is about a client without a TCP address: AF_UNSPEC or AF_UNIX of version 2.
     #[error("its PROXY header brings a client that is not on TCP")]
     NotTcp,
-    /// It is longer than any that is needed.
+    /// The header is longer than any valid one that is needed.
     #[error("its PROXY header is too long")]
     TooLong,
 }
 
-/// How many octets are still needed, given the beginning of a connection: exactly so many may be read, for what follows
-/// is no header any more. 0: the header is whole.
+/// The number of octets that are known to be missing, given the beginning of a connection; 0: the header is complete.
+/// No more may be read, because the octets after the header belong to the client.
 ///
 /// # Errors
 /// See [`ProxyError`].
@@ -50,24 +50,24 @@ pub fn missing(head: &[u8]) -> Result<usize, ProxyError> {
     }
     match head.ends_with(b"\n") {
         true => Ok(0),
-        // Octet by octet: what stands behind the line end belongs to the client.
+        // One octet at a time: what follows the line end belongs to the client.
         false if head.len() < MAX_V1 => Ok(1),
         false => Err(ProxyError::TooLong),
     }
 }
 
-/// For whom a proxy has opened a connection.
+/// On whose behalf a proxy has opened a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// For this client.
+    /// A client with this address.
     Client(SocketAddr),
-    /// For itself, as health checks are: LOCAL of version 2.
+    /// The proxy itself, for example for a health check: LOCAL of version 2.
     Proxy,
-    /// It does not say: `UNKNOWN` of version 1. Health checks say so, and proxies whose client has no address on TCP.
+    /// Not stated: `UNKNOWN` of version 1. Proxies send it for health checks, and for clients without a TCP address.
     Unknown,
 }
 
-/// Reads a whole header.
+/// Parses a complete header.
 ///
 /// # Errors
 /// See [`ProxyError`].
@@ -96,8 +96,8 @@ pub fn parse(header: &[u8]) -> Result<Source, ProxyError> {
     Ok(Source::Client(SocketAddr::new(source.ip().to_canonical(), source.port())))
 }
 
-/// The header of version 1 for a connection from `source` to `destination`; without a source, one that speaks for
-/// itself.
+/// A header of version 1 for a connection from `source` to `destination`. If one of them is missing, the header is
+/// `UNKNOWN`.
 #[must_use]
 pub fn v1(source: Option<SocketAddr>, destination: Option<SocketAddr>) -> Vec<u8> {
     match (source, destination.map(|d| same_family(d, source))) {
@@ -109,7 +109,8 @@ pub fn v1(source: Option<SocketAddr>, destination: Option<SocketAddr>) -> Vec<u8
     }
 }
 
-/// A PROXY header of version 2.
+/// A header of version 2 for a connection from `source` to `destination`. If one of them is missing, the header is
+/// LOCAL.
 #[must_use]
 pub fn v2(source: Option<SocketAddr>, destination: Option<SocketAddr>) -> Vec<u8> {
     let header = match (source, destination.map(|d| same_family(d, source))) {
@@ -124,7 +125,8 @@ pub fn v2(source: Option<SocketAddr>, destination: Option<SocketAddr>) -> Vec<u8
     header.unwrap_or_default()
 }
 
-/// An IPv4 client on an IPv6 socket has an IPv4 destination, too, written the other way.
+/// The destination in the address family of the source, because a header has one family for both. An IPv4 client of an
+/// IPv6 socket has an IPv4 destination in IPv6 form.
 fn same_family(destination: SocketAddr, source: Option<SocketAddr>) -> SocketAddr {
     let ip = match (source.map(|s| s.ip()), destination.ip().to_canonical()) {
         (Some(IpAddr::V6(_)), IpAddr::V4(v4)) => IpAddr::V6(v4.to_ipv6_mapped()),

@@ -1,11 +1,11 @@
-//! Table lookups over a socket, socketmap_table(5): netstrings, `map key` in, a status and an address out.
+//! Table lookups over a socket (socketmap_table(5)): netstrings with `map key` in, status and address out.
 
 use thiserror::Error;
 
 /// The longest request, in octets; Postfix has the same limit.
 pub const MAX_REQUEST: usize = 100_000;
 
-/// What a client may say that is no request. The stream cannot be read on after it.
+/// Why input is not a request. The stream cannot be read any further.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum NetstringError {
     /// It does not begin with a length.
@@ -14,28 +14,28 @@ pub enum NetstringError {
     /// Longer than [`MAX_REQUEST`].
     #[error("a request of more than 100000 octets")]
     TooLong,
-    /// It does not end with a comma where it should.
+    /// There is no comma after the announced length.
     #[error("a netstring ends with a comma")]
     End,
 }
 
-/// A lookup.
+/// A lookup in a map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MapRequest<'a> {
     /// The name of the map, such as `verify`.
     pub map: &'a [u8],
-    /// What is looked up in it.
+    /// The key that is looked up.
     pub key: &'a [u8],
 }
 
-/// The first request in what has come, and how long it is; `None`: more has to come.
+/// The first request in the input, and its length in octets; `None`: it is incomplete.
 ///
 /// # Errors
-/// It is none, and never will be.
+/// The input is not a request, whatever follows.
 pub fn next(input: &[u8]) -> Result<Option<(MapRequest<'_>, usize)>, NetstringError> {
     let digits = input.iter().take_while(|b| b.is_ascii_digit()).count();
     let written = input.get(..digits).unwrap_or_default();
-    // Checked before anything is waited for, so that nobody makes us keep more.
+    // Checked before more input is awaited, so that a client cannot make the server buffer more.
     if digits > 6 || (digits > 1 && written.starts_with(b"0")) {
         return Err(if digits > 6 { NetstringError::TooLong } else { NetstringError::Length });
     }
@@ -62,21 +62,21 @@ pub fn next(input: &[u8]) -> Result<Option<(MapRequest<'_>, usize)>, NetstringEr
     Ok(Some((MapRequest { map, key }, end + 1)))
 }
 
-/// What a map answers.
+/// The reply to a lookup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MapReply<'a> {
-    /// The key becomes this.
+    /// The value for the key.
     Ok(&'a str),
-    /// There is no such key.
+    /// There is no value for the key.
     NotFound,
-    /// Trouble of ours: ask again later.
+    /// A temporary failure: the MTA has to try again later.
     Temporary(&'a str),
-    /// The request makes no sense.
+    /// The request is wrong, for example because there is no such map.
     Permanent(&'a str),
 }
 
 impl MapReply<'_> {
-    /// Writes it behind what is there.
+    /// Appends the reply to `out`.
     pub fn write(&self, out: &mut Vec<u8>) {
         let (status, text) = match self {
             Self::Ok(text) => ("OK", *text),
@@ -102,7 +102,7 @@ mod tests {
         for end in 0..24 {
             assert_eq!(next(&good[..end]), Ok(None), "{end}");
         }
-        // A key may hold anything, a map without one too.
+        // A key may contain any octets, and may be missing.
         for (text, map, key) in
             [(&b"5:a b,c,"[..], &b"a"[..], &b"b,c"[..]), (b"4:sign,", b"sign", b""), (b"0:,", b"", b"")]
         {

@@ -1,4 +1,4 @@
-//! `check`: is the config good, and what would happen with it?
+//! `check`: validates the config, and prints what it means.
 
 mod mta;
 mod warnings;
@@ -41,7 +41,8 @@ pub(super) struct Check {
     mta_config: Option<PathBuf>,
 }
 
-/// Says what the config means, and what in it is a trap.
+/// Prints what the config means, with warnings about settings that have surprising effects. `false`: the mail server's
+/// configuration is wrong.
 pub(super) fn run(args: &Check) -> Result<bool> {
     let config = find_config(args.config.as_deref())?.context("there is no config; name one with -c FILE")?;
     let ring = state::ring_file::load(&config.ring)?;
@@ -188,7 +189,7 @@ fn inbound(config: &Config) -> Vec<String> {
     lines
 }
 
-/// Whether a way in shows what stands in a bounce. Without any way in, the rules are told as they are.
+/// Whether a listener shows the content of bounces to the rules. Without any listener, all rules are described.
 fn reads_content(config: &Config) -> bool {
     let asks_nobody = config.listeners.is_empty() && config.advisors.is_empty();
     let by_proxy = config.listeners.iter().any(|listener| listener.role == Role::Inbound);
@@ -196,7 +197,7 @@ fn reads_content(config: &Config) -> bool {
     asks_nobody || by_proxy || by_milter
 }
 
-/// What is left of the rules where an MTA asks about addresses only.
+/// What remains of the rules if MTAs query them about addresses only.
 fn without_content(config: &Config) -> Vec<String> {
     if !config.advisors.iter().any(|a| a.advice == ServiceProtocol::Policy) {
         return vec![
@@ -230,12 +231,12 @@ fn action(action: FailureAction, config: &Config, lenient: bool) -> String {
     }
 }
 
-/// Whether mail that leaves is signed by this daemon.
+/// Whether this daemon signs outbound mail.
 fn signs(config: &Config) -> bool {
     writes_evidence(config) || config.advisors.iter().any(|advisor| advisor.advice == ServiceProtocol::Socketmap)
 }
 
-/// How far the ramp of each domain is.
+/// The state of the ramp of each local domain, one line each.
 fn ramps(config: &Config, ring: &Keyring) -> Vec<String> {
     if config.policy.inbound.mode != InboundMode::Ramp {
         return Vec::new();
@@ -243,7 +244,7 @@ fn ramps(config: &Config, ring: &Keyring) -> Vec<String> {
     let rules = Rules { policy: &config.policy, ring, now: now() };
     let names = config.policy.domains.local.names();
     let one = |name: &String| {
-        // `.our.example` stands for what is below it.
+        // `.our.example` stands for the domains below our.example.
         let domain = if name.starts_with('.') { format!("x{name}") } else { name.clone() };
         match rules.ramp(&domain) {
             Ramp::NotStarted if signs(config) => {
@@ -275,7 +276,7 @@ fn whom(clients: &Networks, loopback: &str) -> String {
     }
 }
 
-/// A way in for an MTA that asks.
+/// The line about a milter, policy service or socketmap.
 fn service_line(advisor: &MtaService) -> String {
     let (listen, clients) = (&advisor.listen, whom(&advisor.clients, "MTAs on this machine"));
     match advisor.advice {

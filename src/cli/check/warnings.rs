@@ -1,4 +1,4 @@
-//! What in a good config is a trap.
+//! Warnings about a valid config: settings with surprising effects.
 
 use crate::cli::common_args::now;
 use crate::config::{Config, Endpoint, Listener, MtaService, Protocol, Role, ServiceProtocol, Side, TlsMode};
@@ -141,7 +141,7 @@ fn of_listener(listener: &Listener, policy: &Policy) -> Vec<String> {
     warnings
 }
 
-/// What an MTA that only asks cannot be told.
+/// Warnings about a protocol by which an MTA queries the rules: what it does not show them.
 fn of_advisor(advisor: &MtaService, config: &Config) -> Vec<String> {
     let policy = &config.policy;
     let mut warnings = Vec::new();
@@ -166,7 +166,7 @@ fn of_advisor(advisor: &MtaService, config: &Config) -> Vec<String> {
         ("exempt_recipients", !outbound.exempt_recipients.is_empty()),
         ("exempt_clients", !outbound.exempt_clients.is_empty()),
     ] {
-        // Beside a milter or a proxy, a map is there for the recipients.
+        // Beside a milter or a proxy, a map is queried about recipients only.
         if used && advisor.advice == ServiceProtocol::Socketmap && !writes_evidence(config) {
             warnings.push(format!(
                 "outbound.{name} does not count for the map sign on {}: a map is told the sender and nothing else",
@@ -177,7 +177,7 @@ fn of_advisor(advisor: &MtaService, config: &Config) -> Vec<String> {
     warnings
 }
 
-/// Whether a way in sees mail that leaves, its recipients and its header.
+/// Whether a listener sees the recipients and headers of outbound mail, so that it can add evidence.
 pub(super) fn writes_evidence(config: &Config) -> bool {
     config.listeners.iter().any(|listener| listener.role == Role::Outbound)
         || config.advisors.iter().any(|a| a.advice == ServiceProtocol::Milter && a.side != Side::Inbound)

@@ -1,4 +1,5 @@
-//! `classify`: what kind of message each is, why, what it shows of an original, and what would become of it.
+//! `classify`: prints the kind of each message, the reasons, what it shows of an original, and what inbound would do
+//! with it.
 
 mod sources;
 
@@ -66,22 +67,22 @@ pub(super) struct Classify {
     paths: Vec<PathBuf>,
 }
 
-/// What would become of a message.
+/// What inbound would do with a message, and why.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Fate {
     action: &'static str,
     reason: &'static str,
 }
 
-/// What the rules are asked with.
+/// The policy and keys with which the rules are queried.
 struct Judges {
     policy: Policy,
     ring: Keyring,
-    /// There is no config: whoever a message is for is one of ours.
+    /// There is no config: every recipient counts as local.
     everybody: bool,
 }
 
-/// Classifies everything. `false`: something could not be read.
+/// Classifies all messages. `false`: some input could not be read.
 pub(super) fn run(args: &Classify) -> Result<bool> {
     let judges = Judges::load(args)?;
     let mail_from = args.mail_from.as_deref().map(ReversePath::parse).transpose().context("--mail-from")?;
@@ -234,12 +235,12 @@ fn print(out: &mut impl Write, message: &ClassifiedMessage, fate: &Fate) -> Resu
     Ok(())
 }
 
-/// Text from a message or a file name, for a terminal.
+/// Text from a message or a file name, with control characters replaced, for a terminal.
 fn shown(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-/// How many of each.
+/// The number of messages of each kind and of each fate.
 #[derive(Default)]
 struct CountTable {
     kinds: BTreeMap<MessageKind, u64>,
@@ -268,7 +269,7 @@ impl CountTable {
     }
 }
 
-/// How far a long run is; nothing for a short one, and nothing where nobody looks.
+/// A progress bar on standard error, shown after one second and only on a terminal.
 struct ClassifyProgress {
     started: Instant,
     bar: Option<ProgressBar>,

@@ -1,5 +1,5 @@
-//! Where messages come from: files, mbox files, Maildirs, folders, standard input. Each is read in one pass; memory
-//! does not grow with it.
+//! Sources of messages: files, mbox files, Maildirs, folders, standard input. Each is read in one pass, and memory does
+//! not grow with its size.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -11,7 +11,7 @@ use anyhow::Result;
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::bounce::{Findings, Scanner};
 
-/// One message, read.
+/// One classified message.
 pub(super) struct ClassifiedMessage {
     pub name: String,
     pub found: Findings,
@@ -19,14 +19,14 @@ pub(super) struct ClassifiedMessage {
     pub recipient: Option<Address>,
 }
 
-/// So much of a line is read at once.
+/// The longest part of a line that is read at a time, in octets.
 const MAX_LINE: u64 = 64 << 10;
-/// So much of a header block is looked through for sender and recipient.
+/// The largest part of a header block that is searched for sender and recipient, in octets.
 const MAX_HEAD: usize = 64 << 10;
-/// The most folders inside each other.
+/// The deepest level of nested folders.
 const MAX_DEPTH: usize = 20;
 
-/// One file, or what comes in.
+/// A file or standard input.
 #[derive(Debug)]
 pub(super) enum MessageSource {
     Stdin,
@@ -42,7 +42,7 @@ impl fmt::Display for MessageSource {
     }
 }
 
-/// All files behind the paths, in order.
+/// All files under the paths, in order, and the errors of paths that could not be read.
 pub(super) fn find(paths: &[PathBuf]) -> (Vec<MessageSource>, Vec<anyhow::Error>) {
     let (mut files, mut errors) = (Vec::new(), Vec::new());
     for path in paths {
@@ -63,18 +63,18 @@ fn walk(path: &Path, depth: usize, files: &mut Vec<MessageSource>) -> io::Result
     if depth > MAX_DEPTH {
         return Ok(());
     }
-    // Of a Maildir, what is being written is no message yet, and what lies beside the messages is none.
+    // In a Maildir, files in tmp are incomplete, and files beside the folders are not messages.
     let is_maildir = path.join("cur").is_dir() && path.join("new").is_dir();
     let mut entries: Vec<PathBuf> = fs::read_dir(path)?.map(|e| e.map(|e| e.path())).collect::<io::Result<_>>()?;
     entries.sort();
     for entry in entries {
         let name = entry.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        // A link may lead back here.
+        // A link to a folder may lead back here.
         let metadata = fs::symlink_metadata(&entry)?;
         let wanted = if is_maildir {
             metadata.is_dir() && name != "tmp"
         } else {
-            // A link that leads nowhere is said when it is read.
+            // A dangling link is reported when it is read.
             let file = metadata.is_file() || (metadata.is_symlink() && !entry.is_dir());
             metadata.is_dir() || (!name.starts_with('.') && file)
         };
@@ -86,13 +86,13 @@ fn walk(path: &Path, depth: usize, files: &mut Vec<MessageSource>) -> io::Result
 }
 
 impl MessageSource {
-    /// Gives each message in it to `take`.
+    /// Passes each message in the source to `take`.
     pub(super) fn each(&self, take: &mut impl FnMut(ClassifiedMessage) -> Result<()>) -> Result<()> {
         match self {
             Self::Stdin => read(BufReader::with_capacity(64 << 10, io::stdin().lock()), "-", true, take),
             Self::File(path) => {
                 let file = BufReader::with_capacity(64 << 10, File::open(path)?);
-                // What is called a message is one, whatever its first line.
+                // A file named .eml is one message, whatever its first line.
                 let may_be_mbox = path.extension().is_none_or(|extension| extension != "eml");
                 read(file, &path.display().to_string(), may_be_mbox, take)
             }
@@ -109,7 +109,7 @@ fn read(
     let (mut line, mut first, mut blank) = (Vec::new(), true, true);
     let (mut number, mut is_mbox) = (0u64, false);
     let mut reader = Reader::new();
-    // Some machines of long ago end lines with CR alone.
+    // Some old systems end lines with CR alone.
     let begin = input.fill_buf()?;
     let end = if begin.contains(&b'\r') && !begin.contains(&b'\n') { b'\r' } else { b'\n' };
     loop {
@@ -140,7 +140,7 @@ fn read(
     take(reader.message(name))
 }
 
-/// `From ann@our.example Mon Nov 23 02:15:55 2026`: what stands between the messages of an mbox (RFC 4155).
+/// Whether a line separates messages of an mbox (RFC 4155): `From ann@our.example Mon Nov 23 02:15:55 2026`.
 fn is_separator(line: &[u8]) -> bool {
     let Some(rest) = line.strip_prefix(b"From ") else { return false };
     let text = String::from_utf8_lossy(rest);
@@ -151,7 +151,7 @@ fn is_separator(line: &[u8]) -> bool {
     words.len() >= 5 && words.iter().any(is_time) && words.iter().any(is_year)
 }
 
-/// Reads one message.
+/// Reads and classifies one message.
 struct Reader {
     scanner: Scanner,
     head: Vec<u8>,
@@ -185,7 +185,7 @@ impl Reader {
     }
 }
 
-/// The value of the first header of that name, its folded lines (RFC 5322 section 2.2.3) joined.
+/// The value of the first header of this name, with folded lines joined (RFC 5322 section 2.2.3).
 fn unfolded(head: &str, wanted: &str) -> Option<String> {
     let mut lines = head
         .lines()

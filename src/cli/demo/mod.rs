@@ -1,4 +1,4 @@
-//! `demo`: the whole story in one process on loopback, told to somebody who has never heard of BATV.
+//! `demo`: shows signing and verification in one process on loopback, for readers who do not know BATV.
 
 mod mta;
 
@@ -32,7 +32,7 @@ pub(super) struct Demo {
 const ANN: &str = "ann@our.example";
 const BOB: &str = "bob@else.example";
 
-/// Tells the story. `false`: something did not go as it should.
+/// Runs all steps of the demo. `false`: a step failed.
 pub(super) fn run(args: &Demo) -> Result<bool> {
     let started = Instant::now();
     let stage = Stage::set()?;
@@ -58,7 +58,7 @@ fn say(text: &str) {
     anstream::println!("{text}");
 }
 
-/// Two proxies, a mail server on each side, a ring: everything that plays a part.
+/// The parts of the demo: two proxies, a mail server on each side, and a key ring.
 struct Stage {
     folder: TempDir,
     config: Config,
@@ -200,7 +200,7 @@ impl Story {
         Ok(())
     }
 
-    /// Something that must not get through.
+    /// Sends a bounce that must be refused.
     fn refused(&mut self, what: &str, to: &str, text: &str, why: &str) -> Result<()> {
         let before = self.stage.ours.count();
         let outcome = send(self.stage.inbound, "", to, text)?;
@@ -338,7 +338,7 @@ impl Story {
     }
 }
 
-/// A delivery status report as mail servers send them (RFC 3464).
+/// A delivery status notification as mail servers send it (RFC 3464).
 fn dsn(recipient: &str) -> String {
     format!(
         "From: MAILER-DAEMON@mx.else.example\r\nSubject: Undelivered Mail Returned to Sender\r\nMIME-Version: 1.0\r\n\

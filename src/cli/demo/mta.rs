@@ -1,5 +1,5 @@
-//! The rest of the world, for the demo: a mail server that keeps what it gets, and a client that sends. Plain threads
-//! and blocking sockets; nothing here is used by the daemon.
+//! The other mail servers of the demo: one that keeps what it receives, and a client that sends. They use plain threads
+//! and blocking sockets; the daemon does not use this code.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A message as a mail server got it.
+/// A message as a mail server received it.
 #[derive(Debug, Clone)]
 pub(super) struct Received {
     pub from: String,
@@ -18,7 +18,7 @@ pub(super) struct Received {
     pub text: String,
 }
 
-/// A mail server that takes everything.
+/// A mail server that accepts every message.
 pub(super) struct DemoSink {
     pub address: SocketAddr,
     received: Arc<Mutex<Vec<Received>>>,
@@ -34,7 +34,7 @@ impl DemoSink {
             for stream in listener.incoming().map_while(Result::ok) {
                 let store = Arc::clone(&store);
                 std::thread::spawn(move || {
-                    // A client that goes away is none of the demo's business.
+                    // A client that disconnects is not an error of the demo.
                     let _ = converse(&stream, name, &store);
                 });
             }
@@ -42,13 +42,13 @@ impl DemoSink {
         Ok(Self { address, received })
     }
 
-    /// The newest message.
+    /// The newest message; an error if there is none.
     pub(super) fn last(&self) -> Result<Received> {
         let received = self.received.lock().map_err(|_| anyhow::anyhow!("a server of the demo has failed"))?;
         received.last().cloned().context("no message arrived")
     }
 
-    /// How many messages there are.
+    /// The number of messages received.
     pub(super) fn count(&self) -> usize {
         self.received.lock().map_or(0, |received| received.len())
     }
@@ -106,17 +106,17 @@ fn read_body(lines: &mut impl BufRead, text: &mut String) -> io::Result<()> {
     }
 }
 
-/// Where and how a message was refused, or the reply that it got.
+/// The reply to a message, and the command that it answers.
 pub(super) struct DemoReply {
-    /// The reply that decided: to RCPT where that was refused, else to the message.
+    /// The decisive reply: to RCPT if that was refused, else to the end of the message.
     pub reply: String,
-    /// Whether it was taken.
+    /// Whether the message was accepted.
     pub accepted: bool,
-    /// Which command got that reply.
+    /// The part of the transaction that got the reply.
     pub at: &'static str,
 }
 
-/// Sends one message, as any mail server would.
+/// Sends one message as a mail server does.
 pub(super) fn send(to: SocketAddr, from: &str, recipient: &str, text: &str) -> Result<DemoReply> {
     let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;

@@ -1,4 +1,4 @@
-//! `keys import`: the secret of another program.
+//! `keys import`: adds the secrets of another program to the ring.
 
 use std::fs;
 use std::path::PathBuf;
@@ -87,10 +87,10 @@ pub(super) fn import(args: &Import) -> Result<()> {
     Ok(())
 }
 
-/// The fewest octets of a secret that is imported without a word: below, all of them can be tried.
+/// The shortest secret, in octets, that is imported without `--force`. Shorter ones can be found by trying all of them.
 const MIN_SECRET: usize = 8;
 
-/// The secrets of a file: SRS programs have one a line, the others one. Blanks are none.
+/// The secrets in a file: SRS programs have one per line, the others one per file. Blank lines are skipped.
 fn read_secrets(path: &PathBuf, algorithm: Algorithm, force: bool) -> Result<Vec<Secret>> {
     let octets = Zeroizing::new(fs::read(path)?);
     let lines: Vec<&[u8]> = match algorithm.purpose() {

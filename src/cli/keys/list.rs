@@ -1,4 +1,4 @@
-//! `keys list`: the state of each key, and until when it is needed.
+//! `keys list`: prints the state of each key, and until when it is needed.
 
 use anyhow::Result;
 use serde_json::json;

@@ -1,5 +1,5 @@
-//! `keys`: make, show and change the ring. What may be changed is `envelope::keyring`'s business, how it is written
-//! `state::ring_file`'s.
+//! `keys`: creates, shows and changes the key ring. `envelope::keyring` decides which changes are valid, and
+//! `state::ring_file` writes them.
 
 mod import;
 mod list;
@@ -104,7 +104,7 @@ Examples:
   countersign keys ramp-start our.example
   countersign keys ramp-start --again our.example    a host has sent unsigned mail";
 
-/// Runs a subcommand. Refusals come back as errors.
+/// Runs a subcommand. A change that the ring refuses is an error.
 pub(super) fn run(command: Keys) -> Result<bool> {
     match command {
         Keys::Init(common) => init(&RingTarget::to_change(&common.ring)?)?,

@@ -1,4 +1,4 @@
-//! `keys ramp-start` and `keys ramp-stop`: since when the mail of a domain is signed.
+//! `keys ramp-start` and `keys ramp-stop`: record since when the mail of a domain is signed.
 
 use anyhow::{Result, bail};
 
@@ -53,7 +53,7 @@ pub(super) fn ramp_stop(target: &RingTarget, domain: &str) -> Result<()> {
     Ok(())
 }
 
-/// A domain as the ring names it: `.our.example` for what is below it.
+/// The name of a domain in the ring: `.our.example` stands for the domains below our.example.
 fn ramp_domain(domain: &str) -> Result<String> {
     let below = domain.strip_prefix("*.").map(|parent| format!(".{parent}"));
     let domain = canonical_domain(below.as_deref().unwrap_or(domain)).into_owned();

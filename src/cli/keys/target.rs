@@ -1,4 +1,4 @@
-//! The ring that a subcommand is about, and the keys that are made for it.
+//! The key ring that a subcommand uses, and new keys for it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -32,15 +32,15 @@ pub(crate) struct WithId {
     pub id: String,
 }
 
-/// A ring file, what new keys sign with, and the moment.
+/// A ring file, the properties of new keys, and the time.
 pub(super) struct RingTarget {
     pub path: PathBuf,
     pub lifetime: u16,
     pub srs_lifetime: u16,
     pub short_tags: bool,
-    /// How long a ramp takes.
+    /// The length of a ramp, in days.
     pub ramp_days: u16,
-    /// What the config calls ours, where there is one.
+    /// The domains of the site, if there is a config.
     pub domains: Option<SiteDomains>,
     pub now: Timestamp,
 }
@@ -66,8 +66,8 @@ impl RingTarget {
         })
     }
 
-    /// As `of`, for a command that changes the ring. Prints which ring that is, if the user has not named it: it may be
-    /// the one that is in use on this machine, and not one in the current folder.
+    /// As `of`, for a command that changes the ring. If the user has not named the ring, its path is printed: it may be
+    /// the ring that this machine's daemon uses, and not one in the current folder.
     pub(super) fn to_change(args: &RingArgs) -> Result<Self> {
         let target = Self::of(args)?;
         if let Some(config) = args.config_by_default() {
@@ -89,7 +89,7 @@ impl RingTarget {
         Ok(self.key(Algorithm::HmacSha256, new_secret()?))
     }
 
-    /// Makes the folder of a ring that is to be made.
+    /// Creates the folder of a new ring.
     pub(super) fn make_folder(&self) -> Result<()> {
         match self.path.parent() {
             Some(folder) => fs::create_dir_all(folder).with_context(|| format!("{}", folder.display())),
@@ -98,20 +98,20 @@ impl RingTarget {
     }
 }
 
-/// The secret of a new own key: 32 octets from the system.
+/// The secret of a new own key: 32 random octets from the system.
 fn new_secret() -> Result<Secret> {
     let mut octets = Zeroizing::new(vec![0; 32]);
     getrandom::fill(&mut octets).map_err(|e| anyhow::anyhow!("the system gives no random octets: {e}"))?;
     Ok(Secret::new(octets))
 }
 
-/// A new own key as a config without a word about lifetimes would make it.
+/// A new own key with the default lifetimes: 7 days for tags, 21 days for SRS addresses.
 pub(in crate::cli) fn new_own_key() -> Result<NewKey> {
     let (algorithm, secret) = (Algorithm::HmacSha256, new_secret()?);
     Ok(NewKey { algorithm, secret, lifetime: 7, srs_lifetime: 21, short_tags: true })
 }
 
-/// What `keys rotate` does, without a word.
+/// `keys rotate` without output.
 pub(in crate::cli) fn rotate_quietly(path: &Path) -> Result<KeyId> {
     let key = new_own_key()?;
     Ok(ring_file::update(path, |ring| ring.rotate(key, now()).map(Changed::Yes))?)
@@ -125,7 +125,7 @@ pub(super) fn key_id(text: &str) -> Result<KeyId> {
     KeyId::parse(text).with_context(|| format!("`{text}` is no key id; countersign keys list shows them"))
 }
 
-/// Makes a ring with one key.
+/// Creates a ring with one key.
 pub(super) fn init(target: &RingTarget) -> Result<()> {
     target.make_folder()?;
     let ring = Keyring::create(target.new_key()?, target.now)?;

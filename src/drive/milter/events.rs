@@ -1,4 +1,4 @@
-//! What is done at each event of a session.
+//! Handlers for the milter events of a session.
 
 use std::ffi::{CStr, CString};
 use std::net::IpAddr;
@@ -25,31 +25,31 @@ use crate::envelope::tag::batv;
 use crate::wire::milter::{Change, MilterMessage};
 use crate::wire::smtp::session::{Direction, Finished};
 
-/// What the MTA says of a client, with MAIL at the latest.
+/// The macros that the MTA has to send by MAIL.
 pub(super) const MACROS: &str = "i {auth_authen} {client_addr} {client_name} {daemon_name} {mail_addr}";
 
-/// What all connections of a listener share.
+/// State that all connections of a listener share.
 #[derive(Clone)]
 pub(super) struct MilterContext {
     pub app: Arc<AppState>,
     pub advisor: Arc<MtaService>,
-    /// How many messages they have open.
+    /// The number of open messages.
     pub open: watch::Sender<usize>,
-    /// Told that the daemon stops.
+    /// The signal that the daemon stops.
     pub drain: watch::Receiver<bool>,
 }
 
-/// One connection of an MTA, which tells of one SMTP session on it.
+/// One connection of an MTA, which carries the events of one SMTP session.
 pub(super) struct Client {
     evaluator: Evaluator,
     common: MilterContext,
-    /// What was agreed on.
+    /// The options and actions that were negotiated.
     options: ProtoOpts,
     actions: Actions,
     open: Option<Open>,
 }
 
-/// A message that is not at its end yet.
+/// A message before its end.
 struct Open {
     message: MilterMessage,
     tally: MessageTally,
@@ -79,12 +79,12 @@ impl Client {
         self.open = Some(Open { message, tally: MessageTally::default(), count: count.clone() });
     }
 
-    /// To go on, and whether the MTA waits to hear it.
+    /// The status to continue: no reply if the MTA does not wait for one.
     fn go_on(&self, silent: ProtoOpts) -> Status {
         if self.options.contains(silent) { Status::Noreply } else { Status::Continue }
     }
 
-    /// `None`: the MTA does not say enough to tell.
+    /// The direction of a message. `None`: the MTA does not send enough macros to tell.
     fn direction(&self, mail: &Mail) -> Option<Direction> {
         let leaves = match self.common.advisor.side {
             Side::Outbound => true,
@@ -92,7 +92,7 @@ impl Client {
             Side::Auto if !mail.user && !mail.says_who => return None,
             Side::Auto => {
                 let named = self.common.advisor.outbound_daemons.iter().any(|name| name.as_bytes() == mail.daemon);
-                // Many such ports take bounces for mailboxes here from everybody.
+                // Many such ports accept bounces to local mailboxes from everybody.
                 let named = named && mail.sender != Some(ReversePath::Null);
                 mail.user || named || self.is_one_of_us(mail)
             }
@@ -100,25 +100,27 @@ impl Client {
         Some(if leaves { Direction::Outbound } else { Direction::Inbound })
     }
 
-    /// By where it comes from.
+    /// Whether mail of this client is outbound because of its address, or because a program on the MTA's machine sends
+    /// it.
     fn is_one_of_us(&self, mail: &Mail) -> bool {
         let known = |client| self.common.advisor.outbound_clients.contains(client);
         self.evaluator.client.map_or(mail.local, known)
     }
 }
 
-/// What the MTA says with MAIL.
+/// What the MTA sends with MAIL.
 struct Mail {
-    /// `None`: neither we can read it, nor has the MTA made an address of it.
+    /// `None`: neither this program nor the MTA can parse the address.
     sender: Option<ReversePath>,
-    /// Somebody who has logged in.
+    /// Whether the client has logged in.
     user: bool,
-    /// The MTA's listener.
+    /// The name of the MTA's listener.
     daemon: Vec<u8>,
     client: Option<IpAddr>,
-    /// Whether the MTA says anything about the client.
+    /// Whether the MTA sends the client's address or name.
     says_who: bool,
-    /// No client, but a program on the MTA's machine. An MTA that does not know an address says `unknown`.
+    /// Whether a program on the MTA's machine sends the mail, without a client. For an address that it does not know,
+    /// an MTA sends `unknown`.
     local: bool,
 }
 
@@ -128,11 +130,11 @@ impl Mail {
         let text = |name: &CStr| from_utf8(said(name)).unwrap_or_default();
         let (path, _) = path_and_params(arguments);
         let parsed = |path: &str| ReversePath::parse(path.strip_suffix('.').unwrap_or(path)).ok();
-        // `<ann>` and `<ann%our.example>` the MTA understands better than we do; the null sender nobody takes for another.
+        // The MTA can interpret `<ann>` and `<ann%our.example>` better; the null sender is unambiguous.
         let resolved =
             || Some(text(c"{mail_addr}")).filter(|address| !address.is_empty()).and_then(|a| parsed(bare(a)));
         let address = text(c"{client_addr}");
-        // Sendmail writes IPv6 so.
+        // Sendmail writes IPv6 addresses with this prefix.
         let address = address.strip_prefix("IPv6:").unwrap_or(address);
         Self {
             sender: path.as_deref().and_then(parsed).or_else(resolved),
@@ -145,13 +147,13 @@ impl Mail {
     }
 }
 
-/// MAIL. Whatever was open before is over: after an accept, no abort is said.
+/// MAIL. It ends any earlier message: after an accept, the MTA sends no abort.
 pub(super) fn mail(context: &mut Context<Client>, arguments: &[CString]) -> Status {
     let mail = Mail::read(context, arguments);
     let Some(client) = &mut context.data else { return Status::Tempfail };
     client.open = None;
     if *client.common.drain.borrow() {
-        // It comes again, when the next process listens.
+        // The client sends the message again when the next process listens.
         return Status::Tempfail;
     }
     client.evaluator.client = mail.client;
@@ -167,7 +169,7 @@ pub(super) fn mail(context: &mut Context<Client>, arguments: &[CString]) -> Stat
         return Status::Tempfail;
     };
     let Some(sender) = mail.sender else {
-        // The MTA may know whose it is. Our own programs write as they always have, and strangers an address.
+        // Only the MTA can parse the address. Own programs may use such addresses, but strangers may not.
         if direction == Direction::Inbound {
             return refuse(&mut context.reply, &BAD_SENDER);
         }
@@ -186,7 +188,7 @@ pub(super) fn mail(context: &mut Context<Client>, arguments: &[CString]) -> Stat
     if let OutboundAction::Reject(refusal) = &outbound.action {
         return refuse(&mut context.reply, refusal);
     }
-    // Nothing can become of it any more. Tagged recipients are looked at where mail may also come in.
+    // The message needs no change. Where mail may also be inbound, recipients are inspected for tags.
     if outbound.action == OutboundAction::Pass && !outbound.evidence && client.common.advisor.side == Side::Outbound {
         return Status::Accept;
     }
@@ -194,7 +196,7 @@ pub(super) fn mail(context: &mut Context<Client>, arguments: &[CString]) -> Stat
     Status::Continue
 }
 
-/// Nothing becomes of this message.
+/// The status for a message that is left as it is.
 fn accept_or_go_on(client: &Client) -> Status {
     if client.common.advisor.side == Side::Outbound { Status::Accept } else { Status::Continue }
 }
@@ -209,8 +211,8 @@ pub(super) fn rcpt(context: &mut Context<Client>, arguments: &[CString]) -> Stat
     let (evaluator, message) = (&mut client.evaluator, &mut open.message);
     let leaves = message.direction() == Direction::Outbound;
     let (Some(path), Some(recipient)) = (path.clone(), recipient) else {
-        // `postmaster` without a domain is always there. What else only the MTA can read might be anybody here, with a tag or
-        // without, so strangers write an address.
+        // `postmaster` without a domain is always valid. Other addresses that only the MTA can parse might be any local
+        // user, with or without a tag, so they are refused to strangers.
         let known = leaves || path.is_some_and(|path| path.eq_ignore_ascii_case("postmaster"));
         return match if known { message.leaves_for(None) } else { Err(BAD_RECIPIENT) } {
             Ok(()) => silent,
@@ -218,14 +220,14 @@ pub(super) fn rcpt(context: &mut Context<Client>, arguments: &[CString]) -> Stat
         };
     };
     let sender = message.sender().clone();
-    // A tag of ours is taken off mail between our own users, too: its mailbox has none.
+    // A tag of this site is removed from mail between local users, too: no mailbox has a tagged name.
     let tagged = client.common.advisor.side == Side::Auto && is_tagged(evaluator, &recipient);
     let taken = if leaves && !tagged {
         message.leaves_for(evaluator.sender_for(&sender, &recipient).as_ref())
     } else {
         let (inbound, reservation) = evaluator.recipient(Caller::Milter, &sender, &recipient);
         let most = usize::try_from(evaluator.app.config.limits.recipients).unwrap_or(usize::MAX);
-        // MTAs forget the route, and know the recipient without it.
+        // MTAs drop the source route, and know the recipient without it.
         let taken = message.comes_to(strip_source_route(&path), &params, &inbound, most);
         if let (Ok(()), Some(delivery)) = (&taken, inbound.disposition.delivery()) {
             let observed = delivery.mark.is_some_and(|mark| mark.observed);
@@ -258,7 +260,7 @@ fn is_tagged(evaluator: &Evaluator, recipient: &Address) -> bool {
         || (domains.is_local(recipient.domain()) && batv::strip(recipient).is_some())
 }
 
-/// A header field of the message: a forged one of ours is noted, a Message-ID and a From kept.
+/// A header field: a forged Countersign header is noted; Message-ID and From are kept.
 pub(super) fn header(context: &mut Context<Client>, name: &CStr, value: &CStr) -> Status {
     let Some(client) = &mut context.data else { return Status::Tempfail };
     let silent = client.go_on(ProtoOpts::NOREPLY_HEADER);
@@ -269,14 +271,14 @@ pub(super) fn header(context: &mut Context<Client>, name: &CStr, value: &CStr) -
     }
 }
 
-/// A piece of the body. Most messages are over here: nothing more of them is wanted.
+/// A piece of the body. For most messages, no more of it is needed.
 pub(super) fn body(context: &mut Context<Client>, part: &[u8]) -> Status {
     let Some(client) = &mut context.data else { return Status::Tempfail };
     let wanted = client.open.as_mut().is_some_and(|open| open.message.body(part));
     if !wanted && client.options.contains(ProtoOpts::SKIP) { Status::Skip } else { Status::Continue }
 }
 
-/// The MTA has given the message up.
+/// The MTA has aborted the message.
 pub(super) fn abort(context: &mut Context<Client>) -> Status {
     if let Some(client) = &mut context.data {
         client.open = None;
@@ -284,7 +286,7 @@ pub(super) fn abort(context: &mut Context<Client>) -> Status {
     Status::Continue
 }
 
-/// The end of a message: what becomes of it.
+/// The end of a message: decides what becomes of it, and sends the changes.
 pub(super) async fn end_of_message(context: &mut EomContext<Client>) -> Status {
     let queue = context.macros.get(c"i").map(|id| id.to_string_lossy().into_owned());
     let Some(client) = &mut context.data else { return Status::Tempfail };
@@ -381,7 +383,7 @@ fn finished(
 
 async fn carry_out(mta: &EomActions, agreed: Actions, change: Change) -> Result<(), ActionError> {
     match change {
-        // Told no parameters, Postfix and Sendmail keep those that it came with.
+        // Without parameters here, Postfix and Sendmail keep those of MAIL.
         Change::Sender { path } => mta.change_sender(format!("<{path}>"), None::<String>).await,
         Change::AddRecipient { path, params } if !params.is_empty() && agreed.contains(Actions::ADD_RCPT_EXT) => {
             mta.add_recipient_ext(format!("<{path}>"), Some(params)).await
@@ -394,22 +396,22 @@ async fn carry_out(mta: &EomActions, agreed: Actions, change: Change) -> Result<
     }
 }
 
-/// The refusal as the MTA is to say it.
+/// Gives the MTA the text of a refusal.
 fn refuse(reply: &mut SmtpReply, refusal: &Refusal) -> Status {
     let code = refusal.code.to_string();
-    // The texts are ours and short: what is wrong with them a test would have seen.
+    // The texts are short constants. A test would find an invalid one.
     let _ = reply.set_error_reply(&code, Some(refusal.status), [refusal.text]);
     if refusal.is_temporary() { Status::Tempfail } else { Status::Reject }
 }
 
-/// Without the angle brackets.
+/// A path without its angle brackets.
 fn bare(path: &str) -> &str {
     let path = path.trim();
     path.strip_prefix('<').and_then(|path| path.strip_suffix('>')).unwrap_or(path)
 }
 
-/// What MAIL and RCPT say: the path without its angle brackets, and the parameters, parted by spaces. `None`: it is not
-/// UTF-8.
+/// The arguments of MAIL or RCPT: the path without its angle brackets, and the parameters, separated by spaces. `None`:
+/// the path is not UTF-8.
 fn path_and_params(arguments: &[CString]) -> (Option<String>, String) {
     let text = |argument: &CString| argument.to_str().ok().map(str::to_owned);
     let path = arguments.first().and_then(text).map(|path| bare(&path).to_owned());

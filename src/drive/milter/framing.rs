@@ -1,8 +1,9 @@
-//! The connection to an MTA: changes wait for the verdict behind them, and all leave in one packet. What comes is
-//! measured, for the library would take a megabyte at a time, and wait for two hours.
+//! The connection to an MTA. Changes are buffered until the verdict after them, and are sent with it in one packet. The
+//! length and duration of input is limited, because the library would accept a megabyte at a time and wait for two
+//! hours.
 //!
-//! Written one by one over TCP, each but the first would wait for the acknowledgement of the one before it, which the
-//! MTA delays: 44 ms a message (Nagle's algorithm against delayed acknowledgements).
+//! If changes were written one by one over TCP, each would wait for the acknowledgement of the one before it, which the
+//! MTA delays: 44 ms per message (Nagle's algorithm and delayed acknowledgements).
 
 use std::future::Future as _;
 use std::io;
@@ -19,18 +20,18 @@ use crate::drive::connection_slots::ConnectionSlot;
 use crate::drive::limited_warn;
 use crate::drive::stream::Plain;
 
-/// Replies that change a message; the MTA reads on after them until something else comes. (`mfdef.h`, SMFIR_*)
+/// Replies that change a message. After them, the MTA reads on until another reply comes (SMFIR_* in `mfdef.h`).
 const CHANGES: &[u8] = b"+2-bmhieq";
-/// More than this is written whatever it is.
+/// Output of more than this many octets is written in any case.
 const MOST: usize = 64 << 10;
 
-/// The longest frame, in octets: MTAs cut bodies after 64 KiB, and headers after a little more (Postfix:
+/// The longest frame, in octets: MTAs split bodies after 64 KiB, and headers after a little more (Postfix:
 /// `header_size_limit`, 100 KiB).
 const MAX_FRAME: usize = 256 << 10;
-/// Of macros, which are some words each.
+/// The longest frame of macros, in octets. Macros are a few words each.
 const MAX_MACROS: usize = 8 << 10;
 
-/// Where in a frame the stream is: four octets of length, one that says what it is, and the rest.
+/// The position in a stream of frames: each has four octets of length, one octet that says what it is, and the rest.
 #[derive(Debug, Default)]
 struct Frames {
     head: Vec<u8>,
@@ -41,7 +42,7 @@ struct Frames {
 }
 
 impl Frames {
-    /// Follows what has come, and says whether a frame has ended in it. An error: one is longer than any MTA's.
+    /// Follows input, and returns whether a frame has ended in it. The error is a frame length that is out of range.
     fn follow(&mut self, mut octets: &[u8]) -> Result<bool, usize> {
         let mut ended = false;
         while let Some((&octet, more)) = octets.split_first() {
@@ -58,7 +59,7 @@ impl Frames {
             if let [a, b, c, d, kind] = *self.head.as_slice() {
                 self.head.clear();
                 let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
-                // Of none, there is no octet that says what it is.
+                // A frame of length 0 has no octet that says what it is.
                 if length == 0 || length > if kind == b'D' { MAX_MACROS } else { MAX_FRAME } {
                     return Err(length);
                 }
@@ -75,27 +76,27 @@ impl Frames {
         Ok(ended)
     }
 
-    /// Between two frames an MTA may be silent for as long as its client is.
+    /// Whether the stream is between two frames. The MTA may then be silent for as long as its client is.
     fn is_between(&self) -> bool {
         self.begun && self.rest == 0 && self.head.is_empty()
     }
 
-    /// Between two messages: nothing is lost if the connection ends.
+    /// Whether the stream is between two messages: nothing is lost if the connection is closed.
     fn is_idle(&self) -> bool {
         !self.in_message && self.rest == 0 && self.head.is_empty()
     }
 }
 
-/// How long is waited.
+/// Timeouts for frames.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FrameTimeouts {
-    /// For the first frame, and for the rest of one that has begun.
+    /// For the first frame, and for the rest of an incomplete frame.
     pub frame: Duration,
     /// For the next frame, while no message is open.
     pub idle: Duration,
 }
 
-/// A connection that holds changes back.
+/// A connection that buffers changes until the verdict.
 #[derive(Debug)]
 pub(super) struct Corked {
     plain: Plain,
@@ -104,11 +105,11 @@ pub(super) struct Corked {
     slot: Arc<ConnectionSlot>,
     patience: FrameTimeouts,
     timer: Pin<Box<Sleep>>,
-    /// When the frame began that is not whole.
+    /// When the incomplete frame began.
     since: Option<Instant>,
-    /// When the last frame came.
+    /// When the last input came.
     heard: Instant,
-    /// Counts it among the open sessions.
+    /// The gauge of open sessions, in which this connection counts.
     open: Gauge,
 }
 
@@ -130,8 +131,8 @@ impl Corked {
         }
     }
 
-    /// Whether the MTA has been in the middle of a frame for too long, or has asked nothing for too long, or has to
-    /// give way.
+    /// An error if a frame is incomplete for too long, if the MTA is idle for too long, or if another connection needs
+    /// the slot.
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.frames.is_idle() {
             self.slot.idle(cx);
@@ -142,7 +143,7 @@ impl Corked {
         let until = match self.since {
             Some(since) => since + self.patience.frame,
             None if self.frames.is_idle() => self.heard + self.patience.idle,
-            // How long a message may take, the library knows.
+            // The library limits the duration of a message.
             None => return Poll::Pending,
         };
         while self.timer.as_mut().poll(cx).is_ready() {
@@ -172,8 +173,8 @@ impl Drop for Corked {
     }
 }
 
-/// Whether the last of these frames (a length of four octets, then so many) changes a message, so that more will
-/// follow.
+/// Whether the last of these frames (a length of four octets, then that many octets) changes a message, so that more
+/// will follow.
 fn is_waiting(mut frames: &[u8]) -> bool {
     let mut waiting = false;
     while let Some((length, rest)) = frames.split_first_chunk() {
@@ -207,8 +208,8 @@ impl AsyncRead for Corked {
             Some(since) => Some(since),
             None => Some(Instant::now()),
         };
-        // Sendmail writes macros and the command behind them one by one, and Nagle's algorithm holds the second back
-        // until the first is acknowledged.
+        // Sendmail writes macros and the command after them separately, and Nagle's algorithm delays the second until
+        // the first is acknowledged.
         self.plain.acknowledge_at_once();
         Poll::Ready(Ok(()))
     }
@@ -280,7 +281,7 @@ mod tests {
             (frame(b"e<ann@our.example>\0"), true),
             ([frame(b"e<a@b>\0"), frame(b"hA\0b\0")].concat(), true),
             ([frame(b"e<a@b>\0"), frame(b"c")].concat(), false),
-            // What is not whole is not understood, and goes.
+            // An incomplete frame cannot be interpreted, and is sent.
             (frame(b"hA\0b\0")[..6].to_vec(), false),
         ] {
             assert_eq!(is_waiting(&frames), waiting, "{frames:?}");

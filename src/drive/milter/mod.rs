@@ -1,7 +1,7 @@
-//! The mail filter protocol: an MTA tells of each message as it comes, and is told what to change at its end.
+//! The milter protocol: an MTA sends the events of each message, and receives the changes at its end.
 //!
-//! `indymilter` speaks it. Which events the MTA has to send is agreed on first (`negotiate`); what they mean stands in
-//! [`wire::milter`](crate::wire::milter), what to do about it is asked through `drive::evaluate`.
+//! `indymilter` implements it. First the events that the MTA has to send are agreed on (`negotiate`).
+//! [`wire::milter`](crate::wire::milter) interprets the events, and `drive::evaluate` queries the rules.
 
 mod events;
 mod framing;
@@ -25,12 +25,12 @@ use crate::drive::limited_warn;
 use crate::drive::listener::Bound;
 use crate::drive::stream::Accepted;
 
-/// Connections that wait for others to end.
+/// The number of connections that may wait until others have ended.
 const WAITING: usize = 64;
-/// Serves until told to stop; messages that are open then may finish.
+/// Serves until the daemon stops; open messages may finish.
 ///
 /// # Errors
-/// As the system says.
+/// The system's error.
 pub(crate) async fn serve(
     bound: Bound,
     app: Arc<AppState>,
@@ -38,7 +38,7 @@ pub(crate) async fn serve(
     drain: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let (sender, incoming) = mpsc::channel(WAITING);
-    // Those that give way are there for a moment more.
+    // Connections that give up their slot take a moment to end.
     let most = advisor.connections.saturating_add(WAITING);
     let here = Arc::clone(&advisor);
     let slots = ConnectionSlots::new(advisor.connections);
@@ -53,27 +53,27 @@ pub(crate) async fn serve(
     }));
     let open = watch::Sender::new(0);
     let stop = stopped(drain.clone(), open.subscribe(), app.config.timeouts.drain, acceptor);
-    // Between two commands the MTA waits for its own client.
+    // Between two commands, the MTA waits for its own client.
     let connection_timeout = app.config.timeouts.transaction;
     let config = indymilter::Config { max_connections: most, connection_timeout, ..indymilter::Config::default() };
     let incoming = Incoming { incoming, app: Arc::clone(&app) };
     indymilter::run(incoming, callbacks(MilterContext { app, advisor, open, drain }), config, stop).await
 }
 
-/// The daemon stops: no new connections, then no new messages. Never longer than `patience`.
+/// Waits for the daemon to stop, stops accepting connections, and waits for open messages, at most for `patience`.
 async fn stopped(
     mut drain: watch::Receiver<bool>,
     mut open: watch::Receiver<usize>,
     patience: Duration,
     acceptor: tokio::task::JoinHandle<io::Result<()>>,
 ) {
-    // Without a sender the process is ending anyway.
+    // Without a sender, the process is ending anyway.
     let _ = drain.wait_for(|draining| *draining).await;
     acceptor.abort();
     let _ = tokio::time::timeout(patience, open.wait_for(|open| *open == 0)).await;
 }
 
-/// The connections that the acceptor has let in.
+/// The connections that the acceptor has accepted.
 struct Incoming {
     incoming: mpsc::Receiver<(Accepted, Arc<ConnectionSlot>)>,
     app: Arc<AppState>,
@@ -82,7 +82,7 @@ struct Incoming {
 impl Listener for Incoming {
     type Io = Corked;
 
-    /// Never an error: it would be the end of the listener.
+    /// Never returns an error, which would end the listener.
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Corked>> {
         loop {
             let Some((accepted, slot)) = ready!(self.incoming.poll_recv(cx)) else { return Poll::Pending };
@@ -99,8 +99,8 @@ impl Listener for Incoming {
     }
 }
 
-/// What is done at which event. There are those callbacks only whose events are wanted. The MTA is not to tell of
-/// connections: what it writes there for an IPv6 client the library cannot read.
+/// The callbacks for the events that are wanted. The MTA is not asked for the connect event, because the library cannot
+/// parse its IPv6 addresses.
 fn callbacks(common: MilterContext) -> Callbacks<Client> {
     let wanted = negotiate::Wanted::new(&common.app.config.policy, common.advisor.side);
     let mut callbacks = Callbacks::new()

@@ -1,5 +1,5 @@
-//! What the MTA is to send, and what it lets us change. Each event that is not sent, and each reply that is not waited
-//! for, saves a message a round trip.
+//! The negotiation with the MTA: which events it sends, and which changes it allows. Each event that is not sent, and
+//! each reply that is not waited for, saves a round trip per message.
 
 use indymilter::{Actions, IntoCString as _, MacroStage, NegotiateContext, ProtoOpts, Status};
 
@@ -8,13 +8,13 @@ use crate::config::Side;
 use crate::drive::limited;
 use crate::envelope::site_policy::Policy;
 
-/// Which events are wanted, and which changes needed.
+/// The events and changes that are needed.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wanted {
     pub headers: bool,
     pub bodies: bool,
     actions: Actions,
-    /// Where the MTA can: events that it is not to send, and replies that it is not to wait for.
+    /// Options to use if the MTA offers them: events that it does not send, and replies that it does not wait for.
     options: ProtoOpts,
 }
 
@@ -23,7 +23,7 @@ impl Wanted {
         let evidence = policy.outbound.evidence;
         let (leaves, comes) = (side != Side::Inbound, side != Side::Outbound);
         let headers = comes || evidence;
-        // Who the client is, and what the MTA makes of an address that we cannot read, is told by macros.
+        // Macros name the client, and give the MTA's form of an address that this program cannot parse.
         let mut actions = Actions::REQUEST_MACROS;
         actions.set(Actions::CHANGE_SENDER, leaves);
         actions.set(Actions::ADD_HEADER, comes || evidence);
@@ -37,14 +37,14 @@ impl Wanted {
         options.set(ProtoOpts::NO_BODY, !comes);
         options.set(ProtoOpts::NO_HEADER, !headers);
         options.set(ProtoOpts::SKIP, comes);
-        // The sender is the same for all of them, and has been refused at MAIL if at all.
+        // The sender is the same for all recipients, and would have been refused at MAIL.
         options.set(ProtoOpts::NOREPLY_RCPT, !comes && !policy.outbound.recipients_matter());
         options.set(ProtoOpts::NOREPLY_HEADER, headers && !comes);
         Self { headers, bodies: comes, actions, options }
     }
 }
 
-/// Agrees with the MTA, and begins the session.
+/// Negotiates with the MTA, and begins the session.
 pub(super) fn negotiate(
     context: &mut NegotiateContext<Client>,
     wanted: Wanted,
@@ -62,7 +62,8 @@ pub(super) fn negotiate(
             missing,
             "the MTA does not offer the changes that are needed; its mail is not touched (Postfix 2.6 and Sendmail 8.14 offer them)"
         );
-        // No status for a negotiation: it ends the connection, and the MTA does what it does without its milter.
+        // A negotiation has no refusal. This status ends the connection, and the MTA does what it is set to do without
+        // its milter.
         return Status::Reject;
     }
     context.requested_actions = (wanted.actions | Actions::ADD_RCPT_EXT) & actions;

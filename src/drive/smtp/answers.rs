@@ -1,4 +1,4 @@
-//! What the rules say to a session's questions.
+//! Answers of the rules to the questions of a session.
 
 use super::is_known;
 use super::proxy_session::ProxySession;
@@ -9,7 +9,7 @@ use crate::envelope::rules::{Caller, Candidate, Route};
 use crate::wire::smtp::session::{Answer, Direction, Finished, Question};
 
 impl ProxySession {
-    /// Asks the rules what the session wants to know.
+    /// Queries the rules about the session's question.
     pub(super) fn ask_rules(&mut self) {
         let Some(question) = self.session.question() else { return };
         let outbound = self.proxy_listener.listener.role == Role::Outbound;
@@ -26,7 +26,7 @@ impl ProxySession {
             Question::Rcpt { sender, recipient } => {
                 let (inbound, reservation) = self.evaluator.recipient(Caller::Proxy, sender, recipient);
                 let domain = inbound.disposition.delivery().and_then(|delivery| {
-                    // Who is quarantined goes where the quarantine is.
+                    // For quarantine, the domain of the quarantine mailbox selects the next hop.
                     let own = delivery.route == Route::NextHop;
                     self.proxy_listener.domain(if own { delivery.to.domain() } else { recipient.domain() })
                 });
@@ -39,7 +39,7 @@ impl ProxySession {
                 self.session.answer(Answer::Recipient(&inbound, domain));
             }
             Question::Hold => {
-                // Whom the config names has no share of its own.
+                // A client that the config names is not limited to a share.
                 let network =
                     self.evaluator.client.filter(|client| !is_known(*client, &self.proxy_listener)).map(network);
                 self.permit = self.evaluator.app.hold_budget.begin(network);
@@ -67,14 +67,14 @@ impl ProxySession {
         }
     }
 
-    /// Transactions that were given up, and will never be done, keep no bounce from coming.
+    /// Drops the tallies of transactions that were aborted, so that their reservations do not block other bounces.
     pub(super) fn forget_given_up(&mut self) {
         if self.session.transaction().is_none() && !self.session.waits_for_hop() {
             self.tallies.clear();
         }
     }
 
-    /// A message is done.
+    /// Logs and counts a message at its end.
     pub(super) fn finished(&mut self, finished: &Finished) {
         let tally = self.tallies.iter().position(|tally| tally.id == finished.id);
         let tally = tally.and_then(|at| self.tallies.remove(at)).unwrap_or_default();
@@ -84,11 +84,11 @@ impl ProxySession {
         }
     }
 
-    /// Notes something about the transaction that the client has open.
+    /// Updates the tally of the client's open transaction.
     fn note(&mut self, note: impl FnOnce(&mut MessageTally)) {
         let id = self.session.transaction().unwrap_or_default();
         if self.tallies.back().is_none_or(|tally| tally.id != id) {
-            // What was given up is never heard of again.
+            // Aborted transactions never reach their end.
             self.tallies.retain(|tally| tally.id + 128 > id);
             self.tallies.push_back(MessageTally::of(id));
         }

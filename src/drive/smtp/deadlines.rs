@@ -1,47 +1,47 @@
-//! How long a session waits, and for what: kept as a few moments, looked at when the timer fires.
+//! The deadlines of a session, which are checked when its timer fires.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Why the waiting is over.
+/// The deadline that has passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TimeUp {
-    /// Nothing has moved for as long as it may.
+    /// There was no progress for too long.
     Silence,
-    /// The transaction is too old.
+    /// The transaction takes too long.
     Transaction,
     /// The client sends its message too slowly.
     TooSlow,
-    /// The client asks nothing, and its next hop could serve others.
+    /// The client is idle, and its next hop could serve other sessions.
     Rest,
 }
 
-/// So long a session without a transaction keeps its next hop while the client is silent.
+/// How long an idle session without a transaction keeps its connection to the next hop.
 pub(super) const REST: Duration = Duration::from_secs(10);
 
-/// The moments that matter.
+/// The deadlines of a session.
 #[derive(Debug)]
 pub(super) struct Deadlines {
-    /// When somebody has been silent for too long.
+    /// When there was no progress for too long.
     silence: Instant,
     progress: u64,
-    /// The open transaction, and when it is too old.
+    /// The number of the open transaction, and its deadline.
     transaction: Option<(u64, Instant)>,
     window: Option<Window>,
-    /// When the next hop is let go.
+    /// When the connection to the next hop is closed.
     rest: Option<Instant>,
-    /// Octets per second, taken over so long; 0: any.
+    /// The minimum rate of a message in octets per second, averaged over `over`; 0: no minimum.
     least: u32,
     over: Duration,
 }
 
-/// Some minutes of a message.
+/// A period in which the rate of a message is measured.
 #[derive(Debug)]
 struct Window {
     ends: Instant,
     octets: u64,
-    /// The client could not send because the next hop did not take.
+    /// Whether the client could not send because the next hop did not accept more.
     held_up: bool,
 }
 
@@ -50,14 +50,14 @@ impl Deadlines {
         Self { silence, progress: 0, transaction: None, window: None, rest: None, least, over }
     }
 
-    /// The next moment to look.
+    /// The earliest deadline.
     pub(super) fn next(&self) -> Instant {
         let transaction = self.transaction.as_ref().map(|(_, at)| *at);
         let window = self.window.as_ref().map(|window| window.ends);
         [transaction, window, self.rest].into_iter().flatten().fold(self.silence, Instant::min)
     }
 
-    /// Something has moved. Only what is progress is a reason to wait longer.
+    /// Updates the deadline for silence, which only progress extends: a new value of `progress`, or `also`.
     pub(super) fn moved(&mut self, progress: u64, also: bool, wait: Duration) {
         if progress != self.progress || also {
             self.progress = progress;
@@ -66,7 +66,7 @@ impl Deadlines {
         }
     }
 
-    /// Whether the session could do without its next hop.
+    /// Whether the session could do without its next hop now.
     pub(super) fn resting(&mut self, could: bool) {
         match (could, self.rest) {
             (true, None) => self.rest = Some(Instant::now() + REST),
@@ -75,14 +75,14 @@ impl Deadlines {
         }
     }
 
-    /// Which transaction is open, and how long one may be.
+    /// Sets the open transaction. A new one has to end within `limit`.
     pub(super) fn transaction(&mut self, open: Option<u64>, limit: Duration) {
         if self.transaction.as_ref().map(|(id, _)| *id) != open {
             self.transaction = open.map(|id| (id, Instant::now() + limit));
         }
     }
 
-    /// Whether a message is being sent.
+    /// Sets whether a message is being sent.
     pub(super) fn body(&mut self, under_way: bool) {
         match (&self.window, under_way && self.least > 0) {
             (None, true) => self.window = Some(Window { ends: Instant::now() + self.over, octets: 0, held_up: false }),
@@ -97,14 +97,14 @@ impl Deadlines {
         }
     }
 
-    /// It is not the client who is slow.
+    /// The client has to wait for the next hop, so this period does not count.
     pub(super) fn held_up(&mut self) {
         if let Some(window) = &mut self.window {
             window.held_up = true;
         }
     }
 
-    /// Whether the waiting is over. `wait` is how long the next one may be.
+    /// The deadline that has passed, if any. `wait` is the next timeout for silence.
     pub(super) fn time_up(&mut self, wait: Duration) -> Option<TimeUp> {
         let now = Instant::now();
         if self.silence <= now {

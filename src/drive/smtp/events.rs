@@ -1,4 +1,4 @@
-//! What the machine wants done, done: connections opened and closed, questions asked, lines logged.
+//! The events of the session machine: connections are opened and closed, the rules queried, lines logged.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::envelope::tag::masked_text;
 use crate::wire::smtp::session::{Event, NextHopChoice};
 
 impl ProxySession {
-    /// Acts on what the machine wants done.
+    /// Handles all events of the machine.
     pub(super) fn act(&mut self, cx: &mut Context<'_>) {
         while let Some(event) = self.session.next_event() {
             match event {
@@ -30,7 +30,7 @@ impl ProxySession {
                     self.session.out.to_hop.clear();
                 }
                 Event::CloseClient => self.closing = true,
-                // It begins when all that was said before is written.
+                // The handshake begins when all earlier output is written.
                 Event::SecureClient => {}
                 Event::SecureHop => self.begin_hop_handshake(),
                 Event::Client { address, forwarded } => self.client_is(address, forwarded),
@@ -87,8 +87,7 @@ impl ProxySession {
         }
     }
 
-    /// A trusted proxy says who its client is. By XCLIENT that one stands in the proxy's place, with no more rights
-    /// than it would have itself.
+    /// A trusted proxy names its client. With XCLIENT, the client takes the proxy's place, and has only its own rights.
     fn client_is(&mut self, address: Option<SocketAddr>, forwarded: bool) {
         let proxy = self.evaluator.who();
         if !forwarded {

@@ -10,7 +10,7 @@ use crate::drive::tls::in_words;
 use crate::drive::{limited, limited_warn};
 
 impl ProxySession {
-    /// TLS handshakes under way.
+    /// Continues the handshakes in progress. Returns whether one has ended.
     pub(super) fn poll_handshakes(&mut self, cx: &mut Context<'_>) -> bool {
         let mut moved = false;
         if let Some(handshake) = &mut self.securing_client
@@ -55,7 +55,8 @@ impl ProxySession {
         moved
     }
 
-    /// The client has read that it may begin, so the next octets are its handshake.
+    /// Begins the handshake when the client has been sent the reply to STARTTLS: its next octets belong to the
+    /// handshake.
     pub(super) fn begin_client_handshake(&mut self) {
         if !self.session.is_securing() || self.securing_client.is_some() || !self.session.out.to_client.is_empty() {
             return;

@@ -1,7 +1,7 @@
-//! One SMTP session: a client, a next hop, and `wire`'s machine between them, in one task.
+//! One SMTP session: a client, a next hop, and the machine of `wire` between them, in one task.
 //!
-//! Here stands what comes before it and after it: who the client is, its TLS from the first octet, the last words. The
-//! session itself is in `link`.
+//! This file has the beginning and the end: the client's address, implicit TLS, and the last reply. The session itself
+//! is in `proxy_session`.
 
 mod answers;
 mod deadlines;
@@ -34,10 +34,10 @@ use crate::wire::smtp::replies::{NOT_YOUR_SERVER, OwnReply, TOO_MANY_FROM_NETWOR
 
 /// How long a client may take to read its last reply.
 const LINGER: Duration = Duration::from_secs(2);
-/// How much a client that was shown the door may still say.
+/// The most octets that are read from a client after its last reply.
 const LINGER_OCTETS: usize = 1 << 20;
 
-/// Serves one client until it is done.
+/// Serves one client until its session ends.
 pub(crate) async fn serve(
     client: Plain,
     peer: Option<SocketAddr>,
@@ -79,13 +79,13 @@ pub(crate) async fn serve(
     }
 }
 
-/// An address to look networks up with: whoever is on a socket in the file system is on this machine.
+/// The client's address for comparison with networks. A client of a Unix socket counts as 127.0.0.1.
 fn ip(address: Option<SocketAddr>) -> IpAddr {
     address.map_or(Ipv4Addr::LOCALHOST.into(), |address| address.ip())
 }
 
-/// Reads the PROXY header, where the listener has trusted proxies that begin with one. `None`: the connection is of no
-/// use.
+/// Reads the PROXY header, if the listener expects one from this peer. Returns the connection and the client's address.
+/// `None`: there is no valid header.
 async fn introduced(
     mut client: Plain,
     peer: Option<SocketAddr>,
@@ -130,7 +130,7 @@ async fn read_header(client: &mut Plain) -> Result<Source, String> {
     }
 }
 
-/// Whether the client may come in. The error is what it is told if not.
+/// Whether the client may connect. The error is the reply if it may not.
 fn admit(
     address: Option<SocketAddr>,
     app: &AppState,
@@ -148,13 +148,13 @@ fn admit(
     app.clients.admit(address, limit).map(Some).ok_or(TOO_MANY_FROM_NETWORK)
 }
 
-/// Whether the config names this client, or it is on this machine: it is no stranger.
+/// Whether the client is not a stranger: the config names it, or it is on this machine.
 fn is_known(address: IpAddr, proxy_listener: &ProxyListener) -> bool {
     let listener = &proxy_listener.listener;
     address.is_loopback() || !listener.clients.is_empty() || listener.trusted_proxies.contains(address)
 }
 
-/// Says one thing to a connection that is not served, and closes it.
+/// Sends one reply on a connection that is not served, and closes it.
 pub(crate) async fn refuse(
     client: Plain,
     address: Option<SocketAddr>,
@@ -163,7 +163,7 @@ pub(crate) async fn refuse(
 ) {
     let (text, reply) = (reply.reply().text, reply.line());
     limited_warn!(client = %ip(address), listen = %proxy_listener.listener.listen, reply, "connection refused");
-    // Who begins with a handshake cannot read it.
+    // A client that begins with a handshake cannot read the reply.
     if proxy_listener.listener.tls == TlsMode::Implicit {
         return;
     }
@@ -181,7 +181,7 @@ pub(crate) async fn refuse(
     }
 }
 
-/// Lets the client read its last reply: closing with unread input would take it away.
+/// Lets the client read its last reply. If a connection is closed with unread input, the reply may be lost.
 async fn say_goodbye(mut client: Stream) {
     let farewell = async {
         poll_fn(|cx| client.poll_shutdown(cx)).await?;

@@ -1,7 +1,7 @@
 //! The two connections of a session and the machine between them.
 //!
-//! All that can be done is done on each wake-up and written once: what arrives together leaves together. Nothing is
-//! buffered while the session waits.
+//! Each wake-up does all work that can be done, and writes once: what arrives together is sent together. A session that
+//! waits has no buffers.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -31,20 +31,20 @@ use crate::drive::{limited, limited_warn};
 use crate::wire::smtp::identity::Identity;
 use crate::wire::smtp::session::{NextHopChoice, Session, Settings};
 
-/// Who is connected.
+/// The client of a session.
 #[derive(Debug)]
 pub(super) struct ConnectedClient {
-    /// The client's address, as far as it is known.
+    /// The client's address, if it is known.
     pub address: Option<SocketAddr>,
-    /// What the next hop's PROXY header says of it.
+    /// The addresses for the PROXY header to the next hop.
     pub passed: Passed,
-    /// Whether it may speak for others (XCLIENT, XFORWARD).
+    /// Whether the client may name another client (XCLIENT, XFORWARD).
     pub trusted: bool,
-    /// Its place among the sessions of its network.
+    /// Counts the session for the client's network.
     pub counted: Option<CountedConnection>,
 }
 
-/// Above this much unwritten output for one side, the other is not read.
+/// If unwritten output for one side exceeds this many octets, the other side is not read.
 const BACKLOG: usize = 8 << 10;
 pub(super) type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -53,22 +53,22 @@ pub(super) struct ProxySession {
     pub session: Session,
     pub caller: ConnectedClient,
     pub permit: Option<HoldPermit>,
-    /// What is to be counted when the next hop has taken a message.
+    /// What to count when the next hop has accepted a message, oldest first.
     pub tallies: VecDeque<MessageTally>,
     pub proxy_listener: Arc<ProxyListener>,
     pub client: Stream,
     pub hop: Option<Stream>,
-    /// As long as there is a connection to it, or one is being secured.
+    /// Counts the connection to the next hop while it exists or is being secured.
     pub hop_in_use: Option<InUse>,
-    /// Its name, to be verified.
+    /// The host name of the next hop, to be verified.
     pub host: String,
-    /// And what logs call it.
+    /// The name of the next hop in logs.
     pub next_hop: String,
-    /// What is to be written to the next hop stands in one of the worker's large buffers.
+    /// The large buffer that has the output for the next hop.
     large: Option<Large>,
-    /// How long connecting may take: each next hop of the list has its time.
+    /// The longest time that connecting may take, for all next hops of the list together.
     pub reach: Duration,
-    /// Writing to the next hop has failed; it is read to its end.
+    /// Whether writing to the next hop has failed. It is still read to its end.
     hop_is_deaf: bool,
     pub connecting: Option<Later<Result<Reached, String>>>,
     pub securing_client: Option<Later<io::Result<Stream>>>,
@@ -77,9 +77,9 @@ pub(super) struct ProxySession {
     timer: Pin<Box<Sleep>>,
     patience: Deadlines,
     turn: WorkBudget,
-    /// The machine has ended the session; its last words are still to be written.
+    /// Whether the machine has ended the session. Its last output has yet to be written.
     pub closing: bool,
-    /// The client's connection is of no more use.
+    /// Whether the client's connection is lost.
     pub gone: bool,
 }
 
@@ -126,12 +126,12 @@ impl ProxySession {
         self.gone || (self.closing && self.session.out.to_client.is_empty())
     }
 
-    /// The client's connection, where it is still of use.
+    /// The client's connection, unless it is lost.
     pub(super) fn into_client(self) -> Option<Stream> {
         (!self.gone).then_some(self.client)
     }
 
-    /// Does what can be done; ready when anything was.
+    /// Does all work that can be done. Ready if there was any.
     pub(super) fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         buffers::lend(&mut self.session.out.to_client);
         buffers::lend(&mut self.session.out.to_hop);
@@ -139,7 +139,7 @@ impl ProxySession {
         let mut moved = self.poll_write_both(cx);
         if !self.closing {
             moved |= self.poll_handshakes(cx);
-            // What has come too early is seen before the answer that it should have waited for.
+            // Input that came too early has to be seen before the reply that the client should have waited for.
             let silent = self.session.expects_silence();
             moved |= silent && self.poll_client(cx);
             moved |= self.poll_hop(cx);
@@ -153,7 +153,7 @@ impl ProxySession {
         if moved {
             self.keep_time();
         }
-        // Only before it really waits: most steps are followed by another.
+        // Checked only before waiting, because most steps are followed by another one.
         moved = moved || self.poll_timer(cx) || (!self.closing && self.poll_drain(cx));
         if moved || self.is_over() {
             return Poll::Ready(());
@@ -162,12 +162,12 @@ impl ProxySession {
         Poll::Pending
     }
 
-    /// Whether the other sessions of this worker are due. Asked after each step.
+    /// Whether it is the turn of other sessions of this worker. Called after each step.
     pub(super) fn turn_is_over(&mut self) -> bool {
         self.turn.is_over()
     }
 
-    /// How long to wait, given whose turn it is.
+    /// The timeout for silence in the current state.
     fn wait(&self) -> Duration {
         let timeouts = &self.evaluator.app.config.timeouts;
         if self.connecting.is_some() {
@@ -210,7 +210,7 @@ impl ProxySession {
             Some(TimeUp::TooSlow) => self.session.client_too_slow(),
             Some(TimeUp::Rest) => self.session.rest(),
         }
-        // A timer that is set to an earlier moment costs two system calls, one that rings too early next to nothing.
+        // Setting a timer to an earlier time costs two system calls; a timer that fires too early costs almost nothing.
         let next = self.patience.next().min(Instant::now() + REST);
         self.timer.as_mut().reset(next);
         true
@@ -247,10 +247,11 @@ impl ProxySession {
         draining
     }
 
-    /// Takes room for what is held. Without any the session ends: the client sends its message again later.
+    /// Takes room for the buffered message. Without room the session ends, and the client sends the message again
+    /// later.
     fn keep_permit(&mut self, cx: &mut Context<'_>) -> bool {
         if !self.session.is_holding() {
-            // It has gone on whole: whatever becomes of its room now, the next hop's answer counts.
+            // All of it was passed on. Whatever happens to its room now, the next hop's reply counts.
             self.permit = None;
         }
         let Some(permit) = &mut self.permit else { return false };
@@ -287,7 +288,7 @@ impl ProxySession {
         }
         let in_body = self.session.in_body();
         let unwritten = self.session.out.to_hop.len();
-        // Of a message no more is read than is gone again before the next read, or waits in one buffer.
+        // The next piece of a message is read only after the last one has been written, so at most one buffer waits.
         if unwritten > if in_body { 0 } else { BACKLOG } || self.session.out.to_client.len() > BACKLOG {
             self.patience.held_up();
             return false;
@@ -380,7 +381,7 @@ impl ProxySession {
             _ => (false, true),
         };
         if !hop_open {
-            // It may have said why before it closed: what it said is still to be read, and then its end.
+            // The next hop may have sent a reply before it closed. That is still read, up to the end.
             self.hop_is_deaf = true;
         }
         if hop_moved && self.session.in_body() {
@@ -396,7 +397,7 @@ impl ProxySession {
     }
 }
 
-/// Writes what goes. Says how much that was, and whether the connection still stands.
+/// Writes as much as possible. Returns the number of octets, and whether the connection is still open.
 #[inline]
 pub(super) fn write_out(stream: &mut Stream, octets: &mut Vec<u8>, cx: &mut Context<'_>) -> (usize, bool) {
     if octets.is_empty() && !stream.keeps_back() {
@@ -415,7 +416,7 @@ pub(super) fn write_out(stream: &mut Stream, octets: &mut Vec<u8>, cx: &mut Cont
         }
     }
     octets.drain(..written);
-    // What encryption has kept back goes as soon as there is room again.
+    // Data that TLS has buffered is sent as soon as possible.
     if stream.keeps_back() {
         open &= !matches!(stream.poll_flush(cx), Poll::Ready(Err(_)));
     }

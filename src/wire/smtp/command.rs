@@ -1,15 +1,14 @@
-//! What a client says: one line, one command. Only the path of MAIL and RCPT is taken apart; the rest goes on as it
-//! came.
+//! Commands of a client, one per line. Only the path of MAIL and RCPT is parsed; everything else passes unchanged.
 
 /// The longest line of an AUTH dialogue, in octets with its line end (RFC 4954 section 4).
 pub(crate) const MAX_AUTH_LINE: usize = 12_288;
 
-/// How a client says hello.
+/// The verb with which a client greets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verb {
     /// HELO: no extensions.
     Helo,
-    /// EHLO.
+    /// EHLO: with extensions.
     Ehlo,
     /// LHLO, of LMTP (RFC 2033).
     Lhlo,
@@ -30,7 +29,7 @@ pub(crate) enum Command<'a> {
     Rset,
     /// QUIT.
     Quit,
-    /// NOOP and HELP: for the next hop, without effect.
+    /// NOOP and HELP: passed to the next hop, without effect.
     Harmless,
     /// VRFY.
     Vrfy,
@@ -38,34 +37,34 @@ pub(crate) enum Command<'a> {
     StartTls,
     /// AUTH (RFC 4954).
     Auth,
-    /// BDAT (RFC 3030): so many octets of the message follow.
+    /// BDAT (RFC 3030): a chunk of the message follows.
     Bdat {
         /// Octets in the chunk.
         size: u64,
-        /// Whether they are its last.
+        /// Whether this is the last chunk of the message.
         last: bool,
     },
-    /// A command that exists and is not offered here.
+    /// A known command that is not offered here.
     NotOffered,
-    /// XCLIENT: the client is somebody else.
+    /// XCLIENT with its attributes: names the client that the connection is for.
     XClient(&'a str),
-    /// XFORWARD: the client passes mail of somebody else on.
+    /// XFORWARD with its attributes: names the client from which forwarded mail came.
     XForward(&'a str),
 }
 
 /// The argument of MAIL or RCPT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Path<'a> {
-    /// What stands between the angle brackets.
+    /// The text between the angle brackets.
     pub path: &'a str,
-    /// What follows, leading space included.
+    /// The parameters, with the space before them.
     pub params: &'a str,
 }
 
-/// Why a line is no command. The text goes into a reply.
+/// Why a line is not a command. The text is sent in the reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum CommandError {
-    /// Nobody knows it.
+    /// A verb that is not known.
     #[error("command not recognized")]
     Unknown,
     /// A command with a wrong argument.
@@ -77,7 +76,7 @@ pub(crate) enum CommandError {
 }
 
 impl<'a> Command<'a> {
-    /// Reads a line without its line end.
+    /// Parses a line without its line end.
     ///
     /// # Errors
     /// See [`CommandError`].
@@ -102,7 +101,7 @@ impl<'a> Command<'a> {
             () if is(b"RCPT") => argument(rest, "TO:", "RCPT TO:<address>").map(Self::Rcpt),
             () if is(b"DATA") => plain(Self::Data),
             () if is(b"RSET") => plain(Self::Rset),
-            // Whatever stands behind it, the client wants to go.
+            // QUIT is accepted with any argument.
             () if is(b"QUIT") => Ok(Self::Quit),
             () if is(b"NOOP") || is(b"HELP") => Ok(Self::Harmless),
             () if is(b"VRFY") && !has_argument => Err(CommandError::Syntax("VRFY user")),
@@ -126,7 +125,7 @@ impl<'a> Command<'a> {
 
 const NOT_OFFERED: [&[u8]; 8] = [b"BURL", b"EXPN", b"ETRN", b"ATRN", b"TURN", b"SEND", b"SOML", b"SAML"];
 
-/// What a chunk that cannot be read should have been. Where the next command begins is then unknown.
+/// The error about a BDAT command that cannot be parsed. It is then unknown where the next command begins.
 pub(crate) const BDAT_SYNTAX: CommandError = CommandError::Syntax("BDAT size [LAST]");
 
 fn bdat<'a>(text: &str) -> Result<Command<'a>, CommandError> {
@@ -150,10 +149,10 @@ fn argument<'a>(rest: &'a [u8], word: &str, expected: &'static str) -> Result<Pa
     if !head.eq_ignore_ascii_case(word) {
         return Err(wrong);
     }
-    // A space before the bracket is wrong and everywhere.
+    // A space before the bracket is a syntax error, but common.
     let tail = tail.trim_ascii_start();
     let Some(inner) = tail.strip_prefix('<') else {
-        // Without brackets: broken clients are many, and servers take it.
+        // Many clients omit the brackets, and servers accept that.
         let end = tail.find([' ', '\t']).unwrap_or(tail.len());
         let (path, params) = tail.split_at_checked(end).ok_or(wrong)?;
         let plain = !path.is_empty() && !path.contains(['<', '>', '"', '\\']) && are_params(params);
@@ -168,7 +167,7 @@ fn argument<'a>(rest: &'a [u8], word: &str, expected: &'static str) -> Result<Pa
     }
 }
 
-/// RFC 5321 section 4.1.2: `keyword[=value]` each. What a value may be, the next hop knows.
+/// Whether all parameters have the form `keyword[=value]` (RFC 5321 section 4.1.2). The next hop checks the values.
 fn are_params(params: &str) -> bool {
     params.split_ascii_whitespace().all(|word| {
         let keyword = word.split_once('=').map_or(word, |(keyword, _)| keyword);
@@ -176,7 +175,7 @@ fn are_params(params: &str) -> bool {
     })
 }
 
-/// The `>` that ends a path: not one inside a quoted string.
+/// The position of the `>` that ends a path. One in a quoted string does not.
 fn closing_bracket(text: &str) -> Option<usize> {
     let (mut quoted, mut escaped) = (false, false);
     text.bytes().position(|b| {
@@ -192,13 +191,13 @@ fn closing_bracket(text: &str) -> Option<usize> {
 }
 
 impl Path<'_> {
-    /// Whether a parameter of that name is there (RFC 5321 section 4.1.2: `keyword[=value]`).
+    /// Whether there is a parameter of this name (RFC 5321 section 4.1.2: `keyword[=value]`).
     #[must_use]
     pub(crate) fn has_param(&self, name: &str) -> bool {
         self.values(name).next().is_some()
     }
 
-    /// The values of a parameter; one without a value counts as empty.
+    /// The values of all parameters of this name. A parameter without a value counts as empty.
     pub(crate) fn values(&self, name: &str) -> impl Iterator<Item = &str> {
         let split = |word| str::split_once(word, '=').unwrap_or((word, ""));
         self.params

@@ -1,53 +1,53 @@
-//! A message body on its way: finds the end of data, mends line ends, and refuses what smuggles.
+//! A message body in transit: finds the end of data, repairs line ends, and refuses SMTP smuggling.
 //!
-//! Servers differ in what ends a line, and so in where a message ends; who can write a dot between two odd line ends
-//! can hide a second message in a first ("SMTP smuggling", 2023). Here only CR LF `.` CR LF ends a message. Other line
-//! ends are mended on the way out, so that the next hop sees exactly one way to read it; a lone dot between line ends
-//! of which any is odd is refused outright.
+//! Servers differ in what they accept as a line end, and so in where a message ends. A dot on a line between bare CRs
+//! or bare LFs can hide a second message in the first one ("SMTP smuggling", 2023). Here only CR LF `.` CR LF ends a
+//! message. Bare CRs and bare LFs are repaired in the output, so that the next hop can read it in one way only. A lone
+//! dot is refused if one of the line ends around it is not CR LF.
 //!
-//! Clean input, which is nearly all, is looked at by two vectorised passes and copied; only the rest goes octet by
-//! octet.
+//! Clean input, which is nearly all of it, is scanned in two vectorised passes and copied. Only the rest is processed
+//! octet by octet.
 
 use std::sync::LazyLock;
 
 use memchr::memmem::Finder;
 
-/// Where in a line the scanner stands.
+/// The position of the scanner in a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LinePosition {
-    /// At the beginning of a line, or behind a lone CR, which some take for a line end.
+    /// At the beginning of a line, or after a bare CR, which some servers accept as a line end.
     Start,
     /// Anywhere else in a line.
     Mid,
-    /// Behind a CR.
+    /// After a CR.
     Cr,
-    /// Behind a dot that began the line. It is held back.
+    /// After a dot at the beginning of a line. The dot is buffered.
     Dot,
-    /// Behind that and a CR.
+    /// After such a dot and a CR.
     DotCr,
 }
 
-/// What a piece of input led to.
+/// The result for a piece of input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
-    /// All of it was body.
+    /// All of it belongs to the body.
     More,
-    /// The message ended; this many octets of the input belong to it, the final dot line among them.
+    /// The message has ended. This many octets of the input belong to it, including the final dot line.
     End(usize),
-    /// A lone dot between odd line ends. Nothing after it may be believed.
+    /// A lone dot between line ends of which one is not CR LF. Nothing after it can be trusted.
     Smuggling,
 }
 
-/// Watches one message. What comes out is the body still dot-stuffed, with CR LF for every line end, and without the
-/// final dot line: who forwards decides whether that is sent.
+/// Scans one message. The output is the body, still dot-stuffed, with CR LF at the end of each line, and without the
+/// final dot line: the caller decides whether to send that.
 #[derive(Debug)]
 pub struct DataScanner {
     state: LinePosition,
-    /// Whether the line end before this line was anything but CR LF.
+    /// Whether the line end before this line was not CR LF.
     odd: bool,
     nul: bool,
     stray: bool,
-    /// The length was announced (BDAT), so a dot alone on a line is text.
+    /// Whether the length was announced (BDAT), so that a lone dot is text.
     chunked: bool,
 }
 
@@ -60,32 +60,32 @@ impl Default for DataScanner {
 static DOT_LINE: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(b"\n."));
 
 impl DataScanner {
-    /// For a message in chunks (RFC 3030 section 2): its length ends it, so [`Progress::End`] never comes.
+    /// For a message in chunks (RFC 3030 section 2). Its length ends it, so [`Progress::End`] is never returned.
     #[must_use]
     pub fn of_chunks() -> Self {
         Self { chunked: true, ..Self::default() }
     }
 
-    /// Whether a NUL was seen (RFC 5321 section 4.5.2 leaves it out of text).
+    /// Whether there was a NUL, which RFC 5321 section 4.5.2 excludes from text.
     #[must_use]
     pub fn saw_nul(&self) -> bool {
         self.nul
     }
 
-    /// Whether a line ended in anything but CR LF, or a CR stood alone.
+    /// Whether there was a bare CR or bare LF.
     #[must_use]
     pub fn saw_stray(&self) -> bool {
         self.stray
     }
 
-    /// Takes input, gives the mended body to `out`, piece by piece.
+    /// Scans a piece of input, and passes the repaired body to `out` in one or more parts.
     pub fn push(&mut self, input: &[u8], mut out: impl FnMut(&[u8])) -> Progress {
         let mut at = 0;
-        // Up to here the rest of the input is known to be clean.
+        // The rest of the input is known to be clean up to this position.
         let mut clean_until = 0;
         while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
             if matches!(self.state, LinePosition::Start | LinePosition::Mid) && clean_until <= at {
-                // A CR at the very end belongs to what comes next.
+                // A CR at the very end belongs to the next piece.
                 let whole = rest.strip_suffix(b"\r").unwrap_or(rest);
                 clean_until = if is_clean(whole) { at + whole.len() } else { 0 };
                 if clean_until == 0 {
@@ -109,10 +109,10 @@ impl DataScanner {
         Progress::More
     }
 
-    /// Copies clean text up to a line that begins with a dot. Says how much that was.
+    /// Copies clean text up to a line that begins with a dot. Returns the length of the copied text.
     fn push_clean(&mut self, text: &[u8], out: &mut impl FnMut(&[u8])) -> usize {
         let part = if self.chunked && !(self.state == LinePosition::Start && self.odd) {
-            // A dot that begins the last line may stand before an odd line end: the next piece shows.
+            // After a dot at the beginning of the last line, a bare CR or bare LF may follow in the next piece.
             let dot_is_last = text.ends_with(b"\n.") || (self.state == LinePosition::Start && text == b".");
             text.get(..text.len() - usize::from(dot_is_last)).unwrap_or(text)
         } else if self.state == LinePosition::Start && text.first() == Some(&b'.') {
@@ -129,7 +129,7 @@ impl DataScanner {
     }
 
     fn push_octets(&mut self, input: &[u8], from: usize, mut out: impl FnMut(&[u8])) -> Progress {
-        // Gathered, so that odd input does not cost a call for each octet.
+        // The output is gathered, so that `out` is not called for each octet.
         let mut gathered = Vec::with_capacity(input.len() - from.min(input.len()) + 16);
         let mut progress = Progress::More;
         for (at, &octet) in input.iter().enumerate().skip(from) {
@@ -155,7 +155,7 @@ impl DataScanner {
                 (self.state, self.odd) = (LinePosition::Start, false);
             }
             (LinePosition::Cr, _) => {
-                // The CR stood alone. It becomes a space; a dot behind it is as good as one that begins a line.
+                // A bare CR becomes a space. A dot after it counts as one at the beginning of a line.
                 out(b" ");
                 (self.state, self.odd, self.stray) = (LinePosition::Start, true, true);
                 return self.step(octet, out);
@@ -190,8 +190,8 @@ impl DataScanner {
     }
 }
 
-/// Whether every CR stands before an LF and every LF behind a CR, and no NUL is there. Written so that the compiler
-/// makes vector code of it: no branch, no early end.
+/// Whether each CR is followed by an LF, each LF preceded by a CR, and there is no NUL. There is no branch and no early
+/// return, so that the compiler can vectorise it.
 fn is_clean(text: &[u8]) -> bool {
     let Some((&first, tail)) = text.split_first() else { return false };
     let odd_pair = |(&a, &b): (&u8, &u8)| (u8::from(a == b'\r') ^ u8::from(b == b'\n')) | u8::from(b == 0);
@@ -204,7 +204,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// Feeds a text in pieces of the given size; the body that came out, and how it ended.
+    /// Scans a text in pieces of the given size. Returns the body, the result, and the scanner.
     fn run(text: &[u8], size: usize) -> (Vec<u8>, Progress, DataScanner) {
         let (mut scanner, mut out) = (DataScanner::default(), Vec::new());
         for (i, piece) in text.chunks(size.max(1)).enumerate() {
@@ -247,7 +247,7 @@ mod tests {
         }
     }
 
-    /// Pieces of a message in chunks; the text that came out, and the scanner.
+    /// Scans a chunked message in pieces of the given size. Returns the text and the scanner.
     fn run_chunks(text: &[u8], size: usize) -> Result<(Vec<u8>, DataScanner), Progress> {
         let (mut scanner, mut out) = (DataScanner::of_chunks(), Vec::new());
         for piece in text.chunks(size.max(1)) {
@@ -279,7 +279,7 @@ mod tests {
         }
     }
 
-    /// Each octet of clean text is looked at a fixed number of times, however many dots begin a line.
+    /// Each octet of clean text is scanned a fixed number of times, however many lines begin with a dot.
     #[test]
     fn dot_lines_in_chunks_are_passed_in_one_piece() {
         let text: Vec<u8> = b".\r\n".repeat(100_000);
@@ -297,7 +297,7 @@ mod tests {
         assert!(!run(b"a\r\n.\r\n", 100).2.saw_stray());
     }
 
-    /// The obvious way to read a body whose line ends are all CR LF: for comparison.
+    /// A simple decoder for bodies whose line ends are all CR LF, as a reference.
     fn decode(stuffed: &[u8]) -> Vec<u8> {
         let text = stuffed.strip_prefix(b".").map_or(stuffed.to_vec(), <[u8]>::to_vec);
         String::from_utf8(text).unwrap().replace("\r\n.", "\r\n").into_bytes()
@@ -308,11 +308,11 @@ mod tests {
         fn what_comes_out_has_one_reading(text in "[a.\r\n\0]{0,60}", size in 1usize..9) {
             let text = format!("{text}\r\n.\r\n");
             let (out, progress, scanner) = run(text.as_bytes(), size);
-            // The same whatever the pieces.
+            // The result does not depend on the pieces.
             let whole = run(text.as_bytes(), text.len());
             prop_assert_eq!(&out, &whole.0);
             prop_assert_eq!(progress, whole.1);
-            // No line end but CR LF leaves, so no server can find an end where another does not.
+            // The only line end in the output is CR LF, so all servers find the same end of the message.
             let rest = String::from_utf8(out.clone()).unwrap().replace("\r\n", "");
             prop_assert!(!rest.contains(['\r', '\n']));
             prop_assert!(!String::from_utf8_lossy(&out).contains("\r\n.\r\n") && !out.starts_with(b".\r\n"));

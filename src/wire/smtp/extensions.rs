@@ -1,10 +1,10 @@
-//! The EHLO answer: the next hop's, less what this proxy does not do, and with what only this proxy can do.
+//! EHLO replies: the next hop's, without extensions that this proxy does not support, and with its own ones.
 
 use super::identity::{Attribute, XCLIENT, XFORWARD};
 use super::reply::Reply;
 
-/// Extensions that pass as they are: they add parameters that go on as they came, or change nothing that a proxy has to
-/// know. Those that need more are in [`filter`]; all others are taken out.
+/// Extensions that are passed on unchanged: they only add parameters that pass unchanged, or do not concern a proxy.
+/// Extensions that need more are in [`filter`]; all others are removed.
 const PASSED: [&str; 10] = [
     "8BITMIME",            // RFC 6152
     "SMTPUTF8",            // RFC 6531
@@ -18,45 +18,46 @@ const PASSED: [&str; 10] = [
     "RRVS",                // RFC 7293
 ];
 
-/// What a next hop offers, as far as the machine has to know.
+/// The extensions of a next hop, as far as the machine has to know them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Extensions {
-    /// Commands may be sent without waiting for each reply (RFC 2920).
+    /// PIPELINING: commands may be sent without waiting for each reply (RFC 2920).
     pub pipelining: bool,
-    /// RFC 3207.
+    /// STARTTLS (RFC 3207).
     pub starttls: bool,
-    /// BDAT (RFC 3030).
+    /// CHUNKING: the BDAT command (RFC 3030).
     pub chunking: bool,
     /// `BODY=BINARYMIME` (RFC 3030).
     pub binarymime: bool,
-    /// RFC 1870.
+    /// SIZE (RFC 1870).
     pub size: bool,
-    /// RFC 4954, with a mechanism that works through a proxy.
+    /// AUTH (RFC 4954), with a mechanism that works through a proxy.
     pub auth: bool,
-    /// What XCLIENT may say; empty: it is not offered.
+    /// The attributes of XCLIENT; empty: it is not offered.
     pub xclient: Vec<Attribute>,
-    /// What XFORWARD may say.
+    /// The attributes of XFORWARD; empty: it is not offered.
     pub xforward: Vec<Attribute>,
 }
 
-/// What this proxy adds to the offer, and what it takes away.
+/// What this proxy adds to the reply, and its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Ours {
-    /// The client may ask for TLS.
+    /// Whether STARTTLS is offered to the client.
     pub starttls: bool,
-    /// The client may log in.
+    /// Whether the client may log in.
     pub auth: bool,
-    /// Both connections are encrypted and the next hop is verified, so REQUIRETLS (RFC 8689) can be promised.
+    /// Whether both connections are encrypted and the next hop is verified, so that REQUIRETLS (RFC 8689) can be
+    /// offered.
     pub requires_tls: bool,
-    /// The client may say on whose behalf it speaks.
+    /// Whether the client may name another client (XCLIENT, XFORWARD).
     pub trusted: bool,
-    /// The longest message; 0: as long as the next hop takes.
+    /// The longest message in octets; 0: as long as the next hop accepts.
     pub message: u64,
     /// The most recipients of a message.
     pub recipients: u32,
 }
 
-/// Reads a positive EHLO reply.
+/// The extensions in a positive EHLO reply.
 #[must_use]
 pub(crate) fn read(reply: &Reply) -> Extensions {
     let mut offer = Extensions::default();
@@ -79,7 +80,7 @@ pub(crate) fn read(reply: &Reply) -> Extensions {
     offer
 }
 
-/// The answer for the client to a positive EHLO reply.
+/// The EHLO reply for the client, given the next hop's positive reply.
 #[must_use]
 pub(crate) fn filter(reply: &Reply, ours: &Ours) -> Vec<u8> {
     let mut lines = reply.lines().map(String::from_utf8_lossy);
@@ -117,19 +118,19 @@ pub(crate) fn filter(reply: &Reply, ours: &Ours) -> Vec<u8> {
 
 fn split(line: &str) -> (String, &str) {
     let (keyword, words) = line.split_once(' ').unwrap_or((line, ""));
-    // Before RFC 2554 some wrote `AUTH=LOGIN`; whoever writes it offers AUTH in today's form, too.
+    // Before RFC 2554, some servers wrote `AUTH=LOGIN`. Those that still do offer AUTH in its current form, too.
     (keyword.to_ascii_uppercase(), words)
 }
 
-/// Mechanisms that a proxy can carry: not those bound to the TLS connection, which ends here (RFC 5929, RFC 4422
-/// appendix A).
+/// The AUTH line with the mechanisms that work through a proxy; `None`: there are none. Mechanisms that are bound to
+/// the TLS connection do not work, because it ends here (RFC 5929, RFC 4422 appendix A).
 fn auth(words: &str) -> Option<String> {
     let carried = |name: &&str| !name.to_ascii_uppercase().ends_with("-PLUS") && !name.eq_ignore_ascii_case("EXTERNAL");
     let names: Vec<&str> = words.split_ascii_whitespace().filter(carried).collect();
     (!names.is_empty()).then(|| format!("AUTH {}", names.join(" ")))
 }
 
-/// RFC 1870: the smaller of two limits, where 0 and nothing mean that there is none.
+/// The SIZE line with the smaller of two limits (RFC 1870). A limit of 0, or none, means that there is no limit.
 fn size(words: &str, ours: u64) -> String {
     let theirs = words.trim().parse::<u64>().unwrap_or(0);
     match (theirs, ours) {
@@ -145,7 +146,7 @@ fn size(words: &str, ours: u64) -> String {
     }
 }
 
-/// RFC 9422: `RCPTMAX` is the smaller of two limits, the rest is the next hop's.
+/// The LIMITS line (RFC 9422): `RCPTMAX` is the smaller of two limits, and everything else is the next hop's.
 fn limits(words: &str, ours: u32) -> String {
     let mut line = "LIMITS".to_owned();
     for word in words.split_ascii_whitespace() {

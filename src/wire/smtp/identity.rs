@@ -1,38 +1,38 @@
-//! Who a client is, as one mail server tells another: the attributes of XCLIENT and XFORWARD (Postfix's XCLIENT_README
-//! and XFORWARD_README).
+//! The identity of a client, as one mail server tells it to another: the attributes of XCLIENT and XFORWARD (Postfix's
+//! XCLIENT_README and XFORWARD_README).
 
 use core::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::fmt::Write as _;
 
-/// The longest value of an attribute, in octets as it is sent.
+/// The longest value of an attribute, in octets as sent.
 const MAX_VALUE: usize = 255;
-/// What stands for "there is none".
+/// The value of an attribute that is not known.
 const UNAVAILABLE: &str = "[UNAVAILABLE]";
 
-/// One thing that can be said of a client.
+/// An attribute of a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Attribute {
-    /// Its host name.
+    /// NAME: the client's host name.
     Name,
-    /// The name that its address resolves to.
+    /// REVERSE_NAME: the name that the client's address resolves to.
     ReverseName,
     /// ADDR: the client's IP address.
     Addr,
     /// PORT: the client's TCP port.
     Port,
-    /// SMTP or ESMTP.
+    /// PROTO: SMTP or ESMTP.
     Proto,
-    /// What it says it is called.
+    /// HELO: the name in the client's HELO or EHLO.
     Helo,
-    /// Who has logged in.
+    /// LOGIN: the name of the user who has logged in.
     Login,
-    /// The address that it connected to.
+    /// DESTADDR: the address that the client has connected to.
     DestAddr,
-    /// The port that it connected to.
+    /// DESTPORT: the port that the client has connected to.
     DestPort,
-    /// The queue id of the server before.
+    /// IDENT: the queue id at the previous server.
     Ident,
-    /// LOCAL or REMOTE.
+    /// SOURCE: LOCAL or REMOTE.
     Source,
 }
 
@@ -52,13 +52,13 @@ const NAMES: [(Attribute, &str); 11] = [
     (Source, "SOURCE"),
 ];
 
-/// What XCLIENT may say here.
+/// The XCLIENT line of our EHLO reply, with the attributes that are accepted.
 pub(crate) const XCLIENT: &str = "XCLIENT NAME REVERSE_NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT";
-/// What XFORWARD may say here.
+/// The XFORWARD line of our EHLO reply, with the attributes that are accepted.
 pub(crate) const XFORWARD: &str = "XFORWARD NAME ADDR PORT PROTO HELO IDENT SOURCE";
 
 impl Attribute {
-    /// Reads a name, in any case.
+    /// Parses the name of an attribute, in any case.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         NAMES.iter().find(|(_, known)| known.eq_ignore_ascii_case(name)).map(|(attribute, _)| *attribute)
@@ -69,14 +69,14 @@ impl Attribute {
     }
 }
 
-/// What is known of a client.
+/// The known attributes of a client.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Identity {
     values: Vec<(Attribute, String)>,
 }
 
 impl Identity {
-    /// A client that connected from there.
+    /// A client that has connected from this address and port.
     #[must_use]
     pub fn of(address: IpAddr, port: u16) -> Self {
         let mut identity = Self::default();
@@ -85,13 +85,13 @@ impl Identity {
         identity
     }
 
-    /// What is known, as text.
+    /// The value of an attribute, if it is known.
     #[must_use]
     pub fn get(&self, attribute: Attribute) -> Option<&str> {
         self.values.iter().find(|(known, _)| *known == attribute).map(|(_, value)| value.as_str())
     }
 
-    /// The address, where it is one.
+    /// The IP address, if it is known.
     #[must_use]
     pub fn address(&self) -> Option<IpAddr> {
         decoded(self.get(Addr)?)
@@ -104,7 +104,7 @@ impl Identity {
         self.address().map(|ip| SocketAddr::new(ip, port))
     }
 
-    /// Who it is by its address alone: what somebody else has said of who was there before is no longer true.
+    /// The identity without what other servers have said: only addresses and ports.
     #[must_use]
     pub fn by_address(&self) -> Self {
         let kept = |attribute| matches!(attribute, Addr | Port | DestAddr | DestPort);
@@ -116,11 +116,11 @@ impl Identity {
         self.values.push((attribute, value));
     }
 
-    /// Takes the argument of an XCLIENT or XFORWARD command: `NAME=value …`, values as xtext (RFC 3461 section 4), of
-    /// those attributes that were `offered` (`XCLIENT`, `XFORWARD`).
+    /// Applies the argument of an XCLIENT or XFORWARD command: `NAME=value …`, with values as xtext (RFC 3461 section
+    /// 4). `offered` is the line of the EHLO reply with the accepted attributes (`XCLIENT`, `XFORWARD`).
     ///
     /// # Errors
-    /// What is wrong with it; nothing is changed then.
+    /// What is wrong with the argument. The identity is then unchanged.
     pub fn update(&mut self, argument: &str, offered: &str) -> Result<(), &'static str> {
         let mut updated = self.clone();
         let mut words = argument.split_ascii_whitespace().peekable();
@@ -141,7 +141,7 @@ impl Identity {
                 if known && decoded(&value).is_none() {
                     return Err("ADDR is no address");
                 }
-                // Names belong to the address before.
+                // Names belong to the earlier address.
                 updated.values.retain(|(known, _)| !matches!(known, Name | ReverseName | Port));
             }
             updated.values.retain(|(known, _)| *known != attribute);
@@ -149,7 +149,7 @@ impl Identity {
                 updated.set(attribute, value);
             }
         }
-        // ADDR may stand behind NAME.
+        // ADDR may follow NAME.
         for word in argument.split_ascii_whitespace() {
             if let Some((name, value)) = word.split_once('=')
                 && let Some(attribute @ (Name | ReverseName | Port)) = Attribute::named(name)
@@ -162,15 +162,16 @@ impl Identity {
         Ok(())
     }
 
-    /// The command that tells all this to a server that takes these attributes. `hello` and `protocol` are what this
-    /// session knows of the client, used where no other server has said better.
+    /// The command that tells this identity to a server that accepts the attributes in `taken`. `hello` and `protocol`
+    /// are what this session knows of the client, for attributes that no other server has named. `None`: there is
+    /// nothing to tell.
     #[must_use]
     pub fn command(&self, verb: &str, taken: &[Attribute], hello: &str, protocol: &str) -> Option<String> {
         let mut line = verb.to_owned();
         for attribute in taken {
             let value = match (attribute, self.get(*attribute)) {
                 (_, Some(value)) => value,
-                // A longer one is no name, and some servers would refuse all of it.
+                // A longer value is not a host name, and some servers would refuse the whole command.
                 (Helo, None) if hello.is_empty() || to_xtext(hello).len() > MAX_VALUE => continue,
                 (Helo, None) => hello,
                 (Proto, None) => protocol,
@@ -204,7 +205,8 @@ fn decoded(value: &str) -> Option<IpAddr> {
     }
 }
 
-/// RFC 3461 section 4: printable ASCII but `+` and `=`; all else as `+` and two hex digits.
+/// Encodes a value as xtext (RFC 3461 section 4): printable ASCII except `+` and `=` stays, and other octets become `+`
+/// and two hex digits.
 fn to_xtext(value: &str) -> String {
     let mut out = String::with_capacity(value.len());
     for octet in value.bytes() {
@@ -232,7 +234,7 @@ fn from_xtext(text: &str) -> Option<String> {
         rest = tail;
     }
     let text = String::from_utf8(octets).ok()?;
-    // What would end a line must not come out of a value, whoever reads it next.
+    // A decoded value must not be able to end a line, wherever it is used next.
     (!text.chars().any(char::is_control)).then_some(text)
 }
 

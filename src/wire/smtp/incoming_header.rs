@@ -1,26 +1,26 @@
-//! The head of a message on its way in: our own headers that came from outside are dropped, ours are put first.
+//! The header block of an inbound message: forged headers with our names are removed, and our own are put first.
 
-/// The beginning of every header of ours, in lower case.
+/// The prefix of all our header names, in lower case.
 const OURS: &[u8; 12] = b"countersign-";
 
-/// Drops `Countersign-*` headers from the header block of a stream of CR LF lines, and lets all else through.
+/// Removes `Countersign-*` headers from the header block of a stream of CR LF lines. Everything else passes.
 ///
-/// The stream is dot-stuffed (RFC 5321 section 4.5.2): the dot that begins a line may be one that the next hop takes
-/// away, so a line is looked at without it.
+/// The stream is dot-stuffed (RFC 5321 section 4.5.2). The next hop may remove a dot at the beginning of a line, so
+/// each line is compared without it.
 #[derive(Debug, Default)]
 pub(crate) struct HeaderFilter {
     state: HeaderPosition,
-    /// A dot began this line; it is held until the line is decided on.
+    /// Whether this line began with a dot. The dot is buffered until the line is decided on.
     dot: bool,
-    /// A header of ours goes before the message: nothing may continue it.
+    /// Whether a header of ours precedes the message, whose first line must not continue it.
     guard: bool,
-    /// Octets of the current line, as far as they agree with [`OURS`]; not let through yet.
+    /// The number of octets of the current line that match [`OURS`] so far, and are buffered.
     matched: usize,
-    /// The octets themselves, for their case.
+    /// These octets, in their original case.
     held: [u8; 12],
-    /// Whether a header is being dropped; its folded lines go with it.
+    /// Whether a header is being removed, with its folded lines.
     dropping: bool,
-    /// The stream is as it is: no dot is stuffing, and a line may end in LF alone.
+    /// Whether the stream is not dot-stuffed, and a line may end in a bare LF.
     plain: bool,
 }
 
@@ -31,7 +31,7 @@ enum HeaderPosition {
     Start,
     /// At a CR that was the first octet of a line: the header block ends here if an LF follows.
     Blank,
-    /// In a line whose beginning agrees so far.
+    /// In a line whose beginning matches so far.
     Matching,
     /// In a line that has been decided on.
     Decided,
@@ -40,31 +40,31 @@ enum HeaderPosition {
 }
 
 impl HeaderFilter {
-    /// A filter for a message that gets a header of ours in front.
+    /// A filter for a message that one of our headers precedes.
     #[must_use]
     pub(crate) fn behind_a_mark() -> Self {
         Self::default().guarded()
     }
 
-    /// A filter for a message that comes in chunks (RFC 3030), where nothing is stuffed and nothing mended.
+    /// A filter for a message in chunks (RFC 3030), which are neither dot-stuffed nor repaired.
     #[must_use]
     pub(crate) fn of_chunks() -> Self {
         Self { plain: true, ..Self::default() }
     }
 
-    /// For a message that gets a header of ours in front.
+    /// The filter for a message that one of our headers precedes.
     #[must_use]
     pub(crate) fn guarded(self) -> Self {
         Self { guard: true, ..self }
     }
 
-    /// Whether the header block is over: everything goes through from here.
+    /// Whether the header block is over, so that all further input passes.
     #[must_use]
     pub(crate) fn is_done(&self) -> bool {
         self.state == HeaderPosition::Body
     }
 
-    /// Takes a piece, gives what stays to `out`.
+    /// Filters a piece of input, and passes the rest to `out`.
     pub(crate) fn push(&mut self, input: &[u8], mut out: impl FnMut(&[u8])) {
         let mut from = 0;
         for (at, &octet) in input.iter().enumerate() {
@@ -79,7 +79,7 @@ impl HeaderFilter {
         }
     }
 
-    /// The message is over: what was held back was no header of ours.
+    /// Ends the message: what was buffered is not one of our headers.
     pub(crate) fn finish(&mut self, mut out: impl FnMut(&[u8])) {
         self.release(&mut out);
         self.release_dot(&mut out);
@@ -95,7 +95,8 @@ impl HeaderFilter {
             HeaderPosition::Start if octet == b'.' && !self.dot && !self.plain => {
                 (self.dot, self.guard) = (true, first);
             }
-            // A message that begins with white space has no header block; it must not become the rest of our mark.
+            // A message that begins with white space has no header block. An empty line keeps it from continuing our
+            // header.
             HeaderPosition::Start if first && matches!(octet, b' ' | b'\t') => {
                 out(b"\r\n");
                 self.release_dot(out);
@@ -107,7 +108,7 @@ impl HeaderFilter {
                 self.state = HeaderPosition::Blank;
                 out(b"\r");
             }
-            // A folded line belongs to the one before it.
+            // A folded line belongs to the header before it.
             HeaderPosition::Start if matches!(octet, b' ' | b'\t') => self.decided(octet, out),
             HeaderPosition::Start | HeaderPosition::Matching => {
                 if self.state == HeaderPosition::Start {

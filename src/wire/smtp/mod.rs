@@ -1,8 +1,8 @@
-//! SMTP in the middle: what a client says, what the next hop answers, and the machine between them.
+//! SMTP between a client and a next hop: commands, replies, and the machine that connects them.
 //!
-//! A byte's way: [`session`] takes bytes of both sides; [`command`] and [`reply`] read lines; [`data`] watches a
-//! message body go by; [`incoming_header`] edits its head; [`identity`] says who the client is. Decisions come from
-//! `envelope::rules`, asked for by events.
+//! [`session`] gets the bytes of both sides. [`command`] and [`reply`] parse lines, [`data`] scans message bodies,
+//! [`incoming_header`] edits their header blocks, and [`identity`] names the client. The rules in `envelope::rules` are
+//! queried by events.
 
 pub(crate) mod command;
 pub(crate) mod data;

@@ -1,20 +1,20 @@
-//! The header block of a message on its way out: what is read of it, and where it ends, so that a header can be put
-//! last.
+//! The header block of an outbound message: Message-ID and From are read, and its end is found, so that a header can be
+//! added last.
 
 use crate::envelope::evidence::message_id;
 
-/// A line that is longer is no header that matters; it goes on in pieces.
+/// The longest line that is buffered, in octets. A longer line is passed on in pieces, and its value is not read.
 const MAX_LINE: usize = 1000;
-/// The longest value that is kept, folded lines among it.
+/// The longest value that is kept, in octets, including folded lines.
 const MAX_VALUE: usize = 1000;
 
-/// Lets a header block through line by line, and says where it ends.
+/// Passes a header block on line by line, and finds its end.
 #[derive(Debug, Default)]
 pub(crate) struct HeadReader {
-    /// The stream is as it is: no dot is stuffing, and a line may end in LF alone.
+    /// Whether the stream is not dot-stuffed, and a line may end in a bare LF.
     plain: bool,
     line: Vec<u8>,
-    /// In the middle of a long line whose beginning has gone on.
+    /// Whether the beginning of the current line was passed on already, because it is long.
     inside: bool,
     current: Option<Field>,
     message_id: Option<Vec<u8>>,
@@ -30,14 +30,14 @@ enum Field {
 }
 
 impl HeadReader {
-    /// For a message that comes in chunks (RFC 3030), where nothing is stuffed and nothing mended.
+    /// For a message in chunks (RFC 3030), which are neither dot-stuffed nor repaired.
     #[must_use]
     pub(crate) fn of_chunks() -> Self {
         Self { plain: true, ..Self::default() }
     }
 
-    /// Takes a piece and gives it to `out`, less what it still looks at. Says, once, where in `out` the header block
-    /// ends.
+    /// Appends a piece of input to `out`, except for an incomplete line, which is buffered. Returns, once, the position
+    /// in `out` where the header block ends.
     pub(crate) fn push(&mut self, part: &[u8], out: &mut Vec<u8>) -> Option<usize> {
         let mut rest = part;
         while !rest.is_empty() && !self.done {
@@ -48,7 +48,7 @@ impl HeadReader {
                 let at = out.len();
                 let begun = !std::mem::take(&mut self.inside);
                 let ends = if self.line.is_empty() {
-                    // The usual case: nothing has to be kept.
+                    // The usual case: nothing is buffered.
                     out.extend_from_slice(piece);
                     begun && self.ends_at(piece)
                 } else {
@@ -60,7 +60,7 @@ impl HeadReader {
                 if ends {
                     self.done = true;
                     out.extend_from_slice(rest);
-                    // Where there is no header block, none is begun.
+                    // If there is no header block, none is added.
                     return self.any.then_some(at);
                 }
             } else {
@@ -71,7 +71,7 @@ impl HeadReader {
                 if !std::mem::replace(&mut self.inside, true) {
                     self.current = None;
                     if field(&self.line).is_none() {
-                        // A line that is no header, however long: the block has ended, or there was none.
+                        // A long line that is not a header: the header block has ended, or there is none.
                         self.done = true;
                         let at = out.len();
                         out.append(&mut self.line);
@@ -89,24 +89,24 @@ impl HeadReader {
         None
     }
 
-    /// Whether the header block is over: everything goes through from here.
+    /// Whether the header block is over, so that all further input passes.
     #[must_use]
     pub(crate) fn is_done(&self) -> bool {
         self.done
     }
 
-    /// The message is over. Says where its header block ends if it has nothing else.
+    /// Ends the message. Returns where its header block ends, if there is nothing after it.
     pub(crate) fn finish(&mut self, out: &mut Vec<u8>) -> Option<usize> {
         if std::mem::replace(&mut self.done, true) {
             return None;
         }
         let unended = !self.line.is_empty();
         out.append(&mut self.line);
-        // In the middle of a line there is no place for a header.
+        // A header cannot be added in the middle of a line.
         (!unended && self.any).then_some(out.len())
     }
 
-    /// The Message-ID, with its angle brackets.
+    /// The Message-ID, with angle brackets.
     #[must_use]
     pub(crate) fn message_id(&self) -> Option<String> {
         message_id(&String::from_utf8_lossy(self.message_id.as_deref()?))
@@ -118,7 +118,7 @@ impl HeadReader {
         Some(String::from_utf8_lossy(self.from.as_deref()?).trim().to_owned())
     }
 
-    /// Whether a line is not one of the header block any more.
+    /// Whether a line does not belong to the header block, so that the block has ended.
     fn ends_at(&mut self, line: &[u8]) -> bool {
         let line = line.strip_suffix(b"\n").unwrap_or(line);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
@@ -140,7 +140,7 @@ impl HeadReader {
             _ => {}
         }
         let Some((name, value)) = field(line) else {
-            // What mailboxes put first is no header, and no end of them either.
+            // The first line of an mbox (`From `) is not a header, but does not end the header block.
             return self.any || !line.starts_with(b"From ");
         };
         self.any = true;
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// What came out, with `|` where the header block ends.
+    /// The output, with `|` where the header block ends.
     fn run(mut reader: HeadReader, text: &str, size: usize) -> (String, HeadReader) {
         let (mut out, mut end) = (Vec::new(), None);
         for piece in text.as_bytes().chunks(size) {

@@ -1,18 +1,18 @@
-//! What the next hop answers: lines that begin with three digits, the last of them with a space behind those.
+//! Replies of the next hop: lines that begin with a three-digit code. In the last line, a space follows it.
 
 use std::fmt::Write as _;
 
-/// The longest line of a reply; RFC 5321 section 4.5.3.1.5 says 512, and servers write more.
+/// The longest line of a reply, in octets. RFC 5321 section 4.5.3.1.5 says 512, but servers write longer ones.
 const MAX_LINE: usize = 4096;
-/// The longest reply, all lines.
+/// The longest reply, in octets of all lines.
 const MAX_REPLY: usize = 64 << 10;
 
-/// A whole reply.
+/// A complete reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
-    /// 200 to 599.
+    /// The reply code, 200 to 599.
     pub code: u16,
-    /// Its lines as they go to a client, each with CR LF.
+    /// The lines as they are sent to a client, each with CR LF.
     pub text: Vec<u8>,
 }
 
@@ -26,20 +26,20 @@ impl Reply {
         Self { code, text: line.into_bytes() }
     }
 
-    /// Whether it says yes.
+    /// Whether the code is 2xx.
     #[must_use]
     pub fn is_positive(&self) -> bool {
         (200..300).contains(&self.code)
     }
 
-    /// Its first line as text, for a log.
+    /// The first line as text, for a log.
     #[must_use]
     pub fn first_line(&self) -> String {
         let line = self.text.split(|&b| b == b'\r').next().unwrap_or_default();
         String::from_utf8_lossy(line).into_owned()
     }
 
-    /// Its last line as text, for a log.
+    /// The last line as text, for a log.
     #[must_use]
     pub fn last_line(&self) -> String {
         let mut lines = self.text.split(|&b| b == b'\n').map(<[u8]>::trim_ascii_end);
@@ -47,24 +47,24 @@ impl Reply {
         String::from_utf8_lossy(line).into_owned()
     }
 
-    /// Its lines without line ends, codes and separators.
+    /// The text of each line, without code, separator and line end.
     pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
         self.text.split(|&b| b == b'\n').filter_map(|line| line.trim_ascii_end().get(4..))
     }
 }
 
-/// What a next hop said that is no reply.
+/// Why the next hop's output is not a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ReplyError {
-    /// No three digits, or other ones than on the line before.
+    /// A line without a valid code, or with another code than the line before.
     #[error("the next hop said something that is no SMTP reply")]
     Garbage,
-    /// A line or a reply without end.
+    /// A line or reply that exceeds the limits.
     #[error("the next hop's reply is too long")]
     TooLong,
 }
 
-/// Puts replies together from octets.
+/// Assembles replies from octets.
 #[derive(Debug, Default)]
 pub(crate) struct ReplyReader {
     line: Vec<u8>,
@@ -73,10 +73,10 @@ pub(crate) struct ReplyReader {
 }
 
 impl ReplyReader {
-    /// Takes octets up to the end of one reply; says how many. Call again with the rest.
+    /// Reads octets up to the end of one reply, and returns how many were read. Has to be called again with the rest.
     ///
     /// # Errors
-    /// See [`ReplyError`]; the reader is of no use after it.
+    /// See [`ReplyError`]; the reader cannot be used after an error.
     pub(crate) fn push(&mut self, input: &[u8]) -> Result<(usize, Option<Reply>), ReplyError> {
         let mut used = 0;
         while let Some(rest) = input.get(used..).filter(|rest| !rest.is_empty()) {
@@ -95,7 +95,7 @@ impl ReplyReader {
         Ok((used, None))
     }
 
-    /// `true`: this was the last line of a reply.
+    /// Parses the buffered line. Returns whether it was the last line of a reply.
     fn take_line(&mut self) -> Result<bool, ReplyError> {
         let line = self.line.trim_ascii_end();
         let (digits, rest) = line.split_at_checked(3).ok_or(ReplyError::Garbage)?;
@@ -113,7 +113,7 @@ impl ReplyReader {
         self.code = code;
         self.text.extend_from_slice(digits);
         self.text.push(if more { b'-' } else { b' ' });
-        // A CR inside a line must not become two lines at the client; a NUL is of no use to anybody.
+        // A CR inside a line must not end the line for the client. A NUL is replaced as well.
         let safe = |b: &u8| if matches!(b, b'\r' | 0) { b' ' } else { *b };
         self.text.extend(rest.get(1..).unwrap_or_default().iter().map(safe));
         self.text.extend_from_slice(b"\r\n");

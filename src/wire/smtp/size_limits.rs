@@ -1,20 +1,20 @@
-//! How long a message and its header block are, against what they may be.
+//! The sizes of a message and its header block, and their limits.
 
-/// What is too long.
+/// The limit that was exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TooLong {
-    /// The header block.
+    /// The header block is longer than `limits.header`.
     Header,
     /// The message is longer than `limits.message`.
     Message,
 }
 
-/// What is known of the current line of a header block.
+/// State of the current line of a header block.
 #[derive(Debug, Clone, Default)]
 struct HeaderLine {
-    /// It has anything but a CR in it.
+    /// Whether it contains anything but a CR.
     begun: bool,
-    /// It belongs to a header: it has a colon, or is the rest of the line before.
+    /// Whether it belongs to a header: it has a colon, or is a folded line.
     header: bool,
 }
 
@@ -27,31 +27,31 @@ impl HeaderLine {
     }
 }
 
-/// Measures one message as it goes by. Its header block ends with an empty line, or before one that is no header.
+/// Measures one message. Its header block ends with an empty line, or before a line that is not a header.
 #[derive(Debug, Clone)]
 pub(crate) struct Meter {
     octets: u64,
     max_header: u64,
-    /// 0: none.
+    /// In octets; 0: no limit.
     max_message: u64,
     line: HeaderLine,
     in_header: bool,
 }
 
 impl Meter {
-    /// With these limits, in octets; a message limit of 0 is none.
+    /// With these limits, in octets. A message limit of 0 means that there is no limit.
     #[must_use]
     pub(crate) fn new(max_header: u64, max_message: u64) -> Self {
         Self { octets: 0, max_header, max_message, line: HeaderLine::default(), in_header: true }
     }
 
-    /// How many octets it has seen.
+    /// The number of octets so far.
     #[must_use]
     pub(crate) fn octets(&self) -> u64 {
         self.octets
     }
 
-    /// Takes a piece of the message, as it goes on to the next hop.
+    /// Measures a piece of the message, as it is sent to the next hop. Returns the limit that it exceeds.
     pub(crate) fn push(&mut self, input: &[u8]) -> Option<TooLong> {
         let before = self.octets;
         self.octets += input.len() as u64;
@@ -64,7 +64,7 @@ impl Meter {
         (self.max_message > 0 && self.octets > self.max_message).then_some(TooLong::Message)
     }
 
-    /// How much of the input is header.
+    /// The number of octets of the input that belong to the header block.
     fn header_part(&mut self, input: &[u8]) -> usize {
         let mut start = 0;
         for newline in memchr::memchr_iter(b'\n', input) {

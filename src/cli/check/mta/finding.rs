@@ -1,4 +1,4 @@
-//! What is found in a mail server's configuration, and how it is asked for.
+//! Findings about a mail server's configuration, and how the mail server's tools are queried.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -8,35 +8,35 @@ use anyhow::{Context, Result, bail};
 
 use crate::config::Endpoint;
 
-/// What is found.
+/// A finding about a mail server's configuration.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Finding {
-    /// Mail would be lost, refused, sent round, or leave unsigned.
+    /// An error: mail would be lost, refused, looped, or sent unsigned.
     Wrong(String),
-    /// It may be meant so.
+    /// A warning: the setting may be intended.
     Careful(String),
 }
 
 impl Finding {
-    /// Mail would be lost, refused, sent round, or leave unsigned.
+    /// An error: mail would be lost, refused, looped, or sent unsigned.
     pub(super) fn wrong(text: impl Into<String>) -> Self {
         Self::Wrong(text.into())
     }
 
-    /// It may be intended.
+    /// A warning: the setting may be intended.
     pub(super) fn careful(text: impl Into<String>) -> Self {
         Self::Careful(text.into())
     }
 }
 
-/// Finds a program, also where only root looks.
+/// The path of the first of these programs that is found in PATH, /usr/sbin or /sbin.
 pub(super) fn program(names: &[&str]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders: Vec<PathBuf> = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).collect();
     folders.iter().flat_map(|folder| names.iter().map(move |name| folder.join(name))).find(|file| file.is_file())
 }
 
-/// What a program prints.
+/// Runs a program, and returns its standard output. An exit status other than 0 is an error.
 pub(super) fn ask<I: IntoIterator<Item: AsRef<OsStr>>>(program: &Path, arguments: I) -> Result<String> {
     let output = Command::new(program).args(arguments).output();
     let output = output.with_context(|| format!("{} cannot be run", program.display()))?;
@@ -46,22 +46,22 @@ pub(super) fn ask<I: IntoIterator<Item: AsRef<OsStr>>>(program: &Path, arguments
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Whether a setting names an endpoint of ours: `inet:127.0.0.1:10030`, `[127.0.0.1]:10025`, `unix:/path`,
+/// Whether a setting names an endpoint of Countersign: `inet:127.0.0.1:10030`, `[127.0.0.1]:10025`, `unix:/path`,
 /// `inet:10030@localhost`.
 pub(super) fn names(setting: &str, endpoint: &Endpoint) -> bool {
     match endpoint {
         Endpoint::Tcp { host, port } => {
             let port = port.to_string();
             let mut words = setting.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-')));
-            // A name of this machine is as good as its address.
+            // A host name of this machine counts like its address.
             words.any(|word| word == port) && (setting.contains(host.as_str()) || endpoint.is_loopback())
         }
-        // Below a chroot the beginning of the path is missing.
+        // In a chroot, the beginning of the path is missing.
         Endpoint::Unix(path) => {
             let path = path.to_string_lossy();
             setting.split([' ', ',', '\t']).any(|word| {
                 let bare = word.rsplit_once("unix:").map_or(word, |(_, bare)| bare);
-                // Behind a socketmap's path stands the name of the map.
+                // In a socketmap setting, the name of the map follows the path.
                 let bare = bare.split_once(':').map_or(bare, |(path, _)| path);
                 bare.len() > 1 && path.ends_with(bare.trim_start_matches('/'))
             })

@@ -1,6 +1,7 @@
-//! `check --mta-config`: does the mail server's own configuration fit?
+//! `check --mta-config`: checks whether the mail server's own configuration fits the config.
 //!
-//! It is asked for what it is set to (`postconf`, `exim -bP`), so defaults and includes count as they do for itself.
+//! The settings are read with the mail server's tools (`postconf`, `exim -bP`), so that defaults and includes count as
+//! they do for the mail server.
 
 mod exim;
 mod finding;
@@ -15,7 +16,7 @@ use crate::cli::colours::RED;
 use crate::cli::colours::{BOLD, GREEN, YELLOW};
 use crate::config::Config;
 
-/// Prints what is missing or dangerous. Whether nothing is wrong.
+/// Prints what is missing or dangerous. Returns whether nothing is wrong.
 pub(super) fn check(config: &Config, place: &Path) -> Result<bool> {
     let (name, findings) = if place.join("main.cf").exists() {
         ("Postfix", postfix::findings(config, place)?)

@@ -1,11 +1,11 @@
-//! Postfix that asks: milter, maps, policy service.
+//! Checks of a Postfix that queries Countersign: milter, maps, policy service.
 
 use super::configuration::{MasterService, Postfix, networks};
 use crate::cli::check::mta::finding::Finding::{self, Careful, Wrong};
 use crate::cli::check::mta::finding::names;
 use crate::config::{Config, Endpoint, MtaService, ServiceProtocol, Side};
 
-/// Who asks the milter, and what becomes of mail when nobody answers.
+/// Checks which services query the milter, and what happens to mail while the milter does not answer.
 pub(super) fn milter(config: &Config, advisor: &MtaService, postfix: &Postfix, found: &mut Vec<Finding>) {
     let listen = &advisor.listen;
     let asking: Vec<&MasterService> =
@@ -52,7 +52,7 @@ pub(super) fn milter(config: &Config, advisor: &MtaService, postfix: &Postfix, f
                 service.name
             )));
         }
-        // A port for mail that comes back from a filter.
+        // A port for mail that returns from a filter.
         let loopback = service.name.starts_with("127.") || service.name.starts_with("localhost");
         if filters && advisor.side == Side::Auto && loopback && advisor.outbound_clients.contains([127, 0, 0, 1].into())
         {
@@ -62,7 +62,7 @@ pub(super) fn milter(config: &Config, advisor: &MtaService, postfix: &Postfix, f
             )));
         }
     }
-    // By default these are this machine's own addresses.
+    // The default of mynetworks is this machine's own addresses.
     if advisor.side == Side::Auto && postfix.set.contains_key("mynetworks") {
         let outside = networks(postfix.get("mynetworks")).filter(|net| !advisor.outbound_clients.contains(net.addr()));
         let outside: Vec<String> = outside.map(|net| net.to_string()).collect();
@@ -75,7 +75,7 @@ pub(super) fn milter(config: &Config, advisor: &MtaService, postfix: &Postfix, f
     }
 }
 
-/// A port that passes the milter by. One for a filter that hands mail back is meant to.
+/// Warns about services that do not query the milter. A service for mail that returns from a filter need not.
 fn who_does_not_ask(config: &Config, advisor: &MtaService, postfix: &Postfix, found: &mut Vec<Finding>) {
     let asks = |service: &MasterService| {
         let mut milters = config.advisors.iter().filter(|a| a.advice == ServiceProtocol::Milter);
@@ -116,7 +116,7 @@ fn a_map_finds(config: &Config, setting: &str) -> bool {
     known && maps.any(|map| names(setting, &map.listen))
 }
 
-/// Who asks the map, and about what.
+/// Checks which services query the map, and about which addresses.
 pub(super) fn maps(config: &Config, advisor: &MtaService, postfix: &Postfix, found: &mut Vec<Finding>) {
     let listen = &advisor.listen;
     for (maps, classes, class) in [
@@ -141,7 +141,7 @@ pub(super) fn maps(config: &Config, advisor: &MtaService, postfix: &Postfix, fou
             )));
         }
     }
-    // Behind a milter or a proxy, these look after it.
+    // A milter or a proxy takes care of recipients and senders itself.
     let alone = config.listeners.is_empty() && !config.advisors.iter().any(|a| a.advice == ServiceProtocol::Milter);
     if alone && !a_map_finds(config, postfix.get("recipient_canonical_maps")) {
         found.push(Wrong(format!(
@@ -167,7 +167,7 @@ pub(super) fn maps(config: &Config, advisor: &MtaService, postfix: &Postfix, fou
     }
 }
 
-/// Which ways into the queue lead through a cleanup that signs.
+/// Checks which services that put mail into the queue use a cleanup service that signs.
 fn who_signs(listen: &Endpoint, postfix: &Postfix, found: &mut Vec<Finding>) {
     let mut signing = false;
     for service in postfix.running("smtpd").chain(postfix.running("pickup")) {
@@ -194,7 +194,7 @@ fn who_signs(listen: &Endpoint, postfix: &Postfix, found: &mut Vec<Finding>) {
     }
 }
 
-/// Who asks the policy service, and when.
+/// Checks whether the policy service is queried, and in which place of the restrictions.
 pub(super) fn policy(advisor: &MtaService, postfix: &Postfix, found: &mut Vec<Finding>) {
     let listen = &advisor.listen;
     let lists = ["smtpd_recipient_restrictions", "smtpd_relay_restrictions"];
@@ -221,7 +221,7 @@ pub(super) fn policy(advisor: &MtaService, postfix: &Postfix, found: &mut Vec<Fi
     }
 }
 
-/// What looks the sender up after it has been signed.
+/// Warns about settings that look up the sender after it has been signed.
 pub(super) fn signed_before_the_queue(config: &Config, postfix: &Postfix, found: &mut Vec<Finding>) {
     let by_milter = config.advisors.iter().any(|a| a.advice == ServiceProtocol::Milter && a.side != Side::Inbound);
     let is_map = |a: &&MtaService| a.advice == ServiceProtocol::Socketmap;

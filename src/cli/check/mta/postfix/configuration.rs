@@ -1,4 +1,4 @@
-//! What a Postfix is set to, as `postconf` shows it.
+//! The settings of a Postfix instance, as `postconf` prints them.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use crate::cli::check::mta::finding::{ask, names, program};
 use crate::config::Endpoint;
 
-/// What is asked for.
+/// The parameters that are read.
 const PARAMETERS: [&str; 39] = [
     "access_map_reject_code",
     "bounce_queue_lifetime",
@@ -52,41 +52,41 @@ const PARAMETERS: [&str; 39] = [
     "virtual_mailbox_domains",
 ];
 
-/// What a Postfix is set to.
+/// The settings of a Postfix instance.
 pub(super) struct Postfix {
-    /// All parameters, with the default where main.cf does not set one.
+    /// The values of all `PARAMETERS`: from main.cf, or Postfix's defaults.
     pub main: BTreeMap<String, String>,
-    /// Those that main.cf sets.
+    /// The parameters that main.cf sets.
     pub set: BTreeMap<String, String>,
     pub services: Vec<MasterService>,
 }
 
-/// A line of master.cf.
+/// A service in master.cf.
 pub(super) struct MasterService {
     pub name: String,
     pub is_inet: bool,
-    /// `-`: as `default_process_limit` says.
+    /// The limit of processes; `-`: `default_process_limit` applies.
     pub max_processes: String,
     pub command: String,
-    /// What `-o` says.
+    /// Parameters that are overridden with `-o`.
     pub own: BTreeMap<String, String>,
 }
 
-/// Ports that master.cf may call by name (services(5)).
+/// Service names that master.cf may have in place of port numbers (services(5)).
 const PORTS: [(&str, &str); 4] = [("smtp", "25"), ("submission", "587"), ("submissions", "465"), ("smtps", "465")];
 
 impl MasterService {
-    /// The port on which it listens, if that is over TCP.
+    /// The port on which the service listens; `None` if it does not use TCP.
     pub(super) fn port(&self) -> Option<&str> {
         let name = self.name.rsplit(':').next().filter(|_| self.is_inet)?;
         Some(PORTS.iter().find(|(known, _)| *known == name).map_or(name, |(_, port)| port))
     }
 
-    /// Whether it listens where one of ours would.
+    /// Whether the service listens on this address and port of Countersign.
     pub(super) fn takes(&self, endpoint: &Endpoint) -> bool {
         let Endpoint::Tcp { host, port } = endpoint else { return false };
         let own = self.name.rsplit_once(':').map(|(host, _)| host.trim_matches(['[', ']']));
-        // Without a host it listens on all addresses, as far as inet_interfaces allows.
+        // Without a host, a service listens on all addresses that inet_interfaces allows.
         let everywhere = |host: &str| host.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
         let local = |host: &str| host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
         let same =
@@ -120,18 +120,18 @@ impl Postfix {
         })
     }
 
-    /// What holds in `main.cf`.
+    /// The value of a parameter in main.cf, or its default.
     pub(super) fn get(&self, parameter: &str) -> &str {
         debug_assert!(PARAMETERS.contains(&parameter), "{parameter}");
         self.main.get(parameter).map_or("", String::as_str)
     }
 
-    /// What holds for a service.
+    /// The value of a parameter for one service.
     pub(super) fn of<'a>(&'a self, service: &'a MasterService, parameter: &str) -> &'a str {
         service.own.get(parameter).map_or_else(|| self.get(parameter), String::as_str)
     }
 
-    /// How many processes a service may have; `None`: any number.
+    /// The largest number of processes of a service; `None`: no limit.
     pub(super) fn max_processes(&self, service: &MasterService) -> Option<usize> {
         let own = service.max_processes.parse().ok();
         own.or_else(|| self.get("default_process_limit").parse().ok()).filter(|limit| *limit > 0)
@@ -141,20 +141,21 @@ impl Postfix {
         self.services.iter().filter(move |service| service.command == command)
     }
 
-    /// The smtpd that listens on a port of this machine.
+    /// The smtpd that listens on this port of the local machine.
     pub(super) fn listening(&self, endpoint: &Endpoint) -> Option<&MasterService> {
         let Endpoint::Tcp { port, .. } = endpoint else { return None };
         let port = port.to_string();
         self.running("smtpd").find(|service| service.port() == Some(port.as_str()))
     }
 
-    /// Whether an smtpd asks a milter. `no_milters` is for ports where mail comes back from a filter.
+    /// Whether an smtpd queries a milter. `no_milters` is for ports where mail returns from a filter.
     pub(super) fn asks_milter(&self, service: &MasterService, listen: &Endpoint) -> bool {
         names(self.of(service, "smtpd_milters"), listen)
             && !self.of(service, "receive_override_options").contains("no_milters")
     }
 
-    /// Whether users or the world send to this instance: to one that only sends on what has been signed, none do.
+    /// Whether users or the Internet send mail to this instance. An instance that only sends signed mail has no such
+    /// port.
     pub(super) fn is_where_mail_comes_in(&self) -> bool {
         self.running("smtpd").any(|service| service.port().is_some_and(|port| ["25", "465", "587"].contains(&port)))
     }
@@ -180,14 +181,14 @@ fn services(text: &str) -> Vec<MasterService> {
     text.lines().filter(|line| !line.starts_with(' ')).filter_map(service).collect()
 }
 
-/// Whether a domain stands in a setting, by itself.
+/// Whether a setting contains a domain as a whole word.
 pub(super) fn has_domain(setting: &str, domain: &str) -> bool {
     setting
         .split(|c: char| !(c.is_alphanumeric() || matches!(c, '.' | '-' | '_')))
         .any(|word| word.eq_ignore_ascii_case(domain))
 }
 
-/// The networks in a list, as far as they are written out.
+/// The networks and addresses in a list. Entries of other forms, such as tables, are skipped.
 pub(super) fn networks(list: &str) -> impl Iterator<Item = ipnet::IpNet> {
     list.split([' ', ',', '\t']).filter_map(|word| {
         let bare = word.replace(['[', ']'], "");

@@ -1,4 +1,4 @@
-//! Postfix, as `postconf` shows it.
+//! Checks of a Postfix configuration, as `postconf` prints it.
 
 mod askers;
 mod configuration;
@@ -14,7 +14,7 @@ use self::proxies::{inbound, is_behind, nobody_listens, outbound, sends_to_the_w
 use super::finding::Finding::{self, Careful, Wrong};
 use crate::config::{Config, Role, ServiceProtocol};
 
-/// All that is wrong, in the order of a message's way.
+/// All findings, in the order in which a message passes the settings.
 pub(super) fn findings(config: &Config, place: &Path) -> Result<Vec<Finding>> {
     let postfix = Postfix::read(place)?;
     let mut found = Vec::new();
@@ -45,7 +45,7 @@ pub(super) fn findings(config: &Config, place: &Path) -> Result<Vec<Finding>> {
     Ok(found)
 }
 
-/// Services of Postfix on ports that Countersign is to listen on.
+/// Finds services of Postfix on ports on which Countersign has to listen.
 fn ports_of_ours(config: &Config, postfix: &Postfix, found: &mut Vec<Finding>) {
     let listeners = config.listeners.iter().map(|listener| ("a listener", &listener.listen));
     let advisors = config.advisors.iter().map(|advisor| ("a listener", &advisor.listen));
@@ -61,10 +61,10 @@ fn ports_of_ours(config: &Config, postfix: &Postfix, found: &mut Vec<Finding>) {
     }
 }
 
-/// Are the domains ours to the mail server, too?
+/// Compares the domains in the config with those of Postfix.
 fn domains(config: &Config, postfix: &Postfix, found: &mut Vec<Finding>) {
     let mut lists = vec!["mydestination", "relay_domains", "virtual_mailbox_domains"];
-    // Else it is virtual_alias_maps, whose keys are addresses for the most part.
+    // Its default is virtual_alias_maps, whose keys are mostly addresses.
     lists.extend(postfix.set.contains_key("virtual_alias_domains").then_some("virtual_alias_domains"));
     let words: Vec<&str> = lists.into_iter().flat_map(|list| postfix.get(list).split([' ', ',', '\t'])).collect();
     let mailboxes = ["mydestination", "virtual_mailbox_domains"].into_iter();
@@ -78,7 +78,7 @@ fn domains(config: &Config, postfix: &Postfix, found: &mut Vec<Finding>) {
             )));
         }
     }
-    // Tables are not looked into.
+    // The contents of tables are not read.
     if words.iter().any(|word| word.contains(':') || word.starts_with('/')) {
         return;
     }
@@ -106,7 +106,7 @@ fn queue(config: &Config, postfix: &Postfix, found: &mut Vec<Finding>) {
     }
 }
 
-/// `5d`, `120h`, …: whole days, rounded up.
+/// Parses a time such as `5d` or `120h` into whole days, rounded up. Without a unit, it is in days.
 fn days(text: &str) -> Option<u16> {
     let (number, unit) = text.split_at_checked(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))?;
     let seconds = match unit.trim() {

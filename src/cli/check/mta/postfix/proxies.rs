@@ -1,11 +1,11 @@
-//! Postfix around the proxies.
+//! Checks of Postfix in front of the proxies and behind them.
 
 use super::configuration::{MasterService, Postfix, has_domain, networks};
 use crate::cli::check::mta::finding::Finding::{self, Careful, Wrong};
 use crate::cli::check::mta::finding::names;
 use crate::config::{Config, Endpoint, Listener, Role, TlsMode};
 
-/// Whether this is the instance that the outbound proxy hands mail to, and not the one that hands it mail.
+/// Whether this is the instance behind the outbound proxy, not the one in front of it.
 pub(super) fn is_behind(listener: &Listener, postfix: &Postfix) -> bool {
     let routes = ["relayhost", "default_transport", "content_filter"];
     listener.role == Role::Outbound
@@ -15,7 +15,7 @@ pub(super) fn is_behind(listener: &Listener, postfix: &Postfix) -> bool {
         && !postfix.services.iter().any(|s| s.own.get("content_filter").is_some_and(|f| names(f, &listener.listen)))
 }
 
-/// The second instance: where do the bounces go that it makes itself?
+/// Checks the instance behind the outbound proxy: whether it listens and relays, and how its own bounces are routed.
 pub(super) fn sends_to_the_world(config: &Config, listener: &Listener, postfix: &Postfix, found: &mut Vec<Finding>) {
     if !postfix.get("master_service_disable").is_empty() {
         found.push(Finding::wrong(
@@ -23,7 +23,7 @@ pub(super) fn sends_to_the_world(config: &Config, listener: &Listener, postfix: 
         ));
     }
     let maps = postfix.get("transport_maps");
-    // A table in a file is not looked into.
+    // The contents of table files are not read.
     let written_out = maps.is_empty() || maps.contains("inline:");
     let (local, srs) = (config.policy.domains.local.names(), config.policy.domains.srs.names());
     for name in local.into_iter().chain(srs).filter(|name| written_out && !has_domain(maps, name)) {
@@ -42,7 +42,7 @@ pub(super) fn sends_to_the_world(config: &Config, listener: &Listener, postfix: 
     }
 }
 
-/// The instance that users send through.
+/// Checks the instance in front of the outbound proxy, to which users send.
 pub(super) fn outbound(config: &Config, listener: &Listener, postfix: &Postfix, found: &mut Vec<Finding>) {
     let listen = &listener.listen;
     let routes =
@@ -50,7 +50,7 @@ pub(super) fn outbound(config: &Config, listener: &Listener, postfix: &Postfix, 
     let by_main = routes.into_iter().find(|route| names(postfix.get(route), listen));
     let by_filter =
         postfix.services.iter().any(|service| service.own.get("content_filter").is_some_and(|f| names(f, listen)));
-    // A table in a file is not looked into.
+    // The contents of table files are not read.
     let by_table =
         ["transport_maps", "sender_dependent_relayhost_maps"].into_iter().any(|maps| !postfix.get(maps).is_empty());
     if by_main.is_none() && !by_filter && !by_table {
@@ -86,7 +86,7 @@ pub(super) fn outbound(config: &Config, listener: &Listener, postfix: &Postfix, 
     }
 }
 
-/// As routes are written: no lookup of an MX.
+/// An endpoint as routes name it: the brackets prevent an MX lookup.
 fn bracketed(endpoint: &Endpoint) -> String {
     match endpoint {
         Endpoint::Tcp { host, port } => format!("[{host}]:{port}"),
@@ -94,7 +94,7 @@ fn bracketed(endpoint: &Endpoint) -> String {
     }
 }
 
-/// Around the inbound proxy.
+/// Checks the services in front of the inbound proxy and behind it.
 pub(super) fn inbound(listener: &Listener, postfix: &Postfix, found: &mut Vec<Finding>) {
     let listen = &listener.listen;
     let hands_over = |service: &&MasterService| names(postfix.of(service, "smtpd_proxy_filter"), listen);
@@ -109,7 +109,7 @@ pub(super) fn inbound(listener: &Listener, postfix: &Postfix, found: &mut Vec<Fi
             "content_filter sends accepted mail to the inbound proxy: what that refuses, Postfix bounces to a forged sender. Use smtpd_proxy_filter",
         ));
     }
-    // One that hears by XCLIENT who the client is stands behind port 25 itself.
+    // If the smtpd behind learns the client by XCLIENT, the proxy needs no smtpd in front of it.
     let told = |hop| {
         postfix.listening(hop).is_some_and(|behind| !postfix.of(behind, "smtpd_authorized_xclient_hosts").is_empty())
     };
@@ -125,7 +125,8 @@ pub(super) fn inbound(listener: &Listener, postfix: &Postfix, found: &mut Vec<Fi
     }
 }
 
-/// Whether the smtpd behind has a process for each session that comes: who only connects could take all of them.
+/// Warns if the smtpd behind has fewer processes than there may be sessions: clients that only connect could occupy all
+/// of them.
 fn has_processes(
     behind: &MasterService,
     listener: &Listener,
@@ -134,7 +135,7 @@ fn has_processes(
     found: &mut Vec<Finding>,
 ) {
     let Some(most) = postfix.max_processes(behind) else { return };
-    // As many as come, where that is up to other smtpds.
+    // The smtpds in front limit the number of sessions, too.
     let of_fronts = fronts.iter().map(|front| postfix.max_processes(front)).sum::<Option<usize>>();
     let sessions =
         of_fronts.filter(|_| !fronts.is_empty()).map_or(listener.connections, |n| n.min(listener.connections));
@@ -147,7 +148,7 @@ fn has_processes(
     }
 }
 
-/// An smtpd that hands its sessions to the inbound proxy.
+/// Checks an smtpd that passes its sessions to the inbound proxy.
 fn in_front(front: &MasterService, postfix: &Postfix, found: &mut Vec<Finding>) {
     let name = &front.name;
     if postfix.of(front, "smtpd_reject_unlisted_recipient") != "no" {
@@ -171,7 +172,7 @@ fn in_front(front: &MasterService, postfix: &Postfix, found: &mut Vec<Finding>) 
     }
 }
 
-/// The smtpd that the inbound proxy hands mail to.
+/// Checks the smtpd behind the inbound proxy.
 fn behind_it(behind: &MasterService, listen: &Endpoint, postfix: &Postfix, found: &mut Vec<Finding>) {
     let name = &behind.name;
     if names(postfix.of(behind, "smtpd_proxy_filter"), listen) {
@@ -195,7 +196,7 @@ fn behind_it(behind: &MasterService, listen: &Endpoint, postfix: &Postfix, found
     }
 }
 
-/// Whether a next hop of ours is a port that nobody has.
+/// Warns about a next hop on loopback on whose port no smtpd listens.
 pub(super) fn nobody_listens(hop: &Endpoint, setting: &str, postfix: &Postfix, found: &mut Vec<Finding>) {
     if hop.is_loopback() && matches!(hop, Endpoint::Tcp { .. }) && postfix.listening(hop).is_none() {
         found.push(Careful(format!("{setting} is {hop}, and no smtpd of this instance listens there")));
