@@ -12,7 +12,7 @@ use crate::config::{Config, Endpoint};
 /// Timeout for connecting, and for each read and write.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// The most octets of an answer that are read.
-const MOST: u64 = 1 << 20;
+const MAX_ANSWER: u64 = 1 << 20;
 
 /// The answer at `/observed`.
 #[derive(Debug, Deserialize)]
@@ -48,7 +48,7 @@ fn ask(host: &str, port: u16) -> Result<ObservedReport, String> {
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.write_all(b"GET /observed HTTP/1.0\r\nHost: localhost\r\n\r\n")?;
         let mut text = String::new();
-        stream.take(MOST).read_to_string(&mut text)?;
+        stream.take(MAX_ANSWER).read_to_string(&mut text)?;
         Ok(text)
     };
     let text = ask().map_err(|error| match error.kind() {

@@ -167,7 +167,7 @@ impl Side {
 
 /// The protocol of any listener: a proxy carries mail, a service for an MTA answers queries.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Spoken {
+pub(super) enum ListenerProtocol {
     Mail(Protocol),
     Advice(ServiceProtocol),
 }
@@ -182,4 +182,4 @@ pub enum LogFormat {
     Json,
 }
 
-pub(super) type Wrong = (Option<usize>, String);
+pub(super) type LocatedError = (Option<usize>, String);

@@ -5,8 +5,8 @@ use std::path::Path;
 use toml::Spanned;
 
 use super::choices::{
-    Access, Certificate, HopTls, Protocol, ProxyUnknown, Role, SendProxy, Side, Spoken, StrayNewline, SyncMode,
-    TlsMode, Wrong,
+    Access, Certificate, HopTls, ListenerProtocol, LocatedError, Protocol, ProxyUnknown, Role, SendProxy, Side,
+    StrayNewline, SyncMode, TlsMode,
 };
 use super::mta_services::{self, MtaService};
 use super::raw;
@@ -67,8 +67,8 @@ pub(super) fn build(
     raw: Vec<Spanned<raw::RawListener>>,
     folder: &Path,
     connections: usize,
-) -> Result<(Vec<Listener>, Vec<MtaService>), Wrong> {
-    let (mut listeners, mut advisors) = (Vec::new(), Vec::new());
+) -> Result<(Vec<Listener>, Vec<MtaService>), LocatedError> {
+    let (mut listeners, mut mta_services) = (Vec::new(), Vec::new());
     let mut taken: Vec<Endpoint> = Vec::new();
     for mut raw in raw {
         let start = Some(raw.span().start);
@@ -88,11 +88,11 @@ pub(super) fn build(
             None => connections,
         };
         let protocol = match raw.get_ref().protocol {
-            Some(Spoken::Advice(advice)) => {
-                advisors.push(mta_services::advisor(raw, advice, connections, access)?);
+            Some(ListenerProtocol::Advice(protocol)) => {
+                mta_services.push(mta_services::mta_service(raw, protocol, connections, access)?);
                 continue;
             }
-            Some(Spoken::Mail(protocol)) => protocol,
+            Some(ListenerProtocol::Mail(protocol)) => protocol,
             None => Protocol::Smtp,
         };
         let next = listener(raw, protocol, folder, connections, access)?;
@@ -109,11 +109,11 @@ pub(super) fn build(
         }
         listeners.push(next);
     }
-    Ok((listeners, advisors))
+    Ok((listeners, mta_services))
 }
 
 /// Moves the settings for access to the socket out of a listener.
-fn access(raw: &mut Spanned<raw::RawListener>) -> Result<Access, Wrong> {
+fn access(raw: &mut Spanned<raw::RawListener>) -> Result<Access, LocatedError> {
     let start = Some(raw.span().start);
     let raw = raw.get_mut();
     let access = Access { mode: raw.mode.map(|mode| mode.0), group: raw.group.take(), users: raw.users.take() };
@@ -142,7 +142,7 @@ fn listener(
     folder: &Path,
     connections: usize,
     access: Access,
-) -> Result<Listener, Wrong> {
+) -> Result<Listener, LocatedError> {
     let start = Some(raw.span().start);
     let raw = raw.into_inner();
     let missing =

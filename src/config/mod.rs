@@ -11,7 +11,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use self::choices::Wrong;
+use self::choices::LocatedError;
 pub use self::choices::{
     Access, Certificate, HopTls, LogFormat, Protocol, ProxyUnknown, Role, SendProxy, ServiceProtocol, Side,
     StrayNewline, SyncMode, TlsMode,
@@ -25,7 +25,7 @@ use crate::envelope::address::Address;
 use crate::envelope::bounce::MessageKind;
 use crate::envelope::match_lists::{AddressSet, AliasDomains, DomainSet};
 use crate::envelope::site_policy::{
-    FailureAction, FailureActions, InboundPolicy, OutboundPolicy, Policy, Reason, SiteDomains,
+    FailureAction, FailureActions, FailureReason, InboundPolicy, OutboundPolicy, Policy, SiteDomains,
 };
 use crate::envelope::tag::{CaseFolding, batv, srs};
 
@@ -84,7 +84,7 @@ pub struct Config {
     /// Listeners for mail.
     pub listeners: Vec<Listener>,
     /// Listeners for queries of an MTA.
-    pub advisors: Vec<MtaService>,
+    pub mta_services: Vec<MtaService>,
     /// Next hops for the recipients of reversed SRS addresses.
     pub srs_next_hop: Vec<Endpoint>,
     /// Octets of a message to be inspected that are buffered before its verdict.
@@ -155,7 +155,7 @@ impl Config {
 }
 
 /// Checks what serde cannot: ranges, and values that contradict each other.
-fn check(raw: &Raw) -> Result<(), Wrong> {
+fn check(raw: &Raw) -> Result<(), LocatedError> {
     if raw.domains.local.is_empty() && raw.domains.srs_domain.is_none() {
         return Err((
             None,
@@ -199,10 +199,10 @@ fn check(raw: &Raw) -> Result<(), Wrong> {
     Ok(())
 }
 
-fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
+fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, LocatedError> {
     let tolerance = raw.clock_tolerance.unwrap_or(1);
     let limits = limits(raw.limits);
-    let (listeners, advisors) = listeners::build(raw.listener, folder, limits.connections)?;
+    let (listeners, mta_services) = listeners::build(raw.listener, folder, limits.connections)?;
     let entries = |list: Vec<words::AddressEntry>| list.into_iter().map(|e| e.0).collect::<AddressSet>();
     let or = |list: Option<Vec<words::AddressEntry>>, default: &[&str]| match list {
         Some(list) => entries(list),
@@ -223,7 +223,7 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
     }
     if let Some(status) = &raw.status.listen
         && (listeners.iter().map(|l| &l.listen))
-            .chain(advisors.iter().map(|a| &a.listen))
+            .chain(mta_services.iter().map(|a| &a.listen))
             .any(|l| l == status.get_ref())
     {
         return Err((Some(status.span().start), format!("status.listen and a listener are both {}", status.get_ref())));
@@ -239,7 +239,7 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
     // Mail of senders that are too long to be signed carries evidence. Without evidence, genuine bounces to it cannot
     // be recognised.
     let overflow = a.overflow.or((!evidence).then_some(FailureAction::Mark));
-    let reasons = Reason::ALL.into_iter().zip([
+    let reasons = FailureReason::ALL.into_iter().zip([
         a.forged,
         a.expired,
         a.future,
@@ -332,7 +332,7 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
         policy,
         ring: folder.join(raw.keys.ring.as_deref().unwrap_or("keys/ring.toml")),
         listeners,
-        advisors,
+        mta_services,
         srs_next_hop: inbound.srs_next_hop.map(Into::into).unwrap_or_default(),
         hold,
         limits,
@@ -350,7 +350,7 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, Wrong> {
     })
 }
 
-fn quarantine_address(text: toml::Spanned<String>) -> Result<Address, Wrong> {
+fn quarantine_address(text: toml::Spanned<String>) -> Result<Address, LocatedError> {
     let at = text.span().start;
     Address::parse(text.get_ref()).map_err(|error| (Some(at), format!("inbound.quarantine_to: {error}")))
 }

@@ -2,7 +2,7 @@
 
 use toml::Spanned;
 
-use super::choices::{Access, ServiceProtocol, Side, Wrong};
+use super::choices::{Access, LocatedError, ServiceProtocol, Side};
 use super::raw;
 use super::words::Endpoint;
 use crate::envelope::match_lists::Networks;
@@ -11,7 +11,7 @@ use crate::envelope::match_lists::Networks;
 #[derive(Debug, Clone)]
 pub struct MtaService {
     /// Protocol of the queries.
-    pub advice: ServiceProtocol,
+    pub protocol: ServiceProtocol,
     /// Direction of the mail that the MTA queries about.
     pub side: Side,
     /// The address or socket on which the mail server connects.
@@ -34,24 +34,24 @@ pub(super) fn loopback() -> Networks {
 }
 
 /// Checks one listener for queries. `connections` and `access` have been read already.
-pub(super) fn advisor(
+pub(super) fn mta_service(
     raw: Spanned<raw::RawListener>,
-    advice: ServiceProtocol,
+    protocol: ServiceProtocol,
     connections: usize,
     access: Access,
-) -> Result<MtaService, Wrong> {
+) -> Result<MtaService, LocatedError> {
     let start = Some(raw.span().start);
     let raw = raw.into_inner();
-    if advice == ServiceProtocol::Milter && cfg!(not(feature = "milter")) {
+    if protocol == ServiceProtocol::Milter && cfg!(not(feature = "milter")) {
         let text = "this countersign was built without milters; build it with the feature `milter`";
         return Err((start, text.into()));
     }
     if let Some(name) = proxy_setting(&raw) {
-        let text = format!("{name} means nothing here: a {} answers questions and carries no mail", advice.name());
+        let text = format!("{name} means nothing here: a {} answers questions and carries no mail", protocol.name());
         return Err((start, text));
     }
-    let side = side(advice, raw.role).map_err(|text| (start, text.into()))?;
-    let finds_out = advice == ServiceProtocol::Milter && side == Side::Auto;
+    let side = side(protocol, raw.role).map_err(|text| (start, text.into()))?;
+    let finds_out = protocol == ServiceProtocol::Milter && side == Side::Auto;
     if !finds_out && (raw.outbound_clients.is_some() || !raw.outbound_daemons.is_empty()) {
         let text = "outbound_clients and outbound_daemons are for a milter with role = \"auto\"";
         return Err((start, text.into()));
@@ -64,13 +64,13 @@ pub(super) fn advisor(
         let text = format!(
             "the {} {listen} can be reached from outside and would sign and strip for everybody; \
              name the MTAs that may ask, for example clients = [\"192.0.2.1\"]",
-            advice.name()
+            protocol.name()
         );
         return Err((start, text));
     }
     let given = |list: &[super::words::NetworkWord]| list.iter().map(|n| n.0).collect::<Networks>();
     Ok(MtaService {
-        advice,
+        protocol,
         side,
         listen,
         clients: if raw.clients.is_empty() { loopback() } else { given(&raw.clients) },
@@ -81,8 +81,8 @@ pub(super) fn advisor(
     })
 }
 
-fn side(advice: ServiceProtocol, role: Option<Side>) -> Result<Side, &'static str> {
-    match (advice, role) {
+fn side(protocol: ServiceProtocol, role: Option<Side>) -> Result<Side, &'static str> {
+    match (protocol, role) {
         (ServiceProtocol::Milter, Some(side)) => Ok(side),
         (ServiceProtocol::Milter, None) => Err(
             "this listener has no role; write role = \"auto\", or \"outbound\" or \"inbound\" where it sees only that",

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::choices::{LogFormat, ProxyUnknown, SendProxy, Side, Spoken, StrayNewline, SyncMode, TlsMode};
+use super::choices::{ListenerProtocol, LogFormat, ProxyUnknown, SendProxy, Side, StrayNewline, SyncMode, TlsMode};
 use super::words::{self, AddressEntry, Endpoint, Name, NetworkWord, NextHops, Size, Span};
 use crate::envelope::site_policy::{FailureAction, InboundMode, Mixed, OutboundMode, Overflow, RejectAt};
 use crate::envelope::tag::batv::MacLength;
@@ -54,7 +54,7 @@ pub(super) struct RawListener {
     #[serde(deserialize_with = "words::role")]
     pub role: Option<Side>,
     #[serde(deserialize_with = "words::protocol")]
-    pub protocol: Option<Spoken>,
+    pub protocol: Option<ListenerProtocol>,
     pub listen: Option<Endpoint>,
     pub next_hop: Option<NextHops>,
     pub by_domain: BTreeMap<Name, NextHops>,

@@ -256,18 +256,19 @@ macro_rules! words {
 }
 
 use super::choices::{
-    LogFormat, Protocol, ProxyUnknown, SendProxy, ServiceProtocol, Side, Spoken, StrayNewline, SyncMode, TlsMode,
+    ListenerProtocol, LogFormat, Protocol, ProxyUnknown, SendProxy, ServiceProtocol, Side, StrayNewline, SyncMode,
+    TlsMode,
 };
 use crate::envelope::site_policy::{FailureAction, InboundMode, Mixed, OutboundMode, Overflow, RejectAt};
 use crate::envelope::tag::batv::MacLength;
 
 words!(role -> Side { "outbound" => Side::Outbound, "inbound" => Side::Inbound, "auto" => Side::Auto });
-words!(protocol -> Spoken {
-    "smtp" => Spoken::Mail(Protocol::Smtp),
-    "lmtp" => Spoken::Mail(Protocol::Lmtp),
-    "milter" => Spoken::Advice(ServiceProtocol::Milter),
-    "socketmap" => Spoken::Advice(ServiceProtocol::Socketmap),
-    "policy" => Spoken::Advice(ServiceProtocol::Policy),
+words!(protocol -> ListenerProtocol {
+    "smtp" => ListenerProtocol::Mail(Protocol::Smtp),
+    "lmtp" => ListenerProtocol::Mail(Protocol::Lmtp),
+    "milter" => ListenerProtocol::Advice(ServiceProtocol::Milter),
+    "socketmap" => ListenerProtocol::Advice(ServiceProtocol::Socketmap),
+    "policy" => ListenerProtocol::Advice(ServiceProtocol::Policy),
 });
 words!(tls -> TlsMode { "off" => TlsMode::Off, "may" => TlsMode::May, "require" => TlsMode::Require, "implicit" => TlsMode::Implicit });
 words!(send_proxy -> SendProxy { "off" => SendProxy::Off, "v1" => SendProxy::V1, "v2" => SendProxy::V2 });

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use crate::envelope::abuse::{network, site_network};
 
 /// A site (/48 of IPv6) may have this many times the sessions of one network (/56), of which it contains 256.
-const NETWORKS_PER_SITE: usize = 4;
+const SITE_FACTOR: usize = 4;
 
 /// Counts the sessions of each network. Networks without sessions have no entry.
 #[derive(Debug, Default)]
@@ -32,7 +32,7 @@ impl ConnectionLimit {
         let (network, site) = (network(client), site_network(client));
         let mut counts = self.0.lock().ok()?;
         let open = |network: &IpNet| counts.get(network).copied().unwrap_or_default();
-        let site_is_full = site.as_ref().is_some_and(|site| open(site) >= limit.saturating_mul(NETWORKS_PER_SITE));
+        let site_is_full = site.as_ref().is_some_and(|site| open(site) >= limit.saturating_mul(SITE_FACTOR));
         if open(&network) >= limit || site_is_full {
             return None;
         }

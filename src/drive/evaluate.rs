@@ -10,7 +10,7 @@ use super::bounce_reservation::Reservation;
 use super::limited_warn;
 use super::metrics::{ContentLabels, RecipientLabels, SenderLabels};
 use super::nonce;
-use crate::envelope::abuse::{Flip, Guesser, Memory};
+use crate::envelope::abuse::{GuessAccount, Memory, SurgeChange};
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::bounce::Findings;
 use crate::envelope::evidence;
@@ -351,19 +351,19 @@ impl Evaluator {
 
 /// Changes in the memory of the rules that are logged as alarms.
 struct Alarms {
-    flips: Vec<Flip>,
-    guessers: Vec<Guesser>,
+    flips: Vec<SurgeChange>,
+    guess_accounts: Vec<GuessAccount>,
     budget: Option<f64>,
 }
 
 impl Alarms {
     fn of(memory: &mut Memory) -> Self {
         let (guesses, surges) = (&mut memory.guesses, &mut memory.surges);
-        Self { flips: surges.take_flips(), guessers: guesses.take_alarms(), budget: guesses.take_budget_alarm() }
+        Self { flips: surges.take_flips(), guess_accounts: guesses.take_alarms(), budget: guesses.take_budget_alarm() }
     }
 
     fn log(self) {
-        for guesser in self.guessers {
+        for guesser in self.guess_accounts {
             match guesser.network() {
                 Some(network) => warn!(
                     %network,

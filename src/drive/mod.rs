@@ -32,7 +32,7 @@ pub(crate) use self::log_throttle::{limited, limited_by, limited_warn};
 pub(crate) const REFUSED: usize = 50;
 
 /// Logs the beginning or end of a surge of untagged null-sender mail.
-pub(crate) fn log_flip(flip: &crate::envelope::abuse::Flip) {
+pub(crate) fn log_flip(flip: &crate::envelope::abuse::SurgeChange) {
     if flip.at_rcpt {
         tracing::warn!(
             domain = flip.domain,

@@ -42,16 +42,16 @@ struct NextHop {
 
 /// Counts an open connection to a next hop, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct InUse(Arc<AtomicUsize>);
+pub(crate) struct OpenConnection(Arc<AtomicUsize>);
 
-impl InUse {
+impl OpenConnection {
     fn of(hop: &NextHop) -> Self {
         hop.open.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(&hop.open))
     }
 }
 
-impl Drop for InUse {
+impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -93,7 +93,7 @@ impl std::fmt::Display for Failure {
 
 /// The addresses of a client's connection, for a PROXY header.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Passed {
+pub(crate) struct ProxyAddresses {
     /// The client's address; `None`: the connection is not for a client.
     pub source: Option<SocketAddr>,
     /// The address to which the client has connected.
@@ -114,7 +114,7 @@ pub(crate) struct Reached {
     /// Whether the connection is encrypted from the first octet.
     pub encrypted: bool,
     /// Counts the connection as long as it is open.
-    pub in_use: InUse,
+    pub in_use: OpenConnection,
 }
 
 impl NextHops {
@@ -158,7 +158,7 @@ impl NextHops {
     ///
     /// # Errors
     /// None can be reached: the last error, and the next hop that it is about.
-    pub(crate) async fn reach(&self, passed: Passed) -> Result<Reached, String> {
+    pub(crate) async fn reach(&self, passed: ProxyAddresses) -> Result<Reached, String> {
         let (up, down): (Vec<&NextHop>, Vec<&NextHop>) =
             self.hops.iter().partition(|hop| !hop.down.load(Ordering::Relaxed));
         let mut unfriendly = None;
@@ -187,7 +187,7 @@ impl NextHops {
     /// Probes whether the next hops that are down are back.
     pub(crate) async fn probe(&self) {
         for hop in self.hops.iter().filter(|hop| hop.down.load(Ordering::Relaxed)) {
-            if let Ok(mut reached) = self.try_one(hop, Passed::default()).await {
+            if let Ok(mut reached) = self.try_one(hop, ProxyAddresses::default()).await {
                 if reached.first.starts_with(b"220") {
                     self.answers(hop);
                 }
@@ -225,7 +225,7 @@ impl NextHops {
         }
     }
 
-    async fn try_one(&self, hop: &NextHop, passed: Passed) -> Result<Reached, Failure> {
+    async fn try_one(&self, hop: &NextHop, passed: ProxyAddresses) -> Result<Reached, Failure> {
         let accepted = AtomicBool::new(false);
         match tokio::time::timeout(self.timeout, self.connect(hop, passed, &accepted)).await {
             Ok(connected) => Ok(connected?),
@@ -234,7 +234,7 @@ impl NextHops {
         }
     }
 
-    async fn connect(&self, hop: &NextHop, passed: Passed, accepted: &AtomicBool) -> io::Result<Reached> {
+    async fn connect(&self, hop: &NextHop, passed: ProxyAddresses, accepted: &AtomicBool) -> io::Result<Reached> {
         let endpoint = &hop.endpoint;
         let mut plain = Plain::connect(endpoint).await?;
         accepted.store(true, Ordering::Relaxed);
@@ -265,7 +265,7 @@ impl NextHops {
             }
             first.extend_from_slice(buffer.get(..n).unwrap_or_default());
         }
-        let (name, encrypted, in_use) = (endpoint.to_string(), self.implicit.is_some(), InUse::of(hop));
+        let (name, encrypted, in_use) = (endpoint.to_string(), self.implicit.is_some(), OpenConnection::of(hop));
         Ok(Reached { stream, first, host, name, encrypted, in_use })
     }
 }

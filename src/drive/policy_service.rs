@@ -10,7 +10,7 @@ use crate::wire::policy_service::{self, AccessAction, PolicyError, PolicyRequest
 
 /// Answers one policy request. Returns its length in octets, 0 if it is incomplete. `marked` is the instance of the
 /// message that was marked last.
-pub(super) fn advise(
+pub(super) fn answer(
     evaluator: &mut Evaluator,
     marked: &mut Vec<u8>,
     input: &[u8],

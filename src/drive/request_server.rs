@@ -41,8 +41,8 @@ enum ServiceKind {
 
 impl Answers {
     /// Answers in the protocol of this listener. `None` for milters, which do not send requests.
-    fn new(advice: config::ServiceProtocol, app: Arc<AppState>) -> Option<Self> {
-        let kind = match advice {
+    fn new(protocol: config::ServiceProtocol, app: Arc<AppState>) -> Option<Self> {
+        let kind = match protocol {
             config::ServiceProtocol::Policy => ServiceKind::Policy(Vec::new()),
             config::ServiceProtocol::Socketmap => ServiceKind::Socketmap,
             config::ServiceProtocol::Milter => return None,
@@ -63,7 +63,7 @@ impl Answers {
                 socketmap::look_up(&mut self.evaluator, input, output).map_err(|broken| broken.to_string())
             }
             ServiceKind::Policy(marked) => {
-                policy_service::advise(&mut self.evaluator, marked, input, output).map_err(|broken| broken.to_string())
+                policy_service::answer(&mut self.evaluator, marked, input, output).map_err(|broken| broken.to_string())
             }
         }?;
         input.drain(..taken);
@@ -72,11 +72,11 @@ impl Answers {
 }
 
 /// Whether this MTA may send queries. A refusal is logged.
-pub(super) fn may_ask(peer: Option<SocketAddr>, advisor: &MtaService) -> bool {
+pub(super) fn is_admitted(peer: Option<SocketAddr>, mta_service: &MtaService) -> bool {
     // Clients of a Unix socket are admitted by its permissions.
-    let good = peer.is_none_or(|peer| advisor.clients.contains(peer.ip()));
+    let good = peer.is_none_or(|peer| mta_service.clients.contains(peer.ip()));
     if !good {
-        limited_warn!(client = ?peer.map(|peer| peer.ip()), listen = %advisor.listen, "connection refused: not in clients");
+        limited_warn!(client = ?peer.map(|peer| peer.ip()), listen = %mta_service.listen, "connection refused: not in clients");
     }
     good
 }
@@ -86,15 +86,15 @@ pub(crate) async fn serve(
     client: Plain,
     peer: Option<SocketAddr>,
     app: Arc<AppState>,
-    advisor: Arc<MtaService>,
+    mta_service: Arc<MtaService>,
     slot: Arc<ConnectionSlot>,
     drain: watch::Receiver<bool>,
 ) {
-    if !may_ask(peer, &advisor) {
+    if !is_admitted(peer, &mta_service) {
         return;
     }
     let patience = app.config.timeouts.command;
-    let Some(answers) = Answers::new(advisor.advice, app) else { return };
+    let Some(answers) = Answers::new(mta_service.protocol, app) else { return };
     let mut line = RequestConnection {
         answers,
         stream: Stream::Plain(client),
@@ -119,10 +119,10 @@ pub(crate) async fn serve(
     match end {
         End::Gone | End::Idle => {}
         End::Slow => {
-            limited!(info, session = line.answers.id(), listen = %advisor.listen, "closing a connection: request incomplete for too long")
+            limited!(info, session = line.answers.id(), listen = %mta_service.listen, "closing a connection: request incomplete for too long")
         }
         End::Broken(why) => {
-            limited_warn!(session = line.answers.id(), listen = %advisor.listen, why, "closing a connection: not a valid request");
+            limited_warn!(session = line.answers.id(), listen = %mta_service.listen, why, "closing a connection: not a valid request");
         }
     }
     // Answers to earlier requests are still written, but nothing more is read.

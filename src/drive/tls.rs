@@ -147,7 +147,7 @@ impl Connector {
         let config = if settings.verify {
             builder.with_root_certificates(roots(settings.ca.as_deref())?).with_no_client_auth()
         } else {
-            let anybody = Arc::new(Anybody(provider));
+            let anybody = Arc::new(AcceptAnyCertificate(provider));
             builder.dangerous().with_custom_certificate_verifier(anybody).with_no_client_auth()
         };
         Ok(Self { connector: Arc::new(config).into(), name: settings.name.clone() })
@@ -209,7 +209,7 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, String> {
 /// Accepts any certificate, as opportunistic TLS does, which protects from eavesdroppers and not from impostors. The
 /// other side has to prove that it has the key of its certificate, unless rustls cannot parse that (X.509 version 1).
 #[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
+struct AcceptAnyCertificate(Arc<CryptoProvider>);
 
 /// Refuses a wrong signature, and accepts one that could not be verified.
 fn unless_wrong(checked: Result<HandshakeSignatureValid, Error>) -> Result<HandshakeSignatureValid, Error> {
@@ -220,7 +220,7 @@ fn unless_wrong(checked: Result<HandshakeSignatureValid, Error>) -> Result<Hands
     }
 }
 
-impl ServerCertVerifier for Anybody {
+impl ServerCertVerifier for AcceptAnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

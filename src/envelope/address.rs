@@ -43,9 +43,6 @@ pub enum AddressError {
     /// An address literal `[…]` of the wrong form (RFC 5321 section 4.1.3).
     #[error("the address literal is not of the form [192.0.2.1] or [IPv6:2001:db8::1]")]
     BadLiteral,
-    /// `<` without `>`, or text around the angle brackets.
-    #[error("the path is not of the form <local-part@domain>")]
-    BadPath,
     /// Octets above 127 that are not UTF-8 (RFC 6531 section 3.3).
     #[error("the address is not UTF-8")]
     NotUtf8,

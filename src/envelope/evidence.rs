@@ -114,7 +114,7 @@ fn characters(value: &str) -> Option<String> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proof {
     /// This site sent the message, with this address for bounces, and the evidence has not expired.
-    Holds,
+    Valid,
     /// The MAC is valid, but the evidence has expired or its key is retired.
     Expired,
     /// The MAC is wrong.
@@ -144,7 +144,7 @@ pub fn verify(
     if key.state == KeyState::Retired || expires < today || expires > today.plus(lifetime) {
         Proof::Expired
     } else {
-        Proof::Holds
+        Proof::Valid
     }
 }
 
@@ -281,8 +281,8 @@ mod tests {
     fn it_proves_one_message_to_one_address_for_some_days() {
         let line = line();
         assert_eq!(line.len(), "Countersign-Evidence: v=1; k=1; d=787; n=; a=".len() + 32);
-        assert_eq!(proof(&line, TODAY, ID, "ann@our.example"), Proof::Holds);
-        assert_eq!(proof(&line, TODAY.plus(7), ID, "Ann@OUR.example"), Proof::Holds);
+        assert_eq!(proof(&line, TODAY, ID, "ann@our.example"), Proof::Valid);
+        assert_eq!(proof(&line, TODAY.plus(7), ID, "Ann@OUR.example"), Proof::Valid);
         assert_eq!(proof(&line, TODAY.plus(8), ID, "ann@our.example"), Proof::Expired);
         // After a thousand days, the digits in the header are the same, but the day under the MAC is not.
         assert_eq!(proof(&line, TODAY.plus(1000), ID, "ann@our.example"), Proof::Forged);
@@ -299,7 +299,7 @@ mod tests {
         for changed in
             [line.to_uppercase(), line.to_lowercase(), line.replace("; ", ";\r\n\t "), line.replace("; ", ";")]
         {
-            assert_eq!(proof(&changed, TODAY, ID, "ann@our.example"), Proof::Holds, "{changed}");
+            assert_eq!(proof(&changed, TODAY, ID, "ann@our.example"), Proof::Valid, "{changed}");
         }
     }
 
@@ -316,7 +316,7 @@ mod tests {
             ("><", ""),
         ] {
             let line = header(&key(), &batv::BatvParams::default(), TODAY, [7; 10], sent, &ann()).unwrap().line;
-            assert_eq!(proof(&line, TODAY, returned, "ann@our.example"), Proof::Holds, "{sent:?} {returned:?}");
+            assert_eq!(proof(&line, TODAY, returned, "ann@our.example"), Proof::Valid, "{sent:?} {returned:?}");
             assert_eq!(proof(&line, TODAY, "<2@our.example>", "ann@our.example"), Proof::Forged, "{sent:?}");
         }
     }
@@ -359,7 +359,7 @@ mod tests {
             changed.replace_range(at..=at, &to);
             let value = changed.split_once(':').map_or("", |(_, value)| value);
             let holds = Claim::parse(value).is_some_and(|claim| {
-                verify(&[key()], &batv::BatvParams::default(), TODAY, &claim, ID, &ann()) == Proof::Holds
+                verify(&[key()], &batv::BatvParams::default(), TODAY, &claim, ID, &ann()) == Proof::Valid
             });
             // Only white space between fields may change.
             prop_assert!(!holds || line()[at..=at].trim().is_empty(), "{}", changed);

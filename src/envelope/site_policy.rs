@@ -198,7 +198,7 @@ impl FailureAction {
 
 /// Why a bounce is false, as config, headers and logs name it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reason {
+pub enum FailureReason {
     /// The hash of the tag is wrong.
     Forged,
     /// The tag has expired, or its key is retired.
@@ -218,7 +218,7 @@ pub enum Reason {
     DoubtfulNdr,
 }
 
-impl Reason {
+impl FailureReason {
     /// All reasons, in the order of the config.
     pub const ALL: [Self; 8] = [
         Self::Forged,
@@ -253,7 +253,7 @@ pub struct FailureActions {
     /// The action if there is no other entry.
     pub default: FailureAction,
     /// Actions by reason.
-    pub by_reason: Vec<(Reason, FailureAction)>,
+    pub by_reason: Vec<(FailureReason, FailureAction)>,
     /// Actions by kind of message.
     pub by_kind: Vec<(MessageKind, FailureAction)>,
 }
@@ -262,8 +262,8 @@ impl FailureActions {
     /// The action for a reason. Bounces recognised by their words alone, from a daemon sender or without any hint of a
     /// message, are marked unless the config has an action for them.
     #[must_use]
-    pub fn of(&self, reason: Reason) -> FailureAction {
-        let by_words = matches!(reason, Reason::TextNdr | Reason::DoubtfulNdr);
+    pub fn of(&self, reason: FailureReason) -> FailureAction {
+        let by_words = matches!(reason, FailureReason::TextNdr | FailureReason::DoubtfulNdr);
         let default = if by_words { FailureAction::Mark } else { self.default };
         self.by_reason.iter().find(|(r, _)| *r == reason).map_or(default, |(_, action)| *action)
     }
@@ -271,10 +271,10 @@ impl FailureActions {
     /// The action for a kind of message. An action for the kind takes precedence over one for the reason, except for
     /// `text-ndr` and `doubtful-ndr`, which imply both.
     #[must_use]
-    pub fn of_kind(&self, reason: Reason, kind: MessageKind) -> FailureAction {
+    pub fn of_kind(&self, reason: FailureReason, kind: MessageKind) -> FailureAction {
         let by_kind = self.by_kind.iter().find(|(k, _)| *k == kind).map(|(_, action)| *action);
         match by_kind {
-            Some(action) if !matches!(reason, Reason::TextNdr | Reason::DoubtfulNdr) => action,
+            Some(action) if !matches!(reason, FailureReason::TextNdr | FailureReason::DoubtfulNdr) => action,
             _ => self.of(reason),
         }
     }

@@ -13,9 +13,9 @@ const OTHERS: u64 = 64;
 /// Maximum number of descriptors in use. A proxy session has one for the client and one for the next hop.
 fn needed(config: &Config) -> u64 {
     let sessions = config.listeners.iter().map(|listener| 2 * listener.connections as u64);
-    let questions = config.advisors.iter().map(|advisor| advisor.connections as u64);
+    let questions = config.mta_services.iter().map(|mta_service| mta_service.connections as u64);
     // Connections that are refused with a reply.
-    let refused = REFUSED as u64 * (config.listeners.len() + config.advisors.len()) as u64;
+    let refused = REFUSED as u64 * (config.listeners.len() + config.mta_services.len()) as u64;
     sessions.chain(questions).chain([refused, OTHERS]).fold(0, u64::saturating_add)
 }
 

@@ -73,14 +73,14 @@ impl std::error::Error for StartError {}
 #[derive(Debug)]
 pub struct Service {
     app: Arc<AppState>,
-    doors: Vec<(Arc<ProxyListener>, Bound)>,
-    advisors: Vec<(Arc<MtaService>, Bound)>,
+    proxy_listeners: Vec<(Arc<ProxyListener>, Bound)>,
+    mta_services: Vec<(Arc<MtaService>, Bound)>,
     status: Option<Bound>,
     reload: Arc<Notify>,
 }
 
 /// Time limit for stopping the listeners for queries.
-const ASKERS_STOP: Duration = Duration::from_secs(2);
+const QUERIES_STOP: Duration = Duration::from_secs(2);
 /// Interval of the checks whether next hops that are down can be reached again.
 const PROBE: Duration = Duration::from_secs(5);
 
@@ -101,7 +101,7 @@ impl Service {
     /// # Errors
     /// See [`StartError`]; no socket is left bound then.
     pub fn bind(config: Config, ring: Keyring) -> Result<Self, StartError> {
-        if config.listeners.is_empty() && config.advisors.is_empty() {
+        if config.listeners.is_empty() && config.mta_services.is_empty() {
             return Err(StartError::NoListener);
         }
         let mut inherited = Inherited::from_env();
@@ -109,25 +109,31 @@ impl Service {
             Bound::bind(listen, access, &mut inherited)
                 .map_err(|error| StartError::Bind { listen: listen.clone(), error })
         };
-        let mut doors = Vec::new();
+        let mut proxy_listeners = Vec::new();
         for listener in &config.listeners {
             let tls = |error| StartError::Tls { listen: listener.listen.clone(), error };
             let proxy_listener = ProxyListener::new(listener, &config).map_err(tls)?;
-            doors.push((Arc::new(proxy_listener), bind(&listener.listen, &listener.access)?));
+            proxy_listeners.push((Arc::new(proxy_listener), bind(&listener.listen, &listener.access)?));
         }
-        let mut advisors = Vec::new();
-        for advisor in &config.advisors {
+        let mut mta_services = Vec::new();
+        for mta_service in &config.mta_services {
             // By default, access is limited only by the permissions of the socket's folder, because the MTA runs as
             // another user.
-            let access = Access { mode: advisor.access.mode.or(Some(0o666)), ..advisor.access.clone() };
-            let bound = bind(&advisor.listen, &access)?;
-            advisors.push((Arc::new(advisor.clone()), bound));
+            let access = Access { mode: mta_service.access.mode.or(Some(0o666)), ..mta_service.access.clone() };
+            let bound = bind(&mta_service.listen, &access)?;
+            mta_services.push((Arc::new(mta_service.clone()), bound));
         }
         let status = config.status.as_ref().map(|listen| bind(listen, &Access::default())).transpose()?;
         for name in inherited.left() {
             warn!(name, "systemd passed a socket that no listener names; connections to it are never accepted");
         }
-        Ok(Self { app: Arc::new(AppState::new(config, ring)), doors, advisors, status, reload: Arc::default() })
+        Ok(Self {
+            app: Arc::new(AppState::new(config, ring)),
+            proxy_listeners,
+            mta_services,
+            status,
+            reload: Arc::default(),
+        })
     }
 
     /// The address of the HTTP status listener, with the port that the system chose.
@@ -139,7 +145,10 @@ impl Service {
     /// Role and address of each proxy listener, with the ports that the system chose.
     #[must_use]
     pub fn addresses(&self) -> Vec<(Role, Endpoint)> {
-        self.doors.iter().map(|(proxy_listener, bound)| (proxy_listener.listener.role, bound.endpoint())).collect()
+        self.proxy_listeners
+            .iter()
+            .map(|(proxy_listener, bound)| (proxy_listener.listener.role, bound.endpoint()))
+            .collect()
     }
 
     /// A handle for reloading the key ring and certificates.
@@ -155,41 +164,46 @@ impl Service {
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
         let workers = Workers::start().map_err(StartError::Runtime)?;
         // Listeners that carry messages stop first, because the MTA may need queries to finish them.
-        let (mut carriers, mut askers) = (Group::new(), Group::new());
-        let doors: Arc<[Arc<ProxyListener>]> =
-            self.doors.iter().map(|(proxy_listener, _)| Arc::clone(proxy_listener)).collect();
+        let (mut mail_tasks, mut query_tasks) = (Group::new(), Group::new());
+        let proxy_listeners: Arc<[Arc<ProxyListener>]> =
+            self.proxy_listeners.iter().map(|(proxy_listener, _)| Arc::clone(proxy_listener)).collect();
         let mut helpers = JoinSet::new();
         if let Some(status) = self.status {
             info!(listen = %status.endpoint(), "status");
-            helpers.spawn(status::serve(status, Arc::clone(&self.app), Arc::clone(&doors), carriers.drain()));
+            helpers.spawn(status::serve(
+                status,
+                Arc::clone(&self.app),
+                Arc::clone(&proxy_listeners),
+                mail_tasks.drain(),
+            ));
         }
-        helpers.spawn(probe(Arc::clone(&doors)));
+        helpers.spawn(probe(Arc::clone(&proxy_listeners)));
         helpers.spawn(ramp::write(Arc::clone(&self.app)));
         helpers.spawn(ramp::watch(Arc::clone(&self.app)));
         helpers.spawn(systemd::feed_watchdog(workers.clone()));
-        for (proxy_listener, bound) in self.doors {
-            serve_door(proxy_listener, bound, &self.app, &workers, &mut carriers);
+        for (proxy_listener, bound) in self.proxy_listeners {
+            serve_door(proxy_listener, bound, &self.app, &workers, &mut mail_tasks);
         }
-        for (advisor, bound) in self.advisors {
-            info!(role = advisor.side.name(), protocol = advisor.advice.name(), listen = %bound.endpoint(), "listening");
-            if advisor.advice == ServiceProtocol::Milter {
+        for (mta_service, bound) in self.mta_services {
+            info!(role = mta_service.side.name(), protocol = mta_service.protocol.name(), listen = %bound.endpoint(), "listening");
+            if mta_service.protocol == ServiceProtocol::Milter {
                 let app = Arc::clone(&self.app);
-                workers.spawn_aside(serve_milter(bound, app, advisor, carriers.drain(), carriers.member()));
+                workers.spawn_aside(serve_milter(bound, app, mta_service, mail_tasks.drain(), mail_tasks.member()));
             } else {
-                serve_advisor(advisor, bound, &self.app, &workers, &mut askers);
+                serve_mta_service(mta_service, bound, &self.app, &workers, &mut query_tasks);
             }
         }
         systemd::ready();
-        let watching = reload::watch(Arc::clone(&self.app), doors, self.reload);
+        let watching = reload::watch(Arc::clone(&self.app), proxy_listeners, self.reload);
         tokio::select! {
             () = stop => {}
             () = watching => {}
         }
         systemd::stopping();
-        carriers.close().await;
+        mail_tasks.close().await;
         info!(sessions = self.app.metrics.sessions.get(), "stopping: no new connections, transactions may finish");
-        let carried = tokio::time::timeout(self.app.config.timeouts.drain, carriers.stop()).await;
-        let asked = tokio::time::timeout(ASKERS_STOP, askers.stop()).await;
+        let carried = tokio::time::timeout(self.app.config.timeouts.drain, mail_tasks.stop()).await;
+        let asked = tokio::time::timeout(QUERIES_STOP, query_tasks.stop()).await;
         if carried.is_err() || asked.is_err() {
             warn!(
                 sessions = self.app.metrics.sessions.get(),
@@ -223,16 +237,22 @@ fn serve_door(
 }
 
 /// Accepts connections on a listener for queries.
-fn serve_advisor(advisor: Arc<MtaService>, bound: Bound, app: &Arc<AppState>, workers: &Workers, group: &mut Group) {
+fn serve_mta_service(
+    mta_service: Arc<MtaService>,
+    bound: Bound,
+    app: &Arc<AppState>,
+    workers: &Workers,
+    group: &mut Group,
+) {
     let (app, workers, open) = (Arc::clone(app), workers.clone(), Arc::default());
     let (drain, member) = (group.drain(), group.member());
-    let slots = ConnectionSlots::new(advisor.connections);
+    let slots = ConnectionSlots::new(mta_service.connections);
     group.accept(bound.accept_all(move |accepted| {
         let Some(slot) = slots.take() else {
-            return limited_warn!(listen = %advisor.listen, "all connections of this listener are in use; closing one");
+            return limited_warn!(listen = %mta_service.listen, "all connections of this listener are in use; closing one");
         };
         let ticket = Ticket::new(&open, member.clone(), app.metrics.sessions.clone());
-        advise(accepted, &app, &advisor, slot, &workers, &drain, ticket);
+        answer_queries(accepted, &app, &mta_service, slot, &workers, &drain, ticket);
     }));
 }
 
@@ -267,10 +287,10 @@ fn admit(
 }
 
 /// Passes a connection for queries to a worker. A mail server that gets no answer defers its mail.
-fn advise(
+fn answer_queries(
     accepted: Accepted,
     app: &Arc<AppState>,
-    advisor: &Arc<MtaService>,
+    mta_service: &Arc<MtaService>,
     slot: Arc<ConnectionSlot>,
     workers: &Workers,
     drain: &watch::Receiver<bool>,
@@ -278,12 +298,12 @@ fn advise(
 ) {
     let peer = accepted.peer();
     app.metrics.connections.inc();
-    let (app, advisor, drain) = (Arc::clone(app), Arc::clone(advisor), drain.clone());
+    let (app, mta_service, drain) = (Arc::clone(app), Arc::clone(mta_service), drain.clone());
     workers.spawn(async move {
         let _ticket = ticket;
         match accepted.into_plain() {
             Err(error) => warn!(%error, "connection lost before it was served"),
-            Ok(client) => request_server::serve(client, peer, app, advisor, slot, drain).await,
+            Ok(client) => request_server::serve(client, peer, app, mta_service, slot, drain).await,
         }
     });
 }
@@ -292,12 +312,12 @@ fn advise(
 async fn serve_milter(
     bound: Bound,
     app: Arc<AppState>,
-    advisor: Arc<MtaService>,
+    mta_service: Arc<MtaService>,
     drain: watch::Receiver<bool>,
     _alive: mpsc::Sender<()>,
 ) {
-    let listen = advisor.listen.clone();
-    if let Err(error) = crate::drive::milter::serve(bound, app, advisor, drain).await {
+    let listen = mta_service.listen.clone();
+    if let Err(error) = crate::drive::milter::serve(bound, app, mta_service, drain).await {
         tracing::error!(%listen, %error, "the milter has failed");
     }
 }
@@ -307,10 +327,10 @@ async fn serve_milter(
 async fn serve_milter(_: Bound, _: Arc<AppState>, _: Arc<MtaService>, _: watch::Receiver<bool>, _: mpsc::Sender<()>) {}
 
 /// Checks next hops that are down, without end.
-async fn probe(doors: Arc<[Arc<ProxyListener>]>) {
+async fn probe(proxy_listeners: Arc<[Arc<ProxyListener>]>) {
     loop {
         tokio::time::sleep(PROBE).await;
-        for hops in doors.iter().flat_map(|proxy_listener| proxy_listener.all_hops()) {
+        for hops in proxy_listeners.iter().flat_map(|proxy_listener| proxy_listener.all_hops()) {
             hops.probe().await;
         }
     }

@@ -32,10 +32,13 @@ fn version(path: &Path) -> Version {
 }
 
 /// Reloads the key ring and certificates when they change, or on request. Never ends.
-pub(super) async fn watch(app: Arc<AppState>, doors: Arc<[Arc<ProxyListener>]>, asked: Arc<Notify>) {
+pub(super) async fn watch(app: Arc<AppState>, proxy_listeners: Arc<[Arc<ProxyListener>]>, asked: Arc<Notify>) {
     let path = app.config.ring.clone();
-    let mut certificates: Vec<WatchedCertificate> =
-        doors.iter().filter(|proxy_listener| proxy_listener.acceptor.is_some()).map(WatchedCertificate::new).collect();
+    let mut certificates: Vec<WatchedCertificate> = proxy_listeners
+        .iter()
+        .filter(|proxy_listener| proxy_listener.acceptor.is_some())
+        .map(WatchedCertificate::new)
+        .collect();
     let mut seen = version(&path);
     // Loads changes made since the ring was first read.
     let mut remind_at = match ring_file::load(&path) {
@@ -136,7 +139,7 @@ fn raise(app: &AppState) {
         return;
     }
     let written = ring_file::update(&app.config.ring, |ring| {
-        Ok(if ring.raise(lifetime, srs_lifetime, short) { Changed::Yes(()) } else { Changed::No(()) })
+        Ok(if ring.record_lifetimes(lifetime, srs_lifetime, short) { Changed::Yes(()) } else { Changed::No(()) })
     });
     if let Err(error) = written {
         warn!(%error, "the key ring cannot be written: other hosts do not know the new lifetimes, and may show keys as unneeded too early");

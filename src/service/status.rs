@@ -30,7 +30,7 @@ use crate::wire::smtp::session::NextHopChoice;
 struct StatusContext {
     app: Arc<AppState>,
     registry: Arc<Registry>,
-    doors: Arc<[Arc<ProxyListener>]>,
+    proxy_listeners: Arc<[Arc<ProxyListener>]>,
     draining: watch::Receiver<bool>,
 }
 
@@ -38,7 +38,7 @@ struct StatusContext {
 pub(super) async fn serve(
     bound: Bound,
     app: Arc<AppState>,
-    doors: Arc<[Arc<ProxyListener>]>,
+    proxy_listeners: Arc<[Arc<ProxyListener>]>,
     draining: watch::Receiver<bool>,
 ) {
     let registry = Arc::new(app.metrics.registry());
@@ -50,7 +50,7 @@ pub(super) async fn serve(
         .route("/metrics", get(metrics))
         .route("/observed", get(observed))
         .layer(middleware::from_fn_with_state(Arc::from(names), only_known_names))
-        .with_state(StatusContext { app, registry, doors, draining });
+        .with_state(StatusContext { app, registry, proxy_listeners, draining });
     let served = async {
         let listener = TcpListener::from_std(bound.into_std())?;
         axum::serve(CappedListener::new(listener), router).await
@@ -64,14 +64,14 @@ pub(super) async fn serve(
 async fn readyz(State(site): State<StatusContext>) -> impl IntoResponse {
     let draining = *site.draining.borrow();
     let down: Vec<String> = site
-        .doors
+        .proxy_listeners
         .iter()
         .flat_map(|proxy_listener| proxy_listener.all_hops())
         .flat_map(|hops| hops.down())
         .map(ToString::to_string)
         .collect();
     // Next hops of single domains are listed, but do not make the daemon unready for all mail.
-    let reachable = site.doors.iter().all(|proxy_listener| proxy_listener.hops(NextHopChoice::Main).is_up());
+    let reachable = site.proxy_listeners.iter().all(|proxy_listener| proxy_listener.hops(NextHopChoice::Main).is_up());
     let ready = !draining && reachable;
     let body = serde_json::json!({ "ready": ready, "draining": draining, "next_hops_down": down });
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -177,8 +177,8 @@ fn look_up(app: &AppState) {
         crate::drive::log_flip(&flip);
     }
     for name in names {
-        let pressed = memory.surges.pressed().any(|domain| domain == name);
-        asked.reject_at_rcpt.get_or_create(&DomainLabels { domain: name }).set(pressed.into());
+        let in_surge = memory.surges.in_surge().any(|domain| domain == name);
+        asked.reject_at_rcpt.get_or_create(&DomainLabels { domain: name }).set(in_surge.into());
     }
     let guesses = &memory.guesses;
     asked.guesses.inner().store(guesses.seen(), Ordering::Relaxed);
@@ -192,7 +192,7 @@ async fn observed(State(site): State<StatusContext>) -> impl IntoResponse {
     let app = &site.app;
     let (guesses, chance, surges) = {
         let memory = app.memory();
-        let surges: Vec<String> = memory.surges.pressed().map(str::to_owned).collect();
+        let surges: Vec<String> = memory.surges.in_surge().map(str::to_owned).collect();
         (memory.guesses.seen(), memory.guesses.chance_of_one(), surges)
     };
     let observed = app.metrics.observed().clone();

@@ -168,7 +168,7 @@ impl MilterMessage {
     /// # Errors
     /// The recipient needs another sender than the first one, or its sender is rejected, or an earlier recipient is
     /// discarded, marked or inspected.
-    pub(crate) fn leaves_for(&mut self, outbound: Option<&Outbound>) -> Result<(), Refusal> {
+    pub(crate) fn add_outbound(&mut self, outbound: Option<&Outbound>) -> Result<(), Refusal> {
         if self.class.as_ref().is_some_and(|others| !others.is_like(&RecipientGroup::default())) {
             return Err(OWN_TRANSACTION);
         }
@@ -196,7 +196,13 @@ impl MilterMessage {
     /// # Errors
     /// The rules refuse the recipient, it cannot share the message with earlier ones, or too many would have to be
     /// changed.
-    pub(crate) fn comes_to(&mut self, path: &str, params: &str, inbound: &Inbound, most: usize) -> Result<(), Refusal> {
+    pub(crate) fn add_inbound(
+        &mut self,
+        path: &str,
+        params: &str,
+        inbound: &Inbound,
+        most: usize,
+    ) -> Result<(), Refusal> {
         let (handling, delivery) = match &inbound.disposition {
             Disposition::Refuse(refusal) => return Err(refusal.clone()),
             Disposition::Deliver(delivery) => (Handling::Deliver, Some(delivery)),
@@ -353,7 +359,7 @@ mod tests {
     use super::*;
     use crate::envelope::rules::Route;
     use crate::envelope::rules::{Delivery, InboundReason, OutboundReason};
-    use crate::envelope::site_policy::Reason;
+    use crate::envelope::site_policy::FailureReason;
     use crate::envelope::tag::Verdict;
 
     fn deliver(to: &str, mark: Option<ResultHeader>, check: Option<ContentCheck>) -> Inbound {
@@ -368,7 +374,7 @@ mod tests {
     const MARKED: ResultHeader = ResultHeader {
         verdict: "forged",
         would: "reject",
-        reason: RefusalReason::Site(Reason::Forged),
+        reason: RefusalReason::Site(FailureReason::Forged),
         observed: true,
     };
 
@@ -383,8 +389,8 @@ mod tests {
     fn a_recipient_is_changed_with_its_parameters() {
         let mut message = MilterMessage::inbound(ReversePath::Null);
         let valid = deliver("ann@our.example", None, None);
-        message.comes_to("prvs=1=ann@our.example", "NOTIFY=NEVER", &valid, 10).unwrap();
-        message.comes_to("bea@our.example", "", &deliver("bea@our.example", None, None), 10).unwrap();
+        message.add_inbound("prvs=1=ann@our.example", "NOTIFY=NEVER", &valid, 10).unwrap();
+        message.add_inbound("bea@our.example", "", &deliver("bea@our.example", None, None), 10).unwrap();
         assert_eq!((message.recipients(), message.body(b"x")), (2, false));
         assert_eq!(
             message.changes(None, None),
@@ -396,18 +402,23 @@ mod tests {
     fn recipients_with_different_fates_do_not_share_a_message() {
         let mut message = MilterMessage::inbound(ReversePath::Null);
         message
-            .comes_to("ann@our.example", "", &deliver("ann@our.example", None, Some(ContentCheck::NullSender)), 10)
+            .add_inbound("ann@our.example", "", &deliver("ann@our.example", None, Some(ContentCheck::NullSender)), 10)
             .unwrap();
         for other in [
             deliver("bea@our.example", None, Some(ContentCheck::NullSender)),
             deliver("ann@our.example", None, None),
             deliver("ann@our.example", Some(MARKED), Some(ContentCheck::NullSender)),
         ] {
-            assert_eq!(message.comes_to("x@our.example", "", &other, 10), Err(OWN_TRANSACTION));
+            assert_eq!(message.add_inbound("x@our.example", "", &other, 10), Err(OWN_TRANSACTION));
         }
         assert!(
             message
-                .comes_to("ANN@our.example", "", &deliver("ann@OUR.example", None, Some(ContentCheck::NullSender)), 10)
+                .add_inbound(
+                    "ANN@our.example",
+                    "",
+                    &deliver("ann@OUR.example", None, Some(ContentCheck::NullSender)),
+                    10
+                )
                 .is_ok()
         );
         assert_eq!(message.recipients(), 2);
@@ -417,7 +428,7 @@ mod tests {
     fn what_is_set_aside_leaves_its_mailbox_alone() {
         let mut message = MilterMessage::inbound(ReversePath::Null);
         message
-            .comes_to("ann@our.example", "", &deliver("ann@our.example", None, Some(ContentCheck::NullSender)), 10)
+            .add_inbound("ann@our.example", "", &deliver("ann@our.example", None, Some(ContentCheck::NullSender)), 10)
             .unwrap();
         let aside = ContentVerdict::Quarantine(Address::parse("q@our.example").unwrap(), MARKED);
         let mark = Change::InsertHeader { name: MARK.into(), value: MARKED.value() };
@@ -449,7 +460,7 @@ mod tests {
     fn a_candidate_is_read_whole() {
         let mut message = MilterMessage::inbound(ReversePath::Null);
         message
-            .comes_to("ann@our.example", "", &deliver("ann@our.example", None, Some(ContentCheck::NullSender)), 10)
+            .add_inbound("ann@our.example", "", &deliver("ann@our.example", None, Some(ContentCheck::NullSender)), 10)
             .unwrap();
         message.header(b"From", b"MAILER-DAEMON@third.example").unwrap();
         message.header(b"Subject", b"failure\n notice").unwrap();
@@ -462,8 +473,8 @@ mod tests {
     fn one_message_has_one_sender() {
         let pass = Outbound { action: OutboundAction::Pass, reason: OutboundReason::ExemptRecipient, evidence: true };
         let mut message = MilterMessage::outbound(ReversePath::Null, &pass);
-        message.leaves_for(Some(&pass)).unwrap();
-        message.leaves_for(None).unwrap();
+        message.add_outbound(Some(&pass)).unwrap();
+        message.add_outbound(None).unwrap();
         message.header(b"Message-ID", b"<1@our.example>").unwrap();
         assert_eq!(message.message_id().as_deref(), Some("<1@our.example>"));
         let line = "Countersign-Evidence: v=1; k=1";

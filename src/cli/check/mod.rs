@@ -15,7 +15,7 @@ use crate::drive::proxy_listener::ProxyListener;
 use crate::envelope::keyring::{KeyState, Keyring};
 use crate::envelope::match_lists::Networks;
 use crate::envelope::rules::{Ramp, Rules};
-use crate::envelope::site_policy::{FailureAction, InboundMode, OutboundMode, Overflow, Reason, RejectAt};
+use crate::envelope::site_policy::{FailureAction, FailureReason, InboundMode, OutboundMode, Overflow, RejectAt};
 use crate::state;
 use crate::state::time_format::rfc3339;
 
@@ -68,8 +68,8 @@ pub(super) fn run(args: &Check) -> Result<bool> {
     for listener in &config.listeners {
         anstream::println!("  {}", listener_line(listener));
     }
-    for advisor in &config.advisors {
-        anstream::println!("  {}", service_line(advisor));
+    for mta_service in &config.mta_services {
+        anstream::println!("  {}", service_line(mta_service));
     }
     for line in ramps(&config, &ring).into_iter().chain(super::status_client::lines(&config)) {
         anstream::println!("  {line}");
@@ -138,16 +138,16 @@ fn inbound(config: &Config) -> Vec<String> {
         lines.extend(without_content(config));
         return lines;
     }
-    for reason in Reason::ALL {
+    for reason in FailureReason::ALL {
         let what = match reason {
-            Reason::Forged => "a bounce to a tag that is not ours",
-            Reason::Expired => "a bounce to a tag that is too old",
-            Reason::Future => "a bounce to a tag from the future",
-            Reason::UntaggedNdr => "a bounce to an address without a tag",
-            Reason::DaemonNdr => "the same from MAILER-DAEMON@… instead of <>",
-            Reason::TextNdr => "the same, in words only",
-            Reason::DoubtfulNdr => "a notice in words that shows nothing of what it is about",
-            Reason::Overflow => "a bounce to an address that is too long to be signed",
+            FailureReason::Forged => "a bounce to a tag that is not ours",
+            FailureReason::Expired => "a bounce to a tag that is too old",
+            FailureReason::Future => "a bounce to a tag from the future",
+            FailureReason::UntaggedNdr => "a bounce to an address without a tag",
+            FailureReason::DaemonNdr => "the same from MAILER-DAEMON@… instead of <>",
+            FailureReason::TextNdr => "the same, in words only",
+            FailureReason::DoubtfulNdr => "a notice in words that shows nothing of what it is about",
+            FailureReason::Overflow => "a bounce to an address that is too long to be signed",
         };
         lines.push(format!("  {:13} {what}: {}", reason.name(), action(inbound.actions.of(reason), config, lenient)));
     }
@@ -191,15 +191,16 @@ fn inbound(config: &Config) -> Vec<String> {
 
 /// Whether a listener shows the content of bounces to the rules. Without any listener, all rules are described.
 fn reads_content(config: &Config) -> bool {
-    let asks_nobody = config.listeners.is_empty() && config.advisors.is_empty();
+    let asks_nobody = config.listeners.is_empty() && config.mta_services.is_empty();
     let by_proxy = config.listeners.iter().any(|listener| listener.role == Role::Inbound);
-    let by_milter = config.advisors.iter().any(|a| a.advice == ServiceProtocol::Milter && a.side != Side::Outbound);
+    let by_milter =
+        config.mta_services.iter().any(|a| a.protocol == ServiceProtocol::Milter && a.side != Side::Outbound);
     asks_nobody || by_proxy || by_milter
 }
 
 /// What remains of the rules if MTAs query them about addresses only.
 fn without_content(config: &Config) -> Vec<String> {
-    if !config.advisors.iter().any(|a| a.advice == ServiceProtocol::Policy) {
+    if !config.mta_services.iter().any(|a| a.protocol == ServiceProtocol::Policy) {
         return vec![
             "  A tag that does not hold is not found by the map, so the mail server refuses it as an unknown user."
                 .into(),
@@ -233,7 +234,8 @@ fn action(action: FailureAction, config: &Config, lenient: bool) -> String {
 
 /// Whether this daemon signs outbound mail.
 fn signs(config: &Config) -> bool {
-    writes_evidence(config) || config.advisors.iter().any(|advisor| advisor.advice == ServiceProtocol::Socketmap)
+    writes_evidence(config)
+        || config.mta_services.iter().any(|mta_service| mta_service.protocol == ServiceProtocol::Socketmap)
 }
 
 /// The state of the ramp of each local domain, one line each.
@@ -277,9 +279,9 @@ fn whom(clients: &Networks, loopback: &str) -> String {
 }
 
 /// The line about a milter, policy service or socketmap.
-fn service_line(advisor: &MtaService) -> String {
-    let (listen, clients) = (&advisor.listen, whom(&advisor.clients, "MTAs on this machine"));
-    match advisor.advice {
+fn service_line(mta_service: &MtaService) -> String {
+    let (listen, clients) = (&mta_service.listen, whom(&mta_service.clients, "MTAs on this machine"));
+    match mta_service.protocol {
         ServiceProtocol::Socketmap => format!(
             "{BOLD}Socketmap{BOLD:#} on {listen} for {clients}: maps sign (forward) and verify (reverse); it refuses nothing by itself"
         ),
@@ -287,15 +289,15 @@ fn service_line(advisor: &MtaService) -> String {
             format!("{BOLD}Policy service{BOLD:#} on {listen} for {clients}: refuses at RCPT, and sees no content")
         }
         ServiceProtocol::Milter => {
-            let which = match advisor.side {
+            let which = match mta_service.side {
                 Side::Outbound => "all mail that it sees leaves".to_owned(),
                 Side::Inbound => "all mail that it sees comes in".to_owned(),
                 Side::Auto => {
-                    let daemons = match advisor.outbound_daemons.as_slice() {
+                    let daemons = match mta_service.outbound_daemons.as_slice() {
                         [] => String::new(),
                         names => format!(" and of its listener {}", names.join(", ")),
                     };
-                    let clients = whom(&advisor.outbound_clients, "clients on loopback");
+                    let clients = whom(&mta_service.outbound_clients, "clients on loopback");
                     format!("mail of users who have logged in, of {clients}{daemons} leaves; all other comes in")
                 }
             };

@@ -97,7 +97,7 @@ pub(in crate::cli) fn all(config: &Config, ring: &Keyring) -> Vec<String> {
         );
     }
     warnings.extend(config.listeners.iter().flat_map(|listener| of_listener(listener, policy)));
-    warnings.extend(config.advisors.iter().flat_map(|advisor| of_advisor(advisor, config)));
+    warnings.extend(config.mta_services.iter().flat_map(|mta_service| of_mta_service(mta_service, config)));
     let now = now();
     for key in ring.keys() {
         if key.needed_until().is_some_and(|until| until <= now) {
@@ -107,7 +107,7 @@ pub(in crate::cli) fn all(config: &Config, ring: &Keyring) -> Vec<String> {
             warnings.push(format!("key {} is from the future; is the clock right?", key.id));
         }
     }
-    if config.listeners.is_empty() && config.advisors.is_empty() {
+    if config.listeners.is_empty() && config.mta_services.is_empty() {
         warnings.push("there is no [[listener]]: `serve` would have nothing to do".into());
     }
     warnings
@@ -142,23 +142,24 @@ fn of_listener(listener: &Listener, policy: &Policy) -> Vec<String> {
 }
 
 /// Warnings about a protocol by which an MTA queries the rules: what it does not show them.
-fn of_advisor(advisor: &MtaService, config: &Config) -> Vec<String> {
+fn of_mta_service(mta_service: &MtaService, config: &Config) -> Vec<String> {
     let policy = &config.policy;
     let mut warnings = Vec::new();
     let content_is_seen = config.listeners.iter().any(|listener| listener.role == Role::Inbound)
-        || config.advisors.iter().any(|a| a.advice == ServiceProtocol::Milter && a.side != Side::Outbound);
-    if advisor.advice == ServiceProtocol::Policy && policy.inbound.reject_at == RejectAt::Data && !content_is_seen {
+        || config.mta_services.iter().any(|a| a.protocol == ServiceProtocol::Milter && a.side != Side::Outbound);
+    if mta_service.protocol == ServiceProtocol::Policy && policy.inbound.reject_at == RejectAt::Data && !content_is_seen
+    {
         warnings.push(format!(
             "the policy service {} sees no content: with inbound.reject_at = \"data\" it refuses tags that do not hold, and no bounce to an \
              address without one. \"rcpt\" or \"auto\" refuses those, too, replies and receipts included; a milter or a proxy tells them apart",
-            advisor.listen
+            mta_service.listen
         ));
     }
-    if matches!(advisor.listen, Endpoint::Tcp { .. }) && advisor.advice == ServiceProtocol::Socketmap {
+    if matches!(mta_service.listen, Endpoint::Tcp { .. }) && mta_service.protocol == ServiceProtocol::Socketmap {
         warnings.push(format!(
             "the socketmap {} answers every local user: it signs for every user, and says whether a guessed tag is good. Use a socket in the \
              file system: listen = \"unix:/path\", mode = \"0660\", group = the mail server's",
-            advisor.listen
+            mta_service.listen
         ));
     }
     let outbound = &policy.outbound;
@@ -167,10 +168,10 @@ fn of_advisor(advisor: &MtaService, config: &Config) -> Vec<String> {
         ("exempt_clients", !outbound.exempt_clients.is_empty()),
     ] {
         // Beside a milter or a proxy, a map is queried about recipients only.
-        if used && advisor.advice == ServiceProtocol::Socketmap && !writes_evidence(config) {
+        if used && mta_service.protocol == ServiceProtocol::Socketmap && !writes_evidence(config) {
             warnings.push(format!(
                 "outbound.{name} does not count for the map sign on {}: a map is told the sender and nothing else",
-                advisor.listen
+                mta_service.listen
             ));
         }
     }
@@ -180,5 +181,5 @@ fn of_advisor(advisor: &MtaService, config: &Config) -> Vec<String> {
 /// Whether a listener sees the recipients and headers of outbound mail, so that it can add evidence.
 pub(super) fn writes_evidence(config: &Config) -> bool {
     config.listeners.iter().any(|listener| listener.role == Role::Outbound)
-        || config.advisors.iter().any(|a| a.advice == ServiceProtocol::Milter && a.side != Side::Inbound)
+        || config.mta_services.iter().any(|a| a.protocol == ServiceProtocol::Milter && a.side != Side::Inbound)
 }

@@ -75,7 +75,7 @@ struct Fate {
 }
 
 /// The policy and keys with which the rules are queried.
-struct Judges {
+struct Site {
     policy: Policy,
     ring: Keyring,
     /// There is no config: every recipient counts as local.
@@ -84,7 +84,7 @@ struct Judges {
 
 /// Classifies all messages. `false`: some input could not be read.
 pub(super) fn run(args: &Classify) -> Result<bool> {
-    let judges = Judges::load(args)?;
+    let judges = Site::load(args)?;
     let mail_from = args.mail_from.as_deref().map(ReversePath::parse).transpose().context("--mail-from")?;
     let to = args.to.as_deref().map(Address::parse).transpose().context("--to")?;
     let mut out = BufWriter::new(anstream::AutoStream::auto(io::stdout()));
@@ -137,7 +137,7 @@ pub(super) fn run(args: &Classify) -> Result<bool> {
     Ok(all)
 }
 
-impl Judges {
+impl Site {
     fn load(args: &Classify) -> Result<Self> {
         match find_config(args.config.as_deref())? {
             Some(config) => {

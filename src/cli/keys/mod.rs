@@ -121,7 +121,7 @@ pub(super) fn run(command: Keys) -> Result<bool> {
             let (target, id) = (RingTarget::to_change(&key.ring)?, key_id(&key.id)?);
             ring_file::update(&target.path, |ring| {
                 ring.promote(&id, target.now)?;
-                ring.raise(target.lifetime, target.srs_lifetime, target.short_tags);
+                ring.record_lifetimes(target.lifetime, target.srs_lifetime, target.short_tags);
                 Ok(Changed::Yes(()))
             })?;
             say(&format!("Key {id} signs from now on."));

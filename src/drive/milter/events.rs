@@ -32,7 +32,7 @@ pub(super) const MACROS: &str = "i {auth_authen} {client_addr} {client_name} {da
 #[derive(Clone)]
 pub(super) struct MilterContext {
     pub app: Arc<AppState>,
-    pub advisor: Arc<MtaService>,
+    pub mta_service: Arc<MtaService>,
     /// The number of open messages.
     pub open: watch::Sender<usize>,
     /// The signal that the daemon stops.
@@ -86,12 +86,12 @@ impl Client {
 
     /// The direction of a message. `None`: the MTA does not send enough macros to tell.
     fn direction(&self, mail: &Mail) -> Option<Direction> {
-        let leaves = match self.common.advisor.side {
+        let leaves = match self.common.mta_service.side {
             Side::Outbound => true,
             Side::Inbound => false,
             Side::Auto if !mail.user && !mail.says_who => return None,
             Side::Auto => {
-                let named = self.common.advisor.outbound_daemons.iter().any(|name| name.as_bytes() == mail.daemon);
+                let named = self.common.mta_service.outbound_daemons.iter().any(|name| name.as_bytes() == mail.daemon);
                 // Many such ports accept bounces to local mailboxes from everybody.
                 let named = named && mail.sender != Some(ReversePath::Null);
                 mail.user || named || self.is_one_of_us(mail)
@@ -103,7 +103,7 @@ impl Client {
     /// Whether mail of this client is outbound because of its address, or because a program on the MTA's machine sends
     /// it.
     fn is_one_of_us(&self, mail: &Mail) -> bool {
-        let known = |client| self.common.advisor.outbound_clients.contains(client);
+        let known = |client| self.common.mta_service.outbound_clients.contains(client);
         self.evaluator.client.map_or(mail.local, known)
     }
 }
@@ -161,7 +161,7 @@ pub(super) fn mail(context: &mut Context<Client>, arguments: &[CString]) -> Stat
         limited!(
             error,
             session = client.evaluator.id,
-            listen = %client.common.advisor.listen,
+            listen = %client.common.mta_service.listen,
             macros = MACROS,
             "this MTA does not say who the client is, so mail that leaves cannot be told from mail that comes in, and all is put off: \
              let it send these macros with MAIL (milter_mail_macros of Postfix), or give each direction a listener with its own role"
@@ -189,7 +189,8 @@ pub(super) fn mail(context: &mut Context<Client>, arguments: &[CString]) -> Stat
         return refuse(&mut context.reply, refusal);
     }
     // The message needs no change. Where mail may also be inbound, recipients are inspected for tags.
-    if outbound.action == OutboundAction::Pass && !outbound.evidence && client.common.advisor.side == Side::Outbound {
+    if outbound.action == OutboundAction::Pass && !outbound.evidence && client.common.mta_service.side == Side::Outbound
+    {
         return Status::Accept;
     }
     client.begin(MilterMessage::outbound(sender, &outbound));
@@ -198,7 +199,7 @@ pub(super) fn mail(context: &mut Context<Client>, arguments: &[CString]) -> Stat
 
 /// The status for a message that is left as it is.
 fn accept_or_go_on(client: &Client) -> Status {
-    if client.common.advisor.side == Side::Outbound { Status::Accept } else { Status::Continue }
+    if client.common.mta_service.side == Side::Outbound { Status::Accept } else { Status::Continue }
 }
 
 /// RCPT.
@@ -214,21 +215,21 @@ pub(super) fn rcpt(context: &mut Context<Client>, arguments: &[CString]) -> Stat
         // `postmaster` without a domain is always valid. Other addresses that only the MTA can parse might be any local
         // user, with or without a tag, so they are refused to strangers.
         let known = leaves || path.is_some_and(|path| path.eq_ignore_ascii_case("postmaster"));
-        return match if known { message.leaves_for(None) } else { Err(BAD_RECIPIENT) } {
+        return match if known { message.add_outbound(None) } else { Err(BAD_RECIPIENT) } {
             Ok(()) => silent,
             Err(refusal) => refuse(&mut context.reply, &refusal),
         };
     };
     let sender = message.sender().clone();
     // A tag of this site is removed from mail between local users, too: no mailbox has a tagged name.
-    let tagged = client.common.advisor.side == Side::Auto && is_tagged(evaluator, &recipient);
+    let tagged = client.common.mta_service.side == Side::Auto && is_tagged(evaluator, &recipient);
     let taken = if leaves && !tagged {
-        message.leaves_for(evaluator.sender_for(&sender, &recipient).as_ref())
+        message.add_outbound(evaluator.sender_for(&sender, &recipient).as_ref())
     } else {
         let (inbound, reservation) = evaluator.recipient(Caller::Milter, &sender, &recipient);
         let most = usize::try_from(evaluator.app.config.limits.recipients).unwrap_or(usize::MAX);
         // MTAs drop the source route, and know the recipient without it.
-        let taken = message.comes_to(strip_source_route(&path), &params, &inbound, most);
+        let taken = message.add_inbound(strip_source_route(&path), &params, &inbound, most);
         if let (Ok(()), Some(delivery)) = (&taken, inbound.disposition.delivery()) {
             let observed = delivery.mark.is_some_and(|mark| mark.observed);
             open.tally.add(reservation, observed.then_some(&delivery.to));

@@ -23,7 +23,7 @@ use crate::drive::stream::Plain;
 /// Replies that change a message. After them, the MTA reads on until another reply comes (SMFIR_* in `mfdef.h`).
 const CHANGES: &[u8] = b"+2-bmhieq";
 /// Output of more than this many octets is written in any case.
-const MOST: usize = 64 << 10;
+const MAX_OUTPUT: usize = 64 << 10;
 
 /// The longest frame, in octets: MTAs split bodies after 64 KiB, and headers after a little more (Postfix:
 /// `header_size_limit`, 100 KiB).
@@ -98,7 +98,7 @@ pub(super) struct FrameTimeouts {
 
 /// A connection that buffers changes until the verdict.
 #[derive(Debug)]
-pub(super) struct Corked {
+pub(super) struct BufferedConnection {
     plain: Plain,
     out: Vec<u8>,
     frames: Frames,
@@ -113,7 +113,7 @@ pub(super) struct Corked {
     open: Gauge,
 }
 
-impl Corked {
+impl BufferedConnection {
     pub(super) fn new(plain: Plain, slot: Arc<ConnectionSlot>, patience: FrameTimeouts, open: Gauge) -> Self {
         open.inc();
         let now = Instant::now();
@@ -167,7 +167,7 @@ impl Corked {
     }
 }
 
-impl Drop for Corked {
+impl Drop for BufferedConnection {
     fn drop(&mut self) {
         self.open.dec();
     }
@@ -186,7 +186,7 @@ fn is_waiting(mut frames: &[u8]) -> bool {
     waiting
 }
 
-impl AsyncRead for Corked {
+impl AsyncRead for BufferedConnection {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         match Pin::new(&mut self.plain).poll_read(cx, buffer) {
@@ -215,9 +215,9 @@ impl AsyncRead for Corked {
     }
 }
 
-impl AsyncWrite for Corked {
+impl AsyncWrite for BufferedConnection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
-        if self.out.len() > MOST {
+        if self.out.len() > MAX_OUTPUT {
             ready!(self.poll_drain(cx))?;
         }
         self.out.extend_from_slice(octets);
@@ -225,7 +225,7 @@ impl AsyncWrite for Corked {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.out.len() <= MOST && is_waiting(&self.out) {
+        if self.out.len() <= MAX_OUTPUT && is_waiting(&self.out) {
             return Poll::Ready(Ok(()));
         }
         self.poll_drain(cx)
@@ -250,9 +250,9 @@ mod tests {
         [&u32::try_from(text.len()).unwrap().to_be_bytes(), text].concat()
     }
 
-    fn corked(here: std::os::unix::net::UnixStream, patience: FrameTimeouts) -> Corked {
+    fn corked(here: std::os::unix::net::UnixStream, patience: FrameTimeouts) -> BufferedConnection {
         let slot = crate::drive::connection_slots::ConnectionSlots::new(1).take().unwrap();
-        Corked::new(Accepted::Unix(here).into_plain().unwrap(), slot, patience, Gauge::default())
+        BufferedConnection::new(Accepted::Unix(here).into_plain().unwrap(), slot, patience, Gauge::default())
     }
 
     #[tokio::test(start_paused = true)]

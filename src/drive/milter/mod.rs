@@ -17,7 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::warn;
 
 use self::events::{Client, MilterContext};
-use self::framing::{Corked, FrameTimeouts};
+use self::framing::{BufferedConnection, FrameTimeouts};
 use crate::config::MtaService;
 use crate::drive::app_state::AppState;
 use crate::drive::connection_slots::{ConnectionSlot, ConnectionSlots};
@@ -34,16 +34,16 @@ const WAITING: usize = 64;
 pub(crate) async fn serve(
     bound: Bound,
     app: Arc<AppState>,
-    advisor: Arc<MtaService>,
+    mta_service: Arc<MtaService>,
     drain: watch::Receiver<bool>,
 ) -> io::Result<()> {
     let (sender, incoming) = mpsc::channel(WAITING);
     // Connections that give up their slot take a moment to end.
-    let most = advisor.connections.saturating_add(WAITING);
-    let here = Arc::clone(&advisor);
-    let slots = ConnectionSlots::new(advisor.connections);
+    let most = mta_service.connections.saturating_add(WAITING);
+    let here = Arc::clone(&mta_service);
+    let slots = ConnectionSlots::new(mta_service.connections);
     let acceptor = tokio::spawn(bound.accept_all(move |accepted| {
-        if !super::request_server::may_ask(accepted.peer(), &here) {
+        if !super::request_server::is_admitted(accepted.peer(), &here) {
             return;
         }
         let seated = slots.take().is_some_and(|slot| sender.try_send((accepted, slot)).is_ok());
@@ -57,7 +57,7 @@ pub(crate) async fn serve(
     let connection_timeout = app.config.timeouts.transaction;
     let config = indymilter::Config { max_connections: most, connection_timeout, ..indymilter::Config::default() };
     let incoming = Incoming { incoming, app: Arc::clone(&app) };
-    indymilter::run(incoming, callbacks(MilterContext { app, advisor, open, drain }), config, stop).await
+    indymilter::run(incoming, callbacks(MilterContext { app, mta_service, open, drain }), config, stop).await
 }
 
 /// Waits for the daemon to stop, stops accepting connections, and waits for open messages, at most for `patience`.
@@ -80,10 +80,10 @@ struct Incoming {
 }
 
 impl Listener for Incoming {
-    type Io = Corked;
+    type Io = BufferedConnection;
 
     /// Never returns an error, which would end the listener.
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Corked>> {
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<BufferedConnection>> {
         loop {
             let Some((accepted, slot)) = ready!(self.incoming.poll_recv(cx)) else { return Poll::Pending };
             match accepted.into_plain() {
@@ -91,7 +91,12 @@ impl Listener for Incoming {
                     self.app.metrics.connections.inc();
                     let timeouts = &self.app.config.timeouts;
                     let patience = FrameTimeouts { frame: timeouts.connect, idle: timeouts.command };
-                    return Poll::Ready(Ok(Corked::new(plain, slot, patience, self.app.metrics.sessions.clone())));
+                    return Poll::Ready(Ok(BufferedConnection::new(
+                        plain,
+                        slot,
+                        patience,
+                        self.app.metrics.sessions.clone(),
+                    )));
                 }
                 Err(error) => warn!(%error, "connection lost before it was served"),
             }
@@ -102,7 +107,7 @@ impl Listener for Incoming {
 /// The callbacks for the events that are wanted. The MTA is not asked for the connect event, because the library cannot
 /// parse its IPv6 addresses.
 fn callbacks(common: MilterContext) -> Callbacks<Client> {
-    let wanted = negotiate::Wanted::new(&common.app.config.policy, common.advisor.side);
+    let wanted = negotiate::Wanted::new(&common.app.config.policy, common.mta_service.side);
     let mut callbacks = Callbacks::new()
         .on_negotiate(move |context, actions, options| {
             let common = common.clone();

@@ -58,7 +58,7 @@ pub(super) fn negotiate(
         let missing = missing.iter_names().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
         limited!(
             error,
-            listen = %common.advisor.listen,
+            listen = %common.mta_service.listen,
             missing,
             "the MTA does not offer the changes that are needed; its mail is not touched (Postfix 2.6 and Sendmail 8.14 offer them)"
         );

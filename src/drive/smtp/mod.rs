@@ -23,7 +23,7 @@ use self::proxy_session::{ConnectedClient, ProxySession};
 use super::app_state::AppState;
 use super::buffers;
 use super::connection_limit::CountedConnection;
-use super::next_hops::Passed;
+use super::next_hops::ProxyAddresses;
 use super::proxy_listener::ProxyListener;
 use super::stream::{Plain, Stream};
 use super::{limited, limited_warn};
@@ -45,12 +45,12 @@ pub(crate) async fn serve(
     proxy_listener: Arc<ProxyListener>,
     drain: watch::Receiver<bool>,
 ) {
-    let Some((client, address)) = introduced(client, peer, &app, &proxy_listener).await else { return };
+    let Some((client, address)) = read_proxy_header(client, peer, &app, &proxy_listener).await else { return };
     let destination = client.local_address();
     let caller = match admit(address, &app, &proxy_listener) {
         Ok(counted) => ConnectedClient {
             address,
-            passed: Passed { source: address, destination },
+            passed: ProxyAddresses { source: address, destination },
             trusted: proxy_listener.listener.trusted_proxies.contains(ip(address)),
             counted,
         },
@@ -86,7 +86,7 @@ fn ip(address: Option<SocketAddr>) -> IpAddr {
 
 /// Reads the PROXY header, if the listener expects one from this peer. Returns the connection and the client's address.
 /// `None`: there is no valid header.
-async fn introduced(
+async fn read_proxy_header(
     mut client: Plain,
     peer: Option<SocketAddr>,
     app: &AppState,

@@ -23,7 +23,7 @@ use crate::drive::drain::Drain;
 use crate::drive::evaluate::Evaluator;
 use crate::drive::hold_budget::HoldPermit;
 use crate::drive::message_tally::MessageTally;
-use crate::drive::next_hops::{InUse, Passed, Reached};
+use crate::drive::next_hops::{OpenConnection, ProxyAddresses, Reached};
 use crate::drive::proxy_listener::ProxyListener;
 use crate::drive::stream::Stream;
 use crate::drive::work_budget::WorkBudget;
@@ -37,7 +37,7 @@ pub(super) struct ConnectedClient {
     /// The client's address, if it is known.
     pub address: Option<SocketAddr>,
     /// The addresses for the PROXY header to the next hop.
-    pub passed: Passed,
+    pub passed: ProxyAddresses,
     /// Whether the client may name another client (XCLIENT, XFORWARD).
     pub trusted: bool,
     /// Counts the session for the client's network.
@@ -59,7 +59,7 @@ pub(super) struct ProxySession {
     pub client: Stream,
     pub hop: Option<Stream>,
     /// Counts the connection to the next hop while it exists or is being secured.
-    pub hop_in_use: Option<InUse>,
+    pub hop_in_use: Option<OpenConnection>,
     /// The host name of the next hop, to be verified.
     pub host: String,
     /// The name of the next hop in logs.

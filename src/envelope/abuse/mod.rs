@@ -9,8 +9,8 @@ mod surge;
 mod tag_guessing;
 
 pub use bounce_replay::{Replay, TagId};
-pub use surge::{Flip, Surges};
-pub use tag_guessing::{Guesser, Guesses};
+pub use surge::{SurgeChange, Surges};
+pub use tag_guessing::{GuessAccount, Guesses};
 
 use core::net::IpAddr;
 

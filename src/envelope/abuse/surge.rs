@@ -9,13 +9,13 @@ use ipnet::IpNet;
 use crate::envelope::time::Timestamp;
 
 /// A surge has more than this number of messages in a minute.
-const LEAST: u32 = 20;
+const MIN_PER_MINUTE: u32 = 20;
 /// A surge has more than this multiple of the mean of the last day.
-const TIMES: u64 = 10;
+const MEAN_FACTOR: u64 = 10;
 /// A surge ends this number of minutes after its last minute above the thresholds.
 const QUIET: i64 = 15;
 /// Messages of one client network that count in a minute. A real surge comes from many networks.
-const OF_ONE: u32 = 5;
+const MAX_PER_NETWORK: u32 = 5;
 /// Maximum number of client networks that are told apart within a minute.
 const MAX_NETWORKS: usize = 4096;
 /// Maximum number of domains.
@@ -26,7 +26,7 @@ const MINUTES: u64 = 24 * 60;
 
 /// The beginning or end of a surge.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Flip {
+pub struct SurgeChange {
     /// The domain, as an entry of `domains.local`.
     pub domain: String,
     /// Whether its untagged null-sender mail is deferred at RCPT from now on.
@@ -44,7 +44,7 @@ struct Domain {
     /// The latest hour in `hours`, counted from 1970-01-01.
     hour: i64,
     /// The last minute above the thresholds, during a surge.
-    pressed: Option<i64>,
+    in_surge: Option<i64>,
 }
 
 /// Mail of one client network in the current minute.
@@ -60,7 +60,7 @@ struct NetworkMinute {
 pub struct Surges {
     domains: HashMap<String, Domain>,
     hasher: RandomState,
-    flips: Vec<Flip>,
+    flips: Vec<SurgeChange>,
 }
 
 impl Surges {
@@ -70,14 +70,14 @@ impl Surges {
             self.domains.insert(domain.to_owned(), Domain::default());
         }
         let Some(state) = self.domains.get_mut(domain) else { return };
-        let before = state.pressed.is_some();
+        let before = state.in_surge.is_some();
         let minute = now.0.div_euclid(60);
         if state.is_one_more(minute, network) {
             state.count(minute);
         }
-        let at_rcpt = state.pressed.is_some();
+        let at_rcpt = state.in_surge.is_some();
         if before != at_rcpt {
-            self.flips.push(Flip { domain: domain.to_owned(), at_rcpt });
+            self.flips.push(SurgeChange { domain: domain.to_owned(), at_rcpt });
         }
     }
 
@@ -85,7 +85,7 @@ impl Surges {
     /// through, so that the source of the surge delays mail of other networks only briefly.
     pub fn defers(&mut self, domain: &str, network: Option<IpNet>, now: Timestamp) -> bool {
         self.tick(now);
-        let Some(state) = self.domains.get_mut(domain).filter(|state| state.pressed.is_some()) else { return false };
+        let Some(state) = self.domains.get_mut(domain).filter(|state| state.in_surge.is_some()) else { return false };
         state.turn_to_minute(now.0.div_euclid(60));
         if state.networks.len() >= MAX_NETWORKS && !state.networks.contains_key(&network) {
             // The remaining networks are not told apart. Some messages still get through, and each network soon has
@@ -99,21 +99,21 @@ impl Surges {
     pub fn tick(&mut self, now: Timestamp) {
         let minute = now.0.div_euclid(60);
         for (domain, state) in &mut self.domains {
-            if state.pressed.is_some() && !state.is_pressed(minute) {
-                state.pressed = None;
-                self.flips.push(Flip { domain: domain.clone(), at_rcpt: false });
+            if state.in_surge.is_some() && !state.is_pressed(minute) {
+                state.in_surge = None;
+                self.flips.push(SurgeChange { domain: domain.clone(), at_rcpt: false });
             }
         }
     }
 
     /// Returns the surges that have begun or ended since the last call.
-    pub fn take_flips(&mut self) -> Vec<Flip> {
+    pub fn take_flips(&mut self) -> Vec<SurgeChange> {
         std::mem::take(&mut self.flips)
     }
 
     /// The domains in a surge, whose untagged null-sender mail is deferred at RCPT.
-    pub fn pressed(&self) -> impl Iterator<Item = &str> {
-        self.domains.iter().filter(|(_, state)| state.pressed.is_some()).map(|(domain, _)| domain.as_str())
+    pub fn in_surge(&self) -> impl Iterator<Item = &str> {
+        self.domains.iter().filter(|(_, state)| state.in_surge.is_some()).map(|(domain, _)| domain.as_str())
     }
 }
 
@@ -133,7 +133,7 @@ impl Domain {
         }
         let known = self.networks.entry(network).or_default();
         known.counted = known.counted.saturating_add(1);
-        known.counted <= OF_ONE
+        known.counted <= MAX_PER_NETWORK
     }
 
     fn count(&mut self, minute: i64) {
@@ -144,22 +144,22 @@ impl Domain {
         // The mean does not include the current minute, so that a surge does not hide itself.
         let earlier: u64 =
             self.hours.iter().map(|&n| u64::from(n)).sum::<u64>().saturating_sub(u64::from(self.in_minute) - 1);
-        if self.in_minute > LEAST && u64::from(self.in_minute) * MINUTES > TIMES * earlier {
-            self.pressed = Some(minute);
+        if self.in_minute > MIN_PER_MINUTE && u64::from(self.in_minute) * MINUTES > MEAN_FACTOR * earlier {
+            self.in_surge = Some(minute);
         }
         // Mail of a surge does not count in the mean of the day.
-        if self.pressed.is_none()
+        if self.in_surge.is_none()
             && let Some(place) = self.hours.get_mut(usize::try_from(hour.rem_euclid(24)).unwrap_or(0))
         {
             *place = place.saturating_add(1);
         }
-        if self.pressed.is_some() && !self.is_pressed(minute) {
-            self.pressed = None;
+        if self.in_surge.is_some() && !self.is_pressed(minute) {
+            self.in_surge = None;
         }
     }
 
     fn is_pressed(&self, minute: i64) -> bool {
-        self.pressed.is_some_and(|last| minute - last <= QUIET)
+        self.in_surge.is_some_and(|last| minute - last <= QUIET)
     }
 
     /// Drops counts that are more than a day old.
@@ -199,9 +199,9 @@ mod tests {
         for n in 0..4 {
             (0..1000).for_each(|_| surges.count("our.example", net(n), now));
         }
-        assert_eq!(surges.pressed().count(), 0, "four networks count twenty");
+        assert_eq!(surges.in_surge().count(), 0, "four networks count twenty");
         surges.count("our.example", net(4), now);
-        assert_eq!(surges.pressed().count(), 1);
+        assert_eq!(surges.in_surge().count(), 1);
     }
 
     #[test]
@@ -237,10 +237,10 @@ mod tests {
         let mut surges = Surges::default();
         assert!(!burst(&mut surges, 0, 20));
         assert!(burst(&mut surges, 0, 21));
-        assert_eq!(surges.take_flips(), [Flip { domain: "our.example".into(), at_rcpt: true }]);
+        assert_eq!(surges.take_flips(), [SurgeChange { domain: "our.example".into(), at_rcpt: true }]);
         assert!(burst(&mut surges, 15, 1));
         assert!(!burst(&mut surges, 16, 1));
-        assert_eq!(surges.take_flips(), [Flip { domain: "our.example".into(), at_rcpt: false }]);
+        assert_eq!(surges.take_flips(), [SurgeChange { domain: "our.example".into(), at_rcpt: false }]);
     }
 
     #[test]
@@ -258,11 +258,11 @@ mod tests {
     fn time_passes_without_mail() {
         let mut surges = Surges::default();
         assert!(burst(&mut surges, 0, 30));
-        assert_eq!(surges.pressed().collect::<Vec<_>>(), ["our.example"]);
+        assert_eq!(surges.in_surge().collect::<Vec<_>>(), ["our.example"]);
         surges.tick(Timestamp(NOW + 15 * 60));
-        assert_eq!(surges.pressed().count(), 1);
+        assert_eq!(surges.in_surge().count(), 1);
         surges.tick(Timestamp(NOW + 16 * 60));
-        assert_eq!((surges.pressed().count(), surges.take_flips().len()), (0, 2));
+        assert_eq!((surges.in_surge().count(), surges.take_flips().len()), (0, 2));
     }
 
     #[test]

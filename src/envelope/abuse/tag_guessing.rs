@@ -23,11 +23,11 @@ const QUIET: i64 = 600;
 const BUDGET: [f64; 3] = [0.001, 0.01, 0.1];
 
 /// The limit of an IPv6 site (/48), as a multiple of that of one of its 256 networks (/56).
-const NETWORKS_PER_SITE: u32 = 4;
+const SITE_FACTOR: u32 = 4;
 
 /// The account that a bad tag is charged to. An IPv6 client has accounts for its /56 and for its /48.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Guesser {
+pub enum GuessAccount {
     /// Guesses of a client network at one recipient; see [`Guesses::recipient`].
     Recipient(IpNet, u64),
     /// Guesses of a client network at all recipients.
@@ -40,7 +40,7 @@ pub enum Guesser {
     Map,
 }
 
-impl Guesser {
+impl GuessAccount {
     /// The account's limit, as a multiple of the limit for one network at one recipient.
     fn share(self) -> u32 {
         let share = match self {
@@ -49,7 +49,7 @@ impl Guesser {
             Self::Map => 1000,
         };
         let is_site = self.network().is_some_and(|network| network.prefix_len() == 48);
-        share * if is_site { NETWORKS_PER_SITE } else { 1 }
+        share * if is_site { SITE_FACTOR } else { 1 }
     }
 
     /// The client network; `None` for maps.
@@ -65,12 +65,12 @@ impl Guesser {
 /// Bad tags by account, and the chance that one of them was valid.
 #[derive(Debug, Default)]
 pub struct Guesses {
-    guessers: HashMap<Guesser, Bucket>,
+    guess_accounts: HashMap<GuessAccount, Bucket>,
     hasher: RandomState,
     /// Accounts that have reached their limit since the last call of `take_alarms`.
-    alarms: Vec<Guesser>,
+    alarms: Vec<GuessAccount>,
     /// When the last alarm of each account was raised.
-    alarmed: HashMap<Guesser, Timestamp>,
+    alarmed: HashMap<GuessAccount, Timestamp>,
     seen: u64,
     limited: u64,
     /// Sum of the chances of all guesses.
@@ -94,7 +94,7 @@ impl Bucket {
 }
 
 impl Guesses {
-    /// Identifies a recipient in [`Guesser::Recipient`]: a keyed hash of its address without a tag.
+    /// Identifies a recipient in [`GuessAccount::Recipient`]: a keyed hash of its address without a tag.
     #[must_use]
     pub fn recipient(&self, bare: &Address) -> u64 {
         self.hasher.hash_one((bare.content().to_ascii_lowercase(), bare.canonical_domain()))
@@ -103,29 +103,35 @@ impl Guesses {
     /// Whether an account has reached its limit. Tags from it are not verified then, because one of them could be
     /// valid. `per_minute` is the limit of one network at one recipient.
     #[must_use]
-    pub fn is_limited(&self, guesser: Guesser, per_minute: u32, now: Timestamp) -> bool {
+    pub fn is_limited(&self, guesser: GuessAccount, per_minute: u32, now: Timestamp) -> bool {
         let per_minute = per_minute.saturating_mul(guesser.share());
-        let used = self.guessers.get(&guesser).map_or(0, |bucket| bucket.used_now(per_minute, now));
+        let used = self.guess_accounts.get(&guesser).map_or(0, |bucket| bucket.used_now(per_minute, now));
         // Counted in sixtieths of a guess.
         used > u64::from(per_minute.saturating_sub(1)).saturating_mul(60)
     }
 
     /// Charges a bad tag to some accounts. `chance`: the probability, 0 to 1, that a random guess would have been a
     /// valid tag.
-    pub fn bad(&mut self, guessers: impl IntoIterator<Item = Guesser>, per_minute: u32, chance: f64, now: Timestamp) {
+    pub fn bad(
+        &mut self,
+        guess_accounts: impl IntoIterator<Item = GuessAccount>,
+        per_minute: u32,
+        chance: f64,
+        now: Timestamp,
+    ) {
         self.seen = self.seen.saturating_add(1);
         self.odds += chance;
-        for guesser in guessers {
+        for guesser in guess_accounts {
             self.charge(guesser, per_minute, now);
         }
     }
 
-    fn charge(&mut self, guesser: Guesser, per_minute: u32, now: Timestamp) {
-        if self.guessers.len() >= MAX_GUESSERS && !self.guessers.contains_key(&guesser) {
+    fn charge(&mut self, guesser: GuessAccount, per_minute: u32, now: Timestamp) {
+        if self.guess_accounts.len() >= MAX_GUESSERS && !self.guess_accounts.contains_key(&guesser) {
             self.forget(per_minute, now);
         }
         let limited_before = self.is_limited(guesser, per_minute, now);
-        let bucket = self.guessers.entry(guesser).or_insert(Bucket { used: 0, at: now });
+        let bucket = self.guess_accounts.entry(guesser).or_insert(Bucket { used: 0, at: now });
         let per_minute_here = per_minute.saturating_mul(guesser.share());
         // The excess over the limit is not kept, so that other clients that share the account wait about a second after
         // the last guess, and not hours.
@@ -143,7 +149,7 @@ impl Guesses {
     }
 
     /// Returns the accounts that have reached their limit since the last call.
-    pub fn take_alarms(&mut self) -> Vec<Guesser> {
+    pub fn take_alarms(&mut self) -> Vec<GuessAccount> {
         std::mem::take(&mut self.alarms)
     }
 
@@ -156,23 +162,23 @@ impl Guesses {
     }
 
     /// Counts a query that was not answered because of a limit.
-    pub fn turned_away(&mut self) {
+    pub fn count_limited(&mut self) {
         self.limited = self.limited.saturating_add(1);
     }
 
     /// Makes room: first drops the accounts whose guesses are all forgiven, then those with the fewest guesses.
     fn forget(&mut self, per_minute: u32, now: Timestamp) {
         let used =
-            |guesser: &Guesser, bucket: &Bucket| bucket.used_now(per_minute.saturating_mul(guesser.share()), now);
-        self.guessers.retain(|guesser, bucket| used(guesser, bucket) > 0);
-        if self.guessers.len() < MAX_GUESSERS {
+            |guesser: &GuessAccount, bucket: &Bucket| bucket.used_now(per_minute.saturating_mul(guesser.share()), now);
+        self.guess_accounts.retain(|guesser, bucket| used(guesser, bucket) > 0);
+        if self.guess_accounts.len() < MAX_GUESSERS {
             return;
         }
-        let mut all: Vec<u64> = self.guessers.iter().map(|(guesser, bucket)| used(guesser, bucket)).collect();
+        let mut all: Vec<u64> = self.guess_accounts.iter().map(|(guesser, bucket)| used(guesser, bucket)).collect();
         all.sort_unstable();
         let median = all.get(all.len() / 2).copied().unwrap_or(0);
         let mut spare = MAX_GUESSERS / 2;
-        self.guessers.retain(|guesser, bucket| {
+        self.guess_accounts.retain(|guesser, bucket| {
             let stays = used(guesser, bucket) > median || spare == 0;
             spare -= usize::from(!stays);
             stays
@@ -206,8 +212,8 @@ mod tests {
         IpNet::new(core::net::Ipv4Addr::from(n << 8).into(), 24).unwrap()
     }
 
-    fn ann(n: u32) -> Guesser {
-        Guesser::Recipient(net(n), 7)
+    fn ann(n: u32) -> GuessAccount {
+        GuessAccount::Recipient(net(n), 7)
     }
 
     #[test]
@@ -221,7 +227,7 @@ mod tests {
         assert!(guesses.is_limited(ann(1), 60, now));
         assert_eq!((guesses.take_alarms(), guesses.take_alarms()), (vec![ann(1)], vec![]));
         assert!(!guesses.is_limited(ann(2), 60, now));
-        assert!(!guesses.is_limited(Guesser::Recipient(net(1), 8), 60, now));
+        assert!(!guesses.is_limited(GuessAccount::Recipient(net(1), 8), 60, now));
         // One guess is forgiven per second.
         assert!(!guesses.is_limited(ann(1), 60, Timestamp(now.0 + 1)));
         guesses.bad([ann(1)], 60, 0.0, Timestamp(now.0 + 1));
@@ -235,10 +241,10 @@ mod tests {
     fn accounts_are_as_large_as_those_who_share_them_are_many() {
         for (guesser, most) in [
             (ann(1), 60),
-            (Guesser::Ordinary(net(1)), 60),
-            (Guesser::Network(net(1)), 600),
-            (Guesser::MapRecipient(1), 600),
-            (Guesser::Map, 60_000),
+            (GuessAccount::Ordinary(net(1)), 60),
+            (GuessAccount::Network(net(1)), 600),
+            (GuessAccount::MapRecipient(1), 600),
+            (GuessAccount::Map, 60_000),
         ] {
             let mut guesses = Guesses::default();
             let now = Timestamp(1_000_000);
@@ -255,9 +261,9 @@ mod tests {
     fn what_is_guessed_over_the_limit_costs_others_no_longer_time() {
         let (mut guesses, now) = (Guesses::default(), Timestamp(1_000_000));
         for _ in 0..100_000 {
-            guesses.bad([ann(1), Guesser::Network(net(1))], 60, 0.0, now);
+            guesses.bad([ann(1), GuessAccount::Network(net(1))], 60, 0.0, now);
         }
-        for guesser in [ann(1), Guesser::Network(net(1))] {
+        for guesser in [ann(1), GuessAccount::Network(net(1))] {
             assert!(guesses.is_limited(guesser, 60, now));
             assert!(!guesses.is_limited(guesser, 60, Timestamp(now.0 + 1)), "{guesser:?}");
         }
@@ -267,9 +273,11 @@ mod tests {
     fn a_site_has_four_times_the_guesses_of_a_network() {
         let (site, network): (IpNet, IpNet) =
             ("2001:db8:7::/48".parse().unwrap(), "2001:db8:7:100::/56".parse().unwrap());
-        for (guesser, most) in
-            [(Guesser::Recipient(network, 7), 60), (Guesser::Recipient(site, 7), 240), (Guesser::Network(site), 2400)]
-        {
+        for (guesser, most) in [
+            (GuessAccount::Recipient(network, 7), 60),
+            (GuessAccount::Recipient(site, 7), 240),
+            (GuessAccount::Network(site), 2400),
+        ] {
             let (mut guesses, now) = (Guesses::default(), Timestamp(1_000_000));
             (0..most - 1).for_each(|_| guesses.bad([guesser], 60, 0.0, now));
             assert!(!guesses.is_limited(guesser, 60, now), "{guesser:?}");
@@ -315,7 +323,7 @@ mod tests {
         for n in 100..100 + u32::try_from(MAX_GUESSERS).unwrap() * 2 {
             guesses.bad([ann(n)], 60, 0.0, now);
         }
-        assert!(guesses.guessers.len() <= MAX_GUESSERS);
+        assert!(guesses.guess_accounts.len() <= MAX_GUESSERS);
         assert!(guesses.is_limited(ann(7), 60, now));
     }
 }

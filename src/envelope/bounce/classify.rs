@@ -16,7 +16,7 @@ use super::wording::{Text, counts_messages};
 const ENOUGH: i32 = 6;
 
 /// Classifies a message.
-pub(super) fn judge(seen: &Seen) -> Findings {
+pub(super) fn classify(seen: &Seen) -> Findings {
     let status = if seen.status.is_empty() { &seen.inner_status } else { &seen.status };
     let (kind, reasons) = kind(seen);
     let doubtful = kind == MessageKind::TextBounce && returns_nothing(seen);
@@ -84,11 +84,11 @@ fn kind(seen: &Seen) -> (MessageKind, Vec<&'static str>) {
 
 /// The kind of a notice: a report without readable status, or words only.
 fn notice(seen: &Seen, signs: &Signs) -> MessageKind {
-    match seen.inner_status.worst() {
-        _ if seen.is_report && signs.delay && !signs.failure => MessageKind::DsnDelayed,
-        _ if seen.is_report => MessageKind::DsnFailed,
-        // The status fields of a message inside are about another original.
-        _ => MessageKind::TextBounce,
+    // The status fields of a message inside are about another original, and decide nothing here.
+    match seen.is_report {
+        true if signs.delay && !signs.failure => MessageKind::DsnDelayed,
+        true => MessageKind::DsnFailed,
+        false => MessageKind::TextBounce,
     }
 }
 

@@ -16,7 +16,7 @@ const MAX_ADDRESSES: usize = 8;
 
 /// Fields of the message's header block.
 #[derive(Debug, Default)]
-pub(super) struct Heads {
+pub(super) struct HeaderFields {
     pub from: Option<String>,
     pub subject: Option<String>,
     /// Values of recipient headers, folded.
@@ -37,12 +37,11 @@ pub(super) struct Heads {
     pub calendar: bool,
     /// Whether it is a journal report of Exchange.
     pub journal: bool,
-    pub any: bool,
 }
 
 #[derive(Debug)]
 pub(super) struct Seen {
-    pub heads: Heads,
+    pub heads: HeaderFields,
     /// The `report-type` of the message, or of the first part that has one; `delivery-status` takes precedence.
     pub report: Option<Vec<u8>>,
     /// Fields of RFC 3464 in the message itself.
@@ -76,7 +75,7 @@ pub(super) struct Seen {
 impl Default for Seen {
     fn default() -> Self {
         Self {
-            heads: Heads::default(),
+            heads: HeaderFields::default(),
             report: None,
             status: DsnStatus::default(),
             inner_status: DsnStatus::default(),
@@ -132,7 +131,6 @@ impl Seen {
 
     fn top_header(&mut self, name: &[u8], value: &[u8]) {
         let heads = &mut self.heads;
-        heads.any = true;
         let lower = || fold(&words(value));
         match name {
             b"from" => {

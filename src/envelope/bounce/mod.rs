@@ -77,7 +77,7 @@ impl Scanner {
     /// The findings so far.
     #[must_use]
     pub fn found(&self) -> Findings {
-        classify::judge(&self.seen)
+        classify::classify(&self.seen)
     }
 }
 

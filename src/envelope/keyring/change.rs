@@ -284,7 +284,7 @@ impl Keyring {
 
     /// Records the lifetimes, in days, and tag lengths that the signing keys use; lifetimes only grow. Returns whether
     /// the ring changed.
-    pub fn raise(&mut self, lifetime: u16, srs_lifetime: u16, short_tags: bool) -> bool {
+    pub fn record_lifetimes(&mut self, lifetime: u16, srs_lifetime: u16, short_tags: bool) -> bool {
         let mut changed = false;
         for key in self.keys.iter_mut().filter(|k| k.state == KeyState::Signing) {
             let before = (key.longest_lifetime, key.longest_srs_lifetime, key.short_tags);

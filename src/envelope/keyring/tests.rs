@@ -101,7 +101,7 @@ fn the_earliest_start_and_the_longest_lifetime_win() {
     assert!(!ring.ramp_start("our.example", Timestamp(60)));
     assert!(ring.ramp_start("our.example", Timestamp(40)));
     assert_eq!(ring.signing_since()["our.example"], Timestamp(40));
-    assert!(ring.raise(10, 21, true));
-    assert!(!ring.raise(7, 7, false));
+    assert!(ring.record_lifetimes(10, 21, true));
+    assert!(!ring.record_lifetimes(7, 7, false));
     assert_eq!(ring.own_signer().unwrap().longest_lifetime, 10);
 }

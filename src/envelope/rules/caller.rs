@@ -20,12 +20,18 @@ impl Caller {
     /// Whether [`Rules::content`](super::Rules::content) will be queried, too.
     #[must_use]
     pub fn sees_content(self) -> bool {
-        matches!(self, Self::Proxy | Self::Milter)
+        match self {
+            Self::Proxy | Self::Milter => true,
+            Self::Policy | Self::Map => false,
+        }
     }
 
     /// Whether the caller is an MTA that decides itself which domains it relays for.
     #[must_use]
     pub fn is_mta(self) -> bool {
-        matches!(self, Self::Milter | Self::Policy)
+        match self {
+            Self::Milter | Self::Policy => true,
+            Self::Proxy | Self::Map => false,
+        }
     }
 }

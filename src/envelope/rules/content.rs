@@ -9,7 +9,7 @@ use crate::envelope::abuse::{Memory, TagId, surge_network};
 use crate::envelope::address::Address;
 use crate::envelope::bounce::{Findings, MessageKind, Returned};
 use crate::envelope::evidence::{Claim, Proof, author, verify};
-use crate::envelope::site_policy::{FailureAction, Mixed, Reason, RejectAt};
+use crate::envelope::site_policy::{FailureAction, FailureReason, Mixed, RejectAt};
 use crate::envelope::tag::batv;
 
 /// A message to be inspected, for one recipient.
@@ -39,7 +39,7 @@ pub enum ContentVerdict {
     /// Deliver the bounce with a mark to this quarantine mailbox.
     Quarantine(Address, ResultHeader),
     /// Discard the bounce, without a notice to its sender.
-    Discard(Reason),
+    Discard(FailureReason),
     /// Refuse the message.
     Refuse(Refusal),
 }
@@ -174,7 +174,7 @@ impl Rules<'_> {
         }
         let today = self.now.day();
         let (keys, params) = (self.ring.keys(), &self.policy.batv);
-        let holds = |claim: &Claim, id: &str| verify(keys, params, today, claim, id, recipient) == Proof::Holds;
+        let holds = |claim: &Claim, id: &str| verify(keys, params, today, claim, id, recipient) == Proof::Valid;
         let ids = &found.returned.message_ids;
         let claims = found.returned.evidence.iter().filter_map(|value| Claim::parse(value));
         // Mail that left without a Message-ID may have been given one by another host.
@@ -202,7 +202,7 @@ impl Rules<'_> {
         let mut says = if claims.is_empty() { "unreadable" } else { "not of this message and recipient" };
         for proof in proofs {
             match proof {
-                Proof::Holds => return Some("holds"),
+                Proof::Valid => return Some("holds"),
                 Proof::Expired => says = "expired",
                 Proof::UnknownKey => says = "of a key that the ring does not have",
                 Proof::Forged => {}
@@ -267,13 +267,13 @@ fn returns_something(case: Candidate<'_>, found: &Findings) -> ContentVerdict {
 }
 
 /// The reason against a bounce of this kind; `None` if its kind does not matter.
-fn reason(check: ContentCheck, found: &Findings) -> Option<Reason> {
+fn reason(check: ContentCheck, found: &Findings) -> Option<FailureReason> {
     match check {
-        ContentCheck::NullSender if found.doubtful => Some(Reason::DoubtfulNdr),
+        ContentCheck::NullSender if found.doubtful => Some(FailureReason::DoubtfulNdr),
         ContentCheck::Srs | ContentCheck::UsedUp | ContentCheck::Guessing => None,
-        ContentCheck::NullSender => Some(Reason::UntaggedNdr),
-        ContentCheck::Unsignable => Some(Reason::Overflow),
-        ContentCheck::DaemonSender if found.kind == MessageKind::TextBounce => Some(Reason::TextNdr),
-        ContentCheck::DaemonSender => Some(Reason::DaemonNdr),
+        ContentCheck::NullSender => Some(FailureReason::UntaggedNdr),
+        ContentCheck::Unsignable => Some(FailureReason::Overflow),
+        ContentCheck::DaemonSender if found.kind == MessageKind::TextBounce => Some(FailureReason::TextNdr),
+        ContentCheck::DaemonSender => Some(FailureReason::DaemonNdr),
     }
 }

@@ -10,9 +10,9 @@ use super::{
     Caller, ContentCheck, Delivery, Disposition, Inbound, InboundReason, OutboundReason, Refusal, RefusalReason,
     ResultHeader, Route, Rules,
 };
-use crate::envelope::abuse::{Guesser, Memory, TagId, network, site_network, surge_network};
+use crate::envelope::abuse::{GuessAccount, Memory, TagId, network, site_network, surge_network};
 use crate::envelope::address::{Address, ReversePath};
-use crate::envelope::site_policy::{FailureAction, Reason, RejectAt};
+use crate::envelope::site_policy::{FailureAction, FailureReason, RejectAt};
 use crate::envelope::tag::{Verdict, batv, guess_odds, srs};
 use crate::envelope::time::SECONDS_PER_DAY;
 
@@ -142,7 +142,7 @@ impl Rules<'_> {
 
     /// Whether the tag was signed by this site, whatever its date. (`Expired` may also be the verdict on an unknown
     /// key.)
-    pub(super) fn was_made_here(&self, verdict: &Verdict) -> bool {
+    pub(super) fn is_signed_by_site(&self, verdict: &Verdict) -> bool {
         match verdict {
             Verdict::Valid(_) => true,
             Verdict::Expired(tagged) | Verdict::Future(tagged) => {
@@ -159,7 +159,7 @@ impl Rules<'_> {
     fn srs_recipient(&self, mut asked: RcptQuery<'_>, sender: &ReversePath, recipient: &Address) -> Inbound {
         let inbound = &self.policy.inbound;
         // A correct guess would allow relaying, so guesses are limited in every mode.
-        if self.is_guessing(&mut asked, true, false, recipient) {
+        if self.is_guess_limited(&mut asked, true, false, recipient) {
             return refuse(Verdict::Untagged, GUESSING);
         }
         let verdict = srs::verify(self.ring.keys(), &self.policy.srs, self.now.day(), recipient);
@@ -176,12 +176,12 @@ impl Rules<'_> {
                 let is_inspected = *sender == ReversePath::Null && asked.caller.sees_content();
                 self.valid(asked, verdict, recipient, to, route, is_inspected.then_some(ContentCheck::Srs))
             }
-            Verdict::Valid(_) => self.or_as_it_came(&asked, verdict, recipient, None),
-            Verdict::Expired(_) => self.or_as_it_came(&asked, verdict, recipient, Some(Reason::Expired)),
-            Verdict::Future(_) => self.or_as_it_came(&asked, verdict, recipient, Some(Reason::Future)),
+            Verdict::Valid(_) => self.refuse_or_mark(&asked, verdict, recipient, None),
+            Verdict::Expired(_) => self.refuse_or_mark(&asked, verdict, recipient, Some(FailureReason::Expired)),
+            Verdict::Future(_) => self.refuse_or_mark(&asked, verdict, recipient, Some(FailureReason::Future)),
             Verdict::Forged(_) | Verdict::UnknownKey(_) | Verdict::Malformed(_) | Verdict::Untagged => {
                 if matches!(verdict, Verdict::Forged(_)) {
-                    self.guessed(
+                    self.count_guess(
                         &mut asked,
                         true,
                         false,
@@ -189,18 +189,18 @@ impl Rules<'_> {
                         guess_odds::of_srs(self.ring.keys(), &self.policy.srs),
                     );
                 }
-                self.or_as_it_came(&asked, verdict, recipient, Some(Reason::Forged))
+                self.refuse_or_mark(&asked, verdict, recipient, Some(FailureReason::Forged))
             }
         }
     }
 
     /// Refuses an SRS address that is not valid, or delivers it unchanged with a mark if it is only observed.
-    fn or_as_it_came(
+    fn refuse_or_mark(
         &self,
         asked: &RcptQuery<'_>,
         verdict: Verdict,
         recipient: &Address,
-        reason: Option<Reason>,
+        reason: Option<FailureReason>,
     ) -> Inbound {
         if routes_onward(recipient) || asked.caller.is_mta() {
             // Without a valid hash, an address that asks for further relaying is refused in every mode. An MTA would
@@ -223,7 +223,7 @@ impl Rules<'_> {
         let bounce = *sender == ReversePath::Null || daemon;
         let tells = bounce || hides_srs || routes_onward(&bare) || asked.caller.is_mta();
         let always = hides_srs || routes_onward(&bare);
-        if tells && self.is_guessing(&mut asked, always, !bounce, &bare) {
+        if tells && self.is_guess_limited(&mut asked, always, !bounce, &bare) {
             // Evidence cannot be guessed, so a bounce that returns an original of this site is accepted.
             return if bounce && !always && asked.caller.sees_content() && self.policy.inbound.evidence {
                 inspect(Verdict::Untagged, bare, ContentCheck::Guessing, against(GUESSING))
@@ -242,17 +242,17 @@ impl Rules<'_> {
         }
         match &verdict {
             Verdict::Forged(_) if tells => {
-                self.guessed(&mut asked, always, !bounce, &bare, guess_odds::of_batv(self.ring.keys(), recipient));
+                self.count_guess(&mut asked, always, !bounce, &bare, guess_odds::of_batv(self.ring.keys(), recipient));
             }
             // An unknown key digit counts as a guess, although it cannot be a correct one.
-            Verdict::UnknownKey(_) if tells => self.guessed(&mut asked, always, !bounce, &bare, 0.0),
+            Verdict::UnknownKey(_) if tells => self.count_guess(&mut asked, always, !bounce, &bare, 0.0),
             _ => {}
         }
         if routes_onward(&bare) || hides_srs {
             // The address behind a tag that is not valid asks for further relaying, or would bypass the rules for SRS.
-            return refuse(verdict, refusal_of(Reason::Forged));
+            return refuse(verdict, refusal_of(FailureReason::Forged));
         }
-        if asked.caller.is_mta() && *sender != ReversePath::Null && !self.was_made_here(&verdict) {
+        if asked.caller.is_mta() && *sender != ReversePath::Null && !self.is_signed_by_site(&verdict) {
             return if matches!(verdict, Verdict::UnknownKey(_)) && !self.ring_has_settled() {
                 refuse(verdict, UNKNOWN_KEY)
             } else {
@@ -268,12 +268,14 @@ impl Rules<'_> {
             };
         }
         let reason = match &verdict {
-            Verdict::Expired(_) => Some(Reason::Expired),
-            Verdict::Future(_) => Some(Reason::Future),
+            Verdict::Expired(_) => Some(FailureReason::Expired),
+            Verdict::Future(_) => Some(FailureReason::Future),
             // For a while, another host may have a newer ring.
             Verdict::UnknownKey(_) if !self.ring_has_settled() => None,
-            Verdict::UnknownKey(_) => Some(Reason::Forged),
-            Verdict::Valid(_) | Verdict::Forged(_) | Verdict::Malformed(_) | Verdict::Untagged => Some(Reason::Forged),
+            Verdict::UnknownKey(_) => Some(FailureReason::Forged),
+            Verdict::Valid(_) | Verdict::Forged(_) | Verdict::Malformed(_) | Verdict::Untagged => {
+                Some(FailureReason::Forged)
+            }
         };
         self.act(&asked, verdict, bare, reason, UNKNOWN_KEY)
     }
@@ -331,7 +333,7 @@ impl Rules<'_> {
         asked: &RcptQuery<'_>,
         verdict: Verdict,
         to: Address,
-        reason: Option<Reason>,
+        reason: Option<FailureReason>,
         otherwise: Refusal,
     ) -> Inbound {
         let inbound = &self.policy.inbound;
@@ -380,8 +382,8 @@ impl Rules<'_> {
         let at_once = judge == ContentCheck::NullSender
             && self.refuses_at_once(asked.memory, asked.caller, asked.client, recipient);
         if at_once && asked.lenient {
-            let action = if in_surge { FailureAction::Defer } else { inbound.actions.of(Reason::UntaggedNdr) };
-            let reason = RefusalReason::Site(Reason::UntaggedNdr);
+            let action = if in_surge { FailureAction::Defer } else { inbound.actions.of(FailureReason::UntaggedNdr) };
+            let reason = RefusalReason::Site(FailureReason::UntaggedNdr);
             let mark = ResultHeader { verdict: "untagged", would: action.name(), reason, observed: true };
             return deliver(
                 Verdict::Untagged,
@@ -392,9 +394,9 @@ impl Rules<'_> {
             );
         }
         if at_once {
-            let refusal = refusal_of(Reason::UntaggedNdr);
+            let refusal = refusal_of(FailureReason::UntaggedNdr);
             // A surge ends, and deferred mail is sent again.
-            let defer = in_surge || inbound.actions.of(Reason::UntaggedNdr) == FailureAction::Defer;
+            let defer = in_surge || inbound.actions.of(FailureReason::UntaggedNdr) == FailureAction::Defer;
             let refused = refuse(Verdict::Untagged, if defer { refusal.later() } else { refusal });
             let reason = if in_surge { InboundReason::Against(RefusalReason::Surge) } else { refused.reason };
             return Inbound { reason, ..refused };
@@ -412,7 +414,8 @@ impl Rules<'_> {
         recipient: &Address,
     ) -> bool {
         let inbound = &self.policy.inbound;
-        let refused = matches!(inbound.actions.of(Reason::UntaggedNdr), FailureAction::Reject | FailureAction::Defer);
+        let refused =
+            matches!(inbound.actions.of(FailureReason::UntaggedNdr), FailureAction::Reject | FailureAction::Defer);
         match inbound.reject_at {
             RejectAt::Data => false,
             RejectAt::Rcpt => refused,
@@ -431,70 +434,80 @@ impl Rules<'_> {
     /// Whether a client has reached its limit of guesses about this recipient, so that tags are not verified. Observed
     /// mail is not limited, unless `always` is set because the answer depends on the tag in every mode. `ordinary`: the
     /// sender is an ordinary one, for which only an MTA's answer depends on the tag.
-    fn is_guessing(&self, asked: &mut RcptQuery<'_>, always: bool, ordinary: bool, bare: &Address) -> bool {
+    fn is_guess_limited(&self, asked: &mut RcptQuery<'_>, always: bool, ordinary: bool, bare: &Address) -> bool {
         let per_minute = self.policy.inbound.guesses_per_minute;
         if per_minute == 0 || (asked.lenient && !always && asked.caller != Caller::Map) {
             return false;
         }
         let guesses = &mut asked.memory.guesses;
-        let limited = guessers(self, asked.caller, asked.client, ordinary, guesses.recipient(bare))
+        let limited = guess_accounts(self, asked.caller, asked.client, ordinary, guesses.recipient(bare))
             .into_iter()
             .flatten()
             .any(|guesser| guesses.is_limited(guesser, per_minute, self.now));
         if limited {
-            guesses.turned_away();
+            guesses.count_limited();
         }
         limited
     }
 
     /// Counts a bad tag. If guesses are not limited here, no account is charged, so that other bounces of the network
     /// are not affected.
-    fn guessed(&self, asked: &mut RcptQuery<'_>, always: bool, ordinary: bool, bare: &Address, chance: f64) {
+    fn count_guess(&self, asked: &mut RcptQuery<'_>, always: bool, ordinary: bool, bare: &Address, chance: f64) {
         let guesses = &mut asked.memory.guesses;
         let is_free = asked.lenient && !always && asked.caller != Caller::Map;
-        let guessers = if is_free {
+        let guess_accounts = if is_free {
             [None; 4]
         } else {
-            guessers(self, asked.caller, asked.client, ordinary, guesses.recipient(bare))
+            guess_accounts(self, asked.caller, asked.client, ordinary, guesses.recipient(bare))
         };
         let per_minute = self.policy.inbound.guesses_per_minute;
-        guesses.bad(guessers.into_iter().flatten(), per_minute, chance, self.now);
+        guesses.bad(guess_accounts.into_iter().flatten(), per_minute, chance, self.now);
     }
 }
 
 /// The accounts to which a guess is charged. A network has a small account for each recipient, so that guesses at one
 /// recipient do not affect bounces to others, and a large one for all recipients. An IPv6 site has the same accounts
 /// for all of its networks together. Mail with ordinary senders has accounts of its own.
-fn guessers(
+fn guess_accounts(
     rules: &Rules<'_>,
     caller: Caller,
     client: Option<IpAddr>,
     ordinary: bool,
     recipient: u64,
-) -> [Option<Guesser>; 4] {
+) -> [Option<GuessAccount>; 4] {
     let inbound = &rules.policy.inbound;
     match client {
         // The caller of a map can invent the client's address, so the account of all maps is charged, too.
         Some(client) if caller == Caller::Map => {
-            let site = site_network(client).map(|site| Guesser::Recipient(site, recipient));
+            let site = site_network(client).map(|site| GuessAccount::Recipient(site, recipient));
             let network = network(client);
-            [Some(Guesser::Recipient(network, recipient)), Some(Guesser::Network(network)), site, Some(Guesser::Map)]
+            [
+                Some(GuessAccount::Recipient(network, recipient)),
+                Some(GuessAccount::Network(network)),
+                site,
+                Some(GuessAccount::Map),
+            ]
         }
         Some(client) if inbound.trusted_relays.contains(client) || inbound.exempt_clients.contains(client) => [None; 4],
-        Some(client) if ordinary => {
-            [Some(Guesser::Ordinary(network(client))), site_network(client).map(Guesser::Ordinary), None, None]
-        }
+        Some(client) if ordinary => [
+            Some(GuessAccount::Ordinary(network(client))),
+            site_network(client).map(GuessAccount::Ordinary),
+            None,
+            None,
+        ],
         Some(client) => {
             let (network, site) = (network(client), site_network(client));
             [
-                Some(Guesser::Recipient(network, recipient)),
-                Some(Guesser::Network(network)),
-                site.map(|site| Guesser::Recipient(site, recipient)),
-                site.map(Guesser::Network),
+                Some(GuessAccount::Recipient(network, recipient)),
+                Some(GuessAccount::Network(network)),
+                site.map(|site| GuessAccount::Recipient(site, recipient)),
+                site.map(GuessAccount::Network),
             ]
         }
         // The map does not name the client.
-        None if caller == Caller::Map => [Some(Guesser::MapRecipient(recipient)), Some(Guesser::Map), None, None],
+        None if caller == Caller::Map => {
+            [Some(GuessAccount::MapRecipient(recipient)), Some(GuessAccount::Map), None, None]
+        }
         None => [None; 4],
     }
 }

@@ -121,7 +121,7 @@ impl Rules<'_> {
                     _ if to == *recipient => MapAnswer::Nothing,
                     // An MTA accepts any address that is found here as that of a user, and would bounce mail to unknown
                     // recipients.
-                    verdict if !self.was_made_here(verdict) && batv::strip(recipient).as_ref() == Some(&to) => {
+                    verdict if !self.is_signed_by_site(verdict) && batv::strip(recipient).as_ref() == Some(&to) => {
                         MapAnswer::Nothing
                     }
                     _ => MapAnswer::To(to),
@@ -141,7 +141,7 @@ impl Rules<'_> {
             Some(bare) => MappedRecipient {
                 mapped: MapAnswer::To(bare),
                 verdict: Verdict::Untagged,
-                reason: MapReason::NotLookedAt,
+                reason: MapReason::NotVerified,
             },
             None => self.map_recipient(memory, client, recipient),
         }

@@ -2,7 +2,7 @@
 
 use strum::IntoStaticStr;
 
-use crate::envelope::site_policy::Reason;
+use crate::envelope::site_policy::FailureReason;
 
 /// Why a sender is signed, rewritten, left unchanged or refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, IntoStaticStr)]
@@ -69,7 +69,7 @@ pub enum InboundReason {
 #[strum(serialize_all = "kebab-case")]
 pub enum RefusalReason {
     /// A reason with an action in the config.
-    Site(Reason),
+    Site(FailureReason),
     /// The recipient's domain is foreign, or its local part asks for further relaying.
     RelayingDenied,
     /// The SRS domain has no such mailbox.
@@ -110,7 +110,7 @@ pub enum MapReason {
     /// The address is not a tagged address of this site.
     Untagged,
     /// The tag was removed without verification.
-    NotLookedAt,
+    NotVerified,
     /// The reason of the answer about a bounce to the address.
     Asked(InboundReason),
 }

@@ -1,7 +1,7 @@
 //! Replies for refused inbound mail; `docs/replies.md` explains each.
 
 use super::{Refusal, RefusalReason};
-use crate::envelope::site_policy::Reason;
+use crate::envelope::site_policy::FailureReason;
 
 pub(super) const RELAYING_DENIED: Refusal =
     Refusal { code: 550, status: "5.7.1", text: "relaying denied", reason: RefusalReason::RelayingDenied };
@@ -15,7 +15,7 @@ pub(super) const NO_SUCH_TAG: Refusal = Refusal {
     code: 550,
     status: "5.1.1",
     text: "no such mailbox here: this is not a return address that was made by us",
-    reason: RefusalReason::Site(Reason::Forged),
+    reason: RefusalReason::Site(FailureReason::Forged),
 };
 /// The sender cannot be parsed, although the MTA may have accepted it.
 pub const BAD_SENDER: Refusal = Refusal {
@@ -68,12 +68,16 @@ pub(super) const REPLAYED: Refusal = Refusal {
     reason: RefusalReason::Replayed,
 };
 
-pub(super) fn refusal_of(reason: Reason) -> Refusal {
+pub(super) fn refusal_of(reason: FailureReason) -> Refusal {
     let text = match reason {
-        Reason::Forged => "bounce refused: this return address was not made by us",
-        Reason::Expired => "bounce refused: this return address has expired",
-        Reason::Future => "bounce refused: this return address is dated in the future",
-        Reason::UntaggedNdr | Reason::DaemonNdr | Reason::TextNdr | Reason::Overflow | Reason::DoubtfulNdr => {
+        FailureReason::Forged => "bounce refused: this return address was not made by us",
+        FailureReason::Expired => "bounce refused: this return address has expired",
+        FailureReason::Future => "bounce refused: this return address is dated in the future",
+        FailureReason::UntaggedNdr
+        | FailureReason::DaemonNdr
+        | FailureReason::TextNdr
+        | FailureReason::Overflow
+        | FailureReason::DoubtfulNdr => {
             "bounce refused: every message we send carries a signed return address, and this bounce is not addressed to one"
         }
     };

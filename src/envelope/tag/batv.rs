@@ -203,7 +203,7 @@ pub fn verify(keys: &[Key], params: &BatvParams, today: Day, address: &Address) 
         // A local part that still has its quotes is used unchanged.
         let mut tagged = tagged(&prvs, received, address, expires, params.lifetime);
         tagged.bare = Address::parse(&format!("{received}@{}", address.domain())).ok().or(tagged.bare);
-        match judge_peer(key, params, today, &prvs, address.domain()) {
+        match verify_peer(key, params, today, &prvs, address.domain()) {
             TagState::Valid => Verdict::valid(tagged),
             TagState::Expired => Verdict::Expired(tagged),
             TagState::Future => Verdict::Future(tagged),
@@ -248,7 +248,7 @@ pub fn verify_subaddress<'a>(
     let (key, day, hex) = read_value(strip_prefix_ci(tag, "prvs=")?)?;
     let prvs = Prvs { key, day, hex, core: user };
     let key = key_of(keys, prvs.key).filter(|k| k.algorithm.purpose() == Purpose::Batv)?;
-    Some(Subaddress { user, outcome: judge_peer(key, params, today, &prvs, address.domain()) })
+    Some(Subaddress { user, outcome: verify_peer(key, params, today, &prvs, address.domain()) })
 }
 
 fn key_of(keys: &[Key], digit: u8) -> Option<&Key> {
@@ -296,7 +296,7 @@ fn verify_own(key: &Key, params: &BatvParams, today: Day, prvs: &Prvs<'_>, addre
     }
 }
 
-fn judge_peer(key: &Key, params: &BatvParams, today: Day, prvs: &Prvs<'_>, domain: &str) -> TagState {
+fn verify_peer(key: &Key, params: &BatvParams, today: Day, prvs: &Prvs<'_>, domain: &str) -> TagState {
     let received = prvs.hex.to_ascii_lowercase();
     let holds = |core: &str, domain: &str| {
         mac::equal(peer_hex(key, prvs.key, prvs.day, core, domain).as_bytes(), received.as_bytes())

@@ -76,7 +76,7 @@ replies! {
     /// A lone dot that another server might accept as the end of the message (SMTP smuggling).
     SMUGGLING = 550 "5.5.2" "a lone dot between line ends other than CR LF is refused";
     /// The next hop's reply to DATA of an inspected message is neither 354 nor a refusal.
-    HOP_REFUSED_LATE = 451 "4.5.0" "the next hop did not take the message";
+    HOP_UNEXPECTED_DATA_REPLY = 451 "4.5.0" "the next hop did not take the message";
     /// `limits.commands` is reached.
     TOO_MANY_COMMANDS = 421 "4.7.0" "too many commands without a message";
     /// `limits.bad_commands` is reached.

@@ -100,12 +100,12 @@ fn of(config: &Config, exim: &Exim) -> Vec<Finding> {
             Role::Inbound => inbound(listener, exim, &mut found),
         }
     }
-    for advisor in config.advisors.iter().filter(|advisor| !exim.mentions_port_of(&advisor.listen)) {
-        let (name, listen) = (advisor.advice.name(), &advisor.listen);
+    for mta_service in config.mta_services.iter().filter(|mta_service| !exim.mentions_port_of(&mta_service.listen)) {
+        let (name, listen) = (mta_service.protocol.name(), &mta_service.listen);
         found.push(Wrong(format!("nobody asks the {name} on {listen}: ${{readsocket{{inet:{listen}}}{{…}}}}")));
     }
     let by_run = exim.lines.iter().any(|line| line.contains("${run{") && line.contains(" sign "));
-    if config.listeners.is_empty() && config.advisors.is_empty() && !by_run {
+    if config.listeners.is_empty() && config.mta_services.is_empty() && !by_run {
         found.push(Finding::wrong(
             "nothing here asks Countersign: no ${run{… countersign sign …}}, and its config has no [[listener]]",
         ));

@@ -90,7 +90,7 @@ pub(super) fn verify_shevek(key: &Key, params: &SrsParams, today: Day, form: &Sr
             if key.algorithm == Algorithm::Postsrsd && host == DATABASE {
                 return KeyAnswer::Decided(Verdict::Malformed(Defect::DatabaseAlias));
             }
-            KeyAnswer::Decided(judge_stamp(key, limits.max_age, today, form, stamp))
+            KeyAnswer::Decided(verify_stamp(key, limits.max_age, today, form, stamp))
         }
         Srs::One { hash, host, rest } => {
             if !holds(hash, &[host, rest]) {
@@ -117,12 +117,12 @@ pub(super) fn verify_exim(key: &Key, params: &SrsParams, today: Day, local: &str
     // Exim delivers to the lower-cased address.
     let (host, user) = (host.to_ascii_lowercase(), user.to_ascii_lowercase());
     let form = Srs::Zero { hash, stamp, host: &host, user: &user };
-    KeyAnswer::Decided(judge_stamp(key, limits.max_age, today, &form, stamp))
+    KeyAnswer::Decided(verify_stamp(key, limits.max_age, today, &form, stamp))
 }
 
 /// The arithmetic of the other programs, mod 1024: without tolerance, so that an address becomes valid again after
 /// 1,024 days.
-fn judge_stamp(key: &Key, max_age: u16, today: Day, form: &Srs<'_>, stamp: &str) -> Verdict {
+fn verify_stamp(key: &Key, max_age: u16, today: Day, form: &Srs<'_>, stamp: &str) -> Verdict {
     let Some(stamp) = SrsStamp::parse(stamp) else { return Verdict::Malformed(Defect::BadStamp) };
     let age = stamp.age(today);
     let valid = age <= i64::from(max_age);

@@ -17,7 +17,7 @@ use crate::wire::smtp::size_limits::TooLong;
 
 /// The most octets of a message where the config sets no limit: more than any server takes, and far from where sums
 /// wrap.
-const MOST: u64 = 1 << 40;
+const NO_LIMIT: u64 = 1 << 40;
 
 impl Session {
     /// BDAT. Its octets follow whatever the answer is.
@@ -96,7 +96,7 @@ impl Session {
 
     fn most_octets(&self) -> u64 {
         match self.settings.limits.message {
-            0 => MOST,
+            0 => NO_LIMIT,
             limit => limit,
         }
     }

@@ -8,7 +8,7 @@ use super::queue::{ClientCommand, Item, ProxyCommand};
 use super::{Direction, Event, Session};
 use crate::envelope::rules::{ContentVerdict, ResultHeader};
 use crate::wire::smtp::outgoing_header::HeadReader;
-use crate::wire::smtp::replies::{HOP_REFUSED_LATE, NO_QUARANTINE, SMUGGLING};
+use crate::wire::smtp::replies::{HOP_UNEXPECTED_DATA_REPLY, NO_QUARANTINE, SMUGGLING};
 use crate::wire::smtp::reply::Reply;
 
 impl Session {
@@ -168,7 +168,7 @@ impl Session {
             }
             return;
         }
-        self.refuse_body(if reply.code < 400 { HOP_REFUSED_LATE.reply() } else { reply });
+        self.refuse_body(if reply.code < 400 { HOP_UNEXPECTED_DATA_REPLY.reply() } else { reply });
         self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
     }
 

@@ -1,15 +1,15 @@
 //! Checks of a Postfix configuration, as `postconf` prints it.
 
-mod askers;
 mod configuration;
+mod mta_services;
 mod proxies;
 
 use std::path::Path;
 
 use anyhow::Result;
 
-use self::askers::{maps, milter, policy, signed_before_the_queue};
 use self::configuration::Postfix;
+use self::mta_services::{maps, milter, policy, signed_before_the_queue};
 use self::proxies::{inbound, is_behind, nobody_listens, outbound, sends_to_the_world};
 use super::finding::Finding::{self, Careful, Wrong};
 use crate::config::{Config, Role, ServiceProtocol};
@@ -29,11 +29,11 @@ pub(super) fn findings(config: &Config, place: &Path) -> Result<Vec<Finding>> {
             Role::Inbound => inbound(listener, &postfix, &mut found),
         }
     }
-    for advisor in &config.advisors {
-        match advisor.advice {
-            ServiceProtocol::Milter => milter(config, advisor, &postfix, &mut found),
-            ServiceProtocol::Socketmap => maps(config, advisor, &postfix, &mut found),
-            ServiceProtocol::Policy => policy(advisor, &postfix, &mut found),
+    for mta_service in &config.mta_services {
+        match mta_service.protocol {
+            ServiceProtocol::Milter => milter(config, mta_service, &postfix, &mut found),
+            ServiceProtocol::Socketmap => maps(config, mta_service, &postfix, &mut found),
+            ServiceProtocol::Policy => policy(mta_service, &postfix, &mut found),
         }
     }
     signed_before_the_queue(config, &postfix, &mut found);
@@ -48,9 +48,9 @@ pub(super) fn findings(config: &Config, place: &Path) -> Result<Vec<Finding>> {
 /// Finds services of Postfix on ports on which Countersign has to listen.
 fn ports_of_ours(config: &Config, postfix: &Postfix, found: &mut Vec<Finding>) {
     let listeners = config.listeners.iter().map(|listener| ("a listener", &listener.listen));
-    let advisors = config.advisors.iter().map(|advisor| ("a listener", &advisor.listen));
+    let mta_services = config.mta_services.iter().map(|mta_service| ("a listener", &mta_service.listen));
     let status = config.status.iter().map(|listen| ("status.listen", listen));
-    for (what, listen) in listeners.chain(advisors).chain(status) {
+    for (what, listen) in listeners.chain(mta_services).chain(status) {
         for service in postfix.services.iter().filter(|service| service.takes(listen)) {
             found.push(Wrong(format!(
                 "{} is a service of this Postfix itself ({}), and {what} of Countersign: who starts second does not start, and mail goes \

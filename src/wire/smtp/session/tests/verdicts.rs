@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::envelope::rules::ContentVerdict;
-use crate::envelope::site_policy::{FailureAction, Reason};
+use crate::envelope::site_policy::{FailureAction, FailureReason};
 
 const CHUNKING: &str = "250-mx.example\r\n250-PIPELINING\r\n250 CHUNKING\r\n";
 
@@ -181,7 +181,7 @@ fn a_next_hop_that_keeps_the_recipient_gets_nothing_of_what_is_put_aside() {
 #[test]
 fn a_next_hop_that_does_not_pipeline_is_led_step_by_step() {
     let mut d = Dialogue::new(Direction::Inbound, 10_000);
-    d.policy.inbound.actions.by_reason = vec![(Reason::UntaggedNdr, FailureAction::Quarantine)];
+    d.policy.inbound.actions.by_reason = vec![(FailureReason::UntaggedNdr, FailureAction::Quarantine)];
     d.policy.inbound.quarantine_to = Some(Address::parse("aside@our.example").unwrap());
     d.connect();
     d.client("EHLO c.example\r\n");

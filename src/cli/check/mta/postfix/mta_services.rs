@@ -6,15 +6,15 @@ use crate::cli::check::mta::finding::names;
 use crate::config::{Config, Endpoint, MtaService, ServiceProtocol, Side};
 
 /// Checks which services query the milter, and what happens to mail while the milter does not answer.
-pub(super) fn milter(config: &Config, advisor: &MtaService, postfix: &Postfix, found: &mut Vec<Finding>) {
-    let listen = &advisor.listen;
+pub(super) fn milter(config: &Config, mta_service: &MtaService, postfix: &Postfix, found: &mut Vec<Finding>) {
+    let listen = &mta_service.listen;
     let asking: Vec<&MasterService> =
         postfix.running("smtpd").filter(|service| postfix.asks_milter(service, listen)).collect();
     if asking.is_empty() {
         found.push(Wrong(format!("no smtpd asks the milter: smtpd_milters = {}", as_milter(listen))));
         return;
     }
-    who_does_not_ask(config, advisor, postfix, found);
+    who_does_not_ask(config, mta_service, postfix, found);
     let main = |parameter: &str| postfix.get(parameter).to_owned();
     let action = main("milter_default_action");
     if action == "accept" {
@@ -25,13 +25,13 @@ pub(super) fn milter(config: &Config, advisor: &MtaService, postfix: &Postfix, f
     if main("milter_protocol").parse::<u32>().is_ok_and(|version| version < 6) {
         found.push(Finding::wrong("milter_protocol is below 6: the sender cannot be changed. Leave it out"));
     }
-    if advisor.side != Side::Inbound && !names(&main("non_smtpd_milters"), listen) {
+    if mta_service.side != Side::Inbound && !names(&main("non_smtpd_milters"), listen) {
         found.push(Careful(format!(
             "mail that programs here hand to `sendmail` leaves unsigned: non_smtpd_milters = {}",
             as_milter(listen)
         )));
     }
-    if advisor.side == Side::Outbound {
+    if mta_service.side == Side::Outbound {
         return;
     }
     let filters = !postfix.get("content_filter").is_empty()
@@ -54,7 +54,10 @@ pub(super) fn milter(config: &Config, advisor: &MtaService, postfix: &Postfix, f
         }
         // A port for mail that returns from a filter.
         let loopback = service.name.starts_with("127.") || service.name.starts_with("localhost");
-        if filters && advisor.side == Side::Auto && loopback && advisor.outbound_clients.contains([127, 0, 0, 1].into())
+        if filters
+            && mta_service.side == Side::Auto
+            && loopback
+            && mta_service.outbound_clients.contains([127, 0, 0, 1].into())
         {
             found.push(Careful(format!(
                 "{} asks the milter, too: what a filter hands back there counts as mail that leaves. -o smtpd_milters=",
@@ -63,8 +66,9 @@ pub(super) fn milter(config: &Config, advisor: &MtaService, postfix: &Postfix, f
         }
     }
     // The default of mynetworks is this machine's own addresses.
-    if advisor.side == Side::Auto && postfix.set.contains_key("mynetworks") {
-        let outside = networks(postfix.get("mynetworks")).filter(|net| !advisor.outbound_clients.contains(net.addr()));
+    if mta_service.side == Side::Auto && postfix.set.contains_key("mynetworks") {
+        let outside =
+            networks(postfix.get("mynetworks")).filter(|net| !mta_service.outbound_clients.contains(net.addr()));
         let outside: Vec<String> = outside.map(|net| net.to_string()).collect();
         if !outside.is_empty() {
             found.push(Careful(format!(
@@ -76,9 +80,9 @@ pub(super) fn milter(config: &Config, advisor: &MtaService, postfix: &Postfix, f
 }
 
 /// Warns about services that do not query the milter. A service for mail that returns from a filter need not.
-fn who_does_not_ask(config: &Config, advisor: &MtaService, postfix: &Postfix, found: &mut Vec<Finding>) {
+fn who_does_not_ask(config: &Config, mta_service: &MtaService, postfix: &Postfix, found: &mut Vec<Finding>) {
     let asks = |service: &MasterService| {
-        let mut milters = config.advisors.iter().filter(|a| a.advice == ServiceProtocol::Milter);
+        let mut milters = config.mta_services.iter().filter(|a| a.protocol == ServiceProtocol::Milter);
         milters.any(|milter| postfix.asks_milter(service, &milter.listen))
     };
     for service in postfix.running("smtpd") {
@@ -91,8 +95,8 @@ fn who_does_not_ask(config: &Config, advisor: &MtaService, postfix: &Postfix, fo
             )));
         }
         let mut words = list.split([' ', ',', '\t']).filter(|word| !word.is_empty());
-        if postfix.asks_milter(service, &advisor.listen)
-            && words.any(|word| names(word, &advisor.listen))
+        if postfix.asks_milter(service, &mta_service.listen)
+            && words.any(|word| names(word, &mta_service.listen))
             && let Some(next) = words.next()
         {
             found.push(Careful(format!(
@@ -111,14 +115,14 @@ fn as_milter(listen: &Endpoint) -> String {
 }
 
 fn a_map_finds(config: &Config, setting: &str) -> bool {
-    let mut maps = config.advisors.iter().filter(|advisor| advisor.advice == ServiceProtocol::Socketmap);
+    let mut maps = config.mta_services.iter().filter(|mta_service| mta_service.protocol == ServiceProtocol::Socketmap);
     let known = [":verify", ":reverse", ":strip"].iter().any(|map| setting.contains(map));
     known && maps.any(|map| names(setting, &map.listen))
 }
 
 /// Checks which services query the map, and about which addresses.
-pub(super) fn maps(config: &Config, advisor: &MtaService, postfix: &Postfix, found: &mut Vec<Finding>) {
-    let listen = &advisor.listen;
+pub(super) fn maps(config: &Config, mta_service: &MtaService, postfix: &Postfix, found: &mut Vec<Finding>) {
+    let listen = &mta_service.listen;
     for (maps, classes, class) in [
         ("sender_canonical_maps", "sender_canonical_classes", "envelope_sender"),
         ("recipient_canonical_maps", "recipient_canonical_classes", "envelope_recipient"),
@@ -142,7 +146,8 @@ pub(super) fn maps(config: &Config, advisor: &MtaService, postfix: &Postfix, fou
         }
     }
     // A milter or a proxy takes care of recipients and senders itself.
-    let alone = config.listeners.is_empty() && !config.advisors.iter().any(|a| a.advice == ServiceProtocol::Milter);
+    let alone =
+        config.listeners.is_empty() && !config.mta_services.iter().any(|a| a.protocol == ServiceProtocol::Milter);
     if alone && !a_map_finds(config, postfix.get("recipient_canonical_maps")) {
         found.push(Wrong(format!(
             "bounces to tagged addresses are refused as unknown users: recipient_canonical_maps = socketmap:{}:verify",
@@ -195,8 +200,8 @@ fn who_signs(listen: &Endpoint, postfix: &Postfix, found: &mut Vec<Finding>) {
 }
 
 /// Checks whether the policy service is queried, and in which place of the restrictions.
-pub(super) fn policy(advisor: &MtaService, postfix: &Postfix, found: &mut Vec<Finding>) {
-    let listen = &advisor.listen;
+pub(super) fn policy(mta_service: &MtaService, postfix: &Postfix, found: &mut Vec<Finding>) {
+    let listen = &mta_service.listen;
     let lists = ["smtpd_recipient_restrictions", "smtpd_relay_restrictions"];
     let restrictions = |service| lists.into_iter().map(move |list| postfix.of(service, list));
     let asks = |list: &&str| list.contains("check_policy_service") && names(list, listen);
@@ -223,9 +228,10 @@ pub(super) fn policy(advisor: &MtaService, postfix: &Postfix, found: &mut Vec<Fi
 
 /// Warns about settings that look up the sender after it has been signed.
 pub(super) fn signed_before_the_queue(config: &Config, postfix: &Postfix, found: &mut Vec<Finding>) {
-    let by_milter = config.advisors.iter().any(|a| a.advice == ServiceProtocol::Milter && a.side != Side::Inbound);
-    let is_map = |a: &&MtaService| a.advice == ServiceProtocol::Socketmap;
-    let by_map = config.advisors.iter().filter(is_map).any(|map| {
+    let by_milter =
+        config.mta_services.iter().any(|a| a.protocol == ServiceProtocol::Milter && a.side != Side::Inbound);
+    let is_map = |a: &&MtaService| a.protocol == ServiceProtocol::Socketmap;
+    let by_map = config.mta_services.iter().filter(is_map).any(|map| {
         postfix.running("cleanup").any(|service| names(postfix.of(service, "sender_canonical_maps"), &map.listen))
     });
     if !by_milter && !by_map {
