@@ -32,7 +32,7 @@ pub(super) struct RingArgs {
     /// Key ring [default: the config's, else keys/ring.toml]
     #[arg(long, value_name = "FILE")]
     pub ring: Option<PathBuf>,
-    /// Another moment than now: RFC 3339 (2026-11-22T12:00:00Z) or seconds since 1970
+    /// Use this time instead of now: RFC 3339 (2026-11-22T12:00:00Z) or seconds since 1970
     #[arg(long, value_name = "TIME", value_parser = parse_time, allow_negative_numbers = true)]
     pub at: Option<Timestamp>,
 }
@@ -66,28 +66,28 @@ impl RingArgs {
 pub(super) struct SiteArgs {
     #[command(flatten)]
     pub ring: RingArgs,
-    /// A domain of ours (repeatable); instead of a config
+    /// A local domain (repeatable); instead of a config
     #[arg(long, value_name = "DOMAIN")]
     local: Vec<String>,
-    /// The domain that SRS addresses stand in; instead of a config
+    /// The domain of SRS addresses; instead of a config
     #[arg(long, value_name = "DOMAIN")]
     srs_domain: Option<String>,
-    /// Days that a prvs tag lives
+    /// Lifetime of a prvs tag, in days
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u16).range(1..=400))]
     lifetime: Option<u16>,
-    /// What stands behind SRS0 and SRS1
+    /// The separator after SRS0 and SRS1
     #[arg(long, value_name = "CHAR", value_parser = ["=", "+", "-"])]
     srs_separator: Option<String>,
-    /// Characters of hash in SRS addresses
+    /// Length of the hash in SRS addresses, in characters
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=52))]
     srs_hash_length: Option<u8>,
-    /// Fewest characters of hash accepted
+    /// Shortest hash that is accepted, in characters
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=52))]
     srs_hash_min: Option<u8>,
-    /// Days that an SRS address lives; one of an own key at least as long as the key has promised when it was made
+    /// Lifetime of an SRS address, in days; for an own key, at least the lifetime set when the key was created
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u16).range(0..=1023))]
     srs_max_age: Option<u16>,
-    /// Rewrite senders that are in the SRS domain already, too
+    /// Also rewrite senders that are already in the SRS domain
     #[arg(long)]
     always_rewrite: bool,
 }

@@ -19,16 +19,16 @@ use crate::state::ring_file;
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Init {
-    /// A domain whose mail is yours (repeatable)
+    /// A local domain (repeatable)
     #[arg(long = "domain", value_name = "DOMAIN", required = true)]
     domains: Vec<String>,
     /// Your mail server
     #[arg(long)]
     mta: Mta,
-    /// The method: how it asks Countersign [default: the first in docs/mta]
+    /// The method: how it uses Countersign [default: the first in docs/mta]
     #[arg(long, alias = "way")]
     method: Option<String>,
-    /// The domain for senders of mail that you forward; without it they stay as they are
+    /// The SRS domain, for mail that you forward; without it, foreign senders are not rewritten
     #[arg(long, value_name = "DOMAIN")]
     srs_domain: Option<String>,
     /// The folder for countersign.toml and keys/ring.toml

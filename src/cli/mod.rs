@@ -19,7 +19,7 @@ use clap::{Parser, Subcommand};
 
 use self::colours::RED;
 
-/// Signs the envelope sender of mail that leaves, and refuses bounces to mail that never left.
+/// Signs the envelope sender of outbound mail, and refuses bounces to mail that you never sent.
 #[derive(Debug, Parser)]
 #[command(name = "countersign", version, max_term_width = 100, after_help = EXAMPLES)]
 struct Cli {
@@ -39,24 +39,24 @@ Exit status: 0 all well, 1 something was refused, 2 wrong usage, config or key r
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// The whole story in one process on loopback, without any set-up
+    /// Show signing and verification in one process on loopback; needs no set-up
     Demo(demo::Demo),
-    /// Write a config and a key ring, and print what the mail server has to be told
+    /// Write a config and a key ring, and print the lines for the mail server
     Init(init::Init),
-    /// Validate config and key ring, and say in words what would happen
+    /// Validate the config and the key ring, and describe what they do
     Check(check::Check),
     /// Run the daemon
     Serve(serve::Serve),
-    /// Make, show and change the keys
+    /// Create, show and change keys
     #[command(subcommand)]
     Keys(keys::Keys),
-    /// What outbound would make of a sender
+    /// Show what outbound does with a sender
     Sign(tags::Sign),
-    /// What inbound would make of a recipient
+    /// Show what inbound does with a recipient
     Verify(tags::Verify),
-    /// Each part of a tagged address, in words
+    /// Explain each part of a tagged address
     Explain(explain::Explain),
-    /// What kind of message each is, and what would become of it
+    /// Classify messages, and show what inbound does with them
     Classify(classify::Classify),
 }
 

@@ -27,13 +27,13 @@ Exit status: 0 none is rejected, 1 some are, 2 usage, config or key ring.")]
 pub(super) struct Sign {
     #[command(flatten)]
     site: SiteArgs,
-    /// One JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
-    /// Of one address the result alone, without a line break
+    /// Print only the result for one address, without a line break
     #[arg(long, conflicts_with = "json")]
     bare: bool,
-    /// Senders; without any, one a line from standard input
+    /// Senders [default: one per line from standard input]
     addresses: Vec<String>,
 }
 
@@ -50,16 +50,16 @@ With --bare: 0 the address is printed, 1 it is refused, 75 that cannot be said n
 pub(super) struct Verify {
     #[command(flatten)]
     site: SiteArgs,
-    /// One JSON object a line
+    /// Print one JSON object per line
     #[arg(long)]
     json: bool,
-    /// Of one address what it becomes, alone and without a line break
+    /// Print only the result for one address, without a line break
     #[arg(long, conflicts_with = "json")]
     bare: bool,
     /// The envelope sender of the mail [default: the null sender]
     #[arg(long, value_name = "ADDRESS")]
     mail_from: Option<String>,
-    /// Recipients; without any, one a line from standard input
+    /// Recipients [default: one per line from standard input]
     addresses: Vec<String>,
 }
 

@@ -36,7 +36,7 @@ pub(super) struct Check {
     /// COUNTERSIGN_CONFIG_PATH]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// The folder of Postfix's main.cf, or Exim's folder or file: does it fit the config?
+    /// Check that Postfix (the folder of main.cf) or Exim (its folder or file) fits the config
     #[arg(long, value_name = "PLACE")]
     mta_config: Option<PathBuf>,
 }

@@ -54,13 +54,13 @@ pub(super) struct Classify {
     /// The envelope recipient, instead of the one that the message names
     #[arg(long, value_name = "ADDRESS")]
     to: Option<String>,
-    /// Tab-separated, one line a message
+    /// Print one line per message, with tabs between the fields
     #[arg(long, conflicts_with_all = ["json", "summary"])]
     tsv: bool,
-    /// One JSON object a message
+    /// Print one JSON object per message
     #[arg(long, conflicts_with = "summary")]
     json: bool,
-    /// Only a table: how many of each kind, and what would become of them
+    /// Print only a table: the number of messages of each kind and action
     #[arg(long)]
     summary: bool,
     /// Messages, mbox files, Maildirs, folders; without any, standard input

@@ -24,7 +24,7 @@ use crate::state::ring_file;
 /// `countersign demo`
 #[derive(Debug, Args)]
 pub(super) struct Demo {
-    /// Keep running afterwards, and print what to try by hand
+    /// Keep running afterwards, and print commands to try
     #[arg(long)]
     stay: bool,
 }

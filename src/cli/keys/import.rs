@@ -21,28 +21,28 @@ Examples:
 pub(crate) struct Import {
     #[command(flatten)]
     ring: RingArgs,
-    /// Whose secret it is
+    /// The program that the secret comes from
     #[arg(long, value_parser = ["exim", "batv-tools", "postsrsd1", "postsrsd", "libsrs2", "mail-srs", "pysrs", "exim-srs"])]
     from: String,
-    /// Its id: a digit for prvs keys [default: 0], a name for SRS secrets [default: the program and a number]
+    /// The key id: a digit for prvs keys [default: 0], a name for SRS secrets [default: the program and a number]
     #[arg(long)]
     id: Option<String>,
-    /// Let it make the tags of its scheme, too, as the program did
+    /// Sign with it, too, as the program did
     #[arg(long)]
     sign: bool,
-    /// Characters of hash that the program writes
+    /// Length of the hash that the program writes, in characters
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=27))]
     hash_length: Option<u8>,
-    /// Fewest characters of hash that it takes
+    /// Shortest hash that it accepts, in characters
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=27))]
     hash_min: Option<u8>,
-    /// Days that its addresses live
+    /// Lifetime of its addresses, in days
     #[arg(long, value_name = "DAYS", value_parser = clap::value_parser!(u16).range(0..=1023))]
     max_age: Option<u16>,
-    /// Although a secret has fewer than 8 octets and can be guessed
+    /// Import secrets of fewer than 8 octets, which can be guessed
     #[arg(long)]
     force: bool,
-    /// The file with the secret; SRS programs: one a line, the first is the one that signs
+    /// The file with the secret; for SRS programs one per line, and the first one signs
     file: PathBuf,
 }
 

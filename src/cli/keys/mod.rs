@@ -28,62 +28,62 @@ One host: `keys rotate` twice a year. Several hosts: `keys add`, copy the ring t
 then `keys promote`, and copy again. Old keys go on verifying until `keys list` says that they
 are not needed; then `keys retire` and `keys prune`.")]
 pub(super) enum Keys {
-    /// Make a ring with one key, which signs
+    /// Create a ring with one key, which signs
     Init(RingChoice),
     /// Show the keys: state, age, algorithm, and until when each is needed
     List {
         #[command(flatten)]
         common: RingChoice,
-        /// One JSON object a line
+        /// Print one JSON object per line
         #[arg(long)]
         json: bool,
     },
-    /// Add a key that verifies and does not sign yet
+    /// Add a key that verifies, but does not sign yet
     Add(RingChoice),
-    /// Make a key sign; the one before it goes on verifying
+    /// Make a key sign; the previous key still verifies
     Promote(WithId),
     /// Add a key and make it sign at once
     Rotate(RingChoice),
-    /// End a key: its tags answer `expired` from now on
+    /// Retire a key: its tags are `expired` from now on
     Retire {
         #[command(flatten)]
         key: WithId,
-        /// Although bounces to mail signed with it may still come back: for a key that leaked
+        /// Retire it even if genuine bounces to its tags may still arrive: for a key that leaked
         #[arg(long)]
         force: bool,
     },
-    /// Remove retired keys that no living tag needs
+    /// Remove retired keys whose tags have all expired
     Prune {
         #[command(flatten)]
         common: RingChoice,
-        /// Only this one
+        /// Only this key
         id: Option<String>,
     },
-    /// Take over the secret of another program, so that its tags keep verifying
+    /// Import the secret of another program, so that its tags stay valid
     Import(Import),
     /// Print the ring without its secrets
     Export {
         #[command(flatten)]
         common: RingChoice,
-        /// With its secrets: whoever sees the output can sign
+        /// Include the secrets: everyone who sees the output can sign
         #[arg(long)]
         reveal_secrets: bool,
-        /// Into a new file that only its owner can read; `> FILE` makes one that others can read, too
+        /// Write to a new file that only its owner can read; `> FILE` may create one that others can read
         #[arg(long, value_name = "FILE")]
         to: Option<PathBuf>,
     },
-    /// Write down that mail of a domain is signed from now on, on every path: its ramp begins
+    /// Record that all mail of a domain is signed from now on: its ramp begins
     #[command(after_help = RAMP_EXAMPLES)]
     RampStart {
         #[command(flatten)]
         common: RingChoice,
-        /// Begin anew: some of its mail has left unsigned since
+        /// Begin again, because some of its mail has left unsigned since
         #[arg(long)]
         again: bool,
         /// The local domain, as the config names it
         domain: String,
     },
-    /// Take that back: the domain is observed until its ramp begins anew
+    /// Remove that record: the domain is observed until its ramp begins again
     RampStop {
         #[command(flatten)]
         common: RingChoice,
