@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use super::app_state::AppState;
 use super::buffers;
@@ -88,7 +88,7 @@ pub(crate) async fn serve(
     app: Arc<AppState>,
     mta_service: Arc<MtaService>,
     slot: Arc<ConnectionSlot>,
-    drain: watch::Receiver<bool>,
+    drain: CancellationToken,
 ) {
     if !is_admitted(peer, &mta_service) {
         return;
@@ -101,7 +101,7 @@ pub(crate) async fn serve(
         input: Vec::new(),
         output: Vec::new(),
         slot,
-        drain: Drain::new(drain),
+        drain: Drain::new(&drain),
         timer: Box::pin(sleep_until(Instant::now() + patience)),
         patience,
         progress: Instant::now(),

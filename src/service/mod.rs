@@ -15,8 +15,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{debug, info, warn};
 
 use self::runtime::Workers;
@@ -164,7 +166,7 @@ impl Service {
     pub async fn run(self, stop: impl Future<Output = ()>) -> Result<(), StartError> {
         let workers = Workers::start().map_err(StartError::Runtime)?;
         // Listeners that carry messages stop first, because the MTA may need queries to finish them.
-        let (mut mail_tasks, mut query_tasks) = (Group::new(), Group::new());
+        let (mut mail_tasks, mut query_tasks) = (Group::default(), Group::default());
         let proxy_listeners: Arc<[Arc<ProxyListener>]> =
             self.proxy_listeners.iter().map(|(proxy_listener, _)| Arc::clone(proxy_listener)).collect();
         let mut helpers = JoinSet::new();
@@ -174,7 +176,7 @@ impl Service {
                 status,
                 Arc::clone(&self.app),
                 Arc::clone(&proxy_listeners),
-                mail_tasks.drain(),
+                mail_tasks.stopping(),
             ));
         }
         helpers.spawn(probe(Arc::clone(&proxy_listeners)));
@@ -188,7 +190,7 @@ impl Service {
             info!(role = mta_service.side.name(), protocol = mta_service.protocol.name(), listen = %bound.endpoint(), "listening");
             if mta_service.protocol == ServiceProtocol::Milter {
                 let app = Arc::clone(&self.app);
-                workers.spawn_aside(serve_milter(bound, app, mta_service, mail_tasks.drain(), mail_tasks.member()));
+                workers.spawn_aside(serve_milter(bound, app, mta_service, mail_tasks.stopping(), mail_tasks.member()));
             } else {
                 serve_mta_service(mta_service, bound, &self.app, &workers, &mut query_tasks);
             }
@@ -229,7 +231,7 @@ fn serve_door(
 ) {
     info!(role = proxy_listener.listener.role.name(), listen = %bound.endpoint(), next_hop = listed(&proxy_listener.listener.next_hop), "listening");
     let (app, workers, open) = (Arc::clone(app), workers.clone(), Arc::default());
-    let (drain, member) = (group.drain(), group.member());
+    let (drain, member) = (group.stopping(), group.member());
     group.accept(bound.accept_all(move |accepted| {
         let ticket = Ticket::new(&open, member.clone(), app.metrics.sessions.clone());
         admit(accepted, &app, &proxy_listener, &workers, &drain, ticket);
@@ -245,7 +247,7 @@ fn serve_mta_service(
     group: &mut Group,
 ) {
     let (app, workers, open) = (Arc::clone(app), workers.clone(), Arc::default());
-    let (drain, member) = (group.drain(), group.member());
+    let (drain, member) = (group.stopping(), group.member());
     let slots = ConnectionSlots::new(mta_service.connections);
     group.accept(bound.accept_all(move |accepted| {
         let Some(slot) = slots.take() else {
@@ -262,7 +264,7 @@ fn admit(
     app: &Arc<AppState>,
     proxy_listener: &Arc<ProxyListener>,
     workers: &Workers,
-    drain: &watch::Receiver<bool>,
+    drain: &CancellationToken,
     ticket: Ticket,
 ) {
     let peer = accepted.peer();
@@ -293,7 +295,7 @@ fn answer_queries(
     mta_service: &Arc<MtaService>,
     slot: Arc<ConnectionSlot>,
     workers: &Workers,
-    drain: &watch::Receiver<bool>,
+    drain: &CancellationToken,
     ticket: Ticket,
 ) {
     let peer = accepted.peer();
@@ -313,8 +315,8 @@ async fn serve_milter(
     bound: Bound,
     app: Arc<AppState>,
     mta_service: Arc<MtaService>,
-    drain: watch::Receiver<bool>,
-    _alive: mpsc::Sender<()>,
+    drain: CancellationToken,
+    _alive: TaskTrackerToken,
 ) {
     let listen = mta_service.listen.clone();
     if let Err(error) = crate::drive::milter::serve(bound, app, mta_service, drain).await {
@@ -324,7 +326,7 @@ async fn serve_milter(
 
 /// Never called: the config refuses milters in this build.
 #[cfg(not(feature = "milter"))]
-async fn serve_milter(_: Bound, _: Arc<AppState>, _: Arc<MtaService>, _: watch::Receiver<bool>, _: mpsc::Sender<()>) {}
+async fn serve_milter(_: Bound, _: Arc<AppState>, _: Arc<MtaService>, _: CancellationToken, _: TaskTrackerToken) {}
 
 /// Checks next hops that are down, without end.
 async fn probe(proxy_listeners: Arc<[Arc<ProxyListener>]>) {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use tokio::runtime::{Builder, Handle};
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 /// The threads that carry sessions.
 #[derive(Debug, Clone)]
@@ -20,7 +20,7 @@ struct Inner {
     /// sessions.
     aside: Handle,
     next: AtomicUsize,
-    stop: watch::Sender<bool>,
+    stop: CancellationToken,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -28,17 +28,15 @@ impl Workers {
     /// Starts one thread per core, and one for other tasks.
     pub(super) fn start() -> io::Result<Self> {
         let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let (stop, stopped) = watch::channel(false);
+        let stop = CancellationToken::new();
         let (mut handles, mut threads) = (Vec::new(), Vec::new());
         let names = (0..cores).map(|n| format!("session-{n}")).chain(["aside".to_owned()]);
         for name in names {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             handles.push(runtime.handle().clone());
-            let mut stopped = stopped.clone();
+            let stopped = stop.clone();
             let body = move || {
-                runtime.block_on(async move {
-                    let _ = stopped.wait_for(|stop| *stop).await;
-                });
+                runtime.block_on(stopped.cancelled());
                 // Does not wait for a name lookup in progress.
                 runtime.shutdown_background();
             };
@@ -70,7 +68,7 @@ impl Workers {
 
     /// Stops the threads; sessions that are still open are dropped.
     pub(super) fn stop(&self) {
-        let _ = self.0.stop.send(true);
+        self.0.stop.cancel();
         let threads = self.0.threads.lock().map(|mut t| std::mem::take(&mut *t)).unwrap_or_default();
         for thread in threads {
             // The panic of a worker has been reported by the worker itself.

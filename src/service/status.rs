@@ -13,7 +13,7 @@ use axum::routing::get;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::capped_listener::CappedListener;
@@ -31,7 +31,7 @@ struct StatusContext {
     app: Arc<AppState>,
     registry: Arc<Registry>,
     proxy_listeners: Arc<[Arc<ProxyListener>]>,
-    draining: watch::Receiver<bool>,
+    draining: CancellationToken,
 }
 
 /// Serves requests, without end.
@@ -39,7 +39,7 @@ pub(super) async fn serve(
     bound: Bound,
     app: Arc<AppState>,
     proxy_listeners: Arc<[Arc<ProxyListener>]>,
-    draining: watch::Receiver<bool>,
+    draining: CancellationToken,
 ) {
     let registry = Arc::new(app.metrics.registry());
     let mut names = app.config.status_hosts.clone();
@@ -62,7 +62,7 @@ pub(super) async fn serve(
 
 /// Whether the daemon is ready for mail: it is not stopping, and each listener has a next hop that is up.
 async fn readyz(State(site): State<StatusContext>) -> impl IntoResponse {
-    let draining = *site.draining.borrow();
+    let draining = site.draining.is_cancelled();
     let down: Vec<String> = site
         .proxy_listeners
         .iter()

@@ -5,51 +5,46 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// Listeners and their connections.
+#[derive(Default)]
 pub(super) struct Group {
     acceptors: JoinSet<io::Result<()>>,
-    signal: watch::Sender<bool>,
-    /// Each connection holds a clone; when the last one is dropped, all connections have ended.
-    alive: mpsc::Sender<()>,
-    gone: mpsc::Receiver<()>,
+    stopping: CancellationToken,
+    connections: TaskTracker,
 }
 
 impl Group {
-    pub(super) fn new() -> Self {
-        let (alive, gone) = mpsc::channel(1);
-        Self { acceptors: JoinSet::new(), signal: watch::Sender::new(false), alive, gone }
-    }
-
     /// Runs an acceptor until the group stops.
     pub(super) fn accept(&mut self, acceptor: impl Future<Output = io::Result<()>> + Send + 'static) {
         self.acceptors.spawn(acceptor);
     }
 
-    /// The signal to stop, for a connection.
-    pub(super) fn drain(&self) -> watch::Receiver<bool> {
-        self.signal.subscribe()
+    /// The signal to stop, for connections.
+    pub(super) fn stopping(&self) -> CancellationToken {
+        self.stopping.clone()
     }
 
     /// A handle of a connection; [`Group::stop`] waits until it is dropped.
-    pub(super) fn member(&self) -> mpsc::Sender<()> {
-        self.alive.clone()
+    pub(super) fn member(&self) -> TaskTrackerToken {
+        self.connections.token()
     }
 
     /// Stops accepting connections, and signals the open ones to finish.
     pub(super) async fn close(&mut self) {
         self.acceptors.shutdown().await;
-        self.signal.send_replace(true);
+        self.stopping.cancel();
     }
 
     /// Closes the group and waits until its connections have ended.
     pub(super) async fn stop(mut self) {
         self.close().await;
-        let Self { alive, mut gone, .. } = self;
-        drop(alive);
-        gone.recv().await;
+        self.connections.close();
+        self.connections.wait().await;
     }
 }
 
@@ -59,11 +54,11 @@ pub(super) struct Ticket {
     /// Number of open sessions of the listener, including this one.
     pub number: usize,
     sessions: Gauge,
-    _alive: mpsc::Sender<()>,
+    _alive: TaskTrackerToken,
 }
 
 impl Ticket {
-    pub(super) fn new(open: &Arc<AtomicUsize>, alive: mpsc::Sender<()>, sessions: Gauge) -> Self {
+    pub(super) fn new(open: &Arc<AtomicUsize>, alive: TaskTrackerToken, sessions: Gauge) -> Self {
         let number = open.fetch_add(1, Ordering::Relaxed) + 1;
         sessions.inc();
         Self { open: Arc::clone(open), number, sessions, _alive: alive }

@@ -10,6 +10,7 @@ use indymilter::{
     Status,
 };
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::config::{MtaService, Side};
@@ -36,7 +37,7 @@ pub(super) struct MilterContext {
     /// The number of open messages.
     pub open: watch::Sender<usize>,
     /// The signal that the daemon stops.
-    pub drain: watch::Receiver<bool>,
+    pub drain: CancellationToken,
 }
 
 /// One connection of an MTA, which carries the events of one SMTP session.
@@ -152,7 +153,7 @@ pub(super) fn mail(context: &mut Context<Client>, arguments: &[CString]) -> Stat
     let mail = Mail::read(context, arguments);
     let Some(client) = &mut context.data else { return Status::Tempfail };
     client.open = None;
-    if *client.common.drain.borrow() {
+    if client.common.drain.is_cancelled() {
         // The client sends the message again when the next process listens.
         return Status::Tempfail;
     }

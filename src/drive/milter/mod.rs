@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use indymilter::{Callbacks, Listener};
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use self::events::{Client, MilterContext};
@@ -35,7 +36,7 @@ pub(crate) async fn serve(
     bound: Bound,
     app: Arc<AppState>,
     mta_service: Arc<MtaService>,
-    drain: watch::Receiver<bool>,
+    drain: CancellationToken,
 ) -> io::Result<()> {
     let (sender, incoming) = mpsc::channel(WAITING);
     // Connections that give up their slot take a moment to end.
@@ -62,13 +63,12 @@ pub(crate) async fn serve(
 
 /// Waits for the daemon to stop, stops accepting connections, and waits for open messages, at most for `patience`.
 async fn stopped(
-    mut drain: watch::Receiver<bool>,
+    drain: CancellationToken,
     mut open: watch::Receiver<usize>,
     patience: Duration,
     acceptor: tokio::task::JoinHandle<io::Result<()>>,
 ) {
-    // Without a sender, the process is ending anyway.
-    let _ = drain.wait_for(|draining| *draining).await;
+    drain.cancelled().await;
     acceptor.abort();
     let _ = tokio::time::timeout(patience, open.wait_for(|open| *open == 0)).await;
 }

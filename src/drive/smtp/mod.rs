@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
-use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use self::proxy_session::{ConnectedClient, ProxySession};
@@ -43,7 +43,7 @@ pub(crate) async fn serve(
     peer: Option<SocketAddr>,
     app: Arc<AppState>,
     proxy_listener: Arc<ProxyListener>,
-    drain: watch::Receiver<bool>,
+    drain: CancellationToken,
 ) {
     let Some((client, address)) = read_proxy_header(client, peer, &app, &proxy_listener).await else { return };
     let destination = client.local_address();

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use super::deadlines::{Deadlines, REST, TimeUp};
 use crate::drive::app_state::AppState;
@@ -91,7 +91,7 @@ impl ProxySession {
         identity: Option<Identity>,
         app: Arc<AppState>,
         proxy_listener: Arc<ProxyListener>,
-        drain: watch::Receiver<bool>,
+        drain: CancellationToken,
     ) -> Self {
         let reach = proxy_listener.hops(NextHopChoice::Main).patience();
         let deadline = Instant::now() + reach;
@@ -110,7 +110,7 @@ impl ProxySession {
             connecting: None,
             securing_client: None,
             securing_hop: None,
-            drain: Some(Drain::new(drain)),
+            drain: Some(Drain::new(&drain)),
             timer: Box::pin(sleep_until(deadline.min(Instant::now() + REST))),
             patience: Deadlines::new(deadline, app.config.limits.octets_per_second, app.config.timeouts.command),
             turn: WorkBudget::default(),
