@@ -9,7 +9,7 @@ use crate::drive::metrics::MessageLabels;
 use crate::envelope::address::Address;
 use crate::envelope::rules::RefusalReason;
 use crate::envelope::tag::{masked, masked_text};
-use crate::wire::smtp::session::{Direction, Finished};
+use crate::wire::message::{Direction, Finished};
 
 /// The most recipients of a message that are remembered.
 const MAX: usize = 20;

@@ -4,7 +4,8 @@ use super::next_hops::NextHops;
 use super::tls::{Acceptor, Connector};
 use crate::config::{Config, HopTls, Listener, Protocol, Role, SendProxy, StrayNewline, SyncMode, TlsMode};
 use crate::envelope::match_lists::DomainSet;
-use crate::wire::smtp::session::{Direction, NextHopChoice, SessionLimits, Settings, Tls};
+use crate::wire::message::{Direction, NextHopChoice};
+use crate::wire::smtp::session::{SessionLimits, Settings, Tls};
 
 /// A proxy listener with its next hops.
 #[derive(Debug)]

@@ -24,7 +24,7 @@ use crate::drive::proxy_listener::ProxyListener;
 use crate::envelope::rules::{Ramp, Rules};
 use crate::envelope::site_policy::InboundMode;
 use crate::state::time_format::rfc3339;
-use crate::wire::smtp::session::NextHopChoice;
+use crate::wire::message::NextHopChoice;
 
 #[derive(Clone)]
 struct StatusContext {

@@ -8,8 +8,8 @@ use crate::envelope::rules::{
     ContentCheck, ContentVerdict, Disposition, Inbound, MARK, Outbound, OutboundAction, Refusal, RefusalReason,
     ResultHeader,
 };
+use crate::wire::message::{Direction, Handling, RecipientGroup};
 use crate::wire::smtp::outgoing_header::HeadReader;
-use crate::wire::smtp::session::{Direction, Handling, RecipientGroup};
 
 /// The refusal of a recipient that would need another message than the others.
 pub(crate) const OWN_TRANSACTION: Refusal = Refusal {

@@ -23,8 +23,8 @@ use crate::envelope::rules::{
     BAD_RECIPIENT, BAD_SENDER, Caller, Candidate, ContentVerdict, OutboundAction, Refusal, RefusalReason,
 };
 use crate::envelope::tag::batv;
+use crate::wire::message::{Direction, Finished};
 use crate::wire::milter::{Change, MilterMessage};
-use crate::wire::smtp::session::{Direction, Finished};
 
 /// The macros that the MTA has to send by MAIL.
 pub(super) const MACROS: &str = "i {auth_authen} {client_addr} {client_name} {daemon_name} {mail_addr}";

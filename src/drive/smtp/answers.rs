@@ -6,7 +6,8 @@ use crate::config::Role;
 use crate::drive::message_tally::MessageTally;
 use crate::envelope::abuse::network;
 use crate::envelope::rules::{Caller, Candidate, Route};
-use crate::wire::smtp::session::{Answer, Direction, Finished, Question};
+use crate::wire::message::{Direction, Finished};
+use crate::wire::smtp::session::{Answer, Question};
 
 impl ProxySession {
     /// Queries the rules about the session's question.

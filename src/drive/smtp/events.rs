@@ -12,7 +12,8 @@ use crate::config::SyncMode;
 use crate::drive::next_hops::Reached;
 use crate::drive::{limited_by, limited_warn};
 use crate::envelope::tag::masked_text;
-use crate::wire::smtp::session::{Event, NextHopChoice};
+use crate::wire::message::NextHopChoice;
+use crate::wire::smtp::session::Event;
 
 impl ProxySession {
     /// Handles all events of the machine.

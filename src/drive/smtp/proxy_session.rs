@@ -28,8 +28,9 @@ use crate::drive::proxy_listener::ProxyListener;
 use crate::drive::stream::Stream;
 use crate::drive::work_budget::WorkBudget;
 use crate::drive::{limited, limited_warn};
+use crate::wire::message::NextHopChoice;
 use crate::wire::smtp::identity::Identity;
-use crate::wire::smtp::session::{NextHopChoice, Session, Settings};
+use crate::wire::smtp::session::{Session, Settings};
 
 /// The client of a session.
 #[derive(Debug)]

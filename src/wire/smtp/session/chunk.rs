@@ -5,9 +5,11 @@ use super::body::{
     BodyError, ChunkAnswer, ChunkEnd, ChunkedBody, ChunkedMessage, Message, Released, Swallow, accepted,
 };
 use super::client::Input;
-use super::mail::{Asked, ChunkSize, Handling};
+use super::mail::{Asked, ChunkSize};
 use super::queue::{ClientCommand, Item, ProxyCommand};
-use super::{Direction, Event, Session};
+use super::{Event, Session};
+use crate::wire::message::Direction;
+use crate::wire::message::Handling;
 use crate::wire::smtp::command::Command;
 use crate::wire::smtp::replies::{
     HOP_TAKES_NO_BDAT, MESSAGE_TOO_LONG, NEED_RCPT, NO_BDAT, NO_RECIPIENTS, NO_RECIPIENTS_YET,

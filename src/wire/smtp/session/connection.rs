@@ -4,7 +4,8 @@ use super::body::Message;
 use super::client::Input;
 use super::next_hop::{Connection, Facts, Purpose};
 use super::queue::{ClientCommand, Item};
-use super::{Event, NextHopChoice, Session};
+use super::{Event, Session};
+use crate::wire::message::NextHopChoice;
 use crate::wire::smtp::replies::{
     ANOTHER_CONNECTION, BYE, HOP_LOST, HOP_LOST_AFTER_DATA, HOP_LOST_CLOSING, HOP_UNREACHABLE, OwnReply,
 };

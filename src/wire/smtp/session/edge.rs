@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use super::client::{Hello, Input};
 use super::next_hop::Purpose;
 use super::queue::{ClientCommand, Item, ProxyCommand};
-use super::{Event, NextHopChoice, Session, Tls};
+use super::{Event, Session, Tls};
+use crate::wire::message::NextHopChoice;
 use crate::wire::smtp::command::{Command, CommandError, MAX_AUTH_LINE, Verb};
 use crate::wire::smtp::identity::{Identity, XCLIENT, XFORWARD};
 use crate::wire::smtp::replies::{

@@ -6,7 +6,8 @@
 use super::client::Hello;
 use super::next_hop::{Connection, Handshake, Purpose, Step};
 use super::queue::{Item, ProxyCommand};
-use super::{Event, NextHopChoice, Session, Tls};
+use super::{Event, Session, Tls};
+use crate::wire::message::NextHopChoice;
 use crate::wire::smtp::command::Verb;
 use crate::wire::smtp::extensions::{self, Extensions, Ours};
 use crate::wire::smtp::replies::HOP_UNFIT;

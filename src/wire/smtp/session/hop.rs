@@ -5,7 +5,8 @@ use super::client::Input;
 use super::mail::Transaction;
 use super::next_hop::{Connection, Purpose};
 use super::queue::{ClientCommand, Item, ProxyCommand};
-use super::{Event, Finished, NextHopChoice, Session};
+use super::{Event, Session};
+use crate::wire::message::{Finished, NextHopChoice};
 use crate::wire::smtp::extensions::{self, Extensions};
 use crate::wire::smtp::replies::{HOP_LACKS_EXTENSION, HOP_LOST, NEED_MAIL, NO_SENSE, TOO_MANY_REFUSED};
 use crate::wire::smtp::reply::Reply;
@@ -271,7 +272,7 @@ impl Session {
             // It gives no rights, so mail goes on without.
             ProxyCommand::XForward if reply.is_positive() => {}
             ProxyCommand::XForward => {
-                self.out.events.push_back(Event::Refused { command: "XFORWARD", reply: reply.first_line() })
+                self.out.events.push_back(Event::Refused { command: "XFORWARD", reply: reply.first_line() });
             }
             ProxyCommand::Mail { transaction: id } => {
                 let elsewhere = self.hop.target != NextHopChoice::Main;

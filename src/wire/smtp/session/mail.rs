@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 
 use super::body::{ChunkedBody, DataBody, Message};
-use super::types::NextHopChoice;
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::bounce::Findings;
-use crate::envelope::rules::{ContentCheck, ResultHeader};
+use crate::envelope::rules::ResultHeader;
+use crate::wire::message::RecipientGroup;
 use crate::wire::smtp::reply::Reply;
 
 /// The mail of a session.
@@ -230,50 +230,6 @@ pub(super) struct Transaction {
 pub(super) struct AtHop {
     pub path: String,
     pub signed: bool,
-}
-
-/// What is done with the message of a group of recipients.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(in crate::wire) enum Handling {
-    /// It goes on.
-    #[default]
-    Deliver,
-    /// It goes on if its content allows it.
-    Inspect(ContentCheck),
-    /// It is accepted and goes nowhere.
-    Discard,
-}
-
-impl Handling {
-    /// Why the content decides, where it does.
-    pub(crate) fn check(self) -> Option<ContentCheck> {
-        match self {
-            Self::Inspect(check) => Some(check),
-            Self::Deliver | Self::Discard => None,
-        }
-    }
-}
-
-/// Recipients of different classes do not share a transaction: what becomes of the message would differ.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(in crate::wire) struct RecipientGroup {
-    pub handling: Handling,
-    /// For whom a candidate is: evidence may rescue it for one recipient and not for another.
-    pub candidate: Option<Address>,
-    pub mark: Option<ResultHeader>,
-    pub target: NextHopChoice,
-}
-
-impl RecipientGroup {
-    /// Whether two recipients share the fate of a message.
-    pub(crate) fn is_like(&self, other: &Self) -> bool {
-        let same_mailbox = match (&self.candidate, &other.candidate) {
-            (Some(a), Some(b)) => a.same_mailbox(b),
-            (None, None) => true,
-            _ => false,
-        };
-        same_mailbox && (self.handling, self.mark, self.target) == (other.handling, other.mark, other.target)
-    }
 }
 
 impl Transaction {

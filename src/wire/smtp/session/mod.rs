@@ -118,12 +118,10 @@ mod types;
 use self::body::Message;
 use self::client::Client;
 use self::mail::{Asked, Mail};
-#[cfg(feature = "milter")]
-pub(in crate::wire) use self::mail::{Handling, RecipientGroup};
 use self::next_hop::NextHop;
 pub use self::output::Output;
 use self::pipeline::Pipeline;
-pub use self::types::{Answer, Direction, Event, Finished, NextHopChoice, Question, SessionLimits, Settings, Tls};
+pub use self::types::{Answer, Event, Question, SessionLimits, Settings, Tls};
 use super::identity::Identity;
 
 /// One client, and the next hop behind it. Each part keeps the state of one thing.

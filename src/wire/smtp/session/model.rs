@@ -4,7 +4,7 @@
 use proptest::prelude::*;
 
 use super::tests::Dialogue;
-use super::{Direction, NextHopChoice};
+use crate::wire::message::{Direction, NextHopChoice};
 
 /// A next hop as RFC 5321 describes it, which refuses what `refusals` says.
 #[derive(Default)]

@@ -1,7 +1,7 @@
 //! The connection to the next hop: how far it is, and what is known of the other side.
 
 use super::client::Hello;
-use super::types::NextHopChoice;
+use crate::wire::message::NextHopChoice;
 use crate::wire::smtp::extensions::Extensions;
 use crate::wire::smtp::reply::{Reply, ReplyReader};
 

@@ -2,7 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::types::{Event, NextHopChoice};
+use super::types::Event;
+use crate::wire::message::NextHopChoice;
 
 /// The only way out of the machine.
 #[derive(Debug)]

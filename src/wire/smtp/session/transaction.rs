@@ -1,11 +1,13 @@
 //! Senders and recipients: MAIL and RCPT, what the rules make of them, and what the next hop has to hear of it.
 
 use super::body::{ChunkedMessage, DataBody, Message, accepted};
-use super::mail::{Asked, AskedMail, AskedRcpt, AtHop, Handling, Recipient, RecipientGroup, SenderAtHop, Transaction};
+use super::mail::{Asked, AskedMail, AskedRcpt, AtHop, Recipient, SenderAtHop, Transaction};
 use super::queue::{ClientCommand, Item, ProxyCommand};
-use super::{Direction, Event, NextHopChoice, Session};
+use super::{Event, Session};
 use crate::envelope::address::{Address, ReversePath, strip_source_route};
 use crate::envelope::rules::{Delivery, Disposition, Inbound, Outbound, OutboundAction, Refusal, ResultHeader, Route};
+use crate::wire::message::{Direction, NextHopChoice};
+use crate::wire::message::{Handling, RecipientGroup};
 use crate::wire::smtp::command::Path;
 use crate::wire::smtp::replies::{
     GO_ON, MESSAGE_TOO_LONG, NEED_BDAT, NEED_MAIL, NEED_RCPT, NESTED_MAIL, NO_AUTH_PARAMETER, NO_BINARYMIME,
@@ -106,7 +108,7 @@ impl Session {
         match &signed {
             None => self.forward(line, ClientCommand::Mail { transaction: id }),
             Some(signed) => {
-                self.forward(mail_line(signed, &params).as_bytes(), ClientCommand::Mail { transaction: id })
+                self.forward(mail_line(signed, &params).as_bytes(), ClientCommand::Mail { transaction: id });
             }
         }
         let at_hop = AtHop { signed: signed.is_some(), path: signed.unwrap_or_else(|| path.clone()) };

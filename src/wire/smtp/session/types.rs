@@ -4,27 +4,8 @@ use core::net::SocketAddr;
 
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::bounce::Findings;
-use crate::envelope::rules::{ContentCheck, ContentVerdict, Inbound, Outbound, ResultHeader};
-
-/// Which way mail goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// It leaves: MAIL is asked about, and RCPT for what changes with the recipient.
-    Outbound,
-    /// It comes in: RCPT is asked about, and the content of candidates.
-    Inbound,
-}
-
-impl Direction {
-    /// The word in logs and metrics.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Outbound => "outbound",
-            Self::Inbound => "inbound",
-        }
-    }
-}
+use crate::envelope::rules::{ContentCheck, ContentVerdict, Inbound, Outbound};
+use crate::wire::message::{Direction, Finished, NextHopChoice};
 
 /// Whether a connection is to be encrypted by STARTTLS (RFC 3207).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -103,19 +84,6 @@ pub struct Settings {
     pub trusted: bool,
     /// What the client may cost.
     pub limits: SessionLimits,
-}
-
-/// Which of the next hops.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum NextHopChoice {
-    /// The one for all mail.
-    #[default]
-    Main,
-    /// The one that may relay, for reversed SRS recipients. It never hears who the client is by XCLIENT: its right to
-    /// relay is ours.
-    Srs,
-    /// The one for the domain of the recipient, by its number.
-    Domain(u16),
 }
 
 /// What the driver has to do.
@@ -222,25 +190,4 @@ pub enum Answer<'a> {
     Content(&'a ContentVerdict),
     /// The evidence header, without its line end. It goes last in the header block.
     Evidence(Option<String>),
-}
-
-/// What became of a message, for the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finished {
-    /// The number of its transaction; see [`Session::transaction`](super::Session::transaction).
-    pub id: u64,
-    /// Whose it was.
-    pub sender: ReversePath,
-    /// The sender that the next hop was told, where that is another.
-    pub signed: Option<String>,
-    /// How many recipients the next hop had taken.
-    pub recipients: u32,
-    /// The reply code that the client got.
-    pub code: u16,
-    /// The first line of that reply.
-    pub reply: String,
-    /// The mark it carries.
-    pub mark: Option<ResultHeader>,
-    /// What was found in it, where it was marked for what stands in its envelope.
-    pub found: Option<Box<Findings>>,
 }

@@ -16,6 +16,7 @@ use crate::envelope::rules::{Candidate, Rules};
 use crate::envelope::site_policy::{InboundMode, Policy};
 use crate::envelope::tag::batv;
 use crate::envelope::time::Timestamp;
+use crate::wire::message::{Direction, Finished, NextHopChoice};
 
 const NOW: Timestamp = Timestamp(1_795_382_400);
 const EHLO: &str = "250-mx.example\r\n250-PIPELINING\r\n250-STARTTLS\r\n250 DSN\r\n";
