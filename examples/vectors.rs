@@ -123,10 +123,7 @@ fn answer(algorithm: Algorithm, case: CaseFolding, vector: &Value) -> Result<Ans
         return Ok(signed(Ok(String::new())));
     }
     let text = if exim_srs && op == "reverse" { format!("{input}@alias.example") } else { input.to_owned() };
-    let address = match Address::parse(&text) {
-        Ok(address) => address,
-        Err(_) => return Ok(unreadable(op, input)),
-    };
+    let Ok(address) = Address::parse(&text) else { return Ok(unreadable(op, input)) };
     let syntax = |_| "syntax".to_owned();
     Ok(match op {
         "sign" => signed(batv::sign(key, &batv_params, today, &address).map_err(|_| "syntax".into()).map(text_of)),

@@ -107,7 +107,7 @@ fn json_says_what_the_rules_say() {
 
 #[test]
 fn the_age_of_srs_addresses_may_be_longer_than_promised_and_never_shorter() {
-    let folder = crate::common::folder();
+    let folder = folder();
     run_ok(folder.path(), &["keys", "init"]);
     let site = ["--local", "our.example", "--srs-domain", "srs.our.example"];
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();

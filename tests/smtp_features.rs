@@ -512,7 +512,7 @@ fn a_next_hop_with_an_old_certificate_is_spoken_to_where_it_need_not_be_verified
     old_certificate(folder.path());
     run_ok(folder.path(), &["keys", "init"]);
     let text = config("inbound", "\"127.0.0.1:9\"", &format!("tls = \"may\"\n{TLS}"), "");
-    std::fs::write(folder.path().join("countersign.toml"), text).unwrap();
+    fs::write(folder.path().join("countersign.toml"), text).unwrap();
     let output = run(folder.path(), &["serve"]);
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(error.contains("X.509 version 1") && error.contains("openssl req -x509"), "{error}");

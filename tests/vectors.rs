@@ -129,7 +129,7 @@ fn one(program: &str, vector: &Value) {
         // What the bare function cannot rewrite, the rules wrap by the own key.
         ("sign", None) => assert!(found["result"].is_string() || found["action"] == "reject", "{id}"),
         (_, Some(output)) => {
-            assert_eq!((&found["result"], &found["verdict"]), (&output.into(), &"valid".into()), "{id}")
+            assert_eq!((&found["result"], &found["verdict"]), (&output.into(), &"valid".into()), "{id}");
         }
         // The ring also has an own key: what no peer could read is then a hash that does not fit, or an ordinary name.
         (_, None) => {

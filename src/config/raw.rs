@@ -90,7 +90,7 @@ pub(super) struct RawListener {
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct RawStatus {
     pub listen: Option<Spanned<Endpoint>>,
-    pub hosts: Vec<words::Name>,
+    pub hosts: Vec<Name>,
 }
 
 #[derive(Debug, Default, Deserialize)]

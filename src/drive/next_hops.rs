@@ -210,7 +210,7 @@ impl NextHops {
         let sessions = hop.open.load(Ordering::Relaxed);
         match failure {
             Failure::Ours(error) => {
-                limited_warn!(next_hop = %hop.endpoint, %error, "this process cannot connect to its next hop")
+                limited_warn!(next_hop = %hop.endpoint, %error, "this process cannot connect to its next hop");
             }
             Failure::Silent(_) if sessions > 0 => {
                 if !hop.busy.swap(true, Ordering::Relaxed) {

@@ -119,7 +119,7 @@ pub(crate) async fn serve(
     match end {
         End::Gone | End::Idle => {}
         End::Slow => {
-            limited!(info, session = line.answers.id(), listen = %mta_service.listen, "closing a connection: request incomplete for too long")
+            limited!(info, session = line.answers.id(), listen = %mta_service.listen, "closing a connection: request incomplete for too long");
         }
         End::Broken(why) => {
             limited_warn!(session = line.answers.id(), listen = %mta_service.listen, why, "closing a connection: not a valid request");

@@ -48,7 +48,7 @@ fn write_one(app: &AppState, event: &RampEvent) {
     // Logged last, when the change is in force.
     match (&written, event) {
         (Ok(()), RampEvent::Started(domain)) => {
-            info!(domain, "mail of this domain is signed from now on: its ramp begins")
+            info!(domain, "mail of this domain is signed from now on: its ramp begins");
         }
         (Ok(()), RampEvent::Gap(domain)) => {
             warn!(domain, "mail of this domain left unsigned (outbound.mode); its bounces are only observed again");

@@ -95,7 +95,7 @@ impl WatchedCertificate {
         match self.proxy_listener.acceptor.as_ref().map(Acceptor::reload) {
             Some(Ok(())) => info!(%listen, "certificate loaded"),
             Some(Err(error)) => {
-                error!(%listen, error, "the certificate cannot be loaded; the last good one stays in use")
+                error!(%listen, error, "the certificate cannot be loaded; the last good one stays in use");
             }
             None => {}
         }

@@ -56,7 +56,7 @@ pub(super) fn run(args: &Check) -> Result<bool> {
         Ok(0) => {}
         Ok(1) => anstream::println!("  Removed a copy of the key ring that an interrupted change had left beside it."),
         Ok(n) => {
-            anstream::println!("  Removed {n} copies of the key ring that interrupted changes had left beside it.")
+            anstream::println!("  Removed {n} copies of the key ring that interrupted changes had left beside it.");
         }
         Err(error) => anstream::println!(
             "{YELLOW}warning:{YELLOW:#} interrupted changes have left copies of the key ring beside it: {error}"

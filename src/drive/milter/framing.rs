@@ -263,7 +263,7 @@ mod tests {
             [(frame(b"O\0\0\0\x06"), true), (message.clone(), false), ([message, frame(b"A")].concat(), true)]
         {
             let (here, mut there) = std::os::unix::net::UnixStream::pair().unwrap();
-            std::io::Write::write_all(&mut there, &sent).unwrap();
+            io::Write::write_all(&mut there, &sent).unwrap();
             let mut corked =
                 corked(here, FrameTimeouts { frame: Duration::from_secs(9), idle: Duration::from_secs(90) });
             let mut buffer = vec![0; sent.len() + 1];
@@ -315,7 +315,7 @@ mod tests {
         use tokio::io::AsyncReadExt as _;
         for (sent, late) in [(&b""[..], true), (b"\0\0\0\x02O", true), (b"\0\0\0\x01O", false)] {
             let (here, mut there) = std::os::unix::net::UnixStream::pair().unwrap();
-            std::io::Write::write_all(&mut there, sent).unwrap();
+            io::Write::write_all(&mut there, sent).unwrap();
             let patience = FrameTimeouts { frame: Duration::from_secs(9), idle: Duration::from_secs(90) };
             let mut corked = corked(here, patience);
             let mut buffer = [0; 6];

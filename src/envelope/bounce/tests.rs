@@ -99,7 +99,7 @@ fn what_html_returns_is_read_as_it_is_shown() {
             assert_eq!(returned.message_ids, ["<1@our.example>"], "{text}");
             assert_eq!(returned.evidence, [evidence], "{text}");
             let author = returned.from.as_deref().and_then(crate::envelope::evidence::author);
-            assert_eq!(author.as_ref().map(|a| a.as_str()), Some("ann@our.example"), "{text}");
+            assert_eq!(author.as_ref().map(super::super::address::Address::as_str), Some("ann@our.example"), "{text}");
         }
     }
 }
