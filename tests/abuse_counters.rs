@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
 
-use crate::common::{Client, Daemon, Sink, dsn, folder, free_port, run, run_ok, tcp, wait_for};
+use crate::common::{Client, Daemon, Sink, dsn, folder, poll_for, reserved_port, run, run_ok, tcp};
 use countersign::envelope::abuse::Memory;
 use countersign::envelope::address::{Address, ReversePath};
 use countersign::envelope::keyring::Keyring;
@@ -25,7 +25,7 @@ struct Site {
 impl Site {
     /// A daemon with a new ring; `since`: its domain is signed since then.
     fn start(inbound: &str, since: Option<&str>) -> Self {
-        let (folder, sink, status) = (folder(), Sink::start(), free_port());
+        let (folder, sink, status) = (folder(), Sink::start(), reserved_port());
         run_ok(folder.path(), &["keys", "init"]);
         if let Some(since) = since {
             run_ok(folder.path(), &["keys", "ramp-start", "--at", since, "our.example"]);
@@ -211,7 +211,7 @@ fn a_network_has_a_larger_account_for_all_recipients() {
 /// Surges are counted by the minute of the clock, so a test of one ends in the minute in which it began.
 fn early_in_a_minute() {
     let seconds = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() % 60;
-    wait_for("the next minute", || (seconds() < 40).then_some(()));
+    poll_for("the next minute", || (seconds() < 40).then_some(()));
 }
 
 #[test]
@@ -370,7 +370,7 @@ fn an_srs_address_has_no_more_by_other_spellings_or_many_at_once() {
     assert!(reply.starts_with("250"), "{reply}");
     another.say("QUIT");
     let (another, _) =
-        wait_for("the end of the session", || Some(begin(4)).filter(|(_, said)| said.starts_with("250")));
+        poll_for("the end of the session", || Some(begin(4)).filter(|(_, said)| said.starts_with("250")));
     open.push((another, String::new()));
     for (client, _) in &mut open {
         assert!(client.say("DATA").starts_with("354"));
@@ -436,7 +436,7 @@ fn the_first_signature_begins_a_ramp() {
     let site = Site::start("", None);
     assert!(site.check().contains("its ramp begins with the first mail"), "{}", site.check());
     site.send();
-    let since = wait_for("the ramp in the ring", || site.ring().signing_since().get("our.example").copied());
+    let since = poll_for("the ramp in the ring", || site.ring().signing_since().get("our.example").copied());
     assert!((now().0 - since.0).abs() < 60);
     assert!(site.check().contains("our.example: observed until 20"), "{}", site.check());
     let mut client = site.inbound();
@@ -450,7 +450,7 @@ fn the_first_signature_begins_a_ramp() {
 
 #[test]
 fn a_read_only_ring_stops_no_fall_back() {
-    let (folder, sink, status) = (folder(), Sink::start(), free_port());
+    let (folder, sink, status) = (folder(), Sink::start(), reserved_port());
     run_ok(folder.path(), &["keys", "init"]);
     run_ok(folder.path(), &["keys", "ramp-start", "--at", "2026-01-01T00:00:00Z", "our.example"]);
     let keys = folder.path().join("keys");

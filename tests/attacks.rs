@@ -1,89 +1,17 @@
 //! What hostile clients and hostile next hops try, over real sockets.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::net::TcpStream;
+use std::time::Duration;
 
-use crate::common::{Client, Daemon, Sink, folder, run_ok, tcp};
+use crate::common::{At, Client, Daemon, Does, NextHop, Sink, folder, pace, run_ok, tcp};
+use At::{Data, Ehlo, End, Greeting, Mail, Rcpt};
+use Does::{Holds, Says};
 
 /// A next hop that takes every line end for one, as some did when smuggling was found: whatever gets past the proxy with a
 /// dot between two of them is two messages here.
-struct Credulous {
-    port: u16,
-    commands: Arc<Mutex<Vec<String>>>,
-    messages: Arc<Mutex<usize>>,
-}
-
-impl Credulous {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let server =
-            Self { port: listener.local_addr().unwrap().port(), commands: Arc::default(), messages: Arc::default() };
-        let (commands, messages) = (server.commands.clone(), server.messages.clone());
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let (commands, messages) = (commands.clone(), messages.clone());
-                std::thread::spawn(move || converse(stream, &commands, &messages));
-            }
-        });
-        server
-    }
-}
-
-/// The end of the first line, whatever ends it.
-fn line_end(text: &[u8]) -> Option<(usize, usize)> {
-    let at = text.iter().position(|b| matches!(b, b'\r' | b'\n'))?;
-    match (text[at], text.get(at + 1)) {
-        (b'\r', Some(b'\n')) => Some((at, at + 2)),
-        // A CR at the very end: the LF may still come.
-        (b'\r', None) => None,
-        _ => Some((at, at + 1)),
-    }
-}
-
-fn converse(mut stream: TcpStream, commands: &Mutex<Vec<String>>, messages: &Mutex<usize>) -> Option<()> {
-    let (mut unread, mut buffer) = (Vec::new(), vec![0; 65536]);
-    let (mut in_data, mut chunk) = (false, 0);
-    stream.write_all(b"220 credulous.example\r\n").ok()?;
-    loop {
-        let taken = unread.len().min(chunk);
-        unread.drain(..taken);
-        chunk -= taken;
-        match line_end(&unread).filter(|_| chunk == 0) {
-            Some((end, next)) => {
-                let line = String::from_utf8_lossy(&unread[..end]).into_owned();
-                unread.drain(..next);
-                if in_data && line != "." {
-                    continue;
-                }
-                let reply = if in_data {
-                    in_data = false;
-                    *messages.lock().unwrap() += 1;
-                    "250 queued"
-                } else {
-                    commands.lock().unwrap().push(line.clone());
-                    match line.get(..4).unwrap_or("").to_ascii_uppercase().as_str() {
-                        "EHLO" => "250-credulous.example\r\n250-CHUNKING\r\n250 PIPELINING",
-                        "DATA" => {
-                            in_data = true;
-                            "354 go"
-                        }
-                        "BDAT" => {
-                            chunk = line.split(' ').nth(1)?.parse().ok()?;
-                            *messages.lock().unwrap() += usize::from(line.ends_with("LAST"));
-                            "250 chunk"
-                        }
-                        _ => "250 ok",
-                    }
-                };
-                stream.write_all(format!("{reply}\r\n").as_bytes()).ok()?;
-            }
-            None => match stream.read(&mut buffer).ok()? {
-                0 => return None,
-                n => unread.extend_from_slice(&buffer[..n]),
-            },
-        }
-    }
+fn credulous() -> NextHop {
+    NextHop::script().offers(&["CHUNKING", "PIPELINING"]).takes_any_line_end().start()
 }
 
 fn daemon(folder: &std::path::Path, next_hop: u16, more: &str) -> Daemon {
@@ -109,7 +37,7 @@ fn nobody_smuggles_a_second_message() {
         for (stray, role) in [("normalize", 0), ("normalize", 1), ("reject", 0), ("reject", 1)] {
             let ends = &ends;
             scope.spawn(move || {
-                let (folder, next_hop) = (folder(), Credulous::start());
+                let (folder, next_hop) = (folder(), credulous());
                 let daemon = daemon(folder.path(), next_hop.port, &format!("stray_newline = \"{stray}\""));
                 for end in ends {
                     for sender in ["bob@else.example", ""] {
@@ -123,7 +51,7 @@ fn nobody_smuggles_a_second_message() {
 }
 
 /// Tries to get a second message past the proxy behind this end of line.
-fn smuggle(port: u16, next_hop: &Credulous, sender: &str, end: &str, chunked: bool) {
+fn smuggle(port: u16, next_hop: &NextHop, sender: &str, end: &str, chunked: bool) {
     const EVIL: &str = "MAIL FROM:<evil@x.example>\r\nRCPT TO:<ann@our.example>\r\nDATA\r\nevil\r\n.\r\n";
     // A CR LF dot CR LF is an honest end; what follows it are commands of the client's own.
     if !chunked && format!("a{end}").contains("\r\n.\r\n") {
@@ -141,9 +69,9 @@ fn smuggle(port: u16, next_hop: &Credulous, sender: &str, end: &str, chunked: bo
         let _ = client.write(text.as_bytes());
     }
     while client.try_say("QUIT").is_ok_and(|reply| !reply.starts_with("221")) {}
-    let heard = std::mem::take(&mut *next_hop.commands.lock().unwrap());
+    let (heard, messages) = (next_hop.heard(), next_hop.count());
+    next_hop.forget();
     assert!(!heard.iter().any(|line| line.contains("evil")), "{end:?} by {sender:?}, BDAT {chunked}: {heard:?}");
-    let messages = std::mem::take(&mut *next_hop.messages.lock().unwrap());
     assert!(messages <= 1, "{end:?} by {sender:?}, BDAT {chunked}: {messages} messages");
 }
 
@@ -211,52 +139,26 @@ fn nothing_is_too_long_or_too_much() {
     assert!(client.say("EHLO client.example").starts_with("250 "));
 }
 
-/// A next hop that says all this as soon as it hears a line that begins so.
-fn saying(script: &'static [(&'static str, &'static str)]) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().map_while(Result::ok) {
-            std::thread::spawn(move || {
-                let _ = stream.write_all(b"220 hostile.example\r\n");
-                let lines = std::io::BufRead::lines(std::io::BufReader::new(stream.try_clone().unwrap()));
-                for line in lines.map_while(Result::ok) {
-                    let said =
-                        script.iter().find(|(begin, _)| line.starts_with(begin)).map_or("250 ok\r\n", |(_, said)| said);
-                    if stream.write_all(said.as_bytes()).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    port
-}
-
-const BODY: (&str, &str) = ("x", "");
-const EHLO: (&str, &str) = ("EHLO", "250-hostile.example\r\n250 PIPELINING\r\n");
-
 #[test]
 fn a_hostile_next_hop_says_nothing_in_the_name_of_others() {
     // A reply that would be two to the client, one that says yes too early, and words that nobody asked for.
-    let cases: [(&'static [(&str, &str)], &str); 4] = [
-        (
-            &[EHLO, BODY, ("MAIL", "250 ok\r550 no\r\n"), ("DATA", "354 go\r\n"), (".", "250 \0queued\r\n")],
-            "250  queued",
-        ),
-        (&[EHLO, BODY, ("DATA", "354 go\r\n250 queued\r\n"), (".", "250 again\r\n")], "451 4.4.2 "),
-        (&[EHLO, BODY, ("DATA", "354 go\r\n"), (".", "250-queued\r\n251 what\r\n")], "451 4.4.2 "),
-        (&[EHLO, BODY, ("RCPT", "250 ok\r\n354 go\r\n250 queued\r\n"), ("DATA", "")], "421 4.4.2 "),
+    let cases: [(&[(At, &'static str)], &str); 4] = [
+        (&[(Mail, "250 ok\r550 no"), (Data, "354 go"), (End, "250 \0queued")], "250  queued"),
+        (&[(Data, "354 go\r\n250 queued"), (End, "250 again")], "451 4.4.2 "),
+        (&[(Data, "354 go"), (End, "250-queued\r\n251 what")], "451 4.4.2 "),
+        (&[(Rcpt, "250 ok\r\n354 go\r\n250 queued"), (Data, "")], "421 4.4.2 "),
     ];
-    for (script, want) in cases {
+    for (says, want) in cases {
+        let hostile = NextHop::script().on(Ehlo, Says("250-hostile.example\r\n250 PIPELINING"));
+        let hostile = says.iter().fold(hostile, |script, (at, text)| script.on(*at, Says(text))).start();
         let folder = folder();
-        let daemon = daemon(folder.path(), saying(script), "");
+        let daemon = daemon(folder.path(), hostile.port, "");
         let mut client = Client::connect(daemon.ports[0]);
         client.say("EHLO client.example");
         let reply = client.send("ann@our.example", "b@else.example", "x").unwrap_or_else(|_| "closed".into());
         let ended =
             reply.starts_with(want) || (want.starts_with("421") && reply.starts_with("451") || reply == "closed");
-        assert!(ended, "{script:?}: {reply}");
+        assert!(ended, "{says:?}: {reply}");
     }
 }
 
@@ -271,29 +173,11 @@ fn many_clients_that_say_nothing_leave_room_for_others() {
     drop(idle);
 }
 
-/// A next hop that greets when it is told to, and then takes everything.
-fn slow_to_greet() -> (u16, std::sync::mpsc::Sender<()>, Arc<Mutex<Vec<String>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let (greet, may_greet) = std::sync::mpsc::channel();
-    let commands: Arc<Mutex<Vec<String>>> = Arc::default();
-    let heard = commands.clone();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            if may_greet.recv().is_err() {
-                return;
-            }
-            let _ = converse(stream, &heard, &Mutex::new(0));
-        }
-    });
-    (port, greet, commands)
-}
-
 #[test]
 fn a_dialogue_that_was_written_blindly_is_not_carried_out() {
-    let (port, greet, heard) = slow_to_greet();
+    let slow = NextHop::script().on(Greeting, Holds("220 slow.example")).takes_any_line_end().start();
     let folder = folder();
-    let daemon = daemon(folder.path(), port, "");
+    let daemon = daemon(folder.path(), slow.port, "");
     let dialogue = "EHLO x\r\nMAIL FROM:<ann@our.example>\r\nRCPT TO:<evil@third.example>\r\nDATA\r\nSubject: x\r\n\r\nx\r\n.\r\nQUIT\r\n";
     let post = format!("POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\n\r\n{dialogue}");
     for at in [0, 1] {
@@ -303,10 +187,10 @@ fn a_dialogue_that_was_written_blindly_is_not_carried_out() {
         let mut said = String::new();
         client.read_to_string(&mut said).unwrap();
         assert_eq!(said, "554 5.5.0 you must wait for the server's answer before you send more\r\n");
-        greet.send(()).unwrap();
+        slow.release();
         // Behind it: as a browser would be made to send it, and by one that waits for the greeting only.
         for (text, want) in [(post.as_str(), "421 4.7.0 this is SMTP and nothing else"), (dialogue, "554 5.5.0 ")] {
-            greet.send(()).unwrap();
+            slow.release();
             let mut client = Client::connect(daemon.ports[at]);
             client.write(text.as_bytes()).unwrap();
             let reply = client.read_reply().unwrap();
@@ -315,7 +199,7 @@ fn a_dialogue_that_was_written_blindly_is_not_carried_out() {
         }
     }
     daemon.log.wait("the reason", 0, |line| line.contains("not-smtp") && line.contains("another-protocol"));
-    assert!(!heard.lock().unwrap().iter().any(|line| line.contains("evil") || line.starts_with("MAIL")));
+    assert!(!slow.heard().iter().any(|line| line.contains("evil") || line.starts_with("MAIL")));
 }
 
 #[test]
@@ -390,7 +274,7 @@ fn limits_are_where_the_config_puts_them() {
     assert!(client.say("DATA").starts_with("354"));
     let slow = std::thread::spawn(move || {
         while pieces.write_all(&[b'x'; 500]).and_then(|()| pieces.write_all(b"\r\n")).is_ok() {
-            std::thread::park_timeout(std::time::Duration::from_millis(50));
+            pace(Duration::from_millis(50));
         }
     });
     assert!(client.read_reply().unwrap().starts_with("421 4.4.2 too slow"));

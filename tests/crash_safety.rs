@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::common::guard::Guard;
-use crate::common::{Client, Daemon, Signal, Sink, countersign, folder, free_port, run_ok};
+use crate::common::{Client, Daemon, Signal, Sink, countersign, folder, reserved_port, run_ok};
 use countersign::state::ring_file;
 
 const MESSAGES: usize = 2000;
@@ -18,7 +18,7 @@ fn the_daemon_killed_ten_times_loses_nothing_and_doubles_nothing() {
     let folder = folder();
     run_ok(folder.path(), &["keys", "init"]);
     let sink = Sink::start();
-    let port = free_port();
+    let port = reserved_port();
     let config = format!(
         "[domains]\nlocal = [\"our.example\"]\n[[listener]]\nrole = \"outbound\"\nlisten = \"127.0.0.1:{port}\"\n\
          next_hop = \"127.0.0.1:{}\"\n",
@@ -36,7 +36,7 @@ fn the_daemon_killed_ten_times_loses_nothing_and_doubles_nothing() {
         .collect();
     for kill in 1..=KILLS {
         // Spread over the run: each when another eleventh of the messages has been begun.
-        crate::common::wait_for("messages under way", || {
+        crate::common::poll_for("messages under way", || {
             (next.load(Ordering::Relaxed) > kill * MESSAGES / (KILLS + 1)).then_some(())
         });
         daemon.signal(Signal::KILL);
@@ -101,7 +101,7 @@ impl SinkProcess {
             .spawn()
             .unwrap();
         let guard = Guard::process(&child);
-        crate::common::wait_for("smtp-sink", || Client::try_connect(port).ok());
+        crate::common::poll_for("smtp-sink", || Client::try_connect(port).ok());
         Self { _guard: guard, child, port, files: files.to_owned() }
     }
 
@@ -145,8 +145,8 @@ fn proxy_and_next_hop_killed_at_random_moments_lose_nothing_and_deliver_nothing_
     run_ok(folder.path(), &["keys", "init"]);
     let files = folder.path().join("sink");
     std::fs::create_dir(&files).unwrap();
-    let mut sink = SinkProcess::start(free_port(), &files);
-    let port = free_port();
+    let mut sink = SinkProcess::start(reserved_port(), &files);
+    let port = reserved_port();
     let config = format!(
         "[domains]\nlocal = [\"our.example\"]\n[inbound]\nmode = \"enforce\"\nhold = \"4 KiB\"\n\
          [[listener]]\nrole = \"inbound\"\nlisten = \"127.0.0.1:{port}\"\nnext_hop = \"127.0.0.1:{}\"\n",

@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use crate::common::{Client, Daemon, Signal, Sink, countersign, folder, free_port, run, run_ok, without_evidence};
+use crate::common::{Client, Daemon, Signal, Sink, countersign, folder, reserved_port, run, run_ok, without_evidence};
 
 fn outbound(next_hop: u16) -> String {
     format!(
@@ -108,7 +108,7 @@ fn sigterm_lets_a_transaction_finish_and_ends_idle_sessions() {
 #[test]
 fn a_next_hop_that_is_down_is_a_later() {
     let folder = folder();
-    let daemon = start(folder.path(), free_port());
+    let daemon = start(folder.path(), reserved_port());
     let (_, greeting) = Client::try_connect(daemon.ports[0]).unwrap();
     assert!(greeting.starts_with("421 4.4.1 "), "{greeting}");
 }
@@ -196,7 +196,7 @@ fn the_room_for_held_messages_is_given_back() {
     // What is longer than the hold streams on, and frees its room before it ends.
     first.write("a long answer from somebody on holiday\r\n".repeat(100).as_bytes()).unwrap();
     let mut third = ready();
-    crate::common::wait_for("room", || third.say("DATA").starts_with("354").then_some(()));
+    crate::common::poll_for("room", || third.say("DATA").starts_with("354").then_some(()));
     assert!(third.say("Subject: away\r\n\r\nx\r\n.").starts_with("250"));
     assert!(first.say(".").starts_with("250"));
 }

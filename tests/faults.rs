@@ -1,69 +1,37 @@
 //! Every fault of a next hop, and the reply that loses nothing. `docs/faults.md` shows the same table, and this test
 //! compares it.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
-use crate::common::{Client, Daemon, folder, free_port, run_ok};
+use crate::common::{At, Client, Daemon, Does as Fault, NextHop, folder, run_ok};
 
 /// Where in the dialogue the next hop fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum At {
-    Connect,
-    Greeting,
-    Ehlo,
-    Mail,
-    Rcpt,
-    Data,
-    /// After the first line of the message.
-    Body,
-    /// After its end, instead of the answer.
-    End,
-    Quit,
-}
-
-impl At {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Connect => "connecting",
-            Self::Greeting => "greeting",
-            Self::Ehlo => "EHLO",
-            Self::Mail => "MAIL",
-            Self::Rcpt => "RCPT",
-            Self::Data => "DATA",
-            Self::Body => "in the message",
-            Self::End => "end of the message",
-            Self::Quit => "QUIT",
-        }
+fn place(at: At) -> &'static str {
+    match at {
+        Connect => "connecting",
+        Greeting => "greeting",
+        Ehlo => "EHLO",
+        Mail => "MAIL",
+        Rcpt => "RCPT",
+        Data => "DATA",
+        Body => "in the message",
+        End => "end of the message",
+        Quit => "QUIT",
+        At::Chunk | At::Other => unreachable!("{at:?} is in no row"),
     }
 }
 
 /// What it does there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
-    Refused,
-    Closes,
-    Resets,
-    Silent,
-    Says(&'static str),
-    /// A reply that never ends.
-    Endless,
-}
-
-impl Fault {
-    fn name(self) -> String {
-        match self {
-            Self::Refused => "nobody listens".into(),
-            Self::Closes => "closes".into(),
-            Self::Resets => "resets the connection".into(),
-            Self::Silent => "says nothing".into(),
-            Self::Says(text) if text.starts_with(|c: char| c.is_ascii_digit()) => format!("says `{text}`"),
-            Self::Says(_) => "says something that is no reply".into(),
-            Self::Endless => "a reply without end".into(),
-        }
+fn what(fault: Fault) -> String {
+    match fault {
+        Refuses => "nobody listens".into(),
+        Closes => "closes".into(),
+        Resets => "resets the connection".into(),
+        Silent => "says nothing".into(),
+        Says(text) if text.starts_with(|c: char| c.is_ascii_digit()) => format!("says `{text}`"),
+        Says(_) => "says something that is no reply".into(),
+        Endless => "a reply without end".into(),
+        Fault::Holds(_) | Fault::SaysAndCloses(_) | Fault::Stuck => unreachable!("{fault:?} is in no row"),
     }
 }
 
@@ -89,7 +57,7 @@ impl Way {
 }
 
 use At::{Body, Connect, Data, Ehlo, End, Greeting, Mail, Quit, Rcpt};
-use Fault::{Closes, Endless, Refused, Resets, Says, Silent};
+use Fault::{Closes, Endless, Refuses, Resets, Says, Silent};
 use Way::{Chunked, Held, Streamed};
 
 /// Way, place, fault; what the client hears, in answer to what; whether the session goes on.
@@ -97,7 +65,7 @@ type Row = (Way, At, Fault, At, &'static str, bool);
 
 const JUNK: Fault = Says("what?");
 const ROWS: &[Row] = &[
-    (Streamed, Connect, Refused, Greeting, "421 4.4.1", false),
+    (Streamed, Connect, Refuses, Greeting, "421 4.4.1", false),
     (Streamed, Greeting, Closes, Greeting, "421 4.4.1", false),
     (Streamed, Greeting, Silent, Greeting, "421 4.4.1", false),
     (Streamed, Greeting, Says("421 4.3.2 full"), Greeting, "421 4.3.2 full", false),
@@ -165,105 +133,9 @@ const ROWS: &[Row] = &[
     (Chunked, End, JUNK, End, "451 4.4.2", true),
 ];
 
-/// A next hop that fails as it is told, on its first connection; on later ones it is as it should be.
-struct Faulty {
-    port: u16,
-    /// What the connections that come fail with.
-    plan: Arc<Mutex<Option<(At, Fault)>>>,
-    /// How many messages it has said yes to.
-    taken: Arc<AtomicUsize>,
-}
-
-impl Faulty {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let faulty = Self { port: listener.local_addr().unwrap().port(), plan: Arc::default(), taken: Arc::default() };
-        let (plan, taken) = (faulty.plan.clone(), faulty.taken.clone());
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let (plan, taken) = (plan.lock().unwrap().take(), taken.clone());
-                std::thread::spawn(move || converse(stream, plan, &taken));
-            }
-        });
-        faulty
-    }
-}
-
-/// `None`: the connection is over.
-fn converse(stream: TcpStream, plan: Option<(At, Fault)>, taken: &AtomicUsize) -> Option<()> {
-    stream.set_nodelay(true).ok()?;
-    let mut out = stream.try_clone().ok()?;
-    let mut lines = BufReader::new(stream);
-    let mut say = |at: At, reply: &str| {
-        let text = match plan {
-            Some((here, fault)) if here == at => match fault {
-                Refused | Closes => return None,
-                Resets => {
-                    // With unread input left, closing is a reset.
-                    let linger = socket2::SockRef::from(&out);
-                    linger.set_linger(Some(std::time::Duration::ZERO)).ok()?;
-                    return None;
-                }
-                Silent => {
-                    let _ = out.read_to_end(&mut Vec::new());
-                    return None;
-                }
-                Says(text) => text.to_owned(),
-                Endless => {
-                    while out.write_all(b"250-and so on\r\n").is_ok() {}
-                    return None;
-                }
-            },
-            _ if reply.is_empty() => return Some(()),
-            _ => reply.to_owned(),
-        };
-        out.write_all(format!("{text}\r\n").as_bytes()).ok()
-    };
-    say(Greeting, "220 faulty.example")?;
-    loop {
-        let mut line = String::new();
-        if lines.read_line(&mut line).ok()? == 0 {
-            return None;
-        }
-        match line.get(..4)?.to_ascii_uppercase().as_str() {
-            "EHLO" => say(Ehlo, "250-faulty.example\r\n250-CHUNKING\r\n250 PIPELINING")?,
-            "MAIL" => say(Mail, "250 2.1.0 ok")?,
-            "RCPT" => say(Rcpt, "250 2.1.5 ok")?,
-            "DATA" => {
-                say(Data, "354 go on")?;
-                if plan.is_some_and(|(at, fault)| at == Data && fault != Says("354 go on")) {
-                    continue;
-                }
-                let mut line = Vec::new();
-                lines.read_until(b'\n', &mut line).ok()?;
-                say(Body, "")?;
-                while line != b".\r\n" {
-                    line.clear();
-                    if lines.read_until(b'\n', &mut line).ok()? == 0 {
-                        return None;
-                    }
-                }
-                say(End, "250 2.0.0 queued")?;
-                taken.fetch_add(1, Ordering::SeqCst);
-            }
-            "BDAT" => {
-                let size: usize = line.split_ascii_whitespace().nth(1)?.parse().ok()?;
-                let mut chunk = vec![0; size];
-                let (head, tail) = chunk.split_at_mut(size / 2);
-                lines.read_exact(head).ok()?;
-                say(Body, "")?;
-                lines.read_exact(tail).ok()?;
-                say(End, "250 2.0.0 queued")?;
-                taken.fetch_add(1, Ordering::SeqCst);
-            }
-            "QUIT" => return say(Quit, "221 2.0.0 bye"),
-            _ => say(Connect, "250 2.0.0 ok")?,
-        }
-    }
-}
-
-/// Talks through a whole transaction; the first answer that is not as it should be, and what it answers.
-fn dialogue(client: &mut Client, way: Way) -> Option<(At, String)> {
+/// Talks through a whole transaction; the first answer that is not as it should be, and what it answers. `failed` comes
+/// back when the next hop has failed in the middle of the message, if it is to fail there.
+fn dialogue(client: &mut Client, way: Way, failed: impl FnOnce()) -> Option<(At, String)> {
     let (sender, text) = match way {
         Held => ("", "Subject: away\r\n\r\nI am away.\r\n"),
         Streamed | Chunked => ("bob@else.example", "Subject: x\r\n\r\nHello.\r\n"),
@@ -286,7 +158,7 @@ fn dialogue(client: &mut Client, way: Way) -> Option<(At, String)> {
         client.write(format!("BDAT {} LAST\r\n", text.len()).as_bytes()).ok()?;
     }
     client.write(head.as_bytes()).ok()?;
-    std::thread::park_timeout(std::time::Duration::from_millis(50));
+    failed();
     client.write(tail.as_bytes()).ok()?;
     if way != Chunked {
         client.write(b".\r\n").ok()?;
@@ -305,8 +177,8 @@ fn markdown() -> String {
     );
     for (way, at, fault, heard, reply, goes_on) in ROWS {
         let session = if *goes_on { "goes on" } else { "ends" };
-        let (way, at, heard) = (way.name(), at.name(), heard.name());
-        text.push_str(&format!("| {way} | {} | {at} | `{reply}` | {heard} | {session} |\n", fault.name()));
+        let (way, at, heard) = (way.name(), place(*at), place(*heard));
+        text.push_str(&format!("| {way} | {} | {at} | `{reply}` | {heard} | {session} |\n", what(*fault)));
     }
     text
 }
@@ -319,7 +191,7 @@ fn the_table_in_the_documentation_is_this_one() {
 
 #[test]
 fn each_fault_has_the_reply_that_loses_nothing() {
-    let (folder, faulty) = (folder(), Faulty::start());
+    let (folder, hop) = (folder(), NextHop::offering(&["CHUNKING", "PIPELINING"]));
     run_ok(folder.path(), &["keys", "init"]);
     let config = |port: u16| {
         format!(
@@ -327,24 +199,33 @@ fn each_fault_has_the_reply_that_loses_nothing() {
              role = \"inbound\"\nlisten = \"127.0.0.1:0\"\nnext_hop = \"127.0.0.1:{port}\"\n"
         )
     };
-    let daemon = Daemon::start(folder.path(), &config(faulty.port));
+    let daemon = Daemon::start(folder.path(), &config(hop.port));
     let mut wrong = Vec::new();
     for row @ (way, at, fault, heard_at, want, goes_on) in ROWS {
-        let nobody = (*at == Connect).then(|| Daemon::start(folder.path(), &config(free_port())));
-        let port = nobody.as_ref().unwrap_or(&daemon).ports[0];
-        *faulty.plan.lock().unwrap() = Some((*at, *fault));
-        let taken = faulty.taken.load(Ordering::SeqCst);
+        let nobody = (*at == Connect).then(|| NextHop::script().on(*at, *fault).start());
+        let before_nobody = nobody.as_ref().map(|nobody| Daemon::start(folder.path(), &config(nobody.port)));
+        let port = before_nobody.as_ref().unwrap_or(&daemon).ports[0];
+        // On its first connection it fails; on later ones it is as it should be.
+        hop.forget();
+        hop.next_session(*at, *fault);
         let (mut client, greeting) = Client::try_connect(port).unwrap();
-        let heard = if greeting.starts_with("220") { dialogue(&mut client, *way) } else { Some((Greeting, greeting)) };
+        let failed = || {
+            if *at == Body {
+                hop.wait_at(Body)
+            }
+        };
+        let heard = match greeting.starts_with("220") {
+            true => dialogue(&mut client, *way, failed),
+            false => Some((Greeting, greeting)),
+        };
         let Some((place, reply)) = heard else { panic!("{row:?}: the dialogue broke off") };
         if place != *heard_at || !reply.starts_with(want) {
             wrong.push(format!("{row:?}: heard {reply:?} at {place:?}"));
         }
         // Nothing that was taken is denied but after the end of data, where nobody can know; nothing denied is taken.
-        let more = faulty.taken.load(Ordering::SeqCst) - taken;
-        let said_yes = place == Quit;
-        assert!(more == usize::from(said_yes) || (*at == End && !said_yes), "{row:?}: {more} messages taken");
-        *faulty.plan.lock().unwrap() = None;
+        let (taken, said_yes) = (hop.count(), place == Quit);
+        assert!(taken == usize::from(said_yes) || (*at == End && !said_yes), "{row:?}: {taken} messages taken");
+        hop.forget();
         let next = client.try_say("RSET");
         if next.as_ref().is_ok_and(|reply| reply.starts_with("250")) != *goes_on {
             wrong.push(format!("{row:?}: then {next:?}"));

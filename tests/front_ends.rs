@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use crate::common::cases::{Came, Inbound, Outbound, config_text, content, expected, fill, fits, now, table};
 use crate::common::postfix::{Postfix, Role};
-use crate::common::{Client, Daemon, Message, Sink, can_run, folder, free_port, run_ok, wait_for};
+use crate::common::{Client, Daemon, Message, Sink, can_run, folder, poll_for, reserved_port, run_ok};
 use countersign::envelope::keyring::Keyring;
 use countersign::state::ring_file;
 use serde::Deserialize;
@@ -110,7 +110,7 @@ impl Site {
         let sink = Sink::offering(&["SMTPUTF8"]);
         let configs: BTreeSet<String> = configs.collect();
         let (mut daemons, mut ports) = (Vec::new(), BTreeMap::new());
-        let behind = free_port();
+        let behind = reserved_port();
         let (mut services, mut smtpd) = (String::new(), Vec::new());
         smtpd
             .push((behind, format!("{OPEN} mynetworks=127.0.0.0/8 smtpd_relay_restrictions=permit_mynetworks,reject")));
@@ -126,7 +126,7 @@ impl Site {
             let daemon = Daemon::start(folder.path(), &config_text(&config, &listeners));
             // Proxies say first where they listen.
             let (proxy, asked) = daemon.ports.split_first().unwrap();
-            let (by_milter, by_map) = (free_port(), free_port());
+            let (by_milter, by_map) = (reserved_port(), reserved_port());
             let milter = format!("smtpd_milters=inet:127.0.0.1:{} milter_default_action=tempfail", asked[0]);
             smtpd.push((by_milter, format!("{OPEN} {milter} {}", way.by_milter)));
             let (options, cleanup) = (way.by_map)(asked);
@@ -224,7 +224,7 @@ fn run(site: &Site, front_end: &str, differences: &[Difference], port: impl Fn(&
         let (want, why) = differs(differences, case, &site.ring, expected(case, &site.ring, now()));
         let mut came = site.send(port(&site.ports[&case.config]), case, &id);
         if came.data == Some(250) && want.to.is_some() {
-            let message = wait_for(&format!("{}: {}", case.name, site.postfix.log()), || site.arrived(&id));
+            let message = poll_for(&format!("{}: {}", case.name, site.postfix.log()), || site.arrived(&id));
             came.to = Some(message.to.concat());
             let head = message.text.split("\r\n\r\n").next().unwrap_or_default();
             let marks: Vec<&str> = head.lines().filter_map(|line| line.strip_prefix("Countersign-Result: ")).collect();
@@ -268,7 +268,7 @@ fn leave(site: &Site, port: u16, case: &Outbound, id: &str) -> Result<String, u1
             return Err(reply[..3].parse().unwrap());
         }
     }
-    Ok(wait_for(&format!("{}: {}", case.name, site.postfix.log()), || site.arrived(id)).from)
+    Ok(poll_for(&format!("{}: {}", case.name, site.postfix.log()), || site.arrived(id)).from)
 }
 
 /// Runs the table of what leaves.

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use crate::common::mtas::{self, DOMAIN, MAILBOXES, find_message};
 use crate::common::postfix::{Postfix, Role};
 use crate::common::tls::{NAME, certificate};
-use crate::common::{Client, Daemon, Sink, dsn, folder, free_port, run_ok, wait_for};
+use crate::common::{Client, Daemon, Sink, dsn, folder, poll_for, reserved_port, run_ok};
 
 const FROM: &str = "ann@our.example";
 
@@ -23,7 +23,7 @@ fn succeeded(what: &str, output: &Output) {
 }
 
 fn arrived(folder: &Path, mailbox: &str, token: &str, log: impl Fn() -> String) -> String {
-    wait_for(&format!("{token}: {}", log()), || find_message(folder, mailbox, &format!("Subject: {token}")))
+    poll_for(&format!("{token}: {}", log()), || find_message(folder, mailbox, &format!("Subject: {token}")))
 }
 
 /// A listener of the config.
@@ -60,7 +60,7 @@ fn tls_with_real_clients_and_real_next_hops() {
     let folder = folder();
     let base = folder.path();
     certificate(base);
-    let (postfix_port, exim_port) = (free_port(), free_port());
+    let (postfix_port, exim_port) = (reserved_port(), reserved_port());
     let tls = format!(
         "smtpd_tls_security_level = encrypt\nsmtpd_tls_cert_file = {0}/chain.pem\nsmtpd_tls_key_file = {0}/key.pem",
         base.display()
@@ -87,10 +87,10 @@ fn tls_with_real_clients_and_real_next_hops() {
         let mut python = Command::new("python3");
         python.args(["-c", script, &port.to_string(), FROM, &to]).arg(file("smtplib"));
         succeeded("smtplib", &python.output().unwrap());
-        let relay = free_port();
+        let relay = reserved_port();
         let opensmtpd = mtas::opensmtpd_relay(base, relay, &format!("smtp+tls://127.0.0.1:{port}"), "tls no-verify");
         succeeded("to OpenSMTPD", &mtas::swaks(relay, FROM, &to, &file("opensmtpd"), &[]));
-        let submission = free_port();
+        let submission = reserved_port();
         let role = Role {
             name: &format!("sending-{name}"),
             domain: "client.example",
@@ -120,7 +120,7 @@ fn logging_in_works_through_the_proxy() {
     }
     let folder = folder();
     let base = folder.path();
-    let port = free_port();
+    let port = reserved_port();
     // Debian's Postfix looks for the settings of Cyrus SASL beside its own.
     let sasl = base.join("receiving/etc/sasl");
     fs::create_dir_all(&sasl).unwrap();
@@ -172,7 +172,7 @@ fn addresses_outside_ascii_are_signed_and_verified() {
     }
     let folder = folder();
     let base = folder.path();
-    let (world, home) = (free_port(), free_port());
+    let (world, home) = (reserved_port(), reserved_port());
     let postfix = receiving(base, world, "", "");
     let mailboxes = Role {
         name: "home",
@@ -210,7 +210,7 @@ fn the_next_hop_knows_the_client_and_the_one_that_relays_does_not() {
     }
     let folder = folder();
     let base = folder.path();
-    let (port, relaying, sink) = (free_port(), free_port(), Sink::start());
+    let (port, relaying, sink) = (reserved_port(), reserved_port(), Sink::start());
     // Both offer XCLIENT. Where it were used, the second would take the stranger for the client, and relay nothing.
     let xclient = "mynetworks= smtpd_authorized_xclient_hosts=127.0.0.0/8";
     let role = Role {
@@ -251,7 +251,7 @@ fn the_next_hop_knows_the_client_and_the_one_that_relays_does_not() {
     // The bounce of forwarded mail goes back to its sender, who is a stranger to this Postfix.
     let reply = client.send("", &forwarded, &dsn("failed")).unwrap();
     assert!(reply.starts_with("250"), "{reply}: {}", postfix.log());
-    wait_for("the bounce at the sink", || sink.all().into_iter().find(|m| m.to == ["bob@else.example"]));
+    poll_for("the bounce at the sink", || sink.all().into_iter().find(|m| m.to == ["bob@else.example"]));
     // And home again.
     assert!(client.send("bob@else.example", "ann@our.example", "Subject: again\r\n\r\nx").unwrap().starts_with("250"));
     let text = arrived(postfix.folder(), "ann", "again", || postfix.log());
@@ -274,7 +274,7 @@ fn a_before_queue_filter_passes_the_client_on() {
     }
     let folder = folder();
     let base = folder.path();
-    let (front, back) = (free_port(), free_port());
+    let (front, back) = (reserved_port(), reserved_port());
     let trusted = "trusted_proxies = [\"127.0.0.1\"]";
     let exempt = "[inbound]\nmode = \"enforce\"\nexempt_clients = [\"192.0.2.0/24\"]";
     let daemon = start(base, exempt, &[listener("inbound", back, trusted)]);
@@ -334,7 +334,7 @@ fn an_after_queue_filter_signs_what_leaves() {
     }
     let folder = folder();
     let base = folder.path();
-    let (submission, back, sink) = (free_port(), free_port(), Sink::start());
+    let (submission, back, sink) = (reserved_port(), reserved_port(), Sink::start());
     let daemon = start(base, "", &[listener("outbound", back, "")]);
     let filter = daemon.ports[0];
     let role = Role {
@@ -354,7 +354,7 @@ fn an_after_queue_filter_signs_what_leaves() {
     };
     let postfix = Postfix::start(base, &role);
     succeeded("swaks", &mtas::swaks(submission, FROM, "x@else.example", &message(base, "filtered"), &[]));
-    let got = wait_for(&format!("the message at the sink: {}", postfix.log()), || sink.all().pop());
+    let got = poll_for(&format!("the message at the sink: {}", postfix.log()), || sink.all().pop());
     assert!(got.from.starts_with("prvs=1") && got.to == ["x@else.example"], "{got:?}");
     assert!(got.text.contains("Subject: filtered"));
 }

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::common::{Client, Daemon, PATIENCE, PROGRAM, Signal, Sink, folder, run, run_ok, tcp, wait_for};
+use crate::common::{Client, Daemon, PATIENCE, PROGRAM, Signal, Sink, folder, poll_for, run, run_ok, tcp};
 
 fn config(listen: &str, next_hop: u16) -> String {
     format!(
@@ -58,7 +58,7 @@ fn a_restart_refuses_no_connection() {
         .collect();
     for restart in 1..=3 {
         let before = taken.load(Ordering::Relaxed);
-        wait_for("some messages", || (taken.load(Ordering::Relaxed) > before + 50).then_some(()));
+        poll_for("some messages", || (taken.load(Ordering::Relaxed) > before + 50).then_some(()));
         daemon.signal(Signal::TERM);
         assert_eq!(daemon.wait(), Some(0), "restart {restart}");
         daemon = Daemon::start_by(with_socket(&socket), folder.path(), &text);
@@ -94,7 +94,7 @@ fn the_service_manager_hears_how_it_is() {
     command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
     let daemon = Daemon::start_by(command, folder.path(), &config("127.0.0.1:0", sink.port));
     let hear = |what: &str| {
-        wait_for(what, || {
+        poll_for(what, || {
             let mut buffer = [0; 256];
             let n = manager.recv(&mut buffer).unwrap();
             String::from_utf8_lossy(&buffer[..n]).contains(what).then_some(())

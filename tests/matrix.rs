@@ -7,7 +7,7 @@ use std::process::Output;
 
 use crate::common::mtas::{self, DOMAIN, MAILBOXES, Server, find_message};
 use crate::common::postfix::{Postfix, Role};
-use crate::common::{Daemon, folder, free_port, run_ok, wait_for};
+use crate::common::{Daemon, folder, poll_for, reserved_port, run_ok};
 
 /// Clients, and what they use of the protocol where it is offered.
 const CLIENTS: &[(&str, &str)] = &[
@@ -139,7 +139,7 @@ impl Sender<'_> {
 
     /// A Postfix that sends all mail on through the proxy; its log has the outcome.
     fn postfix(&self, to: &str, transport: &str) -> Result<(), String> {
-        let submission = free_port();
+        let submission = reserved_port();
         let postfix = Postfix::start(
             self.base,
             &Role {
@@ -153,7 +153,7 @@ impl Sender<'_> {
             },
         );
         done(&mtas::swaks(submission, FROM, to, &self.message, &[]))?;
-        wait_for("the outcome", || {
+        poll_for("the outcome", || {
             let log = postfix.log();
             let line = log.lines().find(|line| line.contains(&format!("to=<{to}>")) && line.contains("status="))?;
             Some(if line.contains("status=sent") { Ok(()) } else { Err(line.to_owned()) })
@@ -161,11 +161,11 @@ impl Sender<'_> {
     }
 
     fn opensmtpd(&self, to: &str) -> Result<(), String> {
-        let port = free_port();
+        let port = reserved_port();
         let url = format!("smtp+notls://127.0.0.1:{}", self.port);
         let server = mtas::opensmtpd_relay(self.base, port, &url, "");
         done(&mtas::swaks(port, FROM, to, &self.message, &[]))?;
-        wait_for("the outcome", || {
+        poll_for("the outcome", || {
             let log = server.log();
             let line = log.lines().find(|line| line.contains("mta delivery") && line.contains(to))?;
             Some(if line.contains("result=\"Ok\"") { Ok(()) } else { Err(line.to_owned()) })
@@ -199,7 +199,7 @@ fn cell(base: &Path, client: &str, hop: &Hop, port: u16) {
     fs::write(&message, format!("From: {FROM}\nTo: alice@{DOMAIN}\nSubject: {token}\n\n{body}")).unwrap();
     let sender = Sender { base, port, message };
     sender.send(client, &format!("alice@{DOMAIN}")).unwrap_or_else(|said| panic!("{client}: {said}\n{}", hop.log()));
-    let text = wait_for(&format!("{token} in the mailbox: {}", hop.log()), || {
+    let text = poll_for(&format!("{token} in the mailbox: {}", hop.log()), || {
         find_message(&hop.folder(), "alice", &format!("Subject: {token}"))
     });
     let return_path = text.lines().find(|line| line.to_lowercase().starts_with("return-path:")).unwrap();
@@ -221,8 +221,8 @@ fn each_client_reaches_each_next_hop() {
     let folder = folder();
     let base = folder.path();
     run_ok(base, &["keys", "init"]);
-    let ports: Vec<u16> = HOPS.iter().map(|_| free_port()).collect();
-    let lmtp = free_port();
+    let ports: Vec<u16> = HOPS.iter().map(|_| reserved_port()).collect();
+    let lmtp = reserved_port();
     let hops: Vec<Hop> = HOPS.iter().zip(&ports).map(|((name, _), port)| start_hop(name, base, *port)).collect();
     let dovecot = start_hop("Dovecot", base, lmtp);
     let daemon = Daemon::start(base, &config(&ports, lmtp));

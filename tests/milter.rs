@@ -2,7 +2,7 @@
 
 use crate::common::map::Map;
 use crate::common::postfix::{Postfix, Role};
-use crate::common::{Client, Daemon, Message, Signal, Sink, can_run, dsn, folder, free_port, run_ok, wait_for};
+use crate::common::{Client, Daemon, Message, Signal, Sink, can_run, dsn, folder, poll_for, reserved_port, run_ok};
 
 /// A Postfix with mailboxes of its own and a milter on each of its ports; all other mail goes to a sink.
 struct Site {
@@ -30,7 +30,7 @@ fn site(name: &str, config: &str, milters: &[&str], smtpd: &[(usize, &str)]) -> 
     );
     let map = daemon.ports[milters.len()];
     let sink = Sink::start();
-    let ports: Vec<u16> = smtpd.iter().map(|_| free_port()).collect();
+    let ports: Vec<u16> = smtpd.iter().map(|_| reserved_port()).collect();
     let options: Vec<String> = smtpd
         .iter()
         .map(|(milter, options)| {
@@ -68,12 +68,12 @@ impl Site {
 
     fn arrived(&self, what: &str) -> Message {
         let here = |message: &Message| message.text.contains(what);
-        wait_for(&format!("{what}: {}", self.postfix.log()), || self.sink.all().into_iter().find(here))
+        poll_for(&format!("{what}: {}", self.postfix.log()), || self.sink.all().into_iter().find(here))
     }
 
     fn delivered(&self, mailbox: &str, what: &str) -> String {
         let here = |text: &String| text.contains(what);
-        wait_for(&format!("{what}: {}", self.postfix.log()), || self.postfix.mailbox(mailbox).into_iter().find(here))
+        poll_for(&format!("{what}: {}", self.postfix.log()), || self.postfix.mailbox(mailbox).into_iter().find(here))
     }
 }
 
@@ -238,7 +238,7 @@ fn bounces_are_judged_marked_and_put_aside() {
     assert!(client.say("RSET").starts_with("250"));
     let large = dsn("failed") + &"0123456789\r\n".repeat(30_000);
     assert!(send(&mut client, "MAIL FROM:<>", &["<ann@our.example>"], large.trim_end()).starts_with("250"));
-    wait_for("the large one", || (site.postfix.mailbox("aside").len() == 2).then_some(()));
+    poll_for("the large one", || (site.postfix.mailbox("aside").len() == 2).then_some(()));
     let log = site.daemon.log.all();
     assert!(log.iter().any(|line| line.contains("\"event\":\"content\"") && line.contains("\"action\":\"rescue\"")));
 }
@@ -309,7 +309,7 @@ fn a_postfix_in_its_chroot_asks_on_sockets_below_its_queue() {
     let config = "domains.local = [\"our.example\"]\ninbound.mode = \"enforce\"\n";
     let _daemon =
         Daemon::start(folder.path(), &[config, &listener("milter", "milter"), &listener("socketmap", "map")].concat());
-    let (sink, port) = (Sink::start(), free_port());
+    let (sink, port) = (Sink::start(), reserved_port());
     let postfix = Postfix::start(
         folder.path(),
         &Role {
@@ -329,14 +329,14 @@ fn a_postfix_in_its_chroot_asks_on_sockets_below_its_queue() {
     client.say("EHLO client.example");
     let text = "X-Id: jailed\r\n\r\nx";
     assert!(send(&mut client, "MAIL FROM:<ann@our.example>", &["<bob@third.example>"], text).starts_with("250"));
-    let signed = wait_for(&format!("the message: {}", postfix.log()), || {
+    let signed = poll_for(&format!("the message: {}", postfix.log()), || {
         sink.all().into_iter().find(|message| message.text.contains("X-Id: jailed"))
     });
     assert!(signed.from.starts_with("prvs=1"), "{}", signed.from);
     // And what comes back finds its mailbox.
     let bounce = format!("X-Id: back\r\n{}", dsn("failed").trim_end());
     assert!(send(&mut client, "MAIL FROM:<>", &[&format!("<{}>", signed.from)], &bounce).starts_with("250"));
-    wait_for(&format!("the bounce: {}", postfix.log()), || {
+    poll_for(&format!("the bounce: {}", postfix.log()), || {
         postfix.mailbox("ann").into_iter().find(|text| text.contains("X-Id: back"))
     });
 }

@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use crate::common::postfix::{Postfix, Role};
-use crate::common::{Daemon, can_run, dsn, folder, free_port, run_ok, wait_for};
+use crate::common::{Daemon, can_run, dsn, folder, poll_for, reserved_port, run_ok};
 
 /// What a server on the internet says to strangers.
 const NO_RELAY: &str = "smtpd_relay_restrictions=reject_unauth_destination";
@@ -38,7 +38,7 @@ impl Site {
         let folder = folder();
         run_ok(folder.path(), &["keys", "init"]);
         // Ports that Postfix cannot choose itself.
-        let [submit, front, deliver, relay, world] = [(); 5].map(|()| free_port());
+        let [submit, front, deliver, relay, world] = [(); 5].map(|()| reserved_port());
         let daemon = Daemon::start(
             folder.path(),
             &format!(
@@ -99,7 +99,7 @@ fn a_bounce_of_forwarded_mail_goes_back_to_who_sent_it() {
     let (status, text) = swaks(&["-p", &site.outbound, "-f", "bob@else.example", "-t", "nobody@else.example"]);
     assert_eq!(status, Some(0), "{text}");
     // Its bounce comes to the SRS address, is reversed, and goes out again to Bob's own server.
-    let bounce = wait_for("the bounce in Bob's mailbox", || site.world.mailbox("bob").pop());
+    let bounce = poll_for("the bounce in Bob's mailbox", || site.world.mailbox("bob").pop());
     assert!(bounce.contains("nobody@else.example") && bounce.contains("Delivered-To: bob@else.example"), "{bounce}");
     assert!(site.world.log().contains("from=<SRS0="), "{}", site.world.log());
     // Nobody else gets through that way.
@@ -120,7 +120,7 @@ fn a_real_bounce_comes_home_and_a_forged_one_does_not() {
     // Ann's message to Bob leaves signed.
     let (status, text) = swaks(&["-p", submit, "-f", "ann@our.example", "-t", "bob@else.example"]);
     assert_eq!(status, Some(0), "{text}");
-    let message = wait_for("Bob's message", || world.mailbox("bob").pop());
+    let message = poll_for("Bob's message", || world.mailbox("bob").pop());
     let signed =
         message.lines().find_map(|l| l.strip_prefix("Return-Path: <")).unwrap().trim_end_matches('>').to_owned();
     assert!(signed.starts_with("prvs=1") && signed.ends_with("=ann@our.example"), "{message}");
@@ -128,7 +128,7 @@ fn a_real_bounce_comes_home_and_a_forged_one_does_not() {
     // Her message to somebody unknown comes back, from a Postfix, through the inbound proxy, to her plain address.
     let (status, text) = swaks(&["-p", submit, "-f", "ann@our.example", "-t", "nobody@else.example"]);
     assert_eq!(status, Some(0), "{text}");
-    let bounce = wait_for("the bounce in Ann's mailbox", || ours.mailbox("ann").pop());
+    let bounce = poll_for("the bounce in Ann's mailbox", || ours.mailbox("ann").pop());
     assert!(bounce.contains("Delivered-To: ann@our.example"), "{bounce}");
     assert!(bounce.contains("report-type=delivery-status") && bounce.contains("nobody@else.example"), "{bounce}");
     assert!(!bounce.contains("Countersign-Result"), "{bounce}");
@@ -141,7 +141,7 @@ fn a_real_bounce_comes_home_and_a_forged_one_does_not() {
         let (status, said) = swaks(&["-p", front, "-f", "<>", "-t", "ann@our.example", "-d", text]);
         assert_eq!(status, code, "{said}");
     }
-    wait_for("the rescued bounce in Ann's mailbox", || (ours.mailbox("ann").len() == 2).then_some(()));
+    poll_for("the rescued bounce in Ann's mailbox", || (ours.mailbox("ann").len() == 2).then_some(()));
 
     // A forged bounce is refused in the SMTP session, and nobody ever sees it.
     let data = format!("{}\n", dsn("failed").replace("\r\n", "\n"));
@@ -175,7 +175,7 @@ fn a_real_bounce_comes_home_and_a_forged_one_does_not() {
             swaks(&[&["-p", inbound, "--pipeline", "-t", "ann@our.example"], arguments.as_slice()].concat());
         assert_eq!(status, Some(0), "{text}");
     }
-    wait_for("both messages", || (ours.mailbox("ann").len() == 4).then_some(()));
+    poll_for("both messages", || (ours.mailbox("ann").len() == 4).then_some(()));
     assert!(
         daemon.log.all().iter().any(|l| l.contains("\"event\":\"content\"") && l.contains("\"action\":\"reject\""))
     );

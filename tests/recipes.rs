@@ -7,7 +7,7 @@ use crate::common::postfix::{Postfix, Role};
 use crate::common::site::{Can, Site, Srs, Strangers};
 use crate::common::skip::skip_for_good;
 use crate::common::tls::certificate;
-use crate::common::{Client, Daemon, PROGRAM, Sink, can_run, countersign, folder, free_port, mtas, run_ok};
+use crate::common::{Client, Daemon, PROGRAM, Sink, can_run, countersign, folder, mtas, reserved_port, run_ok};
 use countersign::recipes::Mta;
 
 /// A recipe with ports of this run in place of those in the document.
@@ -30,7 +30,7 @@ impl Recipe {
         let folder = folder();
         run_ok(folder.path(), &["keys", "init"]);
         certificate(folder.path());
-        Self { mta, method, srs, ports: PORTS.map(|port| (port, free_port())).to_vec(), folder }
+        Self { mta, method, srs, ports: PORTS.map(|port| (port, reserved_port())).to_vec(), folder }
     }
 
     fn port(&self, documented: &str) -> u16 {
@@ -123,7 +123,7 @@ fn postfix(method: &'static str, srs: bool, can: Can) {
     let recipe = Recipe::new(Mta::Postfix, method, srs);
     let daemon = recipe.daemon();
     let world = Sink::start();
-    let (submit, smtp) = (free_port(), free_port());
+    let (submit, smtp) = (reserved_port(), reserved_port());
     let forwards = "{fwd@our.example = carol@third.example}";
     let mut main_cf = recipe.text("main.cf");
     if main_cf.contains("virtual_alias_maps = inline:{ ") {
@@ -243,7 +243,7 @@ fn sendmail_with_the_milter() {
         // The world comes from this machine, too.
         let daemon = recipe.daemon_with("outbound_clients = [\"127.0.0.1/32\"]\n");
         let world = Sink::start();
-        let (submit, mx) = (free_port(), free_port());
+        let (submit, mx) = (reserved_port(), reserved_port());
         let sendmail = mtas::sendmail(recipe.path(), mx, submit, world.port, &recipe.text("sendmail.mc"));
         let site = Site {
             submit,
@@ -289,7 +289,7 @@ fn exim(method: &'static str, can: Can) {
         recipe.write_config();
         mtas::give_to_exim(&recipe.path().join("keys"));
     }
-    let (submit, mx) = (recipe.port("587"), if method == "proxy" { recipe.port("25") } else { free_port() });
+    let (submit, mx) = (recipe.port("587"), if method == "proxy" { recipe.port("25") } else { reserved_port() });
     let exim = mtas::exim_site(recipe.path(), mx, submit, world.port, &text);
     let log = || {
         let ours = daemon.as_ref().map(|daemon| daemon.log.all().join("\n")).unwrap_or_default();

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::common::postfix::{Postfix, Role};
-use crate::common::{Client, Daemon, can_run, folder, free_port, run_ok};
+use crate::common::{Client, Daemon, can_run, folder, reserved_port, run_ok};
 
 /// What a client does next.
 #[derive(Debug, Clone)]
@@ -295,7 +295,7 @@ fn the_proxy_says_what_the_next_hop_says() {
         return;
     }
     let folder = folder();
-    let port = free_port();
+    let port = reserved_port();
     let role = Role {
         name: "mx",
         domain: "dest.example",

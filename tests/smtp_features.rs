@@ -6,7 +6,9 @@ use std::net::TcpListener;
 use std::path::Path;
 
 use crate::common::tls::{NAME, certificate, old_certificate, secure, server, starttls};
-use crate::common::{Client, Daemon, Signal, Sink, folder, free_port, run, run_ok, tcp, wait_for, without_evidence};
+use crate::common::{
+    Client, Daemon, Signal, Sink, folder, poll_for, reserved_port, run, run_ok, tcp, without_evidence,
+};
 
 /// A config with one listener. `listener` are lines of it, `rest` is the rest.
 fn config(role: &str, next_hop: &str, listener: &str, rest: &str) -> String {
@@ -274,7 +276,7 @@ fn a_client_has_its_share_of_connections_and_no_more() {
     daemon.log.wait("the refusal", 0, |line| line.contains("too many connections from your network"));
     // All together.
     let mut held = Vec::new();
-    let full = wait_for("the limit", || {
+    let full = poll_for("the limit", || {
         let (client, greeting) = connect(&format!("203.0.{}.1", held.len()));
         held.push(client);
         (!greeting.starts_with("220 ")).then_some(greeting)
@@ -309,14 +311,14 @@ fn time_is_limited_whatever_trickles_in() {
     let mut client = Client::connect(daemon.ports[0]);
     client.say("EHLO client.example");
     client.say("MAIL FROM:<ann@our.example>");
-    let last = wait_for("the end", || client.try_say("NOOP").ok().filter(|reply| !reply.starts_with("250")));
+    let last = poll_for("the end", || client.try_say("NOOP").ok().filter(|reply| !reply.starts_with("250")));
     assert!(last.starts_with("421 4.4.2 the transaction"), "{last}");
     daemon.log.wait("the limit", 0, |line| line.contains("\"limit\":\"transaction\""));
 }
 
 #[test]
 fn the_next_in_the_list_takes_over() {
-    let (folder, sink, dead) = (folder(), Sink::start(), free_port());
+    let (folder, sink, dead) = (folder(), Sink::start(), reserved_port());
     // One that accepts and wants nobody.
     let unfriendly = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = unfriendly.local_addr().unwrap().port();
@@ -326,7 +328,7 @@ fn the_next_in_the_list_takes_over() {
         }
     });
     let hops = format!("[{}, {}, {}]", hop(dead), hop(port), hop(sink.port));
-    let status = format!("[status]\nlisten = \"127.0.0.1:{}\"", free_port());
+    let status = format!("[status]\nlisten = \"127.0.0.1:{}\"", reserved_port());
     let daemon = start(folder.path(), &config("outbound", &hops, "", &status));
     for _ in 0..3 {
         let mut client = Client::connect(daemon.ports[0]);
@@ -349,7 +351,8 @@ fn the_next_in_the_list_takes_over() {
     let (_, greeting) = Client::try_connect(daemon.ports[0]).unwrap();
     assert_eq!(greeting, "220 back.example");
     // None at all.
-    let daemon = start(folder.path(), &config("outbound", &format!("[{}, {}]", hop(free_port()), hop(port)), "", ""));
+    let daemon =
+        start(folder.path(), &config("outbound", &format!("[{}, {}]", hop(reserved_port()), hop(port)), "", ""));
     let (_, greeting) = Client::try_connect(daemon.ports[0]).unwrap();
     assert_eq!(greeting, "421 4.3.2 not now", "what a next hop says is better than what we could");
 }
@@ -387,7 +390,7 @@ fn asked(port: u16, path: &str, headers: &str) -> String {
 #[test]
 fn the_status_listener_answers_those_who_know_where_they_are() {
     let (folder, sink) = (folder(), Sink::start());
-    let status = free_port();
+    let status = reserved_port();
     let rest = format!("[status]\nlisten = \"127.0.0.1:{status}\"\nhosts = [\"mx.our.example\"]");
     let daemon = start(folder.path(), &config("outbound", &hop(sink.port), "", &rest));
     for host in ["127.0.0.1", "localhost:1", "[::1]:1", "MX.our.example"] {
@@ -413,7 +416,7 @@ fn the_status_listener_answers_those_who_know_where_they_are() {
 #[test]
 fn readiness_ends_when_it_stops_or_has_no_next_hop() {
     let (folder, sink) = (folder(), Sink::start());
-    let status = free_port();
+    let status = reserved_port();
     let rest = format!("[status]\nlisten = \"127.0.0.1:{status}\"\n[timeouts]\ndrain = \"20s\"");
     let daemon = start(folder.path(), &config("outbound", &hop(sink.port), "", &rest));
     assert!(http(status, "/healthz").starts_with("HTTP/1.1 200"));
@@ -422,7 +425,7 @@ fn readiness_ends_when_it_stops_or_has_no_next_hop() {
     busy.say("EHLO client.example");
     busy.say("MAIL FROM:<ann@our.example>");
     daemon.signal(Signal::TERM);
-    let answer = wait_for("the end of readiness", || {
+    let answer = poll_for("the end of readiness", || {
         Some(http(status, "/readyz")).filter(|answer| answer.starts_with("HTTP/1.1 503"))
     });
     assert!(answer.contains("\"draining\":true"), "{answer}");
@@ -431,7 +434,7 @@ fn readiness_ends_when_it_stops_or_has_no_next_hop() {
     }
     assert_eq!(daemon.wait(), Some(0));
 
-    let dead = free_port();
+    let dead = reserved_port();
     let daemon = start(folder.path(), &config("outbound", &hop(dead), "", &rest));
     let _ = Client::try_connect(daemon.ports[0]);
     let answer = http(status, "/readyz");

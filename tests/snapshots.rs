@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 
-use crate::common::{Daemon, folder, free_port, run_ok, tcp};
+use crate::common::{Daemon, folder, reserved_port, run_ok, tcp};
 
 /// Compares with the snapshot, less what differs from run to run.
 macro_rules! same {
@@ -71,12 +71,12 @@ fn demo() {
 
 #[test]
 fn metrics() {
-    let (folder, status) = (folder(), free_port());
+    let (folder, status) = (folder(), reserved_port());
     run_ok(folder.path(), &["keys", "init"]);
     let config = format!(
         "domains.local = [\"our.example\"]\nstatus.listen = \"127.0.0.1:{status}\"\n[[listener]]\nrole = \"inbound\"\n\
          listen = \"127.0.0.1:0\"\nnext_hop = \"127.0.0.1:{}\"\n",
-        free_port()
+        reserved_port()
     );
     let _daemon = Daemon::start(folder.path(), &config);
     let mut stream = tcp(status).unwrap();

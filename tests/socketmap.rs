@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::common::guard::Guard;
 use crate::common::map::Map;
 use crate::common::skip::{skip, skip_for_good};
-use crate::common::{Daemon, Signal, folder, free_port, mtas, run_ok, tcp, wait_for};
+use crate::common::{Daemon, Signal, folder, mtas, poll_for, reserved_port, run_ok, tcp};
 
 /// Without a limit for guesses: these tests make thousands.
 const CONFIG: &str = "inbound.guesses_per_minute = 0\ndomains.local = [\"our.example\"]\ndomains.srs_domain = \"srs.our.example\"\n\
@@ -177,7 +177,7 @@ struct Postsrsd {
 
 impl Postsrsd {
     fn start(folder: &Path, secret: &Path) -> Self {
-        let (port, reverse) = (free_port(), free_port());
+        let (port, reverse) = (reserved_port(), reserved_port());
         let child = std::process::Command::new(mtas::unpacked("postsrsd").join("usr/sbin/postsrsd"))
             .args([
                 "-4",
@@ -197,7 +197,7 @@ impl Postsrsd {
             .spawn()
             .unwrap();
         let guard = Guard::process(&child);
-        wait_for("PostSRSd", || tcp(port).ok());
+        poll_for("PostSRSd", || tcp(port).ok());
         Self { _guard: guard, child, port }
     }
 
@@ -262,8 +262,8 @@ fn a_map_that_strangers_reach_begins_no_ramp() {
     // A stranger's mail may say that it is ours. That of others leaves, as `forward` is asked about it.
     assert!(map.ask("forward", "ann@our.example").starts_with("OK prvs="));
     assert!(map.ask("forward", "bob@else.example").starts_with("OK SRS0="));
-    wait_for("the ramp of the SRS domain", || begins("srs.our.example").then_some(()));
+    poll_for("the ramp of the SRS domain", || begins("srs.our.example").then_some(()));
     assert!(!begins("our.example"));
     assert!(map.ask("sign", "ann@our.example").starts_with("OK prvs="));
-    wait_for("the ramp", || begins("our.example").then_some(()));
+    poll_for("the ramp", || begins("our.example").then_some(()));
 }

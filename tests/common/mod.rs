@@ -1,24 +1,30 @@
-//! What whole-program tests share: a folder of their own, a daemon, a mail server that keeps what it gets, a client.
+//! What whole-program tests share: a folder of their own, a daemon, a next hop with a script, a client.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod cases;
 pub mod guard;
 pub mod map;
 pub mod mtas;
+pub mod next_hop;
+pub mod ports;
 pub mod postfix;
 pub mod site;
 pub mod skip;
 pub mod tls;
+pub mod wait;
 
 use std::io::{BufRead, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+pub use next_hop::{At, Does, Message, NextHop, Sink};
+pub use ports::reserved_port;
 pub use rustix::process::Signal;
+pub use wait::{pace, poll_for};
 
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -55,27 +61,6 @@ pub fn folder() -> tempfile::TempDir {
     let folder = tempfile::Builder::new().prefix("countersign-test-").tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     folder
-}
-
-/// Waits for something to become true; an event that nobody announces is looked for again and again.
-pub fn wait_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = found() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
-}
-
-/// A port that was free a moment ago, for servers that cannot choose one themselves. It is below those that the system gives to
-/// clients and to listeners that ask for any: none of these takes it before its server does.
-pub fn free_port() -> u16 {
-    static NEXT: std::sync::atomic::AtomicU16 = std::sync::atomic::AtomicU16::new(0);
-    let first = 15_000 + u16::try_from(std::process::id() % 1500).unwrap() * 10;
-    let candidates = || first + NEXT.fetch_add(1, Ordering::Relaxed) % 1000;
-    std::iter::repeat_with(candidates).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).unwrap()
 }
 
 /// Lines that somebody writes, to be waited for.
@@ -179,133 +164,6 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// A message as the sink got it.
-#[derive(Debug, Clone)]
-pub struct Message {
-    pub from: String,
-    pub to: Vec<String>,
-    pub text: String,
-}
-
-/// A mail server that takes everything, in this process, but for mail to anybody called `refused`.
-#[derive(Clone)]
-pub struct Sink {
-    pub port: u16,
-    pub messages: Arc<Mutex<Vec<Message>>>,
-    /// Every command it has heard.
-    pub commands: Arc<Mutex<Vec<String>>>,
-    offers: Arc<Vec<String>>,
-}
-
-impl Sink {
-    pub fn start() -> Self {
-        Self::offering(&["PIPELINING", "SMTPUTF8", "8BITMIME", "DSN", "CHUNKING", "BINARYMIME", "SIZE 99999999"])
-    }
-
-    pub fn offering(offers: &[&str]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let sink = Self {
-            port: listener.local_addr().unwrap().port(),
-            messages: Arc::default(),
-            commands: Arc::default(),
-            offers: Arc::new(offers.iter().map(ToString::to_string).collect()),
-        };
-        let server = sink.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let server = server.clone();
-                std::thread::spawn(move || server.session(&stream));
-            }
-        });
-        sink
-    }
-
-    pub fn all(&self) -> Vec<Message> {
-        self.messages.lock().unwrap().clone()
-    }
-
-    pub fn last(&self) -> Message {
-        self.all().pop().expect("no message arrived")
-    }
-
-    pub fn heard(&self) -> Vec<String> {
-        self.commands.lock().unwrap().clone()
-    }
-
-    fn session(&self, stream: &TcpStream) -> Option<()> {
-        stream.set_nodelay(true).ok()?;
-        let mut out = stream;
-        let mut lines = BufReader::new(stream);
-        let mut message = Message { from: String::new(), to: vec![], text: String::new() };
-        let mut chunks = Vec::new();
-        out.write_all(b"220 sink.example ESMTP\r\n").ok()?;
-        loop {
-            let mut line = Vec::new();
-            if lines.read_until(b'\n', &mut line).ok()? == 0 {
-                return None;
-            }
-            let line = String::from_utf8_lossy(&line).trim_end().to_owned();
-            self.commands.lock().unwrap().push(line.clone());
-            let path = line.split_once('<').and_then(|(_, p)| p.rsplit_once('>')).map_or("", |(p, _)| p).to_owned();
-            let reply = match line.get(..4).unwrap_or(&line).to_ascii_uppercase().as_str() {
-                "EHLO" => {
-                    let lines = ["sink.example".to_owned()].into_iter().chain(self.offers.iter().cloned());
-                    let lines: Vec<String> = lines.collect();
-                    let (last, head) = lines.split_last().unwrap();
-                    head.iter().map(|line| format!("250-{line}\r\n")).collect::<String>() + "250 " + last
-                }
-                "MAIL" => {
-                    (message, chunks) = (Message { from: path, to: vec![], text: String::new() }, vec![]);
-                    "250 2.1.0 ok".into()
-                }
-                "RCPT" if path.starts_with("refused@") => "550 5.1.1 no such user".into(),
-                "RCPT" => {
-                    message.to.push(path);
-                    "250 2.1.5 ok".into()
-                }
-                "BDAT" => {
-                    let mut chunk = vec![0; line.split_ascii_whitespace().nth(1)?.parse().ok()?];
-                    lines.read_exact(&mut chunk).ok()?;
-                    chunks.extend(chunk);
-                    if line.ends_with(" LAST") {
-                        message.text = String::from_utf8_lossy(&chunks).into_owned();
-                        self.messages.lock().unwrap().push(message.clone());
-                    }
-                    "250 2.0.0 chunk".into()
-                }
-                "DATA" => {
-                    out.write_all(b"354 go on\r\n").ok()?;
-                    message.text = read_data(&mut lines)?;
-                    self.messages.lock().unwrap().push(message.clone());
-                    "250 2.0.0 queued".into()
-                }
-                "XCLI" => "220 sink.example ESMTP".into(),
-                "QUIT" => {
-                    out.write_all(b"221 2.0.0 bye\r\n").ok()?;
-                    return Some(());
-                }
-                _ => "250 2.0.0 ok".to_owned(),
-            };
-            out.write_all(format!("{reply}\r\n").as_bytes()).ok()?;
-        }
-    }
-}
-
-/// A body up to its end. A message without its end is none.
-fn read_data(lines: &mut impl BufRead) -> Option<String> {
-    let mut text = Vec::new();
-    loop {
-        let mut line = Vec::new();
-        if lines.read_until(b'\n', &mut line).ok()? == 0 {
-            return None;
-        }
-        if line == b".\r\n" {
-            return Some(String::from_utf8_lossy(&text).into_owned());
-        }
-        text.extend_from_slice(line.strip_prefix(b".").unwrap_or(&line));
     }
 }
 

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use super::guard::{Guard, end_group};
 use super::skip::skip;
-use super::{Client, can_run, wait_for};
+use super::{Client, can_run, poll_for};
 
 /// The domain whose mailboxes they have.
 pub const DOMAIN: &str = "dest.example";
@@ -47,7 +47,7 @@ impl Server {
             command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let guard = Guard::group(&child);
         let mut server = Self { child, _guard: guard, folder: folder.to_owned(), port };
-        wait_for("a greeting", || {
+        poll_for("a greeting", || {
             assert!(server.child.try_wait().unwrap().is_none(), "it ended: {}", server.log());
             Client::try_connect(port).ok().filter(|(_, greeting)| greeting.starts_with("220"))
         });

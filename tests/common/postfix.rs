@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::guard::Guard;
-use super::{wait_for, which};
+use super::{poll_for, which};
 
 /// One instance.
 pub struct Postfix {
@@ -46,7 +46,7 @@ impl Postfix {
         run("postfix", &["-c", etc.to_str().unwrap(), "start"]);
         let postfix = Self { folder, _guard: guard };
         for (port, _) in role.ports {
-            wait_for(&format!("Postfix {} on port {port}: {}", role.name, postfix.log()), || {
+            poll_for(&format!("Postfix {} on port {port}: {}", role.name, postfix.log()), || {
                 std::net::TcpStream::connect(("127.0.0.1", *port)).ok()
             });
         }

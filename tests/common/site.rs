@@ -1,6 +1,6 @@
 //! A site whose mail server asks Countersign, whichever way: what has to hold of every one of them.
 
-use super::{Client, Message, Sink, dsn, wait_for};
+use super::{Client, Message, Sink, dsn, poll_for};
 
 /// Where to knock, and where to look. The mailbox is Ann's; `fwd@our.example` goes on to Carol.
 pub struct Site<'a> {
@@ -113,12 +113,12 @@ impl Site<'_> {
 
     fn arrived(&self, what: &str) -> Message {
         let here = |message: &Message| message.text.contains(what);
-        wait_for(&format!("{what} in the world: {}", (self.log)()), || self.world.all().into_iter().find(here))
+        poll_for(&format!("{what} in the world: {}", (self.log)()), || self.world.all().into_iter().find(here))
     }
 
     fn delivered(&self, what: &str) -> String {
         let mailbox = || (self.mailbox)().into_iter().find(|text| text.contains(what));
-        let found = wait_for(&format!("{what} in the mailbox: {}", (self.log)()), mailbox);
+        let found = poll_for(&format!("{what} in the mailbox: {}", (self.log)()), mailbox);
         let head = found.split("\n\n").next().unwrap_or_default();
         let to = head.lines().find(|line| line.starts_with("Delivered-To:") || line.starts_with("Envelope-To:"));
         assert!(to.is_none_or(|to| !to.contains("prvs=")), "{what} was delivered to a tag: {head}");

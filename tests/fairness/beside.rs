@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::{INBOUND, MAP, Site, with_processes};
 use crate::common::map::Map;
-use crate::common::{Client, PROGRAM, Sink, dsn, tcp, wait_for};
+use crate::common::{Client, PROGRAM, Sink, dsn, poll_for, tcp};
 
 /// So often the genuine client is measured alone and beside the attack, by turns, and so many mails each time.
 const TURNS: usize = 25;
@@ -255,7 +255,7 @@ fn room_for_held_messages_by_many_networks() {
         // For as long as they may pass for messages that come, they have all of it.
         let full = || site.client("198.51.100.8").send("", "ann@our.example", AWAY).unwrap();
         assert!(full().starts_with("451 4.3.1 "));
-        wait_for("the end of their grace", || full().starts_with("250").then_some(()));
+        poll_for("the end of their grace", || full().starts_with("250").then_some(()));
         held
     });
 }
@@ -278,7 +278,7 @@ fn log_lines() {
         repeats(|site| drop(site.come_from("203.0.114.2").try_say("EHLO early.example")));
         // A trusted proxy without its header.
         repeats(|site| drop(Client::over(tcp(site.daemon.ports[INBOUND]).unwrap()).try_say("EHLO direct.example")));
-        wait_for("some attempts", || (asked.load(Ordering::Relaxed) > 30).then_some(()));
+        poll_for("some attempts", || (asked.load(Ordering::Relaxed) > 30).then_some(()));
         held
     });
     let (asked, seconds) = (asked.load(Ordering::Relaxed), begun.elapsed().as_secs() as usize);

@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::common::map::Map;
-use crate::common::{Client, Daemon, PROGRAM, Sink, countersign, folder, free_port, run_ok, tcp, wait_for};
+use crate::common::{Client, Daemon, PROGRAM, Sink, countersign, folder, reserved_port, run_ok, tcp, poll_for};
 
 /// A site with all kinds of listeners. Clients of the inbound one say by a PROXY header where they come from.
 struct Site {
@@ -39,7 +39,7 @@ impl Site {
 
     /// The same, by a command that ends in running the program.
     fn by(command: Command, inbound_hop: u16, sink: &Sink, settings: &str) -> Self {
-        let (folder, status) = (folder(), free_port());
+        let (folder, status) = (folder(), reserved_port());
         run_ok(folder.path(), &["keys", "init"]);
         let hop = sink.port;
         let config = format!(
@@ -267,7 +267,7 @@ fn descriptors_are_left_whatever_comes() {
         assert_eq!(site.ready(), "200", "a descriptor that is not there takes no next hop down");
     }
     drop(strangers);
-    wait_for("room on port 25", || {
+    poll_for("room on port 25", || {
         let mut client = site.come_from("198.51.100.7");
         client.read_reply().ok().filter(|greeting| greeting.starts_with("220 "))
     });
@@ -287,7 +287,7 @@ fn each_listener_has_connections_of_its_own() {
     assert!(sending.send("ann@our.example", "bob@third.example", "x").unwrap().starts_with("250"));
     assert!(Map::connect(site.daemon.ports[MAP]).ask("sign", "ann@our.example").starts_with("OK prvs="));
     drop(strangers);
-    wait_for("room on port 25", || {
+    poll_for("room on port 25", || {
         let mut client = site.come_from("198.51.100.7");
         client.read_reply().ok().filter(|greeting| greeting.starts_with("220 "))
     });
@@ -395,7 +395,7 @@ fn slow_messages_take_no_room_from_others() {
     let (_, full) = begin("198.51.100.8");
     assert!(full.starts_with("451 4.3.1 "), "those have just begun: {full}");
     // Soon they are known to be slow, and whoever sends takes their room, also for a long message.
-    let sent = wait_for("room", || {
+    let sent = poll_for("room", || {
         let mut client = site.client("198.51.100.7");
         let long = format!("{report}{}", "\r\na line of a long answer".repeat(1000));
         client.send("", "ann@our.example", &long).ok().filter(|reply| reply.starts_with("250"))
@@ -440,7 +440,7 @@ fn what_the_next_hop_has_gives_no_room_up() {
     it_has_it.recv_timeout(crate::common::PATIENCE).unwrap();
     // It would be the oldest and slowest of those that hold something.
     let _slow: Vec<Client> = (0..16).map(|n| beside::begins(&site, &format!("203.0.{n}.9")).unwrap()).collect();
-    wait_for("room by another's loss", || {
+    poll_for("room by another's loss", || {
         let reply = site.client("198.51.100.7").send("", "ann@our.example", beside::AWAY).unwrap();
         reply.starts_with("250").then_some(())
     });
