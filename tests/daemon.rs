@@ -1,12 +1,14 @@
 //! The daemon's life: keys that change under it, signals, next hops that fail, clients that misbehave.
 
 use std::fs;
-use std::io::Write as _;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use crate::common::{Client, Daemon, Signal, Sink, countersign, folder, reserved_port, run, run_ok, without_evidence};
+use crate::common::{
+    At, Client, Daemon, Does, NextHop, Signal, Sink, countersign, folder, poll_for, run, run_ok, without_evidence,
+};
+use Does::{Closes, Refuses, SaysAndCloses, Silent};
 
 fn outbound(next_hop: u16) -> String {
     format!(
@@ -108,7 +110,8 @@ fn sigterm_lets_a_transaction_finish_and_ends_idle_sessions() {
 #[test]
 fn a_next_hop_that_is_down_is_a_later() {
     let folder = folder();
-    let daemon = start(folder.path(), reserved_port());
+    let down = NextHop::script().on(At::Connect, Refuses).start();
+    let daemon = start(folder.path(), down.port);
     let (_, greeting) = Client::try_connect(daemon.ports[0]).unwrap();
     assert!(greeting.starts_with("421 4.4.1 "), "{greeting}");
 }
@@ -116,57 +119,38 @@ fn a_next_hop_that_is_down_is_a_later() {
 #[test]
 fn a_next_hop_that_is_silent_is_a_later() {
     let folder = folder();
-    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = NextHop::script().on(At::Greeting, Silent).start();
     run_ok(folder.path(), &["keys", "init"]);
-    let config = outbound(silent.local_addr().unwrap().port())
-        .replace("connect = \"2s\"", "connect = \"1s\"\nnext_hop = \"1s\"");
+    let config = outbound(silent.port).replace("connect = \"2s\"", "connect = \"1s\"\nnext_hop = \"1s\"");
     let daemon = Daemon::start(folder.path(), &config);
     let (_, greeting) = Client::try_connect(daemon.ports[0]).unwrap();
     assert!(greeting.starts_with("421 4.4.1 "), "{greeting}");
 }
 
-/// A next hop that is polite up to its 354. After so many lines of the message it says its last word, if it has one, and
-/// closes: what is still unread then is answered with a reset.
-fn rude_next_hop(until: fn(&str) -> bool, last_word: &'static str) -> (u16, std::thread::JoinHandle<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let server = std::thread::spawn(move || {
-        let (mut out, _) = listener.accept().unwrap();
-        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(out.try_clone().unwrap()));
-        out.write_all(b"220 rude.example\r\n").unwrap();
-        for reply in ["250 rude.example", "250 ok", "250 ok", "354 go"] {
-            lines.next().unwrap().unwrap();
-            out.write_all(format!("{reply}\r\n").as_bytes()).unwrap();
-        }
-        while !until(&lines.next().unwrap().unwrap()) {}
-        out.write_all(last_word.as_bytes()).unwrap();
-    });
-    (port, server)
-}
-
 #[test]
 fn a_next_hop_that_closes_before_it_confirms_is_a_later() {
     let folder = folder();
-    let (port, server) = rude_next_hop(|line| line == ".", "");
-    let daemon = start(folder.path(), port);
+    let rude = NextHop::script().offers(&[]).on(At::End, Closes).start();
+    let daemon = start(folder.path(), rude.port);
     let mut client = Client::connect(daemon.ports[0]);
     client.say("EHLO client.example");
     let reply = client.send("ann@our.example", "b@else.example", "hello").unwrap();
     assert!(reply.starts_with("451 4.4.2 "), "{reply}");
-    server.join().unwrap();
+    rude.wait_at(At::End);
 }
 
 #[test]
 fn a_refusal_that_comes_with_a_reset_is_still_heard() {
     let folder = folder();
-    let (port, server) = rude_next_hop(|_| true, "552 5.3.4 too big\r\n");
-    let daemon = start(folder.path(), port);
+    // What is still unread when it closes is answered with a reset.
+    let rude = NextHop::script().offers(&[]).on(At::Body, SaysAndCloses("552 5.3.4 too big")).start();
+    let daemon = start(folder.path(), rude.port);
     let mut client = Client::connect(daemon.ports[0]);
     client.say("EHLO client.example");
     let text = "a line of a message that is too large for this next hop\r\n".repeat(400_000);
     let reply = client.send("ann@our.example", "b@else.example", &text).unwrap();
     assert_eq!(reply, "552 5.3.4 too big");
-    server.join().unwrap();
+    rude.wait_at(At::Body);
 }
 
 #[test]
@@ -196,7 +180,7 @@ fn the_room_for_held_messages_is_given_back() {
     // What is longer than the hold streams on, and frees its room before it ends.
     first.write("a long answer from somebody on holiday\r\n".repeat(100).as_bytes()).unwrap();
     let mut third = ready();
-    crate::common::poll_for("room", || third.say("DATA").starts_with("354").then_some(()));
+    poll_for("room", || third.say("DATA").starts_with("354").then_some(()));
     assert!(third.say("Subject: away\r\n\r\nx\r\n.").starts_with("250"));
     assert!(first.say(".").starts_with("250"));
 }
