@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use crate::common::cases::{Came, Inbound, Outbound, config_text, content, expected, fill, fits, now, table};
 use crate::common::postfix::{Postfix, Role};
-use crate::common::{Client, Daemon, Message, Sink, can_run, folder, poll_for, reserved_port, run_ok};
+use crate::common::{Client, Daemon, Message, Sink, can_run, folder, reserved_port, run_ok};
 use countersign::envelope::keyring::Keyring;
 use countersign::state::ring_file;
 use serde::Deserialize;
@@ -178,9 +178,17 @@ impl Site {
     }
 
     fn arrived(&self, id: &str) -> Option<Message> {
-        let header = format!("X-Case: {id}\r\n");
-        self.sink.all().into_iter().find(|message| message.text.contains(&header))
+        self.sink.all().into_iter().find(|message| is_of(message, id))
     }
+
+    fn wait_for(&self, name: &str, id: &str) -> Message {
+        self.sink.wait_message(|| format!("{name}: {}", self.postfix.log()), |message| is_of(message, id))
+    }
+}
+
+/// Whether it is the message of this case.
+fn is_of(message: &Message, id: &str) -> bool {
+    message.text.contains(&format!("X-Case: {id}\r\n"))
 }
 
 fn differs(differences: &[Difference], case: &Inbound, ring: &Keyring, mut want: Came) -> (Came, Option<String>) {
@@ -224,7 +232,7 @@ fn run(site: &Site, front_end: &str, differences: &[Difference], port: impl Fn(&
         let (want, why) = differs(differences, case, &site.ring, expected(case, &site.ring, now()));
         let mut came = site.send(port(&site.ports[&case.config]), case, &id);
         if came.data == Some(250) && want.to.is_some() {
-            let message = poll_for(&format!("{}: {}", case.name, site.postfix.log()), || site.arrived(&id));
+            let message = site.wait_for(&case.name, &id);
             came.to = Some(message.to.concat());
             let head = message.text.split("\r\n\r\n").next().unwrap_or_default();
             let marks: Vec<&str> = head.lines().filter_map(|line| line.strip_prefix("Countersign-Result: ")).collect();
@@ -268,7 +276,7 @@ fn leave(site: &Site, port: u16, case: &Outbound, id: &str) -> Result<String, u1
             return Err(reply[..3].parse().unwrap());
         }
     }
-    Ok(poll_for(&format!("{}: {}", case.name, site.postfix.log()), || site.arrived(id)).from)
+    Ok(site.wait_for(&case.name, id).from)
 }
 
 /// Runs the table of what leaves.

@@ -251,7 +251,7 @@ fn the_next_hop_knows_the_client_and_the_one_that_relays_does_not() {
     // The bounce of forwarded mail goes back to its sender, who is a stranger to this Postfix.
     let reply = client.send("", &forwarded, &dsn("failed")).unwrap();
     assert!(reply.starts_with("250"), "{reply}: {}", postfix.log());
-    poll_for("the bounce at the sink", || sink.all().into_iter().find(|m| m.to == ["bob@else.example"]));
+    sink.wait_message(|| format!("the bounce: {}", postfix.log()), |message| message.to == ["bob@else.example"]);
     // And home again.
     assert!(client.send("bob@else.example", "ann@our.example", "Subject: again\r\n\r\nx").unwrap().starts_with("250"));
     let text = arrived(postfix.folder(), "ann", "again", || postfix.log());
@@ -354,7 +354,7 @@ fn an_after_queue_filter_signs_what_leaves() {
     };
     let postfix = Postfix::start(base, &role);
     succeeded("swaks", &mtas::swaks(submission, FROM, "x@else.example", &message(base, "filtered"), &[]));
-    let got = poll_for(&format!("the message at the sink: {}", postfix.log()), || sink.all().pop());
+    let got = sink.wait_message(|| format!("the message: {}", postfix.log()), |_| true);
     assert!(got.from.starts_with("prvs=1") && got.to == ["x@else.example"], "{got:?}");
     assert!(got.text.contains("Subject: filtered"));
 }

@@ -67,8 +67,7 @@ impl Site {
     }
 
     fn arrived(&self, what: &str) -> Message {
-        let here = |message: &Message| message.text.contains(what);
-        poll_for(&format!("{what}: {}", self.postfix.log()), || self.sink.all().into_iter().find(here))
+        self.sink.wait_message(|| format!("{what}: {}", self.postfix.log()), |message| message.text.contains(what))
     }
 
     fn delivered(&self, mailbox: &str, what: &str) -> String {
@@ -329,9 +328,8 @@ fn a_postfix_in_its_chroot_asks_on_sockets_below_its_queue() {
     client.say("EHLO client.example");
     let text = "X-Id: jailed\r\n\r\nx";
     assert!(send(&mut client, "MAIL FROM:<ann@our.example>", &["<bob@third.example>"], text).starts_with("250"));
-    let signed = poll_for(&format!("the message: {}", postfix.log()), || {
-        sink.all().into_iter().find(|message| message.text.contains("X-Id: jailed"))
-    });
+    let signed = sink
+        .wait_message(|| format!("the message: {}", postfix.log()), |message| message.text.contains("X-Id: jailed"));
     assert!(signed.from.starts_with("prvs=1"), "{}", signed.from);
     // And what comes back finds its mailbox.
     let bounce = format!("X-Id: back\r\n{}", dsn("failed").trim_end());

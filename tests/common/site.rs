@@ -112,8 +112,8 @@ impl Site<'_> {
     }
 
     fn arrived(&self, what: &str) -> Message {
-        let here = |message: &Message| message.text.contains(what);
-        poll_for(&format!("{what} in the world: {}", (self.log)()), || self.world.all().into_iter().find(here))
+        self.world
+            .wait_message(|| format!("{what} in the world: {}", (self.log)()), |message| message.text.contains(what))
     }
 
     fn delivered(&self, what: &str) -> String {

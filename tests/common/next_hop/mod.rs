@@ -304,20 +304,23 @@ impl NextHop {
 
     /// Waits until it has done there what it had to do.
     pub fn wait_at(&self, at: At) {
-        self.wait_state(&format!("{at:?}"), |state| state.reached.contains(&at).then_some(()));
+        self.wait_state(|| format!("{at:?}"), |state| state.reached.contains(&at).then_some(()));
     }
 
-    /// Waits for a message; the first that fits.
-    pub fn wait_message(&self, what: &str, fits: impl Fn(&Message) -> bool) -> Message {
+    /// Waits for a message; the first that fits. `what` says what is missing, and may say what a mail server wrote of it.
+    pub fn wait_message(&self, what: impl Fn() -> String, fits: impl Fn(&Message) -> bool) -> Message {
         self.wait_state(what, |state| state.messages.iter().find(|message| fits(message)).cloned())
     }
 
     /// Waits until it has taken more messages than so many.
     pub fn wait_for_more_than(&self, messages: usize) {
-        self.wait_state("more messages", |state| (state.messages.len() > messages).then_some(()));
+        self.wait_state(
+            || format!("more than {messages} messages"),
+            |state| (state.messages.len() > messages).then_some(()),
+        );
     }
 
-    fn wait_state<T>(&self, what: &str, found: impl Fn(&State) -> Option<T>) -> T {
+    fn wait_state<T>(&self, what: impl Fn() -> String, found: impl Fn(&State) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         let mut state = self.shared.state();
         loop {
@@ -325,8 +328,13 @@ impl NextHop {
                 return found;
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            let last = state.heard.len().saturating_sub(20);
-            assert!(!left.is_zero(), "waited in vain for {what}; the last commands: {:?}", &state.heard[last..]);
+            let last = state.heard.iter().rev().take(20).rev();
+            assert!(
+                !left.is_zero(),
+                "waited in vain for {}; the last commands: {:?}",
+                what(),
+                last.collect::<Vec<_>>()
+            );
             state = self.shared.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
