@@ -1,7 +1,6 @@
 //! Starting, restarting and stopping under a service manager, and what sessions cost.
 
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
@@ -9,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use crate::common::{Client, Daemon, PATIENCE, PROGRAM, Signal, Sink, folder, poll_for, run, run_ok, tcp};
+use crate::common::{At, Client, Daemon, Does, NextHop, PATIENCE, PROGRAM, Signal, Sink, folder, run, run_ok, tcp};
 
 fn config(listen: &str, next_hop: u16) -> String {
     format!(
@@ -57,8 +56,7 @@ fn a_restart_refuses_no_connection() {
         })
         .collect();
     for restart in 1..=3 {
-        let before = taken.load(Ordering::Relaxed);
-        poll_for("some messages", || (taken.load(Ordering::Relaxed) > before + 50).then_some(()));
+        sink.wait_for_more_than(sink.count() + 50);
         daemon.signal(Signal::TERM);
         assert_eq!(daemon.wait(), Some(0), "restart {restart}");
         daemon = Daemon::start_by(with_socket(&socket), folder.path(), &text);
@@ -94,11 +92,12 @@ fn the_service_manager_hears_how_it_is() {
     command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
     let daemon = Daemon::start_by(command, folder.path(), &config("127.0.0.1:0", sink.port));
     let hear = |what: &str| {
-        poll_for(what, || {
+        let mut said = String::new();
+        while !said.contains(what) {
             let mut buffer = [0; 256];
-            let n = manager.recv(&mut buffer).unwrap();
-            String::from_utf8_lossy(&buffer[..n]).contains(what).then_some(())
-        });
+            let n = manager.recv(&mut buffer).unwrap_or_else(|error| panic!("waited in vain for {what}: {error}"));
+            said = String::from_utf8_lossy(&buffer[..n]).into_owned();
+        }
     };
     hear("READY=1");
     hear("WATCHDOG=1");
@@ -115,68 +114,15 @@ fn memory(pid: u32) -> usize {
     line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// Serves each connection on a small thread of its own; the port.
-fn serve_all(listener: TcpListener, serve: impl Fn(TcpStream) -> Option<()> + Copy + Send + 'static) -> u16 {
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            std::thread::Builder::new().stack_size(64 << 10).spawn(move || serve(stream)).unwrap();
-        }
-    });
-    port
-}
-
 /// A next hop that reads everything and answers what has to be answered.
-fn patient_hop() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let serve = |mut stream: TcpStream| -> Option<()> {
-        let mut lines = BufReader::with_capacity(1 << 16, stream.try_clone().ok()?);
-        stream.write_all(b"220 hop.example\r\n").ok()?;
-        let (mut line, mut in_data) = (Vec::new(), false);
-        while lines.read_until(b'\n', &mut line).ok()? > 0 {
-            let reply = match line.get(..4).unwrap_or(&line) {
-                b".\r\n" if in_data => {
-                    in_data = false;
-                    "250 queued\r\n"
-                }
-                _ if in_data => "",
-                b"EHLO" => "250-hop.example\r\n250 PIPELINING\r\n",
-                b"DATA" => {
-                    in_data = true;
-                    "354 go\r\n"
-                }
-                _ => "250 ok\r\n",
-            };
-            stream.write_all(reply.as_bytes()).ok()?;
-            line.clear();
-        }
-        Some(())
-    };
-    serve_all(listener, serve)
+fn patient_hop() -> NextHop {
+    NextHop::script().offers(&["PIPELINING"]).keeps_no_messages().start()
 }
 
 /// A next hop that takes nothing more once a message is under way.
-fn stuck_hop() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+fn stuck_hop() -> NextHop {
     // What the kernel holds for a connection is small, so that the daemon has to hold the rest.
-    let _ = socket2::SockRef::from(&listener).set_recv_buffer_size(4096);
-    let serve = |mut stream: TcpStream| -> Option<()> {
-        let mut lines = BufReader::with_capacity(1024, stream.try_clone().ok()?);
-        stream.write_all(b"220 hop.example\r\n").ok()?;
-        let mut line = String::new();
-        while lines.read_line(&mut line).ok()? > 0 {
-            if line.starts_with("DATA") {
-                stream.write_all(b"354 go\r\n").ok()?;
-                loop {
-                    std::thread::park();
-                }
-            }
-            stream.write_all(b"250 ok\r\n").ok()?;
-            line.clear();
-        }
-        Some(())
-    };
-    serve_all(listener, serve)
+    NextHop::script().offers(&[]).receive_buffer(4096).on(At::Body, Does::Stuck).start()
 }
 
 /// So many sessions, each brought to the same place; what each costs the daemon, in KiB.
@@ -202,7 +148,7 @@ fn cost(folder: &Path, sessions: usize, role: &str, next_hop: u16, bring: impl F
 fn a_session_costs_little_memory() {
     let folder = folder();
     run_ok(folder.path(), &["keys", "init"]);
-    let idle = cost(folder.path(), 300, "outbound", patient_hop(), |_| {});
+    let idle = cost(folder.path(), 300, "outbound", patient_hop().port, |_| {});
     let envelope = |client: &mut Client| {
         for line in ["MAIL FROM:<ann@our.example>", "RCPT TO:<ben@our.example>", "DATA"] {
             client.say(line);
@@ -220,9 +166,9 @@ fn a_session_costs_little_memory() {
         envelope(client);
         client.fill(line.repeat(16).as_bytes());
     };
-    let out = cost(folder.path(), 40, "outbound", patient_hop(), flowing);
-    let come_in = cost(folder.path(), 40, "inbound", patient_hop(), flowing);
-    let stuck = cost(folder.path(), 30, "inbound", stuck_hop(), stuck);
+    let out = cost(folder.path(), 40, "outbound", patient_hop().port, flowing);
+    let come_in = cost(folder.path(), 40, "inbound", patient_hop().port, flowing);
+    let stuck = cost(folder.path(), 30, "inbound", stuck_hop().port, stuck);
     eprintln!(
         "a session costs {idle} KiB when idle; in the middle of a message {out} KiB outbound, {come_in} KiB inbound, \
          {stuck} KiB if the next hop takes no more"
