@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
 use std::path::Path;
 
-use crate::common::tls::{NAME, certificate, old_certificate, secure, server, starttls};
+use crate::common::tls::{NAME, certificate, old_certificate, secure, shows_certificate, starttls};
 use crate::common::{
-    Client, Daemon, Signal, Sink, folder, poll_for, reserved_port, run, run_ok, tcp, without_evidence,
+    At, Client, Daemon, Does, NextHop, Signal, Sink, folder, pace, poll_for, reserved_port, run, run_ok, tcp,
+    without_evidence,
 };
+use Does::{Refuses, Says, SaysAndCloses};
 
 /// A config with one listener. `listener` are lines of it, `rest` is the rest.
 fn config(role: &str, next_hop: &str, listener: &str, rest: &str) -> String {
@@ -276,11 +277,12 @@ fn a_client_has_its_share_of_connections_and_no_more() {
     daemon.log.wait("the refusal", 0, |line| line.contains("too many connections from your network"));
     // All together.
     let mut held = Vec::new();
-    let full = poll_for("the limit", || {
-        let (client, greeting) = connect(&format!("203.0.{}.1", held.len()));
+    let full = (0..100).find_map(|n| {
+        let (client, greeting) = connect(&format!("203.0.{n}.1"));
         held.push(client);
         (!greeting.starts_with("220 ")).then_some(greeting)
     });
+    let full = full.expect("a limit");
     assert!(full.starts_with("421 4.3.2 too many connections"), "{full}");
     assert!(held.len() <= 6);
 }
@@ -298,7 +300,7 @@ fn time_is_limited_whatever_trickles_in() {
     let mut reader = stream.try_clone().unwrap();
     let trickle = std::thread::spawn(move || {
         while stream.write_all(b"x").is_ok() {
-            std::thread::park_timeout(std::time::Duration::from_millis(50));
+            pace(std::time::Duration::from_millis(50));
         }
     });
     let mut text = String::new();
@@ -318,16 +320,11 @@ fn time_is_limited_whatever_trickles_in() {
 
 #[test]
 fn the_next_in_the_list_takes_over() {
-    let (folder, sink, dead) = (folder(), Sink::start(), reserved_port());
+    let (folder, sink) = (folder(), Sink::start());
+    let dead = NextHop::script().on(At::Connect, Refuses).on(At::Greeting, Says("220 back.example")).start();
     // One that accepts and wants nobody.
-    let unfriendly = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = unfriendly.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for mut stream in unfriendly.incoming().map_while(Result::ok) {
-            let _ = stream.write_all(b"421 4.3.2 not now\r\n");
-        }
-    });
-    let hops = format!("[{}, {}, {}]", hop(dead), hop(port), hop(sink.port));
+    let unfriendly = NextHop::script().on(At::Greeting, SaysAndCloses("421 4.3.2 not now")).start();
+    let hops = format!("[{}, {}, {}]", hop(dead.port), hop(unfriendly.port), hop(sink.port));
     let status = format!("[status]\nlisten = \"127.0.0.1:{}\"", reserved_port());
     let daemon = start(folder.path(), &config("outbound", &hops, "", &status));
     for _ in 0..3 {
@@ -338,21 +335,14 @@ fn the_next_in_the_list_takes_over() {
     let complaints = daemon.log.all().iter().filter(|line| line.contains("next hop cannot be reached")).count();
     assert_eq!(complaints, 1, "a next hop that is down is not asked by each client");
     // It comes back, and is first again.
-    let back = TcpListener::bind(("127.0.0.1", dead)).unwrap();
-    std::thread::spawn(move || {
-        for mut stream in back.incoming().map_while(Result::ok) {
-            std::thread::spawn(move || {
-                let _ = stream.write_all(b"220 back.example\r\n");
-                let _ = stream.read_to_end(&mut Vec::new());
-            });
-        }
-    });
+    dead.listens();
     daemon.log.wait("its return", 0, |line| line.contains("next hop is back"));
     let (_, greeting) = Client::try_connect(daemon.ports[0]).unwrap();
     assert_eq!(greeting, "220 back.example");
     // None at all.
-    let daemon =
-        start(folder.path(), &config("outbound", &format!("[{}, {}]", hop(reserved_port()), hop(port)), "", ""));
+    let gone = NextHop::script().on(At::Connect, Refuses).start();
+    let hops = format!("[{}, {}]", hop(gone.port), hop(unfriendly.port));
+    let daemon = start(folder.path(), &config("outbound", &hops, "", ""));
     let (_, greeting) = Client::try_connect(daemon.ports[0]).unwrap();
     assert_eq!(greeting, "421 4.3.2 not now", "what a next hop says is better than what we could");
 }
@@ -434,37 +424,28 @@ fn readiness_ends_when_it_stops_or_has_no_next_hop() {
     }
     assert_eq!(daemon.wait(), Some(0));
 
-    let dead = reserved_port();
-    let daemon = start(folder.path(), &config("outbound", &hop(dead), "", &rest));
+    let dead = NextHop::script().on(At::Connect, Refuses).start();
+    let daemon = start(folder.path(), &config("outbound", &hop(dead.port), "", &rest));
     let _ = Client::try_connect(daemon.ports[0]);
     let answer = http(status, "/readyz");
-    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains(&format!("127.0.0.1:{dead}")), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 503") && answer.contains(&format!("127.0.0.1:{}", dead.port)), "{answer}");
 }
 
 #[test]
 fn what_is_sent_in_one_packet_leaves_in_one_packet() {
-    let next_hop = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = next_hop.local_addr().unwrap().port();
-    let server = std::thread::spawn(move || {
-        let (mut stream, _) = next_hop.accept().unwrap();
-        stream.set_nodelay(true).unwrap();
-        stream.write_all(b"220 x\r\n").unwrap();
-        let mut read = || {
-            let mut buffer = vec![0; 1 << 16];
-            let n = stream.read(&mut buffer).unwrap();
-            let text = String::from_utf8_lossy(&buffer[..n]).into_owned();
-            let replies = match text.get(..4).unwrap_or("") {
-                "EHLO" => "250-x\r\n250 PIPELINING\r\n",
-                "MAIL" => "250 m\r\n250 r\r\n354 d\r\n",
-                _ => "250 queued\r\n221 bye\r\n",
-            };
-            stream.write_all(replies.as_bytes()).unwrap();
-            text
-        };
-        [read(), read(), read()]
-    });
+    // It, too, says at once what it says to commands that come at once.
+    let next_hop = NextHop::script()
+        .offers(&["PIPELINING"])
+        .on(At::Greeting, Says("220 x"))
+        .on(At::Mail, Says("250 m"))
+        .on(At::Rcpt, Says("250 r"))
+        .on(At::Data, Says("354 d"))
+        .on(At::End, Says("250 queued"))
+        .on(At::Quit, Says("221 bye"))
+        .keeps_pieces()
+        .start();
     let folder = folder();
-    let daemon = start(folder.path(), &config("outbound", &hop(port), "", ""));
+    let daemon = start(folder.path(), &config("outbound", &hop(next_hop.port), "", ""));
     let mut stream = tcp(daemon.ports[0]).unwrap();
     let mut read = |text: &str| {
         stream.write_all(text.as_bytes()).unwrap();
@@ -477,7 +458,7 @@ fn what_is_sent_in_one_packet_leaves_in_one_packet() {
     let replies = read("MAIL FROM:<ann@our.example>\r\nRCPT TO:<b@else.example>\r\nDATA\r\n");
     assert_eq!(replies, "250 m\r\n250 r\r\n354 d\r\n", "replies that come together leave together");
     assert_eq!(read("Subject: x\r\n\r\nbody\r\n.\r\nQUIT\r\n"), "250 queued\r\n221 bye\r\n");
-    let [_, envelope, message] = server.join().unwrap();
+    let [_, envelope, message] = next_hop.pieces().try_into().unwrap();
     assert!(
         envelope.starts_with("MAIL FROM:<prvs=") && envelope.ends_with(">\r\nRCPT TO:<b@else.example>\r\nDATA\r\n")
     );
@@ -495,17 +476,19 @@ fn a_next_hop_with_an_old_certificate_is_spoken_to_where_it_need_not_be_verified
         ("require", "next_hop_ca = \"chain.pem\"", false),
         ("implicit", "next_hop_ca = \"chain.pem\"", false),
     ] {
-        let (folder, (port, heard)) = (folder(), server(old.path(), mode == "implicit"));
+        let old_one = NextHop::script().offers(&[]).tls(shows_certificate(old.path()), mode == "implicit").start();
+        let folder = folder();
         // Who may sign it has to be read, and be good; it is not asked.
         certificate(folder.path());
         let listener = format!("next_hop_tls = \"{mode}\"\nnext_hop_name = \"{NAME}\"\n{verify}\n");
-        let daemon = start(folder.path(), &config("outbound", &hop(port), &listener, "[timeouts]\nconnect = \"2s\""));
+        let rest = "[timeouts]\nconnect = \"2s\"";
+        let daemon = start(folder.path(), &config("outbound", &hop(old_one.port), &listener, rest));
         let (mut client, greeting) = Client::try_connect(daemon.ports[0]).unwrap();
         let sent = greeting.starts_with("220")
             && client.say("EHLO client.example").starts_with("250")
             && client.send("ann@our.example", "bob@else.example", "x").unwrap().starts_with("250");
         assert_eq!(sent, works, "{mode} {verify}");
-        assert_eq!(heard.lock().unwrap().iter().any(|line| line.starts_with("MAIL")), works, "{mode} {verify}");
+        assert_eq!(old_one.heard().iter().any(|line| line.starts_with("MAIL")), works, "{mode} {verify}");
         if !works {
             daemon.log.wait("the reason", 0, |line| line.contains("X.509 version 1"));
         }

@@ -3,15 +3,13 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use tokio_rustls::rustls::crypto::ring::default_provider;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject as _};
 use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
-use tokio_rustls::rustls::{
-    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
-};
+use tokio_rustls::rustls::{ClientConfig, ClientConnection, RootCertStore, ServerConfig, StreamOwned};
 
 use super::{Client, tcp};
 
@@ -109,9 +107,8 @@ impl ResolvesServerCert for Shown {
     }
 }
 
-/// A next hop with the certificate in that folder, whatever it is: by STARTTLS, or from the first octet. It takes everything that comes
-/// encrypted; the port, and the commands that came so.
-pub fn server(folder: &Path, implicit: bool) -> (u16, Arc<Mutex<Vec<String>>>) {
+/// For a next hop that shows the certificate in that folder, whatever it is.
+pub fn shows_certificate(folder: &Path) -> Arc<ServerConfig> {
     let chain = CertificateDer::pem_file_iter(folder.join("chain.pem")).unwrap().map(Result::unwrap).collect();
     let key = PrivateKeyDer::from_pem_file(folder.join("key.pem")).unwrap();
     let key = default_provider().key_provider.load_private_key(key).unwrap();
@@ -120,61 +117,5 @@ pub fn server(folder: &Path, implicit: bool) -> (u16, Arc<Mutex<Vec<String>>>) {
         .unwrap()
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(Shown(Arc::new(CertifiedKey::new(chain, key)))));
-    let config = Arc::new(config);
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let commands: Arc<Mutex<Vec<String>>> = Arc::default();
-    let heard = commands.clone();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            let (config, heard) = (config.clone(), heard.clone());
-            std::thread::spawn(move || serve(stream, config, implicit, &heard));
-        }
-    });
-    (port, commands)
-}
-
-fn serve(mut stream: TcpStream, config: Arc<ServerConfig>, implicit: bool, heard: &Mutex<Vec<String>>) -> Option<()> {
-    if !implicit {
-        let mut line = Vec::new();
-        let mut lines = |stream: &mut TcpStream| -> Option<()> {
-            line.clear();
-            while !line.ends_with(b"\n") {
-                let mut octet = [0];
-                stream.read_exact(&mut octet).ok()?;
-                line.push(octet[0]);
-            }
-            Some(())
-        };
-        stream.write_all(b"220 old.example\r\n").ok()?;
-        lines(&mut stream)?;
-        stream.write_all(b"250-old.example\r\n250 STARTTLS\r\n").ok()?;
-        lines(&mut stream)?;
-        stream.write_all(b"220 go\r\n").ok()?;
-    }
-    let mut stream = std::io::BufReader::new(StreamOwned::new(ServerConnection::new(config).ok()?, stream));
-    if implicit {
-        stream.get_mut().write_all(b"220 old.example\r\n").ok()?;
-    }
-    let mut in_data = false;
-    loop {
-        let mut line = String::new();
-        if std::io::BufRead::read_line(&mut stream, &mut line).ok()? == 0 {
-            return None;
-        }
-        let reply = match line.trim_end() {
-            "." => {
-                in_data = false;
-                "250 queued\r\n"
-            }
-            _ if in_data => "",
-            "DATA" => {
-                in_data = true;
-                "354 go\r\n"
-            }
-            _ => "250 ok\r\n",
-        };
-        heard.lock().unwrap().push(line.trim_end().to_owned());
-        stream.get_mut().write_all(reply.as_bytes()).ok()?;
-    }
+    Arc::new(config)
 }
