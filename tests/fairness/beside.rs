@@ -2,14 +2,14 @@
 
 use std::net::TcpStream;
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
 use std::thread::Scope;
 use std::time::{Duration, Instant};
 
 use super::{INBOUND, MAP, Site, with_processes};
 use crate::common::map::Map;
-use crate::common::{Client, PROGRAM, Sink, dsn, poll_for, tcp};
+use crate::common::{Client, PATIENCE, PROGRAM, Sink, dsn, pace, poll_for, tcp};
 
 /// So often the genuine client is measured alone and beside the attack, by turns, and so many mails each time.
 const TURNS: usize = 25;
@@ -36,7 +36,7 @@ impl<'scope> Attack<'scope, '_> {
                 let turn = goes_on.read();
                 each();
                 drop(turn);
-                std::thread::park_timeout(pause);
+                pace(pause);
             }
         });
     }
@@ -262,15 +262,17 @@ fn room_for_held_messages_by_many_networks() {
 
 #[test]
 fn log_lines() {
+    const SOME: usize = 31;
     let sites = twins(|| Site::start(""));
     let site = &sites[0];
-    let (asked, begun) = (&AtomicUsize::new(0), Instant::now());
+    let ((ask, asked), begun) = (mpsc::channel(), Instant::now());
     holds_under("what makes log lines", &sites, Site::genuine, |attack| {
         let held: Vec<Client> = (0..20).map(|n| site.client(&format!("203.0.113.{n}"))).collect();
         let repeats = |each: fn(&Site)| {
+            let ask = ask.clone();
             attack.repeats(BRIEFLY, move || {
                 each(site);
-                asked.fetch_add(1, Ordering::Relaxed);
+                let _ = ask.send(());
             });
         };
         repeats(|site| knocks(site, "203.0.113.77"));
@@ -278,10 +280,10 @@ fn log_lines() {
         repeats(|site| drop(site.come_from("203.0.114.2").try_say("EHLO early.example")));
         // A trusted proxy without its header.
         repeats(|site| drop(Client::over(tcp(site.daemon.ports[INBOUND]).unwrap()).try_say("EHLO direct.example")));
-        poll_for("some attempts", || (asked.load(Ordering::Relaxed) > 30).then_some(()));
+        (0..SOME).for_each(|n| asked.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("only {n} attempts")));
         held
     });
-    let (asked, seconds) = (asked.load(Ordering::Relaxed), begun.elapsed().as_secs() as usize);
+    let (asked, seconds) = (SOME + asked.try_iter().count(), begun.elapsed().as_secs() as usize);
     let lines = site.daemon.log.all();
     let lines: Vec<&String> = lines.iter().filter(|line| line.contains("\"left_out\"")).collect();
     let others = site.daemon.log.all().iter().filter(|line| line.contains("203.0.11") && !lines.contains(line)).count();

@@ -2,14 +2,15 @@
 //! network takes meanwhile. `docs/limits.md` has the table of these bounds.
 
 mod beside;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::Command;
-use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use crate::common::map::Map;
-use crate::common::{Client, Daemon, PROGRAM, Sink, countersign, folder, reserved_port, run_ok, tcp, poll_for};
+use crate::common::{
+    At, Client, Daemon, Does, NextHop, PROGRAM, Sink, countersign, folder, poll_for, reserved_port, run_ok, tcp,
+};
 
 /// A site with all kinds of listeners. Clients of the inbound one say by a PROXY header where they come from.
 struct Site {
@@ -115,54 +116,7 @@ impl Site {
 
 /// A next hop with so many processes: further connections wait in its backlog, as with Postfix.
 fn with_processes(processes: usize) -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let free = Arc::new((Mutex::new(processes), Condvar::new()));
-    std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            let mut left = free.0.lock().unwrap();
-            while *left == 0 {
-                left = free.1.wait(left).unwrap();
-            }
-            *left -= 1;
-            drop(left);
-            let free = free.clone();
-            std::thread::spawn(move || {
-                let _ = serve(&stream, &mut |_| ());
-                *free.0.lock().unwrap() += 1;
-                free.1.notify_one();
-            });
-        }
-    });
-    port
-}
-
-/// One session of a next hop. `taken` may keep its answer to a message back.
-fn serve(stream: &TcpStream, taken: &mut dyn FnMut(&str)) -> std::io::Result<()> {
-    let (mut out, mut in_data, mut text) = (stream, false, String::new());
-    out.write_all(b"220 hop.example\r\n")?;
-    for line in BufReader::new(stream).lines() {
-        let line = line?;
-        let reply = match line.get(..4).unwrap_or(&line) {
-            "." if in_data => {
-                in_data = false;
-                taken(&std::mem::take(&mut text));
-                "250 queued\r\n"
-            }
-            _ if in_data => {
-                text.push_str(&line);
-                ""
-            }
-            "DATA" => {
-                in_data = true;
-                "354 go\r\n"
-            }
-            "QUIT" => return out.write_all(b"221 bye\r\n"),
-            _ => "250 ok\r\n",
-        };
-        out.write_all(reply.as_bytes())?;
-    }
-    Ok(())
+    NextHop::script().offers(&[]).sessions(processes).start().port
 }
 
 #[test]
@@ -205,17 +159,7 @@ fn a_next_hop_that_is_full_is_busy_and_not_down() {
 #[test]
 fn a_next_hop_whose_backlog_is_full_is_busy_and_not_down() {
     // It serves one session, and one more may wait.
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
-    socket.listen(1).unwrap();
-    let listener = TcpListener::from(socket);
-    let port = listener.local_addr().unwrap().port();
-    let (done, is_done) = mpsc::channel::<()>();
-    std::thread::spawn(move || {
-        let (first, _) = listener.accept().unwrap();
-        std::thread::spawn(move || serve(&first, &mut |_| ()));
-        let _ = is_done.recv();
-    });
+    let port = NextHop::script().offers(&[]).sessions(1).backlog(1).start().port;
     let site = Site::before(port, &Sink::start(), "timeouts.connect = \"1s\"");
     let mut served = site.client("203.0.113.1");
     served.say("MAIL FROM:<bob@third.example>");
@@ -223,7 +167,6 @@ fn a_next_hop_whose_backlog_is_full_is_busy_and_not_down() {
     late.iter_mut().for_each(|client| assert!(client.read_reply().unwrap().starts_with("421 4.4.1 ")));
     assert_eq!(site.ready(), "200");
     assert!(!site.daemon.log.all().iter().any(|line| line.contains("next hop cannot be reached")));
-    drop(done);
 }
 
 #[test]
@@ -405,46 +348,23 @@ fn slow_messages_take_no_room_from_others() {
     assert!(told.any(|mut client| client.read_reply().is_ok_and(|reply| reply.starts_with("421 4.3.1 "))));
 }
 
-/// A next hop that takes its time over messages with `slow hop` in them: until it may answer.
-fn that_answers_late() -> (u16, mpsc::Receiver<()>, mpsc::Sender<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let (has_it, it_has_it) = mpsc::channel();
-    let (may_answer, answers) = mpsc::channel();
-    let answers = Arc::new(Mutex::new(answers));
-    std::thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            let (has_it, answers) = (has_it.clone(), Arc::clone(&answers));
-            std::thread::spawn(move || {
-                serve(&stream, &mut |text| {
-                    if text.contains("slow hop") {
-                        let _ = has_it.send(());
-                        let _ = answers.lock().unwrap().recv();
-                    }
-                })
-            });
-        }
-    });
-    (port, it_has_it, may_answer)
-}
-
 #[test]
 fn what_the_next_hop_has_gives_no_room_up() {
-    let (hop, it_has_it, may_answer) = that_answers_late();
-    let site = Site::before(hop, &Sink::start(), "inbound.hold = \"32 KiB\"\nlimits.held = \"128 KiB\"");
+    let hop = NextHop::script().offers(&[]).when(At::End, "slow hop", Does::Holds("250 queued")).start();
+    let site = Site::before(hop.port, &Sink::start(), "inbound.hold = \"32 KiB\"\nlimits.held = \"128 KiB\"");
     let mut whole = site.client("203.0.113.9");
     for line in ["MAIL FROM:<>", "RCPT TO:<ann@our.example>", "DATA"] {
         assert!(whole.say(line).starts_with(['2', '3']));
     }
     whole.write(b"Subject: slow hop\r\nAuto-Submitted: auto-replied\r\n\r\nI am away\r\n.\r\n").unwrap();
-    it_has_it.recv_timeout(crate::common::PATIENCE).unwrap();
+    hop.wait_at(At::End);
     // It would be the oldest and slowest of those that hold something.
     let _slow: Vec<Client> = (0..16).map(|n| beside::begins(&site, &format!("203.0.{n}.9")).unwrap()).collect();
     poll_for("room by another's loss", || {
         let reply = site.client("198.51.100.7").send("", "ann@our.example", beside::AWAY).unwrap();
         reply.starts_with("250").then_some(())
     });
-    may_answer.send(()).unwrap();
+    hop.release();
     assert_eq!(whole.read_reply().unwrap(), "250 queued");
 }
 
