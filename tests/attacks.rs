@@ -50,9 +50,26 @@ fn nobody_smuggles_a_second_message() {
     });
 }
 
+const EVIL: &str = "MAIL FROM:<evil@x.example>\r\nRCPT TO:<ann@our.example>\r\nDATA\r\nevil\r\n.\r\n";
+
+#[test]
+fn without_the_proxy_a_second_message_is_smuggled() {
+    let next_hop = credulous();
+    for end in ["\n.\n", "\n.\r\n", "\r.\r", "\r.\r\n", "\r\n.\r", "\r\n.\n"] {
+        let mut client = Client::connect(next_hop.port);
+        for line in ["EHLO client.example", "MAIL FROM:<>", "RCPT TO:<ann@our.example>", "DATA"] {
+            client.say(line);
+        }
+        client.write(format!("Subject: x\r\n\r\na{end}{EVIL}").as_bytes()).unwrap();
+        let replies: Vec<String> = (0..5).map(|_| client.read_reply().unwrap()).collect();
+        assert!(replies[4].starts_with("250") && next_hop.count() == 2, "{end:?}: {replies:?}");
+        assert!(next_hop.heard().iter().any(|line| line.contains("evil")), "{end:?}");
+        next_hop.forget();
+    }
+}
+
 /// Tries to get a second message past the proxy behind this end of line.
 fn smuggle(port: u16, next_hop: &NextHop, sender: &str, end: &str, chunked: bool) {
-    const EVIL: &str = "MAIL FROM:<evil@x.example>\r\nRCPT TO:<ann@our.example>\r\nDATA\r\nevil\r\n.\r\n";
     // A CR LF dot CR LF is an honest end; what follows it are commands of the client's own.
     if !chunked && format!("a{end}").contains("\r\n.\r\n") {
         return;
