@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::common::guard::Guard;
-use crate::common::{Client, Daemon, Signal, Sink, countersign, folder, reserved_port, run_ok};
+use crate::common::{Client, Daemon, Signal, Sink, countersign, folder, pace, poll_for, reserved_port, run_ok};
 use countersign::state::ring_file;
 
 const MESSAGES: usize = 2000;
@@ -35,10 +36,9 @@ fn the_daemon_killed_ten_times_loses_nothing_and_doubles_nothing() {
         })
         .collect();
     for kill in 1..=KILLS {
-        // Spread over the run: each when another eleventh of the messages has been begun.
-        crate::common::poll_for("messages under way", || {
-            (next.load(Ordering::Relaxed) > kill * MESSAGES / (KILLS + 1)).then_some(())
-        });
+        // Spread over the run: each when another eleventh of the messages has come, and as many as there are clients are
+        // under way.
+        sink.wait_for_more_than(kill * MESSAGES / (KILLS + 1));
         daemon.signal(Signal::KILL);
         drop(daemon);
         daemon = Daemon::start(folder.path(), &config);
@@ -95,13 +95,16 @@ impl SinkProcess {
         let mine = tempfile::tempdir_in(files).unwrap().keep();
         assert!(Command::new("chown").arg("nobody").arg(&mine).status().unwrap().success());
         let template = mine.join("%H%M%S.");
-        let child = Command::new(crate::common::which("smtp-sink").unwrap())
+        let mut child = Command::new(crate::common::which("smtp-sink").unwrap())
             .args(["-u", "nobody", "-d", template.to_str().unwrap(), &format!("127.0.0.1:{port}"), "1000"])
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
         let guard = Guard::process(&child);
-        crate::common::poll_for("smtp-sink", || Client::try_connect(port).ok());
+        poll_for("smtp-sink", || {
+            assert!(child.try_wait().unwrap().is_none(), "smtp-sink has ended");
+            Client::try_connect(port).ok()
+        });
         Self { _guard: guard, child, port, files: files.to_owned() }
     }
 
@@ -177,7 +180,7 @@ fn proxy_and_next_hop_killed_at_random_moments_lose_nothing_and_deliver_nothing_
         random ^= random << 13;
         random ^= random >> 7;
         random ^= random << 17;
-        std::thread::park_timeout(std::time::Duration::from_millis(5 + random % 60));
+        pace(Duration::from_millis(5 + random % 60));
         let which = usize::from(random & 0x100 == 0);
         kills[which] += 1;
         if which == 0 {
@@ -268,11 +271,7 @@ fn rotations_killed_in_the_middle_leave_a_good_ring() {
             .spawn()
             .unwrap();
         // At a moment that differs from round to round, from before it has begun to after it has ended.
-        let moment = std::time::Duration::from_micros(round * 37 % 6000);
-        let started = std::time::Instant::now();
-        while started.elapsed() < moment {
-            std::thread::yield_now();
-        }
+        pace(Duration::from_micros(round * 37 % 6000));
         killed += usize::from(child.try_wait().unwrap().is_none());
         let _ = child.kill();
         let _ = child.wait();

@@ -46,7 +46,8 @@ impl Postfix {
         run("postfix", &["-c", etc.to_str().unwrap(), "start"]);
         let postfix = Self { folder, _guard: guard };
         for (port, _) in role.ports {
-            poll_for(&format!("Postfix {} on port {port}: {}", role.name, postfix.log()), || {
+            poll_for(&format!("Postfix {} on port {port}", role.name), || {
+                assert!(!postfix.log().contains("fatal: bind"), "{}", postfix.log());
                 std::net::TcpStream::connect(("127.0.0.1", *port)).ok()
             });
         }
