@@ -10,60 +10,16 @@
 //! Where the script says nothing, it takes everything, but for mail to anybody called `refused`. It keeps what it is
 //! sent, and a test waits until something has come or until the dialogue has reached a place.
 
+mod script;
 mod session;
 
 use std::net::TcpListener;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use tokio_rustls::rustls::ServerConfig;
-
 use super::{PATIENCE, ports};
+pub use script::{At, Does, Script};
 use session::Session;
-
-/// A place in the dialogue.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum At {
-    /// A client connects; the greeting is not yet said.
-    Connect,
-    Greeting,
-    Ehlo,
-    Mail,
-    Rcpt,
-    Data,
-    /// After the first line of a message, or after half of a chunk.
-    Body,
-    /// After a chunk that is not the last.
-    Chunk,
-    /// After the end of a message.
-    End,
-    Quit,
-    /// Any other command.
-    Other,
-}
-
-/// What it does there. Texts are without the last CR LF.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Does {
-    /// Says this instead of what is usual, and goes on. Where the text is empty it says nothing.
-    Says(&'static str),
-    /// The same, as soon as [`NextHop::release`] allows it.
-    Holds(&'static str),
-    /// What is unread then is answered with a reset.
-    SaysAndCloses(&'static str),
-    Closes,
-    Resets,
-    /// Reads on, and says nothing more.
-    Silent,
-    /// Reads nothing more, and keeps the connection.
-    Stuck,
-    /// Sends a reply that never ends.
-    Endless,
-    /// Does not listen, until [`NextHop::listens`]. This is for [`At::Connect`] only.
-    Refuses,
-}
-
-use Does::Refuses;
 
 /// A message as the next hop got it.
 #[derive(Debug, Clone, Default)]
@@ -71,118 +27,6 @@ pub struct Message {
     pub from: String,
     pub to: Vec<String>,
     pub text: String,
-}
-
-struct Rule {
-    at: At,
-    /// What stands in the command, or in the message.
-    with: &'static str,
-    does: Does,
-}
-
-/// What a next hop is and does.
-pub struct Script {
-    offers: Vec<&'static str>,
-    rules: Vec<Rule>,
-    sessions: usize,
-    backlog: i32,
-    receive_buffer: Option<usize>,
-    takes_any_line_end: bool,
-    keeps_messages: bool,
-    keeps_pieces: bool,
-    /// With what, and whether from the first octet.
-    tls: Option<(Arc<ServerConfig>, bool)>,
-}
-
-impl Script {
-    fn new() -> Self {
-        Self {
-            offers: vec!["PIPELINING", "SMTPUTF8", "8BITMIME", "DSN", "CHUNKING", "BINARYMIME", "SIZE 99999999"],
-            rules: vec![],
-            sessions: usize::MAX,
-            backlog: 1024,
-            receive_buffer: None,
-            takes_any_line_end: false,
-            keeps_messages: true,
-            keeps_pieces: false,
-            tls: None,
-        }
-    }
-
-    /// Each time the dialogue is there, it does this.
-    pub fn on(self, at: At, does: Does) -> Self {
-        self.when(at, "", does)
-    }
-
-    /// The same, where the command or the message has this in it. What is scripted later wins.
-    pub fn when(mut self, at: At, with: &'static str, does: Does) -> Self {
-        self.rules.push(Rule { at, with, does });
-        self
-    }
-
-    /// The extensions in its answer to EHLO.
-    pub fn offers(mut self, offers: &[&'static str]) -> Self {
-        self.offers = offers.to_vec();
-        self
-    }
-
-    /// So many sessions at a time. Further connections wait in the backlog, as with Postfix.
-    pub fn sessions(mut self, sessions: usize) -> Self {
-        self.sessions = sessions;
-        self
-    }
-
-    /// So many connections may wait, and one more.
-    pub fn backlog(mut self, backlog: i32) -> Self {
-        self.backlog = backlog;
-        self
-    }
-
-    /// So many octets, about, are taken by the kernel before anybody reads them.
-    pub fn receive_buffer(mut self, octets: usize) -> Self {
-        self.receive_buffer = Some(octets);
-        self
-    }
-
-    /// CR and LF end a line each, as some servers had it when smuggling was found.
-    pub fn takes_any_line_end(mut self) -> Self {
-        self.takes_any_line_end = true;
-        self
-    }
-
-    /// For much mail: it is read and forgotten.
-    pub fn keeps_no_messages(mut self) -> Self {
-        self.keeps_messages = false;
-        self
-    }
-
-    /// See [`NextHop::pieces`].
-    pub fn keeps_pieces(mut self) -> Self {
-        self.keeps_pieces = true;
-        self
-    }
-
-    /// TLS from the first octet, or by STARTTLS; without it no mail is taken.
-    pub fn tls(mut self, config: Arc<ServerConfig>, implicit: bool) -> Self {
-        self.tls = Some((config, implicit));
-        self
-    }
-
-    /// Runs it, on a port that the system chooses.
-    pub fn start(self) -> NextHop {
-        let socket = ports::bound().expect("a port of loopback for a next hop");
-        if let Some(octets) = self.receive_buffer {
-            socket.set_recv_buffer_size(octets).unwrap();
-        }
-        let port = ports::number(&socket);
-        let refuses = self.rules.iter().any(|rule| (rule.at, rule.does) == (At::Connect, Refuses));
-        let shared = Shared { script: self, state: Mutex::default(), changed: Condvar::new() };
-        let hop = NextHop { port, shared: Arc::new(shared), socket: Arc::new(Mutex::new(Some(socket))) };
-        if !refuses {
-            hop.listens();
-        }
-        hop
-    }
 }
 
 /// What has happened, and what is still to come.
@@ -220,6 +64,15 @@ impl Shared {
         drop(waiting);
     }
 
+    /// Each release is for one reply.
+    fn wait_for_release(&self) {
+        self.wait(|state| {
+            let released = state.released > 0;
+            state.released -= usize::from(released);
+            released
+        });
+    }
+
     fn reached(&self, at: At) {
         self.change(|state| state.reached.push(at));
     }
@@ -252,7 +105,22 @@ impl NextHop {
         Script::new()
     }
 
-    /// Listens from now on: for one that [`Refuses`].
+    fn follow(script: Script) -> Self {
+        let socket = ports::bound().expect("a port of loopback for a next hop");
+        if let Some(octets) = script.receive_buffer {
+            socket.set_recv_buffer_size(octets).unwrap();
+        }
+        let port = ports::number(&socket);
+        let refuses = script.rules.iter().any(|rule| (rule.at, rule.does) == (At::Connect, Does::Refuses));
+        let shared = Shared { script, state: Mutex::default(), changed: Condvar::new() };
+        let hop = Self { port, shared: Arc::new(shared), socket: Arc::new(Mutex::new(Some(socket))) };
+        if !refuses {
+            hop.listens();
+        }
+        hop
+    }
+
+    /// Listens from now on: for one that [refuses](Does::Refuses).
     pub fn listens(&self) {
         let socket = self.socket.lock().unwrap().take().expect("it listens already");
         socket.listen(self.shared.script.backlog).unwrap();
@@ -307,7 +175,8 @@ impl NextHop {
         self.wait_state(|| format!("{at:?}"), |state| state.reached.contains(&at).then_some(()));
     }
 
-    /// Waits for a message; the first that fits. `what` says what is missing, and may say what a mail server wrote of it.
+    /// Waits for a message; the first that fits. `what` says what is missing, and may say what a mail server wrote of
+    /// it.
     pub fn wait_message(&self, what: impl Fn() -> String, fits: impl Fn(&Message) -> bool) -> Message {
         self.wait_state(what, |state| state.messages.iter().find(|message| fits(message)).cloned())
     }

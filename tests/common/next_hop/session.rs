@@ -237,13 +237,10 @@ impl Session {
         }
         match does {
             Does::Holds(text) => {
-                self.hop.wait(|state| state.released > 0);
-                self.hop.change(|state| state.released -= 1);
+                self.hop.wait_for_release();
                 return Ok(text.into());
             }
-            Does::Stuck => loop {
-                std::thread::park();
-            },
+            Does::Stuck => self.hop.wait(|_| false),
             Does::Endless => while self.input.get_mut().stream.write_all(b"250-and so on\r\n").is_ok() {},
             _ => drop(std::io::copy(&mut self.input, &mut std::io::sink())),
         }
@@ -296,7 +293,9 @@ impl Session {
     /// Passes over the LF of a CR LF whose CR has ended a line.
     fn pass_lf(&mut self) -> Step<()> {
         if self.after_cr {
-            self.flush()?;
+            if self.input.buffer().is_empty() {
+                self.flush()?;
+            }
             let lf = self.input.fill_buf()?.first() == Some(&b'\n');
             self.input.consume(usize::from(lf));
             self.after_cr = false;
