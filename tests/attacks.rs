@@ -8,8 +8,8 @@ use crate::common::{At, Client, Daemon, Does, NextHop, Sink, folder, pace, run_o
 use At::{Data, Ehlo, End, Greeting, Mail, Rcpt};
 use Does::{Holds, Says};
 
-/// A next hop that takes every line end for one, as some did when smuggling was found: whatever gets past the proxy with a
-/// dot between two of them is two messages here.
+/// A next hop that takes every line end for one, as some did when smuggling was found: whatever gets past the proxy
+/// with a dot between two of them is two messages here.
 fn credulous() -> NextHop {
     NextHop::script().offers(&["CHUNKING", "PIPELINING"]).takes_any_line_end().start()
 }

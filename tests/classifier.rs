@@ -1,4 +1,5 @@
-//! What a message is: by a table of texts, by messages that real software made, and by a labelled corpus where there is one.
+//! What a message is: by a table of texts, by messages that real software made, and by a labelled corpus where there is
+//! one.
 
 use std::fs;
 use std::path::{Path, PathBuf};

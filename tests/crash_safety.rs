@@ -36,8 +36,8 @@ fn the_daemon_killed_ten_times_loses_nothing_and_doubles_nothing() {
         })
         .collect();
     for kill in 1..=KILLS {
-        // Spread over the run: each when another eleventh of the messages has come, and as many as there are clients are
-        // under way.
+        // Spread over the run: each when another eleventh of the messages has come, and as many as there are clients
+        // are under way.
         sink.wait_for_more_than(kill * MESSAGES / (KILLS + 1));
         daemon.signal(Signal::KILL);
         drop(daemon);
@@ -122,8 +122,8 @@ impl Drop for SinkProcess {
     }
 }
 
-/// What becomes of message n if nothing goes wrong: every fifth is a bounce to nobody's tag, every fifth a vacation reply,
-/// and some are long.
+/// What becomes of message n if nothing goes wrong: every fifth is a bounce to nobody's tag, every fifth a vacation
+/// reply, and some are long.
 fn message(n: usize) -> (&'static str, String) {
     let end = format!("X-End: {n}.\r\n");
     match n % 5 {

@@ -1,6 +1,7 @@
 //! The table of cases through every front end, with a real Postfix: proxy, milter, and policy service with socketmap.
 //!
-//! What comes of a case differs from the table only where the protocol forces it: `cases/differences.toml` says where, and why.
+//! What comes of a case differs from the table only where the protocol forces it: `cases/differences.toml` says where,
+//! and why.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

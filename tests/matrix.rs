@@ -1,5 +1,5 @@
-//! Real clients through the proxies to real mail servers: each with each. `docs/matrix.md` shows the same table, and this
-//! test compares it.
+//! Real clients through the proxies to real mail servers: each with each. `docs/matrix.md` shows the same table, and
+//! this test compares it.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! The milter behind a real Postfix: what it changes, how it finds the direction, and what becomes of the MTA's own bounces.
+//! The milter behind a real Postfix: what it changes, how it finds the direction, and what becomes of the MTA's own
+//! bounces.
 
 use crate::common::map::Map;
 use crate::common::postfix::{Postfix, Role};
@@ -13,8 +14,8 @@ struct Site {
     folder: tempfile::TempDir,
 }
 
-/// `config`: more lines of the config. `milters`: of each milter, its role and its other settings. `smtpd`: of each port of Postfix,
-/// which milter it asks, and its options.
+/// `config`: more lines of the config. `milters`: of each milter, its role and its other settings. `smtpd`: of each
+/// port of Postfix, which milter it asks, and its options.
 fn site(name: &str, config: &str, milters: &[&str], smtpd: &[(usize, &str)]) -> Site {
     let folder = folder();
     run_ok(folder.path(), &["keys", "init"]);
@@ -256,7 +257,8 @@ fn a_bounce_of_the_mta_itself_reaches_its_user() {
         bounce.contains("Delivered-To: ann@our.example") && bounce.contains("report-type=delivery-status"),
         "{bounce}"
     );
-    // And nobody gets mail accepted for users that there are not, by a made-up tag: it would be bounced to whoever is named as its sender.
+    // And nobody gets mail accepted for users that there are not, by a made-up tag: it would be bounced to whoever is
+    // named as its sender.
     for unknown in ["nosuch@our.example", "prvs=1000abcdef=nosuch@our.example", "prvs=7000abcdef=nosuch@our.example"] {
         assert!(client.say("MAIL FROM:<x@else.example>").starts_with("250"));
         let reply = client.say(&format!("RCPT TO:<{unknown}>"));

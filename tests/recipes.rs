@@ -1,5 +1,5 @@
-//! The recipes of `docs/mta`, run as they stand there, but for the ports: real mail servers with a real list of recipients, and what has to
-//! hold of each.
+//! The recipes of `docs/mta`, run as they stand there, but for the ports: real mail servers with a real list of
+//! recipients, and what has to hold of each.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! Each setting does something: those that the rules read change an answer of theirs, the others are set by a test that sees
-//! what they do.
+//! Each setting does something: those that the rules read change an answer of theirs, the others are set by a test that
+//! sees what they do.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -224,7 +224,8 @@ fn each_setting_is_known_here_or_set_by_another_test() {
     assert_eq!(unset.collect::<Vec<_>>(), Vec::<String>::new(), "these no test sets");
 }
 
-/// A row of a table of settings in `docs/config.md`: the key with its table, and what stands in the column for the default.
+/// A row of a table of settings in `docs/config.md`: the key with its table, and what stands in the column for the
+/// default.
 fn rows(page: &str) -> Vec<(String, String)> {
     let (mut table, mut rows) = (String::new(), Vec::new());
     for line in page.lines() {

@@ -1,5 +1,5 @@
-//! The same dialogues with a real Postfix, directly and through the proxy: the same replies, but for exceptions that are
-//! declared here with their reason.
+//! The same dialogues with a real Postfix, directly and through the proxy: the same replies, but for exceptions that
+//! are declared here with their reason.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! What a person reads, whole: help, `check`, the demo, the page of numbers. `INSTA_UPDATE=always cargo test --test all snapshots::` writes
-//! the snapshots anew; look at the difference before it is committed.
+//! What a person reads, whole: help, `check`, the demo, the page of numbers. `INSTA_UPDATE=always cargo test --test all
+//! snapshots::` writes the snapshots anew; look at the difference before it is committed.
 
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};

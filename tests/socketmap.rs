@@ -145,7 +145,8 @@ fn two_hundred_who_come_at_once_are_all_let_in() {
     let path = folder.path().join("map");
     let unix = format!("[[listener]]\nprotocol = \"socketmap\"\nlisten = \"unix:{}\"\n", path.display());
     let daemon = Daemon::start(folder.path(), &format!("{CONFIG}\"127.0.0.1:0\"\n{unix}"));
-    // While the daemon accepts nothing at all, nobody is turned away: a lost connection request is tried again after a second.
+    // While the daemon accepts nothing at all, nobody is turned away: a lost connection request is tried again after a
+    // second.
     daemon.signal(Signal::STOP);
     let mut tcps: Vec<_> = (0..MANY).map(|_| tcp(daemon.ports[0]).unwrap()).collect();
     let mut unixes: Vec<_> = (0..MANY).map(|_| UnixStream::connect(&path).unwrap()).collect();

@@ -36,8 +36,8 @@ pub fn countersign() -> Command {
     alone(Command::new(PROGRAM))
 }
 
-/// A command that runs the program somehow. It looks for a config in its own folder only: the one of this machine, and the key
-/// ring that it names, are out of reach of tests.
+/// A command that runs the program somehow. It looks for a config in its own folder only: the one of this machine, and
+/// the key ring that it names, are out of reach of tests.
 pub fn alone(mut command: Command) -> Command {
     command.env("NO_COLOR", "1").env("COUNTERSIGN_CONFIG_PATH", "countersign.toml");
     command

@@ -1,7 +1,7 @@
 //! Mail servers beside Postfix, and one-shot clients: Exim, OpenSMTPD, Dovecot's LMTP, msmtp, Python's smtplib.
 //!
-//! Exim and OpenSMTPD cannot be installed together with Postfix; `scripts/mtas` unpacks them. Each server is a process group
-//! of its own in a folder of its own, and ends with the value that stands for it.
+//! Exim and OpenSMTPD cannot be installed together with Postfix; `scripts/mtas` unpacks them. Each server is a process
+//! group of its own in a folder of its own, and ends with the value that stands for it.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
@@ -265,8 +265,8 @@ pub fn has_ipv6() -> bool {
     std::net::TcpListener::bind("[::1]:0").is_ok()
 }
 
-/// A Sendmail for our.example with Ann's mailbox, an MX port and one for submission; all other mail goes to a port of this machine.
-/// `lines` come at the end of its .mc file.
+/// A Sendmail for our.example with Ann's mailbox, an MX port and one for submission; all other mail goes to a port of
+/// this machine. `lines` come at the end of its .mc file.
 pub fn sendmail(base: &Path, mx: u16, submit: u16, relay: u16, lines: &str) -> Server {
     let folder = folder(base, "sendmail", &["queue", "log", "run"]);
     let d = folder.display();
@@ -302,8 +302,8 @@ pub fn sendmail(base: &Path, mx: u16, submit: u16, relay: u16, lines: &str) -> S
         .unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     fs::write(folder.join("sendmail.cf"), made.stdout).unwrap();
-    // Without a host name that needs no DNS it sleeps for a minute, and where no name server answers it puts strangers off instead of
-    // refusing them: here names stand in files only.
+    // Without a host name that needs no DNS it sleeps for a minute, and where no name server answers it puts strangers
+    // off instead of refusing them: here names stand in files only.
     fs::write(folder.join("nsswitch"), "hosts: files\n").unwrap();
     let command = |arguments: &[&str]| {
         let mut command = Command::new("unshare");
@@ -337,8 +337,8 @@ pub fn give_to_exim(folder: &Path) {
     chown("Debian-exim:", folder);
 }
 
-/// An Exim for our.example with Ann's mailbox, a port for submission and, unless a recipe says where it listens, an MX port; all other mail
-/// goes to a port of this machine. `piece` gives the parts of a recipe by their names.
+/// An Exim for our.example with Ann's mailbox, a port for submission and, unless a recipe says where it listens, an MX
+/// port; all other mail goes to a port of this machine. `piece` gives the parts of a recipe by their names.
 pub fn exim_site(base: &Path, mx: u16, submit: u16, relay: u16, piece: &dyn Fn(&str) -> String) -> Server {
     let folder = folder(base, "exim-site", &["spool", "log", "mail/ann", "mail/postmaster"]);
     fs::write(folder.join("exim.conf"), exim_site_config(&folder, mx, submit, relay, piece)).unwrap();
@@ -390,7 +390,8 @@ pub fn exim_site_config(folder: &Path, mx: u16, submit: u16, relay: u16, piece: 
     )
 }
 
-/// An OpenSMTPD for our.example with Ann's mailbox and the lines of a recipe; what they send to the world goes to a port of this machine.
+/// An OpenSMTPD for our.example with Ann's mailbox and the lines of a recipe; what they send to the world goes to a
+/// port of this machine.
 pub fn opensmtpd_site(base: &Path, submit: u16, relay: u16, lines: &str) -> Server {
     let lines = lines.replace(
         "action \"world\" relay\n",

@@ -8,8 +8,9 @@ use socket2::{Domain, Socket, Type};
 /// A port for a server that has to be told one, and for one that starts again where it was.
 ///
 /// It is no guess: this thread, which is the test's, keeps a socket bound to it until it ends. The system gives it to
-/// nobody else, neither to a listener that asks for any port nor to a client. A server that sets SO_REUSEADDR, as all do
-/// that are used here, may listen on it, since the socket that keeps it does not. Until then connections are refused.
+/// nobody else, neither to a listener that asks for any port nor to a client. A server that sets SO_REUSEADDR, as all
+/// do that are used here, may listen on it, since the socket that keeps it does not. Until then connections are
+/// refused.
 pub fn reserved_port() -> u16 {
     thread_local! {
         static KEPT: RefCell<Vec<Socket>> = const { RefCell::new(Vec::new()) };

@@ -20,8 +20,8 @@ pub fn poll_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Lets so much time pass. It is for tests that are about time, such as those of a client that trickles, and never for an
-/// event that is hoped to come meanwhile.
+/// Lets so much time pass. It is for tests that are about time, such as those of a client that trickles, and never for
+/// an event that is hoped to come meanwhile.
 pub fn pace(duration: Duration) {
     #[expect(clippy::disallowed_methods, reason = "there is no event to wait for: time itself is the matter")]
     std::thread::sleep(duration);

@@ -1,4 +1,5 @@
-//! Each bound is reached by an attack that goes on, and a genuine client of another network takes at most twice as long as alone.
+//! Each bound is reached by an attack that goes on, and a genuine client of another network takes at most twice as long
+//! as alone.
 
 use std::net::TcpStream;
 use std::process::Command;
@@ -30,7 +31,8 @@ impl<'scope> Attack<'scope, '_> {
     fn repeats(&self, pause: Duration, mut each: impl FnMut() + Send + 'scope) {
         let (over, goes_on) = (Arc::clone(&self.over), Arc::clone(&self.goes_on));
         self.scope.spawn(move || {
-            // An attacker has a machine of its own; here it must not take the processors that the genuine client would have.
+            // An attacker has a machine of its own; here it must not take the processors that the genuine client would
+            // have.
             rustix::process::setpriority_process(None, 19).unwrap();
             while !over.load(Ordering::Relaxed) {
                 let turn = goes_on.read();
@@ -64,8 +66,8 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times[times.len() / 2]
 }
 
-/// Compares the genuine client of a site under attack with that of its twin, which nobody attacks. By turns, so that whatever else
-/// this machine does delays both. What the attack holds is kept until the end.
+/// Compares the genuine client of a site under attack with that of its twin, which nobody attacks. By turns, so that
+/// whatever else this machine does delays both. What the attack holds is kept until the end.
 fn holds_under<'env, Held>(
     what: &str,
     [site, twin]: &[Site; 2],
@@ -101,10 +103,12 @@ fn holds_under<'env, Held>(
     assert!(ratio <= 2.0, "{what}: {ratio:.2} times as long beside it, {TRIES} times in a row");
 }
 
-/// How heavy attacks on the CPU are. Each step of a build for debugging takes several times as long as one of what is installed.
+/// How heavy attacks on the CPU are. Each step of a build for debugging takes several times as long as one of what is
+/// installed.
 const HEAVY: usize = if cfg!(debug_assertions) { 2 } else { 4 };
 
-/// A site to attack and its twin. Where it may, this thread and all that it starts come before whatever else this machine does.
+/// A site to attack and its twin. Where it may, this thread and all that it starts come before whatever else this
+/// machine does.
 fn twins(start: impl Fn() -> Site) -> [Site; 2] {
     let _ = rustix::process::setpriority_process(None, -10);
     [start(), start()]

@@ -1,5 +1,5 @@
-//! What a stranger can take, taken to its bound: here is what happens there, and in `beside` how long a genuine client of another
-//! network takes meanwhile. `docs/limits.md` has the table of these bounds.
+//! What a stranger can take, taken to its bound: here is what happens there, and in `beside` how long a genuine client
+//! of another network takes meanwhile. `docs/limits.md` has the table of these bounds.
 
 mod beside;
 use std::io::{Read as _, Write as _};
@@ -193,7 +193,8 @@ fn a_network_has_twenty_sessions_and_a_site_of_ipv6_eighty() {
 
 #[test]
 fn descriptors_are_left_whatever_comes() {
-    // Two for each session of a proxy, one for each of map and milter, 50 for those that are refused at each listener, and 64.
+    // Two for each session of a proxy, one for each of map and milter, 50 for those that are refused at each listener,
+    // and 64.
     let enough = 2 * 20 + 2 * 20 + 20 + 20 + 4 * 50 + 64;
     let limited = format!("ulimit -n {enough}; exec \"$0\" \"$@\"");
     let mut command = Command::new("bash");
