@@ -211,7 +211,7 @@ fn each_fault_has_the_reply_that_loses_nothing() {
         let (mut client, greeting) = Client::try_connect(port).unwrap();
         let failed = || {
             if *at == Body {
-                hop.wait_at(Body)
+                hop.wait_at(Body);
             }
         };
         let heard = match greeting.starts_with("220") {
