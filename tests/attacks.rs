@@ -257,7 +257,7 @@ fn limits_are_where_the_config_puts_them() {
         folder.path(),
         &format!(
             "domains.local = [\"our.example\"]\ninbound.mode = \"enforce\"\n[limits]\nbad_commands = 3\ncommands = 10\n\
-             refused_recipients = 2\noctets_per_second = 100000\n[timeouts]\ncommand = \"1s\"\n\
+             refused_recipients = 2\noctets_per_second = 100000\nheader = \"5 KiB\"\n[timeouts]\ncommand = \"1s\"\n\
              [[listener]]\nrole = \"inbound\"\nlisten = \"127.0.0.1:0\"\nnext_hop = \"127.0.0.1:{}\"\n",
             sink.port
         ),
@@ -280,6 +280,12 @@ fn limits_are_where_the_config_puts_them() {
     assert_eq!((at, reply.as_str()), (9, "421 4.7.0 too many commands without a message"), "EHLO was one of ten");
     let (at, reply) = until_421("RCPT TO:<refused@our.example>", &["MAIL FROM:<bob@third.example>"]);
     assert!(at == 2 && reply.starts_with("421 4.7.0 "), "{at} {reply}");
+    let mut client = greeted();
+    for line in ["MAIL FROM:<bob@third.example>", "RCPT TO:<ann@our.example>", "DATA"] {
+        assert!(client.say(line).starts_with(if line == "DATA" { "354" } else { "250" }));
+    }
+    client.write(format!("Subject: {}\r\n\r\n", "x ".repeat(3000)).as_bytes()).unwrap();
+    assert_eq!(client.say("."), "552 5.3.4 the header of the message is too long");
     // Less than a tenth of what is asked for, in every second.
     let stream = tcp(daemon.ports[0]).unwrap();
     let mut pieces = stream.try_clone().unwrap();
