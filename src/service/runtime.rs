@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
 use tokio::runtime::{Builder, Handle};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 /// The threads that carry sessions.
 #[derive(Debug, Clone)]
@@ -20,7 +20,8 @@ struct Inner {
     /// sessions.
     aside: Handle,
     next: AtomicUsize,
-    stop: CancellationToken,
+    /// Also ends the threads of workers that are dropped, or not all of which could be started.
+    stop: DropGuard,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -28,13 +29,13 @@ impl Workers {
     /// Starts one thread per core, and one for other tasks.
     pub(super) fn start() -> io::Result<Self> {
         let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let stop = CancellationToken::new();
+        let stop = CancellationToken::new().drop_guard();
         let (mut handles, mut threads) = (Vec::new(), Vec::new());
         let names = (0..cores).map(|n| format!("session-{n}")).chain(["aside".to_owned()]);
         for name in names {
             let runtime = Builder::new_current_thread().enable_all().build()?;
             handles.push(runtime.handle().clone());
-            let stopped = stop.clone();
+            let stopped = stop.token().clone();
             let body = move || {
                 runtime.block_on(stopped.cancelled());
                 // Does not wait for a name lookup in progress.
@@ -68,7 +69,7 @@ impl Workers {
 
     /// Stops the threads; sessions that are still open are dropped.
     pub(super) fn stop(&self) {
-        self.0.stop.cancel();
+        self.0.stop.token().cancel();
         let threads = self.0.threads.lock().map(|mut t| std::mem::take(&mut *t)).unwrap_or_default();
         for thread in threads {
             // The panic of a worker has been reported by the worker itself.

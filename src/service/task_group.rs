@@ -6,16 +6,23 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 /// Listeners and their connections.
-#[derive(Default)]
 pub(super) struct Group {
     acceptors: JoinSet<io::Result<()>>,
-    stopping: CancellationToken,
+    /// Also stops the connections of a group that is dropped.
+    stopping: DropGuard,
     connections: TaskTracker,
+}
+
+impl Default for Group {
+    fn default() -> Self {
+        let stopping = CancellationToken::new().drop_guard();
+        Self { acceptors: JoinSet::new(), stopping, connections: TaskTracker::new() }
+    }
 }
 
 impl Group {
@@ -26,7 +33,7 @@ impl Group {
 
     /// The signal to stop, for connections.
     pub(super) fn stopping(&self) -> CancellationToken {
-        self.stopping.clone()
+        self.stopping.token().clone()
     }
 
     /// A handle of a connection; [`Group::stop`] waits until it is dropped.
@@ -37,7 +44,7 @@ impl Group {
     /// Stops accepting connections, and signals the open ones to finish.
     pub(super) async fn close(&mut self) {
         self.acceptors.shutdown().await;
-        self.stopping.cancel();
+        self.stopping.token().cancel();
     }
 
     /// Closes the group and waits until its connections have ended.

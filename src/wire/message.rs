@@ -60,7 +60,7 @@ impl Handling {
     }
 }
 
-/// Recipients of different classes do not share a transaction: what becomes of the message would differ.
+/// Recipients of different groups do not share a transaction: what becomes of the message would differ.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(in crate::wire) struct RecipientGroup {
     pub handling: Handling,

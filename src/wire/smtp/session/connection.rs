@@ -58,7 +58,7 @@ impl Session {
         }
         self.pipeline.barrier = false;
         let in_transaction = self.mail.transaction().is_some() && !self.mail.is_in_message();
-        if in_transaction || matches!(self.client.input, Input::AuthAnswer) {
+        if in_transaction || self.mail.asked_sender().is_some() || matches!(self.client.input, Input::AuthAnswer) {
             // The next hop has forgotten sender and recipients.
             self.say_last(HOP_LOST_CLOSING);
         }

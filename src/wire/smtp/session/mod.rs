@@ -110,7 +110,6 @@ mod output;
 mod pipeline;
 mod queue;
 mod reading;
-
 mod sync;
 mod transaction;
 mod types;

@@ -2,6 +2,7 @@
 //! and given evidence.
 
 use super::*;
+use crate::envelope::address::ReversePath;
 use crate::envelope::rules::ContentVerdict;
 use crate::envelope::site_policy::{FailureAction, FailureReason};
 
@@ -207,7 +208,7 @@ fn a_next_hop_that_does_not_pipeline_is_led_step_by_step() {
 
 fn evidence(d: &Dialogue, id: &str) -> String {
     let rules = Rules { policy: &d.policy, ring: &d.ring, now: NOW };
-    let sender = crate::envelope::address::ReversePath::parse("ann@our.example").unwrap();
+    let sender = ReversePath::parse("ann@our.example").unwrap();
     rules.evidence([7; 10], Some(id), None, &sender).unwrap().line
 }
 
@@ -261,7 +262,7 @@ fn mail_of_ours_leaves_with_evidence_last_in_its_header_block() {
         d.client("EHLO c.example\r\n");
         d.hop(CHUNKING);
         let rules = Rules { policy: &d.policy, ring: &d.ring, now: NOW };
-        let ann = crate::envelope::address::ReversePath::parse("ann@our.example").unwrap();
+        let ann = ReversePath::parse("ann@our.example").unwrap();
         // A bounce that ignores the envelope would go to Bea.
         let line = rules.evidence([7; 10], Some("<1@our.example>"), Some("bea@our.example"), &ann).unwrap().line;
         let want = message.replacen("\r\n\r\n", &format!("\r\n{line}\r\n\r\n"), 1);
@@ -475,4 +476,49 @@ fn an_answer_that_comes_after_the_next_hop_is_lost_changes_nothing() {
         leaves_open(&mut d);
         assert_eq!(d.opened.len(), opened + 1, "{case}");
     }
+}
+
+/// Does what is wanted up to the next question, which stays open.
+fn asks(d: &mut Dialogue) -> bool {
+    while let Some(event) = d.session.next_event() {
+        match event {
+            Event::Ask => return true,
+            Event::CloseHop => d.session.out.to_hop.clear(),
+            _ => {}
+        }
+    }
+    false
+}
+
+#[test]
+fn a_sender_whose_next_hop_is_lost_before_the_answer_gets_a_later() {
+    let mut d = Dialogue::new(Direction::Outbound, 0);
+    d.greet();
+    d.session.client_data(b"MAIL FROM:<ann@our.example>\r\n");
+    assert!(asks(&mut d));
+    d.session.hop_eof();
+    assert!(d.heard_by_client().starts_with("421 4.4.2 "));
+    assert!(d.session.question().is_none() && d.session.is_closed());
+    let rules = Rules { policy: &d.policy, ring: &d.ring, now: NOW };
+    let outbound = rules.outbound(None, &ReversePath::parse("ann@our.example").unwrap(), None);
+    d.session.answer(Answer::Sender(&outbound));
+    assert_eq!((d.heard_by_client(), d.heard_by_hop()), (String::new(), String::new()));
+}
+
+#[test]
+fn a_recipient_whose_mail_is_refused_before_the_answer_is_answered() {
+    let mut d = inbound(0, FailureAction::Reject);
+    d.client("MAIL FROM:<bob@third.example>\r\n");
+    d.heard_by_hop();
+    d.session.client_data(b"RCPT TO:<ann@our.example>\r\nNOOP\r\n");
+    assert!(asks(&mut d));
+    d.session.hop_data(b"550 no\r\n");
+    assert_eq!(d.heard_by_client(), "550 no\r\n");
+    // Until the rules have answered, the transaction is there for them to look at.
+    assert!(d.session.question().is_some());
+    d.answer();
+    asks(&mut d);
+    assert_eq!(d.heard_by_client(), "503 5.5.1 need MAIL command\r\n");
+    assert_eq!(d.heard_by_hop(), "NOOP\r\n");
+    assert_eq!(d.hop("250 ok\r\n"), "250 ok\r\n");
 }
