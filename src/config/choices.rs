@@ -169,7 +169,7 @@ impl Side {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum ListenerProtocol {
     Mail(Protocol),
-    Advice(ServiceProtocol),
+    Query(ServiceProtocol),
 }
 
 /// Format of log lines.

@@ -88,7 +88,7 @@ pub(super) fn build(
             None => connections,
         };
         let protocol = match raw.get_ref().protocol {
-            Some(ListenerProtocol::Advice(protocol)) => {
+            Some(ListenerProtocol::Query(protocol)) => {
                 mta_services.push(mta_services::mta_service(raw, protocol, connections, access)?);
                 continue;
             }

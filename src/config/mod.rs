@@ -221,7 +221,9 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, LocatedError> {
             ),
         ));
     }
+    // With port 0, the system chooses another port for each.
     if let Some(status) = &raw.status.listen
+        && !matches!(status.get_ref(), Endpoint::Tcp { port: 0, .. })
         && (listeners.iter().map(|l| &l.listen))
             .chain(mta_services.iter().map(|a| &a.listen))
             .any(|l| l == status.get_ref())

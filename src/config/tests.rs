@@ -130,6 +130,7 @@ fn each_mistake_is_named_with_its_line_and_what_would_be_right() {
         ("[limits]\nline = 100", 18, "at least 512"),
         ("[limits]\nmessages = 3", 18, "did you mean `message`?"),
         ("[status]\nlisten = \"unix:/x\"", 18, "must be host:port"),
+        ("[status]\nlisten = \"127.0.0.1:10025\"", 18, "are both 127.0.0.1:10025"),
         ("[nonsense]", 17, "unknown key `nonsense`"),
         ("[domains]", 17, "duplicate"),
     ];
@@ -143,4 +144,8 @@ fn each_mistake_is_named_with_its_line_and_what_would_be_right() {
     assert!(parse("").unwrap_err().contains("domains.local is empty"));
     assert!(with("[inbound]\nforeign = \"pass\"").contains("would relay for strangers"));
     assert!(with("[inbound.actions]\ntext-ndr = \"quarantine\"").contains("set inbound.quarantine_to"));
+    // The system chooses two ports.
+    let port_0 = "domains.local = [\"our.example\"]\n[status]\nlisten = \"127.0.0.1:0\"\n\
+                  [[listener]]\nrole = \"inbound\"\nlisten = \"127.0.0.1:0\"\nnext_hop = \"127.0.0.1:2\"";
+    assert!(parse(port_0).is_ok());
 }

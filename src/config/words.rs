@@ -266,9 +266,9 @@ words!(role -> Side { "outbound" => Side::Outbound, "inbound" => Side::Inbound, 
 words!(protocol -> ListenerProtocol {
     "smtp" => ListenerProtocol::Mail(Protocol::Smtp),
     "lmtp" => ListenerProtocol::Mail(Protocol::Lmtp),
-    "milter" => ListenerProtocol::Advice(ServiceProtocol::Milter),
-    "socketmap" => ListenerProtocol::Advice(ServiceProtocol::Socketmap),
-    "policy" => ListenerProtocol::Advice(ServiceProtocol::Policy),
+    "milter" => ListenerProtocol::Query(ServiceProtocol::Milter),
+    "socketmap" => ListenerProtocol::Query(ServiceProtocol::Socketmap),
+    "policy" => ListenerProtocol::Query(ServiceProtocol::Policy),
 });
 words!(tls -> TlsMode { "off" => TlsMode::Off, "may" => TlsMode::May, "require" => TlsMode::Require, "implicit" => TlsMode::Implicit });
 words!(send_proxy -> SendProxy { "off" => SendProxy::Off, "v1" => SendProxy::V1, "v2" => SendProxy::V2 });

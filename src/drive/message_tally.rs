@@ -103,7 +103,7 @@ impl Evaluator {
             }
             let Some((mark, found)) = finished.mark.zip(finished.found.as_deref()) else { return };
             for recipient in &tally.marked {
-                let genuine = rules.carries_evidence(recipient, found);
+                let genuine = rules.would_have_been_rescued(recipient, found);
                 self.would_refuse(mark.reason, recipient, genuine, rules.unsigned_path(found));
             }
         });

@@ -3,7 +3,7 @@
 
 use core::net::IpAddr;
 
-use super::refusals::{GUESSING, REPLAYED as REPLAYED_TAG, SRS_NO_BOUNCE, refusal_of};
+use super::refusals::{GUESSING, SRS_NO_BOUNCE, TAG_USED_UP, refusal_of};
 use super::{ContentCheck, Refusal, RefusalReason, ResultHeader, Rules};
 use crate::envelope::abuse::{Memory, TagId, surge_network};
 use crate::envelope::address::Address;
@@ -74,7 +74,7 @@ impl ContentVerdict {
     }
 }
 
-const REPLAYED: Refusal = Refusal {
+const EVIDENCE_USED_UP: Refusal = Refusal {
     code: 451,
     status: "4.7.1",
     text: "more bounces of this message have come than it had recipients, try again later",
@@ -87,7 +87,7 @@ impl Rules<'_> {
     pub fn content(&self, memory: &mut Memory, case: Candidate<'_>, found: &Findings) -> ContentVerdict {
         let content = match case.check {
             ContentCheck::Srs => returns_something(case, found),
-            ContentCheck::UsedUp => self.only_with_evidence(memory, case, found, REPLAYED_TAG),
+            ContentCheck::UsedUp => self.only_with_evidence(memory, case, found, TAG_USED_UP),
             ContentCheck::Guessing => self.only_with_evidence(memory, case, found, GUESSING),
             ContentCheck::NullSender | ContentCheck::DaemonSender | ContentCheck::Unsignable => {
                 self.untagged(memory, case, found)
@@ -126,7 +126,7 @@ impl Rules<'_> {
         let tag = self.evidence_id(memory, claim.nonce());
         let lenient = self.is_lenient(case.client, case.recipient.domain());
         let used_up = self.policy.inbound.replay_limit && !lenient && memory.replay.is_used_up(tag);
-        Some(if used_up { ContentVerdict::Refuse(REPLAYED) } else { ContentVerdict::Rescue(tag) })
+        Some(if used_up { ContentVerdict::Refuse(EVIDENCE_USED_UP) } else { ContentVerdict::Rescue(tag) })
     }
 
     /// Decides about a message to an address without a valid tag.
@@ -213,7 +213,7 @@ impl Rules<'_> {
 
     /// Whether a bounce that was marked because of its envelope carries valid evidence.
     #[must_use]
-    pub fn carries_evidence(&self, recipient: &Address, found: &Findings) -> bool {
+    pub fn would_have_been_rescued(&self, recipient: &Address, found: &Findings) -> bool {
         self.proven(recipient, found).is_some()
     }
 

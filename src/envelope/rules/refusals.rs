@@ -61,7 +61,7 @@ pub(super) const GUESSING: Refusal = Refusal {
     text: "too many return addresses that we did not make have come from your network, try again later",
     reason: RefusalReason::Guessing,
 };
-pub(super) const REPLAYED: Refusal = Refusal {
+pub(super) const TAG_USED_UP: Refusal = Refusal {
     code: 451,
     status: "4.7.1",
     text: "more bounces have come to this return address than its mail had recipients, try again later",

@@ -1,5 +1,5 @@
-//! Countersign's own replies. All others are the next hop's, and pass unchanged. `docs/replies.md` explains each of
-//! these, and a test compares the two.
+//! The replies of the SMTP session whose text is fixed. `docs/replies.md` explains each of them, and a test compares the
+//! two. Refusals by the rules are in `envelope::rules`; replies of the next hop pass unchanged.
 
 use super::reply::Reply;
 
@@ -58,11 +58,11 @@ replies! {
     /// The next hop refuses mail for `inbound.quarantine_to`.
     NO_QUARANTINE = 451 "4.3.0" "quarantine mailbox unavailable, try again later";
     /// The next hop closed before its reply to the message.
-    HOP_LOST_AFTER_DATA = 451 "4.4.2" "next hop was lost before it had confirmed the message, try again later";
+    HOP_LOST_UNCONFIRMED = 451 "4.4.2" "next hop was lost before it had confirmed the message, try again later";
     /// The next hop closed while the client was sending a message: the reply to the message.
     HOP_LOST = 451 "4.4.2" "next hop was lost, try again later";
     /// The next hop closed in a transaction, between or before the replies to commands: the session ends.
-    HOP_LOST_CLOSING = 421 "4.4.2" "next hop was lost, try again later";
+    HOP_LOST_IN_TRANSACTION = 421 "4.4.2" "next hop was lost, try again later";
     /// The next hop closed after AUTH, which cannot be repeated on a client's behalf.
     HOP_LOST_LOGIN = 421 "4.4.2" "next hop was lost, connect and log in again";
     /// A message after AUTH that needs a new connection to the next hop.

@@ -10,7 +10,7 @@ use core::net::IpAddr;
 
 use self::answers::{against, deliver, disposition, inspect, refuse, untouched};
 use self::query::{RcptQuery, routes_onward};
-use super::refusals::{NO_SUCH_SRS, OWN_SENDER, RELAYING_DENIED, REPLAYED, refusal_of};
+use super::refusals::{NO_SUCH_SRS, OWN_SENDER, RELAYING_DENIED, TAG_USED_UP, refusal_of};
 use super::{Caller, ContentCheck, Delivery, Disposition, Inbound, InboundReason, Refusal, ResultHeader, Route, Rules};
 use crate::envelope::abuse::Memory;
 use crate::envelope::address::{Address, ReversePath};
@@ -175,16 +175,16 @@ impl Rules<'_> {
         }
         if asked.lenient && route == Route::NextHop {
             let mark =
-                ResultHeader { verdict: verdict.name(), would: "defer", reason: REPLAYED.reason, observed: true };
-            return deliver(verdict, to, route, Some(mark), against(REPLAYED)).counted(tag);
+                ResultHeader { verdict: verdict.name(), would: "defer", reason: TAG_USED_UP.reason, observed: true };
+            return deliver(verdict, to, route, Some(mark), against(TAG_USED_UP)).counted(tag);
         }
         // A bounce that returns an original of this site is genuine, however many others there were. Forwarded mail
         // carries no evidence.
         let may_be_proven = route == Route::NextHop && asked.caller.sees_content() && self.policy.inbound.evidence;
         if may_be_proven {
-            return inspect(verdict, to, ContentCheck::UsedUp, against(REPLAYED));
+            return inspect(verdict, to, ContentCheck::UsedUp, against(TAG_USED_UP));
         }
-        refuse(verdict, REPLAYED)
+        refuse(verdict, TAG_USED_UP)
     }
 
     /// Takes the configured action for `reason`; without a reason, refuses with `otherwise`. `to` is the address for

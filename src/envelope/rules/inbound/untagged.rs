@@ -21,7 +21,7 @@ impl Rules<'_> {
         recipient: &Address,
     ) -> Inbound {
         let inbound = &self.policy.inbound;
-        let judge = match sender {
+        let check = match sender {
             ReversePath::Null => ContentCheck::NullSender,
             ReversePath::Mailbox(address) if self.is_daemon(address) => ContentCheck::DaemonSender,
             ReversePath::Mailbox(_) => return untouched(recipient, InboundReason::NotABounce),
@@ -29,15 +29,15 @@ impl Rules<'_> {
         if inbound.exempt_recipients.contains(recipient) {
             return untouched(recipient, InboundReason::ExemptRecipient);
         }
-        let judge = match self.leaves_unsigned(recipient) {
-            None => judge,
+        let check = match self.leaves_unsigned(recipient) {
+            None => check,
             // Genuine bounces to this address have no tag. An address that is too long to be signed is inspected all
             // the same, because anyone can make one up.
             Some(OutboundReason::Overflow) => ContentCheck::Unsignable,
             Some(_) => return untouched(recipient, InboundReason::LeavesUnsigned),
         };
         let in_surge = inbound.reject_at == RejectAt::Auto;
-        let at_once = judge == ContentCheck::NullSender
+        let at_once = check == ContentCheck::NullSender
             && self.refuses_at_once(asked.memory, asked.caller, asked.client, recipient);
         if at_once && asked.lenient {
             let action = if in_surge { FailureAction::Defer } else { inbound.actions.of(FailureReason::UntaggedNdr) };
@@ -59,7 +59,7 @@ impl Rules<'_> {
             let reason = if in_surge { InboundReason::Against(RefusalReason::Surge) } else { refused.reason };
             return Inbound { reason, ..refused };
         }
-        inspect(Verdict::Untagged, recipient.clone(), judge, InboundReason::Candidate)
+        inspect(Verdict::Untagged, recipient.clone(), check, InboundReason::Candidate)
     }
 
     /// Whether null-sender mail to an address without a tag is refused at RCPT. All actions but `reject` and `defer`

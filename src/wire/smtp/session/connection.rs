@@ -7,7 +7,7 @@ use super::queue::{ClientCommand, Item};
 use super::{Event, Session};
 use crate::wire::message::NextHopChoice;
 use crate::wire::smtp::replies::{
-    ANOTHER_CONNECTION, BYE, HOP_LOST, HOP_LOST_AFTER_DATA, HOP_LOST_CLOSING, HOP_UNREACHABLE, OwnReply,
+    ANOTHER_CONNECTION, BYE, HOP_LOST, HOP_LOST_IN_TRANSACTION, HOP_LOST_UNCONFIRMED, HOP_UNREACHABLE, OwnReply,
 };
 use crate::wire::smtp::reply::ReplyReader;
 
@@ -48,19 +48,19 @@ impl Session {
                 Item::Local(text) => self.out.to_client.extend_from_slice(&text),
                 Item::Swallowed(_) => {}
                 Item::Forwarded(ClientCommand::EndOfData) => {
-                    let reply = HOP_LOST_AFTER_DATA.reply();
+                    let reply = HOP_LOST_UNCONFIRMED.reply();
                     self.out.to_client.extend_from_slice(&reply.text);
                     self.count_reply(&reply);
                 }
                 Item::Forwarded(ClientCommand::Quit) => return self.say_last(BYE),
-                Item::Forwarded(_) => return self.say_last(HOP_LOST_CLOSING),
+                Item::Forwarded(_) => return self.say_last(HOP_LOST_IN_TRANSACTION),
             }
         }
         self.pipeline.barrier = false;
         let in_transaction = self.mail.transaction().is_some() && !self.mail.is_in_message();
         if in_transaction || self.mail.asked_sender().is_some() || matches!(self.client.input, Input::AuthAnswer) {
             // The next hop has forgotten sender and recipients.
-            self.say_last(HOP_LOST_CLOSING);
+            self.say_last(HOP_LOST_IN_TRANSACTION);
         }
     }
 

@@ -112,15 +112,15 @@ impl Session {
         }
         match MessageFate::of(content, self.mail.message().is_some_and(Message::is_held)) {
             MessageFate::GoOn(mark) => self.message_goes_on(mark, *content != ContentVerdict::Later),
-            MessageFate::Aside(to, mark) => self.redirect(to, &mark),
-            MessageFate::Drop(reply) => self.drop_message(reply),
+            MessageFate::Quarantine(to, mark) => self.redirect(to, &mark),
+            MessageFate::End(reply) => self.drop_message(reply),
         }
     }
 
     /// The next hop's answer about the mailbox that is to get a message instead of its recipient.
-    pub(super) fn aside_answered(&mut self, reply: &Reply) {
+    pub(super) fn quarantine_answered(&mut self, reply: &Reply) {
         let asked = self.mail.transaction_mut().and_then(|transaction| transaction.asked.as_mut());
-        let Some(Asked::Aside { mark, due, refused }) = asked else { return };
+        let Some(Asked::Quarantine { mark, due, refused }) = asked else { return };
         *due = due.saturating_sub(1);
         *refused |= !reply.is_positive();
         if !reply.is_positive() {

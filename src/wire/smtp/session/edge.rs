@@ -319,7 +319,7 @@ impl Session {
         }
     }
 
-    /// A mistake of the client. Too many, and it is let go.
+    /// A mistake of the client. After too many of them, it is disconnected.
     pub(super) fn mistake(&mut self, reply: OwnReply) {
         self.bad(reply.code, reply.status, reply.text);
     }

@@ -285,7 +285,7 @@ impl Session {
                     transaction.quarantine_failed();
                 }
             }
-            ProxyCommand::Rcpt => self.aside_answered(&reply),
+            ProxyCommand::Rcpt => self.quarantine_answered(&reply),
             ProxyCommand::LateData => self.late_data(reply),
             ProxyCommand::Chunk { .. } if reply.is_positive() => {}
             ProxyCommand::Chunk { transaction: id } => {

@@ -124,7 +124,7 @@ impl Mail {
 
     /// Takes back a question about the message, which is moot.
     pub(super) fn forget_question(&mut self) {
-        self.take_asked(|asked| matches!(asked, Asked::Content | Asked::Evidence { .. } | Asked::Aside { .. }));
+        self.take_asked(|asked| matches!(asked, Asked::Content | Asked::Evidence { .. } | Asked::Quarantine { .. }));
     }
 
     /// A transaction that is open, or whose message is not answered.
@@ -151,7 +151,7 @@ pub(super) enum Asked {
     },
     /// The next hop is asked whether somebody else gets the message, with this mark: so many answers are due, and
     /// whether one of them was no.
-    Aside {
+    Quarantine {
         mark: ResultHeader,
         due: u32,
         refused: bool,
@@ -235,7 +235,7 @@ pub(super) struct AtHop {
 impl Transaction {
     /// The sender of a message that is to be quarantined was refused, so its recipients cannot be accepted.
     pub(super) fn quarantine_failed(&mut self) {
-        if let Some(Asked::Aside { refused, .. }) = &mut self.asked {
+        if let Some(Asked::Quarantine { refused, .. }) = &mut self.asked {
             *refused = true;
         }
     }

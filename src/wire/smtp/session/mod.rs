@@ -56,6 +56,7 @@
 //!   │ the last EHLO is answered
 //!   v
 //! Ready ── hop_eof, rest, a message that must not end ──> Closed ── next command ──> Event::Open
+//!      └── hop_eof between the commands of a transaction ──> 421 to the client, and the end
 //! ```
 //!
 //! # A message
@@ -190,7 +191,7 @@ impl Session {
                 Some(Question::Evidence { sender, message_id: message_id.as_deref(), from: from.as_deref() })
             }
             // That is for the next hop to answer.
-            Asked::Aside { .. } => None,
+            Asked::Quarantine { .. } => None,
         }
     }
 

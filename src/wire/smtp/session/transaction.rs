@@ -352,7 +352,7 @@ impl Session {
             self.send(&rcpt_line(to.as_str(), ""), Item::Swallowed(ProxyCommand::Rcpt));
         }
         if let Some(transaction) = self.mail.transaction_mut() {
-            transaction.asked = Some(Asked::Aside { mark: *mark, due: times, refused: false });
+            transaction.asked = Some(Asked::Quarantine { mark: *mark, due: times, refused: false });
         }
     }
 
@@ -378,7 +378,7 @@ impl Session {
         }
     }
 
-    /// Counts a recipient that is refused for good. Who asks for one after the other that is not there is let go.
+    /// Counts a recipient that is refused for good. A client that names one after the other is disconnected.
     pub(super) fn is_one_too_many(&mut self, code: u16) -> bool {
         if code < 500 || self.settings.direction == Direction::Outbound {
             return false;

@@ -45,9 +45,9 @@ pub(crate) enum MessageFate<'a> {
     /// It is delivered, with this header if there is one.
     GoOn(Option<ResultHeader>),
     /// This mailbox gets it instead of its recipient, with this header.
-    Aside(&'a Address, ResultHeader),
+    Quarantine(&'a Address, ResultHeader),
     /// It goes nowhere, and this is the answer.
-    Drop(Reply),
+    End(Reply),
 }
 
 impl<'a> MessageFate<'a> {
@@ -55,13 +55,13 @@ impl<'a> MessageFate<'a> {
     /// recipient.
     pub(crate) fn of(verdict: &'a ContentVerdict, is_held: bool) -> Self {
         match verdict {
-            ContentVerdict::Refuse(refusal) => Self::Drop(Reply::new(refusal.code, refusal.status, refusal.text)),
-            ContentVerdict::Discard(_) => Self::Drop(accepted()),
+            ContentVerdict::Refuse(refusal) => Self::End(Reply::new(refusal.code, refusal.status, refusal.text)),
+            ContentVerdict::Discard(_) => Self::End(accepted()),
             ContentVerdict::Deliver | ContentVerdict::Rescue(_) | ContentVerdict::Later => Self::GoOn(None),
             ContentVerdict::Mark(mark) => Self::GoOn(is_held.then_some(*mark)),
-            ContentVerdict::Quarantine(to, mark) if is_held => Self::Aside(to, *mark),
+            ContentVerdict::Quarantine(to, mark) if is_held => Self::Quarantine(to, *mark),
             // Its own recipient must not get it.
-            ContentVerdict::Quarantine(..) => Self::Drop(NO_QUARANTINE.reply()),
+            ContentVerdict::Quarantine(..) => Self::End(NO_QUARANTINE.reply()),
         }
     }
 }

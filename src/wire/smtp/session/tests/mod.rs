@@ -465,6 +465,12 @@ fn a_lost_next_hop_loses_nothing() {
         assert_eq!(d.heard_by_client(), "421 4.4.2 next hop was lost, try again later\r\n", "{answers}");
         assert!(d.client_closed);
     }
+    let mut d = Dialogue::ready(Direction::Inbound);
+    d.client("MAIL FROM:<bob@third.example>\r\nRCPT TO:<ann@our.example>\r\n");
+    d.hop("250 a\r\n250 b\r\n");
+    d.session.hop_eof();
+    d.run();
+    assert!(d.heard_by_client().ends_with("421 4.4.2 next hop was lost, try again later\r\n") && d.client_closed);
 
     // Idle: nobody notices.
     let mut d = Dialogue::ready(Direction::Outbound);
