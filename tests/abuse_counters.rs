@@ -3,9 +3,10 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
-use crate::common::{Client, Daemon, Sink, dsn, folder, pace, poll_for, reserved_port, run, run_ok, tcp};
+use crate::common::{Client, Daemon, Sink, countersign, dsn, folder, pace, poll_for, reserved_port, run, run_ok, tcp};
 use countersign::envelope::abuse::Memory;
 use countersign::envelope::address::{Address, ReversePath};
 use countersign::envelope::keyring::Keyring;
@@ -16,16 +17,16 @@ use countersign::envelope::tag::batv;
 use countersign::envelope::time::Timestamp;
 use countersign::state::ring_file;
 
-struct Site {
-    folder: tempfile::TempDir,
-    sink: Sink,
-    daemon: Daemon,
-    status: u16,
+pub(crate) struct Site {
+    pub folder: tempfile::TempDir,
+    pub sink: Sink,
+    pub daemon: Daemon,
+    pub status: u16,
 }
 
 impl Site {
     /// A daemon with a new ring; `since`: its domain is signed since then.
-    fn start(inbound: &str, since: Option<&str>) -> Self {
+    pub(crate) fn start(inbound: &str, since: Option<&str>) -> Self {
         let (folder, sink, status) = (folder(), Sink::start(), reserved_port());
         run_ok(folder.path(), &["keys", "init"]);
         if let Some(since) = since {
@@ -35,7 +36,11 @@ impl Site {
         Self { folder, sink, daemon, status }
     }
 
-    fn daemon(folder: &Path, next_hop: u16, status: u16, inbound: &str) -> Daemon {
+    pub(crate) fn daemon(folder: &Path, next_hop: u16, status: u16, inbound: &str) -> Daemon {
+        Self::daemon_by(countersign(), folder, next_hop, status, inbound)
+    }
+
+    pub(crate) fn daemon_by(program: Command, folder: &Path, next_hop: u16, status: u16, inbound: &str) -> Daemon {
         let listener = |role: &str| {
             let hop = format!("next_hop = \"127.0.0.1:{next_hop}\"\ntrusted_proxies = [\"127.0.0.1\"]\n");
             format!("[[listener]]\nrole = \"{role}\"\nlisten = \"127.0.0.1:0\"\n{hop}")
@@ -45,18 +50,18 @@ impl Site {
             listener("outbound"),
             listener("inbound")
         );
-        Daemon::start(folder, &text)
+        Daemon::start_by(program, folder, &text)
     }
 
-    fn ring(&self) -> Keyring {
+    pub(crate) fn ring(&self) -> Keyring {
         ring_file::load(&self.folder.path().join("keys/ring.toml")).unwrap()
     }
 
-    fn tag(&self, forged: bool) -> String {
+    pub(crate) fn tag(&self, forged: bool) -> String {
         self.tag_of("ann@our.example", forged)
     }
 
-    fn tag_of(&self, address: &str, forged: bool) -> String {
+    pub(crate) fn tag_of(&self, address: &str, forged: bool) -> String {
         let address = Address::parse(address).unwrap();
         let tag =
             batv::sign(self.ring().own_signer().unwrap(), &batv::BatvParams::default(), now().day(), &address).unwrap();
@@ -68,14 +73,14 @@ impl Site {
         format!("{}{last}{}", &tag[..14], &tag[15..])
     }
 
-    fn inbound(&self) -> Client {
+    pub(crate) fn inbound(&self) -> Client {
         let mut client = Client::connect(self.daemon.ports[1]);
         client.say("EHLO client.example");
         client
     }
 
     /// A client with this address, as a trusted proxy says.
-    fn from(&self, address: &str) -> Client {
+    pub(crate) fn from(&self, address: &str) -> Client {
         let mut client = Client::connect(self.daemon.ports[1]);
         client.say("EHLO proxy.example");
         assert!(client.say(&format!("XCLIENT ADDR={address}")).starts_with("220 "));
@@ -84,21 +89,21 @@ impl Site {
     }
 
     /// Ann's mail to somebody, as it left; what returns it.
-    fn genuine_bounce(&self) -> String {
+    pub(crate) fn genuine_bounce(&self) -> String {
         self.send();
         let returned = format!("--b\r\nContent-Type: message/rfc822\r\n\r\n{}--b--\r\n", self.sink.last().text);
         dsn("failed").replace("--b--\r\n", &returned).trim_end().to_owned()
     }
 
     /// The reply to one recipient, in a transaction that is given up.
-    fn rcpt(&self, client: &mut Client, sender: &str, recipient: &str) -> String {
+    pub(crate) fn rcpt(&self, client: &mut Client, sender: &str, recipient: &str) -> String {
         client.say(&format!("MAIL FROM:<{sender}>"));
         let reply = client.say(&format!("RCPT TO:<{recipient}>"));
         client.say("RSET");
         reply
     }
 
-    fn get(&self, path: &str) -> String {
+    pub(crate) fn get(&self, path: &str) -> String {
         let mut stream = tcp(self.status).unwrap();
         write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
         let mut text = String::new();
@@ -106,19 +111,19 @@ impl Site {
         text.split_once("\r\n\r\n").unwrap().1.to_owned()
     }
 
-    fn metric(&self, line: &str) -> Option<f64> {
+    pub(crate) fn metric(&self, line: &str) -> Option<f64> {
         let metrics = self.get("/metrics");
         metrics.lines().find_map(|l| l.strip_prefix(line)?.trim().parse().ok())
     }
 
-    fn send(&self) {
+    pub(crate) fn send(&self) {
         let mut client = Client::connect(self.daemon.ports[0]);
         client.say("EHLO client.example");
         let reply = client.send("ann@our.example", "bob@third.example", "Subject: x\r\n\r\nx").unwrap();
         assert!(reply.starts_with("250"), "{reply}");
     }
 
-    fn check(&self) -> String {
+    pub(crate) fn check(&self) -> String {
         run_ok(self.folder.path(), &["check", "-c", "countersign.toml"])
     }
 }
@@ -441,14 +446,15 @@ fn the_first_signature_begins_a_ramp() {
     site.send();
     let since = poll_for("the ramp in the ring", || site.ring().signing_since().get("our.example").copied());
     assert!((now().0 - since.0).abs() < 60);
-    assert!(site.check().contains("our.example: observed until 20"), "{}", site.check());
+    assert!(site.check().contains("our.example: observed, until 20"), "{}", site.check());
     let mut client = site.inbound();
     assert!(site.rcpt(&mut client, "", &site.tag(true)).starts_with("250"));
     // By command it is begun once more.
     run_ok(site.folder.path(), &["keys", "ramp-start", "--at", "2026-01-01T00:00:00Z", "our.example"]);
-    assert!(site.check().contains("our.example: enforced"));
+    let says = |what: &str| poll_for(what, || site.check().contains(what).then_some(()));
+    says("our.example: enforced");
     run_ok(site.folder.path(), &["keys", "ramp-start", "--again", "our.example"]);
-    assert!(site.check().contains("our.example: observed until 20"));
+    says("our.example: observed, until 20");
 }
 
 #[test]
@@ -533,7 +539,7 @@ fn a_tag_gets_no_more_bounces_than_it_can_have_earned() {
     let tagged = batv::sign(ring.own_signer().unwrap(), &policy.batv, now().day(), &ann).unwrap().address().clone();
     let today = now().day();
     for (started, sent, limited) in [(Timestamp(0), 1, true), (Timestamp(0), 0, false), (now(), 1, false)] {
-        let rules = Rules { policy: &policy, ring: &ring, now: now() };
+        let rules = Rules::new(&policy, &ring, now());
         let mut memory = Memory::since(started);
         let ask = |memory: &mut Memory| rules.inbound(memory, None, &ReversePath::Null, &tagged);
         let tag = ask(&mut memory).tag.expect("a valid tag is counted");

@@ -22,6 +22,7 @@ mod milter;
 mod milter_dialogue;
 mod mta_config;
 mod postfix;
+mod ramp;
 mod recipes;
 mod settings;
 mod side_by_side;

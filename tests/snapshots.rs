@@ -39,6 +39,8 @@ fn help() {
         "keys export",
         "keys ramp-start",
         "keys ramp-stop",
+        "ramp",
+        "ramp enforce",
         "sign",
         "verify",
         "explain",

@@ -17,7 +17,7 @@ use countersign::state::ring_file;
 /// Asks the rules themselves.
 fn by_rules(case: &Inbound, ring: &Keyring, now: Timestamp) -> Came {
     let config = Config::parse(Path::new("case.toml"), &config_text(&case.config, "")).unwrap();
-    let rules = Rules { policy: &config.policy, ring, now };
+    let rules = Rules::new(&config.policy, ring, now);
     let client = Some("127.0.0.1".parse().unwrap());
     let sender = ReversePath::parse(&fill(&case.sender, ring, now)).unwrap();
     let filled = fill(&case.to_address, ring, now);
@@ -132,7 +132,7 @@ fn outbound_cases_hold_in_the_rules_and_over_smtp() {
         let (sender, want) = (fill(&case.sender, &ring, now), fill(&case.leaves, &ring, now));
         let fits = |got: &str| fits(got, &want);
         let config = Config::parse(Path::new("case.toml"), &config_text(&case.config, "")).unwrap();
-        let rules = Rules { policy: &config.policy, ring: &ring, now };
+        let rules = Rules::new(&config.policy, &ring, now);
         let path = ReversePath::parse(&sender).unwrap();
         let recipient = Address::parse(&case.recipient).unwrap();
         match rules.outbound(Some("127.0.0.1".parse().unwrap()), &path, Some(&recipient)).action {

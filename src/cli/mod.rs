@@ -8,6 +8,7 @@ mod demo;
 mod explain;
 mod init;
 mod keys;
+mod ramp;
 mod serve;
 mod status_client;
 mod tags;
@@ -50,6 +51,9 @@ enum Command {
     /// Create, show and change keys
     #[command(subcommand)]
     Keys(keys::Keys),
+    /// Enforce or observe a domain, or let its ramp decide
+    #[command(subcommand)]
+    Ramp(ramp::RampCommand),
     /// Show what outbound does with a sender
     Sign(tags::Sign),
     /// Show what inbound does with a recipient
@@ -71,6 +75,7 @@ pub fn run() -> ExitCode {
         Command::Check(command) => check::run(&command),
         Command::Serve(command) => serve::run(&command),
         Command::Keys(command) => keys::run(command),
+        Command::Ramp(command) => ramp::run(&command),
         Command::Sign(command) => tags::sign(&command),
         Command::Verify(command) => tags::verify(&command),
         Command::Explain(command) => explain::run(&command),

@@ -26,17 +26,30 @@ struct ObservedReport {
     surges: Vec<String>,
     guesses: u64,
     forgery_chance: f64,
+    #[serde(default)]
+    ramps: Vec<(String, String)>,
 }
 
-/// What enforcing would have refused so far, as lines of text. Empty without a status listener on TCP; one line with
-/// the error if no daemon answers.
-pub(super) fn lines(config: &Config) -> Vec<String> {
-    let Some(Endpoint::Tcp { host, port }) = &config.status else { return Vec::new() };
+/// What a running daemon says.
+pub(super) struct Daemon {
+    /// The state of the ramp of each domain, in words; `None`: no daemon answers.
+    pub ramps: Option<Vec<(String, String)>>,
+    /// What enforcing would have refused so far, as lines of text. Empty without a status listener on TCP; one line
+    /// with the error if no daemon answers.
+    pub lines: Vec<String>,
+}
+
+/// Asks a running daemon over its status listener.
+pub(super) fn daemon(config: &Config) -> Daemon {
+    let Some(Endpoint::Tcp { host, port }) = &config.status else { return Daemon { ramps: None, lines: Vec::new() } };
     match ask(host, *port) {
-        Ok(observed) => observed.lines(),
-        Err(error) => {
-            vec![format!("No running daemon answers on {host}:{port} ({error}): what it has seen is not shown.")]
-        }
+        Ok(observed) => Daemon { lines: observed.lines(), ramps: Some(observed.ramps) },
+        Err(error) => Daemon {
+            ramps: None,
+            lines: vec![format!(
+                "No running daemon answers on {host}:{port} ({error}): what it has seen is not shown."
+            )],
+        },
     }
 }
 

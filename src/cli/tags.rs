@@ -274,7 +274,7 @@ pub(super) fn date(day: Day) -> String {
 
 impl RuleContext {
     fn rules(&self) -> Rules<'_> {
-        Rules { policy: &self.policy, ring: &self.ring, now: self.now }
+        Rules::new(&self.policy, &self.ring, self.now)
     }
 }
 

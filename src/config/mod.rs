@@ -95,12 +95,25 @@ pub struct Config {
     pub status: Option<Endpoint>,
     /// Host names by which clients may ask it, in addition to IP addresses and the name of this machine.
     pub status_hosts: Vec<String>,
+    /// Where the daemon keeps what must survive a restart.
+    pub state: StateFile,
     /// Time limits.
     pub timeouts: Timeouts,
     /// Format of log lines.
     pub log_format: LogFormat,
     /// Which log lines are written: a level, or a filter of the `tracing` crate.
     pub log_level: String,
+}
+
+/// The file in which the daemon keeps what must survive a restart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateFile {
+    /// Its path; `None`: in memory only.
+    pub path: Option<PathBuf>,
+    /// Whether the config names no path, so that a folder that the service manager gives goes first.
+    pub is_default: bool,
+    /// The largest size of the file, in octets.
+    pub max_size: u64,
 }
 
 /// An error in the config: its place, and how to correct it.
@@ -340,6 +353,14 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, LocatedError> {
         limits,
         status: raw.status.listen.map(toml::Spanned::into_inner),
         status_hosts: raw.status.hosts.into_iter().map(|name| name.0).collect(),
+        state: StateFile {
+            is_default: raw.state.path.is_none(),
+            path: match raw.state.path.as_deref() {
+                Some("none") => None,
+                path => Some(folder.join(path.unwrap_or("state/countersign.db"))),
+            },
+            max_size: raw.state.max_size.map_or(256 << 20, |size| size.0 as u64),
+        },
         timeouts: Timeouts {
             connect: span(raw.timeouts.connect, 30),
             command: span(raw.timeouts.command, 300),

@@ -25,6 +25,7 @@ pub(super) struct Raw {
     pub timeouts: RawTimeouts,
     pub log: Log,
     pub status: RawStatus,
+    pub state: RawState,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -91,6 +92,13 @@ pub(super) struct RawListener {
 pub(super) struct RawStatus {
     pub listen: Option<Spanned<Endpoint>>,
     pub hosts: Vec<Name>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct RawState {
+    pub path: Option<String>,
+    pub max_size: Option<Size>,
 }
 
 #[derive(Debug, Default, Deserialize)]

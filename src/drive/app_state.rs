@@ -1,6 +1,6 @@
 //! State that all sessions share: config, keys, clock, the memory of the rules, and room for buffered messages.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,6 +14,7 @@ use super::metrics::Metrics;
 use crate::config::Config;
 use crate::envelope::abuse::Memory;
 use crate::envelope::keyring::Keyring;
+use crate::envelope::ramp_record::{DomainRecord, RampRecord};
 use crate::envelope::rules::RampEvent;
 use crate::envelope::time::Timestamp;
 
@@ -30,6 +31,8 @@ pub(crate) struct AppState {
     pub metrics: Metrics,
     /// When the process started.
     pub started: Timestamp,
+    /// What was seen of ramps, for the rules; replaced as a whole.
+    pub ramps: ArcSwap<RampRecord>,
     memory: Mutex<Memory>,
     ramp: Mutex<RampNotes>,
     ramp_changed: Notify,
@@ -50,6 +53,7 @@ impl AppState {
             clients: Arc::default(),
             metrics: Metrics::default(),
             started,
+            ramps: ArcSwap::default(),
             memory: Mutex::new(Memory::since(started)),
             ramp: Mutex::default(),
             ramp_changed: Notify::new(),
@@ -69,24 +73,37 @@ impl AppState {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a ring in force. Interrupted ramps that this process has noted apply to it, even if the file does not have
+    /// Puts a ring in force. Changes of ramps that this process has noted apply to it, even if the file does not have
     /// them: it may be read-only.
-    pub(crate) fn set_ring(&self, mut ring: Keyring) {
-        for (domain, at) in &self.ramp.lock().unwrap_or_else(PoisonError::into_inner).gaps {
-            ring.ramp_stop(domain, *at);
-        }
+    pub(crate) fn set_ring(&self, ring: Keyring) {
+        let ring = self.ramp_notes().applied_to(ring);
         self.ring.store(Arc::new(ring));
     }
 
-    /// Notes an event about a ramp, to be written into the ring. The same event is noted at most once an hour.
+    fn ramp_notes(&self) -> MutexGuard<'_, RampNotes> {
+        self.ramp.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes an event about a ramp. What belongs into the ring is written there by the task that waits for
+    /// [`ramp_changes`](Self::ramp_changes), the same event at most once an hour.
     pub(crate) fn note_ramp(&self, event: RampEvent) {
         let now = self.now();
-        let mut notes = self.ramp.lock().unwrap_or_else(PoisonError::into_inner);
-        if notes.noted.get(&event).is_some_and(|at| now.0 - at.0 < HOUR) {
-            return;
+        let mut notes = self.ramp_notes();
+        match &event {
+            RampEvent::Started(domain) | RampEvent::SignedDay(domain) => {
+                notes.change(domain, |record, domain| record.note_signed(domain, now));
+            }
+            RampEvent::Gap(domain) => {
+                notes.gaps.insert(domain.clone(), now);
+                notes.change(domain, RampRecord::forget);
+            }
+            RampEvent::Enforced(domain, start) => {
+                notes.change(domain, |record, domain| record.note_ended(domain, *start));
+            }
         }
-        if let RampEvent::Gap(domain) = &event {
-            notes.gaps.insert(domain.clone(), now);
+        self.ramps.store(Arc::new(notes.record.clone()));
+        if matches!(event, RampEvent::SignedDay(_)) || notes.noted.get(&event).is_some_and(|at| now.0 - at.0 < HOUR) {
+            return;
         }
         notes.noted.insert(event.clone(), now);
         notes.to_write.push(event);
@@ -94,13 +111,43 @@ impl AppState {
         self.ramp_changed.notify_one();
     }
 
+    /// Notes that a bounce has returned mail of a domain that left unsigned through this host.
+    pub(crate) fn note_unsigned(&self, domain: &str, host: &str) {
+        let now = self.now();
+        let mut notes = self.ramp_notes();
+        notes.change(domain, |record, domain| {
+            record.note_unsigned(domain, host, now);
+            true
+        });
+        self.ramps.store(Arc::new(notes.record.clone()));
+    }
+
+    /// Puts back what was seen of ramps before this process began.
+    pub(crate) fn restore_ramps(&self, record: RampRecord) {
+        self.ramps.store(Arc::new(record.clone()));
+        self.ramp_notes().record = record;
+    }
+
+    /// What has changed of the record of ramps since the last call. `None`: the domain is forgotten.
+    pub(crate) fn take_ramp_changes(&self) -> Vec<(String, Option<DomainRecord>)> {
+        let mut notes = self.ramp_notes();
+        let changed = std::mem::take(&mut notes.changed);
+        changed
+            .into_iter()
+            .map(|name| {
+                let record = notes.record.domain(&name).cloned();
+                (name, record)
+            })
+            .collect()
+    }
+
     /// Waits for events that have to be written into the ring.
-    pub(crate) async fn ramp_notes(&self) -> Vec<RampEvent> {
+    pub(crate) async fn ramp_changes(&self) -> Vec<RampEvent> {
         loop {
             self.ramp_changed.notified().await;
-            let notes = std::mem::take(&mut self.ramp.lock().unwrap_or_else(PoisonError::into_inner).to_write);
-            if !notes.is_empty() {
-                return notes;
+            let events = std::mem::take(&mut self.ramp_notes().to_write);
+            if !events.is_empty() {
+                return events;
             }
         }
     }
@@ -118,7 +165,26 @@ const HOUR: i64 = 3600;
 struct RampNotes {
     noted: HashMap<RampEvent, Timestamp>,
     to_write: Vec<RampEvent>,
+    /// Domains whose mail has left unsigned, and when. The ring may not have it yet.
     gaps: BTreeMap<String, Timestamp>,
+    record: RampRecord,
+    /// Domains whose record has changed.
+    changed: BTreeSet<String>,
+}
+
+impl RampNotes {
+    fn change(&mut self, domain: &str, change: impl FnOnce(&mut RampRecord, &str) -> bool) {
+        if change(&mut self.record, domain) {
+            self.changed.insert(domain.to_owned());
+        }
+    }
+
+    fn applied_to(&self, mut ring: Keyring) -> Keyring {
+        for (domain, at) in &self.gaps {
+            ring.ramp_stop(domain, *at);
+        }
+        ring
+    }
 }
 
 fn clock() -> Timestamp {

@@ -115,7 +115,8 @@ impl Evaluator {
     /// Queries the rules with the current keys and clock, which may change while a connection is open.
     pub(super) fn ask<T>(&self, question: impl FnOnce(&Rules<'_>) -> T) -> T {
         let ring: Arc<Keyring> = self.app.ring.load_full();
-        question(&Rules { policy: &self.app.config.policy, ring: &ring, now: self.app.now() })
+        let ramps = self.app.ramps.load();
+        question(&Rules::new(&self.app.config.policy, &ring, self.app.now()).with_ramps(&ramps))
     }
 
     /// The decision about a sender, for all recipients.

@@ -121,6 +121,11 @@ impl Evaluator {
             evidence = genuine,
             unsigned_path = path,
         );
+        if let Some(host) = &path
+            && let Some(domain) = self.ask(|rules| rules.ramp_name(recipient.domain()))
+        {
+            self.app.note_unsigned(&domain, host);
+        }
         self.app.metrics.would_refuse(reason, self.client, genuine, path);
     }
 }

@@ -90,6 +90,8 @@ pub(crate) struct Metrics {
     pub sessions: Gauge,
     /// Failed attempts to load a key ring.
     pub ring_failures: Counter,
+    /// Failed attempts to write the state file.
+    pub state_failures: Counter,
     /// Values that are filled in when the metrics are read.
     pub asked: ScrapedCounters,
     observed: Mutex<ObservedRefusals>,
@@ -203,6 +205,7 @@ impl Metrics {
         registry.register("rescued", "Untagged bounces rescued by evidence", self.rescued.clone());
         registry.register("connections", "Connections accepted", self.connections.clone());
         registry.register("sessions", "Sessions open", self.sessions.clone());
+        registry.register("state_failures", "Writes of the state file that have failed", self.state_failures.clone());
         registry.register("ring_failures", "Key rings that could not be loaded", self.ring_failures.clone());
         let asked = &self.asked;
         registry.register("forgery_guesses", "Tags with a bad MAC", asked.guesses.clone());

@@ -7,6 +7,7 @@ pub mod bounce;
 pub mod evidence;
 pub mod keyring;
 pub mod match_lists;
+pub mod ramp_record;
 pub mod rules;
 pub mod site_policy;
 pub mod tag;

@@ -4,8 +4,10 @@ mod capped_listener;
 pub(crate) mod fd_limit;
 pub(crate) mod logs;
 mod ramp;
+pub(crate) mod ramp_words;
 mod reload;
 pub mod runtime;
+mod state;
 mod status;
 mod systemd;
 mod task_group;
@@ -22,6 +24,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{debug, info, warn};
 
 use self::runtime::Workers;
+use self::state::State;
 use self::task_group::{Group, Ticket};
 use crate::config::{Access, Config, Endpoint, MtaService, Role, ServiceProtocol, listed};
 use crate::drive::app_state::AppState;
@@ -183,8 +186,14 @@ impl Service {
         helpers.spawn(ramp::write(Arc::clone(&self.app)));
         helpers.spawn(ramp::watch(Arc::clone(&self.app)));
         helpers.spawn(systemd::feed_watchdog(workers.clone()));
+        let app = Arc::clone(&self.app);
+        // A task of its own: a file that its library cannot cope with must not stop the daemon.
+        let state = tokio::task::spawn_blocking(move || State::open(&app)).await.unwrap_or_else(State::lost);
+        ramp::latch(&self.app);
+        let stopped = CancellationToken::new();
+        let keeping = tokio::spawn(state::keep(state, Arc::clone(&self.app), stopped.clone().cancelled_owned()));
         for (proxy_listener, bound) in self.proxy_listeners {
-            serve_door(proxy_listener, bound, &self.app, &workers, &mut mail_tasks);
+            serve_proxy(proxy_listener, bound, &self.app, &workers, &mut mail_tasks);
         }
         for (mta_service, bound) in self.mta_services {
             info!(role = mta_service.side.name(), protocol = mta_service.protocol.name(), listen = %bound.endpoint(), "listening");
@@ -215,6 +224,8 @@ impl Service {
         tokio::task::spawn_blocking(move || workers.stop())
             .await
             .map_err(|e| StartError::Runtime(io::Error::other(e)))?;
+        stopped.cancel();
+        let _ = keeping.await;
         ramp::summary(&self.app);
         info!("stopped");
         Ok(())
@@ -222,7 +233,7 @@ impl Service {
 }
 
 /// Accepts connections on a proxy listener.
-fn serve_door(
+fn serve_proxy(
     proxy_listener: Arc<ProxyListener>,
     bound: Bound,
     app: &Arc<AppState>,

@@ -1,7 +1,7 @@
 //! Ramps in a running daemon: records in the key ring since when mail is signed, and logs what enforcing would have
 //! refused.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,19 +9,22 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::drive::app_state::AppState;
-use crate::envelope::rules::{Ramp, RampEvent, Rules};
+use crate::envelope::rules::{Ramp, RampEvent, Rules, Waiting};
 use crate::envelope::site_policy::InboundMode;
 use crate::state::ring_file::{self, Changed};
+use crate::state::time_format::rfc3339;
 
 /// Interval of the log lines about observed bounces.
 const SUMMARY: Duration = Duration::from_secs(3600);
+/// Interval of the log lines about a ramp that is held.
+const DAY: Duration = Duration::from_secs(86_400);
 /// Interval of the checks for changed ramps.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Records changes of ramps in the key ring. Never ends.
 pub(super) async fn write(app: Arc<AppState>) {
     loop {
-        for event in app.ramp_notes().await {
+        for event in app.ramp_changes().await {
             let app = Arc::clone(&app);
             // Another process may hold the lock of the ring, and sessions must not wait for it.
             let written = tokio::task::spawn_blocking(move || write_one(&app, &event));
@@ -38,6 +41,13 @@ fn write_one(app: &AppState, event: &RampEvent) {
         let changed = match event {
             RampEvent::Started(domain) => ring.ramp_start(domain, now),
             RampEvent::Gap(domain) => ring.ramp_stop(domain, now),
+            // The ramp may have begun anew meanwhile, by another process.
+            RampEvent::Enforced(domain, start) if ring.signing_since().get(domain) == Some(start) => {
+                ring.ramp_enforced(domain, now)
+            }
+            RampEvent::Enforced(..) => false,
+            // That is in the state, not in the ring.
+            RampEvent::SignedDay(_) => false,
         };
         Ok(if changed { Changed::Yes(()) } else { Changed::No(()) })
     });
@@ -53,6 +63,12 @@ fn write_one(app: &AppState, event: &RampEvent) {
         (Ok(()), RampEvent::Gap(domain)) => {
             warn!(domain, "mail of this domain left unsigned (outbound.mode); its bounces are only observed again");
         }
+        (Ok(()), RampEvent::Enforced(..) | RampEvent::SignedDay(_)) | (Err(_), RampEvent::SignedDay(_)) => {}
+        (Err(error), RampEvent::Enforced(domain, _)) => warn!(
+            domain,
+            %error,
+            "the key ring cannot be written: it does not note that this domain is enforced, and after a restart the ramp decides again"
+        ),
         (Err(error), RampEvent::Started(domain)) => warn!(
             domain,
             %error,
@@ -66,9 +82,11 @@ fn write_one(app: &AppState, event: &RampEvent) {
     }
 }
 
-/// Logs when a domain is enforced or observed again, and once an hour what enforcing would have refused. Never ends.
+/// Logs when a domain is enforced or observed again, once a day what holds a ramp, and once an hour what enforcing would
+/// have refused. Never ends.
 pub(super) async fn watch(app: Arc<AppState>) {
     let (mut enforced, mut next) = (enforced_domains(&app), Instant::now() + SUMMARY);
+    let mut holds = HoldReminders::default();
     loop {
         tokio::time::sleep(LOOK).await;
         let now = enforced_domains(&app);
@@ -79,6 +97,8 @@ pub(super) async fn watch(app: Arc<AppState>) {
             warn!(domain, "observing again: false bounces to this domain are only marked");
         }
         enforced = now;
+        latch(&app);
+        holds.remind(&app);
         if Instant::now() >= next {
             next += SUMMARY;
             summary(&app);
@@ -86,18 +106,64 @@ pub(super) async fn watch(app: Arc<AppState>) {
     }
 }
 
-/// The local domains whose ramp has ended.
-fn enforced_domains(app: &AppState) -> BTreeSet<String> {
-    let (policy, ring) = (&app.config.policy, app.ring.load());
+/// The domains that have a ramp, as the config names them, and their states.
+pub(crate) fn states(app: &AppState) -> Vec<(String, Ramp)> {
+    let (policy, ring, ramps) = (&app.config.policy, app.ring.load(), app.ramps.load());
     if policy.inbound.mode != InboundMode::Ramp {
-        return BTreeSet::new();
+        return Vec::new();
     }
-    let rules = Rules { policy, ring: &ring, now: app.now() };
-    let is_enforced = |name: &String| {
+    let rules = Rules::new(policy, &ring, app.now()).with_ramps(&ramps);
+    let state = |name: String| {
+        // `.our.example` stands for the domains below our.example.
         let domain = if name.starts_with('.') { format!("x{name}") } else { name.clone() };
-        rules.ramp(&domain) == Ramp::Enforcing
+        let ramp = rules.ramp(&domain);
+        (name, ramp)
     };
-    policy.domains.local.names().into_iter().filter(is_enforced).collect()
+    policy.domains.local.names().into_iter().chain(policy.domains.srs.names()).map(state).collect()
+}
+
+/// The domains whose ramp has ended.
+fn enforced_domains(app: &AppState) -> BTreeSet<String> {
+    states(app).into_iter().filter(|(_, ramp)| *ramp == Ramp::Enforcing).map(|(name, _)| name).collect()
+}
+
+/// Notes which domains are enforced, so that nothing that a stranger sends can end that.
+pub(super) fn latch(app: &AppState) {
+    let (ring, ramps) = (app.ring.load(), app.ramps.load());
+    for name in enforced_domains(app) {
+        let note = ring.ramp_note(&name);
+        let Some(since) = ring.signing_since().get(&name) else { continue };
+        let has_ended = ramps.domain(&name).is_some_and(|record| record.ended_ramp == Some(*since));
+        if note.enforced.is_none() && note.decision.is_none() && !has_ended {
+            app.note_ramp(RampEvent::Enforced(name, *since));
+        }
+    }
+}
+
+/// What holds ramps is logged once a day.
+#[derive(Default)]
+struct HoldReminders(HashMap<String, Instant>);
+
+impl HoldReminders {
+    fn remind(&mut self, app: &AppState) {
+        for (domain, ramp) in states(app) {
+            let Ramp::Waiting(Waiting { hold: Some(hold), .. }) = ramp else {
+                continue;
+            };
+            if self.0.get(&domain).is_some_and(|at| at.elapsed() < DAY) {
+                continue;
+            }
+            warn!(
+                domain,
+                host = hold.host,
+                messages = hold.messages,
+                last = rfc3339(hold.last),
+                other_hosts = hold.others,
+                "the ramp is held: bounces return mail of this domain that this host has sent unsigned; send its mail through Countersign, or decide: countersign ramp enforce {domain}"
+            );
+            self.0.insert(domain, Instant::now());
+        }
+    }
 }
 
 /// Logs what enforcing would have refused so far.

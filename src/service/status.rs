@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::capped_listener::CappedListener;
+use super::ramp_words::describe;
 use crate::drive::app_state::AppState;
 use crate::drive::listener::Bound;
 use crate::drive::metrics::DomainLabels;
@@ -160,7 +161,8 @@ fn look_up(app: &AppState) {
     asked.held.set(i64::try_from(app.hold_budget.taken()).unwrap_or(i64::MAX));
     let ring = app.ring.load();
     let policy = &app.config.policy;
-    let rules = Rules { policy, ring: &ring, now: app.now() };
+    let ramps = app.ramps.load();
+    let rules = Rules::new(policy, &ring, app.now()).with_ramps(&ramps);
     let names = policy.domains.local.names();
     for name in &names {
         let domain = if name.starts_with('.') { format!("x{name}") } else { name.clone() };
@@ -196,6 +198,13 @@ async fn observed(State(site): State<StatusContext>) -> impl IntoResponse {
         (memory.guesses.seen(), memory.guesses.chance_of_one(), surges)
     };
     let observed = app.metrics.observed().clone();
+    let states = super::ramp::states(app).into_iter();
+    let ramps: Vec<(String, String)> = states
+        .map(|(name, ramp)| {
+            let words = describe(&ramp, &name, true);
+            (name, words)
+        })
+        .collect();
     let body = serde_json::json!({
         "since": rfc3339(app.started),
         "would_refuse": observed.reasons.iter().collect::<Vec<_>>(),
@@ -204,6 +213,7 @@ async fn observed(State(site): State<StatusContext>) -> impl IntoResponse {
         "networks": observed.networks.first(20),
         "unsigned_paths": observed.paths.first(20),
         "unproven": ["unsigned_paths"],
+        "ramps": ramps,
         "surges": surges,
         "guesses": guesses,
         "forgery_chance": chance,

@@ -3,6 +3,7 @@
 mod ring_error;
 pub mod ring_file;
 pub mod ring_text;
+pub(crate) mod store;
 pub mod time_format;
 
 pub use self::ring_error::{Problem, RingFileError};

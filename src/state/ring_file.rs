@@ -218,7 +218,9 @@ fn keep_owner(ring: &Path, file: &File) {
 mod tests {
     use super::*;
     use crate::envelope::keyring::{Algorithm, KeyId, NewKey, Secret, SrsLimits};
+    use crate::envelope::keyring::{RampDecision, RampNote};
     use crate::envelope::time::Timestamp;
+    use crate::state::ring_text::parse;
     use std::os::unix::fs::PermissionsExt as _;
 
     fn new_key(algorithm: Algorithm) -> NewKey {
@@ -233,6 +235,9 @@ mod tests {
         let id = KeyId::Name("postsrsd-1".into());
         ring.import(new_key(Algorithm::Postsrsd), &id, limits, true, Timestamp(1_795_200_000)).unwrap();
         ring.ramp_start("our.example", Timestamp(1_795_300_000));
+        ring.ramp_start_by_hand(".branch.example", Timestamp(1_795_300_000));
+        ring.ramp_enforced("our.example", Timestamp(1_795_900_000));
+        ring.ramp_decide("our.example", Some(RampDecision::Observe));
         ring
     }
 
@@ -244,6 +249,13 @@ mod tests {
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
         let again = load(&path).unwrap();
         assert_eq!(to_text(&again, Secrets::Revealed), to_text(&ring(), Secrets::Revealed));
+        let enforced = Some(Timestamp(1_795_900_000));
+        let note = RampNote { enforced, decision: Some(RampDecision::Observe), by_hand: false };
+        assert_eq!(again.ramp_note("our.example"), note);
+        assert!(again.ramp_note(".branch.example").by_hand);
+        let text = fs::read_to_string(&path).unwrap().replace("\"observe\"", "\"perhaps\"");
+        let error = parse(&path, &text).unwrap_err().to_string();
+        assert!(error.contains("`perhaps` is not a decision"), "{error}");
         assert!(matches!(create(&path, &ring()).unwrap_err().problem, Problem::Exists));
     }
 

@@ -10,7 +10,9 @@ use zeroize::Zeroizing;
 
 use super::ring_error::{Problem, RingFileError, at};
 use super::time_format::{Moment, rfc3339};
-use crate::envelope::keyring::{Algorithm, Key, KeyId, KeyState, Keyring, Purpose, Secret, SrsLimits};
+use crate::envelope::keyring::{
+    Algorithm, Key, KeyId, KeyState, Keyring, Purpose, RampDecision, RampNote, Secret, SrsLimits,
+};
 
 /// Parses the text of a ring; `path` is for error messages.
 ///
@@ -24,7 +26,8 @@ pub fn parse(path: &Path, text: &str) -> Result<Keyring, RingFileError> {
     })?;
     let keys = raw.key.into_iter().map(RawKey::build).collect();
     let since = raw.signing_since.into_iter().map(|(domain, at)| (domain, at.0)).collect();
-    at(path, Keyring::new(keys, since))
+    let ramps = raw.ramp.into_iter().map(|(domain, note)| (domain, note.build())).collect();
+    at(path, Keyring::new(keys, since).map(|ring| ring.with_ramps(ramps)))
 }
 
 /// Whether the text of a ring includes the secrets.
@@ -54,7 +57,23 @@ pub fn to_text(ring: &Keyring, secrets: Secrets) -> Zeroizing<String> {
             let _ = writeln!(text, "\"{domain}\" = {}", rfc3339(*since));
         }
     }
+    for (domain, note) in ring.ramps() {
+        write_ramp(&mut text, domain, *note);
+    }
     text
+}
+
+fn write_ramp(text: &mut String, domain: &str, note: RampNote) {
+    let _ = writeln!(text, "\n[ramp.\"{domain}\"]");
+    if let Some(at) = note.enforced {
+        let _ = writeln!(text, "enforced = {}", rfc3339(at));
+    }
+    if let Some(decision) = note.decision {
+        let _ = writeln!(text, "decision = \"{}\"", <&str>::from(decision));
+    }
+    if note.by_hand {
+        text.push_str("by_hand = true\n");
+    }
 }
 
 fn secret_room(ring: &Keyring) -> usize {
@@ -99,6 +118,39 @@ struct RawRing {
     key: Vec<RawKey>,
     #[serde(default)]
     signing_since: BTreeMap<String, Moment>,
+    #[serde(default)]
+    ramp: BTreeMap<String, RawRamp>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRamp {
+    enforced: Option<Moment>,
+    decision: Option<Decision>,
+    #[serde(default)]
+    by_hand: bool,
+}
+
+impl RawRamp {
+    fn build(self) -> RampNote {
+        RampNote {
+            enforced: self.enforced.map(|at| at.0),
+            decision: self.decision.map(|decision| decision.0),
+            by_hand: self.by_hand,
+        }
+    }
+}
+
+struct Decision(RampDecision);
+
+impl<'de> Deserialize<'de> for Decision {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let decision = text
+            .parse()
+            .map_err(|_| de::Error::custom(format!("`{text}` is not a decision: write \"enforce\" or \"observe\"")))?;
+        Ok(Self(decision))
+    }
 }
 
 #[derive(serde::Deserialize)]

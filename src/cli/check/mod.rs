@@ -16,6 +16,7 @@ use crate::envelope::keyring::{KeyState, Keyring};
 use crate::envelope::match_lists::Networks;
 use crate::envelope::rules::{Ramp, Rules};
 use crate::envelope::site_policy::{FailureAction, FailureReason, InboundMode, OutboundMode, Overflow, RejectAt};
+use crate::service::ramp_words;
 use crate::state;
 use crate::state::time_format::rfc3339;
 
@@ -71,7 +72,13 @@ pub(super) fn run(args: &Check) -> Result<bool> {
     for mta_service in &config.mta_services {
         anstream::println!("  {}", service_line(mta_service));
     }
-    for line in ramps(&config, &ring).into_iter().chain(super::status_client::lines(&config)) {
+    let daemon = super::status_client::daemon(&config);
+    // Only the daemon knows on which days signed mail has left.
+    let ramps = daemon.ramps.filter(|ramps| !ramps.is_empty()).unwrap_or_else(|| ramps(&config, &ring));
+    for (name, state) in ramps {
+        anstream::println!("    {name}: {state}");
+    }
+    for line in daemon.lines {
         anstream::println!("  {line}");
     }
     for warning in warnings(&config, &ring) {
@@ -238,34 +245,20 @@ fn signs(config: &Config) -> bool {
         || config.mta_services.iter().any(|mta_service| mta_service.protocol == ServiceProtocol::Socketmap)
 }
 
-/// The state of the ramp of each local domain, one line each.
-fn ramps(config: &Config, ring: &Keyring) -> Vec<String> {
+/// The state of the ramp of each local domain, by the ring alone.
+fn ramps(config: &Config, ring: &Keyring) -> Vec<(String, String)> {
     if config.policy.inbound.mode != InboundMode::Ramp {
         return Vec::new();
     }
-    let rules = Rules { policy: &config.policy, ring, now: now() };
+    let rules = Rules::new(&config.policy, ring, now());
     let names = config.policy.domains.local.names();
     let one = |name: &String| {
         // `.our.example` stands for the domains below our.example.
         let domain = if name.starts_with('.') { format!("x{name}") } else { name.clone() };
-        match rules.ramp(&domain) {
-            Ramp::NotStarted if signs(config) => {
-                format!("  {name}: observed; its ramp begins with the first mail that leaves signed")
-            }
-            Ramp::NotStarted => {
-                format!(
-                    "  {name}: observed; nothing here signs, so where it is signed, or here, run: countersign keys ramp-start {name}"
-                )
-            }
-            Ramp::Until(until) => format!("  {name}: observed until {}, then enforced", rfc3339(until)),
-            Ramp::Enforcing => {
-                let since = ring
-                    .signing_since()
-                    .get(name)
-                    .map_or_else(String::new, |at| format!(", signed since {}", rfc3339(*at)));
-                format!("  {name}: enforced{since}")
-            }
-        }
+        let ramp = rules.ramp(&domain);
+        let since = ring.signing_since().get(name).filter(|_| ramp == Ramp::Enforcing);
+        let since = since.map_or_else(String::new, |at| format!(", signed since {}", rfc3339(*at)));
+        (name.clone(), format!("{}{since}", ramp_words::describe(&ramp, name, signs(config))))
     };
     names.iter().map(one).collect()
 }

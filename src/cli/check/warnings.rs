@@ -51,7 +51,7 @@ pub(in crate::cli) fn all(config: &Config, ring: &Keyring) -> Vec<String> {
         );
     }
     if policy.inbound.mode == InboundMode::Enforce {
-        let rules = Rules { policy, ring, now: now() };
+        let rules = Rules::new(policy, ring, now());
         for name in policy.domains.local.names().into_iter().filter(|name| !name.starts_with('.')) {
             if rules.ramp(&name) != Ramp::Enforcing {
                 warnings.push(format!(

@@ -160,7 +160,7 @@ impl Site {
             }
             policy.domains.local.insert(recipient.domain());
         }
-        let rules = Rules { policy: &policy, ring: &self.ring, now: now() };
+        let rules = Rules::new(&policy, &self.ring, now());
         let mut memory = Memory::default();
         let inbound = rules.inbound(&mut memory, None, &message.sender, recipient);
         let action = inbound.disposition.name();

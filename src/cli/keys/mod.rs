@@ -13,9 +13,10 @@ use clap::Subcommand;
 
 use self::import::{Import, import};
 use self::list::list;
+pub(super) use self::ramp::ramp_domain;
 use self::ramp::{ramp_start, ramp_stop};
-use self::target::{RingChoice, RingTarget, WithId, init, key_id, say};
-pub(super) use self::target::{new_own_key, rotate_quietly};
+pub(super) use self::target::{RingChoice, RingTarget, new_own_key, rotate_quietly};
+use self::target::{WithId, init, key_id, say};
 use crate::envelope::keyring::{Key, KeyId};
 use crate::state::ring_file::{self, Changed};
 use crate::state::ring_text::{self, Secrets};

@@ -17,7 +17,7 @@ pub(super) fn ramp_start(target: &RingTarget, domain: &str, again: bool) -> Resu
     }
     let (since, changed) = ring_file::update(&target.path, |ring| {
         let stopped = again && ring.ramp_stop(&domain, target.now);
-        let changed = ring.ramp_start(&domain, target.now) || stopped;
+        let changed = ring.ramp_start_by_hand(&domain, target.now) || stopped;
         let since = ring.signing_since().get(&domain).copied().unwrap_or(target.now);
         Ok(if changed { Changed::Yes((since, true)) } else { Changed::No((since, false)) })
     })?;
@@ -54,7 +54,7 @@ pub(super) fn ramp_stop(target: &RingTarget, domain: &str) -> Result<()> {
 }
 
 /// The name of a domain in the ring: `.our.example` stands for the domains below our.example.
-fn ramp_domain(domain: &str) -> Result<String> {
+pub(crate) fn ramp_domain(domain: &str) -> Result<String> {
     let below = domain.strip_prefix("*.").map(|parent| format!(".{parent}"));
     let domain = canonical_domain(below.as_deref().unwrap_or(domain)).into_owned();
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');

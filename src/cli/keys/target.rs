@@ -11,7 +11,7 @@ use crate::cli::colours::YELLOW;
 use crate::cli::common_args::{RingArgs, now};
 use crate::config::Config;
 use crate::envelope::keyring::{Algorithm, KeyId, Keyring, NewKey, Secret};
-use crate::envelope::site_policy::SiteDomains;
+use crate::envelope::site_policy::Policy;
 use crate::envelope::tag::batv::MacLength;
 use crate::envelope::time::Timestamp;
 use crate::state::ring_file::{self, Changed};
@@ -33,22 +33,28 @@ pub(crate) struct WithId {
 }
 
 /// A ring file, the properties of new keys, and the time.
-pub(super) struct RingTarget {
+pub(crate) struct RingTarget {
     pub path: PathBuf,
     pub lifetime: u16,
     pub srs_lifetime: u16,
     pub short_tags: bool,
     /// The length of a ramp, in days.
     pub ramp_days: u16,
-    /// The domains of the site, if there is a config.
-    pub domains: Option<SiteDomains>,
+    /// The policy of the site, if there is a config.
+    pub policy: Option<Policy>,
     pub now: Timestamp,
 }
 
 impl RingTarget {
-    pub(super) fn knows(&self, domain: &str) -> bool {
-        let name = domain.strip_prefix('.').map_or_else(|| domain.to_owned(), |parent| format!("x.{parent}"));
-        self.domains.as_ref().is_none_or(|domains| domains.local.contains(&name) || domains.srs.contains(&name))
+    pub(crate) fn knows(&self, domain: &str) -> bool {
+        let name = self.name_in(domain);
+        let domains = self.policy.as_ref().map(|policy| &policy.domains);
+        domains.is_none_or(|domains| domains.local.contains(&name) || domains.srs.contains(&name))
+    }
+
+    /// A domain that an entry includes: `.our.example` stands for the domains below our.example.
+    pub(crate) fn name_in(&self, entry: &str) -> String {
+        entry.strip_prefix('.').map_or_else(|| entry.to_owned(), |parent| format!("x.{parent}"))
     }
 
     pub(super) fn of(args: &RingArgs) -> Result<Self> {
@@ -58,7 +64,7 @@ impl RingTarget {
         Ok(Self {
             path: args.ring_path(config.as_ref()),
             ramp_days: batv.lifetime.max(queue),
-            domains: config.map(|c| c.policy.domains),
+            policy: config.map(|c| c.policy),
             lifetime: batv.lifetime,
             srs_lifetime: srs.lifetime,
             short_tags: batv.mac == MacLength::Short,
@@ -68,7 +74,7 @@ impl RingTarget {
 
     /// As `of`, for a command that changes the ring. If the user has not named the ring, its path is printed: it may be
     /// the ring that this machine's daemon uses, and not one in the current folder.
-    pub(super) fn to_change(args: &RingArgs) -> Result<Self> {
+    pub(crate) fn to_change(args: &RingArgs) -> Result<Self> {
         let target = Self::of(args)?;
         if let Some(config) = args.config_by_default() {
             anstream::eprintln!(

@@ -4,7 +4,7 @@
 use subtle::ConstantTimeEq as _;
 
 use super::key::{Algorithm, Key, KeyId, KeyState, Purpose, Secret, SrsLimits};
-use super::{Keyring, RingError};
+use super::{Keyring, RampDecision, RampNote, RingError};
 use crate::envelope::time::Timestamp;
 
 /// Why a ring was not changed. Each message says what to do instead.
@@ -273,11 +273,48 @@ impl Keyring {
         }
     }
 
-    /// Removes the start of a domain's signing if it is not after `at`, because mail has left unsigned. Returns whether
-    /// the ring changed.
+    /// As [`ramp_start`](Self::ramp_start), by an administrator, who knows that all mail is signed: the days since then
+    /// count, whether this host has signed mail on them or not.
+    pub fn ramp_start_by_hand(&mut self, domain: &str, now: Timestamp) -> bool {
+        let changed = self.ramp_start(domain, now);
+        self.note_ramp(domain, |note| note.by_hand = true) || changed
+    }
+
+    /// Records that a domain is enforced from now on. Returns whether the ring changed.
+    pub fn ramp_enforced(&mut self, domain: &str, now: Timestamp) -> bool {
+        self.note_ramp(domain, |note| note.enforced = note.enforced.or(Some(now)))
+    }
+
+    /// Records what an administrator has decided about a domain; `None`: the ramp decides again. Returns whether the
+    /// ring changed.
+    pub fn ramp_decide(&mut self, domain: &str, decision: Option<RampDecision>) -> bool {
+        self.note_ramp(domain, |note| note.decision = decision)
+    }
+
+    fn note_ramp(&mut self, domain: &str, change: impl Fn(&mut RampNote)) -> bool {
+        let before = self.ramp_note(domain);
+        let mut note = before;
+        change(&mut note);
+        if note == RampNote::default() {
+            self.ramps.remove(domain);
+        } else {
+            self.ramps.insert(domain.to_owned(), note);
+        }
+        note != before
+    }
+
+    /// Removes the start of a domain's signing if it is not after `at`, because mail has left unsigned. A decision of
+    /// an administrator stays. Returns whether the ring changed.
     pub fn ramp_stop(&mut self, domain: &str, at: Timestamp) -> bool {
         match self.signing_since.get(domain) {
-            Some(&since) if since <= at => self.signing_since.remove(domain).is_some(),
+            Some(&since) if since <= at => {
+                self.signing_since.remove(domain);
+                self.note_ramp(domain, |note| {
+                    note.enforced = None;
+                    note.by_hand = false;
+                });
+                true
+            }
             _ => false,
         }
     }

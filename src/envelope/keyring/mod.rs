@@ -31,6 +31,28 @@ use super::time::Timestamp;
 pub struct Keyring {
     keys: Vec<Key>,
     signing_since: BTreeMap<String, Timestamp>,
+    ramps: BTreeMap<String, RampNote>,
+}
+
+/// What the ring notes of a domain's ramp, beside its start. All hosts that share the ring see it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RampNote {
+    /// Since when the domain is enforced. Nothing that a stranger sends ends that.
+    pub enforced: Option<Timestamp>,
+    /// What an administrator has decided, whatever the ramp says.
+    pub decision: Option<RampDecision>,
+    /// Whether the start was recorded by hand. Then the days since count, with or without signed mail.
+    pub by_hand: bool,
+}
+
+/// A decision of an administrator about a domain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, strum::IntoStaticStr, strum::EnumString)]
+#[strum(serialize_all = "kebab-case")]
+pub enum RampDecision {
+    /// The domain is enforced.
+    Enforce,
+    /// The domain is observed.
+    Observe,
 }
 
 /// Why a set of keys is not a key ring.
@@ -62,9 +84,15 @@ impl Keyring {
     /// # Errors
     /// See [`RingError`].
     pub fn new(keys: Vec<Key>, signing_since: BTreeMap<String, Timestamp>) -> Result<Self, RingError> {
-        let ring = Self { keys, signing_since };
+        let ring = Self { keys, signing_since, ramps: BTreeMap::new() };
         ring.check()?;
         Ok(ring)
+    }
+
+    /// The ring with these notes about ramps, by domain.
+    #[must_use]
+    pub fn with_ramps(self, ramps: BTreeMap<String, RampNote>) -> Self {
+        Self { ramps, ..self }
     }
 
     fn check(&self) -> Result<(), RingError> {
@@ -131,6 +159,18 @@ impl Keyring {
     pub fn changed_at(&self) -> Option<Timestamp> {
         let moments = |key: &Key| [Some(key.created), key.signed_from, key.signed_until];
         self.keys.iter().flat_map(moments).flatten().max()
+    }
+
+    /// What is noted of the ramps of domains.
+    #[must_use]
+    pub fn ramps(&self) -> &BTreeMap<String, RampNote> {
+        &self.ramps
+    }
+
+    /// What is noted of the ramp of a domain (canonical form).
+    #[must_use]
+    pub fn ramp_note(&self, domain: &str) -> RampNote {
+        self.ramps.get(domain).copied().unwrap_or_default()
     }
 
     /// The moment since which mail is signed, by entry of `domains.local` or SRS domain; ramps are counted from it.

@@ -174,12 +174,12 @@ mod tests {
 
     fn mapped(policy: &Policy, ring: &Keyring, days: i64, recipient: &str) -> MapAnswer {
         let now = Timestamp(NOW.0 + days * 86_400);
-        let rules = Rules { policy, ring, now };
+        let rules = Rules::new(policy, ring, now);
         rules.map_recipient(&mut Memory::default(), None, &Address::parse(recipient).unwrap()).mapped
     }
 
     fn signed(policy: &Policy, ring: &Keyring, sender: &str) -> String {
-        let rules = Rules { policy, ring, now: NOW };
+        let rules = Rules::new(policy, ring, NOW);
         let outbound = rules.outbound(None, &ReversePath::parse(sender).unwrap(), None);
         match MapAnswer::of_sender(&outbound) {
             MapAnswer::To(address) => address.to_string(),
@@ -245,7 +245,7 @@ mod tests {
     fn stripping_judges_only_what_leads_out_of_here() {
         let (policy, ring) = (policy(), ring());
         let stripped = |recipient: &str| {
-            let rules = Rules { policy: &policy, ring: &ring, now: NOW };
+            let rules = Rules::new(&policy, &ring, NOW);
             rules.map_stripped(&mut Memory::default(), None, &Address::parse(recipient).unwrap()).mapped
         };
         for local in ["prvs=1786abcdef=ann@our.example", "PRVS=1786ABCDEF=ann@our.example"] {

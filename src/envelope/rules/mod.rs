@@ -20,11 +20,12 @@ pub use content::{Candidate, ContentVerdict};
 pub use disposition::{ContentCheck, Delivery, Disposition, Inbound, MARK, ResultHeader, Route};
 pub use maps::{MapAnswer, MappedRecipient, PolicyAdvice};
 pub use outbound::{Outbound, OutboundAction};
-pub use ramp::{Ramp, RampEvent};
+pub use ramp::{Ramp, RampEvent, RampHold, SignedDays, Waiting};
 pub use reasons::{InboundReason, MapReason, OutboundReason, RefusalReason};
 pub use refusals::{BAD_RECIPIENT, BAD_SENDER};
 
 use super::keyring::Keyring;
+use super::ramp_record::RampRecord;
 use super::site_policy::Policy;
 use super::time::Timestamp;
 
@@ -47,7 +48,7 @@ use super::time::Timestamp;
 /// let mut policy = Policy::default();
 /// policy.domains.local = DomainSet::from_iter(["our.example"]);
 /// policy.inbound.mode = InboundMode::Enforce;
-/// let rules = Rules { policy: &policy, ring: &ring, now };
+/// let rules = Rules::new(&policy, &ring, now);
 ///
 /// // Ann's mail leaves signed.
 /// let outbound = rules.outbound(None, &ReversePath::parse("ann@our.example")?, None);
@@ -68,6 +69,23 @@ pub struct Rules<'a> {
     pub ring: &'a Keyring,
     /// The time of the query.
     pub now: Timestamp,
+    /// What was seen of ramps.
+    pub ramps: &'a RampRecord,
+}
+
+impl<'a> Rules<'a> {
+    /// The rules of a site of whose ramps nothing was seen: the calendar alone decides.
+    #[must_use]
+    pub fn new(policy: &'a Policy, ring: &'a Keyring, now: Timestamp) -> Self {
+        static NOTHING: RampRecord = RampRecord::EMPTY;
+        Self { policy, ring, now, ramps: &NOTHING }
+    }
+
+    /// The same rules, with what was seen of ramps.
+    #[must_use]
+    pub fn with_ramps(self, ramps: &'a RampRecord) -> Self {
+        Self { ramps, ..self }
+    }
 }
 
 /// A negative answer, as an SMTP reply.

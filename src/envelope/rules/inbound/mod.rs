@@ -254,7 +254,7 @@ mod tests {
             (6, Caller::Policy, 451),
             (7, Caller::Policy, 550),
         ] {
-            let rules = Rules { policy: &policy, ring: &ring, now: Timestamp(MADE.0 + days * SECONDS_PER_DAY) };
+            let rules = Rules::new(&policy, &ring, Timestamp(MADE.0 + days * SECONDS_PER_DAY));
             for sender in [ReversePath::Null, ReversePath::parse("bob@else.example").unwrap()] {
                 let day = rules.now.day().plus(3).0.rem_euclid(1000);
                 let tag = Address::parse(&format!("prvs=7{day:03}abcdef=ann@our.example")).unwrap();
@@ -289,7 +289,7 @@ mod tests {
         let mut observed = enforced.clone();
         observed.inbound.mode = InboundMode::Observe;
         let (client, mut memory) = (Some([192, 0, 2, 1].into()), Memory::default());
-        let rules = Rules { policy: &observed, ring: &ring, now: MADE };
+        let rules = Rules::new(&observed, &ring, MADE);
         let (bad, good) = tags(&rules);
         for _ in 0..1500 {
             let _ = rules.inbound(&mut memory, client, &ReversePath::Null, &bad);
@@ -303,7 +303,7 @@ mod tests {
     #[test]
     fn a_site_of_ipv6_does_not_multiply_its_guesses_by_its_networks() {
         let (policy, ring) = site();
-        let rules = Rules { policy: &policy, ring: &ring, now: MADE };
+        let rules = Rules::new(&policy, &ring, MADE);
         let (bad, good) = tags(&rules);
         let mut memory = Memory::default();
         let client = |n: u32| Some(format!("2001:db8:7:{n:x}00::1").parse().unwrap());
@@ -320,7 +320,7 @@ mod tests {
     fn a_map_that_says_for_whom_it_asks_has_accounts_for_each() {
         let (mut policy, ring) = site();
         policy.inbound.trusted_relays = "192.0.2.0/24".parse::<ipnet::IpNet>().into_iter().collect();
-        let rules = Rules { policy: &policy, ring: &ring, now: MADE };
+        let rules = Rules::new(&policy, &ring, MADE);
         let (bad, good) = tags(&rules);
         let mut memory = Memory::default();
         // Not even for a client in `trusted_relays`, because a local user may have invented the address.
@@ -337,7 +337,7 @@ mod tests {
     #[test]
     fn persons_and_bounces_have_accounts_of_their_own_at_an_mta() {
         let (policy, ring) = site();
-        let rules = Rules { policy: &policy, ring: &ring, now: MADE };
+        let rules = Rules::new(&policy, &ring, MADE);
         let client = Some([192, 0, 2, 1].into());
         let day = rules.now.day().plus(3).0.rem_euclid(1000);
         let tag = |n: u32| Address::parse(&format!("prvs=1{day:03}{n:06x}=ann@our.example")).unwrap();

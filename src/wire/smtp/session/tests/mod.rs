@@ -145,7 +145,7 @@ impl Dialogue {
 
     /// Asks the rules what the session wants to know.
     fn answer(&mut self) {
-        let rules = Rules { policy: &self.policy, ring: &self.ring, now: NOW };
+        let rules = Rules::new(&self.policy, &self.ring, NOW);
         match self.session.question().unwrap() {
             Question::Mail { sender } => {
                 let outbound = rules.outbound(None, sender, None);

@@ -207,7 +207,7 @@ fn a_next_hop_that_does_not_pipeline_is_led_step_by_step() {
 }
 
 fn evidence(d: &Dialogue, id: &str) -> String {
-    let rules = Rules { policy: &d.policy, ring: &d.ring, now: NOW };
+    let rules = Rules::new(&d.policy, &d.ring, NOW);
     let sender = ReversePath::parse("ann@our.example").unwrap();
     rules.evidence([7; 10], Some(id), None, &sender).unwrap().line
 }
@@ -261,7 +261,7 @@ fn mail_of_ours_leaves_with_evidence_last_in_its_header_block() {
         d.connect();
         d.client("EHLO c.example\r\n");
         d.hop(CHUNKING);
-        let rules = Rules { policy: &d.policy, ring: &d.ring, now: NOW };
+        let rules = Rules::new(&d.policy, &d.ring, NOW);
         let ann = ReversePath::parse("ann@our.example").unwrap();
         // A bounce that ignores the envelope would go to Bea.
         let line = rules.evidence([7; 10], Some("<1@our.example>"), Some("bea@our.example"), &ann).unwrap().line;
@@ -499,7 +499,7 @@ fn a_sender_whose_next_hop_is_lost_before_the_answer_gets_a_later() {
     d.session.hop_eof();
     assert!(d.heard_by_client().starts_with("421 4.4.2 "));
     assert!(d.session.question().is_none() && d.session.is_closed());
-    let rules = Rules { policy: &d.policy, ring: &d.ring, now: NOW };
+    let rules = Rules::new(&d.policy, &d.ring, NOW);
     let outbound = rules.outbound(None, &ReversePath::parse("ann@our.example").unwrap(), None);
     d.session.answer(Answer::Sender(&outbound));
     assert_eq!((d.heard_by_client(), d.heard_by_hop()), (String::new(), String::new()));

@@ -1,0 +1,186 @@
+//! Keeps what must survive a restart in the store that the config names: reads it at the start, and writes what has
+//! changed, once a second at most. Mail never waits for it.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinError;
+use tracing::{debug, error, info, warn};
+
+use crate::config::StateFile;
+use crate::drive::app_state::AppState;
+use crate::envelope::ramp_record::{DomainRecord, RampRecord, UnsignedMail};
+use crate::envelope::time::Timestamp;
+use crate::state::store::{self, Change, Found, Store, StoreError, Table};
+use crate::state::time_format::rfc3339;
+
+/// Interval between two writes.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Key of the moment until which all domains are observed.
+const PAUSED_UNTIL: &[u8] = b"paused-until";
+
+/// The store of a running daemon, and what could not be written to it yet.
+pub(super) struct State {
+    store: Box<dyn Store>,
+    /// Changes that wait, by table and key.
+    waiting: HashMap<(Table, Vec<u8>), Option<Vec<u8>>>,
+    has_failed: bool,
+}
+
+impl State {
+    /// Opens the store and restores what it has. Says in the log how it was found.
+    pub(super) fn open(app: &AppState) -> Self {
+        let config = &app.config.state;
+        let suffix = rfc3339(app.now()).replace(':', "");
+        let place = place(config);
+        let opened = store::open(place.as_deref(), config.max_size, &suffix);
+        let path = place.as_deref().map(|path| path.display().to_string()).unwrap_or_default();
+        let mut is_incomplete = false;
+        match &opened.found {
+            Found::Old => debug!(path, "state read"),
+            Found::New => info!(path, "a new state file"),
+            Found::InMemory => info!("state.path is \"none\": counters and ramp observations end with this process"),
+            Found::Damaged(moved) => {
+                error!(path, moved, "the state file was damaged; it was moved aside, and a new one begins empty");
+                is_incomplete = true;
+            }
+            Found::Unusable(why) => {
+                error!(
+                    path,
+                    why, "the state file cannot be used; until the next start nothing is kept. Mail is not affected"
+                );
+            }
+        }
+        let state = Self { store: opened.store, waiting: HashMap::new(), has_failed: false };
+        match state.ramps() {
+            Ok(mut record) => {
+                record.is_incomplete |= is_incomplete;
+                app.restore_ramps(record);
+            }
+            Err(error) => error!(path, %error, "the state cannot be read; ramp observations begin anew"),
+        }
+        state
+    }
+
+    /// Nothing is kept, because opening the file has failed in a way that nobody has thought of.
+    pub(super) fn lost(error: JoinError) -> Self {
+        error!(%error, "the state file cannot be used; until the next start nothing is kept. Mail is not affected");
+        Self { store: store::open(None, 0, "").store, waiting: HashMap::new(), has_failed: false }
+    }
+
+    fn ramps(&self) -> Result<RampRecord, StoreError> {
+        let mut record = RampRecord::default();
+        self.store.scan(Table::Ramp, &mut |key, value| {
+            let domain = String::from_utf8_lossy(key).into_owned();
+            match serde_json::from_slice::<StoredRamp>(value) {
+                Ok(stored) => record.restore(domain, stored.into()),
+                Err(error) => {
+                    warn!(domain, %error, "what was stored of the ramp of a domain is not readable; it begins anew");
+                }
+            }
+        })?;
+        self.store.scan(Table::Daemon, &mut |key, value| {
+            if key == PAUSED_UNTIL {
+                record.paused_until = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).map(Timestamp);
+            }
+        })?;
+        Ok(record)
+    }
+
+    /// Takes over what has changed since the last call, and writes it.
+    fn write(&mut self, app: &AppState) {
+        for (domain, record) in app.take_ramp_changes() {
+            let value = record.and_then(|record| serde_json::to_vec(&StoredRamp::from(&record)).ok());
+            self.waiting.insert((Table::Ramp, domain.into_bytes()), value);
+        }
+        if self.waiting.is_empty() {
+            return;
+        }
+        let changes: Vec<Change> = self
+            .waiting
+            .iter()
+            .map(|((table, key), value)| Change { table: *table, key: key.clone(), value: value.clone() })
+            .collect();
+        match self.store.commit(&changes) {
+            Ok(()) => {
+                self.waiting.clear();
+                if std::mem::take(&mut self.has_failed) {
+                    info!("the state file can be written again");
+                }
+            }
+            Err(error) => {
+                app.metrics.state_failures.inc();
+                if !std::mem::replace(&mut self.has_failed, true) {
+                    error!(%error, "the state file cannot be written; what it should keep is in memory. Mail is not affected");
+                }
+            }
+        }
+    }
+}
+
+/// The state file. Without one in the config, it is in the folder that systemd gives (`StateDirectory=`), if it gives one.
+fn place(config: &StateFile) -> Option<PathBuf> {
+    let given = std::env::var_os("STATE_DIRECTORY").filter(|_| config.is_default);
+    // Several folders are separated by colons; the first is ours.
+    let given = given.as_ref().and_then(|folders| folders.to_str()?.split(':').next());
+    given.map(|folder| Path::new(folder).join("countersign.db")).or_else(|| config.path.clone())
+}
+
+/// Writes what has changed, until `stop` is done, and then once more.
+pub(super) async fn keep(mut state: State, app: Arc<AppState>, stop: impl Future<Output = ()>) {
+    tokio::pin!(stop);
+    loop {
+        let is_last = tokio::select! {
+            () = &mut stop => true,
+            () = tokio::time::sleep(INTERVAL) => false,
+        };
+        let here = Arc::clone(&app);
+        let written = tokio::task::spawn_blocking(move || {
+            state.write(&here);
+            state
+        });
+        match written.await {
+            Ok(back) => state = back,
+            Err(error) => return error!(%error, "the state is not kept any more"),
+        }
+        if is_last {
+            return;
+        }
+    }
+}
+
+/// What is stored of the ramp of a domain.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct StoredRamp {
+    signed_days: Vec<i64>,
+    unsigned_hosts: Vec<(String, u64, i64)>,
+    ended_ramp: Option<i64>,
+}
+
+impl From<&DomainRecord> for StoredRamp {
+    fn from(record: &DomainRecord) -> Self {
+        let hosts = record.unsigned_hosts.iter();
+        Self {
+            signed_days: record.signed_days.iter().copied().collect(),
+            unsigned_hosts: hosts.map(|(host, mail)| (host.clone(), mail.messages, mail.last.0)).collect(),
+            ended_ramp: record.ended_ramp.map(|at| at.0),
+        }
+    }
+}
+
+impl From<StoredRamp> for DomainRecord {
+    fn from(stored: StoredRamp) -> Self {
+        let hosts = stored.unsigned_hosts.into_iter();
+        Self {
+            signed_days: stored.signed_days.into_iter().collect(),
+            unsigned_hosts: hosts
+                .map(|(host, messages, last)| (host, UnsignedMail { messages, last: Timestamp(last) }))
+                .collect(),
+            ended_ramp: stored.ended_ramp.map(Timestamp),
+        }
+    }
+}

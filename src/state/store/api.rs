@@ -1,0 +1,67 @@
+//! What a store can do, whatever it keeps its values in.
+
+/// A store of keys and values.
+pub(crate) trait Store: Send + Sync {
+    /// Calls `each` with every key and value of a table, in the order of the keys.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn scan(&self, table: Table, each: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), StoreError>;
+
+    /// Makes all of these changes, or none of them. They are on disk when this returns.
+    ///
+    /// # Errors
+    /// The store cannot be written, or is larger than it may be.
+    fn commit(&self, changes: &[Change]) -> Result<(), StoreError>;
+}
+
+/// The tables of a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Table {
+    /// What was seen of ramps, by domain.
+    Ramp,
+    /// Settings of the running daemon that are not in its config, by name.
+    Daemon,
+}
+
+impl Table {
+    pub(super) const ALL: [Self; 2] = [Self::Ramp, Self::Daemon];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Ramp => "ramp",
+            Self::Daemon => "daemon",
+        }
+    }
+}
+
+/// One change of a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Change {
+    /// The table.
+    pub table: Table,
+    /// The key.
+    pub key: Vec<u8>,
+    /// The new value; `None`: the key is removed.
+    pub value: Option<Vec<u8>>,
+}
+
+/// Why a store could not do what it was asked for, in words.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct StoreError(pub String);
+
+/// How a store was found when it was opened.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// With what an earlier process has left.
+    Old,
+    /// There was none, and it was made.
+    New,
+    /// It was damaged, and has been moved to this file name. The new one is empty.
+    Damaged(String),
+    /// It cannot be used, for this reason: memory takes its place until the next start.
+    Unusable(String),
+    /// The config asks for memory.
+    InMemory,
+}

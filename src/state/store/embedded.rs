@@ -1,0 +1,146 @@
+//! A store in one file, by `redb`: copy on write, so that a crash leaves the last commit.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use redb::{
+    Database, DatabaseError, Durability, ReadableDatabase as _, ReadableTable as _, StorageError, TableDefinition,
+};
+
+use super::api::{Change, Found, Store, StoreError, Table};
+
+/// Octets of the file that are cached in memory.
+const CACHE: usize = 4 << 20;
+
+/// A store in one file.
+pub(super) struct Embedded {
+    database: Database,
+    path: PathBuf,
+    max_size: u64,
+}
+
+impl Embedded {
+    /// Opens the file, and makes it, with its folder, where there is none. A damaged file is moved aside.
+    pub(super) fn open(path: &Path, max_size: u64, suffix: &str) -> Result<(Self, Found), StoreError> {
+        let failed =
+            |what: &str, error: &dyn std::fmt::Display| StoreError(format!("{what} {}: {error}", path.display()));
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o750)
+                .create(folder)
+                .map_err(|error| failed("cannot make the folder of", &error))?;
+        }
+        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let mut found = match made {
+            Ok(_) => Found::New,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Found::Old,
+            Err(error) => return Err(failed("cannot make", &error)),
+        };
+        // An empty file is what a full disk may leave.
+        let is_lost = found == Found::Old && fs::metadata(path).is_ok_and(|file| file.len() == 0);
+        let lost = || DatabaseError::Storage(StorageError::Corrupted("the file is empty".to_owned()));
+        let database = match if is_lost { Err(lost()) } else { database(path) } {
+            Ok(database) => database,
+            Err(DatabaseError::DatabaseAlreadyOpen) => {
+                return Err(failed("another process has opened", &"is another daemon running?"));
+            }
+            Err(error) if is_of_the_system(&error) => return Err(failed("cannot open", &error)),
+            // Whatever else is wrong with it, it is no store that this version can use.
+            Err(_) => {
+                let mut aside = path.to_owned().into_os_string();
+                aside.push(format!(".bad-{suffix}"));
+                fs::rename(path, &aside).map_err(|error| failed("cannot move aside the damaged", &error))?;
+                let name = PathBuf::from(aside).file_name().map(|name| name.to_string_lossy().into_owned());
+                found = Found::Damaged(name.unwrap_or_default());
+                OpenOptions::new()
+                    .write(true)
+                    .create_new(true)
+                    .mode(0o600)
+                    .open(path)
+                    .map_err(|error| failed("cannot make", &error))?;
+                database(path).map_err(|error| failed("cannot make", &error))?
+            }
+        };
+        Ok((Self { database, path: path.to_owned(), max_size }, found))
+    }
+}
+
+/// Opens a file that may be empty. Damage that is seen only when tables are read counts as damage of the file, too.
+fn database(path: &Path) -> Result<Database, DatabaseError> {
+    let database = Database::builder().set_cache_size(CACHE).set_check_integrity_on_open(true).create(path)?;
+    let damaged = |error: redb::Error| DatabaseError::Storage(StorageError::Corrupted(error.to_string()));
+    let read = || -> Result<(), redb::Error> {
+        let write = database.begin_write()?;
+        for table in Table::ALL {
+            for entry in write.open_table(definition(table))?.iter()? {
+                entry?;
+            }
+        }
+        write.commit()?;
+        Ok(())
+    };
+    read().map_err(|error| match error {
+        redb::Error::Io(error) => DatabaseError::Storage(StorageError::Io(error)),
+        other => damaged(other),
+    })?;
+    Ok(database)
+}
+
+/// Whether the system refuses the file, so that nothing is known of what is in it. An end that comes too early is damage.
+fn is_of_the_system(error: &DatabaseError) -> bool {
+    match error {
+        DatabaseError::Storage(StorageError::Io(error)) => {
+            !matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::InvalidData)
+        }
+        _ => false,
+    }
+}
+
+fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
+    TableDefinition::new(table.name())
+}
+
+impl From<redb::Error> for StoreError {
+    fn from(error: redb::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl Store for Embedded {
+    fn scan(&self, table: Table, each: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), StoreError> {
+        let mut scan = || -> Result<(), redb::Error> {
+            let read = self.database.begin_read()?;
+            for entry in read.open_table(definition(table))?.iter()? {
+                let (key, value) = entry?;
+                each(key.value(), value.value());
+            }
+            Ok(())
+        };
+        Ok(scan()?)
+    }
+
+    fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
+        let adds = changes.iter().any(|change| change.value.is_some());
+        let size = fs::metadata(&self.path).map_or(0, |file| file.len());
+        if adds && size > self.max_size {
+            return Err(StoreError(format!("it has {size} octets, more than state.max_size, {}", self.max_size)));
+        }
+        let commit = || -> Result<(), redb::Error> {
+            let mut write = self.database.begin_write()?;
+            write.set_durability(Durability::Immediate)?;
+            for Change { table, key, value } in changes {
+                let mut table = write.open_table(definition(*table))?;
+                match value {
+                    Some(value) => table.insert(key.as_slice(), value.as_slice())?,
+                    None => table.remove(key.as_slice())?,
+                };
+            }
+            write.commit()?;
+            Ok(())
+        };
+        Ok(commit()?)
+    }
+}

@@ -1,0 +1,33 @@
+//! A store in memory, for a daemon that keeps nothing.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use super::api::{Change, Store, StoreError, Table};
+
+/// Keys and values of all tables, for as long as the process runs.
+#[derive(Default)]
+pub(super) struct InMemory(Mutex<Entries>);
+
+type Entries = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
+
+impl Store for InMemory {
+    fn scan(&self, table: Table, each: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), StoreError> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((_, key), value) in all.iter().filter(|((of, _), _)| *of == table) {
+            each(key, value);
+        }
+        Ok(())
+    }
+
+    fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for Change { table, key, value } in changes {
+            match value {
+                Some(value) => all.insert((*table, key.clone()), value.clone()),
+                None => all.remove(&(*table, key.clone())),
+            };
+        }
+        Ok(())
+    }
+}
