@@ -10,6 +10,7 @@ mod addresses;
 mod attacks;
 mod classifier;
 mod cli;
+mod control;
 mod crash_safety;
 mod daemon;
 mod fairness;

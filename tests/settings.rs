@@ -281,6 +281,9 @@ fn the_page_of_settings_has_each_key_and_its_default() {
         config.state.path =
             config.state.path.and_then(|path| path.strip_prefix(path.ancestors().nth(2)?).ok().map(Into::into));
         config.state.is_default = true;
+        config.control.path =
+            config.control.path.and_then(|path| path.strip_prefix(path.ancestors().nth(2)?).ok().map(Into::into));
+        config.control.is_default = true;
         // Sets are shown in any order.
         let text = format!("{config:?}");
         let mut words: Vec<String> = text.split([' ', ',', '{', '}']).map(str::to_owned).collect();

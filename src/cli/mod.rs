@@ -10,6 +10,7 @@ mod init;
 mod keys;
 mod ramp;
 mod serve;
+mod status;
 mod status_client;
 mod tags;
 
@@ -48,6 +49,12 @@ enum Command {
     Check(check::Check),
     /// Run the daemon
     Serve(serve::Serve),
+    /// Show how the running daemon does, and what needs attention
+    Status(status::Status),
+    /// Have the running daemon only observe all domains for a while
+    Observe(status::ObserveCommand),
+    /// Have the running daemon read its key ring and certificates again
+    Reload(status::ReloadCommand),
     /// Create, show and change keys
     #[command(subcommand)]
     Keys(keys::Keys),
@@ -65,7 +72,7 @@ enum Command {
 }
 
 /// Parses the arguments, runs the subcommand, and returns the exit status: 0 for success, 1 if the subcommand returned
-/// `false`, 2 for an error, 75 (EX_TEMPFAIL of sysexits.h) if the answer is temporarily unknown.
+/// `false`, 2 for an error, 3 if no daemon answers, 75 (EX_TEMPFAIL of sysexits.h) if the answer is temporarily unknown.
 #[must_use]
 pub fn run() -> ExitCode {
     keep_keys_out_of_cores();
@@ -74,6 +81,9 @@ pub fn run() -> ExitCode {
         Command::Init(command) => init::run(&command),
         Command::Check(command) => check::run(&command),
         Command::Serve(command) => serve::run(&command),
+        Command::Status(command) => status::status(&command),
+        Command::Observe(command) => status::observe(&command),
+        Command::Reload(command) => status::reload(&command),
         Command::Keys(command) => keys::run(command),
         Command::Ramp(command) => ramp::run(&command),
         Command::Sign(command) => tags::sign(&command),
@@ -88,7 +98,11 @@ pub fn run() -> ExitCode {
         Err(error) if broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             anstream::eprintln!("{RED}countersign:{RED:#} {error:#}");
-            ExitCode::from(if error.is::<tags::TryLater>() { 75 } else { 2 })
+            ExitCode::from(match () {
+                () if error.is::<tags::TryLater>() => 75,
+                () if error.is::<status::NoDaemon>() => 3,
+                () => 2,
+            })
         }
     }
 }

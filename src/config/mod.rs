@@ -97,12 +97,23 @@ pub struct Config {
     pub status_hosts: Vec<String>,
     /// Where the daemon keeps what must survive a restart.
     pub state: StateFile,
+    /// The socket by which commands reach the running daemon.
+    pub control: ControlSocket,
     /// Time limits.
     pub timeouts: Timeouts,
     /// Format of log lines.
     pub log_format: LogFormat,
     /// Which log lines are written: a level, or a filter of the `tracing` crate.
     pub log_level: String,
+}
+
+/// The Unix socket by which commands reach the running daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ControlSocket {
+    /// Its path; `None`: there is none.
+    pub path: Option<PathBuf>,
+    /// Whether the config names no path, so that a folder that the service manager gives goes first.
+    pub is_default: bool,
 }
 
 /// The file in which the daemon keeps what must survive a restart.
@@ -361,6 +372,7 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, LocatedError> {
             },
             max_size: raw.state.max_size.map_or(256 << 20, |size| size.0 as u64),
         },
+        control: control_socket(raw.control.listen, folder)?,
         timeouts: Timeouts {
             connect: span(raw.timeouts.connect, 30),
             command: span(raw.timeouts.command, 300),
@@ -371,6 +383,18 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, LocatedError> {
         log_format: raw.log.format.unwrap_or_default(),
         log_level: raw.log.level.map_or_else(|| "info".into(), |level| level.0),
     })
+}
+
+fn control_socket(listen: Option<toml::Spanned<String>>, folder: &Path) -> Result<ControlSocket, LocatedError> {
+    let Some(listen) = listen else {
+        return Ok(ControlSocket { path: Some(folder.join("run/countersign.sock")), is_default: true });
+    };
+    let path = match (listen.get_ref().as_str(), listen.get_ref().strip_prefix("unix:")) {
+        ("none", _) => None,
+        (_, Some(path)) if !path.is_empty() => Some(folder.join(path)),
+        _ => return Err((Some(listen.span().start), "control.listen must be unix:PATH or \"none\"".into())),
+    };
+    Ok(ControlSocket { path, is_default: false })
 }
 
 fn quarantine_address(text: toml::Spanned<String>) -> Result<Address, LocatedError> {

@@ -26,6 +26,7 @@ pub(super) struct Raw {
     pub log: Log,
     pub status: RawStatus,
     pub state: RawState,
+    pub control: RawControl,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -99,6 +100,12 @@ pub(super) struct RawStatus {
 pub(super) struct RawState {
     pub path: Option<String>,
     pub max_size: Option<Size>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct RawControl {
+    pub listen: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -131,6 +131,7 @@ fn each_mistake_is_named_with_its_line_and_what_would_be_right() {
         ("[limits]\nmessages = 3", 18, "did you mean `message`?"),
         ("[status]\nlisten = \"unix:/x\"", 18, "must be host:port"),
         ("[status]\nlisten = \"127.0.0.1:10025\"", 18, "are both 127.0.0.1:10025"),
+        ("[control]\nlisten = \"127.0.0.1:9\"", 18, "must be unix:PATH"),
         ("[nonsense]", 17, "unknown key `nonsense`"),
         ("[domains]", 17, "duplicate"),
     ];

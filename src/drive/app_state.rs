@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use super::connection_limit::ConnectionLimit;
 use super::hold_budget::HoldBudget;
 use super::metrics::Metrics;
+use super::refusals::Refusals;
 use crate::config::Config;
 use crate::envelope::abuse::Memory;
 use crate::envelope::keyring::Keyring;
@@ -34,6 +35,7 @@ pub(crate) struct AppState {
     /// What was seen of ramps, for the rules; replaced as a whole.
     pub ramps: ArcSwap<RampRecord>,
     memory: Mutex<Memory>,
+    refusals: Mutex<Refusals>,
     ramp: Mutex<RampNotes>,
     ramp_changed: Notify,
     /// Room for buffered messages.
@@ -55,6 +57,7 @@ impl AppState {
             started,
             ramps: ArcSwap::default(),
             memory: Mutex::new(Memory::since(started)),
+            refusals: Mutex::default(),
             ramp: Mutex::default(),
             ramp_changed: Notify::new(),
             hold_budget,
@@ -71,6 +74,25 @@ impl AppState {
     /// The memory of the rules: tag guesses, bounce replays, surges.
     pub(crate) fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What the rules have refused.
+    pub(crate) fn refusals(&self) -> MutexGuard<'_, Refusals> {
+        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has all domains observed until a moment; `None`: not any more.
+    pub(crate) fn pause_ramps(&self, until: Option<Timestamp>) {
+        let mut notes = self.ramp_notes();
+        notes.record.paused_until = until;
+        notes.pause_changed = true;
+        self.ramps.store(Arc::new(notes.record.clone()));
+    }
+
+    /// Until when all domains are observed, if that has changed since the last call.
+    pub(crate) fn take_pause_change(&self) -> Option<Option<Timestamp>> {
+        let mut notes = self.ramp_notes();
+        std::mem::take(&mut notes.pause_changed).then_some(notes.record.paused_until)
     }
 
     /// Puts a ring in force. Changes of ramps that this process has noted apply to it, even if the file does not have
@@ -170,6 +192,7 @@ struct RampNotes {
     record: RampRecord,
     /// Domains whose record has changed.
     changed: BTreeSet<String>,
+    pause_changed: bool,
 }
 
 impl RampNotes {

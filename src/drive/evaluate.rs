@@ -168,6 +168,9 @@ impl Evaluator {
         alarms.log();
         self.asked = masked(recipient);
         let refused = matches!(inbound.disposition, Disposition::Refuse(_));
+        if let (true, InboundReason::Against(reason)) = (refused, inbound.reason) {
+            self.count_refusal(reason.name(), recipient);
+        }
         let has_line = if refused { self.shows_refused() } else { self.shows_accepted() };
         self.log_recipient(sender, &inbound, has_line);
         if matches!(inbound.disposition, Disposition::Inspect(..) | Disposition::Discard) {
@@ -192,6 +195,12 @@ impl Evaluator {
             if content != ContentVerdict::Later {
                 self.log_content(rules, case, found, &content);
             }
+            if matches!(
+                content,
+                ContentVerdict::Refuse(_) | ContentVerdict::Discard(_) | ContentVerdict::Quarantine(..)
+            ) {
+                self.count_refusal(content.reason(), case.recipient);
+            }
             if matches!(content, ContentVerdict::Rescue(_)) {
                 self.app.metrics.rescued.inc();
             }
@@ -202,6 +211,10 @@ impl Evaluator {
             }
         });
         (content, reservation)
+    }
+
+    fn count_refusal(&self, reason: &'static str, recipient: &Address) {
+        self.app.refusals().count(self.app.now(), reason, self.client, recipient.domain());
     }
 
     /// The evidence header of a message, if it gets one.

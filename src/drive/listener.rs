@@ -21,6 +21,12 @@ pub(crate) struct Inherited {
 }
 
 impl Inherited {
+    /// No sockets.
+    #[must_use]
+    pub(crate) fn none() -> Self {
+        Self { sockets: listenfd::ListenFd::empty(), names: Vec::new(), taken: Vec::new() }
+    }
+
     /// The sockets that the environment describes.
     #[must_use]
     pub(crate) fn from_env() -> Self {

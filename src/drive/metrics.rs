@@ -136,7 +136,7 @@ pub(crate) struct Top(HashMap<String, u64>);
 impl Top {
     const MAX: usize = 1000;
 
-    fn count(&mut self, name: String) {
+    pub(crate) fn count(&mut self, name: String) {
         if self.0.len() >= Self::MAX && !self.0.contains_key(&name) {
             let mut counts: Vec<u64> = self.0.values().copied().collect();
             counts.sort_unstable();

@@ -19,6 +19,7 @@ pub(crate) mod next_hops;
 mod nonce;
 mod policy_service;
 pub(crate) mod proxy_listener;
+mod refusals;
 pub(crate) mod request_server;
 pub(crate) mod smtp;
 mod socketmap;

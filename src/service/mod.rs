@@ -1,11 +1,13 @@
 //! The daemon: binds sockets, starts threads and runtimes, reloads the key ring, and stops without losing mail.
 
 mod capped_listener;
+pub(crate) mod control;
 pub(crate) mod fd_limit;
 pub(crate) mod logs;
 mod ramp;
 pub(crate) mod ramp_words;
 mod reload;
+pub(crate) mod report;
 pub mod runtime;
 mod state;
 mod status;
@@ -23,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::{debug, info, warn};
 
+pub use self::reload::Reload;
 use self::runtime::Workers;
 use self::state::State;
 use self::task_group::{Group, Ticket};
@@ -89,17 +92,6 @@ const QUERIES_STOP: Duration = Duration::from_secs(2);
 /// Interval of the checks whether next hops that are down can be reached again.
 const PROBE: Duration = Duration::from_secs(5);
 
-/// A handle that makes a running daemon read its key ring and certificates.
-#[derive(Debug, Clone)]
-pub struct Reload(Arc<Notify>);
-
-impl Reload {
-    /// Makes the daemon read the key ring and certificates now.
-    pub fn now(&self) {
-        self.0.notify_one();
-    }
-}
-
 impl Service {
     /// Binds the sockets of all listeners.
     ///
@@ -159,7 +151,7 @@ impl Service {
     /// A handle for reloading the key ring and certificates.
     #[must_use]
     pub fn reload(&self) -> Reload {
-        Reload(Arc::clone(&self.reload))
+        Reload::of(&self.reload)
     }
 
     /// Accepts and serves connections until `stop` is done, then lets transactions finish within `timeouts.drain`.
@@ -181,6 +173,10 @@ impl Service {
                 Arc::clone(&proxy_listeners),
                 mail_tasks.stopping(),
             ));
+        }
+        if let Some(bound) = control::bind(&self.app.config.control) {
+            let reload = Reload::of(&self.reload);
+            helpers.spawn(control::serve(bound, Arc::clone(&self.app), Arc::clone(&proxy_listeners), reload));
         }
         helpers.spawn(probe(Arc::clone(&proxy_listeners)));
         helpers.spawn(ramp::write(Arc::clone(&self.app)));

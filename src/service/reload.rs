@@ -22,6 +22,21 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Interval of log lines about a ring that still has errors.
 const REMINDER: Duration = Duration::from_secs(3600);
 
+/// A handle that makes a running daemon read its key ring and certificates.
+#[derive(Debug, Clone)]
+pub struct Reload(Arc<Notify>);
+
+impl Reload {
+    pub(super) fn of(asked: &Arc<Notify>) -> Self {
+        Self(Arc::clone(asked))
+    }
+
+    /// Makes the daemon read the key ring and certificates now.
+    pub fn now(&self) {
+        self.0.notify_one();
+    }
+}
+
 /// Identifies a version of a file; `None` if the file cannot be found.
 type Version = Option<(u64, i64, i64, i64, i64, u64)>;
 

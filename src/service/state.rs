@@ -96,6 +96,10 @@ impl State {
             let value = record.and_then(|record| serde_json::to_vec(&StoredRamp::from(&record)).ok());
             self.waiting.insert((Table::Ramp, domain.into_bytes()), value);
         }
+        if let Some(until) = app.take_pause_change() {
+            let value = until.map(|until| until.0.to_string().into_bytes());
+            self.waiting.insert((Table::Daemon, PAUSED_UNTIL.to_vec()), value);
+        }
         if self.waiting.is_empty() {
             return;
         }

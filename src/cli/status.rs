@@ -1,0 +1,283 @@
+//! `status`, `observe` and `reload`: commands to a running daemon, over its control socket.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use serde::de::DeserializeOwned;
+
+use super::common_args::{find_config, now};
+use crate::cli::colours::{BOLD, GREEN, RED, YELLOW};
+use crate::service::control::{Answer, Observe};
+use crate::service::report::Report;
+
+/// Timeout for connecting, and for each read and write.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The most octets of an answer that are read.
+const MAX_ANSWER: u64 = 1 << 20;
+/// Where the packages put the socket.
+const PACKAGED: &str = "/run/countersign/control";
+/// Why nothing is answered to other users.
+const STRANGER: &str = "only root and the daemon's own user may ask";
+/// Bars of the chart by hour, from none to the most.
+const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+
+/// No daemon answers. Exit status 3.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct NoDaemon(String);
+
+/// How the running daemon is found.
+#[derive(Debug, Args)]
+struct Socket {
+    /// Config file, which names the control socket [default: countersign.toml here, then
+    /// /etc/countersign/countersign.toml; or the files in COUNTERSIGN_CONFIG_PATH]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The control socket itself
+    #[arg(long, value_name = "PATH")]
+    control: Option<PathBuf>,
+}
+
+/// `countersign status`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Exit status: 0 all well, 1 something needs attention, 2 wrong usage or config, 3 no daemon answers.")]
+pub(super) struct Status {
+    #[command(flatten)]
+    socket: Socket,
+    /// Print everything as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// `countersign observe`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  countersign observe 24h    for a day, false bounces are delivered with a mark, to all domains
+  countersign observe off    what the ramps say holds again
+
+The daemon keeps this over a restart. `countersign ramp observe DOMAIN` is for one domain.")]
+pub(super) struct ObserveCommand {
+    #[command(flatten)]
+    socket: Socket,
+    /// For how long: a number with s, m, h or d; or `off`
+    #[arg(value_name = "TIME", value_parser = pause)]
+    time: Pause,
+}
+
+/// `countersign reload`
+#[derive(Debug, Args)]
+pub(super) struct ReloadCommand {
+    #[command(flatten)]
+    socket: Socket,
+}
+
+/// A time from now, in seconds; `None`: none.
+#[derive(Debug, Clone, Copy)]
+struct Pause(Option<i64>);
+
+fn pause(text: &str) -> Result<Pause, String> {
+    if text == "off" {
+        return Ok(Pause(None));
+    }
+    let wrong = || "write a number with s, m, h or d, for example 24h, or `off`".to_owned();
+    let unit = text.chars().next_back().ok_or_else(wrong)?;
+    let factor = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        _ => return Err(wrong()),
+    };
+    let number = text.strip_suffix(unit).and_then(|number| number.parse::<i64>().ok()).filter(|number| *number > 0);
+    number.and_then(|number| number.checked_mul(factor)).map(|seconds| Pause(Some(seconds))).ok_or_else(wrong)
+}
+
+/// Prints the state of the running daemon. `false`: something needs attention.
+pub(super) fn status(args: &Status) -> Result<bool> {
+    let report: Report = ask(&args.socket, "GET", "/status", "")?;
+    if args.json {
+        anstream::println!("{}", serde_json::to_string(&report)?);
+    } else {
+        for line in lines(&report) {
+            anstream::println!("{line}");
+        }
+    }
+    Ok(report.attention.is_empty())
+}
+
+/// Has the running daemon only observe all domains for a while.
+pub(super) fn observe(args: &ObserveCommand) -> Result<bool> {
+    let until = args.time.0.map(|seconds| now().0.saturating_add(seconds));
+    let answer: Answer = ask(&args.socket, "POST", "/observe", &serde_json::to_string(&Observe { until })?)?;
+    anstream::println!("{}", answer.text);
+    Ok(true)
+}
+
+/// Has the running daemon read its key ring and certificates again.
+pub(super) fn reload(args: &ReloadCommand) -> Result<bool> {
+    let answer: Answer = ask(&args.socket, "POST", "/reload", "")?;
+    anstream::println!("{}", answer.text);
+    Ok(true)
+}
+
+/// The places where the control socket may be, in the order in which they are tried.
+fn places(socket: &Socket) -> Result<Vec<PathBuf>> {
+    if let Some(path) = &socket.control {
+        return Ok(vec![path.clone()]);
+    }
+    let config = find_config(socket.config.as_deref())?.context("there is no config; name one with -c FILE")?;
+    let own = config.control.path.clone().context("control.listen is \"none\", so no daemon can be asked")?;
+    Ok(if config.control.is_default { vec![own, PACKAGED.into()] } else { vec![own] })
+}
+
+fn ask<T: DeserializeOwned>(socket: &Socket, method: &str, path: &str, body: &str) -> Result<T> {
+    let mut failed = Vec::new();
+    for place in places(socket)? {
+        match request(&place, method, path, body) {
+            Ok(text) => return answer(&text),
+            Err(error) => failed.push(format!("{}: {error}", place.display())),
+        }
+    }
+    Err(NoDaemon(format!("no running daemon answers ({})", failed.join("; "))).into())
+}
+
+fn request(place: &Path, method: &str, path: &str, body: &str) -> std::io::Result<String> {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionReset, PermissionDenied};
+
+    let asked = || -> std::io::Result<String> {
+        let mut stream = UnixStream::connect(place)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let head = "HTTP/1.0\r\nHost: localhost\r\nContent-Type: application/json";
+        write!(stream, "{method} {path} {head}\r\nContent-Length: {}\r\n\r\n{body}", body.len())?;
+        let mut text = String::new();
+        stream.take(MAX_ANSWER).read_to_string(&mut text)?;
+        Ok(text)
+    };
+    match asked() {
+        Ok(text) if !text.is_empty() => Ok(text),
+        // The daemon closes the connections of strangers without a word.
+        Ok(_) => Err(std::io::Error::other(STRANGER)),
+        Err(error) if matches!(error.kind(), BrokenPipe | ConnectionReset | PermissionDenied) => {
+            Err(std::io::Error::other(STRANGER))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn answer<T: DeserializeOwned>(text: &str) -> Result<T> {
+    let (head, body) = text.split_once("\r\n\r\n").context("the answer is not HTTP; is another version running?")?;
+    if head.split(' ').nth(1) == Some("200") {
+        return serde_json::from_str(body).context("the answer is not understood; is another version running?");
+    }
+    let why = serde_json::from_str::<Answer>(body).map_or_else(|_| body.to_owned(), |answer| answer.text);
+    Err(anyhow::anyhow!("the daemon refuses: {why}"))
+}
+
+fn lines(report: &Report) -> Vec<String> {
+    let Report { version, pid, config, .. } = report;
+    let good = if report.attention.is_empty() {
+        format!("{GREEN}working{GREEN:#}")
+    } else {
+        format!("{YELLOW}working, and something needs attention{YELLOW:#}")
+    };
+    let mut lines = vec![format!(
+        "{BOLD}Countersign {version}{BOLD:#} is {good}: up {}, process {pid}, {config}",
+        span(report.uptime)
+    )];
+    for (name, state) in &report.ramps {
+        lines.push(format!("  {name}: {state}"));
+    }
+    if report.mode != "ramp" {
+        lines.push(format!("  inbound.mode is \"{}\", for all domains", report.mode));
+    }
+    for (role, listen, next, is_up) in &report.listeners {
+        let state = if *is_up { format!("{GREEN}up{GREEN:#}") } else { format!("{RED}down{RED:#}") };
+        lines.push(format!("  {role} on {listen}, next hop {next} {state}"));
+    }
+    lines.push(format!("  {} open sessions; key {} signs", report.sessions, report.signing_key));
+    let total = |list: &[(String, u64)]| list.iter().map(|(_, count)| count).sum::<u64>();
+    let listed = |list: &[(String, u64)]| {
+        list.iter().take(5).map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
+    };
+    if report.refused.is_empty() {
+        lines.push("  nothing refused since the start".to_owned());
+    } else {
+        lines.push(format!("  refused {} since the start: {}", total(&report.refused), listed(&report.refused)));
+        lines.push(format!("    by network: {}", listed(&report.refused_networks)));
+        lines.push(format!("    by domain: {}", listed(&report.refused_domains)));
+        lines.push(format!("    last 24 hours: {}  most in an hour: {}", chart(&report.refused_by_hour), most(report)));
+    }
+    if !report.would_refuse.is_empty() {
+        lines.push(format!(
+            "  would have refused {} that were only observed: {}",
+            total(&report.would_refuse),
+            listed(&report.would_refuse)
+        ));
+    }
+    lines.push(format!(
+        "  untagged bounces rescued by evidence: {}; chance that a guessed tag was valid: {:.6}",
+        report.rescued, report.forgery_chance
+    ));
+    lines.extend(report.attention.iter().map(|text| format!("{YELLOW}→{YELLOW:#} {text}")));
+    lines
+}
+
+fn most(report: &Report) -> u64 {
+    report.refused_by_hour.iter().copied().max().unwrap_or(0)
+}
+
+/// A bar for each hour.
+fn chart(hours: &[u64]) -> String {
+    let most = hours.iter().copied().max().unwrap_or(0).max(1);
+    let steps = BARS.len() as u64 - 1;
+    let bar = |count: &u64| {
+        let step = if *count == 0 { 0 } else { (count * steps).div_ceil(most) };
+        usize::try_from(step).ok().and_then(|step| BARS.get(step)).copied().unwrap_or(' ')
+    };
+    hours.iter().map(bar).collect()
+}
+
+/// A length of time, in its two largest units.
+fn span(seconds: i64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, minutes) => format!("{minutes} min"),
+        (0, hours, minutes) => format!("{hours} h {minutes} min"),
+        (days, hours, _) => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_with_their_units() {
+        for (text, seconds) in [("30s", 30), ("5m", 300), ("24h", 86_400), ("7d", 604_800)] {
+            assert_eq!(pause(text).unwrap().0, Some(seconds), "{text}");
+        }
+        assert_eq!(pause("off").unwrap().0, None);
+        for text in ["", "24", "h", "-1h", "0h", "1w", "24 h", "99999999999999999d"] {
+            assert!(pause(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_chart_shows_each_hour_that_is_not_empty() {
+        assert_eq!(chart(&[0, 1, 50, 100]), " ▁▄█");
+        assert_eq!(chart(&[0, 0]), "  ");
+    }
+
+    #[test]
+    fn times_are_shown_in_two_units() {
+        assert_eq!([span(5), span(125), span(7300), span(1_047_000)], ["5 s", "2 min", "2 h 1 min", "12 d 2 h"]);
+    }
+}

@@ -1,0 +1,163 @@
+//! The control socket: how `status`, `observe` and `reload` speak to a running daemon. HTTP over a Unix socket that only
+//! root and the daemon's own user may use.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use axum::serve::Listener;
+use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use super::ramp_words::describe;
+use super::reload::Reload;
+use super::report::Report;
+use crate::config::{Access, ControlSocket, Endpoint};
+use crate::drive::app_state::AppState;
+use crate::drive::listener::{Bound, Inherited};
+use crate::drive::proxy_listener::ProxyListener;
+use crate::drive::stream::{Accepted, Plain};
+use crate::envelope::time::Timestamp;
+use crate::state::time_format::rfc3339;
+
+/// The number of connections that may wait until they are served.
+const WAITING: usize = 16;
+/// The longest that all domains may be observed by command, in seconds: 31 days.
+pub(crate) const LONGEST_PAUSE: i64 = 31 * 86_400;
+
+/// What the handlers need.
+#[derive(Clone)]
+struct Daemon {
+    app: Arc<AppState>,
+    proxy_listeners: Arc<[Arc<ProxyListener>]>,
+    reload: Reload,
+}
+
+/// The path of the control socket. Without one in the config, it is in the folder that systemd gives
+/// (`RuntimeDirectory=`), if it gives one.
+fn place(config: &ControlSocket) -> Option<PathBuf> {
+    let given = std::env::var_os("RUNTIME_DIRECTORY").filter(|_| config.is_default);
+    // Several folders are separated by colons; the first is ours.
+    let given = given.as_ref().and_then(|folders| folders.to_str()?.split(':').next());
+    given.map(|folder| Path::new(folder).join("control")).or_else(|| config.path.clone())
+}
+
+/// Binds the control socket. `None`: the config wants none, or it cannot be had, which the log says.
+pub(super) fn bind(config: &ControlSocket) -> Option<Bound> {
+    let path = place(config)?;
+    let bound = || -> io::Result<Bound> {
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let own = rustix::process::geteuid().as_raw().to_string();
+        let access = Access { mode: Some(0o660), group: None, users: Some(vec![own]) };
+        Bound::bind(&Endpoint::Unix(path.clone()), &access, &mut Inherited::none())
+    };
+    match bound() {
+        Ok(bound) => Some(bound),
+        Err(error) => {
+            warn!(path = %path.display(), %error, "no control socket: `countersign status`, `observe` and `reload` find no daemon");
+            None
+        }
+    }
+}
+
+/// Serves requests, without end.
+pub(super) async fn serve(
+    bound: Bound,
+    app: Arc<AppState>,
+    proxy_listeners: Arc<[Arc<ProxyListener>]>,
+    reload: Reload,
+) {
+    let router = Router::new()
+        .route("/status", get(status))
+        .route("/observe", post(observe))
+        .route("/reload", post(reload_now))
+        .with_state(Daemon { app, proxy_listeners, reload });
+    let (sender, accepted) = mpsc::channel(WAITING);
+    let served = async {
+        tokio::select! {
+            ended = bound.accept_all(move |accepted| drop(sender.try_send(accepted))) => ended,
+            ended = axum::serve(Incoming(accepted), router).into_future() => ended,
+        }
+    };
+    if let Err(error) = served.await {
+        warn!(%error, "the control socket has failed");
+    }
+}
+
+/// The connections that were accepted.
+struct Incoming(mpsc::Receiver<Accepted>);
+
+impl Listener for Incoming {
+    type Io = Plain;
+    type Addr = ();
+
+    async fn accept(&mut self) -> (Plain, ()) {
+        loop {
+            match self.0.recv().await.map(Accepted::into_plain) {
+                Some(Ok(plain)) => return (plain, ()),
+                Some(Err(error)) => warn!(%error, "connection lost before it was served"),
+                // Nothing is accepted any more.
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+async fn status(State(daemon): State<Daemon>) -> Json<Report> {
+    Json(Report::of(&daemon.app, &daemon.proxy_listeners))
+}
+
+/// What `observe` asks for: until when all domains are observed, in seconds since 1970; `None`: not any more.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Observe {
+    /// The moment.
+    pub until: Option<i64>,
+}
+
+/// The answer to a command.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    /// What has been done, or why not, in words.
+    pub text: String,
+}
+
+async fn observe(State(daemon): State<Daemon>, Json(asked): Json<Observe>) -> (StatusCode, Json<Answer>) {
+    let app = &daemon.app;
+    let now = app.now();
+    if asked.until.is_some_and(|until| until <= now.0 || until > now.0 + LONGEST_PAUSE) {
+        let text = "the time must be in the future, and at most 31 days from now".to_owned();
+        return (StatusCode::BAD_REQUEST, Json(Answer { text }));
+    }
+    app.pause_ramps(asked.until.map(Timestamp));
+    let text = match asked.until {
+        Some(until) => {
+            let until = rfc3339(Timestamp(until));
+            warn!(until, "all domains are observed, by command: false bounces are only marked");
+            format!("All domains are observed until {until}; false bounces are only marked.")
+        }
+        None => {
+            info!("domains are enforced again as their ramps say, by command");
+            let states = super::ramp::states(app).into_iter();
+            let states = states.map(|(name, ramp)| format!("\n  {name}: {}", describe(&ramp, &name, true)));
+            format!("Domains are enforced again as their ramps say.{}", states.collect::<String>())
+        }
+    };
+    (StatusCode::OK, Json(Answer { text }))
+}
+
+async fn reload_now(State(daemon): State<Daemon>) -> Json<Answer> {
+    daemon.reload.now();
+    let text = "The key ring and the certificates are read again; the log says what came of it. A changed config takes effect after a restart.";
+    Json(Answer { text: text.to_owned() })
+}

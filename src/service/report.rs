@@ -1,0 +1,150 @@
+//! What a running daemon says of itself: the answer to `countersign status`.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::ramp::states;
+use super::ramp_words::describe;
+use crate::drive::app_state::AppState;
+use crate::drive::metrics::Top;
+use crate::drive::proxy_listener::ProxyListener;
+use crate::envelope::rules::{Ramp, Waiting};
+use crate::state::time_format::rfc3339;
+
+/// The chance of a guessed tag from which on an administrator should do something.
+const FORGERY_CHANCE: f64 = 0.001;
+/// Age of a signing key from which on it should be rotated, in seconds: a year.
+const OLD_KEY: i64 = 365 * 86_400;
+
+/// The state of a daemon.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Report {
+    /// The version of the program.
+    pub version: String,
+    /// The id of its process.
+    pub pid: u32,
+    /// When it started (RFC 3339).
+    pub since: String,
+    /// Seconds since then.
+    pub uptime: i64,
+    /// Its config file.
+    pub config: String,
+    /// `ramp`, `observe` or `enforce`.
+    pub mode: String,
+    /// The ramp of each domain, in words.
+    pub ramps: Vec<(String, String)>,
+    /// Listeners: role, address, the main next hop, and whether it is up.
+    pub listeners: Vec<(String, String, String, bool)>,
+    /// Open sessions.
+    pub sessions: i64,
+    /// The key that signs.
+    pub signing_key: String,
+    /// Refused recipients and messages since the start, by reason.
+    pub refused: Vec<(String, u64)>,
+    /// The same by client network, the most frequent first.
+    pub refused_networks: Vec<(String, u64)>,
+    /// The same by recipient domain, the most frequent first.
+    pub refused_domains: Vec<(String, u64)>,
+    /// The same in each of the last 24 hours, the current one last.
+    pub refused_by_hour: Vec<u64>,
+    /// What enforcing would have refused since the start, by reason.
+    pub would_refuse: Vec<(String, u64)>,
+    /// Bounces without a tag that evidence has rescued.
+    pub rescued: u64,
+    /// The chance that one of all guessed tags was valid, 0 to 1.
+    pub forgery_chance: f64,
+    /// What an administrator should look at, in words.
+    pub attention: Vec<String>,
+}
+
+impl Report {
+    /// The state of this daemon.
+    pub(crate) fn of(app: &AppState, proxy_listeners: &[Arc<ProxyListener>]) -> Self {
+        let now = app.now();
+        let (chance, surges) = {
+            let memory = app.memory();
+            let surges: Vec<String> = memory.surges.in_surge().map(str::to_owned).collect();
+            (memory.guesses.chance_of_one(), surges)
+        };
+        let (refusals, observed, ring) = (app.refusals().clone(), app.metrics.observed().clone(), app.ring.load());
+        let listed = |reasons: &std::collections::BTreeMap<&'static str, u64>| {
+            let mut listed: Vec<_> = reasons.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect();
+            listed.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+            listed
+        };
+        let first = |top: &Top| top.first(20);
+        let ramps = states(app);
+        Self {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            since: rfc3339(app.started),
+            uptime: now.0.saturating_sub(app.started.0),
+            config: app.config.path.display().to_string(),
+            mode: app.config.policy.inbound.mode.name().to_owned(),
+            ramps: ramps.iter().map(|(name, ramp)| (name.clone(), describe(ramp, name, true))).collect(),
+            listeners: proxy_listeners.iter().map(|listener| line_of(listener)).collect(),
+            sessions: app.metrics.sessions.get(),
+            signing_key: ring.own_signer().map(|key| key.id.to_string()).unwrap_or_default(),
+            refused: listed(&refusals.reasons),
+            refused_networks: first(&refusals.networks),
+            refused_domains: first(&refusals.domains),
+            refused_by_hour: refusals.by_hour(now, 24),
+            would_refuse: listed(&observed.reasons),
+            rescued: app.metrics.rescued.get(),
+            forgery_chance: chance,
+            attention: attention(app, proxy_listeners, &ramps, &surges, chance),
+        }
+    }
+}
+
+fn line_of(listener: &ProxyListener) -> (String, String, String, bool) {
+    let hops = listener.hops(crate::wire::message::NextHopChoice::Main);
+    let next = listener.listener.next_hop.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    (listener.listener.role.name().to_owned(), listener.listener.listen.to_string(), next, hops.is_up())
+}
+
+fn attention(
+    app: &AppState,
+    proxy_listeners: &[Arc<ProxyListener>],
+    ramps: &[(String, Ramp)],
+    surges: &[String],
+    chance: f64,
+) -> Vec<String> {
+    let mut list = Vec::new();
+    for hops in proxy_listeners.iter().flat_map(|listener| listener.all_hops()) {
+        list.extend(
+            hops.down().into_iter().map(|hop| format!("the next hop {hop} is down; its mail waits at its senders")),
+        );
+    }
+    for (name, ramp) in ramps {
+        match ramp {
+            Ramp::Waiting(Waiting { hold: Some(hold), .. }) => list.push(format!(
+                "{} sends mail of {name} unsigned, which holds the ramp: send it through Countersign, or decide: countersign ramp enforce {name}",
+                hold.host
+            )),
+            Ramp::Paused(until) => {
+                list.push(format!("{name} is only observed until {}; end that with: countersign observe off", rfc3339(*until)));
+            }
+            _ => {}
+        }
+    }
+    list.extend(
+        surges.iter().map(|domain| format!("a surge of false bounces to {domain}; untagged ones are deferred")),
+    );
+    if chance >= FORGERY_CHANCE {
+        list.push(format!("tags are guessed: with a chance of {chance:.4}, one guess was valid; rotate the key: countersign keys rotate"));
+    }
+    if app.metrics.ring_failures.get() > 0 {
+        list.push("the key ring could not be read since the start; see the log, and run: countersign check".to_owned());
+    }
+    if app.metrics.state_failures.get() > 0 {
+        list.push("the state file could not be written since the start; see the log".to_owned());
+    }
+    let ring = app.ring.load();
+    let old = ring.own_signer().filter(|key| app.now().0 - key.signed_from.unwrap_or(key.created).0 > OLD_KEY);
+    if let Some(key) = old {
+        list.push(format!("key {} has signed for more than a year: countersign keys rotate", key.id));
+    }
+    list
+}
