@@ -108,3 +108,62 @@ fn only_root_and_the_own_user_may_ask() {
     assert!(output.status.code() == Some(3) && said.contains("only root"), "{:?} {said}", output.status);
     assert!(status(&site)["version"].is_string());
 }
+
+#[test]
+fn trace_finds_what_became_of_a_bounce() {
+    let site = Site::start("", Some(ENFORCED));
+    let mut client = site.inbound();
+    let forged = site.tag(true);
+    assert!(site.rcpt(&mut client, "", &forged).starts_with("550"));
+    let original = "--b\r\nContent-Type: message/rfc822\r\n\r\nFrom: Ann <ann@our.example>\r\nMessage-ID: <77@our.example>\r\n\r\nx\r\n--b--\r\n";
+    let bounce = dsn("failed").replace("--b--\r\n", original);
+    assert!(client.send("", "ann@our.example", bounce.trim_end()).unwrap().starts_with("550"));
+    // Ordinary mail leaves no trace.
+    assert!(client.send("bob@third.example", "ann@our.example", "Subject: x\r\n\r\nx").unwrap().starts_with("250"));
+    let trace = |site: &Site, arguments: &[&str]| {
+        let all = [&["trace", "-c", "countersign.toml"], arguments].concat();
+        run(site.folder.path(), &all)
+    };
+    let both = poll_for("both decisions", || {
+        let said = text(&trace(&site, &["ann@our.example"]));
+        (said.lines().count() >= 2).then_some(said)
+    });
+    let lines: Vec<&str> = both.lines().collect();
+    assert_eq!(lines.len(), 2, "{both}");
+    assert!(
+        lines[0].contains("127.0.0.1  <> → prvs=") && lines[0].contains("refused: the tag was not made here"),
+        "{both}"
+    );
+    assert!(lines[1].contains("refused: a bounce without a tag (dsn-failed)") && lines[1].contains("<77@our.example>"));
+    assert_eq!(text(&trace(&site, &["<77@our.example>"])).trim_end(), lines[1]);
+    assert_eq!(text(&trace(&site, &["127.0.0.1"])), both);
+    let json = text(&trace(&site, &["--json", "<77@our.example>"]));
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((json["reason"].as_str(), json["action"].as_str()), (Some("untagged-ndr"), Some("reject")));
+    let none = trace(&site, &["eve@our.example"]);
+    assert_eq!(none.status.code(), Some(1));
+    assert!(text(&none).starts_with("nothing about eve@our.example is kept since 20"), "{}", text(&none));
+    let wrong = trace(&site, &["what is this"]);
+    assert_eq!(wrong.status.code(), Some(2));
+    // The log says whose message it was, too.
+    site.daemon
+        .log
+        .wait("the original in the log", 0, |line| line.contains("\"returned_message_id\":\"<77@our.example>\""));
+
+    // A daemon that is killed has forgotten nothing.
+    site.daemon.signal(Signal::KILL);
+    let Site { folder, sink, daemon, status } = site;
+    drop(daemon);
+    let daemon = Site::daemon(folder.path(), sink.port, status, "state.addresses = \"masked\"\nstate.decisions = 3");
+    let site = Site { folder, sink, daemon, status };
+    assert_eq!(text(&trace(&site, &["ann@our.example"])), both);
+    // From now on, less of addresses is kept.
+    assert!(site.rcpt(&mut site.inbound(), "", &forged).starts_with("550"));
+    poll_for("a masked decision", || text(&trace(&site, &["127.0.0.1"])).contains("→ p…n@our.example").then_some(()));
+    // Three are kept.
+    assert!(site.rcpt(&mut site.inbound(), "", &forged).starts_with("550"));
+    poll_for("the oldest to go", || {
+        let said = text(&trace(&site, &["127.0.0.1"]));
+        (said.lines().count() == 3 && said.matches("→ p…n@our.example").count() == 2).then_some(())
+    });
+}

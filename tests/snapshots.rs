@@ -28,6 +28,7 @@ fn help() {
         "check",
         "serve",
         "status",
+        "trace",
         "observe",
         "reload",
         "keys",

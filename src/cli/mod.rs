@@ -51,6 +51,8 @@ enum Command {
     Serve(serve::Serve),
     /// Show how the running daemon does, and what needs attention
     Status(status::Status),
+    /// Show what became of bounces: by address, Message-ID or client
+    Trace(status::TraceCommand),
     /// Have the running daemon only observe all domains for a while
     Observe(status::ObserveCommand),
     /// Have the running daemon read its key ring and certificates again
@@ -82,6 +84,7 @@ pub fn run() -> ExitCode {
         Command::Check(command) => check::run(&command),
         Command::Serve(command) => serve::run(&command),
         Command::Status(command) => status::status(&command),
+        Command::Trace(command) => status::trace(&command),
         Command::Observe(command) => status::observe(&command),
         Command::Reload(command) => status::reload(&command),
         Command::Keys(command) => keys::run(command),

@@ -1,4 +1,4 @@
-//! `status`, `observe` and `reload`: commands to a running daemon, over its control socket.
+//! `status`, `trace`, `observe` and `reload`: commands to a running daemon, over its control socket.
 
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -11,8 +11,11 @@ use serde::de::DeserializeOwned;
 
 use super::common_args::{find_config, now};
 use crate::cli::colours::{BOLD, GREEN, RED, YELLOW};
-use crate::service::control::{Answer, Observe};
+use crate::envelope::time::Timestamp;
+use crate::service::control::{Answer, Observe, Trace};
+use crate::service::decision_log::StoredDecision;
 use crate::service::report::Report;
+use crate::state::time_format::rfc3339;
 
 /// Timeout for connecting, and for each read and write.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -52,6 +55,29 @@ pub(super) struct Status {
     /// Print everything as one JSON object
     #[arg(long)]
     json: bool,
+}
+
+/// `countersign trace`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  countersign trace ann@our.example              what came for Ann, and what became of it
+  countersign trace '<20261127.1@our.example>'   bounces that return this message
+  countersign trace --since 2h 192.0.2.9         what this client sent
+
+Decisions about bounces and tags are kept, newest last; see [state] in docs/config.md. The last second
+may be missing. Exit status: 0 something is found, 1 nothing, 3 no daemon answers.")]
+pub(super) struct TraceCommand {
+    #[command(flatten)]
+    socket: Socket,
+    /// How far to look back: a number with s, m, h or d
+    #[arg(long, value_name = "TIME", default_value = "2d", value_parser = pause)]
+    since: Pause,
+    /// Print one JSON object per line
+    #[arg(long)]
+    json: bool,
+    /// An address, a Message-ID in <>, or the address of a client
+    about: String,
 }
 
 /// `countersign observe`
@@ -109,6 +135,23 @@ pub(super) fn status(args: &Status) -> Result<bool> {
         }
     }
     Ok(report.attention.is_empty())
+}
+
+/// Prints recent decisions. `false`: there are none.
+pub(super) fn trace(args: &TraceCommand) -> Result<bool> {
+    let since = now().0.saturating_sub(args.since.0.unwrap_or(0));
+    let asked = Trace { about: args.about.clone(), since };
+    let found: Vec<StoredDecision> = ask(&args.socket, "POST", "/trace", &serde_json::to_string(&asked)?)?;
+    for decision in &found {
+        match args.json {
+            true => anstream::println!("{}", serde_json::to_string(decision)?),
+            false => anstream::println!("{}", decision.line()),
+        }
+    }
+    if found.is_empty() {
+        anstream::eprintln!("nothing about {} is kept since {}", args.about, rfc3339(Timestamp(since)));
+    }
+    Ok(!found.is_empty())
 }
 
 /// Has the running daemon only observe all domains for a while.

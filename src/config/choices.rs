@@ -183,3 +183,49 @@ pub enum LogFormat {
 }
 
 pub(super) type LocatedError = (Option<usize>, String);
+
+/// How much of addresses is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum AddressDetail {
+    /// All of it.
+    #[default]
+    Full,
+    /// The first and last octet of the local part, and the domain.
+    Masked,
+    /// The domain only.
+    None,
+}
+
+impl AddressDetail {
+    /// An address with so much detail.
+    #[must_use]
+    pub fn shown(self, address: &str) -> String {
+        let Some((local, domain)) = address.rsplit_once('@') else { return address.to_owned() };
+        match self {
+            Self::Full => address.to_owned(),
+            Self::None => format!("…@{domain}"),
+            Self::Masked => {
+                let mut letters = local.chars();
+                match (letters.next(), letters.next_back()) {
+                    (Some(first), Some(last)) => format!("{first}…{last}@{domain}"),
+                    _ => format!("…@{domain}"),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_much_of_an_address_is_kept_as_the_config_says() {
+        let shown = |detail: AddressDetail, address: &str| detail.shown(address);
+        assert_eq!(shown(AddressDetail::Full, "ann@our.example"), "ann@our.example");
+        assert_eq!(shown(AddressDetail::Masked, "ann@our.example"), "a…n@our.example");
+        assert_eq!(shown(AddressDetail::Masked, "a@our.example"), "…@our.example");
+        assert_eq!(shown(AddressDetail::None, "ann@our.example"), "…@our.example");
+        assert_eq!(shown(AddressDetail::None, ""), "");
+    }
+}

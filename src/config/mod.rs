@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use self::choices::LocatedError;
 pub use self::choices::{
-    Access, Certificate, HopTls, LogFormat, Protocol, ProxyUnknown, Role, SendProxy, ServiceProtocol, Side,
-    StrayNewline, SyncMode, TlsMode,
+    Access, AddressDetail, Certificate, HopTls, LogFormat, Protocol, ProxyUnknown, Role, SendProxy, ServiceProtocol,
+    Side, StrayNewline, SyncMode, TlsMode,
 };
 pub use self::listeners::Listener;
 pub use self::mta_services::MtaService;
@@ -125,6 +125,10 @@ pub struct StateFile {
     pub is_default: bool,
     /// The largest size of the file, in octets.
     pub max_size: u64,
+    /// The most recent decisions that are kept; 0: none.
+    pub decisions: usize,
+    /// How much of addresses is kept with them.
+    pub addresses: AddressDetail,
 }
 
 /// An error in the config: its place, and how to correct it.
@@ -371,6 +375,8 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, LocatedError> {
                 path => Some(folder.join(path.unwrap_or("state/countersign.db"))),
             },
             max_size: raw.state.max_size.map_or(256 << 20, |size| size.0 as u64),
+            decisions: raw.state.decisions.unwrap_or(100_000),
+            addresses: raw.state.addresses.unwrap_or_default(),
         },
         control: control_socket(raw.control.listen, folder)?,
         timeouts: Timeouts {

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::choices::{ListenerProtocol, LogFormat, ProxyUnknown, SendProxy, Side, StrayNewline, SyncMode, TlsMode};
+use super::choices::{
+    AddressDetail, ListenerProtocol, LogFormat, ProxyUnknown, SendProxy, Side, StrayNewline, SyncMode, TlsMode,
+};
 use super::words::{self, AddressEntry, Endpoint, Name, NetworkWord, NextHops, Size, Span};
 use crate::envelope::site_policy::{FailureAction, InboundMode, Mixed, OutboundMode, Overflow, RejectAt};
 use crate::envelope::tag::batv::MacLength;
@@ -100,6 +102,9 @@ pub(super) struct RawStatus {
 pub(super) struct RawState {
     pub path: Option<String>,
     pub max_size: Option<Size>,
+    pub decisions: Option<usize>,
+    #[serde(deserialize_with = "words::address_detail")]
+    pub addresses: Option<AddressDetail>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -256,8 +256,8 @@ macro_rules! words {
 }
 
 use super::choices::{
-    ListenerProtocol, LogFormat, Protocol, ProxyUnknown, SendProxy, ServiceProtocol, Side, StrayNewline, SyncMode,
-    TlsMode,
+    AddressDetail, ListenerProtocol, LogFormat, Protocol, ProxyUnknown, SendProxy, ServiceProtocol, Side, StrayNewline,
+    SyncMode, TlsMode,
 };
 use crate::envelope::site_policy::{FailureAction, InboundMode, Mixed, OutboundMode, Overflow, RejectAt};
 use crate::envelope::tag::batv::MacLength;
@@ -287,6 +287,7 @@ words!(foreign -> bool { "reject" => false, "pass" => true });
 words!(srs_stays -> bool { "proxy" => false, "mta" => true });
 words!(mac -> MacLength { "short" => MacLength::Short, "long" => MacLength::Long });
 words!(separator -> char { "=" => '=', "+" => '+', "-" => '-' });
+words!(address_detail -> AddressDetail { "full" => AddressDetail::Full, "masked" => AddressDetail::Masked, "none" => AddressDetail::None });
 words!(log_format -> LogFormat { "text" => LogFormat::Text, "json" => LogFormat::Json });
 
 /// The words as text: `a`, `b` or `c`.

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 use super::connection_limit::ConnectionLimit;
+use super::decisions::Decisions;
 use super::hold_budget::HoldBudget;
 use super::metrics::Metrics;
 use super::refusals::Refusals;
@@ -34,6 +35,8 @@ pub(crate) struct AppState {
     pub started: Timestamp,
     /// What was seen of ramps, for the rules; replaced as a whole.
     pub ramps: ArcSwap<RampRecord>,
+    /// Recent decisions that are not written yet.
+    pub decisions: Decisions,
     memory: Mutex<Memory>,
     refusals: Mutex<Refusals>,
     ramp: Mutex<RampNotes>,
@@ -57,6 +60,7 @@ impl AppState {
             started,
             ramps: ArcSwap::default(),
             memory: Mutex::new(Memory::since(started)),
+            decisions: Decisions::default(),
             refusals: Mutex::default(),
             ramp: Mutex::default(),
             ramp_changed: Notify::new(),

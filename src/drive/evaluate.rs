@@ -7,6 +7,7 @@ use tracing::{debug, error, info, warn};
 
 use super::app_state::AppState;
 use super::bounce_reservation::Reservation;
+use super::decisions::{self, Decision};
 use super::limited_warn;
 use super::metrics::{ContentLabels, RecipientLabels, SenderLabels};
 use super::nonce;
@@ -19,7 +20,7 @@ use crate::envelope::rules::{
     Caller, Candidate, ContentVerdict, Disposition, Inbound, InboundReason, MapAnswer, MappedRecipient, Outbound,
     OutboundAction, OutboundReason, RefusalReason, Rules,
 };
-use crate::envelope::tag::{Verdict, masked};
+use crate::envelope::tag::{Verdict, masked, masked_text};
 
 /// Queries the rules on behalf of one client.
 pub(super) struct Evaluator {
@@ -167,6 +168,7 @@ impl Evaluator {
         });
         alarms.log();
         self.asked = masked(recipient);
+        self.note_recipient(sender, &inbound);
         let refused = matches!(inbound.disposition, Disposition::Refuse(_));
         if let (true, InboundReason::Against(reason)) = (refused, inbound.reason) {
             self.count_refusal(reason.name(), recipient);
@@ -194,6 +196,7 @@ impl Evaluator {
         self.ask(|rules| {
             if content != ContentVerdict::Later {
                 self.log_content(rules, case, found, &content);
+                self.note_content(case, found, &content);
             }
             if matches!(
                 content,
@@ -295,6 +298,55 @@ impl Evaluator {
         said.mapped
     }
 
+    /// Keeps a decision about a recipient for `trace`, if it is about a bounce or a tag.
+    fn note_recipient(&self, sender: &ReversePath, inbound: &Inbound) {
+        // The content decides, and is kept then.
+        let is_decided = !matches!(inbound.disposition, Disposition::Inspect(..));
+        let is_of_interest = inbound.verdict != Verdict::Untagged || inbound.reason != InboundReason::NotABounce;
+        // The verdict on a rate-limited guess is nobody's to see.
+        let found = if inbound.reason == InboundReason::Against(RefusalReason::Guessing) {
+            "not-looked-at"
+        } else {
+            inbound.verdict.name()
+        };
+        if is_decided && is_of_interest && self.app.config.state.decisions > 0 {
+            self.app.decisions.note(Decision {
+                at: self.app.now(),
+                session: self.id,
+                client: self.client,
+                event: "recipient",
+                from: decisions::sender(sender),
+                to: self.asked.clone(),
+                found,
+                action: inbound.disposition.name(),
+                reason: inbound.reason.name(),
+                returned_message_id: None,
+                final_recipient: None,
+            });
+        }
+    }
+
+    /// Keeps a decision about the content of a message for `trace`.
+    fn note_content(&self, case: Candidate<'_>, found: &Findings, content: &ContentVerdict) {
+        if self.app.config.state.decisions == 0 {
+            return;
+        }
+        self.app.decisions.note(Decision {
+            at: self.app.now(),
+            session: self.id,
+            client: self.client,
+            event: "content",
+            // Its envelope sender is the null sender, or that of a daemon.
+            from: String::new(),
+            to: case.recipient.to_string(),
+            found: found.kind.name(),
+            action: content.name(),
+            reason: content.reason(),
+            returned_message_id: found.returned.message_ids.first().cloned(),
+            final_recipient: final_recipient(found),
+        });
+    }
+
     fn log_sender(&self, sender: &ReversePath, recipient: Option<&Address>, outbound: &Outbound) {
         let action = match &outbound.action {
             OutboundAction::Sign(_) => "sign",
@@ -356,6 +408,8 @@ impl Evaluator {
             kind,
             why = found.reasons.join(", "),
             evidence = rules.evidence_says(case.recipient, found),
+            returned_message_id = found.returned.message_ids.first(),
+            final_recipient = final_recipient(found),
             action,
             reason
         );
@@ -401,6 +455,11 @@ impl Alarms {
             );
         }
     }
+}
+
+/// The first recipient that a bounce is about, without its address type (RFC 3464 section 2.3.2).
+fn final_recipient(found: &Findings) -> Option<String> {
+    found.recipients.first().and_then(|recipient| recipient.final_recipient.as_deref()).map(masked_text)
 }
 
 fn key_of(verdict: &Verdict) -> Option<String> {

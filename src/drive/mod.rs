@@ -6,6 +6,7 @@ mod bounce_reservation;
 mod buffers;
 pub(crate) mod connection_limit;
 pub(crate) mod connection_slots;
+pub(crate) mod decisions;
 mod drain;
 mod evaluate;
 pub(crate) mod hold_budget;

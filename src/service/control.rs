@@ -1,4 +1,4 @@
-//! The control socket: how `status`, `observe` and `reload` speak to a running daemon. HTTP over a Unix socket that only
+//! The control socket: how `status`, `trace`, `observe` and `reload` speak to a running daemon. HTTP over a Unix socket that only
 //! root and the daemon's own user may use.
 
 use std::io;
@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::serve::Listener;
 use axum::{Json, Router};
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
+use super::decision_log::find;
 use super::ramp_words::describe;
 use super::reload::Reload;
 use super::report::Report;
@@ -23,6 +25,7 @@ use crate::drive::listener::{Bound, Inherited};
 use crate::drive::proxy_listener::ProxyListener;
 use crate::drive::stream::{Accepted, Plain};
 use crate::envelope::time::Timestamp;
+use crate::state::store::Store;
 use crate::state::time_format::rfc3339;
 
 /// The number of connections that may wait until they are served.
@@ -30,12 +33,13 @@ const WAITING: usize = 16;
 /// The longest that all domains may be observed by command, in seconds: 31 days.
 pub(crate) const LONGEST_PAUSE: i64 = 31 * 86_400;
 
-/// What the handlers need.
+/// The daemon, as far as commands reach it.
 #[derive(Clone)]
-struct Daemon {
-    app: Arc<AppState>,
-    proxy_listeners: Arc<[Arc<ProxyListener>]>,
-    reload: Reload,
+pub(super) struct Daemon {
+    pub app: Arc<AppState>,
+    pub proxy_listeners: Arc<[Arc<ProxyListener>]>,
+    pub reload: Reload,
+    pub store: Arc<dyn Store>,
 }
 
 /// The path of the control socket. Without one in the config, it is in the folder that systemd gives
@@ -68,17 +72,13 @@ pub(super) fn bind(config: &ControlSocket) -> Option<Bound> {
 }
 
 /// Serves requests, without end.
-pub(super) async fn serve(
-    bound: Bound,
-    app: Arc<AppState>,
-    proxy_listeners: Arc<[Arc<ProxyListener>]>,
-    reload: Reload,
-) {
+pub(super) async fn serve(bound: Bound, daemon: Daemon) {
     let router = Router::new()
         .route("/status", get(status))
+        .route("/trace", post(trace))
         .route("/observe", post(observe))
         .route("/reload", post(reload_now))
-        .with_state(Daemon { app, proxy_listeners, reload });
+        .with_state(daemon);
     let (sender, accepted) = mpsc::channel(WAITING);
     let served = async {
         tokio::select! {
@@ -116,6 +116,24 @@ impl Listener for Incoming {
 
 async fn status(State(daemon): State<Daemon>) -> Json<Report> {
     Json(Report::of(&daemon.app, &daemon.proxy_listeners))
+}
+
+/// What `trace` asks for.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Trace {
+    /// An address, a Message-ID in angle brackets, or the address of a client.
+    pub about: String,
+    /// Since when, in seconds since 1970.
+    pub since: i64,
+}
+
+async fn trace(State(daemon): State<Daemon>, Json(asked): Json<Trace>) -> Response {
+    // A large state file takes a moment to read.
+    let found = tokio::task::spawn_blocking(move || find(&*daemon.store, &asked.about, Timestamp(asked.since))).await;
+    match found.unwrap_or_else(|error| Err(error.to_string())) {
+        Ok(found) => Json(found).into_response(),
+        Err(text) => (StatusCode::BAD_REQUEST, Json(Answer { text })).into_response(),
+    }
 }
 
 /// What `observe` asks for: until when all domains are observed, in seconds since 1970; `None`: not any more.

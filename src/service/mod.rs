@@ -2,6 +2,7 @@
 
 mod capped_listener;
 pub(crate) mod control;
+pub(crate) mod decision_log;
 pub(crate) mod fd_limit;
 pub(crate) mod logs;
 mod ramp;
@@ -174,17 +175,23 @@ impl Service {
                 mail_tasks.stopping(),
             ));
         }
+        let app = Arc::clone(&self.app);
+        // A task of its own: a file that its library cannot cope with must not stop the daemon.
+        let state = tokio::task::spawn_blocking(move || State::open(&app)).await.unwrap_or_else(State::lost);
         if let Some(bound) = control::bind(&self.app.config.control) {
             let reload = Reload::of(&self.reload);
-            helpers.spawn(control::serve(bound, Arc::clone(&self.app), Arc::clone(&proxy_listeners), reload));
+            let daemon = control::Daemon {
+                app: Arc::clone(&self.app),
+                proxy_listeners: Arc::clone(&proxy_listeners),
+                reload,
+                store: state.store(),
+            };
+            helpers.spawn(control::serve(bound, daemon));
         }
         helpers.spawn(probe(Arc::clone(&proxy_listeners)));
         helpers.spawn(ramp::write(Arc::clone(&self.app)));
         helpers.spawn(ramp::watch(Arc::clone(&self.app)));
         helpers.spawn(systemd::feed_watchdog(workers.clone()));
-        let app = Arc::clone(&self.app);
-        // A task of its own: a file that its library cannot cope with must not stop the daemon.
-        let state = tokio::task::spawn_blocking(move || State::open(&app)).await.unwrap_or_else(State::lost);
         ramp::latch(&self.app);
         let stopped = CancellationToken::new();
         let keeping = tokio::spawn(state::keep(state, Arc::clone(&self.app), stopped.clone().cancelled_owned()));

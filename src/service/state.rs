@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinError;
 use tracing::{debug, error, info, warn};
 
+use super::decision_log::DecisionLog;
 use crate::config::StateFile;
 use crate::drive::app_state::AppState;
+use crate::drive::limited_warn;
 use crate::envelope::ramp_record::{DomainRecord, RampRecord, UnsignedMail};
 use crate::envelope::time::Timestamp;
 use crate::state::store::{self, Change, Found, Store, StoreError, Table};
@@ -24,7 +26,8 @@ const PAUSED_UNTIL: &[u8] = b"paused-until";
 
 /// The store of a running daemon, and what could not be written to it yet.
 pub(super) struct State {
-    store: Box<dyn Store>,
+    store: Arc<dyn Store>,
+    decisions: DecisionLog,
     /// Changes that wait, by table and key.
     waiting: HashMap<(Table, Vec<u8>), Option<Vec<u8>>>,
     has_failed: bool,
@@ -54,7 +57,12 @@ impl State {
                 );
             }
         }
-        let state = Self { store: opened.store, waiting: HashMap::new(), has_failed: false };
+        let store: Arc<dyn Store> = Arc::from(opened.store);
+        let decisions = DecisionLog::of(&*store).unwrap_or_else(|error| {
+            error!(path, %error, "recent decisions cannot be read; they begin anew");
+            DecisionLog::default()
+        });
+        let state = Self { store, decisions, waiting: HashMap::new(), has_failed: false };
         match state.ramps() {
             Ok(mut record) => {
                 record.is_incomplete |= is_incomplete;
@@ -68,7 +76,13 @@ impl State {
     /// Nothing is kept, because opening the file has failed in a way that nobody has thought of.
     pub(super) fn lost(error: JoinError) -> Self {
         error!(%error, "the state file cannot be used; until the next start nothing is kept. Mail is not affected");
-        Self { store: store::open(None, 0, "").store, waiting: HashMap::new(), has_failed: false }
+        let store = Arc::from(store::open(None, 0, "").store);
+        Self { store, decisions: DecisionLog::default(), waiting: HashMap::new(), has_failed: false }
+    }
+
+    /// The store, for those who read it.
+    pub(super) fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store)
     }
 
     fn ramps(&self) -> Result<RampRecord, StoreError> {
@@ -100,6 +114,14 @@ impl State {
             let value = until.map(|until| until.0.to_string().into_bytes());
             self.waiting.insert((Table::Daemon, PAUSED_UNTIL.to_vec()), value);
         }
+        let (decisions, left_out) = app.decisions.take();
+        if left_out > 0 {
+            limited_warn!(left_out, "more decisions in a second than are kept for `countersign trace`");
+        }
+        let config = &app.config.state;
+        for change in self.decisions.changes(decisions, config.addresses, config.decisions, app.now()) {
+            self.waiting.insert((change.table, change.key), change.value);
+        }
         if self.waiting.is_empty() {
             return;
         }
@@ -117,6 +139,8 @@ impl State {
             }
             Err(error) => {
                 app.metrics.state_failures.inc();
+                // Decisions are many, and the least that is needed.
+                self.waiting.retain(|(table, _), value| *table != Table::Decision || value.is_none());
                 if !std::mem::replace(&mut self.has_failed, true) {
                     error!(%error, "the state file cannot be written; what it should keep is in memory. Mail is not affected");
                 }

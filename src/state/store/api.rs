@@ -20,16 +20,19 @@ pub(crate) trait Store: Send + Sync {
 pub(crate) enum Table {
     /// What was seen of ramps, by domain.
     Ramp,
+    /// Recent decisions, by number.
+    Decision,
     /// Settings of the running daemon that are not in its config, by name.
     Daemon,
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 2] = [Self::Ramp, Self::Daemon];
+    pub(super) const ALL: [Self; 3] = [Self::Ramp, Self::Decision, Self::Daemon];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Ramp => "ramp",
+            Self::Decision => "decision",
             Self::Daemon => "daemon",
         }
     }

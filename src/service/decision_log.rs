@@ -1,0 +1,299 @@
+//! Recent decisions in the store: written with the other changes, the oldest removed, and read for `countersign trace`.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::AddressDetail;
+use crate::drive::decisions::{Decision, is_about};
+use crate::envelope::address::Address;
+use crate::envelope::time::{SECONDS_PER_DAY, Timestamp};
+use crate::state::store::{Change, Store, StoreError, Table};
+use crate::state::time_format::rfc3339;
+
+/// Age at which a decision is removed, in seconds.
+const MAX_AGE: i64 = 14 * SECONDS_PER_DAY;
+/// The most decisions of one answer.
+const MAX_SHOWN: usize = 1_000;
+
+/// Which decisions the store has: their numbers and times, the oldest first.
+#[derive(Debug, Default)]
+pub(super) struct DecisionLog {
+    kept: VecDeque<(u64, i64)>,
+    next: u64,
+}
+
+/// A decision as it is stored, and as `trace --json` prints it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct StoredDecision {
+    /// When it was made, in seconds since 1970.
+    pub at: i64,
+    /// The number of the session, as in the log.
+    pub session: u64,
+    /// The client, if it is known.
+    pub client: Option<String>,
+    /// `recipient` or `content`.
+    pub event: String,
+    /// The sender; empty: the null sender.
+    pub from: String,
+    /// The recipient.
+    pub to: String,
+    /// The verdict on the tag, or the kind of the message.
+    pub found: String,
+    /// What was done.
+    pub action: String,
+    /// Why.
+    pub reason: String,
+    /// The Message-ID of the returned original.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub returned_message_id: Option<String>,
+    /// The recipient that the bounce is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub final_recipient: Option<String>,
+}
+
+impl DecisionLog {
+    /// Reads which decisions the store has.
+    pub(super) fn of(store: &dyn Store) -> Result<Self, StoreError> {
+        let mut kept = VecDeque::new();
+        store.scan(Table::Decision, &mut |key, value| {
+            let number = <[u8; 8]>::try_from(key).map(u64::from_be_bytes);
+            if let (Ok(number), Ok(stored)) = (number, serde_json::from_slice::<StoredDecision>(value)) {
+                kept.push_back((number, stored.at));
+            }
+        })?;
+        let next = kept.back().map_or(0, |(number, _)| number + 1);
+        Ok(Self { kept, next })
+    }
+
+    /// The changes that write these decisions, and remove those that are too old or too many.
+    pub(super) fn changes(
+        &mut self,
+        decisions: VecDeque<Decision>,
+        detail: AddressDetail,
+        most: usize,
+        now: Timestamp,
+    ) -> Vec<Change> {
+        let mut changes = Vec::new();
+        for decision in decisions {
+            let stored = StoredDecision::of(&decision, detail);
+            let Ok(value) = serde_json::to_vec(&stored) else { continue };
+            changes.push(change(self.next, Some(value)));
+            self.kept.push_back((self.next, stored.at));
+            self.next += 1;
+        }
+        while let Some((number, at)) = self.kept.front().copied()
+            && (self.kept.len() > most || now.0.saturating_sub(at) > MAX_AGE)
+        {
+            self.kept.pop_front();
+            changes.push(change(number, None));
+        }
+        changes
+    }
+}
+
+fn change(number: u64, value: Option<Vec<u8>>) -> Change {
+    Change { table: Table::Decision, key: number.to_be_bytes().to_vec(), value }
+}
+
+/// What somebody asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum About {
+    Address(Address),
+    MessageId(String),
+    Client(String),
+}
+
+impl About {
+    /// An address of a client, a Message-ID in angle brackets, or an address.
+    fn parse(text: &str) -> Result<Self, String> {
+        let text = text.trim();
+        if text.parse::<std::net::IpAddr>().is_ok() {
+            return Ok(Self::Client(text.to_owned()));
+        }
+        if text.starts_with('<') && text.ends_with('>') {
+            return Ok(Self::MessageId(text.to_owned()));
+        }
+        Address::parse(text)
+            .map(Self::Address)
+            .map_err(|error| format!("`{text}` is no client's address, no Message-ID in <>, and no address: {error}"))
+    }
+
+    fn fits(&self, decision: &StoredDecision) -> bool {
+        match self {
+            Self::Client(client) => decision.client.as_ref() == Some(client),
+            Self::MessageId(id) => decision.returned_message_id.as_ref() == Some(id),
+            Self::Address(address) => [&decision.to, &decision.from]
+                .into_iter()
+                .chain(&decision.final_recipient)
+                .any(|kept| is_about(kept, address)),
+        }
+    }
+}
+
+/// The decisions about an address, a client or a Message-ID since a moment, the newest last.
+///
+/// # Errors
+/// The text is none of these, or the store cannot be read: in words.
+pub(super) fn find(store: &dyn Store, about: &str, since: Timestamp) -> Result<Vec<StoredDecision>, String> {
+    let about = About::parse(about)?;
+    let mut found = VecDeque::new();
+    let read = store.scan(Table::Decision, &mut |_, value| {
+        let Ok(stored) = serde_json::from_slice::<StoredDecision>(value) else { return };
+        if stored.at >= since.0 && about.fits(&stored) {
+            found.push_back(stored);
+            if found.len() > MAX_SHOWN {
+                found.pop_front();
+            }
+        }
+    });
+    read.map_err(|error| format!("the state file cannot be read: {error}"))?;
+    Ok(found.into())
+}
+
+impl StoredDecision {
+    fn of(decision: &Decision, detail: AddressDetail) -> Self {
+        Self {
+            at: decision.at.0,
+            session: decision.session,
+            client: decision.client.map(|client| client.to_string()),
+            event: decision.event.to_owned(),
+            from: detail.shown(&decision.from),
+            to: detail.shown(&decision.to),
+            found: decision.found.to_owned(),
+            action: decision.action.to_owned(),
+            reason: decision.reason.to_owned(),
+            returned_message_id: decision.returned_message_id.clone(),
+            final_recipient: decision.final_recipient.as_deref().map(|address| detail.shown(address)),
+        }
+    }
+
+    /// One line for a person.
+    pub(crate) fn line(&self) -> String {
+        let from = if self.from.is_empty() { "<>" } else { &self.from };
+        let client = self.client.as_deref().unwrap_or("local");
+        let about = match (&self.final_recipient, &self.returned_message_id) {
+            (Some(recipient), Some(id)) => format!(" (about {recipient}, original {id})"),
+            (Some(recipient), None) => format!(" (about {recipient})"),
+            (None, Some(id)) => format!(" (original {id})"),
+            (None, None) => String::new(),
+        };
+        format!(
+            "{}  {client}  {from} → {}  {}{about}  session={}",
+            rfc3339(Timestamp(self.at)),
+            self.to,
+            in_words(&self.event, &self.found, &self.action, &self.reason),
+            self.session
+        )
+    }
+}
+
+/// What was done, and why.
+fn in_words(event: &str, found: &str, action: &str, reason: &str) -> String {
+    let why = match reason {
+        "valid" => "the tag is valid",
+        "forged" => "the tag was not made here",
+        "expired" => "the tag has expired",
+        "future" => "the tag is dated in the future",
+        "unknown-key" => "the tag names a key that is not in the ring",
+        "untagged-ndr" => "a bounce without a tag",
+        "daemon-ndr" => "a bounce without a tag, from MAILER-DAEMON",
+        "text-ndr" => "a bounce in words, without a tag",
+        "doubtful-ndr" => "a notice in words that shows nothing of its original",
+        "overflow" => "a bounce to an address that is too long to be signed",
+        "guessing" => "too many bad tags from this network",
+        "replayed" => "too many bounces to this tag",
+        "surge" => "a surge of false bounces",
+        "own-sender" => "a sender of ours from outside, without a tag",
+        "relaying-denied" => "not a domain of ours",
+        "candidate" => "no tag, so the content decides",
+        "evidence" => "the original was sent by this site",
+        other => other,
+    };
+    let did = match action {
+        "deliver" => "delivered",
+        "mark" => "delivered with a mark",
+        "reject" => "refused",
+        "defer" => "deferred",
+        "discard" => "discarded",
+        "quarantine" => "quarantined",
+        "rescue" => "delivered, rescued by evidence",
+        "content" => "inspected",
+        other => other,
+    };
+    if event == "content" { format!("{did}: {why} ({found})") } else { format!("{did}: {why}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::state::store;
+
+    fn decision(at: i64, to: &str) -> Decision {
+        Decision {
+            at: Timestamp(at),
+            session: 7,
+            client: Some("192.0.2.9".parse().unwrap()),
+            event: "content",
+            from: String::new(),
+            to: to.into(),
+            found: "dsn-failed",
+            action: "reject",
+            reason: "untagged-ndr",
+            returned_message_id: Some("<1@x.example>".into()),
+            final_recipient: Some("bob@third.example".into()),
+        }
+    }
+
+    #[test]
+    fn decisions_are_found_by_address_client_and_message_id() {
+        let opened = store::open(None, 0, "");
+        let store = &*opened.store;
+        let mut log = DecisionLog::default();
+        let all = [
+            decision(100, "ann@our.example"),
+            decision(200, "prvs=1786~=ann@our.example"),
+            decision(300, "eve@our.example"),
+        ];
+        store.commit(&log.changes(all.into(), AddressDetail::Full, 100, Timestamp(300))).unwrap();
+        let times = |about: &str, since: i64| {
+            let found = find(store, about, Timestamp(since)).unwrap();
+            found.iter().map(|stored| stored.at).collect::<Vec<_>>()
+        };
+        assert_eq!(times("ann@our.example", 0), [100, 200]);
+        assert_eq!(times("ann@our.example", 150), [200]);
+        assert_eq!(times("192.0.2.9", 0), [100, 200, 300]);
+        assert_eq!(times("<1@x.example>", 250), [300]);
+        assert_eq!(times("bob@third.example", 0), [100, 200, 300], "the recipient of the original");
+        assert!(find(store, "no address", Timestamp(0)).unwrap_err().contains("no Message-ID in <>"));
+        let line = find(store, "eve@our.example", Timestamp(0)).unwrap()[0].line();
+        assert_eq!(
+            line,
+            "1970-01-01T00:05:00Z  192.0.2.9  <> → eve@our.example  refused: a bounce without a tag (dsn-failed) \
+             (about bob@third.example, original <1@x.example>)  session=7"
+        );
+    }
+
+    #[test]
+    fn the_oldest_go_and_numbers_go_on_after_a_restart() {
+        let opened = store::open(None, 0, "");
+        let store = &*opened.store;
+        let mut log = DecisionLog::default();
+        for at in 0..10 {
+            let changes = log.changes([decision(at, "ann@our.example")].into(), AddressDetail::None, 4, Timestamp(at));
+            store.commit(&changes).unwrap();
+        }
+        let times = |store: &dyn Store| {
+            let found = find(store, "192.0.2.9", Timestamp(0)).unwrap();
+            found.iter().map(|stored| (stored.at, stored.to.clone())).collect::<Vec<_>>()
+        };
+        let hidden = "…@our.example".to_owned();
+        assert_eq!(times(store), [6, 7, 8, 9].map(|at| (at, hidden.clone())));
+        let mut again = DecisionLog::of(store).unwrap();
+        assert_eq!(again.next, 10);
+        let late = Timestamp(8 + MAX_AGE + 1);
+        store.commit(&again.changes(VecDeque::new(), AddressDetail::Full, 4, late)).unwrap();
+        assert_eq!(times(store), [(9, hidden)]);
+    }
+}
