@@ -135,7 +135,7 @@ fn run(workload: &Workload, target: &Target) -> Round {
                     let mut due = Instant::now();
                     if let Some(rate) = rate {
                         due = start + Duration::from_secs_f64(n as f64 / rate);
-                        std::thread::park_timeout(due.saturating_duration_since(Instant::now()));
+                        wait_until(due);
                     }
                     let mut open = session.take().unwrap_or_else(|| Session::open(port));
                     open.send(&message, pipelined);
@@ -340,6 +340,14 @@ fn memory(target: &Target) -> f64 {
     let text = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap_or_default();
     let line = text.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or_default();
     line.split_ascii_whitespace().nth(1).and_then(|n| n.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
+}
+
+/// Waits for a moment on the clock: with a fixed rate, time is what is measured. Nobody unparks the thread, and one that
+/// wakes early waits again.
+fn wait_until(due: Instant) {
+    while let Some(left) = due.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        std::thread::park_timeout(left);
+    }
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -2,7 +2,7 @@
 
 use super::body::Message;
 use super::client::Input;
-use super::next_hop::{Connection, Facts, Purpose};
+use super::next_hop::{Connection, Facts, Opening, Purpose};
 use super::queue::{ClientCommand, Item};
 use super::{Event, Session};
 use crate::wire::message::NextHopChoice;
@@ -70,7 +70,7 @@ impl Session {
             self.hop.plain_only = false;
         }
         self.hop.target = target;
-        self.hop.connection = Connection::Connecting(purpose);
+        self.hop.connection = Connection::Opening(Opening::new(purpose));
         // Its time begins now, whatever the one before has used.
         self.out.progress += 1;
         self.hop.facts = Facts::default();

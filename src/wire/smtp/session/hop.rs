@@ -14,15 +14,17 @@ use crate::wire::smtp::reply::Reply;
 impl Session {
     /// The connection asked for by [`Event::Open`] stands; `encrypted`: with TLS from its first octet.
     pub fn hop_connected(&mut self, encrypted: bool) {
-        let Connection::Connecting(purpose) = &mut self.hop.connection else { return };
-        let purpose = std::mem::replace(purpose, Purpose::Silent);
-        self.out.progress += 1;
-        self.hop.facts.encrypted = encrypted;
-        self.pipeline.queue.push(match purpose {
+        let Connection::Opening(opening) = &mut self.hop.connection else { return };
+        if opening.is_connected {
+            return;
+        }
+        opening.is_connected = true;
+        self.pipeline.queue.push(match opening.purpose {
             Purpose::Greeting => Item::Forwarded(ClientCommand::Greeting),
             Purpose::Hello(_) | Purpose::Silent => Item::Swallowed(ProxyCommand::Greeting),
         });
-        self.hop.connection = Connection::Greeting(purpose);
+        self.out.progress += 1;
+        self.hop.facts.encrypted = encrypted;
     }
 
     /// The next hop has closed, or the connection broke.
@@ -251,11 +253,8 @@ impl Session {
     fn answered_quietly(&mut self, quiet: ProxyCommand, reply: Reply) {
         match quiet {
             ProxyCommand::Greeting if reply.code == 220 => {
-                let purpose = match &mut self.hop.connection {
-                    Connection::Greeting(purpose) => std::mem::replace(purpose, Purpose::Silent),
-                    _ => Purpose::Silent,
-                };
-                self.begin_handshake(purpose.into_hello());
+                let hello = self.hop.connection.opening().and_then(|opening| opening.purpose.hello());
+                self.begin_handshake(hello.cloned());
             }
             ProxyCommand::Greeting => self.hop_failed(),
             ProxyCommand::Hello => self.hello_answered(reply),

@@ -25,7 +25,7 @@ impl Default for NextHop {
     /// The first connection is asked for as the session begins.
     fn default() -> Self {
         Self {
-            connection: Connection::Connecting(Purpose::Greeting),
+            connection: Connection::Opening(Opening::new(Purpose::Greeting)),
             facts: Facts::default(),
             target: NextHopChoice::default(),
             replies: ReplyReader::default(),
@@ -38,16 +38,29 @@ impl Default for NextHop {
 /// How far the connection to the next hop is.
 #[derive(Debug)]
 pub(super) enum Connection {
-    /// Being opened.
-    Connecting(Purpose),
-    /// Connected. The next hop speaks first.
-    Greeting(Purpose),
+    /// Being opened, or open and not greeted yet.
+    Opening(Opening),
     /// The next hop is sent what it has to know before the client's commands.
     Handshake(Handshake),
     /// At the client's service.
     Ready,
     /// Gone; opened again for the next command.
     Closed,
+}
+
+/// A connection before its greeting.
+#[derive(Debug)]
+pub(super) struct Opening {
+    /// What the client waits for.
+    pub purpose: Purpose,
+    /// Whether it is connected; the next hop speaks first.
+    pub is_connected: bool,
+}
+
+impl Opening {
+    pub(super) fn new(purpose: Purpose) -> Self {
+        Self { purpose, is_connected: false }
+    }
 }
 
 /// What the client waits for while a connection is made.
@@ -63,7 +76,7 @@ pub(super) enum Purpose {
 
 impl Purpose {
     /// The hello that the client has no answer to.
-    pub(super) fn into_hello(self) -> Option<Hello> {
+    pub(super) fn hello(&self) -> Option<&Hello> {
         match self {
             Self::Hello(hello) => Some(hello),
             Self::Greeting | Self::Silent => None,
@@ -73,11 +86,11 @@ impl Purpose {
 
 impl Connection {
     pub(super) fn is_opening(&self) -> bool {
-        matches!(self, Self::Connecting(_) | Self::Greeting(_) | Self::Handshake(_))
+        matches!(self, Self::Opening(_) | Self::Handshake(_))
     }
 
     pub(super) fn is_connecting(&self) -> bool {
-        matches!(self, Self::Connecting(_))
+        matches!(self, Self::Opening(opening) if !opening.is_connected)
     }
 
     pub(super) fn is_ready(&self) -> bool {
@@ -101,23 +114,30 @@ impl Connection {
     /// Whether the client waits for its greeting, or for the answer to its hello.
     pub(super) fn owes_client(&self) -> bool {
         match self {
-            Self::Connecting(purpose) | Self::Greeting(purpose) => !matches!(purpose, Purpose::Silent),
+            Self::Opening(opening) => !matches!(opening.purpose, Purpose::Silent),
             Self::Handshake(handshake) => handshake.for_client,
             Self::Ready | Self::Closed => false,
+        }
+    }
+
+    pub(super) fn opening(&self) -> Option<&Opening> {
+        match self {
+            Self::Opening(opening) => Some(opening),
+            Self::Handshake(_) | Self::Ready | Self::Closed => None,
         }
     }
 
     pub(super) fn handshake(&self) -> Option<&Handshake> {
         match self {
             Self::Handshake(handshake) => Some(handshake),
-            Self::Connecting(_) | Self::Greeting(_) | Self::Ready | Self::Closed => None,
+            Self::Opening(_) | Self::Ready | Self::Closed => None,
         }
     }
 
     pub(super) fn handshake_mut(&mut self) -> Option<&mut Handshake> {
         match self {
             Self::Handshake(handshake) => Some(handshake),
-            Self::Connecting(_) | Self::Greeting(_) | Self::Ready | Self::Closed => None,
+            Self::Opening(_) | Self::Ready | Self::Closed => None,
         }
     }
 
@@ -126,7 +146,7 @@ impl Connection {
         self.handshake()?;
         match std::mem::replace(self, Self::Ready) {
             Self::Handshake(handshake) => Some(handshake),
-            Self::Connecting(_) | Self::Greeting(_) | Self::Ready | Self::Closed => None,
+            Self::Opening(_) | Self::Ready | Self::Closed => None,
         }
     }
 }
