@@ -86,7 +86,7 @@ impl Driven {
 
     /// Asks the rules what the machine wants to know.
     fn answer(&mut self, memory: &mut Memory) {
-        let rules = Rules { policy: &self.policy, ring: &self.ring, now: NOW };
+        let rules = Rules::new(&self.policy, &self.ring, NOW);
         // It may be moot by now.
         let Some(question) = self.session.question() else { return };
         match question {
