@@ -1,8 +1,8 @@
-//! The protocol machines, for programs that have sockets of their own: octets in, octets and events out. They read no
-//! clock, and none of them waits.
+//! The protocol machines, for programs with sockets of their own: octets in, octets and events out. None of them reads
+//! a clock or blocks.
 //!
-//! [`Session`] is an SMTP session between a client and a next hop; its page says what a driver has to do. The others
-//! read what a mail server asks or says before a session.
+//! [`Session`] is an SMTP session between a client and a next hop; its documentation describes what a driver has to do.
+//! The others parse PROXY headers, bodies and queries of mail servers.
 
 pub use crate::wire::message::{Direction, Finished, NextHopChoice};
 pub use crate::wire::smtp::data::{DataScanner, Progress};

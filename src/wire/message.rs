@@ -1,21 +1,21 @@
-//! What the SMTP session and the milter share: the direction of mail, recipients that share a message, and what became of
-//! it.
+//! Types shared by the SMTP session and the milter: the direction of mail, groups of recipients that share a message,
+//! and the outcome of a message.
 
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::bounce::Findings;
 use crate::envelope::rules::{ContentCheck, ResultHeader};
 
-/// Which way mail goes.
+/// The direction of mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
-    /// It leaves: MAIL is asked about, and RCPT for what changes with the recipient.
+    /// Mail that leaves. The rules are queried about MAIL, and about RCPT where the sender depends on the recipient.
     Outbound,
-    /// It comes in: RCPT is asked about, and the content of candidates.
+    /// Mail that comes in. The rules are queried about RCPT, and about the content of messages to be inspected.
     Inbound,
 }
 
 impl Direction {
-    /// The word in logs and metrics.
+    /// The name of the direction in logs and metrics.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -25,33 +25,33 @@ impl Direction {
     }
 }
 
-/// Which of the next hops.
+/// One of the next hops of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum NextHopChoice {
-    /// The one for all mail.
+    /// The next hop for all mail.
     #[default]
     Main,
-    /// The one that may relay, for reversed SRS recipients. It never hears who the client is by XCLIENT: its right to
-    /// relay is ours.
+    /// The next hop for reversed SRS recipients, which may relay. It is not sent XCLIENT, because it permits relaying
+    /// to this program, not to the client.
     Srs,
-    /// The one for the domain of the recipient, by its number.
+    /// The next hop for the domain of the recipient, by its index.
     Domain(u16),
 }
 
 /// What is done with the message of a group of recipients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(in crate::wire) enum Handling {
-    /// It goes on.
+    /// The message is delivered.
     #[default]
     Deliver,
-    /// It goes on if its content allows it.
+    /// The message is delivered if its content allows it.
     Inspect(ContentCheck),
-    /// It is accepted and goes nowhere.
+    /// The message is accepted, but not delivered.
     Discard,
 }
 
 impl Handling {
-    /// Why the content decides, where it does.
+    /// Why the content is inspected; `None` if it is not.
     pub(crate) fn check(self) -> Option<ContentCheck> {
         match self {
             Self::Inspect(check) => Some(check),
@@ -60,18 +60,19 @@ impl Handling {
     }
 }
 
-/// Recipients of different groups do not share a transaction: what becomes of the message would differ.
+/// Recipients that can share a transaction. Recipients of different groups cannot, because their messages would be
+/// handled differently.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(in crate::wire) struct RecipientGroup {
     pub handling: Handling,
-    /// For whom a candidate is: evidence may rescue it for one recipient and not for another.
+    /// The recipient of a message to be inspected. Evidence may prove a bounce genuine for one recipient only.
     pub candidate: Option<Address>,
     pub mark: Option<ResultHeader>,
     pub target: NextHopChoice,
 }
 
 impl RecipientGroup {
-    /// Whether two recipients share the fate of a message.
+    /// Whether recipients of both groups can share a transaction.
     pub(crate) fn is_like(&self, other: &Self) -> bool {
         let same_mailbox = match (&self.candidate, &other.candidate) {
             (Some(a), Some(b)) => a.same_mailbox(b),
@@ -82,23 +83,23 @@ impl RecipientGroup {
     }
 }
 
-/// What became of a message, for the log.
+/// The outcome of a message, for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finished {
-    /// The number of its transaction; see [`Session::transaction`](crate::wire::smtp::session::Session::transaction).
+    /// The number of the transaction; see [`Session::transaction`](crate::wire::smtp::session::Session::transaction).
     pub id: u64,
-    /// Whose it was.
+    /// The sender in MAIL FROM.
     pub sender: ReversePath,
-    /// The sender that the next hop was told, where that is another.
+    /// The sender that the next hop was sent, if it differs.
     pub signed: Option<String>,
-    /// How many recipients the next hop had taken.
+    /// The number of recipients that the next hop accepted.
     pub recipients: u32,
-    /// The reply code that the client got.
+    /// The code of the reply that the client was sent.
     pub code: u16,
-    /// The first line of that reply.
+    /// The last line of that reply, which has the queue ID.
     pub reply: String,
-    /// The mark it carries.
+    /// The result header that was added.
     pub mark: Option<ResultHeader>,
-    /// What was found in it, where it was marked for what stands in its envelope.
+    /// What the classifier found, for a message that was marked because of its envelope.
     pub found: Option<Box<Findings>>,
 }

@@ -1,5 +1,4 @@
-//! BDAT (RFC 3030): the command, and what is due at the end of a chunk. [`body`](super::body) has what happens in
-//! between.
+//! BDAT (RFC 3030): the command, and the end of a chunk. The octets between are handled by [`body`](super::body).
 
 use super::body::{
     BodyError, ChunkAnswer, ChunkEnd, ChunkedBody, ChunkedMessage, Message, Released, Swallow, accepted,
@@ -17,15 +16,15 @@ use crate::wire::smtp::replies::{
 use crate::wire::smtp::reply::Reply;
 use crate::wire::smtp::size_limits::TooLong;
 
-/// The most octets of a message where the config sets no limit: more than any server takes, and far from where sums
-/// wrap.
+/// The maximum size of a message if the config sets no limit, in octets: more than any server accepts, and too small
+/// for sums to overflow.
 const NO_LIMIT: u64 = 1 << 40;
 
 impl Session {
-    /// BDAT. Its octets follow whatever the answer is.
+    /// Handles BDAT. The octets of the chunk follow regardless of the reply.
     pub(super) fn bdat(&mut self, size: u64, last: bool) -> bool {
         if size > self.most_octets().saturating_mul(4) {
-            // Nobody waits for the end of that.
+            // The chunk is too long to be read to its end.
             self.out.events.push_back(Event::Limit("message"));
             self.say(MESSAGE_TOO_LONG);
             self.end_when_answered();
@@ -35,7 +34,7 @@ impl Session {
             return self.swallow_bad(size, reply.reply());
         }
         if self.settings.lmtp && !self.pipeline.queue.is_empty() {
-            // How many replies a message gets, the answers to RCPT say.
+            // The number of replies to a message depends on the replies to RCPT.
             self.pipeline.barrier = true;
             return false;
         }
@@ -56,7 +55,7 @@ impl Session {
         if let Message::Chunks(body) = &mut transaction.message {
             body.begin_next(size, last);
             if let Some(reply) = &transaction.chunk_refused {
-                // A piece of the message is missing at the next hop.
+                // A part of the message is missing at the next hop.
                 body.refuse(reply.clone());
             }
             self.begin_chunk(size);
@@ -66,7 +65,8 @@ impl Session {
             return self.swallow_bad(size, NO_RECIPIENTS_YET.reply());
         }
         if !self.pipeline.queue.is_empty() {
-            // A reply too many must not be taken for the answer to a chunk: those to MAIL and RCPT are awaited.
+            // An unsolicited reply must not be taken for the reply to a chunk, so the replies to MAIL and RCPT are
+            // awaited.
             self.pipeline.barrier = true;
             return false;
         }
@@ -103,7 +103,7 @@ impl Session {
         }
     }
 
-    /// The first chunk of a message begins.
+    /// Begins the first chunk of a message.
     pub(super) fn begin_chunks(&mut self, message: ChunkedMessage, chunk: ChunkSize) {
         if let Some(transaction) = self.mail.transaction_mut() {
             let body = ChunkedBody::new(message, chunk.octets, chunk.last);
@@ -116,7 +116,7 @@ impl Session {
         let most = self.most_octets();
         let Some(body) = self.mail.chunk_mut() else { return };
         if body.inspector().octets().saturating_add(size) > most {
-            // Known before it comes, so the next hop is sent nothing of it.
+            // The size is known in advance, so the next hop is sent nothing of the chunk.
             let error = BodyError::Long(TooLong::Message);
             self.out.events.extend(error.limit().map(Event::Limit));
             body.refuse(error.reply());
@@ -126,7 +126,7 @@ impl Session {
         self.chunk_over();
     }
 
-    /// A chunk was sent whose reply is not for the client.
+    /// Records a chunk whose reply is not for the client.
     pub(super) fn chunk_for_hop_alone(&mut self) {
         let transaction = self.transaction().unwrap_or_default();
         self.pipeline.queue.push(Item::Swallowed(ProxyCommand::Chunk { transaction }));
@@ -143,7 +143,7 @@ impl Session {
         }
     }
 
-    /// Does what is due at the end of a chunk, if all of it has come.
+    /// Acts on the end of a chunk, if the whole chunk was received.
     pub(super) fn chunk_over(&mut self) {
         let Some(body) = self.mail.chunk_mut().filter(|body| body.is_complete()) else { return };
         match body.end(&mut self.out.to_hop) {
@@ -167,7 +167,8 @@ impl Session {
         }
     }
 
-    /// The message under way is wanted, with this header in front if there is one.
+    /// Passes on the message, with this header in front if there is one. `decided`: the rest of the content cannot
+    /// change the verdict.
     pub(super) fn chunk_goes_on(&mut self, header: Option<String>, decided: bool) {
         let Some(body) = self.mail.chunk_mut() else { return };
         match body.release(header, decided, &mut self.out.to_hop) {
@@ -179,12 +180,12 @@ impl Session {
         self.chunk_over();
     }
 
-    /// A chunk of a message that is refused: those that follow find no transaction (RFC 3030 section 2).
+    /// Ends a chunk of a message that is refused. Further chunks have no transaction (RFC 3030 section 2).
     fn refused_chunk_over(&mut self, reply: &Reply, last: bool) {
         if last {
             self.refuse_message(reply);
         } else if let (true, Some(transaction)) = (reply.is_positive(), self.mail.transaction_mut()) {
-            // Discarded: the rest of it, too.
+            // The message is discarded, including its further chunks.
             transaction.message = Message::NotBegun;
             transaction.group.handling = Handling::Discard;
             self.reply_with(reply.clone());
@@ -203,13 +204,13 @@ impl Session {
         }
     }
 
-    /// Room is short: the message cannot be taken now, and RSET or MAIL comes next.
+    /// Ends a transaction whose message cannot be buffered, because memory is exhausted.
     pub(super) fn fail_transaction(&mut self) {
         self.mail.end();
         self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
     }
 
-    /// The octets of a chunk that nobody wants, and a mistake of the client.
+    /// Counts a mistake of the client, and discards the octets of the chunk.
     fn swallow_bad(&mut self, size: u64, reply: Reply) -> bool {
         if self.one_more_mistake() {
             self.swallow(size, reply, 1);
@@ -217,7 +218,7 @@ impl Session {
         true
     }
 
-    /// The octets of a chunk go nowhere; the reply comes behind them.
+    /// Discards the octets of a chunk. The reply is sent after them.
     pub(super) fn swallow(&mut self, size: u64, reply: Reply, times: u32) {
         if size == 0 {
             self.reply_to_message(&reply, times);

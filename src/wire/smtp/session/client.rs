@@ -1,4 +1,4 @@
-//! What is known of the client, and what it has said that is not dealt with yet.
+//! The state of the client, and its pending input.
 
 use super::body::Swallow;
 use crate::wire::smtp::command::Verb;
@@ -7,54 +7,54 @@ use crate::wire::smtp::identity::Identity;
 /// The client of a session.
 #[derive(Debug, Default)]
 pub(super) struct Client {
-    /// Who it is, as far as that is known.
+    /// The client's identity, as far as known.
     pub identity: Option<Identity>,
-    /// Whose message it passes on, as a trusted proxy has said by XFORWARD: true of the next message only.
+    /// The client that a trusted proxy has named by XFORWARD, for the next message only.
     pub forwarded: Option<Identity>,
     pub forwarded_is_used: bool,
-    /// Counts the changes of that.
+    /// The number of changes to these identities.
     pub identity_version: u32,
-    /// What its octets are, unless they are those of a message.
+    /// What the client's octets are, unless they belong to a message.
     pub input: Input,
-    /// What it has sent and has not been looked at.
+    /// Octets received and not yet processed.
     pub pending: Vec<u8>,
-    /// In the middle of a line that is too long; and whether that began as a chunk.
+    /// Whether the rest of an overlong line is being skipped, and whether that line began with BDAT.
     pub skipping: bool,
     pub skipping_bdat: bool,
-    /// Mistakes in this session.
+    /// The number of mistakes in this session.
     pub bad_commands: u32,
-    /// Refused recipients since the last one that was accepted.
+    /// The number of recipients refused since the last one that was accepted.
     pub refused_recipients: u32,
-    /// Commands since the last message that was accepted.
+    /// The number of commands since the last message that was accepted.
     pub commands: u32,
-    /// Its HELO or EHLO, for a second connection to a next hop.
+    /// The last accepted HELO or EHLO, for further connections to next hops.
     pub hello: Option<Hello>,
-    /// A hello that the next hop has not answered.
+    /// A HELO or EHLO that the next hop has not answered.
     pub hello_asked: Option<Hello>,
-    /// Whether its connection is encrypted.
+    /// Whether the client's connection is encrypted.
     pub encrypted: bool,
-    /// A TLS handshake with it is under way.
+    /// Whether a TLS handshake with the client is in progress.
     pub securing: bool,
-    /// Whether it has logged in at the next hop.
+    /// Whether the client has authenticated to the next hop.
     pub authenticated: bool,
-    /// Whether it was offered CHUNKING.
+    /// Whether the client was offered CHUNKING.
     pub offered_chunking: bool,
 }
 
 impl Client {
-    /// One that has said nothing yet.
+    /// A client that has not sent anything.
     pub(super) fn new(encrypted: bool, identity: Option<Identity>) -> Self {
         Self { encrypted, identity, ..Self::default() }
     }
 }
 
-/// What a client's octets are, apart from a message that is accepted.
+/// What a client's octets are, apart from an accepted message.
 #[derive(Debug, Default)]
 pub(super) enum Input {
     /// Lines with commands.
     #[default]
     Commands,
-    /// The answer to a challenge of AUTH.
+    /// The response to an AUTH challenge.
     AuthAnswer,
     /// A chunk that was refused.
     Swallow(Swallow),
@@ -68,7 +68,7 @@ pub(super) struct Hello {
 }
 
 impl Hello {
-    /// The name in it.
+    /// The name that the client gave.
     pub(super) fn name(&self) -> String {
         String::from_utf8_lossy(self.line.get(4..).unwrap_or_default()).trim().to_owned()
     }

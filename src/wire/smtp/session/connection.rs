@@ -1,4 +1,4 @@
-//! Connections to next hops: opened, left, dropped, lost; and what that means for whoever waits for an answer.
+//! Connections to next hops: opening, leaving, dropping and losing them, and the replies to commands that this affects.
 
 use super::body::Message;
 use super::client::Input;
@@ -12,7 +12,7 @@ use crate::wire::smtp::replies::{
 use crate::wire::smtp::reply::ReplyReader;
 
 impl Session {
-    /// The connection could not be made.
+    /// The connection to the next hop could not be opened.
     pub fn hop_failed(&mut self) {
         self.no_hop(HOP_UNREACHABLE);
     }
@@ -32,7 +32,8 @@ impl Session {
         self.open(NextHopChoice::Main, Purpose::Silent);
     }
 
-    /// The connection is of no more use. Nobody is left without an answer, and no answer is a guess.
+    /// The connection to the next hop is lost. Each outstanding command gets a reply that does not claim more than is
+    /// known.
     pub(super) fn hop_lost(&mut self) {
         if self.is_closed() || (self.hop.connection.is_closed() && !self.pipeline.queue.is_waiting()) {
             return;
@@ -64,14 +65,14 @@ impl Session {
         }
     }
 
-    /// Connects again, or elsewhere. Only while nothing is in flight.
+    /// Opens a connection to a next hop. Nothing may be in flight.
     pub(super) fn open(&mut self, target: NextHopChoice, purpose: Purpose) {
         if target != self.hop.target {
             self.hop.plain_only = false;
         }
         self.hop.target = target;
         self.hop.connection = Connection::Opening(Opening::new(purpose));
-        // Its time begins now, whatever the one before has used.
+        // The timeout of the new connection begins now.
         self.out.progress += 1;
         self.hop.facts = Facts::default();
         self.hop.dropping = false;
@@ -80,12 +81,12 @@ impl Session {
         self.out.events.push_back(Event::Open(target));
     }
 
-    /// Another connection for this transaction. `false`, as the line that needs it comes again.
+    /// Connects to another next hop for this transaction. Returns `false`, because the command is then parsed again.
     pub(super) fn change_target(&mut self, target: NextHopChoice) -> bool {
         if !self.pipeline.queue.is_empty() {
             self.pipeline.barrier = true;
         } else if self.client.authenticated {
-            // Nobody can log in again on the client's behalf.
+            // Authentication cannot be repeated on a new connection.
             self.say_last(ANOTHER_CONNECTION);
         } else {
             self.leave_hop();
@@ -98,11 +99,11 @@ impl Session {
         false
     }
 
-    /// Whether the next hop could be let go: the client asks nothing of it, and another connection could take its
-    /// place.
+    /// Whether the connection to the next hop can be closed: the client needs nothing of it, and a new connection can
+    /// replace it.
     #[must_use]
     pub fn can_rest(&self) -> bool {
-        // Nobody can log in again on the client's behalf.
+        // Authentication cannot be repeated on a new connection.
         self.is_idle()
             && self.hop.connection.is_ready()
             && !self.hop.dropping
@@ -110,8 +111,7 @@ impl Session {
             && !self.is_closed()
     }
 
-    /// The client has been silent for a while: the next hop is free for others. The client's next command opens another
-    /// connection to it.
+    /// Closes the connection to the next hop because the client is idle. The client's next command opens a new one.
     pub fn rest(&mut self) {
         if self.can_rest() {
             self.leave_hop();
@@ -121,7 +121,7 @@ impl Session {
         }
     }
 
-    /// Says goodbye to a next hop that is not in the middle of a message.
+    /// Sends QUIT to a next hop that is not reading a message, and leaves it.
     pub(super) fn leave_hop(&mut self) {
         if !self.hop.connection.is_ready()
             || self.hop.dropping
@@ -133,7 +133,7 @@ impl Session {
         }
     }
 
-    /// Closes without another word: what the next hop has of a message is never ended, so never delivered.
+    /// Closes the connection without QUIT, so that the next hop does not deliver an incomplete message.
     pub(super) fn drop_hop(&mut self) {
         self.hop.dropping = false;
         self.out.to_hop.clear();
@@ -142,7 +142,7 @@ impl Session {
         self.out.events.push_back(Event::CloseHop);
     }
 
-    /// As `drop_hop`, but after the replies that are still due: one may be to another message.
+    /// As `drop_hop`, but after the outstanding replies, one of which may be to another message.
     pub(super) fn drop_hop_when_answered(&mut self) {
         if self.hop.connection.is_ready() && self.pipeline.queue.is_waiting() {
             self.hop.dropping = true;

@@ -1,5 +1,5 @@
-//! What the session does with message bodies: [`body`](super::body) says what octets led to, the rules say what becomes
-//! of the message, and here both are carried out. DATA and BDAT go the same way, but for the end of a chunk.
+//! Handling of message bodies. [`body`](super::body) returns a step for the octets that it was given, and the rules
+//! return a verdict; both are carried out here. Only the end of a chunk is particular to BDAT.
 
 use super::body::{BodySettings, BodyStep, DataBody, Message, MessageFate};
 use super::client::Input;
@@ -13,7 +13,7 @@ use crate::wire::smtp::replies::{HOP_UNEXPECTED_DATA_REPLY, NO_QUARANTINE, SMUGG
 use crate::wire::smtp::reply::Reply;
 
 impl Session {
-    /// The next hop has said 354 to the client's DATA. `false`: there is no transaction that it could belong to.
+    /// Handles a 354 reply to the client's DATA. Returns `false` if there is no transaction for it.
     pub(super) fn begin_stream(&mut self) -> bool {
         let limits = self.settings.limits;
         let Some(transaction) = self.mail.transaction() else { return false };
@@ -29,14 +29,14 @@ impl Session {
         true
     }
 
-    /// What the client sends now is this message.
+    /// Makes the client's input the body of the message.
     pub(super) fn begin_data(&mut self, body: DataBody) {
         if let Some(message) = self.mail.message_mut() {
             *message = Message::Data(Box::new(body));
         }
     }
 
-    /// Takes octets of a body, and says how many.
+    /// Processes octets of a body, and returns how many were used.
     pub(super) fn take_body(&mut self, input: &[u8]) -> usize {
         let settings = BodySettings { hold: self.settings.hold, reject_stray: self.settings.reject_stray };
         let (used, step) = match (self.mail.message_mut(), &mut self.client.input) {
@@ -79,7 +79,7 @@ impl Session {
         }
     }
 
-    /// Asks the rules what becomes of the message under way.
+    /// Queries the rules about the content of the message.
     pub(super) fn ask_content(&mut self) {
         self.ask(Asked::Content);
     }
@@ -117,7 +117,7 @@ impl Session {
         }
     }
 
-    /// The next hop's answer about the mailbox that is to get a message instead of its recipient.
+    /// Handles a reply of the next hop about the quarantine mailbox.
     pub(super) fn quarantine_answered(&mut self, reply: &Reply) {
         let asked = self.mail.transaction_mut().and_then(|transaction| transaction.asked.as_mut());
         let Some(Asked::Quarantine { mark, due, refused }) = asked else { return };
@@ -138,7 +138,8 @@ impl Session {
         }
     }
 
-    /// The message is wanted, with this header in front if there is one. `decided`: whatever else comes of it.
+    /// Delivers the message, with this header in front if there is one. `decided`: the rest of the content cannot
+    /// change the verdict.
     fn message_goes_on(&mut self, mark: Option<ResultHeader>, decided: bool) {
         if let (Some(mark), Some(transaction)) = (mark, self.mail.transaction_mut()) {
             transaction.group.mark = Some(mark);
@@ -157,7 +158,7 @@ impl Session {
         }
     }
 
-    /// The next hop's answer to the DATA of a message that was held.
+    /// Handles the next hop's reply to the DATA of a message that was buffered.
     pub(super) fn late_data(&mut self, reply: Reply) {
         let Some(body) = self.mail.data_mut() else { return };
         if !body.is_released() {
@@ -173,7 +174,8 @@ impl Session {
         self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
     }
 
-    /// The message goes nowhere, and at its end this is the answer. What the next hop has begun to read is never ended.
+    /// Refuses or discards the message, with this reply at its end. A message that the next hop has begun to read is
+    /// not completed.
     pub(super) fn drop_message(&mut self, reply: Reply) {
         match self.mail.message() {
             Some(Message::Data(body)) if body.is_at_hop() => {
@@ -194,7 +196,7 @@ impl Session {
         }
     }
 
-    /// Nothing more of the body goes anywhere. At its end this is the answer, unless there is one already.
+    /// Discards the rest of the body. At its end this reply is sent, unless another reply is already set.
     pub(super) fn refuse_body(&mut self, reply: Reply) {
         self.mail.forget_question();
         if let Some(body) = self.mail.data_mut() {
@@ -209,7 +211,7 @@ impl Session {
         }
     }
 
-    /// The answer to a message that goes nowhere, and the end of its transaction.
+    /// Sends the reply to a message that is not delivered, and ends its transaction.
     pub(super) fn refuse_message(&mut self, reply: &Reply) {
         let Some(transaction) = self.mail.end() else { return };
         let recipients = transaction.accepted;
@@ -217,7 +219,7 @@ impl Session {
         self.reply_to_message(reply, recipients);
     }
 
-    /// For the log: what the classifier has found in a message that it decides nothing about.
+    /// Records the classifier's findings for the log, where they do not decide about the message.
     pub(super) fn note_findings(&mut self) {
         let Some(transaction) = self.mail.transaction_mut() else { return };
         let found = transaction.message.inspected().and_then(|(inspector, _)| inspector.findings());
@@ -231,7 +233,7 @@ impl Session {
         self.message_sent();
     }
 
-    /// The next hop has all of a message, or will have it when what is to be written is.
+    /// The whole message is in the output to the next hop.
     pub(super) fn message_sent(&mut self) {
         let Some(mut transaction) = self.mail.end() else { return };
         transaction.message = Message::NotBegun;
@@ -244,10 +246,11 @@ impl Session {
         self.mail.ended.push_back(transaction);
     }
 
-    /// Nothing after this may be believed: neither the message nor what looks like commands behind it.
+    /// Refuses a message with ambiguous line ends and ends the session: neither the message nor the commands that seem
+    /// to follow can be trusted.
     fn smuggling(&mut self) {
         self.drop_hop_when_answered();
-        // In its turn: an earlier message may not be answered yet.
+        // The reply to an earlier message may be due first.
         self.refuse_message(&SMUGGLING.reply());
         self.end_when_answered();
     }

@@ -1,4 +1,4 @@
-//! The client's half: lines, and what becomes of each command.
+//! The client's side: lines and commands.
 
 use std::borrow::Cow;
 
@@ -16,8 +16,8 @@ use crate::wire::smtp::replies::{
 };
 
 impl Session {
-    /// Reads one line from the beginning of the input and acts on it; says how many octets it was. Nothing: there is no
-    /// whole line yet, or it has to wait.
+    /// Processes one line at the beginning of the input, and returns its length in octets. Returns 0 if the line is
+    /// incomplete or has to wait.
     pub(super) fn take_line(&mut self, input: &[u8]) -> usize {
         let is_auth = matches!(self.client.input, Input::AuthAnswer)
             || input.get(..5).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH "));
@@ -32,7 +32,7 @@ impl Session {
             return input.len();
         };
         let (line, used) = (input.get(..end).unwrap_or_default(), end + 1);
-        // Of a line that is too long, the beginning may be gone.
+        // The beginning of an overlong line may have been discarded.
         let bdat = if self.client.skipping { self.client.skipping_bdat } else { is_bdat(line) };
         if let Err((limit, reply)) = self.check_line(line, max) {
             self.out.events.extend(limit.map(Event::Limit));
@@ -40,7 +40,7 @@ impl Session {
             return used;
         }
         let text = line.strip_suffix(b"\r").unwrap_or(line);
-        // A CR that stands alone may be the end of a line to the next hop.
+        // A bare CR may be a line end to the next hop.
         let mended: Cow<'_, [u8]> = match text.contains(&b'\r') {
             true => text.iter().map(|&b| if b == b'\r' { b' ' } else { b }).collect(),
             false => text.into(),
@@ -54,9 +54,9 @@ impl Session {
         if self.command(&mended, input.len() > used) { used } else { 0 }
     }
 
-    /// What is wrong with a line, whatever it says; and the limit that it has reached, if that is it.
+    /// The error of a line, independent of its command, and the limit that it exceeds, if any.
     fn check_line(&mut self, line: &[u8], max: usize) -> Result<(), (Option<&'static str>, OwnReply)> {
-        // Counted as if it ended in CR LF.
+        // The length is counted as if the line ended in CR LF.
         if std::mem::take(&mut self.client.skipping) || line.strip_suffix(b"\r").unwrap_or(line).len() + 2 > max {
             return Err((Some("line"), LINE_TOO_LONG));
         }
@@ -70,11 +70,11 @@ impl Session {
         Ok(())
     }
 
-    /// A line that is not looked at further.
+    /// Refuses a line that is not parsed.
     fn bad_line(&mut self, bdat: bool, reply: OwnReply) {
         if matches!(self.client.input, Input::AuthAnswer) {
             self.client.input = Input::Commands;
-            // The next hop waits for an answer to its challenge; this takes it back (RFC 4954 section 4).
+            // The next hop waits for an answer to its challenge; `*` cancels it (RFC 4954 section 4).
             self.send(b"*", Item::Swallowed(ProxyCommand::AuthCancelled));
         }
         if bdat {
@@ -83,14 +83,15 @@ impl Session {
         self.mistake(reply);
     }
 
-    /// Where the octets of a message end and commands begin, nobody can say any more.
+    /// Refuses a BDAT line whose chunk size is unknown. It is then unknown where the next command begins, so the
+    /// session ends.
     fn lost_track(&mut self, code: u16, status: &str, text: &str) {
         self.reply(code, status, text);
         self.end_when_answered();
     }
 
-    /// Acts on a command. `has_more`: octets came together with it. `false`: it has to wait for the next hop; the same
-    /// line comes again.
+    /// Carries out a command. `has_more`: more octets came with it. Returns `false` if the command has to wait for the
+    /// next hop; it is then parsed again.
     fn command(&mut self, line: &[u8], has_more: bool) -> bool {
         let command = match Command::parse(line) {
             Ok(command) => command,
@@ -105,7 +106,7 @@ impl Session {
         }
         if self.hop.connection.is_closed() && !matches!(command, Command::Quit) {
             if self.client.authenticated {
-                // Nobody can log in again on the client's behalf.
+                // Authentication cannot be repeated on a new connection.
                 self.say_last(HOP_LOST_LOGIN);
                 return true;
             }
@@ -136,7 +137,7 @@ impl Session {
         }
         let password = matches!(command, Command::Auth) && self.mail.transaction().is_none();
         if self.hop.target != NextHopChoice::Main && (password || matches!(command, Command::Hello(_))) {
-            // The last transaction was for a next hop of its own: a password is none of its business.
+            // The last transaction used another next hop, which must not be sent a password.
             self.mail.end();
             return self.change_target(NextHopChoice::Main);
         }
@@ -166,7 +167,7 @@ impl Session {
         true
     }
 
-    /// Why a command may not be given yet.
+    /// Why a command is not allowed yet.
     pub(super) fn too_early(&self, command: &Command<'_>) -> Option<OwnReply> {
         let mail = matches!(
             command,
@@ -216,7 +217,7 @@ impl Session {
         true
     }
 
-    /// The client wants to go on encrypted. What it has said so far is forgotten, by the next hop too.
+    /// Begins TLS with the client. Both this program and the next hop forget what it has sent before.
     fn starttls(&mut self) -> bool {
         if self.settings.client_tls == Tls::Off || self.client.encrypted {
             self.mistake(if self.client.encrypted { TLS_TWICE } else { NO_TLS });
@@ -235,7 +236,7 @@ impl Session {
         true
     }
 
-    /// Logging in is between client and next hop; this program sees no passwords that it would understand.
+    /// Passes AUTH on. Authentication is between client and next hop; this program does not interpret passwords.
     fn auth(&mut self, line: &[u8]) {
         if !self.hop.facts.offer.auth {
             self.mistake(NO_AUTH);
@@ -249,13 +250,13 @@ impl Session {
         }
     }
 
-    /// A listener that can do TLS lets nobody show a password without.
+    /// Whether AUTH needs TLS first: on a listener that offers TLS, until the client's connection is encrypted.
     pub(super) fn auth_needs_tls(&self) -> bool {
         self.settings.client_tls != Tls::Off && !self.client.encrypted
     }
 
-    /// A trusted proxy says that from now on it is somebody else. The next hop gets a connection of its own for that
-    /// one, and its greeting is the answer.
+    /// Handles XCLIENT, by which a trusted proxy names another client. A new connection to the next hop is opened for
+    /// that client, and the greeting of the next hop is the reply.
     fn xclient(&mut self, argument: &str) -> bool {
         if !self.settings.trusted {
             self.mistake(NOT_TRUSTED);
@@ -269,7 +270,7 @@ impl Session {
             self.pipeline.barrier = true;
             return false;
         }
-        // Of what was said before, only the address may stay.
+        // Only the address may be kept from earlier XCLIENT commands.
         let mut identity = self.client.identity.as_ref().map(Identity::by_address).unwrap_or_default();
         if let Err(wrong) = identity.update(argument, XCLIENT) {
             self.bad(501, "5.5.4", wrong);
@@ -278,7 +279,7 @@ impl Session {
         self.out.events.push_back(Event::Client { address: identity.socket_address(), forwarded: false });
         (self.client.identity, self.client.forwarded) = (Some(identity), None);
         self.client.identity_version += 1;
-        // The one it speaks for is a stranger until the driver says otherwise.
+        // The named client is not trusted unless the driver says so.
         self.settings.trusted = false;
         self.client.hello = None;
         self.leave_hop();
@@ -310,7 +311,7 @@ impl Session {
         self.say(OK);
     }
 
-    /// What was said by XFORWARD was true of one message only.
+    /// Forgets the attributes of XFORWARD, which apply to one message only.
     pub(super) fn forget_forwarded(&mut self) {
         if self.client.forwarded.take().is_some() {
             self.client.identity_version += 1;
@@ -319,37 +320,37 @@ impl Session {
         }
     }
 
-    /// A mistake of the client. After too many of them, it is disconnected.
+    /// Counts a mistake of the client, and replies to it. After too many mistakes, the client is disconnected.
     pub(super) fn mistake(&mut self, reply: OwnReply) {
         self.bad(reply.code, reply.status, reply.text);
     }
 
-    /// A mistake whose reply says what stands in the command.
+    /// As `mistake`, with a reply that depends on the command.
     pub(super) fn bad(&mut self, code: u16, status: &str, text: &str) {
         if self.one_more_mistake() {
             self.reply(code, status, text);
         }
     }
 
-    /// `false`: it was one too many, and the client is told so.
+    /// Counts a mistake of the client. Returns `false` if the limit is exceeded and the client was sent 421.
     pub(super) fn one_more_mistake(&mut self) -> bool {
         self.client.bad_commands += 1;
         let bearable = self.client.bad_commands <= self.settings.limits.bad_commands;
         if !bearable {
             self.out.events.push_back(Event::Limit("bad_commands"));
-            // In its turn: the answer to a message may still be owed.
+            // Queued in order, because the reply to a message may still be due.
             self.say(TOO_MANY_MISTAKES);
             self.end_when_answered();
         }
         bearable
     }
 
-    /// A command of the client for the next hop.
+    /// Sends a command of the client to the next hop.
     pub(super) fn forward(&mut self, line: &[u8], kind: ClientCommand) {
         self.send(line, Item::Forwarded(kind));
     }
 
-    /// A command for the next hop, at once or, where that does not take several at a time, in its turn.
+    /// Sends a command to the next hop: at once, or, without PIPELINING, after the reply to the previous one.
     pub(super) fn send(&mut self, line: &[u8], item: Item) {
         if self.hop.facts.offer.pipelining || !self.pipeline.queue.is_waiting() {
             self.out.to_hop.extend_from_slice(line);

@@ -1,4 +1,4 @@
-//! How a session ends: at once, when all is answered, or when nothing is under way.
+//! The end of a session: at once, when all commands are answered, or when the session is idle.
 
 use super::client::Input;
 use super::{Ending, Event, Session};
@@ -10,41 +10,41 @@ impl Session {
         self.say_last(SILENT_TOO_LONG);
     }
 
-    /// The client sends its message slower than it may.
+    /// The client sends its message too slowly.
     pub fn client_too_slow(&mut self) {
         self.out.events.push_back(Event::Limit("octets_per_second"));
         self.say_last(TOO_SLOW);
     }
 
-    /// There is no room any more for what is held of the message.
+    /// No memory is left for the buffered message.
     pub fn no_room(&mut self) {
         self.say_last(NO_ROOM_CLOSING);
     }
 
-    /// The client has had a transaction open for longer than it may.
+    /// The client's transaction is open for too long.
     pub fn transaction_timeout(&mut self) {
         self.out.events.push_back(Event::Limit("transaction"));
         self.say_last(TRANSACTION_TOO_LONG);
     }
 
-    /// A connection of this client is one too many, or it may not use this server after all.
+    /// Refuses the client: it has too many connections, or access is denied to it.
     pub fn turn_away(&mut self, reply: OwnReply) {
         self.say_last(reply);
     }
 
-    /// The daemon is about to stop: the session ends when no transaction is open.
+    /// The daemon is stopping: the session ends when no transaction is open.
     pub fn drain(&mut self) {
         self.end_at_least(Ending::WhenIdle);
         self.settle();
     }
 
-    /// Whether the session is over, but for what is still to be written.
+    /// Whether the session is over, except for pending output.
     #[must_use]
     pub fn is_closed(&self) -> bool {
         self.end == Ending::Closed
     }
 
-    /// Whether nothing more of the client is looked at.
+    /// Whether no further client input is processed.
     pub(super) fn is_ending(&self) -> bool {
         self.end >= Ending::WhenAnswered
     }
@@ -53,12 +53,12 @@ impl Session {
         self.end = self.end.max(end);
     }
 
-    /// Nothing more of the client is looked at.
+    /// Ends the session when all commands so far are answered. No further client input is processed.
     pub(super) fn end_when_answered(&mut self) {
         self.end_at_least(Ending::WhenAnswered);
     }
 
-    /// After every input: what can go, goes.
+    /// Sends replies that are due, and ends the session if it can end. Called after every input.
     pub(super) fn settle(&mut self) {
         match self.end {
             Ending::WhenAnswered if self.pipeline.queue.is_empty() && self.takes_commands() => self.client_lost(),
@@ -69,7 +69,7 @@ impl Session {
         }
     }
 
-    /// Nothing is under way: no transaction, no command without an answer.
+    /// Whether no transaction is open and all commands are answered.
     pub(super) fn is_idle(&self) -> bool {
         matches!(self.client.input, Input::Commands)
             && self.mail.transaction().is_none()
@@ -79,7 +79,7 @@ impl Session {
             && self.hop.connection.is_usable()
     }
 
-    /// A last word, out of turn, and the end.
+    /// Sends a reply at once, before those of outstanding commands, and ends the session.
     pub(super) fn say_last(&mut self, reply: OwnReply) {
         if !self.is_closed() {
             self.out.to_client.extend_from_slice(&reply.reply().text);

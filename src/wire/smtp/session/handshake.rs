@@ -1,7 +1,7 @@
-//! What a next hop hears before the client's commands: EHLO, STARTTLS, who the client is.
+//! The handshake with a next hop, before the client's commands: EHLO, STARTTLS, XCLIENT.
 //!
-//! The first time the client's own EHLO begins it and gets the last answer; later, on a fresh connection, nobody
-//! notices.
+//! The first handshake is begun by the client's EHLO, and its last reply is passed on to the client. On later
+//! connections, the client does not notice the handshake.
 
 use super::client::Hello;
 use super::next_hop::{Connection, Handshake, Purpose, Step};
@@ -14,11 +14,11 @@ use crate::wire::smtp::replies::HOP_UNFIT;
 use crate::wire::smtp::reply::Reply;
 
 impl Session {
-    /// Begins it for the client's hello, or for the one that it said earlier.
+    /// Begins a handshake for the client's HELO or EHLO, or for its earlier one.
     pub(super) fn begin_handshake(&mut self, asked: Option<Hello>) {
         let for_client = asked.is_some();
         let Some(hello) = asked.or_else(|| self.client.hello.clone()) else {
-            // Nothing that the next hop would have to be told comes before a hello.
+            // Before the client's HELO or EHLO, no command needs a handshake.
             self.hop.connection = Connection::Ready;
             return;
         };
@@ -47,7 +47,7 @@ impl Session {
         }
     }
 
-    /// The next hop has answered a hello.
+    /// Handles a reply of the next hop to HELO or EHLO.
     pub(super) fn hello_answered(&mut self, reply: Reply) {
         let Some(handshake) = self.hop.connection.handshake_mut() else { return };
         if !reply.is_positive() {
@@ -73,11 +73,12 @@ impl Session {
         self.handshake_done(reply, if extended { Some(offer) } else { None });
     }
 
-    /// A refusal of the client is passed on to it. An unknown command is handled here.
+    /// Handles a negative reply to HELO or EHLO. A refusal of the client is passed on; for an unknown command, another
+    /// is tried.
     fn hello_refused(&mut self, reply: Reply) {
         let Some(handshake) = self.hop.connection.handshake_mut() else { return };
         let unknown = (500..=503).contains(&reply.code) && reply.code != 501;
-        // Later ones come behind STARTTLS or XCLIENT, and what was offered then must not be skipped.
+        // A later EHLO follows STARTTLS or XCLIENT, so it must not be replaced by HELO.
         let was_extended =
             !handshake.plain && !handshake.answered && (handshake.probing || handshake.hello.verb == Verb::Ehlo);
         if unknown && self.settings.sends_proxy {
@@ -87,7 +88,7 @@ impl Session {
             return self.unfit("the next hop does not understand our hello: does it speak SMTP, or LMTP?");
         }
         if was_extended && (unknown || (handshake.probing && reply.code >= 500)) {
-            // It may know nothing but HELO. Where TLS is required, that is not enough.
+            // The next hop may support HELO only, which is not enough if TLS is required.
             handshake.plain = true;
             if self.tls() == Tls::Require && !self.hop.facts.encrypted {
                 return self.unfit("the next hop offers no TLS");
@@ -103,12 +104,12 @@ impl Session {
             && self.hop.facts.told != Some(self.client.identity_version)
     }
 
-    /// Whether the next hop has been told by XCLIENT of a client that is not this one any more.
+    /// Whether the client has changed since the next hop was sent XCLIENT.
     pub(super) fn must_introduce_again(&self) -> bool {
         self.hop.facts.told.is_some_and(|told| told != self.client.identity_version)
     }
 
-    /// The next hop's answer to our STARTTLS.
+    /// Handles the next hop's reply to STARTTLS.
     pub(super) fn starttls_answered(&mut self, reply: &Reply) {
         if reply.code == 220 {
             if let Some(handshake) = self.hop.connection.handshake_mut() {
@@ -135,7 +136,8 @@ impl Session {
         self.say_hello();
     }
 
-    /// It has failed. Where TLS is only wished for, the same again without.
+    /// The TLS handshake with the next hop has failed. If TLS is optional, the next hop is connected to again without
+    /// it.
     pub fn hop_not_secured(&mut self) {
         if !self.hop.connection.is_securing() {
             return;
@@ -150,17 +152,17 @@ impl Session {
         }
     }
 
-    /// The next hop's answer to XCLIENT: a new greeting, and everything begins again.
+    /// Handles the next hop's reply to XCLIENT: a new greeting, after which the handshake starts again.
     pub(super) fn xclient_answered(&mut self, reply: Reply) {
         match reply.code {
             200..300 => {
                 self.hop.facts.told = Some(self.client.identity_version);
                 self.say_hello();
             }
-            // It wants nothing from this client, or not now: that is for the client to hear.
+            // The next hop refuses this client, permanently or for now, so the client is sent the reply.
             400..500 | 521 | 554 => self.handshake_refused(reply),
-            // It does not understand, or does not trust us. That is our trouble, and no reason to lose mail; and
-            // without it the client would be taken for us.
+            // The next hop does not understand XCLIENT, or does not trust this program. That must not lose mail, and
+            // without XCLIENT the client would be taken for this program.
             _ => self.unfit("the next hop offers XCLIENT and refuses it"),
         }
     }
@@ -181,7 +183,7 @@ impl Session {
         self.hop.facts.set_up = true;
         let extended = handshake.hello.verb != Verb::Helo;
         if let Some(offer) = offer {
-            // Who says HELO sends one command at a time.
+            // After HELO, commands are sent one at a time.
             self.hop.facts.offer = Extensions { pipelining: offer.pipelining && extended, ..offer };
         }
         if handshake.for_client {
@@ -192,8 +194,8 @@ impl Session {
         self.hop.facts.hello_reply = Some(reply);
     }
 
-    /// What a client hears in answer to its hello. To EHLO it is the next hop's offer; HELO gets one line, for some
-    /// servers refuse a HELO behind the EHLO that it was turned into.
+    /// The reply to the client's HELO or EHLO. The reply to EHLO is the next hop's, filtered. The reply to HELO is one
+    /// line: some servers refuse HELO after EHLO, so EHLO was sent instead.
     pub(super) fn greeting_of(&self, reply: &Reply, extended: bool) -> Vec<u8> {
         if extended {
             return extensions::filter(reply, &self.ours());
@@ -202,7 +204,7 @@ impl Session {
         [reply.code.to_string().as_bytes(), b" ", name, b"\r\n"].concat()
     }
 
-    /// What the client is offered beside the next hop's extensions.
+    /// The extensions of this program that the client is offered.
     pub(super) fn ours(&self) -> Ours {
         Ours {
             starttls: self.settings.client_tls != Tls::Off && !self.client.encrypted,
@@ -214,13 +216,13 @@ impl Session {
         }
     }
 
-    /// Whether REQUIRETLS can be promised: both connections are encrypted, and the next hop is who it should be.
+    /// Whether REQUIRETLS can be offered: both connections are encrypted, and the next hop's certificate is verified.
     pub(super) fn may_require_tls(&self) -> bool {
         self.client.encrypted && self.hop.facts.encrypted && self.settings.hop_verified
     }
 
-    /// Tells the next hop on whose behalf mail comes, where it has not heard by XCLIENT: together with the MAIL that
-    /// follows, and again before the next, for it forgets with each message.
+    /// Sends the client's identity by XFORWARD, unless XCLIENT was sent. It is sent with each MAIL, because the next
+    /// hop forgets it after each message.
     pub(super) fn introduce(&mut self) {
         if self.hop.facts.told.is_none()
             && let Some(line) = self.identity_line("XFORWARD", &self.hop.facts.offer)

@@ -1,4 +1,4 @@
-//! The next hop's half: connecting, replies, and what becomes of a client when it is lost.
+//! The next hop's side: connections, replies, and the consequences for the client if the next hop is lost.
 
 use super::body::Message;
 use super::client::Input;
@@ -12,7 +12,7 @@ use crate::wire::smtp::replies::{HOP_LACKS_EXTENSION, HOP_LOST, NEED_MAIL, NO_SE
 use crate::wire::smtp::reply::Reply;
 
 impl Session {
-    /// The connection asked for by [`Event::Open`] stands; `encrypted`: with TLS from its first octet.
+    /// The connection requested by [`Event::Open`] is open. `encrypted`: with TLS from the first octet.
     pub fn hop_connected(&mut self, encrypted: bool) {
         let Connection::Opening(opening) = &mut self.hop.connection else { return };
         if opening.is_connected {
@@ -27,14 +27,14 @@ impl Session {
         self.hop.facts.encrypted = encrypted;
     }
 
-    /// The next hop has closed, or the connection broke.
+    /// The next hop has closed the connection, or the connection has failed.
     pub fn hop_eof(&mut self) {
         self.hop_lost();
         self.resume();
         self.settle();
     }
 
-    /// The next hop owed an answer for too long.
+    /// The next hop did not reply in time.
     pub fn hop_timeout(&mut self) {
         if self.hop.connection.is_opening() {
             self.hop_failed();
@@ -43,7 +43,7 @@ impl Session {
         }
     }
 
-    /// The next hop has sent this.
+    /// Processes octets from the next hop.
     pub fn hop_data(&mut self, mut octets: &[u8]) {
         while !octets.is_empty() && !self.is_closed() {
             match self.hop.replies.push(octets) {
@@ -60,12 +60,12 @@ impl Session {
                 }
             }
             if self.hop.connection.is_closed() || self.hop.connection.is_connecting() {
-                // What else it said belongs to nobody.
+                // Further input of that connection is discarded.
                 break;
             }
             if self.hop.connection.is_securing() {
                 if !octets.is_empty() {
-                    // Said before the handshake: by whom, nobody knows (CVE-2011-0411, from the other side).
+                    // Sent before the TLS handshake, possibly by an attacker (CVE-2011-0411, from the other side).
                     self.hop_failed();
                 }
                 break;
@@ -124,13 +124,13 @@ impl Session {
                 if reply.is_positive() {
                     self.client.refused_recipients = 0;
                 } else if self.is_one_too_many(reply.code) {
-                    // All that was said before it is answered.
+                    // All earlier commands are answered.
                     return self.say_last(TOO_MANY_REFUSED);
                 }
             }
             ClientCommand::Data if reply.code == 354 && self.begin_stream() => {}
             ClientCommand::Data if reply.code < 400 => {
-                // Neither yes nor no: what it thinks of this transaction, nobody knows.
+                // An unexpected positive reply: the state of the transaction at the next hop is unknown.
                 reply = NO_SENSE.reply();
                 self.mail.end();
                 senseless = true;
@@ -154,27 +154,27 @@ impl Session {
         if senseless {
             self.hop_lost();
         } else if reply.code == 421 {
-            // It closes, so do we.
+            // The next hop closes the connection, so the session ends.
             self.end();
         }
     }
 
-    /// A hello of the client on a connection that has heard one before.
+    /// Handles the reply to the client's HELO or EHLO on a connection that has had one before.
     fn client_hello_answered(&mut self, extended: bool, reply: &mut Reply) {
         let asked = self.client.hello_asked.take();
         if reply.is_positive() {
             let before = std::mem::take(&mut self.hop.facts.offer);
-            // HELO takes nothing back of what it may be told.
+            // After HELO, XCLIENT and XFORWARD are still available.
             let kept = Extensions { xclient: before.xclient, xforward: before.xforward, ..Extensions::default() };
             self.hop.facts.offer = if extended { extensions::read(reply) } else { kept };
             self.hop.facts.hello_reply = Some(reply.clone());
         } else {
-            // The last one stays in force, and with it what the next hop knows of a transaction.
+            // The previous EHLO stays in force, and the transaction at the next hop has to be reset.
             self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
             self.hop.facts.offer.pipelining &= extended;
         }
         match (&self.hop.facts.hello_reply, reply.code) {
-            // One who has done STARTTLS has to say EHLO again, and some servers listen to one only, or to HELO only.
+            // A client repeats EHLO after STARTTLS, but some servers accept only one, or only HELO.
             (Some(before), 500 | 502 | 503) => *reply = before.clone(),
             _ if !reply.is_positive() => return,
             _ => {}
@@ -184,13 +184,13 @@ impl Session {
         self.client.hello = asked;
     }
 
-    /// What the client hears about its message, and whether the next hop can be believed any more.
+    /// The reply to the client about its message, and whether the connection to the next hop stays usable.
     fn message_answered(&mut self, mut reply: Reply) -> (Reply, bool) {
         let ended = self.mail.ended.front();
         if let Some(refused) = ended.and_then(|ended| ended.chunk_refused.as_ref()) {
             reply = refused.clone();
         }
-        // An answer to a message that it has not seen the end of: a no may be believed, a yes never.
+        // A reply before the end of the message was sent: a negative one is accepted, a positive one is not.
         let senseless = ended.is_some_and(|ended| self.out.hop_sent < ended.ends_at);
         if reply.code < 400 && (senseless || reply.code >= 300) {
             reply = NO_SENSE.reply();
@@ -199,7 +199,7 @@ impl Session {
         (reply, senseless)
     }
 
-    /// One of the replies to a message that has ended; with the last the transaction is over.
+    /// Counts a reply to a message that has ended. The last one ends the transaction.
     pub(super) fn count_reply(&mut self, reply: &Reply) {
         let Some(ended) = self.mail.ended.front_mut() else { return };
         ended.replies_due = ended.replies_due.saturating_sub(1);
@@ -224,7 +224,7 @@ impl Session {
         }
     }
 
-    /// Ends a transaction whose MAIL the next hop has refused, when nothing of it is under way any more.
+    /// Ends a transaction whose MAIL the next hop has refused, when nothing of it is in progress.
     pub(super) fn end_refused_transaction(&mut self) {
         let Some(transaction) = self.mail.transaction().filter(|transaction| transaction.is_refused) else { return };
         let in_message = !matches!(transaction.message, Message::NotBegun);
@@ -236,9 +236,10 @@ impl Session {
         }
     }
 
-    /// What the client hears about a recipient: the next hop's reply, or that to the MAIL which this recipient needed.
+    /// The reply to the client about a recipient: the next hop's reply to RCPT, or its refusal of the MAIL that the
+    /// recipient needed.
     fn rcpt_answered(&mut self, id: u64, reply: Reply) -> Reply {
-        // With BDAT the message may have ended before its recipients are answered for.
+        // With BDAT, the message may end before its recipients are answered.
         let Some(transaction) = self.mail.known(id) else { return reply };
         transaction.outstanding = transaction.outstanding.saturating_sub(1);
         if let Some(refused) = &transaction.refused {
@@ -261,14 +262,14 @@ impl Session {
             ProxyCommand::StartTls => self.starttls_answered(&reply),
             ProxyCommand::XClient => self.xclient_answered(reply),
             ProxyCommand::Rset if reply.is_positive() => {}
-            // It still has recipients that must not get the next message (RFC 5321 section 4.1.1.5: RSET is answered
-            // 250).
+            // The next hop still has recipients that must not get the next message (RFC 5321 section 4.1.1.5: RSET is
+            // answered 250).
             ProxyCommand::Rset => self.hop_lost(),
-            // Whatever it was taken for: where it was a password, the client is logged in.
+            // If the line was taken for a password, the client is authenticated.
             ProxyCommand::AuthCancelled if reply.is_positive() => self.client.authenticated = true,
             ProxyCommand::AuthCancelled if reply.code < 400 => self.hop_lost(),
             ProxyCommand::AuthCancelled => {}
-            // It gives no rights, so mail goes on without.
+            // XFORWARD does not change rights, so mail is sent without it.
             ProxyCommand::XForward if reply.is_positive() => {}
             ProxyCommand::XForward => {
                 self.out.events.push_back(Event::Refused { command: "XFORWARD", reply: reply.first_line() });
@@ -278,7 +279,8 @@ impl Session {
                 let transaction = self.mail.transaction_mut().filter(|t| t.id == id);
                 if let Some(transaction) = transaction.filter(|_| !reply.is_positive()) {
                     transaction.in_effect = false;
-                    // The client did what the first next hop offers; that this one does not is no reason to lose mail.
+                    // The client relied on the extensions of the first next hop; mail must not be lost because this one
+                    // lacks them.
                     let lacks = elsewhere && reply.code == 555;
                     transaction.refused = Some(if lacks { HOP_LACKS_EXTENSION.reply() } else { reply });
                     transaction.quarantine_failed();
@@ -295,14 +297,14 @@ impl Session {
                     transaction.chunk_refused.get_or_insert(reply.clone());
                 }
                 if is_open && self.mail.chunk_mut().is_some() {
-                    // Its end must not follow: the next hop would have a message without this piece.
+                    // The message must not be completed, because the next hop would get it without this part.
                     self.drop_message(reply);
                 }
             }
         }
     }
 
-    /// A reply that nobody asked for: a goodbye, or the refusal of a message that is still under way.
+    /// Handles an unsolicited reply: a 421, or the refusal of a message that is still in progress.
     fn unasked(&mut self, reply: Reply) {
         let refusal = match reply.code {
             421 => Some(HOP_LOST.reply()),
@@ -318,7 +320,7 @@ impl Session {
         }
     }
 
-    /// For the log: what became of a message.
+    /// Records the outcome of a message for the log.
     pub(super) fn finished(&mut self, transaction: Transaction, reply: &Reply) {
         self.out.events.push_back(Event::Finished(Finished {
             id: transaction.id,
@@ -326,7 +328,7 @@ impl Session {
             signed: transaction.at_hop.signed.then_some(transaction.at_hop.path),
             recipients: transaction.accepted,
             code: reply.code,
-            // Where there are several, the queue id is in the last.
+            // If a reply has several lines, the queue ID is in the last.
             reply: reply.last_line(),
             mark: transaction.group.mark,
             found: transaction.found,

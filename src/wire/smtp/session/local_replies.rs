@@ -1,4 +1,4 @@
-//! Replies of this program, each in its turn among those of the next hop.
+//! Replies of this program, queued in order among those of the next hop.
 
 use super::Session;
 use super::queue::Item;
@@ -6,12 +6,12 @@ use crate::wire::smtp::replies::OwnReply;
 use crate::wire::smtp::reply::Reply;
 
 impl Session {
-    /// A reply of ours, in its turn.
+    /// Queues a fixed reply of this program.
     pub(super) fn say(&mut self, reply: OwnReply) {
         self.reply_with(reply.reply());
     }
 
-    /// A reply of ours, in its turn, whose text depends on the command.
+    /// Queues a reply of this program whose text depends on the command.
     pub(super) fn reply(&mut self, code: u16, status: &str, text: &str) {
         self.reply_with(Reply::new(code, status, text));
     }
@@ -21,7 +21,7 @@ impl Session {
         self.flush_local();
     }
 
-    /// A reply of ours to a whole message. LMTP has one for each recipient (RFC 2033 section 4.2).
+    /// Queues a reply of this program to a whole message. LMTP sends one for each recipient (RFC 2033 section 4.2).
     pub(super) fn reply_to_message(&mut self, reply: &Reply, recipients: u32) {
         for _ in 0..if self.settings.lmtp { recipients.max(1) } else { 1 } {
             self.pipeline.queue.push(Item::Local(reply.text.clone()));

@@ -1,4 +1,4 @@
-//! The mail under way: the transaction that is open, with its message, and those that wait for an answer.
+//! The open transaction with its message, and transactions that wait for the reply to their message.
 
 use std::collections::VecDeque;
 
@@ -9,30 +9,30 @@ use crate::envelope::rules::ResultHeader;
 use crate::wire::message::RecipientGroup;
 use crate::wire::smtp::reply::Reply;
 
-/// The mail of a session.
+/// The mail transactions of a session.
 #[derive(Debug, Default)]
 pub(super) struct Mail {
     current: Current,
-    /// Transactions whose end of data the next hop has not answered.
+    /// Transactions whose message the next hop has not replied to.
     pub ended: VecDeque<Transaction>,
-    /// Transactions so far: the number of the last.
+    /// The number of transactions so far, which is the number of the last one.
     pub transactions: u64,
 }
 
-/// What the client has under way.
+/// The state of the current transaction.
 #[derive(Debug, Default)]
 enum Current {
-    /// No transaction.
+    /// No transaction is open.
     #[default]
     Nothing,
-    /// A MAIL whose sender the rules are asked about.
+    /// The rules are queried about the sender in MAIL.
     Asked(Box<AskedMail>),
-    /// A transaction.
+    /// A transaction is open.
     Open(Box<Transaction>),
 }
 
 impl Mail {
-    /// The transaction that the client has open.
+    /// The open transaction.
     pub(super) fn transaction(&self) -> Option<&Transaction> {
         match &self.current {
             Current::Open(transaction) => Some(transaction),
@@ -47,12 +47,12 @@ impl Mail {
         }
     }
 
-    /// Begins a transaction.
+    /// Opens a transaction.
     pub(super) fn begin(&mut self, transaction: Transaction) {
         self.current = Current::Open(Box::new(transaction));
     }
 
-    /// Ends the transaction, with its message if there is one.
+    /// Ends the open transaction and its message.
     pub(super) fn end(&mut self) -> Option<Transaction> {
         match std::mem::take(&mut self.current) {
             Current::Open(transaction) => Some(*transaction),
@@ -60,7 +60,7 @@ impl Mail {
         }
     }
 
-    /// The sender that the rules are asked about.
+    /// The MAIL that the rules are queried about.
     pub(super) fn asked_sender(&self) -> Option<&AskedMail> {
         match &self.current {
             Current::Asked(asked) => Some(asked),
@@ -68,12 +68,12 @@ impl Mail {
         }
     }
 
-    /// Waits for the rules' answer about a sender.
+    /// Waits for the verdict on a sender.
     pub(super) fn ask_about_sender(&mut self, asked: AskedMail) {
         self.current = Current::Asked(Box::new(asked));
     }
 
-    /// The rules have answered about a sender: which that was.
+    /// Takes the MAIL that the rules have answered about.
     pub(super) fn take_asked_sender(&mut self) -> Option<AskedMail> {
         self.asked_sender()?;
         match std::mem::take(&mut self.current) {
@@ -82,17 +82,17 @@ impl Mail {
         }
     }
 
-    /// A question of the transaction that has been answered, if it is one of these.
+    /// Takes the question of the transaction, if `is_answered` is true for it.
     pub(super) fn take_asked(&mut self, is_answered: impl Fn(&Asked) -> bool) -> Option<Asked> {
         self.transaction_mut()?.asked.take_if(|asked| is_answered(asked))
     }
 
-    /// Whether something is asked, of the rules or of the next hop, before more of the client can be read.
+    /// Whether a question to the rules or to the next hop is open, so that client input has to wait.
     pub(super) fn is_asking(&self) -> bool {
         self.asked_sender().is_some() || self.transaction().is_some_and(|transaction| transaction.asked.is_some())
     }
 
-    /// The message of the transaction.
+    /// The message of the open transaction.
     pub(super) fn message(&self) -> Option<&Message> {
         self.transaction().map(|transaction| &transaction.message)
     }
@@ -101,12 +101,12 @@ impl Mail {
         self.transaction_mut().map(|transaction| &mut transaction.message)
     }
 
-    /// Whether the client's octets are those of a message.
+    /// Whether the client's octets belong to a message.
     pub(super) fn is_in_message(&self) -> bool {
         self.message().is_some_and(Message::is_under_way)
     }
 
-    /// The message by DATA that is under way.
+    /// The message by DATA that is in progress.
     pub(super) fn data_mut(&mut self) -> Option<&mut DataBody> {
         match self.message_mut()? {
             Message::Data(body) => Some(body),
@@ -114,7 +114,7 @@ impl Mail {
         }
     }
 
-    /// The message by BDAT of which a chunk is under way.
+    /// The message by BDAT of which a chunk is being received.
     pub(super) fn chunk_mut(&mut self) -> Option<&mut ChunkedBody> {
         match self.message_mut()? {
             Message::Chunks(body) if body.is_in_chunk() => Some(body),
@@ -122,12 +122,12 @@ impl Mail {
         }
     }
 
-    /// Takes back a question about the message, which is moot.
+    /// Drops a moot question about the message.
     pub(super) fn forget_question(&mut self) {
         self.take_asked(|asked| matches!(asked, Asked::Content | Asked::Evidence { .. } | Asked::Quarantine { .. }));
     }
 
-    /// A transaction that is open, or whose message is not answered.
+    /// The transaction with this number, if it is open or waits for the reply to its message.
     pub(super) fn known(&mut self, id: u64) -> Option<&mut Transaction> {
         let open = match &mut self.current {
             Current::Open(transaction) => Some(&mut **transaction),
@@ -137,20 +137,20 @@ impl Mail {
     }
 }
 
-/// What a transaction waits for, before more of the client can be read.
+/// What a transaction waits for. Until then, client input is not processed.
 #[derive(Debug)]
 pub(super) enum Asked {
     Rcpt(AskedRcpt),
-    /// Room for a message that begins with DATA, or with this chunk.
+    /// Memory for a message that begins with DATA, or with this chunk.
     Hold(Option<ChunkSize>),
     Content,
-    /// Which evidence a message with these header fields gets.
+    /// The evidence header of a message with these header fields.
     Evidence {
         message_id: Option<String>,
         from: Option<String>,
     },
-    /// The next hop is asked whether somebody else gets the message, with this mark: so many answers are due, and
-    /// whether one of them was no.
+    /// The next hop's replies about the quarantine mailbox: the mark of the message, how many replies are due, and
+    /// whether one of them was negative.
     Quarantine {
         mark: ResultHeader,
         due: u32,
@@ -158,15 +158,15 @@ pub(super) enum Asked {
     },
 }
 
-/// How long a chunk is, in octets, and whether it is the last of its message (RFC 3030 section 2).
+/// The size of a chunk in octets, and whether it is the last of its message (RFC 3030 section 2).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ChunkSize {
     pub octets: u64,
     pub last: bool,
 }
 
-/// A MAIL whose sender is asked about: the line as it came, the sender, its path as it came, and the parameters for the
-/// next hop.
+/// A MAIL whose sender the rules are queried about: the line and the path as received, the sender, and the parameters
+/// for the next hop.
 #[derive(Debug)]
 pub(super) struct AskedMail {
     pub line: Vec<u8>,
@@ -175,52 +175,52 @@ pub(super) struct AskedMail {
     pub params: String,
 }
 
-/// A RCPT whose recipient is asked about.
+/// A RCPT whose recipient the rules are queried about.
 #[derive(Debug)]
 pub(super) struct AskedRcpt {
     pub recipient: Address,
-    /// The parameters as they came, with a space before each.
+    /// The parameters as received, with a space before each.
     pub params: String,
-    /// The command for the next hop, where the recipient stays as it is: the client's line, less a source route.
+    /// The command to the next hop if the recipient stays unchanged: the client's line without a source route.
     pub unchanged: Vec<u8>,
 }
 
-/// One mail transaction, from MAIL to the end of data.
+/// One mail transaction, from MAIL to the reply to its message.
 #[derive(Debug)]
 pub(super) struct Transaction {
     pub id: u64,
     pub sender: ReversePath,
-    /// The path of MAIL as it came, and its parameters as the next hop hears them.
+    /// The path of MAIL as received, and the parameters that the next hop is sent.
     pub path: String,
     pub params: String,
-    /// Whether it has said `BODY=BINARYMIME`.
+    /// Whether MAIL has `BODY=BINARYMIME`.
     pub binary: bool,
-    /// The sender that the next hop was last told.
+    /// The sender that the next hop was last sent.
     pub at_hop: AtHop,
-    /// Whether that MAIL is in effect there: not refused, and not on a connection that is gone.
+    /// Whether that MAIL is in effect: not refused, and its connection is open.
     pub in_effect: bool,
-    /// The next hop's answer to MAIL is not here yet.
+    /// Whether the next hop has not yet replied to MAIL.
     pub mail_pending: bool,
-    /// The next hop has refused MAIL. The transaction ends as soon as nothing of it is under way.
+    /// Whether the next hop has refused MAIL. The transaction ends as soon as nothing of it is in progress.
     pub is_refused: bool,
-    /// What is asked, and not answered.
+    /// The open question of the transaction.
     pub asked: Option<Asked>,
-    /// A recipient that waits for its next hop, or for the reply to MAIL. Until then nothing more of the client is read.
+    /// A recipient that waits for its next hop, or for the reply to MAIL. Until then, client input is not processed.
     pub waiting: Option<Box<Recipient>>,
-    /// A swallowed second MAIL was refused with this; it answers the RCPT that needed it.
+    /// The refusal of a second MAIL. It becomes the reply to the RCPT that needed that MAIL.
     pub refused: Option<Reply>,
     pub outstanding: u32,
     pub accepted: u32,
     pub group: RecipientGroup,
-    /// Whether the message is to carry evidence.
+    /// Whether evidence is added to the message.
     pub evidence: bool,
-    /// What was found in it, where that changes nothing any more.
+    /// The classifier's findings, if they do not decide about the message.
     pub found: Option<Box<Findings>>,
     pub message: Message,
-    /// A chunk whose reply was swallowed was refused with this; it answers the chunk that the client waits for.
+    /// The refusal of a chunk whose reply is not passed on. It becomes the reply to the client's chunk.
     pub chunk_refused: Option<Reply>,
-    /// Of a message that has ended: where that stands in what the next hop is sent, how many replies are still to come,
-    /// and the worst so far.
+    /// For a message that has ended: the position of its end in the output to the next hop, the number of replies still
+    /// due, and the worst reply so far.
     pub ends_at: u64,
     pub replies_due: u32,
     pub worst: Option<Reply>,
@@ -233,19 +233,19 @@ pub(super) struct AtHop {
 }
 
 impl Transaction {
-    /// The sender of a message that is to be quarantined was refused, so its recipients cannot be accepted.
+    /// Records that MAIL for the quarantine mailbox was refused, so that its recipients cannot be accepted.
     pub(super) fn quarantine_failed(&mut self) {
         if let Some(Asked::Quarantine { refused, .. }) = &mut self.asked {
             *refused = true;
         }
     }
 
-    /// Whether a recipient was accepted, or may still be.
+    /// Whether a recipient was accepted, or still may be.
     pub(super) fn has_recipients(&self) -> bool {
         self.outstanding > 0 || self.accepted > 0
     }
 
-    /// Whether the next hop knows of another sender than a recipient needs, or of none.
+    /// Whether the next hop was sent another sender than a recipient needs, or no sender.
     pub(super) fn has_another_sender(&self, wanted: &SenderAtHop) -> bool {
         let differs = match wanted {
             SenderAtHop::AsBefore => false,
@@ -255,33 +255,34 @@ impl Transaction {
         differs || !self.in_effect
     }
 
-    /// Whether a recipient cannot share this transaction with those that it has.
+    /// Whether a recipient needs another transaction than the recipients before it.
     pub(super) fn needs_another(&self, group: &RecipientGroup, sender: &SenderAtHop) -> bool {
         self.has_recipients() && (self.has_another_sender(sender) || !self.group.is_like(group))
     }
 
-    /// Whether the next hop knows of it: not where its only recipient wanted another that could not be had.
+    /// Whether the transaction exists at the next hop. It does not if its only recipient needed another sender that was
+    /// refused.
     pub(super) fn is_begun(&self) -> bool {
         self.in_effect || self.has_recipients()
     }
 }
 
-/// A recipient that the rules have accepted, on its way to the next hop.
+/// A recipient that the rules have accepted, and that is to be sent to the next hop.
 #[derive(Debug)]
 pub(super) struct Recipient {
-    /// The RCPT command that the next hop is sent, without its line end.
+    /// The RCPT command for the next hop, without its line end.
     pub command: Vec<u8>,
     pub group: RecipientGroup,
     pub sender: SenderAtHop,
 }
 
-/// Which sender the next hop has to know before a recipient, where senders differ by recipient.
+/// The sender that the next hop has to be sent before a recipient, where the sender depends on the recipient.
 #[derive(Debug)]
 pub(super) enum SenderAtHop {
-    /// The one that MAIL went on with.
+    /// The sender that the next hop was sent with MAIL.
     AsBefore,
-    /// The one that the client gave.
+    /// The sender that the client sent.
     Unsigned,
-    /// This one.
+    /// This signed sender.
     Signed(String),
 }

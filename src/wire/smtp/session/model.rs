@@ -1,28 +1,28 @@
-//! The machine between a client and a next hop that both behave, with bodies that do not: what the client sent and what
-//! the next hop got are the same messages, or none.
+//! The machine between a conforming client and a conforming next hop, with arbitrary bodies. The next hop gets the
+//! messages that the client sent, or none.
 
 use proptest::prelude::*;
 
 use super::tests::Dialogue;
 use crate::wire::message::{Direction, NextHopChoice};
 
-/// A next hop as RFC 5321 describes it, which refuses what `refusals` says.
+/// A next hop as described by RFC 5321, which refuses the commands that `refusals` lists.
 #[derive(Default)]
 struct NextHop {
     unread: Vec<u8>,
     body: Option<Vec<u8>>,
-    /// Octets of a chunk still to come, and whether it is the last.
+    /// The number of octets still to come of a chunk, and whether it is the last one.
     chunk: Option<(usize, bool)>,
     chunks: Vec<u8>,
     dead: bool,
     messages: Vec<Vec<u8>>,
-    /// For each command in turn, whether it is refused.
+    /// For each command in order, whether it is refused.
     refusals: Vec<bool>,
     commands: usize,
 }
 
 impl NextHop {
-    /// Reads what was sent, and answers it.
+    /// Parses octets and returns the replies.
     fn take(&mut self, octets: &[u8]) -> String {
         self.unread.extend_from_slice(octets);
         let mut replies = String::new();
@@ -48,7 +48,7 @@ impl NextHop {
         self.refusals.get(self.commands).copied().unwrap_or(false)
     }
 
-    /// RFC 3030 section 2: after a chunk that was refused, nothing is taken until RSET.
+    /// RFC 3030 section 2: after a refused chunk, nothing is accepted until RSET.
     fn take_chunk(&mut self, octets: Vec<u8>, last: bool) -> &'static str {
         if self.dead || self.is_refused() {
             (self.dead, self.chunks) = (true, vec![]);
@@ -108,7 +108,7 @@ impl World {
         Self { dialogue, hop, opened: 1 }
     }
 
-    /// Lets both sides talk until nobody has anything to say.
+    /// Passes octets between both sides until there is no more output.
     fn settle(&mut self) {
         loop {
             let closed = self.dialogue.hop_closed;
@@ -131,7 +131,7 @@ impl World {
             self.dialogue.session.hop_data(replies.as_bytes());
             self.dialogue.run();
             if self.dialogue.hop_closed > closed {
-                // A connection that was closed leaves nothing behind.
+                // A closed connection leaves no partial message.
                 self.hop_forgets();
             }
         }
@@ -141,7 +141,7 @@ impl World {
         (self.hop.unread, self.hop.body, self.hop.chunk, self.hop.chunks) = (vec![], None, None, vec![]);
     }
 
-    /// The client sends this in pieces; what it hears.
+    /// Sends octets of the client in pieces, and returns the replies.
     fn say(&mut self, octets: &[u8], size: usize) -> String {
         for piece in octets.chunks(size) {
             let closed = self.dialogue.hop_closed;
@@ -156,7 +156,7 @@ impl World {
     }
 }
 
-/// What a body means: LF is a line end, a lone CR a space, the dot that begins a line is stuffing.
+/// The content of a body: LF is a line end, a lone CR is a space, and a leading dot is removed.
 fn meaning(body: &str) -> Vec<u8> {
     let mended = body.replace("\r\n", "\n").replace('\r', " ").replace('\n', "\r\n");
     let unstuffed = mended.replace("\r\n.", "\r\n");
@@ -171,11 +171,10 @@ fn sender(null: bool, local: bool) -> &'static str {
     }
 }
 
-/// A message less the evidence that it was given, if it was to have any: one line in front of what ends its header
-/// block.
+/// A message without its evidence header, if it was to have one: one line before the end of the header block.
 fn without_evidence(text: &str, marked: bool) -> String {
     let Some(at) = text.find("Countersign-Evidence: v=1;").filter(|_| marked) else {
-        // Without a header block, or in the middle of a line, there is no place for it.
+        // Without a header block, or within a line, evidence cannot be added.
         let first = text.strip_prefix('.').unwrap_or(text);
         let is_name = |name: &str| !name.is_empty() && name.bytes().all(|b| (33..127).contains(&b));
         let has_block = first.split_once(':').is_some_and(|(name, _)| is_name(name.trim_end_matches([' ', '\t'])));
@@ -195,7 +194,7 @@ fn without_evidence(text: &str, marked: bool) -> String {
     format!("{before}{after}")
 }
 
-/// A message less the headers of ours that it came with.
+/// A message without Countersign's own headers that the client sent.
 fn without_ours(text: &str) -> String {
     let mut in_header = true;
     let kept = text.split_inclusive("\r\n").filter(|line| {
@@ -216,7 +215,7 @@ proptest! {
         hold in 1usize..40,
         size in 1usize..30,
     ) {
-        // A lone dot between CR LFs is the end, and a client that means text has stuffed it.
+        // A lone dot between two CR LFs ends a message; a client would have stuffed it as text.
         prop_assume!(bodies.iter().all(|body| !format!("\r\n{body}\r\n").contains("\r\n.\r\n")));
         let mut world = World::new(if inbound { Direction::Inbound } else { Direction::Outbound }, hold, refusals);
         world.dialogue.policy.outbound.evidence = evidence;

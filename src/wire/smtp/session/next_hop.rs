@@ -1,4 +1,4 @@
-//! The connection to the next hop: how far it is, and what is known of the other side.
+//! The state of the connection to the next hop, and what is known about that server.
 
 use super::client::Hello;
 use crate::wire::message::NextHopChoice;
@@ -9,20 +9,20 @@ use crate::wire::smtp::reply::{Reply, ReplyReader};
 #[derive(Debug)]
 pub(super) struct NextHop {
     pub connection: Connection,
-    /// What is known of the server behind the connection, or of the one before where there is none.
+    /// What is known about the server, or about the previous one if there is no connection.
     pub facts: Facts,
-    /// Which of the next hops the connection leads to.
+    /// Which of the next hops the connection is for.
     pub target: NextHopChoice,
-    /// Puts its replies together.
+    /// The parser of the next hop's replies.
     pub replies: ReplyReader,
-    /// A next hop whose TLS handshake has failed is spoken to without TLS, where that is allowed.
+    /// Whether TLS is not tried again, because a handshake has failed and TLS is optional.
     pub plain_only: bool,
-    /// It is in the middle of a message that will not be ended: the connection is closed when what it owes is answered.
+    /// Whether the connection is closed after the outstanding replies, because a message on it must not be completed.
     pub dropping: bool,
 }
 
 impl Default for NextHop {
-    /// The first connection is asked for as the session begins.
+    /// A connection that is being opened, as at the start of a session.
     fn default() -> Self {
         Self {
             connection: Connection::Opening(Opening::new(Purpose::Greeting)),
@@ -35,16 +35,16 @@ impl Default for NextHop {
     }
 }
 
-/// How far the connection to the next hop is.
+/// The state of the connection to the next hop.
 #[derive(Debug)]
 pub(super) enum Connection {
-    /// Being opened, or open and not greeted yet.
+    /// Being opened, or open and not yet greeted.
     Opening(Opening),
-    /// The next hop is sent what it has to know before the client's commands.
+    /// In the handshake that precedes the client's commands.
     Handshake(Handshake),
-    /// At the client's service.
+    /// Ready for the client's commands.
     Ready,
-    /// Gone; opened again for the next command.
+    /// Closed. The next command opens a new connection.
     Closed,
 }
 
@@ -53,7 +53,7 @@ pub(super) enum Connection {
 pub(super) struct Opening {
     /// What the client waits for.
     pub purpose: Purpose,
-    /// Whether it is connected; the next hop speaks first.
+    /// Whether the connection is established. The next hop sends first.
     pub is_connected: bool,
 }
 
@@ -63,19 +63,19 @@ impl Opening {
     }
 }
 
-/// What the client waits for while a connection is made.
+/// What the client waits for while a connection is opened.
 #[derive(Debug)]
 pub(super) enum Purpose {
-    /// Its own greeting, which is that of the next hop.
+    /// The greeting, which is that of the next hop.
     Greeting,
-    /// The answer to its hello.
+    /// The reply to its HELO or EHLO.
     Hello(Hello),
-    /// Nothing that it knows of.
+    /// Neither of these. The client does not notice the connection.
     Silent,
 }
 
 impl Purpose {
-    /// The hello that the client has no answer to.
+    /// The HELO or EHLO that the client has no reply to.
     pub(super) fn hello(&self) -> Option<&Hello> {
         match self {
             Self::Hello(hello) => Some(hello),
@@ -101,17 +101,17 @@ impl Connection {
         matches!(self, Self::Closed)
     }
 
-    /// Whether a TLS handshake with the next hop is under way.
+    /// Whether a TLS handshake with the next hop is in progress.
     pub(super) fn is_securing(&self) -> bool {
         matches!(self, Self::Handshake(Handshake { step: Step::Tls, .. }))
     }
 
-    /// Whether a command may be looked at: there is a next hop, or one can be had.
+    /// Whether a command may be processed: a next hop is connected, or can be connected to.
     pub(super) fn is_usable(&self) -> bool {
         matches!(self, Self::Ready | Self::Closed)
     }
 
-    /// Whether the client waits for its greeting, or for the answer to its hello.
+    /// Whether the client waits for its greeting, or for the reply to its HELO or EHLO.
     pub(super) fn owes_client(&self) -> bool {
         match self {
             Self::Opening(opening) => !matches!(opening.purpose, Purpose::Silent),
@@ -141,7 +141,7 @@ impl Connection {
         }
     }
 
-    /// The handshake is over, and the connection at the client's service.
+    /// Ends the handshake and makes the connection ready.
     pub(super) fn end_handshake(&mut self) -> Option<Handshake> {
         self.handshake()?;
         match std::mem::replace(self, Self::Ready) {
@@ -151,31 +151,31 @@ impl Connection {
     }
 }
 
-/// What is true of one connection to a next hop.
+/// What is known about one connection to a next hop.
 #[derive(Debug, Default)]
 pub(super) struct Facts {
-    /// It has answered a hello.
+    /// Whether a HELO or EHLO was accepted.
     pub set_up: bool,
     pub encrypted: bool,
-    /// Which identity of the client it was told by XCLIENT.
+    /// The version of the client's identity that was sent by XCLIENT.
     pub told: Option<u32>,
     pub offer: Extensions,
-    /// Its last answer to a hello.
+    /// The last reply to a HELO or EHLO.
     pub hello_reply: Option<Reply>,
 }
 
-/// A handshake under way: EHLO, STARTTLS, XCLIENT.
+/// A handshake in progress: EHLO, STARTTLS, XCLIENT.
 #[derive(Debug)]
 pub(super) struct Handshake {
-    /// What the client has said.
+    /// The client's HELO or EHLO.
     pub hello: Hello,
-    /// Whether the client waits for the answer.
+    /// Whether the client waits for the reply.
     pub for_client: bool,
-    /// Whether EHLO is said for a client that said HELO: to see what the next hop offers.
+    /// Whether EHLO is sent for a client that sent HELO, to get the list of extensions.
     pub probing: bool,
-    /// Whether HELO is said, as the next hop does not know EHLO.
+    /// Whether HELO is sent, because the next hop does not support EHLO.
     pub plain: bool,
-    /// Whether it has answered a hello with yes: then it does know it.
+    /// Whether a HELO or EHLO was accepted in this handshake. An EHLO is then supported.
     pub answered: bool,
     pub step: Step,
 }

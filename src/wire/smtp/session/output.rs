@@ -1,27 +1,27 @@
-//! What the machine has to say: octets for both sides, and events for whoever drives it.
+//! The output of the machine: octets for both sides, and events for the driver.
 
 use std::collections::VecDeque;
 
 use super::types::Event;
 use crate::wire::message::NextHopChoice;
 
-/// The only way out of the machine.
+/// The output of a session.
 #[derive(Debug)]
 pub struct Output {
-    /// What is to be written to the client.
+    /// Octets to be written to the client.
     pub to_client: Vec<u8>,
-    /// What is to be written to the next hop.
+    /// Octets to be written to the next hop.
     pub to_hop: Vec<u8>,
-    /// What is to be done, in this order.
+    /// Events to be handled, in this order.
     pub(super) events: VecDeque<Event>,
-    /// Octets that were written to the next hop.
+    /// The number of octets that were written to the next hop.
     pub(super) hop_sent: u64,
-    /// Counts what one side can make happen only by going on.
+    /// The counter of [`Session::progress`](super::Session::progress).
     pub(super) progress: u64,
 }
 
 impl Output {
-    /// A session begins with a connection to its next hop.
+    /// The output of a new session: an event that opens the connection to the next hop.
     pub(super) fn opening() -> Self {
         Self {
             to_client: Vec::new(),

@@ -1,13 +1,13 @@
-//! What is in flight between the client and the next hop, and whether the client has to wait for it.
+//! Commands in flight between the client and the next hop, and whether the client has to wait for them.
 
 use super::queue::Queue;
 
-/// The commands under way.
+/// The commands in flight.
 #[derive(Debug, Default)]
 pub(super) struct Pipeline {
     pub queue: Queue,
-    /// The client waits for an answer before it says more, or its next line waits for one.
+    /// Whether client input is not processed until a reply arrives.
     pub barrier: bool,
-    /// It waits for one that it has to know before it goes on, so it has to be silent.
+    /// Whether the client must not send anything until that reply, because it needs the reply to go on.
     pub answer_is_awaited: bool,
 }

@@ -1,25 +1,25 @@
-//! What is in flight: the order in which a client gets its answers.
+//! The queue of commands in flight, which keeps replies in order.
 //!
-//! One entry for each command that the client, or this machine, has sent. The next hop answers in order; our own
-//! replies wait for their turn among its answers.
+//! There is one entry for each command that the client, or this machine, has sent. The next hop answers in order;
+//! replies of this program wait for their turn.
 
 use std::collections::VecDeque;
 
-/// The most entries; while it is full, the client is not listened to.
+/// The most entries; while the queue is full, the client is not read.
 const MAX: usize = 100;
 
-/// One thing that is waited for.
+/// One entry: a reply that is awaited or due.
 #[derive(Debug)]
 pub(super) enum Item {
-    /// The next hop's reply goes to the client.
+    /// A reply of the next hop, which is sent to the client.
     Forwarded(ClientCommand),
-    /// Our reply; it leaves when it is at the front.
+    /// A reply of this program, which is sent when it is at the front.
     Local(Vec<u8>),
-    /// The next hop's reply is ours to read.
+    /// A reply of the next hop to this machine, which is not sent to the client.
     Swallowed(ProxyCommand),
 }
 
-/// What the client asked.
+/// A command of the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ClientCommand {
     Greeting,
@@ -43,7 +43,7 @@ pub(super) enum ClientCommand {
     Other,
 }
 
-/// What this machine asked.
+/// A command of this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ProxyCommand {
     Greeting,
@@ -56,7 +56,7 @@ pub(super) enum ProxyCommand {
     Mail {
         transaction: u64,
     },
-    /// Somebody else gets the message.
+    /// The RCPT for the quarantine mailbox.
     Rcpt,
     LateData,
     Chunk {
@@ -67,11 +67,11 @@ pub(super) enum ProxyCommand {
 #[derive(Debug)]
 struct QueueEntry {
     item: Item,
-    /// The command itself, while a next hop without PIPELINING has others to answer first.
+    /// The command, until a next hop without PIPELINING has answered the ones before it.
     unsent: Option<Vec<u8>>,
 }
 
-/// The FIFO between the two sides.
+/// The commands in flight, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Queue(VecDeque<QueueEntry>);
 
@@ -84,12 +84,12 @@ impl Queue {
         self.0.len() >= MAX
     }
 
-    /// Whether the next hop has something to answer.
+    /// Whether a reply of the next hop is awaited.
     pub(super) fn is_waiting(&self) -> bool {
         self.0.iter().any(|entry| !matches!(entry.item, Item::Local(_)))
     }
 
-    /// Whether the client waits for the next hop's answer to DATA.
+    /// Whether the client waits for the next hop's reply to DATA.
     pub(super) fn has_data(&self) -> bool {
         self.0.iter().any(|entry| matches!(entry.item, Item::Forwarded(ClientCommand::Data)))
     }
@@ -98,12 +98,12 @@ impl Queue {
         self.0.push_back(QueueEntry { item, unsent: None });
     }
 
-    /// An entry whose command waits for the answers before it.
+    /// Adds an entry whose command is sent after earlier commands are answered.
     pub(super) fn push_unsent(&mut self, item: Item, command: Vec<u8>) {
         self.0.push_back(QueueEntry { item, unsent: Some(command) });
     }
 
-    /// Our replies at the front, to be written to the client.
+    /// Takes the first entry if it is a reply of this program.
     pub(super) fn take_local(&mut self) -> Option<Vec<u8>> {
         match self.0.front() {
             Some(QueueEntry { item: Item::Local(_), .. }) => match self.0.pop_front() {
@@ -114,12 +114,12 @@ impl Queue {
         }
     }
 
-    /// What a reply of the next hop answers. `None`: nothing was asked.
+    /// Takes the entry that a reply of the next hop answers; `None` if the reply is unsolicited.
     pub(super) fn answered(&mut self) -> Option<Item> {
         self.0.pop_front().map(|entry| entry.item)
     }
 
-    /// The next command that may be sent now, if one has waited.
+    /// Takes the next unsent command, if it can be sent now.
     pub(super) fn next_unsent(&mut self) -> Option<Vec<u8>> {
         self.0.iter_mut().find(|entry| !matches!(entry.item, Item::Local(_)))?.unsent.take()
     }

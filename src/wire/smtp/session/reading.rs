@@ -1,11 +1,11 @@
-//! What the client sends: when it is read, and whether as commands or as a message.
+//! Client input: when it is read, and whether as commands or as a message.
 
 use super::Session;
 use super::body::Message;
 use super::client::Input;
 
 impl Session {
-    /// The client has sent this.
+    /// Processes octets from the client.
     pub fn client_data(&mut self, octets: &[u8]) {
         if self.is_closed() {
             return;
@@ -26,7 +26,7 @@ impl Session {
         self.settle();
     }
 
-    /// The client will send no more; it may still be listening, so what is owed to it is waited for.
+    /// The client has closed its side of the connection. It may still be reading, so outstanding replies are awaited.
     pub fn client_eof(&mut self) {
         let waits = self.takes_commands() || self.waits_to_send();
         if waits && self.pipeline.queue.is_waiting() && !self.is_closed() {
@@ -36,7 +36,7 @@ impl Session {
         }
     }
 
-    /// The client is gone.
+    /// The connection to the client is lost.
     pub fn client_lost(&mut self) {
         if !self.is_closed() {
             self.leave_hop();
@@ -44,7 +44,8 @@ impl Session {
         }
     }
 
-    /// The TLS handshake with the client is done: what it said before is forgotten (RFC 3207 section 4.2).
+    /// The TLS handshake with the client is done. Everything that the client sent before is forgotten (RFC 3207 section
+    /// 4.2).
     pub fn client_secured(&mut self) {
         self.client.securing = false;
         self.client.encrypted = true;
@@ -53,7 +54,7 @@ impl Session {
         self.settle();
     }
 
-    /// Whether more octets of the client are of use now.
+    /// Whether the client is to be read now.
     #[must_use]
     pub fn wants_client(&self) -> bool {
         !self.is_closed()
@@ -63,7 +64,7 @@ impl Session {
             && (self.in_body() || self.may_parse() || self.expects_silence())
     }
 
-    /// Whether a message waits in memory until the next hop says 354.
+    /// Whether a buffered message waits for the next hop to answer DATA with 354.
     pub(super) fn waits_to_send(&self) -> bool {
         matches!(self.mail.message(), Some(Message::Data(body)) if body.is_released())
     }
@@ -73,19 +74,19 @@ impl Session {
         matches!(self.client.input, Input::Commands) && !self.mail.is_in_message()
     }
 
-    /// Whether a message body is under way: large reads pay.
+    /// Whether a message body is being read, so that large reads pay.
     #[must_use]
     pub fn in_body(&self) -> bool {
         self.mail.is_in_message() || matches!(self.client.input, Input::Swallow(_))
     }
 
-    /// Whether a message is being sent, or a further chunk of one is awaited.
+    /// Whether a message is being sent, or its next chunk is awaited.
     #[must_use]
     pub fn in_message(&self) -> bool {
         self.in_body() || matches!(self.mail.message(), Some(Message::Data(_) | Message::Chunks(_)))
     }
 
-    /// Looks at what the client sent earlier, now that something has changed.
+    /// Processes pending client input after a change of state.
     pub(super) fn resume(&mut self) {
         self.end_refused_transaction();
         self.resume_recipient();
@@ -98,12 +99,12 @@ impl Session {
         }
     }
 
-    /// Takes as much of the input as can be dealt with now.
+    /// Processes as much of the input as possible, and returns the number of octets used.
     pub(super) fn consume(&mut self, input: &[u8]) -> usize {
         let mut at = 0;
         while let Some(rest) = input.get(at..).filter(|rest| !rest.is_empty()) {
             if self.client.securing {
-                // Said before the handshake by whoever could: dropped (RFC 3207 section 4.2).
+                // Sent before the handshake, possibly by an attacker: discarded (RFC 3207 section 4.2).
                 return input.len();
             }
             if !self.wants_client() {
@@ -117,14 +118,14 @@ impl Session {
             if used == 0 {
                 break;
             }
-            // A line without end gets nowhere.
+            // The excess of an overlong line is not progress.
             self.out.progress += u64::from(!self.client.skipping);
             at += used;
         }
         at
     }
 
-    /// Whether a line of the client may be looked at.
+    /// Whether a line of the client may be parsed now.
     pub(super) fn may_parse(&self) -> bool {
         !self.is_blocked()
             && self.mail.transaction().is_none_or(|transaction| transaction.waiting.is_none())
@@ -132,7 +133,7 @@ impl Session {
             && (self.hop.facts.offer.pipelining || !self.pipeline.queue.is_waiting())
     }
 
-    /// Whether no command can be carried out before something else has happened.
+    /// Whether no command can be carried out until another event has occurred.
     pub(super) fn is_blocked(&self) -> bool {
         self.is_ending() || self.pipeline.barrier || self.hop.dropping || !self.hop.connection.is_usable()
     }

@@ -1,18 +1,18 @@
-//! Clients that do not wait for answers, and those that do not speak SMTP at all.
+//! Clients that do not wait for replies, and clients of other protocols.
 //!
-//! RFC 2920 section 3.1 says which commands may be sent without waiting for the answer to the one before: EHLO, DATA
-//! and AUTH come last in a group, and RFC 5321 section 4.3.1 has the server speak first. Whoever writes a whole
-//! dialogue blindly is a program that sends spam, or another protocol that somebody else's program was made to speak
-//! (an HTTP POST from a browser).
+//! RFC 2920 section 3.1 lists the commands that may be sent without waiting for earlier replies: EHLO, DATA and AUTH
+//! must be the last of a group. By RFC 5321 section 4.3.1, the server speaks first. A client that sends a whole
+//! dialogue without waiting is a spam program, or a program that was tricked into sending another protocol (an HTTP
+//! POST from a browser).
 
 use super::{Event, Session};
 use crate::wire::smtp::command::Command;
 use crate::wire::smtp::replies::{ANOTHER_PROTOCOL, OUT_OF_SYNC};
 
-/// Methods of HTTP (RFC 9110 section 9, RFC 5789) that are no commands of SMTP.
+/// HTTP methods (RFC 9110 section 9, RFC 5789) that are not SMTP commands.
 const HTTP: [&[u8]; 9] = [b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"CONNECT", b"OPTIONS", b"TRACE", b"PATCH"];
 
-/// Whether a line that is no command is one of another protocol: a request of HTTP, or a header.
+/// Whether a line that is not an SMTP command belongs to another protocol: an HTTP request line, or a header.
 fn is_another_protocol(line: &[u8]) -> bool {
     let word_ends = line.iter().position(|b| matches!(b, b' ' | b'\t' | b':')).unwrap_or(line.len());
     let Some((word, rest)) = line.split_at_checked(word_ends) else { return false };
@@ -20,33 +20,33 @@ fn is_another_protocol(line: &[u8]) -> bool {
     is_header || HTTP.iter().any(|method| word.eq_ignore_ascii_case(method))
 }
 
-/// Whether a client has to wait for the answer to this command (RFC 2920 section 3.1; RFC 3207; RFC 4954).
+/// Whether a client has to wait for the reply to this command (RFC 2920 section 3.1; RFC 3207; RFC 4954).
 fn must_be_waited_for(command: &Command<'_>) -> bool {
     matches!(command, Command::Hello(_) | Command::StartTls | Command::Auth | Command::Data)
 }
 
 impl Session {
-    /// Whether the client has to be silent now: it waits for the greeting, or for an answer that it must know before it
-    /// goes on. What it says now is read only to let it go.
+    /// Whether the client must not send anything now: it has to wait for the greeting, or for a reply that it needs
+    /// before it can go on. If it sends something, it is disconnected.
     #[must_use]
     pub fn expects_silence(&self) -> bool {
         let waits = self.hop.connection.owes_client() || self.pipeline.answer_is_awaited;
-        // The answer to an earlier message goes first: the client must not take our last word for it.
+        // The reply to an earlier message is sent first, so that the client does not take the error for that reply.
         self.settings.sync && waits && self.mail.ended.is_empty() && !self.is_ending()
     }
 
-    /// Whether a command has more octets behind it than a client that waits could have sent. It is then not carried
+    /// Whether more octets follow a command whose reply the client has to wait for. The command is then not carried
     /// out.
     pub(super) fn is_out_of_sync(&self, command: &Command<'_>, has_more: bool) -> bool {
         self.settings.sync && has_more && must_be_waited_for(command)
     }
 
-    /// Notes that the answer to a command is on its way, where the client has to wait for it.
+    /// Records that the client has to wait for the reply to this command, if so.
     pub(super) fn await_answer(&mut self, command: &Command<'_>) {
         self.pipeline.answer_is_awaited |= must_be_waited_for(command) && self.pipeline.barrier;
     }
 
-    /// The client has spoken out of turn: it is told so, and nothing more of it is looked at.
+    /// Refuses a client that has sent too early, and ends the session.
     pub(super) fn out_of_sync(&mut self) {
         self.out.events.push_back(Event::NotSmtp("sync"));
         self.say_last(OUT_OF_SYNC);
@@ -60,7 +60,7 @@ impl Session {
         self.end_when_answered();
     }
 
-    /// Whether the line ends the session because it is of another protocol.
+    /// Ends the session if the line belongs to another protocol. Returns whether it does.
     pub(super) fn leaves_for_another_protocol(&mut self, line: &[u8]) -> bool {
         let is_other = is_another_protocol(line);
         if is_other {

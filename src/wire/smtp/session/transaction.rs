@@ -1,4 +1,4 @@
-//! Senders and recipients: MAIL and RCPT, what the rules make of them, and what the next hop has to hear of it.
+//! Senders and recipients: MAIL and RCPT, the verdicts on them, and the commands sent to the next hop.
 
 use super::body::{ChunkedMessage, DataBody, Message, accepted};
 use super::mail::{Asked, AskedMail, AskedRcpt, AtHop, Recipient, SenderAtHop, Transaction};
@@ -24,8 +24,8 @@ impl Session {
             self.forget_forwarded();
         }
         if self.hop.target != NextHopChoice::Main {
-            // The last transaction was for a next hop of its own; what MAIL is answered is for the one of all mail to
-            // say.
+            // The last transaction used another next hop. The reply to this MAIL must come from the next hop for all
+            // mail.
             return self.change_target(NextHopChoice::Main);
         }
         if self.must_introduce_again() {
@@ -69,8 +69,8 @@ impl Session {
         true
     }
 
-    /// The parameters as the next hop may hear them. Who a message was submitted by is for those to say who are trusted
-    /// (RFC 4954 section 5). `None`: AUTH= is not offered here.
+    /// The parameters for the next hop, or `None` if the client may not use AUTH=. Only a trusted or authenticated
+    /// client may say who submitted a message (RFC 4954 section 5).
     fn mail_params(&self, path: &Path<'_>) -> Option<String> {
         if !path.has_param("AUTH") || self.settings.trusted || self.client.authenticated {
             return Some(path.params.to_owned());
@@ -151,7 +151,7 @@ impl Session {
             return;
         }
         if path.path.eq_ignore_ascii_case("postmaster") {
-            // RFC 5321 section 4.5.1: the one recipient without a domain; it is always there.
+            // RFC 5321 section 4.5.1: the only recipient without a domain, which always exists.
             let (command, group) = (line.to_vec(), RecipientGroup::default());
             self.recipient(Recipient { command, group, sender: SenderAtHop::AsBefore });
             return;
@@ -169,7 +169,7 @@ impl Session {
         self.ask(Asked::Rcpt(AskedRcpt { recipient, params, unchanged }));
     }
 
-    /// `outbound`: what becomes of the sender of mail to this recipient; `None`: that of MAIL is right.
+    /// Accepts the verdict on a recipient's sender. `outbound`: `None` if the sender in MAIL is right.
     pub(super) fn sender_for_answered(&mut self, outbound: Option<&Outbound>, domain: Option<u16>) {
         let Some(asked) = self.asked_recipient() else { return };
         let sender = match outbound.map(|outbound| &outbound.action) {
@@ -185,7 +185,7 @@ impl Session {
         self.recipient(Recipient { command: asked.unchanged, group, sender });
     }
 
-    /// The recipient that the rules have answered about, if the next hop has not refused its MAIL meanwhile.
+    /// Takes the recipient that the rules have answered about, unless the next hop has refused its MAIL meanwhile.
     fn asked_recipient(&mut self) -> Option<AskedRcpt> {
         let Some(Asked::Rcpt(asked)) = self.mail.take_asked(|asked| matches!(asked, Asked::Rcpt(_))) else {
             return None;
@@ -220,7 +220,8 @@ impl Session {
         self.recipient(Recipient { command, group, sender: SenderAtHop::AsBefore });
     }
 
-    /// A recipient whose message goes nowhere. The client is not to know, and the next hop has no part in it.
+    /// Accepts a recipient whose message is discarded. The client is sent 250, and the next hop is not sent the
+    /// recipient.
     fn accept_and_discard(&mut self) {
         let group = RecipientGroup { handling: Handling::Discard, ..RecipientGroup::default() };
         let Some(transaction) = self.mail.transaction_mut() else { return };
@@ -234,8 +235,7 @@ impl Session {
         self.say(RECIPIENT_OK);
     }
 
-    /// Sends a recipient on, after what it needs: its next hop, and a MAIL with its sender. Until these are there, it
-    /// waits.
+    /// Sends a recipient to the next hop. If another next hop or another MAIL is needed first, the recipient waits.
     fn recipient(&mut self, recipient: Recipient) {
         let Some(transaction) = self.mail.transaction_mut() else { return };
         if transaction.needs_another(&recipient.group, &recipient.sender) {
@@ -246,7 +246,7 @@ impl Session {
         let target = recipient.group.target;
         let other_sender = transaction.has_another_sender(&recipient.sender);
         let other_hop = target != self.hop.target;
-        // The client is sent the next hop's reply to MAIL before another MAIL goes on.
+        // The client is sent the next hop's reply to MAIL before another MAIL is sent.
         let is_early = (other_sender || other_hop) && (transaction.mail_pending || !self.pipeline.queue.is_empty());
         if is_early || other_hop {
             transaction.waiting = Some(Box::new(recipient));
@@ -267,7 +267,7 @@ impl Session {
         self.forward(&command, ClientCommand::Rcpt { transaction: id });
     }
 
-    /// Goes on with a recipient that has waited, if what it has waited for is there now.
+    /// Continues with a waiting recipient, if it no longer has to wait.
     pub(super) fn resume_recipient(&mut self) {
         if self.is_blocked() || !self.pipeline.queue.is_empty() {
             return;
@@ -277,22 +277,23 @@ impl Session {
         }
     }
 
-    /// Another MAIL for the same transaction: the same parameters, its replies swallowed.
+    /// Sends another MAIL for the transaction, with the parameters of the first. Its replies are not passed on.
     fn second_mail(&mut self, sender: SenderAtHop) {
         let Some(transaction) = self.mail.transaction_mut() else { return };
-        // Where the recipient does not matter, the sender is the one that MAIL went on with.
+        // If the sender does not depend on the recipient, the last one is sent again.
         let at_hop = match sender {
             SenderAtHop::Signed(path) => AtHop { signed: true, path },
             SenderAtHop::Unsigned => AtHop { signed: false, path: transaction.path.clone() },
             SenderAtHop::AsBefore => transaction.at_hop.clone(),
         };
-        // The client has seen another next hop's offer; what only says more of the same can be left out.
+        // The client was sent the extensions of another next hop; parameters that this one does not offer are dropped
+        // if they are not needed.
         let (offer, elsewhere) = (&self.hop.facts.offer, self.hop.target != NextHopChoice::Main);
         let lacks = |name: &str| (name == "SIZE" && !offer.size) || (name == "AUTH" && !offer.auth);
         let params = without(&transaction.params, |name| elsewhere && lacks(name));
         let line = mail_line(&at_hop.path, &params);
         let id = transaction.id;
-        // RSET makes it forget whose mail it is, too.
+        // RSET also makes the next hop forget XFORWARD.
         let fresh = !transaction.in_effect && transaction.refused.is_none();
         transaction.refused = None;
         (transaction.at_hop, transaction.in_effect) = (at_hop, true);
@@ -318,7 +319,7 @@ impl Session {
             return true;
         }
         if !self.pipeline.queue.is_empty() {
-            // It is looked at again when all is answered, and the client has nothing to say before.
+            // The command is parsed again when all replies have arrived. The client must not send anything before.
             self.pipeline.barrier = true;
             self.pipeline.answer_is_awaited = true;
             return false;
@@ -337,13 +338,13 @@ impl Session {
         true
     }
 
-    /// Another recipient for a message that is held: its own mailbox is not to see it. The message waits for the
-    /// answer.
+    /// Replaces the recipients of a buffered message by the quarantine mailbox. The message waits for the next hop's
+    /// replies.
     pub(super) fn redirect(&mut self, to: &Address, mark: &ResultHeader) {
         let Some(transaction) = self.mail.transaction() else { return };
         let mail = mail_line(&transaction.at_hop.path, &transaction.params);
         let id = transaction.id;
-        // LMTP answers the message once for each recipient, and so many answers are owed to the client.
+        // In LMTP, a message gets one reply per recipient, so the mailbox is named as often as the client's recipients.
         let times = if self.settings.lmtp { transaction.accepted.max(1) } else { 1 };
         self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
         self.introduce();
@@ -356,7 +357,7 @@ impl Session {
         }
     }
 
-    /// Whether there is room for the message that begins.
+    /// Accepts the answer whether memory is available for the message that begins.
     pub(super) fn hold_answered(&mut self, room: bool) {
         let asked = self.mail.take_asked(|asked| matches!(asked, Asked::Hold(_)));
         let (Some(Asked::Hold(chunk)), Some(transaction)) = (asked, self.mail.transaction()) else { return };
@@ -378,7 +379,8 @@ impl Session {
         }
     }
 
-    /// Counts a recipient that is refused for good. A client that names one after the other is disconnected.
+    /// Counts a permanently refused recipient. Returns whether the client is to be disconnected for too many of them in
+    /// a row.
     pub(super) fn is_one_too_many(&mut self, code: u16) -> bool {
         if code < 500 || self.settings.direction == Direction::Outbound {
             return false;
@@ -397,7 +399,7 @@ impl Session {
     }
 }
 
-/// Parameters less some of them.
+/// The parameters without those that `dropped` selects.
 fn without(params: &str, dropped: impl Fn(&str) -> bool) -> String {
     let name = |word: &str| word.split_once('=').map_or(word, |(name, _)| name).to_ascii_uppercase();
     params.split_ascii_whitespace().filter(|word| !dropped(&name(word))).map(|word| format!(" {word}")).collect()

@@ -1,4 +1,4 @@
-//! What a session is told, and what it wants done.
+//! Settings of a session, its events, and its questions to the rules.
 
 use core::net::SocketAddr;
 
@@ -13,29 +13,29 @@ pub enum Tls {
     /// STARTTLS is neither offered nor used.
     #[default]
     Off,
-    /// Where the other side can.
+    /// STARTTLS is used if the other side supports it.
     May,
-    /// Before any mail.
+    /// STARTTLS is required before any mail.
     Require,
 }
 
-/// What a client may cost. Each limit has a reply of its own.
+/// Limits for a client, each with the reply that is sent when it is exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionLimits {
-    /// Commands between two messages that were taken: 421 4.7.0.
+    /// The most commands between two accepted messages: 421 4.7.0.
     pub commands: u32,
-    /// Mistakes in a session: 421 4.7.0.
+    /// The most mistakes in a session: 421 4.7.0.
     pub bad_commands: u32,
-    /// Recipients refused for good, one after the other without one that is accepted: 421 4.7.0. 0: any number.
+    /// The most permanently refused recipients in a row: 421 4.7.0. 0: no limit.
     pub refused_recipients: u32,
-    /// Recipients of a message: 452 4.5.3.
+    /// The most recipients of a message: 452 4.5.3.
     pub recipients: u32,
-    /// Octets of a command line, its end included (RFC 5321 section 4.5.3.1.4): 500 5.5.2. Lines of AUTH may have
-    /// 12,288 (RFC 4954 section 4).
+    /// The most octets of a command line, with its line end (RFC 5321 section 4.5.3.1.4): 500 5.5.2. AUTH lines may
+    /// have 12,288 (RFC 4954 section 4).
     pub line: usize,
-    /// Octets of the header block of a message: 552 5.3.4.
+    /// The most octets of the header block of a message: 552 5.3.4.
     pub header: u64,
-    /// Octets of a message: 552 5.3.4. 0: as many as the next hop takes.
+    /// The most octets of a message: 552 5.3.4. 0: the limit of the next hop.
     pub message: u64,
 }
 
@@ -53,119 +53,120 @@ impl Default for SessionLimits {
     }
 }
 
-/// What a session is told once.
+/// Settings that are fixed when a session begins.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
-    /// Which way mail goes.
+    /// The direction of mail.
     pub direction: Direction,
     /// Whether both sides speak LMTP (RFC 2033) instead of SMTP.
     pub lmtp: bool,
-    /// Whether the client has to wait for answers where RFC 2920 says so; else what it sends early waits for its turn.
+    /// Whether the client has to wait for replies where RFC 2920 requires it. Otherwise, early input is processed in
+    /// order.
     pub sync: bool,
-    /// Whether line ends other than CR LF are refused; else they are mended.
+    /// Whether line ends other than CR LF are refused. Otherwise, they are corrected.
     pub reject_stray: bool,
-    /// How much of a candidate is held, in octets.
+    /// The most octets of a message to be inspected that are buffered.
     pub hold: usize,
-    /// Whether reversed SRS recipients have a next hop of their own.
+    /// Whether there is a separate next hop for reversed SRS recipients.
     pub has_srs_next_hop: bool,
-    /// What the client may or must ask for.
+    /// Whether STARTTLS is offered to the client, or required.
     pub client_tls: Tls,
     /// Whether the client's connection is encrypted from its first octet.
     pub encrypted: bool,
-    /// Whether next hops get a PROXY header. To one that does not expect it everything after that is out of step.
+    /// Whether a PROXY header is sent to next hops. A next hop that does not expect it cannot parse what follows.
     pub sends_proxy: bool,
-    /// What is asked of the next hop.
+    /// Whether STARTTLS is used with next hops, or required.
     pub hop_tls: Tls,
-    /// Whether the next hop's certificate is verified: only then may REQUIRETLS be promised (RFC 8689 section 4.2.1).
+    /// Whether the next hop's certificate is verified. Only then may REQUIRETLS be offered (RFC 8689 section 4.2.1).
     pub hop_verified: bool,
-    /// What is asked of the next hop of reversed SRS recipients.
+    /// Whether STARTTLS is used with the next hop for reversed SRS recipients, or required.
     pub srs_tls: Tls,
-    /// Whether the client may say on whose behalf it speaks (XCLIENT, XFORWARD, `AUTH=`).
+    /// Whether the client may name the client that it speaks for (XCLIENT, XFORWARD, `AUTH=`).
     pub trusted: bool,
-    /// What the client may cost.
+    /// Limits for the client.
     pub limits: SessionLimits,
 }
 
 /// What the driver has to do.
 #[derive(Debug)]
 pub enum Event {
-    /// Ask the rules [`Session::question`](super::Session::question), and give back
+    /// Query the rules about [`Session::question`](super::Session::question), and pass the verdict to
     /// [`Session::answer`](super::Session::answer), now or later. Nothing is read from the client until then.
     Ask,
     /// Connect to this next hop.
     Open(NextHopChoice),
-    /// Send what is in [`Output::to_hop`](super::Output::to_hop) if that goes at once, and close the connection to the
-    /// next hop.
+    /// Send what is in [`Output::to_hop`](super::Output::to_hop) if that is possible without waiting, and close the
+    /// connection to the next hop.
     CloseHop,
     /// Send what is in [`Output::to_client`](super::Output::to_client) and end the session.
     CloseClient,
-    /// Send what is in [`Output::to_client`](super::Output::to_client), then do the TLS handshake with the client; see
-    /// [`Session::client_secured`](super::Session::client_secured).
+    /// Send what is in [`Output::to_client`](super::Output::to_client), then perform the TLS handshake with the client;
+    /// see [`Session::client_secured`](super::Session::client_secured).
     SecureClient,
-    /// Do the TLS handshake with the next hop; see [`Session::hop_secured`](super::Session::hop_secured) and
+    /// Perform the TLS handshake with the next hop; see [`Session::hop_secured`](super::Session::hop_secured) and
     /// [`Session::hop_not_secured`](super::Session::hop_not_secured).
     SecureHop,
-    /// A trusted proxy says that the client is somebody else, by XCLIENT or (`forwarded`) XFORWARD.
+    /// A trusted proxy has named the client by XCLIENT or (`forwarded`) XFORWARD.
     Client {
-        /// Where that one connected from, if that is an address.
+        /// The address from which the named client has connected, if known.
         address: Option<SocketAddr>,
-        /// Whether it is only for the log and the rules: access has been decided for the proxy itself.
+        /// Whether the name is only for the log and the rules; access is decided for the proxy itself.
         forwarded: bool,
     },
     /// For the log: the next hop has refused a command.
     Refused {
         /// MAIL, RCPT, DATA or BDAT.
         command: &'static str,
-        /// What it said.
+        /// The next hop's reply.
         reply: String,
     },
-    /// For the log: the next hop cannot be used, and why.
+    /// For the log: the next hop cannot be used, for this reason.
     Unfit(&'static str),
-    /// For the log: the client has reached this limit.
+    /// For the log: the client has reached the limit of this name.
     Limit(&'static str),
-    /// For the log: the client was let go because it does not speak SMTP as it should, and how that was seen: `sync`
-    /// (it did not wait for an answer) or `another-protocol`.
+    /// For the log: the client was disconnected because it does not speak SMTP correctly: `sync` (it did not wait for a
+    /// reply) or `another-protocol`.
     NotSmtp(&'static str),
-    /// For the log: the client has logged in at the next hop.
+    /// For the log: the client has authenticated to the next hop.
     LoggedIn,
-    /// For the log: the recipient last asked about has to come again, in a transaction of its own.
+    /// For the log: the last recipient that was queried has to be sent again, in a separate transaction.
     OwnTransaction,
-    /// For the log: what became of a message.
+    /// For the log: the outcome of a message.
     Finished(Finished),
 }
 
-/// A question for the rules, as [`Session::question`](super::Session::question) shows it.
+/// A question for the rules, returned by [`Session::question`](super::Session::question).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question<'a> {
-    /// What becomes of this sender? The answer is [`Answer::Sender`].
+    /// What is done with this sender? The answer is [`Answer::Sender`].
     Mail {
         /// The sender in MAIL FROM.
         sender: &'a ReversePath,
     },
-    /// What becomes of this recipient? The answer is [`Answer::SenderFor`] on the way out, [`Answer::Recipient`] on the
-    /// way in.
+    /// What is done with this recipient? The answer is [`Answer::SenderFor`] for outbound mail, and
+    /// [`Answer::Recipient`] for inbound mail.
     Rcpt {
         /// The sender in MAIL FROM.
         sender: &'a ReversePath,
         /// The recipient in RCPT TO.
         recipient: &'a Address,
     },
-    /// Is there room to hold a message? The answer is [`Answer::Hold`].
+    /// Is memory available to buffer a message? The answer is [`Answer::Hold`].
     Hold,
-    /// What becomes of this message? The answer is [`Answer::Content`].
+    /// What is done with this message? The answer is [`Answer::Content`].
     Content {
-        /// Why it is asked.
+        /// Why the content is inspected.
         check: ContentCheck,
-        /// For whom it is, without a tag.
+        /// The recipient, without a tag.
         recipient: &'a Address,
-        /// What was found in it.
+        /// What the classifier has found.
         found: Findings,
-        /// Whether all of it has been seen.
+        /// Whether the whole message was inspected.
         complete: bool,
     },
-    /// Which evidence header does this message get? The answer is [`Answer::Evidence`].
+    /// Which evidence header is added to this message? The answer is [`Answer::Evidence`].
     Evidence {
-        /// Whose it is.
+        /// The sender in MAIL FROM.
         sender: &'a ReversePath,
         /// Its Message-ID, with angle brackets.
         message_id: Option<&'a str>,
@@ -174,20 +175,21 @@ pub enum Question<'a> {
     },
 }
 
-/// What the rules say to a [`Question`].
+/// The rules' answer to a [`Question`].
 #[derive(Debug)]
 pub enum Answer<'a> {
-    /// What becomes of the sender.
+    /// The verdict on the sender.
     Sender(&'a Outbound),
-    /// With which sender mail to this recipient leaves (`None`: with that of MAIL), and the next hop of the recipient's
-    /// domain, if it has one of its own.
+    /// The sender with which mail to this recipient leaves (`None`: the sender in MAIL), and the next hop for the
+    /// recipient's domain, if there is one.
     SenderFor(Option<&'a Outbound>, Option<u16>),
-    /// What becomes of the recipient, and the next hop of its domain, if it has one of its own.
+    /// The verdict on the recipient, and the next hop for its domain, if there is one.
     Recipient(&'a Inbound, Option<u16>),
-    /// Whether there is room.
+    /// Whether memory is available.
     Hold(bool),
-    /// What becomes of the message.
+    /// The verdict on the message.
     Content(&'a ContentVerdict),
-    /// The evidence header, without its line end. It goes last in the header block.
+    /// The evidence header, without its line end, which is added at the end of the header block; `None`: no header is
+    /// added.
     Evidence(Option<String>),
 }

@@ -1,9 +1,9 @@
-//! A message by BDAT (RFC 3030), never turned into DATA.
+//! Messages by BDAT (RFC 3030), which are never converted to DATA.
 //!
-//! A chunk says how long it is before it comes, so what is edited has to be known first: a header block that may change
-//! is gathered in small pieces, each sent on as a chunk of its own. Messages that are to be inspected are held like
-//! those of DATA. What streams on past the hold goes without LAST, which is said by an empty chunk once the verdict is
-//! in.
+//! The size of a chunk is sent before its octets, so all changes must be known first. A header block that may change is
+//! gathered and sent in small pieces, each as a separate chunk. Messages to be inspected are buffered as with DATA. If
+//! such a message exceeds the buffer, the rest is streamed without LAST; after the verdict, an empty last chunk is
+//! sent.
 
 use super::inspector::Inspector;
 use super::step::{BodySettings, BodyStep, with_header};
@@ -16,33 +16,33 @@ use crate::wire::smtp::replies::{CHUNK_RECEIVED, EMPTY_CHUNK_RECEIVED};
 use crate::wire::smtp::reply::Reply;
 use crate::wire::smtp::session::types::SessionLimits;
 
-/// So much of a header block is gathered before it is sent on, in octets.
+/// The size of a piece of a header block, in octets.
 const PIECE: usize = 4096;
 
-/// A message that comes in chunks: what is known of it, in a chunk and between two of them.
+/// A message in chunks, while a chunk is received and between two chunks.
 #[derive(Debug)]
 pub(crate) struct ChunkedMessage {
-    /// What was found in it so far.
+    /// The inspector of the message, with its findings so far.
     inspector: Inspector,
-    /// `None`: the message is binary (RFC 3030 section 3), and has no lines.
+    /// `None` for a binary message (RFC 3030 section 3), which has no lines.
     text: Option<DataScanner>,
-    /// Takes our own headers out.
+    /// Removes Countersign's own headers.
     filter: Option<HeaderFilter>,
-    /// Looks for the end of the header block.
+    /// Finds the end of the header block.
     head: Option<HeadReader>,
     stage: ChunkStage,
-    /// What is held, or the part of a header block that is not sent yet.
+    /// Buffered octets: of a message to be inspected, or of a header block.
     held: Vec<u8>,
 }
 
-/// Where the octets of a message in chunks go.
+/// What is done with the octets of a message in chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ChunkStage {
-    /// They are held; the next hop has heard nothing of the message.
+    /// They are buffered; the next hop has not been sent the message.
     Held,
-    /// They go on in pieces: the header block may still change, and its length with it.
+    /// They are passed on in pieces, because the header block may still change, and with it the size.
     Head,
-    /// They go on as they come.
+    /// They are passed on as they arrive.
     Streamed,
 }
 
@@ -52,20 +52,20 @@ impl ChunkedMessage {
         Self { inspector: Inspector::new(limits), text, filter: None, head: None, stage, held: Vec::new() }
     }
 
-    /// One on its way out. `evidence`: it gets an evidence header.
+    /// An outbound message. `evidence`: an evidence header is added.
     pub(crate) fn outbound(limits: SessionLimits, binary: bool, evidence: bool) -> Self {
         let stage = if evidence { ChunkStage::Head } else { ChunkStage::Streamed };
         Self { head: evidence.then(HeadReader::of_chunks), ..Self::new(limits, binary, stage) }
     }
 
-    /// One whose content decides what becomes of it.
+    /// A message whose content decides whether it is delivered.
     pub(crate) fn held_for(limits: SessionLimits, binary: bool, check: Option<ContentCheck>) -> Self {
         let message = Self::new(limits, binary, ChunkStage::Held);
         let inspector = message.inspector.classifying(Scanner::of_text(), check);
         Self { inspector, filter: Some(HeaderFilter::of_chunks()), ..message }
     }
 
-    /// One from outside that is delivered, with this header in front of it if there is one.
+    /// An inbound message that is delivered, with this header in front if there is one.
     pub(crate) fn inbound(limits: SessionLimits, binary: bool, mark: Option<ResultHeader>) -> Self {
         let mut message = Self::new(limits, binary, ChunkStage::Head);
         let mut filter = HeaderFilter::of_chunks();
@@ -84,7 +84,7 @@ impl ChunkedMessage {
     fn push(&mut self, part: &[u8], reject_stray: bool) -> Option<BodyStep> {
         if let Some(scanner) = &mut self.text
             && scanner.push(part, |_| {}) == Progress::Smuggling
-            // A NUL before it refuses the message, however the octets are cut; then this is not looked at.
+            // A NUL before the ambiguous line end refuses the message, regardless of how the input is split.
             && !scanner.saw_nul()
         {
             return Some(BodyStep::Smuggling);
@@ -93,7 +93,7 @@ impl ChunkedMessage {
         self.inspector.error(self.text.as_ref(), reject_stray).map(BodyStep::Error)
     }
 
-    /// All of the header block has come that there is.
+    /// Ends the header block, because the message ends.
     fn finish_filter(&mut self) {
         if let Some(filter) = &mut self.filter {
             filter.finish(|part| self.held.extend_from_slice(part));
@@ -101,63 +101,63 @@ impl ChunkedMessage {
     }
 }
 
-/// A message by BDAT, from its first chunk to the answer to its last.
+/// A message by BDAT, from its first chunk to the reply to its last.
 #[derive(Debug)]
 pub(crate) struct ChunkedBody {
     message: ChunkedMessage,
-    /// Whether a chunk is under way. The fields that follow are about that chunk, or about the one before.
+    /// Whether a chunk is being received. The fields below are about that chunk, or about the previous one.
     in_chunk: bool,
-    /// Octets still to come, and in all.
+    /// The number of octets still to come, and the size of the chunk in octets.
     left: u64,
     size: u64,
     last: bool,
-    /// Whether the next hop knows how much of this chunk it gets.
+    /// Whether the next hop was sent the size of this chunk.
     announced: bool,
-    /// Whether the reply that the client waits for is on its way already.
+    /// Whether the client's reply to this chunk is in the queue already.
     answered: bool,
-    /// The message goes nowhere; at the end of the chunk this is the answer.
+    /// If the message is refused or discarded: the reply at the end of the chunk.
     refused: Option<Reply>,
-    /// Where in what is held the header block ends, while the rules are asked which evidence comes there.
+    /// The position in the buffer at which the header block ends, while the rules are queried for evidence.
     head_ends: Option<usize>,
 }
 
-/// What is due at the end of a chunk.
+/// What the session has to do at the end of a chunk.
 #[derive(Debug)]
 pub(crate) enum ChunkEnd {
-    /// Another chunk follows. Its answer:
+    /// Reply to the chunk; another one follows.
     Next(ChunkAnswer),
-    /// All of the message has come and is held. The rules have to say whether it is wanted.
+    /// Query the rules about the message, which was received and is buffered.
     AskContent,
-    /// All of the message has gone on, but for LAST. The rules have to say whether it is wanted. `owed`: the next hop
-    /// will answer a chunk, and that is not for the client.
+    /// Query the rules about the message, which was passed on without LAST. `owed`: the next hop will send a reply to a
+    /// chunk that is not for the client.
     AskBeforeLast { owed: bool },
-    /// The header block is complete, and gets an evidence header.
+    /// Query the rules for the evidence header; the header block is complete.
     AskEvidence(Box<HeadReader>),
-    /// All of the message has gone on.
+    /// Wait for the next hop's reply to the message, which was passed on.
     MessageSent,
-    /// The message goes nowhere: this is the answer.
+    /// Send this reply; the message is not delivered.
     Refused { reply: Reply, last: bool },
 }
 
-/// How the client's chunk is answered.
+/// The source of the reply to the client's chunk.
 #[derive(Debug)]
 pub(crate) enum ChunkAnswer {
-    /// By the next hop, to the chunk that was sent last.
+    /// The next hop's reply to the chunk that was sent last.
     ByHop,
-    /// By this program.
+    /// A reply of this program.
     Ours(Reply),
-    /// It has been, or will be.
+    /// A reply that was sent or queued already.
     Given,
 }
 
 impl ChunkedBody {
-    /// One whose first chunk begins.
+    /// A message whose first chunk begins.
     pub(crate) fn new(message: ChunkedMessage, size: u64, last: bool) -> Self {
         let (announced, answered) = (false, false);
         Self { message, in_chunk: true, left: size, size, last, announced, answered, refused: None, head_ends: None }
     }
 
-    /// The next chunk begins.
+    /// Begins the next chunk.
     pub(crate) fn begin_next(&mut self, size: u64, last: bool) {
         self.in_chunk = true;
         self.left = size;
@@ -167,66 +167,67 @@ impl ChunkedBody {
         self.answered = false;
     }
 
-    /// The chunk is over and the client has its answer, or will have it. Another one follows.
+    /// Ends a chunk whose reply was sent or queued. Another chunk follows.
     pub(crate) fn end_chunk(&mut self) {
         self.in_chunk = false;
     }
 
-    /// Whether a chunk is under way, not between two of them.
+    /// Whether a chunk is being received.
     pub(crate) fn is_in_chunk(&self) -> bool {
         self.in_chunk
     }
 
-    /// What was found in it so far.
+    /// The inspector of the message, with its findings so far.
     pub(crate) fn inspector(&self) -> &Inspector {
         &self.message.inspector
     }
 
-    /// Octets of it that are held in memory.
+    /// The number of octets that are buffered.
     pub(crate) fn held_octets(&self) -> usize {
         self.message.held.len()
     }
 
-    /// Whether all of the chunk has come.
+    /// Whether the whole chunk was received.
     pub(crate) fn is_complete(&self) -> bool {
         self.left == 0
     }
 
-    /// Whether all of the message has come with it.
+    /// Whether the whole message was received.
     pub(crate) fn ends_the_message(&self) -> bool {
         self.last && self.left == 0
     }
 
-    /// Whether the next hop has heard nothing of the message, and may still.
+    /// Whether the next hop has not been sent the message, and may still be.
     pub(crate) fn is_held(&self) -> bool {
         self.message.is_held() && self.refused.is_none()
     }
 
-    /// Whether its octets go on as they come.
+    /// Whether octets are passed on as they arrive.
     pub(crate) fn is_streamed(&self) -> bool {
         self.message.stage == ChunkStage::Streamed && self.refused.is_none()
     }
 
-    /// Whether the next hop waits for octets of it.
+    /// Whether the next hop was sent the size of this chunk.
     pub(crate) fn is_announced(&self) -> bool {
         self.announced
     }
 
-    /// Nothing more of the message goes anywhere. At the end of the chunk this is the answer, unless there is one.
+    /// Discards the rest of the message. At the end of the chunk this reply is sent, unless another reply is already
+    /// set.
     pub(crate) fn refuse(&mut self, reply: Reply) {
         self.refused.get_or_insert(reply);
         self.message.held = Vec::new();
         self.message.inspector.stop_classifying();
     }
 
-    /// Tells the next hop how many octets of this chunk it gets, where they go on as they come.
+    /// Sends the size of this chunk to the next hop, if its octets are passed on as they arrive.
     pub(crate) fn begin(&mut self, to_hop: &mut Vec<u8>) {
         if self.is_streamed() {
             self.announce(&[], to_hop);
         }
     }
 
-    /// Tells the next hop how many octets of this chunk it gets; `held` are those that are sent at once.
+    /// Sends the next hop the size of the rest of this chunk, and the buffered octets in `held` with it.
     fn announce(&mut self, held: &[u8], to_hop: &mut Vec<u8>) {
         let last = self.last && self.message.inspector.check().is_none();
         let size = self.left.saturating_add(held.len() as u64);
@@ -237,7 +238,7 @@ impl ChunkedBody {
         }
     }
 
-    /// Takes octets of it, and says how many.
+    /// Processes octets of the chunk, and returns how many were used.
     pub(crate) fn push(&mut self, input: &[u8], to_hop: &mut Vec<u8>, settings: BodySettings) -> (usize, BodyStep) {
         let room = match self.message.stage {
             ChunkStage::Held => settings.hold.saturating_sub(self.message.held.len()).max(1),
@@ -266,7 +267,7 @@ impl ChunkedBody {
                 let done = reader.is_done();
                 match message.head.take_if(|_| done).filter(|_| self.head_ends.is_some()) {
                     Some(reader) => BodyStep::AskEvidence(Box::new(reader)),
-                    // Without a header block there is no place for evidence.
+                    // Without a header block, evidence cannot be added.
                     None => self.pass_head(done, to_hop),
                 }
             }
@@ -282,8 +283,8 @@ impl ChunkedBody {
         }
     }
 
-    /// What has been gathered of a header block goes on: all of it with what is left of the chunk if the block is
-    /// `done`.
+    /// Passes on what was gathered of a header block. If the block is `done`, that is all of it, with the rest of the
+    /// chunk.
     fn pass_head(&mut self, done: bool, to_hop: &mut Vec<u8>) -> BodyStep {
         if done {
             self.message.stage = ChunkStage::Streamed;
@@ -296,7 +297,7 @@ impl ChunkedBody {
         BodyStep::PieceSent
     }
 
-    /// All of it has come: what is due.
+    /// Ends the chunk, and returns what the session has to do.
     pub(crate) fn end(&mut self, to_hop: &mut Vec<u8>) -> ChunkEnd {
         if let Some(reply) = self.refused.clone() {
             return ChunkEnd::Refused { reply, last: self.last };
@@ -318,14 +319,14 @@ impl ChunkedBody {
             }
             ChunkStage::Streamed if self.last => self.end_message(),
             ChunkStage::Streamed if self.announced => ChunkEnd::Next(ChunkAnswer::ByHop),
-            // Its octets went with what was held.
+            // The octets of the chunk were sent with the buffered ones.
             ChunkStage::Streamed if self.answered => ChunkEnd::Next(ChunkAnswer::Given),
-            // It was empty.
+            // The chunk is empty.
             ChunkStage::Streamed => ChunkEnd::Next(ChunkAnswer::Ours(EMPTY_CHUNK_RECEIVED.reply())),
         }
     }
 
-    /// The message has ended and its header block with it.
+    /// Ends a header block that ends with the message.
     fn end_head(&mut self, to_hop: &mut Vec<u8>) -> ChunkEnd {
         let message = &mut self.message;
         if let Some(mut reader) = message.head.take() {
@@ -341,8 +342,7 @@ impl ChunkedBody {
         self.end_message()
     }
 
-    /// All of the message has gone on. Of one whose content is inspected the next hop has not heard that it was the
-    /// last chunk.
+    /// Ends a message that was passed on. If its content is inspected, the next hop was not sent LAST.
     fn end_message(&mut self) -> ChunkEnd {
         self.message.inspector.finish();
         match self.message.inspector.check() {
@@ -351,8 +351,8 @@ impl ChunkedBody {
         }
     }
 
-    /// The evidence header, without its line end, goes last in the header block. All that is held goes on, and the rest
-    /// as it comes.
+    /// Adds the evidence header, without its line end, at the end of the header block. All buffered octets are passed
+    /// on, and further ones as they arrive.
     pub(crate) fn add_evidence(&mut self, header: Option<String>, to_hop: &mut Vec<u8>) {
         let mut held = std::mem::take(&mut self.message.held);
         if let (Some(at), Some(header)) = (self.head_ends.take(), header) {
@@ -365,14 +365,14 @@ impl ChunkedBody {
         }
     }
 
-    /// The message is wanted, with this header in front if there is one. `decided`: whatever else is in it. What is
-    /// held goes on.
+    /// Passes on the buffered message, with this header in front if there is one. `decided`: the rest of the content
+    /// cannot change the verdict.
     pub(crate) fn release(&mut self, header: Option<String>, decided: bool, to_hop: &mut Vec<u8>) -> Released {
         if decided {
             self.message.inspector.decided();
         }
         if !self.message.is_held() {
-            // LAST, which was kept back.
+            // The LAST that was withheld.
             write_chunk(0, true, &[], to_hop);
             return Released::Message;
         }
@@ -385,7 +385,7 @@ impl ChunkedBody {
         let text = with_header(header, &std::mem::take(&mut self.message.held));
         let in_body = self.message.filter.as_ref().is_none_or(HeaderFilter::is_done);
         self.message.stage = if in_body { ChunkStage::Streamed } else { ChunkStage::Head };
-        // Where the chunk ends with what was held, its reply is the client's to hear.
+        // If the chunk ends with the buffered octets, the next hop's reply is for the client.
         self.answered = self.left == 0 && !self.last;
         let answer = send_held(&text, to_hop);
         if self.left > 0 && in_body {
@@ -399,20 +399,21 @@ impl ChunkedBody {
     }
 }
 
-/// What has gone on of a message that was held.
+/// What was passed on of a buffered message.
 #[derive(Debug)]
 pub(crate) enum Released {
-    /// All of it.
+    /// The whole message.
     Message,
-    /// All of this chunk, and how the client is answered.
+    /// The whole chunk, and the source of its reply.
     Chunk(ChunkAnswer),
-    /// A part of this chunk. The next hop's reply is not for the client.
+    /// A part of the chunk. The next hop's reply is not for the client.
     Piece,
-    /// There was nothing to send.
+    /// Nothing, because nothing was buffered.
     Nothing,
 }
 
-/// Sends what is held as a chunk of its own, and says how the client's chunk is answered that ends with it.
+/// Sends the buffered octets as a separate chunk, and returns the source of the reply to the client's chunk that ends
+/// with them.
 fn send_held(held: &[u8], to_hop: &mut Vec<u8>) -> ChunkAnswer {
     if held.is_empty() {
         return ChunkAnswer::Ours(CHUNK_RECEIVED.reply());
@@ -421,8 +422,8 @@ fn send_held(held: &[u8], to_hop: &mut Vec<u8>) -> ChunkAnswer {
     ChunkAnswer::ByHop
 }
 
-/// What has been gathered, where it is enough to be sent, but for an octet: something stays for the chunk that the
-/// client is answered for.
+/// Takes the gathered octets except the last, if they exceed a piece. One octet remains for the chunk whose reply the
+/// client is sent.
 fn all_but_the_last(held: &mut Vec<u8>) -> Option<Vec<u8>> {
     if held.len() <= PIECE {
         return None;
@@ -431,7 +432,7 @@ fn all_but_the_last(held: &mut Vec<u8>) -> Option<Vec<u8>> {
     Some(std::mem::replace(held, last))
 }
 
-/// `octets` are those of the chunk that are at hand.
+/// Writes a BDAT command and `octets`, which are the available ones of the chunk.
 fn write_chunk(size: u64, last: bool, octets: &[u8], to_hop: &mut Vec<u8>) {
     to_hop.extend_from_slice(format!("BDAT {size}{}\r\n", if last { " LAST" } else { "" }).as_bytes());
     to_hop.extend_from_slice(octets);

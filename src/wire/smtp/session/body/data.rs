@@ -1,4 +1,4 @@
-//! A message by DATA: held, streamed, or thrown away.
+//! A message by DATA: buffered, streamed or discarded.
 
 use super::inspector::Inspector;
 use super::step::{BodySettings, BodyStep, with_header};
@@ -10,43 +10,44 @@ use crate::wire::smtp::outgoing_header::HeadReader;
 use crate::wire::smtp::reply::Reply;
 use crate::wire::smtp::session::types::SessionLimits;
 
-/// A message by DATA, from 354 to the final dot and to the answer that depends on it.
+/// A message by DATA, from 354 to the final dot and the reply to it.
 #[derive(Debug)]
 pub(crate) struct DataBody {
     text: Text,
     stage: DataStage,
-    /// Whether the final dot has come.
+    /// Whether the final dot was received.
     ended: bool,
 }
 
-/// Where the octets of a message go.
+/// What is done with the octets of a message.
 #[derive(Debug)]
 enum DataStage {
-    /// They are held; the next hop has heard nothing of the message.
+    /// They are buffered; the next hop has not been sent DATA.
     Held(Vec<u8>),
-    /// These wait for the next hop's answer to DATA. More cannot be taken now.
+    /// They wait for the next hop's reply to DATA. No more can be accepted now.
     Released(Vec<u8>),
-    /// They go on as they come.
+    /// They are passed on as they arrive.
     Streamed,
-    /// The header block has gone on. These wait behind it until it is known which evidence header comes last in it.
+    /// The header block has been passed on. These octets wait until the evidence header is known, which ends the block.
     BehindHeader(Vec<u8>),
-    /// Nowhere; at the end this is the answer.
+    /// They are discarded; at the end, this reply is sent.
     Unwanted(Reply),
 }
 
-/// What every octet passes through.
+/// The parsers that every octet passes through.
 #[derive(Debug)]
 struct Text {
     scanner: DataScanner,
     inspector: Inspector,
-    /// Takes our own headers out.
+    /// Removes Countersign's own headers.
     filter: Option<HeaderFilter>,
-    /// Looks for the end of the header block.
+    /// Finds the end of the header block.
     head: Option<HeadReader>,
 }
 
 impl Text {
-    /// Gives to `out` what goes on. Says where in it the header block has ended, if it was looked for and has.
+    /// Appends the octets to be passed on to `out`. Returns the position in `out` at which the header block ended, if
+    /// it is looked for and has ended.
     fn push(&mut self, input: &[u8], out: &mut Vec<u8>) -> (Progress, Option<usize>) {
         let Self { scanner, inspector, filter, head } = self;
         let mut head_ends = None;
@@ -78,7 +79,7 @@ impl DataBody {
         Self { text, stage, ended: false }
     }
 
-    /// One whose content decides what becomes of it.
+    /// A message whose content decides whether it is delivered.
     pub(crate) fn held(limits: SessionLimits, check: Option<ContentCheck>) -> Self {
         let mut body = Self::new(limits, DataStage::Held(Vec::new()));
         body.text.inspector = body.text.inspector.classifying(Scanner::of_data(), check);
@@ -86,8 +87,8 @@ impl DataBody {
         body
     }
 
-    /// One from outside that is delivered. `marked`: behind a header of ours, for what stands in its envelope; the
-    /// classifier reads it all the same, to count what would have been lost.
+    /// An inbound message that is delivered. `marked`: it was given a result header because of its envelope. The
+    /// classifier then reads it to count what would have been refused.
     pub(crate) fn inbound(limits: SessionLimits, marked: bool) -> Self {
         let mut body = Self::new(limits, DataStage::Streamed);
         if marked {
@@ -97,49 +98,49 @@ impl DataBody {
         body
     }
 
-    /// One on its way out. `evidence`: it gets an evidence header.
+    /// An outbound message. `evidence`: an evidence header is added.
     pub(crate) fn outbound(limits: SessionLimits, evidence: bool) -> Self {
         let mut body = Self::new(limits, DataStage::Streamed);
         body.text.head = evidence.then(HeadReader::default);
         body
     }
 
-    /// One that goes nowhere; at its end this is the answer.
+    /// A message that is discarded; at its end, this reply is sent.
     pub(crate) fn unwanted(limits: SessionLimits, reply: Reply) -> Self {
         Self::new(limits, DataStage::Unwanted(reply))
     }
 
-    /// What was found in it so far.
+    /// The inspector of the message, with its findings so far.
     pub(crate) fn inspector(&self) -> &Inspector {
         &self.text.inspector
     }
 
-    /// Whether all of it has come.
+    /// Whether the whole message was received.
     pub(crate) fn has_ended(&self) -> bool {
         self.ended
     }
 
-    /// Whether the next hop has heard nothing of it.
+    /// Whether the next hop has not been sent DATA, so that all can still be changed.
     pub(crate) fn is_held(&self) -> bool {
         matches!(self.stage, DataStage::Held(_))
     }
 
-    /// Whether it is kept in memory until the next hop says 354.
+    /// Whether the message is buffered until the next hop sends 354.
     pub(crate) fn is_released(&self) -> bool {
         matches!(self.stage, DataStage::Released(_))
     }
 
-    /// Whether the next hop has the beginning of it.
+    /// Whether the next hop has the beginning of the message.
     pub(crate) fn is_at_hop(&self) -> bool {
         matches!(self.stage, DataStage::Streamed | DataStage::BehindHeader(_))
     }
 
-    /// Whether it goes nowhere already.
+    /// Whether the message is discarded.
     pub(crate) fn is_unwanted(&self) -> bool {
         matches!(self.stage, DataStage::Unwanted(_))
     }
 
-    /// Octets that are held.
+    /// The number of octets that are buffered.
     pub(crate) fn held_octets(&self) -> usize {
         match &self.stage {
             DataStage::Held(octets) => octets.len(),
@@ -147,7 +148,7 @@ impl DataBody {
         }
     }
 
-    /// Takes octets of it, and says how many.
+    /// Processes octets of the message, and returns how many were used.
     pub(crate) fn push(&mut self, input: &[u8], to_hop: &mut Vec<u8>, settings: BodySettings) -> (usize, BodyStep) {
         let Self { text, stage, ended } = self;
         let (input, progress, head_ends) = match stage {
@@ -198,8 +199,8 @@ impl DataBody {
         }
     }
 
-    /// The evidence header, without its line end, goes last in the header block. Says whether that was all of the
-    /// message.
+    /// Adds the evidence header, without its line end, at the end of the header block. Returns whether the message is
+    /// then complete.
     pub(crate) fn add_evidence(&mut self, header: Option<String>, to_hop: &mut Vec<u8>) -> bool {
         let DataStage::BehindHeader(behind) = &self.stage else { return false };
         if let Some(header) = header {
@@ -211,7 +212,7 @@ impl DataBody {
         self.ended
     }
 
-    /// What is held is to go on, with this header in front. Says whether it was held.
+    /// Releases the buffered message, with this header in front. Returns whether it was buffered.
     pub(crate) fn release(&mut self, header: Option<String>, decided: bool) -> bool {
         if decided {
             self.text.inspector.decided();
@@ -221,7 +222,7 @@ impl DataBody {
         true
     }
 
-    /// The next hop has said 354 to what was released. Says whether that was all of the message.
+    /// Sends the released message after the next hop's 354. Returns whether the message is then complete.
     pub(crate) fn send_released(&mut self, to_hop: &mut Vec<u8>) -> bool {
         if let DataStage::Released(octets) = &self.stage {
             to_hop.extend_from_slice(octets);
@@ -230,7 +231,7 @@ impl DataBody {
         self.ended
     }
 
-    /// The rest of it goes nowhere, and at its end this is the answer.
+    /// Discards the rest of the message; at its end, this reply is sent.
     pub(crate) fn refuse(&mut self, reply: Reply) {
         self.text.filter = None;
         self.text.head = None;

@@ -1,5 +1,4 @@
-//! What is looked for in a message, whether it comes by DATA or by BDAT: its size, octets that no message may have, and
-//! what is said in it.
+//! Inspection of messages by DATA or BDAT: their size, forbidden octets, and their content.
 
 use crate::envelope::bounce::{Findings, Scanner};
 use crate::envelope::rules::ContentCheck;
@@ -9,19 +8,19 @@ use crate::wire::smtp::reply::Reply;
 use crate::wire::smtp::session::types::SessionLimits;
 use crate::wire::smtp::size_limits::{Meter, TooLong};
 
-/// Why a message cannot be accepted, whatever the rules say.
+/// Why a message cannot be accepted, regardless of the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BodyError {
-    /// It has an octet 0 (RFC 5321 section 4.5.2).
+    /// The message contains NUL (RFC 5321 section 4.5.2).
     Nul,
-    /// It has a line end other than CR LF, and the config says `stray_newline = "reject"`.
+    /// The message has a line end other than CR LF, and the config has `stray_newline = "reject"`.
     Stray,
-    /// It, or its header block, is longer than the limit.
+    /// The message or its header block exceeds the size limit.
     Long(TooLong),
 }
 
 impl BodyError {
-    /// What the client is sent.
+    /// The reply to the client.
     pub(crate) fn reply(self) -> Reply {
         match self {
             Self::Nul => NUL.reply(),
@@ -31,7 +30,7 @@ impl BodyError {
         }
     }
 
-    /// The limit that was reached, by its name in the config.
+    /// The name in the config of the limit that was exceeded.
     pub(crate) fn limit(self) -> Option<&'static str> {
         match self {
             Self::Long(TooLong::Header) => Some("header"),
@@ -41,7 +40,7 @@ impl BodyError {
     }
 }
 
-/// Inspects one message.
+/// The inspector of one message.
 #[derive(Debug)]
 pub(crate) struct Inspector {
     meter: Meter,
@@ -51,17 +50,17 @@ pub(crate) struct Inspector {
 }
 
 impl Inspector {
-    /// For a message that is delivered whatever is in it.
+    /// An inspector for a message that is delivered regardless of its content.
     pub(crate) fn new(limits: SessionLimits) -> Self {
         Self { meter: Meter::new(limits.header, limits.message), too_long: None, bounce: None, check: None }
     }
 
-    /// The classifier reads the message, too. `check`: why its verdict decides; `None`: it is for the log alone.
+    /// Adds the classifier. `check`: why its verdict decides; `None`: its findings are for the log only.
     pub(crate) fn classifying(self, scanner: Scanner, check: Option<ContentCheck>) -> Self {
         Self { bounce: Some(scanner), check, ..self }
     }
 
-    /// The next octets.
+    /// Inspects the next octets.
     pub(crate) fn push(&mut self, part: &[u8]) {
         self.too_long = self.too_long.or(self.meter.push(part));
         if let Some(bounce) = &mut self.bounce {
@@ -69,39 +68,39 @@ impl Inspector {
         }
     }
 
-    /// The last octet has come.
+    /// Inspects the end of the message.
     pub(crate) fn finish(&mut self) {
         if let Some(bounce) = &mut self.bounce {
             bounce.finish();
         }
     }
 
-    /// The classifier is not needed any more, and neither is what it keeps.
+    /// Drops the classifier and its memory.
     pub(crate) fn stop_classifying(&mut self) {
         self.bounce = None;
     }
 
-    /// Octets so far.
+    /// The number of octets so far.
     pub(crate) fn octets(&self) -> u64 {
         self.meter.octets()
     }
 
-    /// What the classifier has found so far; `None`: it does not read this message.
+    /// The classifier's findings so far; `None` without a classifier.
     pub(crate) fn findings(&self) -> Option<Findings> {
         self.bounce.as_ref().map(Scanner::found)
     }
 
-    /// Why the content decides what becomes of the message, until it is decided.
+    /// Why the content decides about the message; `None` if it does not, or is decided already.
     pub(crate) fn check(&self) -> Option<ContentCheck> {
         self.check
     }
 
-    /// It is decided.
+    /// Records that the message is decided.
     pub(crate) fn decided(&mut self) {
         self.check = None;
     }
 
-    /// Why the message cannot be accepted, if that is so. A binary message (RFC 3030 section 3) has no `text`.
+    /// Why the message cannot be accepted, if so. `text` is `None` for a binary message (RFC 3030 section 3).
     pub(crate) fn error(&self, text: Option<&DataScanner>, reject_stray: bool) -> Option<BodyError> {
         if let Some(too_long) = self.too_long {
             return Some(BodyError::Long(too_long));

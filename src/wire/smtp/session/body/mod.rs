@@ -1,9 +1,9 @@
-//! Message bodies. Each kind takes the client's octets, writes what goes on to the next hop, and says in a [`BodyStep`]
-//! what that led to; what follows from it is for the session to do.
+//! Message bodies. Each kind reads the client's octets, writes what is passed on to the next hop, and returns a
+//! [`BodyStep`] for the session to act on.
 //!
-//! A message that is to be inspected is held before the next hop is told of it: recipient and header can still change,
-//! and a refusal costs one RSET. What is longer than the hold streams on. To refuse it then, its end is not sent and
-//! the connection closed.
+//! A message to be inspected is buffered before the next hop is sent DATA: recipient and header can still be changed,
+//! and a refusal costs one RSET. Once a message exceeds the buffer, the rest streams on. To refuse the message then,
+//! its end is not sent and the connection is closed.
 
 mod chunk;
 mod data;
@@ -20,16 +20,16 @@ pub(super) use self::swallow::Swallow;
 /// The message of a transaction.
 #[derive(Debug)]
 pub(super) enum Message {
-    /// It has not begun: recipients are still given, or the next hop has not answered DATA.
+    /// The message has not begun: the client may still name recipients, or the next hop has not answered DATA.
     NotBegun,
-    /// By DATA, until its end is sent to the next hop or refused.
+    /// A message by DATA, until its end is sent to the next hop or refused.
     Data(Box<DataBody>),
-    /// By BDAT: in a chunk, or between two of them.
+    /// A message by BDAT: within a chunk, or between two chunks.
     Chunks(Box<ChunkedBody>),
 }
 
 impl Message {
-    /// Whether octets of it are awaited now, or an answer that depends on it.
+    /// Whether more octets of the message, or a reply or verdict about it, are awaited.
     pub(super) fn is_under_way(&self) -> bool {
         match self {
             Self::NotBegun => false,
@@ -38,7 +38,7 @@ impl Message {
         }
     }
 
-    /// Octets of it that are held in memory.
+    /// The number of octets that are buffered.
     pub(super) fn held(&self) -> usize {
         match self {
             Self::NotBegun => 0,
@@ -47,7 +47,7 @@ impl Message {
         }
     }
 
-    /// Whether the next hop has heard nothing of it, so that all can still be changed.
+    /// Whether the next hop has not been sent the message, so that all can still be changed.
     pub(super) fn is_held(&self) -> bool {
         match self {
             Self::NotBegun => false,
@@ -56,7 +56,7 @@ impl Message {
         }
     }
 
-    /// Whether the next hop has begun to read it, and reads on.
+    /// Whether the next hop is reading the message.
     pub(super) fn is_at_hop(&self) -> bool {
         match self {
             Self::NotBegun => false,
@@ -65,7 +65,7 @@ impl Message {
         }
     }
 
-    /// What was found in it, and whether all of it has come.
+    /// The inspector of the message, and whether the whole message was received.
     pub(super) fn inspected(&self) -> Option<(&Inspector, bool)> {
         match self {
             Self::NotBegun => None,

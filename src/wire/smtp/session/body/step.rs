@@ -1,4 +1,4 @@
-//! What octets of a body lead to, and what a verdict means for a message.
+//! Results of reading a body, and what a verdict means for a message.
 
 use super::inspector::BodyError;
 use crate::envelope::address::Address;
@@ -7,52 +7,52 @@ use crate::wire::smtp::outgoing_header::HeadReader;
 use crate::wire::smtp::replies::{MESSAGE_OK, NO_QUARANTINE};
 use crate::wire::smtp::reply::Reply;
 
-/// How bodies are taken, for the whole session.
+/// Settings of all bodies in a session.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BodySettings {
-    /// How much of a message is held at most, in octets.
+    /// The most octets of a message that are buffered.
     pub hold: usize,
     /// Whether line ends other than CR LF are refused.
     pub reject_stray: bool,
 }
 
-/// What octets of a body led to.
+/// What the session has to do after octets of a body.
 #[derive(Debug)]
 pub(crate) enum BodyStep {
-    /// More of it is awaited.
+    /// Wait for more octets.
     More,
-    /// A piece of a header block went on as a chunk of its own. Its reply is not for the client.
+    /// A piece of a header block was sent as a separate chunk. Its reply is not for the client.
     PieceSent,
-    /// The rules have to say whether the message is wanted.
+    /// Query the rules whether the message is delivered.
     AskContent,
-    /// Its header block is complete, and gets an evidence header.
+    /// Query the rules for the evidence header; the header block is complete.
     AskEvidence(Box<HeadReader>),
-    /// All of it has come and gone on, but for the end.
+    /// The whole message was received and passed on, except for its end.
     Complete,
-    /// It cannot be accepted.
+    /// Refuse the message.
     Error(BodyError),
-    /// All of a message has come that goes nowhere: this is the answer.
+    /// The whole message was received and is not delivered; send this reply.
     Refused(Reply),
-    /// All of a chunk has come that goes nowhere: this is the answer, and how many times.
+    /// The whole chunk was received and discarded; send this reply so many times.
     Swallowed(Reply, u32),
-    /// Two servers would see its end in different places. Nothing after this may be believed.
+    /// Two servers could see the end of the message in different places. No further input can be trusted.
     Smuggling,
 }
 
-/// What becomes of a message by its content.
+/// What a verdict on the content means for a message.
 #[derive(Debug)]
 pub(crate) enum MessageFate<'a> {
-    /// It is delivered, with this header if there is one.
+    /// Deliver the message, with this header if there is one.
     GoOn(Option<ResultHeader>),
-    /// This mailbox gets it instead of its recipient, with this header.
+    /// Deliver the message to this mailbox instead of its recipient, with this header.
     Quarantine(&'a Address, ResultHeader),
-    /// It goes nowhere, and this is the answer.
+    /// Refuse or discard the message, with this reply.
     End(Reply),
 }
 
 impl<'a> MessageFate<'a> {
-    /// What a verdict means for a message. Where it is not held any more, it is too late for a header or another
-    /// recipient.
+    /// The fate of a message by its verdict. If it is no longer buffered, neither its header nor its recipient can be
+    /// changed.
     pub(crate) fn of(verdict: &'a ContentVerdict, is_held: bool) -> Self {
         match verdict {
             ContentVerdict::Refuse(refusal) => Self::End(Reply::new(refusal.code, refusal.status, refusal.text)),
@@ -60,21 +60,21 @@ impl<'a> MessageFate<'a> {
             ContentVerdict::Deliver | ContentVerdict::Rescue(_) | ContentVerdict::Later => Self::GoOn(None),
             ContentVerdict::Mark(mark) => Self::GoOn(is_held.then_some(*mark)),
             ContentVerdict::Quarantine(to, mark) if is_held => Self::Quarantine(to, *mark),
-            // Its own recipient must not get it.
+            // The original recipient must not get the message.
             ContentVerdict::Quarantine(..) => Self::End(NO_QUARANTINE.reply()),
         }
     }
 }
 
-/// What the sender of a message is sent that is discarded.
+/// The reply to a message that is discarded.
 pub(crate) fn accepted() -> Reply {
     MESSAGE_OK.reply()
 }
 
-/// A header in front of a message.
+/// The message with a header in front.
 pub(super) fn with_header(header: Option<String>, message: &[u8]) -> Vec<u8> {
     let mut text = header.map_or_else(Vec::new, |header| format!("{header}\r\n").into_bytes());
-    // A message that begins with white space has no header block; it must not become the rest of our header.
+    // A message that begins with white space has no header block; its first line must not continue the added header.
     let first = message.strip_prefix(b".").unwrap_or(message).first();
     if !text.is_empty() && first.is_some_and(|b| matches!(b, b' ' | b'\t')) {
         text.extend_from_slice(b"\r\n");

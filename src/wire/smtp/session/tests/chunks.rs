@@ -42,7 +42,7 @@ fn a_reply_too_many_is_not_taken_for_the_answer_to_a_chunk() {
         let mut d = ready(direction, 100);
         let envelope = "MAIL FROM:<bob@else.example>\r\nRCPT TO:<ann@our.example>\r\n";
         d.client(&format!("{envelope}{}", chunk("A: b\r\n\r\nc", true)));
-        // One to MAIL, one of its own accord, one to RCPT; and it takes nothing.
+        // The next hop replies to MAIL, sends an unsolicited reply, replies to RCPT, and refuses the message.
         d.hop("250 mail\r\n250 extra\r\n250 rcpt\r\n554 no\r\n");
         assert_eq!(d.finished.iter().filter(|f| f.code == 250).count(), 0);
         assert!(!d.heard_by_client().lines().any(|line| line.starts_with("250 rcpt")));
@@ -61,10 +61,10 @@ fn what_is_taken_out_of_a_header_changes_the_length() {
         }
         assert_eq!(heard, chunk("A: b\r\n\r\nCountersign-Result: body\r\n", true), "pieces of {size}");
         assert_eq!(d.hop("250 queued\r\n"), "250 queued\r\n");
-        // In chunks: each has its reply, whatever is left of it.
+        // In chunks, each chunk has one reply, regardless of what is removed from it.
         envelope(&mut d, "bob@else.example");
         let (head, tail) = text.split_at(size);
-        // Of the first few octets nobody knows yet what header they are.
+        // A few octets may be too short to identify the header.
         let heard = if d.client(&chunk(head, false)).is_empty() { d.heard_by_client() } else { d.hop("250 chunk\r\n") };
         assert!(heard.starts_with("250 ") && heard.lines().count() == 1, "{heard}");
         d.client(&chunk(tail, true));
@@ -86,7 +86,7 @@ fn a_long_header_goes_on_in_pieces() {
     assert!(pieces > 1 && heard.matches(" LAST\r\n").count() == 1, "{pieces}");
     let quiet = "250 ok\r\n".repeat(pieces - 1);
     assert_eq!(d.hop(&format!("{quiet}250 queued\r\n")), "250 queued\r\n");
-    // A piece that is refused is the answer to the chunk.
+    // The refusal of a piece becomes the reply to the chunk.
     envelope(&mut d, "bob@else.example");
     for piece in chunk(&text, true).as_bytes().chunks(1000) {
         d.client(std::str::from_utf8(piece).unwrap());
@@ -98,7 +98,7 @@ fn a_long_header_goes_on_in_pieces() {
 
 #[test]
 fn a_nul_before_a_smuggled_end_is_what_is_seen_however_it_is_cut() {
-    // Found by fuzzing: in one piece the session ended, in two it went on.
+    // Found by fuzzing: the session ended if the input came in one piece, and went on if it came in two.
     for size in [1, 1000] {
         let mut d = ready(Direction::Outbound, 10_000);
         envelope(&mut d, "ann@our.example");
@@ -114,7 +114,7 @@ fn a_nul_before_a_smuggled_end_is_what_is_seen_however_it_is_cut() {
 fn a_message_without_one_of_its_pieces_gets_no_end() {
     let text = format!("{}\r\nx", "A: a header that is long\r\n".repeat(400));
     let (first, rest) = text.split_at(6000);
-    // In the middle of a chunk, and between two.
+    // Within a chunk, and between two chunks.
     for one_chunk in [true, false] {
         let mut d = ready(Direction::Inbound, 10_000);
         envelope(&mut d, "bob@else.example");
@@ -137,7 +137,7 @@ fn a_message_without_one_of_its_pieces_gets_no_end() {
 fn a_transaction_does_not_outlive_its_next_hop_in_a_chunk_that_nobody_wants() {
     let mut d = Dialogue::ready(Direction::Outbound);
     envelope(&mut d, "ann@our.example");
-    // BDAT is not offered here.
+    // BDAT is not offered by this next hop.
     assert_eq!(d.client("BDAT 10\r\n12345"), "");
     d.session.hop_eof();
     d.run();
@@ -156,7 +156,7 @@ fn a_candidate_is_held_and_judged() {
     assert_eq!(d.client(&chunk(tail, true)), "RSET\r\n");
     assert!(d.heard_by_client().starts_with("550 5.7.1 "));
     assert_eq!((d.hop("250 reset\r\n").as_str(), d.hop_closed), ("", 0));
-    // What is no bounce goes on, as one chunk.
+    // A message that is not a bounce is passed on as one chunk.
     envelope(&mut d, "");
     d.client(&chunk("A: b\r\nCountersign-X: y\r\n", false));
     d.heard_by_client();
@@ -220,7 +220,7 @@ fn octets_of_a_chunk_are_never_commands() {
         assert!(d.heard_by_client().starts_with(want), "{before}");
         assert_eq!(d.client_closed, size == "x");
     }
-    // Not offered: the same.
+    // If CHUNKING is not offered, the chunk is skipped, too.
     let mut d = Dialogue::ready(Direction::Outbound);
     assert_eq!(d.client("BDAT 6\r\nDATA\r\nNOOP\r\n"), "NOOP\r\n");
     assert!(d.heard_by_client().starts_with("502 5.5.1 "));
@@ -245,7 +245,7 @@ fn odd_octets_in_chunks() {
             }
         }
     }
-    // Text may have a dot alone on a line, and binary mail anything.
+    // Text may have a dot alone on a line, and binary mail any octets.
     let mut d = ready(Direction::Outbound, 100);
     envelope(&mut d, "");
     assert_eq!(d.client(&chunk("x\r\n.\r\ny\nz\r\n", true)), chunk("x\r\n.\r\ny\nz\r\n", true));
@@ -278,7 +278,7 @@ fn a_next_hop_that_is_lost_or_refuses_in_the_middle_of_a_chunk() {
     d.client("67890");
     assert_eq!((d.heard_by_client().as_str(), d.hop_closed), ("552 5.3.4 too big\r\n", 1));
 
-    // A yes before the end is worth nothing.
+    // A positive reply before the end of the message is not passed on.
     let mut d = ready(Direction::Outbound, 100);
     envelope(&mut d, "");
     d.client("BDAT 10 LAST\r\n12345");
@@ -286,7 +286,7 @@ fn a_next_hop_that_is_lost_or_refuses_in_the_middle_of_a_chunk() {
     d.client("67890");
     assert!(d.heard_by_client().starts_with("451 4.4.2 "));
 
-    // Between chunks everything is forgotten.
+    // If the next hop is lost between chunks, the transaction is forgotten.
     let mut d = ready(Direction::Outbound, 100);
     envelope(&mut d, "");
     d.client("BDAT 2\r\n12");
@@ -295,7 +295,7 @@ fn a_next_hop_that_is_lost_or_refuses_in_the_middle_of_a_chunk() {
     d.run();
     assert!(d.heard_by_client().starts_with("421 4.4.2 ") && d.client_closed);
 
-    // A sender that is refused while the message is under way.
+    // The sender is refused while the message is in progress.
     let mut d = ready(Direction::Outbound, 100);
     d.client("MAIL FROM:<>\r\nRCPT TO:<x@else.example>\r\nBDAT 10 LAST\r\n12345");
     assert_eq!(d.hop("550 no\r\n503 no mail\r\n"), "550 no\r\n503 no mail\r\n");
@@ -337,7 +337,7 @@ fn a_length_that_no_message_has_is_refused_before_anything_is_sent() {
             assert!(d.heard_by_client().starts_with("552 5.3.4 ") && d.client_closed);
         }
     }
-    // What is only too long is swallowed, and the session goes on.
+    // A chunk that is only too long is discarded, and the session goes on.
     let mut d = Dialogue::with(Direction::Outbound, 10_000, |s| s.limits.message = 10, None);
     d.connect();
     d.client("EHLO c.example\r\n");
@@ -351,7 +351,7 @@ fn a_length_that_no_message_has_is_refused_before_anything_is_sent() {
 
 #[test]
 fn a_fault_in_a_chunk_waits_for_what_is_owed_and_then_goes_on() {
-    // All in one packet, to a next hop that has not answered anything yet.
+    // All in one packet, while the next hop has not answered anything.
     for text in ["A: b\r\n\r\n\0", "A: b\r\n\r\nx\n.\n1"] {
         let mut d = ready(Direction::Outbound, 100);
         d.client(&format!("MAIL FROM:<>\r\nRCPT TO:<x@else.example>\r\n{}NOOP\r\n", chunk(text, true)));
@@ -364,7 +364,7 @@ fn a_fault_in_a_chunk_waits_for_what_is_owed_and_then_goes_on() {
         let smuggled = text.contains("\n.\n");
         assert_eq!((d.client_closed, d.opened.len()), (smuggled, if smuggled { 1 } else { 2 }));
     }
-    // The message before is answered by who knows.
+    // The previous message gets the next hop's reply.
     let mut d = ready(Direction::Outbound, 100);
     let first = format!("MAIL FROM:<>\r\nRCPT TO:<x@else.example>\r\n{}", chunk("one", true));
     let second = format!("MAIL FROM:<>\r\nRCPT TO:<x@else.example>\r\n{}", chunk("A: b\r\n\r\nx\n.\n1", true));
@@ -374,7 +374,7 @@ fn a_fault_in_a_chunk_waits_for_what_is_owed_and_then_goes_on() {
     heard += &d.hop("250 first\r\n250 m\r\n250 r\r\n");
     assert_eq!(heard.lines().map(|l| &l[..3]).collect::<Vec<_>>(), ["250", "250", "250", "250", "250", "550"]);
     assert_eq!(d.finished.iter().map(|f| f.code).collect::<Vec<_>>(), [250, 550]);
-    // And one that never answers does not keep the session.
+    // A next hop that never answers does not keep the session open.
     let mut d = ready(Direction::Outbound, 100);
     d.client(&format!("MAIL FROM:<>\r\nRCPT TO:<x@else.example>\r\n{}", chunk("A: b\r\n\r\n\0", true)));
     d.session.client_eof();
@@ -385,7 +385,7 @@ fn a_fault_in_a_chunk_waits_for_what_is_owed_and_then_goes_on() {
 
 #[test]
 fn no_empty_chunk_is_made_up() {
-    // Some servers refuse one that is not the last.
+    // Some servers refuse an empty chunk that is not the last.
     let header = format!("A: {}\r\n", "x".repeat(97));
     for size in [4096, 4097, 5000, 8192, 8193] {
         for pieces in [100, 1000, 100_000] {
@@ -401,7 +401,7 @@ fn no_empty_chunk_is_made_up() {
             assert_eq!(d.hop(&replies), "250 ok\r\n", "{size}");
         }
     }
-    // Nothing is left of a chunk, or it is empty: there is nothing to send.
+    // If nothing is left of a chunk, or it is empty, no chunk is sent.
     for direction in [Direction::Inbound, Direction::Outbound] {
         let mut d = ready(direction, 10_000);
         envelope(&mut d, "bob@else.example");
@@ -413,7 +413,7 @@ fn no_empty_chunk_is_made_up() {
     assert_eq!(d.client(&chunk("Countersign", false)), "");
     assert!(d.heard_by_client().starts_with("250 "));
     assert_eq!(d.client(&chunk("ed: x\r\n\r\ny", true)), chunk("Countersigned: x\r\n\r\ny", true));
-    // A candidate that is longer than the hold and ends with an empty chunk.
+    // A message to be inspected that exceeds the buffer and ends with an empty chunk.
     let mut d = ready(Direction::Inbound, 16);
     envelope(&mut d, "");
     let heard = d.client(&chunk("A: b\r\n\r\nmore than the hold takes\r\n", false));

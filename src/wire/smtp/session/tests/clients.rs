@@ -1,4 +1,4 @@
-//! TLS, logging in, LMTP and limits, as a client meets them.
+//! TLS, authentication, LMTP and limits, from the client's side.
 
 use super::*;
 
@@ -52,7 +52,7 @@ fn logging_in_is_between_client_and_next_hop() {
     let mut d = with(AUTH, |_| {});
     assert_eq!(d.client("AUTH LOGIN\r\nMAIL FROM:<>\r\n"), "AUTH LOGIN\r\n");
     assert_eq!(d.hop("334 VXNlcm5hbWU6\r\n"), "334 VXNlcm5hbWU6\r\n");
-    // What was sent too early is the answer to the challenge, as it would be to any server.
+    // A command sent too early is the response to the challenge, as with any server.
     assert_eq!(d.heard_by_hop(), "MAIL FROM:<>\r\n");
     assert_eq!(d.hop("334 UGFzc3dvcmQ6\r\n"), "334 UGFzc3dvcmQ6\r\n");
     let long = "x".repeat(12_000);
@@ -60,7 +60,7 @@ fn logging_in_is_between_client_and_next_hop() {
     assert_eq!(d.hop("235 2.7.0 welcome\r\n"), "235 2.7.0 welcome\r\n");
     d.client("AUTH PLAIN x\r\n");
     assert!(d.heard_by_client().starts_with("503 5.5.1 "));
-    // Who has logged in may say whose mail it is; a lost next hop cannot be logged in to again.
+    // A client that has authenticated may use AUTH=; authentication cannot be repeated after the next hop is lost.
     assert!(d.client("MAIL FROM:<> AUTH=ann@our.example\r\n").ends_with(" AUTH=ann@our.example\r\n"));
     d.hop("250 ok\r\n");
     d.client("RSET\r\n");
@@ -83,7 +83,7 @@ fn passwords_need_tls_where_there_is_any() {
     let mut d = with(AUTH, |_| {});
     d.client(&format!("AUTH PLAIN {}\r\n", "x".repeat(13_000)));
     assert!(d.heard_by_client().starts_with("500 5.5.2 line too long"));
-    // What is no answer to a challenge takes it back, or the next command would be one.
+    // A line that cannot be a response to the challenge cancels AUTH, so that the next command is not taken for one.
     for line in [format!("{}\r\n", "x".repeat(13_000)), "x\0y\r\n".into()] {
         let mut d = with(AUTH, |_| {});
         d.client("AUTH LOGIN\r\n");
@@ -92,7 +92,7 @@ fn passwords_need_tls_where_there_is_any() {
         assert!(d.hop("501 5.7.0 cancelled\r\n").starts_with("500 5.5.2 "));
         assert_eq!(d.client("MAIL FROM:<>\r\n"), "MAIL FROM:<>\r\n");
     }
-    // A CR that stands alone may be a line end to the next hop: an answer and a command in one.
+    // A bare CR may be a line end to the next hop, which would see a response and a command.
     let mut d = with(AUTH, |_| {});
     d.client("AUTH LOGIN\r\n");
     d.hop("334 VXNlcm5hbWU6\r\n");
@@ -129,14 +129,14 @@ fn lmtp_answers_for_each_recipient() {
     assert_eq!(d.hop("452 full\r\n"), "452 full\r\n");
     assert_eq!((d.finished[0].code, d.finished[0].recipients), (452, 2));
 
-    // The same in chunks, pipelined.
+    // BDAT, pipelined.
     let heard = d.client("MAIL FROM:<>\r\nRCPT TO:<a@x.example>\r\nRCPT TO:<b@x.example>\r\nBDAT 3 LAST\r\nabc");
     assert!(heard.ends_with("RCPT TO:<b@x.example>\r\n"), "how many replies there will be is not known yet: {heard}");
     d.hop("250 m\r\n250 a\r\n250 b\r\n");
     assert_eq!(d.heard_by_hop(), "BDAT 3 LAST\r\nabc");
     assert_eq!(d.hop("250 a\r\n250 b\r\n"), "250 a\r\n250 b\r\n");
 
-    // The next hop is lost: nobody is left without an answer.
+    // If the next hop is lost, each recipient still gets a reply.
     d.client("MAIL FROM:<>\r\nRCPT TO:<a@x.example>\r\nRCPT TO:<b@x.example>\r\nDATA\r\n");
     d.hop("250 m\r\n250 a\r\n250 b\r\n354 go\r\n");
     d.client("x\r\n.\r\n");
@@ -150,7 +150,7 @@ fn lmtp_answers_for_each_recipient() {
 #[test]
 fn a_refused_lmtp_message_is_refused_for_each_recipient() {
     let mut d = lmtp(Direction::Inbound);
-    // Evidence may rescue a bounce for one recipient and not for another, so each needs its own transaction.
+    // Evidence may prove a bounce genuine for one recipient only, so each needs a separate transaction.
     d.client("MAIL FROM:<>\r\nRCPT TO:<ann@our.example>\r\nRCPT TO:<ben@our.example>\r\nRCPT TO:<Ann@our.example>\r\n");
     assert_eq!(d.hop("250 m\r\n250 a\r\n").matches("452 4.5.3").count(), 1);
     d.hop("250 a again\r\n");
@@ -270,7 +270,7 @@ fn a_next_hop_that_nobody_needs_is_let_go_and_had_again() {
     d.run();
     assert_eq!((d.hop_closed, d.client_closed, d.opened.len()), (1, false, 1));
     assert!(!d.session.can_rest() && d.session.wants_client());
-    // Its next command opens another, which is told who the client said it is.
+    // The client's next command opens another connection, whose next hop is sent the client's EHLO.
     assert_eq!(d.client("MAIL FROM:<>\r\n"), "");
     assert_eq!(d.opened, [NextHopChoice::Main, NextHopChoice::Main]);
     d.session.hop_connected(false);
@@ -293,11 +293,11 @@ fn a_session_keeps_the_next_hop_that_it_needs() {
     assert!(d.session.can_rest());
     d.session.rest();
     d.run();
-    // A goodbye needs no next hop.
+    // QUIT needs no next hop.
     assert_eq!((d.client("QUIT\r\n").as_str(), d.opened.len()), ("", 1));
     assert!(d.heard_by_client().starts_with("221 ") && d.client_closed);
 
-    // A login cannot be repeated.
+    // Authentication cannot be repeated.
     let mut d = Dialogue::new(Direction::Outbound, 100);
     d.connect();
     d.client("EHLO c.example\r\n");
@@ -335,7 +335,7 @@ fn a_client_that_does_not_wait_for_an_answer_is_let_go() {
         d.hop("250-mx.example\r\n250-PIPELINING\r\n250 AUTH PLAIN\r\n");
         d.heard_by_client();
     };
-    // Behind the command in one packet, or before its answer in another: neither reaches the next hop.
+    // Behind the command in one packet, or before its reply in another: neither reaches the next hop.
     let mail = "MAIL FROM:<bob@else.example>\r\nRCPT TO:<ann@our.example>\r\n";
     for (command, answer) in [("EHLO d.example\r\n", "250"), ("AUTH PLAIN\r\n", "334"), ("DATA\r\n", "354")] {
         for together in [true, false] {
@@ -355,7 +355,7 @@ fn a_client_that_does_not_wait_for_an_answer_is_let_go() {
             assert_eq!(d.heard_by_client(), OUT_OF_SYNC, "{command} {together}");
             assert!(d.client_closed, "{command} {together}");
         }
-        // One that waits is served.
+        // A client that waits is served.
         let mut d = strict(Direction::Inbound);
         begin(&mut d);
         if command == "DATA\r\n" {
@@ -365,7 +365,7 @@ fn a_client_that_does_not_wait_for_an_answer_is_let_go() {
         assert_eq!(d.client(command), command);
         assert!(d.hop(&format!("{answer} go\r\n")).starts_with(answer));
     }
-    // A message that is looked at: DATA waits here until its recipient is answered for.
+    // For a message to be inspected, DATA waits until the recipient is answered.
     for (blind, heard) in [("Subject: x\r\n", false), ("", true)] {
         let mut d = strict(Direction::Inbound);
         begin(&mut d);
@@ -378,7 +378,7 @@ fn a_client_that_does_not_wait_for_an_answer_is_let_go() {
             assert_eq!(d.heard_by_client(), OUT_OF_SYNC);
         }
     }
-    // The first EHLO, whose answer takes longer.
+    // The first EHLO, whose reply takes longer.
     for together in [true, false] {
         let mut d = strict(Direction::Inbound);
         d.connect();
@@ -417,7 +417,7 @@ fn pipelining_stays_as_rfc_2920_allows_it() {
         d.hop("250 r\r\n250 m\r\n250 a\r\n250 b\r\n354 go\r\n"),
         "250 r\r\n250 m\r\n250 a\r\n250 b\r\n354 go\r\n"
     );
-    // The end of a message and what follows it, as Exim and Postfix send them.
+    // The end of a message and the next transaction, as Exim and Postfix send them.
     let end = "x\r\n.\r\nMAIL FROM:<bob@else.example>\r\nRCPT TO:<ann@our.example>\r\n";
     assert_eq!(d.client(end), end);
     assert_eq!(d.hop("250 queued\r\n250 m\r\n250 a\r\n"), "250 queued\r\n250 m\r\n250 a\r\n");
@@ -454,7 +454,7 @@ fn other_protocols_end_the_session() {
 #[test]
 fn who_asks_for_one_missing_recipient_after_the_other_is_let_go() {
     let few = |settings: &mut Settings| settings.limits.refused_recipients = 3;
-    // Refused by us, one by one; a recipient that is accepted begins it anew.
+    // Refused by this program, one by one; an accepted recipient resets the count.
     let mut d = Dialogue::with(Direction::Inbound, 100, few, None);
     d.greet();
     d.client("MAIL FROM:<bob@else.example>\r\n");
@@ -467,7 +467,7 @@ fn who_asks_for_one_missing_recipient_after_the_other_is_let_go() {
         d.client("RCPT TO:<x@third.example>\r\n");
         assert!(d.heard_by_client().starts_with("550 5.7.1"), "{n}");
     }
-    // Refused by the next hop, pipelined: each has its answer, and the last of them is the goodbye.
+    // Refused by the next hop, pipelined: each recipient gets its reply, and the reply beyond the limit is 421.
     for code in [550, 450] {
         let mut d = Dialogue::with(Direction::Inbound, 100, few, None);
         d.greet();
@@ -485,7 +485,7 @@ fn who_asks_for_one_missing_recipient_after_the_other_is_let_go() {
             assert_eq!((said, d.client_closed), ("450 no\r\n".repeat(5), false), "greylisted ones come again");
         }
     }
-    // Those who may send here may be wrong.
+    // The limit does not apply to outbound mail.
     let mut d = Dialogue::with(Direction::Outbound, 100, few, None);
     d.greet();
     d.client("MAIL FROM:<ann@our.example>\r\n");

@@ -1,4 +1,4 @@
-//! What a next hop hears before the client's commands, and what becomes of one that is not as it should be.
+//! The handshake with a next hop, and next hops that misbehave.
 
 use super::*;
 
@@ -96,7 +96,7 @@ fn a_client_that_the_next_hop_refuses_hears_why() {
     d.client("EHLO c.example\r\n");
     d.hop(XCLIENT);
     assert_eq!(d.hop("554 5.7.1 blocked\r\n"), "554 5.7.1 blocked\r\n");
-    // It would be taken for us now, so it begins again or not at all.
+    // Without XCLIENT, the client would be taken for this program, so it has to repeat EHLO before any mail.
     d.heard_by_hop();
     assert_eq!(d.client("MAIL FROM:<>\r\n"), "");
     assert!(d.heard_by_client().starts_with("503 5.5.1 "));
@@ -125,7 +125,7 @@ fn xforward_travels_with_the_first_mail() {
         again.starts_with("RSET\r\nXFORWARD NAME=[UNAVAILABLE] ADDR=192.0.2.1 "),
         "it forgets with each message: {again}"
     );
-    // HELO takes nothing back of what it may be told.
+    // After HELO, XCLIENT and XFORWARD are still available.
     d.hop("250 reset\r\n250 ok\r\n250 ok\r\n");
     d.client("HELO c.example\r\n");
     d.hop("250 mx.example\r\n");
@@ -169,12 +169,12 @@ fn recipients_of_a_domain_go_to_its_own_next_hop() {
         assert_eq!(d.heard_by_hop(), format!("{mail}RCPT TO:<ann@branch.our.example>\r\nDATA\r\n"));
         let heard = d.hop("250 mail\r\n250 rcpt\r\n354 go\r\n");
         assert!(heard.starts_with("250 rcpt\r\n452 4.5.3 ") && heard.ends_with("354 go\r\n"), "{heard}");
-        // One that had to wait for its next hop is not asked about, and counted, again.
+        // The rules are queried only once about a recipient that had to wait for its next hop.
         assert_eq!(d.asked, ["ann@branch.our.example", "ann@our.example"]);
         d.client("x\r\n.\r\n");
         assert_eq!(d.hop("250-it\r\n250 queued as 1\r\n"), "250-it\r\n250 queued as 1\r\n");
         assert_eq!(d.finished.last().unwrap().reply, "250 queued as 1");
-        // What comes next is for the next hop of all mail to answer, and a password is for no other.
+        // The next command is for the next hop for all mail; a password is sent to no other.
         let next =
             if direction == Direction::Outbound { "AUTH PLAIN x\r\n" } else { "MAIL FROM:<bob@else.example>\r\n" };
         assert_eq!(d.client(next), "");
@@ -289,12 +289,13 @@ fn a_next_hop_that_knows_no_ehlo_is_spoken_to_without() {
     d.client("EHLO c.example\r\n");
     assert_eq!((d.hop("502 what\r\n"), d.heard_by_hop()), (String::new(), "HELO c.example\r\n".into()));
     assert_eq!(d.hop("250 mx.example\r\n"), "250 mx.example\r\n");
-    // A second one, as behind STARTTLS.
+    // A second EHLO, as after STARTTLS.
     assert_eq!(d.client("EHLO c.example\r\n"), "EHLO c.example\r\n");
     assert_eq!((d.hop("502 what\r\n"), d.heard_by_hop()), ("250 mx.example\r\n".into(), "RSET\r\n".into()));
     d.hop("250 ok\r\n");
     assert_eq!(d.client("MAIL FROM:<>\r\n"), "MAIL FROM:<>\r\n");
-    // One that knows no hello at all is no mail server, or expects something else; that is no reason to lose mail.
+    // A server that supports neither EHLO nor HELO is not a mail server, or expects something else. Mail must not be
+    // lost.
     let mut d = with(|_| {});
     d.client("EHLO c.example\r\n");
     d.hop("500 what\r\n");
@@ -325,7 +326,7 @@ fn what_a_trusted_proxy_says_of_its_client_goes_on() {
     assert!(d.heard_by_client().starts_with("503 5.5.1 "));
     d.client("RSET\r\n");
     d.hop("250 ok\r\n");
-    // Another client: another connection, whose greeting is the answer.
+    // Another client needs another connection, whose greeting is the reply.
     assert_eq!(d.client("XCLIENT ADDR=198.51.100.8\r\nEHLO d.example\r\n"), "");
     assert_eq!(d.opened.len(), 2);
     d.session.hop_connected(false);
@@ -334,7 +335,7 @@ fn what_a_trusted_proxy_says_of_its_client_goes_on() {
     d.hop(XCLIENT);
     assert!(d.heard_by_hop().contains(" ADDR=198.51.100.8 "));
     d.hop("220 mx.example\r\n");
-    // The one it speaks for is a stranger.
+    // The named client is not trusted.
     assert!(!d.hop(XFORWARD).contains("XCLIENT"));
     d.client("XCLIENT ADDR=127.0.0.1\r\n");
     assert!(d.heard_by_client().starts_with("550 5.7.1 "));
@@ -355,7 +356,7 @@ fn what_was_said_of_one_client_is_not_true_of_the_next() {
     d.heard_by_hop();
     d.hop("250-mx.example\r\n250 XCLIENT ADDR HELO LOGIN\r\n");
     assert_eq!(d.heard_by_hop(), "XCLIENT ADDR=198.51.100.8 HELO=c.example\r\n");
-    // XFORWARD is true of one message, and cannot log anybody in.
+    // XFORWARD applies to one message, and cannot authenticate a client.
     let mut d = with(|s| s.trusted = true);
     d.client("EHLO c.example\r\n");
     d.hop(XFORWARD);
@@ -395,7 +396,7 @@ fn a_hello_that_is_refused_can_be_said_again() {
     assert_eq!(d.hop(EHLO), "250-mx.example\r\n250-PIPELINING\r\n250 DSN\r\n");
     assert_eq!(d.client("EHLO other.example\r\n"), "EHLO other.example\r\n");
     assert_eq!(d.hop(TLS), "250-mx.example\r\n250 PIPELINING\r\n");
-    // A server that listens to one hello only; a client that has done STARTTLS says another.
+    // A server may accept only one EHLO, although a client repeats it after STARTTLS.
     assert_eq!(d.client("EHLO other.example\r\n"), "EHLO other.example\r\n");
     assert_eq!(d.hop("503 already identified\r\n"), "250-mx.example\r\n250 PIPELINING\r\n");
     assert_eq!(d.heard_by_hop(), "RSET\r\n");

@@ -1,4 +1,4 @@
-//! Dialogues: what one side says, and what the other has to hear.
+//! Dialogues: the input from one side, and the output to the other.
 
 mod chunks;
 mod clients;
@@ -21,7 +21,7 @@ use crate::wire::message::{Direction, Finished, NextHopChoice};
 const NOW: Timestamp = Timestamp(1_795_382_400);
 const EHLO: &str = "250-mx.example\r\n250-PIPELINING\r\n250-STARTTLS\r\n250 DSN\r\n";
 
-/// A session with its rules, and a next hop that this test plays.
+/// A session with its rules, and a next hop played by the test.
 pub(super) struct Dialogue {
     pub session: Session,
     pub policy: Policy,
@@ -31,12 +31,12 @@ pub(super) struct Dialogue {
     pub client_closed: bool,
     pub finished: Vec<Finished>,
     pub limits: Vec<&'static str>,
-    /// Who trusted proxies have said the client is.
+    /// The client addresses that trusted proxies have named.
     pub named: Vec<Option<core::net::SocketAddr>>,
-    /// Recipients that the rules were asked about.
+    /// The recipients that the rules were queried about.
     pub asked: Vec<String>,
     room: bool,
-    /// How often a handshake was asked for, with the client and with the next hop.
+    /// The number of TLS handshakes requested, with the client and with the next hop.
     pub secure: (usize, usize),
 }
 
@@ -45,7 +45,7 @@ impl Dialogue {
         Self::with(direction, hold, |_| {}, None)
     }
 
-    /// With other settings, and a client that is known.
+    /// A dialogue with other settings and a known client.
     pub(super) fn with(
         direction: Direction,
         hold: usize,
@@ -88,14 +88,14 @@ impl Dialogue {
         }
     }
 
-    /// After greeting and EHLO.
+    /// A dialogue after greeting and EHLO.
     pub(super) fn ready(direction: Direction) -> Self {
         let mut dialogue = Self::new(direction, 10_000);
         dialogue.greet();
         dialogue
     }
 
-    /// Connected and greeted.
+    /// Connects to the next hop, which sends its greeting.
     pub(super) fn connect(&mut self) {
         self.run();
         self.session.hop_connected(false);
@@ -108,14 +108,14 @@ impl Dialogue {
         assert_eq!(self.hop(EHLO), "250-mx.example\r\n250-PIPELINING\r\n250 DSN\r\n");
     }
 
-    /// The same, where the next hop has another offer.
+    /// Connects and greets, with other extensions of the next hop.
     pub(super) fn greet_with(&mut self, offer: &str) {
         self.connect();
         self.client("EHLO c.example\r\n");
         self.hop(offer);
     }
 
-    /// The same, where the client is offered TLS.
+    /// Connects and greets, with STARTTLS offered to the client.
     pub(super) fn greet_with_tls(&mut self) {
         self.connect();
         self.client("EHLO c.example\r\n");
@@ -143,7 +143,7 @@ impl Dialogue {
         }
     }
 
-    /// Asks the rules what the session wants to know.
+    /// Queries the rules for the session.
     fn answer(&mut self) {
         let rules = Rules::new(&self.policy, &self.ring, NOW);
         match self.session.question().unwrap() {
@@ -178,14 +178,14 @@ impl Dialogue {
         }
     }
 
-    /// The client says something; what the next hop hears.
+    /// Sends octets of the client, and returns the output to the next hop.
     pub(super) fn client(&mut self, text: &str) -> String {
         self.session.client_data(text.as_bytes());
         self.run();
         self.heard_by_hop()
     }
 
-    /// The next hop says something; what the client hears.
+    /// Sends octets of the next hop, and returns the output to the client.
     pub(super) fn hop(&mut self, text: &str) -> String {
         self.session.hop_data(text.as_bytes());
         self.run();
@@ -208,7 +208,7 @@ impl Dialogue {
     }
 }
 
-/// One domain has a next hop of its own.
+/// The index of the next hop for a recipient's domain; one domain has its own.
 fn domain(recipient: &Address) -> Option<u16> {
     (recipient.domain() == "branch.our.example").then_some(0)
 }
@@ -238,7 +238,7 @@ fn what_arrives_together_leaves_together_and_signed() {
     let heard = d.client("MAIL FROM:<ann@our.example> RET=HDRS\r\nRCPT TO:<x@else.example> NOTIFY=NEVER\r\nDATA\r\n");
     assert_eq!(heard, format!("MAIL FROM:<{signed}> RET=HDRS\r\nRCPT TO:<x@else.example> NOTIFY=NEVER\r\nDATA\r\n"));
     assert_eq!(d.hop("250 a\r\n250 b\r\n354 c\r\n"), "250 a\r\n250 b\r\n354 c\r\n");
-    // Exim sends QUIT along with the final dot.
+    // Exim sends QUIT together with the final dot.
     assert_eq!(d.client("Subject: x\r\n\r\n..hi\r\n.\r\nQUIT\r\n"), "Subject: x\r\n\r\n..hi\r\n.\r\nQUIT\r\n");
     assert_eq!(d.hop("250 queued\r\n221 bye\r\n"), "250 queued\r\n221 bye\r\n");
     assert!(d.client_closed);
@@ -264,7 +264,7 @@ fn a_first_recipient_of_the_other_class_gets_its_own_sender() {
         "RSET\r\nMAIL FROM:<ann@our.example> SIZE=9\r\nRCPT TO:<l@list.example>\r\n"
     );
     assert_eq!(d.hop("250 reset\r\n250 mail\r\n450 later\r\n"), "450 later\r\n");
-    // Refused for now: it must not starve the next.
+    // A temporary refusal of this recipient must not affect the next one.
     assert_eq!(
         d.client("RCPT TO:<x@else.example>\r\n"),
         format!("RSET\r\nMAIL FROM:<{signed}> SIZE=9\r\nRCPT TO:<x@else.example>\r\n")
@@ -284,7 +284,7 @@ fn a_pipelined_other_class_waits_for_the_answer_to_mail() {
     d.client("MAIL FROM:<ann@our.example>\r\nRCPT TO:<l@list.example>\r\nRCPT TO:<x@else.example>\r\nDATA\r\n");
     assert_eq!(d.hop("250 mail\r\n"), "250 mail\r\n");
     assert_eq!(d.heard_by_hop(), "RSET\r\nMAIL FROM:<ann@our.example>\r\nRCPT TO:<l@list.example>\r\nDATA\r\n");
-    // The second MAIL is refused: that is the answer to the recipient, whatever the next hop says to RCPT.
+    // The refusal of the second MAIL is the reply to the recipient, regardless of the reply to RCPT.
     let heard = d.hop("250 reset\r\n553 no such sender\r\n503 no mail\r\n503 no rcpt\r\n");
     assert!(heard.starts_with("553 no such sender\r\n452 4.5.3 ") && heard.ends_with("503 no rcpt\r\n"), "{heard}");
 }
@@ -304,7 +304,7 @@ fn a_valid_tag_is_stripped_and_a_forged_one_refused() {
         format!("RCPT TO:<ann@our.example> ORCPT=rfc822;{signed}\r\n")
     );
     d.hop("250 ok\r\n");
-    // Valid and untagged do not share a transaction.
+    // A signed recipient and an untagged one cannot share a transaction.
     assert_eq!(d.client("RCPT TO:<ann@our.example>\r\n"), "");
     assert!(d.heard_by_client().starts_with("452 4.5.3 "));
     assert_eq!(d.client("DATA\r\n"), "DATA\r\n");
@@ -387,7 +387,7 @@ fn a_bounce_longer_than_the_hold_is_refused_without_its_end() {
     assert_eq!(d.client(".\r\n"), "");
     assert!(d.heard_by_client().starts_with("550 5.7.1 "));
     assert_eq!(d.hop_closed, 1);
-    // The next transaction gets a fresh connection, which hears the same EHLO.
+    // The next transaction uses a new connection, to which the client's EHLO is sent.
     assert_eq!(d.client("MAIL FROM:<a@b.example>\r\n"), "");
     assert_eq!(d.opened, [NextHopChoice::Main, NextHopChoice::Main]);
     d.session.hop_connected(false);
@@ -421,21 +421,21 @@ fn reversed_recipients_go_to_their_own_next_hop() {
     d.hop("220 relay\r\n");
     assert_eq!(d.heard_by_hop(), "EHLO c.example\r\n");
     d.hop(EHLO);
-    // It does not offer SIZE, and needs no such word.
+    // The next hop does not offer SIZE, so the parameter is not sent.
     assert_eq!(d.heard_by_hop(), "MAIL FROM:<>\r\nRCPT TO:<bob@else.example>\r\n");
     assert!(d.hop("250 mail\r\n250 rcpt\r\n").starts_with("250 rcpt\r\n452 4.5.3 "));
     d.client("DATA\r\n");
     d.hop("354 go\r\n");
     d.client("x\r\n.\r\n");
     d.hop("250 ok\r\n");
-    // Back to the MTA for what comes next.
+    // The next transaction uses the next hop for all mail.
     assert_eq!(d.client("MAIL FROM:<>\r\n"), "");
     assert_eq!(d.opened.last(), Some(&NextHopChoice::Main));
 }
 
 #[test]
 fn a_lost_next_hop_loses_nothing() {
-    // In the middle of a message: the client hears of it at the end.
+    // Within a message: the client is sent the reply at its end.
     let mut d = Dialogue::ready(Direction::Outbound);
     d.client("MAIL FROM:<ann@our.example>\r\nRCPT TO:<x@else.example>\r\nDATA\r\n");
     d.hop("250 a\r\n250 b\r\n354 c\r\n");
@@ -446,7 +446,7 @@ fn a_lost_next_hop_loses_nothing() {
     assert!(d.heard_by_client().starts_with("451 4.4.2 "));
     assert_eq!(d.finished.last().unwrap().code, 451);
 
-    // After the final dot: nobody knows, so later.
+    // After the final dot, it is unknown whether the message was accepted, so it is deferred.
     let mut d = Dialogue::ready(Direction::Outbound);
     d.client("MAIL FROM:<ann@our.example>\r\nRCPT TO:<x@else.example>\r\nDATA\r\n");
     d.hop("250 a\r\n250 b\r\n354 c\r\n");
@@ -455,7 +455,7 @@ fn a_lost_next_hop_loses_nothing() {
     d.run();
     assert!(d.heard_by_client().starts_with("451 4.4.2 "));
 
-    // Before the answer to a command, and between commands: sender and recipients are forgotten, so the session ends.
+    // Before the reply to a command, and between commands: sender and recipients are lost, so the session ends.
     for answers in ["", "250 a\r\n", "250 a\r\n250 b\r\n"] {
         let mut d = Dialogue::ready(Direction::Outbound);
         d.client("MAIL FROM:<ann@our.example>\r\nRCPT TO:<x@else.example>\r\n");
@@ -472,7 +472,7 @@ fn a_lost_next_hop_loses_nothing() {
     d.run();
     assert!(d.heard_by_client().ends_with("421 4.4.2 next hop was lost, try again later\r\n") && d.client_closed);
 
-    // Idle: nobody notices.
+    // An idle client does not notice.
     let mut d = Dialogue::ready(Direction::Outbound);
     d.session.hop_eof();
     d.run();
@@ -687,7 +687,7 @@ proptest::proptest! {
             d.run();
             to_hop.extend(d.heard_by_hop().into_bytes());
         }
-        // Whatever happened, nothing odd reached the next hop.
+        // The next hop was sent no bare CR or LF.
         let heard = String::from_utf8(to_hop).unwrap();
         proptest::prop_assert!(!heard.replace("\r\n", "").contains(['\r', '\n']));
         let said = d.heard_by_client();

@@ -1,5 +1,5 @@
-//! What becomes of messages beside being delivered or refused: thrown away, put aside, put off until all of it is seen,
-//! and given evidence.
+//! Verdicts on messages other than delivery and refusal: discarding, quarantine, decisions at the end of the message,
+//! and evidence.
 
 use super::*;
 use crate::envelope::address::ReversePath;
@@ -17,7 +17,7 @@ fn inbound(hold: usize, action: FailureAction) -> Dialogue {
     d
 }
 
-/// A null-sender transaction with this recipient, as far as DATA or BDAT.
+/// Begins a null-sender transaction with this recipient, up to DATA or BDAT.
 fn begun(d: &mut Dialogue, recipient: &str) {
     d.client(&format!("MAIL FROM:<>\r\nRCPT TO:<{recipient}>\r\n"));
     d.hop("250 m\r\n250 r\r\n");
@@ -28,7 +28,7 @@ fn bdat(text: &str, last: bool) -> String {
     format!("BDAT {}{}\r\n{text}", text.len(), if last { " LAST" } else { "" })
 }
 
-/// Sends a whole message, in chunks or not; what the next hop hears of it.
+/// Sends a whole message, in chunks or not, and returns the output to the next hop.
 fn send_whole(d: &mut Dialogue, text: &str, chunks: bool) -> String {
     if chunks {
         return d.client(&bdat(text, true));
@@ -55,7 +55,7 @@ fn what_is_discarded_at_rcpt_never_reaches_the_next_hop() {
     d.hop("250 m\r\n");
     d.client("RCPT TO:<prvs=1111aaaaaa=ann@our.example>\r\n");
     assert_eq!(d.heard_by_client(), "250 2.1.5 Ok\r\n");
-    // A good recipient does not share the fate of that.
+    // A genuine recipient cannot share the transaction of a discarded one.
     let signed = d.signed("ann@our.example");
     assert_eq!(d.client(&format!("RCPT TO:<{signed}>\r\n")), "");
     assert!(d.heard_by_client().starts_with("452 4.5.3"));
@@ -79,7 +79,7 @@ fn what_is_discarded_for_its_content_is_answered_as_taken() {
             let mut heard = d.client(&format!("{last}.\r\n"));
             let mut said = d.heard_by_client();
             if hold == 1 {
-                // Longer than what is held: the next hop has begun to read, and never hears the end.
+                // The message exceeds the buffer: the next hop has the beginning, and is not sent the end.
                 assert_eq!(heard, "DATA\r\n");
                 said += &d.hop("354 go\r\n");
                 heard = d.heard_by_hop();
@@ -165,7 +165,7 @@ fn a_next_hop_that_is_lost_while_it_is_asked_for_another_recipient_is_a_later() 
 #[test]
 fn a_next_hop_that_keeps_the_recipient_gets_nothing_of_what_is_put_aside() {
     for chunks in [false, true] {
-        // It refuses to forget Ann, or refuses the sender, and accepts the other recipient all the same.
+        // RSET or the sender is refused, but the other recipient is accepted all the same.
         for replies in ["502 what\r\n503 nested MAIL\r\n250 r\r\n", "250 reset\r\n503 nested MAIL\r\n250 r\r\n"] {
             let mut d = inbound(10_000, FailureAction::Quarantine);
             begun(&mut d, "ann@our.example");
@@ -212,7 +212,7 @@ fn evidence(d: &Dialogue, id: &str) -> String {
     rules.evidence([7; 10], Some(id), None, &sender).unwrap().line
 }
 
-/// A failed report that returns an original of ann's, after so many lines of text.
+/// A failure report that returns an original of Ann's, after so many lines of text.
 fn returning(evidence: &str, lines: usize) -> String {
     let original = format!(
         "--b\r\nContent-Type: message/rfc822\r\n\r\nMessage-ID: <1@our.example>\r\n{evidence}\r\n\r\nx\r\n--b--\r\n"
@@ -263,7 +263,7 @@ fn mail_of_ours_leaves_with_evidence_last_in_its_header_block() {
         d.hop(CHUNKING);
         let rules = Rules::new(&d.policy, &d.ring, NOW);
         let ann = ReversePath::parse("ann@our.example").unwrap();
-        // A bounce that ignores the envelope would go to Bea.
+        // A bounce that is addressed by the header From would go to Bea.
         let line = rules.evidence([7; 10], Some("<1@our.example>"), Some("bea@our.example"), &ann).unwrap().line;
         let want = message.replacen("\r\n\r\n", &format!("\r\n{line}\r\n\r\n"), 1);
         d.client("MAIL FROM:<ann@our.example>\r\nRCPT TO:<x@else.example>\r\nDATA\r\n");
@@ -274,7 +274,7 @@ fn mail_of_ours_leaves_with_evidence_last_in_its_header_block() {
         }
         assert_eq!(heard, format!("{want}.\r\nQUIT\r\n"), "pieces of {size}");
     }
-    // In chunks that break anywhere, the octets announced are those that come.
+    // In chunks that are split anywhere, the announced sizes are correct.
     for cut in 0..message.len() {
         let mut d = Dialogue::new(Direction::Outbound, 100);
         d.policy.outbound.evidence = true;
@@ -303,7 +303,7 @@ fn mail_of_ours_leaves_with_evidence_last_in_its_header_block() {
 
 #[test]
 fn a_header_block_without_an_end_is_not_gathered() {
-    // Nobody may make us hold a message by never ending its header block, or by having none.
+    // A header block without an end, or a message without a header block, must not fill memory.
     for (direction, begin) in [
         (Direction::Inbound, "no header here\r\n"),
         (Direction::Outbound, "\r\n"),
@@ -410,7 +410,7 @@ fn what_is_thrown_away_in_chunks_is_taken_to_its_end() {
     assert_eq!((d.finished.len(), d.finished[0].code), (1, 250));
 }
 
-/// Does what the session wants, but leaves a question about a whole message, or about its evidence, without an answer.
+/// Handles events, but leaves a question about a whole message or its evidence unanswered.
 fn leaves_open(d: &mut Dialogue) -> bool {
     while let Some(event) = d.session.next_event() {
         match event {
@@ -460,7 +460,7 @@ fn an_answer_that_comes_after_the_next_hop_is_lost_changes_nothing() {
         }
         assert!(open, "{case}");
         d.heard_by_client();
-        // In the middle of what is asked.
+        // The next hop is lost while a question is open.
         d.session.hop_eof();
         assert!(!leaves_open(&mut d), "{case}");
         let said = d.heard_by_client();
@@ -470,7 +470,7 @@ fn an_answer_that_comes_after_the_next_hop_is_lost_changes_nothing() {
         d.session.answer(Answer::Evidence(Some("X: y".into())));
         assert!(!leaves_open(&mut d), "{case}");
         assert_eq!((d.heard_by_client(), d.heard_by_hop()), (String::new(), String::new()), "{case}");
-        // What follows is a command, for a new connection.
+        // Further input is a command, for a new connection.
         let opened = d.opened.len();
         d.session.client_data(b"NOOP\r\n");
         leaves_open(&mut d);
@@ -478,7 +478,7 @@ fn an_answer_that_comes_after_the_next_hop_is_lost_changes_nothing() {
     }
 }
 
-/// Does what is wanted up to the next question, which stays open.
+/// Handles events up to the next question, which stays open.
 fn asks(d: &mut Dialogue) -> bool {
     while let Some(event) = d.session.next_event() {
         match event {
@@ -514,7 +514,7 @@ fn a_recipient_whose_mail_is_refused_before_the_answer_is_answered() {
     assert!(asks(&mut d));
     d.session.hop_data(b"550 no\r\n");
     assert_eq!(d.heard_by_client(), "550 no\r\n");
-    // Until the rules have answered, the transaction is there for them to look at.
+    // The transaction is kept until the rules have answered.
     assert!(d.session.question().is_some());
     d.answer();
     asks(&mut d);
