@@ -1,4 +1,4 @@
-//! What a daemon remembers and shows: guesses, surges, ramps, and what enforcing would have refused.
+//! State and counters of a daemon: guesses, surges, ramps, and what enforcing would have refused.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -25,7 +25,7 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// A daemon with a new ring; `since`: its domain is signed since then.
+    /// A daemon with a new ring; `since`: the time since which its domain is signed.
     pub(crate) fn start(inbound: &str, since: Option<&str>) -> Self {
         let (folder, sink, status) = (folder(), Sink::start(), reserved_port());
         run_ok(folder.path(), &["keys", "init"]);
@@ -79,7 +79,7 @@ impl Site {
         client
     }
 
-    /// A client with this address, as a trusted proxy says.
+    /// A client with this address, as named by a trusted proxy.
     pub(crate) fn from(&self, address: &str) -> Client {
         let mut client = Client::connect(self.daemon.ports[1]);
         client.say("EHLO proxy.example");
@@ -88,14 +88,14 @@ impl Site {
         client
     }
 
-    /// Ann's mail to somebody, as it left; what returns it.
+    /// A bounce that returns a message of Ann's.
     pub(crate) fn genuine_bounce(&self) -> String {
         self.send();
         let returned = format!("--b\r\nContent-Type: message/rfc822\r\n\r\n{}--b--\r\n", self.sink.last().text);
         dsn("failed").replace("--b--\r\n", &returned).trim_end().to_owned()
     }
 
-    /// The reply to one recipient, in a transaction that is given up.
+    /// The reply to one recipient, in a transaction that is aborted.
     pub(crate) fn rcpt(&self, client: &mut Client, sender: &str, recipient: &str) -> String {
         client.say(&format!("MAIL FROM:<{sender}>"));
         let reply = client.say(&format!("RCPT TO:<{recipient}>"));
@@ -144,19 +144,19 @@ fn a_network_that_guesses_gets_no_answer() {
     for _ in 0..5 {
         assert!(site.rcpt(&mut client, "", &forged).starts_with("550 5.7.1"));
     }
-    // A valid one may be the lucky guess: neither the recipient nor the message says which it is.
+    // A valid tag may be a lucky guess: neither the reply to the recipient nor the reply to the message reveals that.
     for tag in [&forged, &valid] {
         let reply = client.send("", tag, dsn("failed").trim_end()).unwrap();
         assert!(reply.starts_with("451 4.7.1 too many return addresses"), "{tag}: {reply}");
     }
-    // What returns a message of ours is genuine, whatever its tag.
+    // A bounce that returns a message of this site is genuine, regardless of its tag.
     let bounce = site.genuine_bounce();
     for tag in [&forged, &valid] {
         let reply = client.send("", tag, &bounce).unwrap();
         assert!(reply.starts_with("250"), "{tag}: {reply}");
         assert_eq!(site.sink.last().to, ["ann@our.example"]);
     }
-    // Other recipients' bounces from this network, and Ann's from others, are not touched.
+    // Bounces to other recipients from this network, and to Ann from other networks, are not affected.
     assert!(site.rcpt(&mut client, "", &site.tag_of("ben@our.example", false)).starts_with("250"));
     assert!(
         client.send("", &site.tag_of("ben@our.example", false), dsn("failed").trim_end()).unwrap().starts_with("250")
@@ -203,7 +203,7 @@ fn a_trusted_relay_is_not_limited() {
 fn a_network_has_a_larger_account_for_all_recipients() {
     let site = Site::start(&format!("{ENFORCE}inbound.guesses_per_minute = 3"), None);
     let mut client = site.inbound();
-    // Ten times three: each recipient has its three.
+    // Ten recipients with three guesses each.
     for n in 0..30 {
         let forged = site.tag_of(&format!("user{}@our.example", n / 3), true);
         assert!(site.rcpt(&mut client, "", &forged).starts_with("550 5.7.1"), "{n}");
@@ -214,7 +214,8 @@ fn a_network_has_a_larger_account_for_all_recipients() {
     site.daemon.log.wait("the alarm", 0, |line| line.contains("client network exceeded guesses_per_minute"));
 }
 
-/// Surges are counted by the minute of the clock, so a test of one ends in the minute in which it began.
+/// Waits for the beginning of a minute: surges are counted by the minute of the clock, so a test of one must end in the
+/// minute in which it began.
 fn early_in_a_minute() {
     let second = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs() % 60;
     if second >= 40 {
@@ -228,7 +229,7 @@ fn a_surge_is_made_of_bounces_from_many_networks_and_puts_off_for_a_minute() {
     early_in_a_minute();
     let mut client = site.inbound();
     let gauge = "countersign_reject_at_rcpt{domain=\"our.example\"}";
-    // Recipients without a message are no bounces, and one network is no surge.
+    // Recipients without a message are not bounces, and one network is not a surge.
     for _ in 0..50 {
         assert!(site.rcpt(&mut client, "", "ann@our.example").starts_with("250"));
     }
@@ -246,11 +247,11 @@ fn a_surge_is_made_of_bounces_from_many_networks_and_puts_off_for_a_minute() {
         }
     }
     assert_eq!(site.metric(gauge), Some(1.0));
-    // It comes again: a vacation reply is not lost.
+    // The client tries again, so a vacation reply is not lost.
     let mut client = site.from("203.0.0.9");
     site.rcpt(&mut client, "", "ann@our.example");
     assert!(site.rcpt(&mut client, "", "ann@our.example").starts_with("451 4.7.1"));
-    // One who has no part in it is heard at once, and a genuine bounce without a tag gets through.
+    // A client outside the surge is served at once, and a genuine bounce without a tag is accepted.
     let genuine = site.genuine_bounce();
     assert!(site.from("198.51.100.7").send("", "ann@our.example", &genuine).unwrap().starts_with("250"));
     site.daemon
@@ -275,13 +276,14 @@ fn a_site_of_ipv6_is_one_network_of_a_surge() {
             );
         }
     };
-    // Forty /56 of one /48 count as five, so three more sites of five make twenty; the next is one too many.
+    // Forty /56 of one /48 count as five networks, so three more sites of five make twenty; the next one exceeds the
+    // limit.
     bounces(&mut (0..40).map(|n| format!("2001:db8:9:{n:x}00::1")));
     bounces(&mut (0..15).map(|n| format!("2001:db8:{:x}:{n:x}00::1", 0xa + n / 5)));
     assert_eq!(gauge(), Some(0.0));
     bounces(&mut std::iter::once("2001:db8:d::1".to_owned()));
     assert_eq!(gauge(), Some(1.0));
-    // And one a minute is let through of a site, whichever of its networks it comes from.
+    // One bounce a minute is accepted from a site, from any of its networks.
     let asked = |address: &str| site.rcpt(&mut site.from(address), "", "ann@our.example");
     assert!(asked("2001:db8:e:100::1").starts_with("250"));
     assert!(asked("2001:db8:e:200::1").starts_with("451 4.7.1"));
@@ -291,14 +293,14 @@ fn a_site_of_ipv6_is_one_network_of_a_surge() {
 #[test]
 fn a_tag_that_is_used_up_takes_what_is_proven() {
     let site = Site::start(ENFORCE, None);
-    // Mail was sent from its first day on, so bounces are counted: 3 x 1 + 20.
+    // Mail was sent from the first day on, so bounces are counted: 3 x 1 + 20.
     let genuine = site.genuine_bounce();
     let tag = site.sink.last().from;
     let mut client = site.inbound();
     let other = dsn("failed");
     let replies: Vec<String> = (0..24).map(|_| client.send("", &tag, other.trim_end()).unwrap()).collect();
     let counted = replies.iter().any(|reply| reply.starts_with("451 4.7.1 more bounces have come"));
-    // This daemon began in the middle of a day, so the tags of today are not limited.
+    // This daemon began during the day, so tags of today are not limited.
     assert!(!counted, "{replies:?}");
     assert!(client.send("", &tag, &genuine).unwrap().starts_with("250"));
 }
@@ -325,7 +327,7 @@ fn a_valid_srs_address_relays_reports_and_nothing_else() {
     client.say("MAIL FROM:<>");
     client.say(&format!("RCPT TO:<{address}>"));
     assert!(client.say("BDAT 12 LAST\r\nSubject: x").starts_with("550 5.7.1 "));
-    // Five victims in one transaction are five transactions.
+    // Five victims in one transaction count as five transactions.
     client.say("MAIL FROM:<>");
     assert!(client.say(&format!("RCPT TO:<{address}>")).starts_with("250"));
     let other = address.replace("bob@", "eve@");
@@ -336,7 +338,7 @@ fn a_valid_srs_address_relays_reports_and_nothing_else() {
         assert!(client.send("", &address, report.trim_end()).unwrap().starts_with("250"));
         assert_eq!(site.sink.last().to, ["bob@else.example"]);
     }
-    // Twenty and three for each recipient: then no more.
+    // Twenty, and three for each recipient, are accepted.
     let replies: Vec<String> = (0..30).map(|_| client.send("", &address, dsn("failed").trim_end()).unwrap()).collect();
     let taken = replies.iter().filter(|reply| reply.starts_with("250")).count();
     assert_eq!(taken, 21, "{replies:?}");
@@ -347,7 +349,7 @@ fn a_valid_srs_address_relays_reports_and_nothing_else() {
 fn an_srs_address_has_no_more_by_other_spellings_or_many_at_once() {
     let srs = "domains.srs_domain = \"srs.our.example\"\n";
     let site = Site::start(&format!("{srs}{ENFORCE}"), None);
-    // Another host has forwarded for bob: here nothing was counted.
+    // Another host has forwarded for Bob, so nothing was counted here.
     let address = run_ok(site.folder.path(), &["sign", "-c", "countersign.toml", "bob@else.example"]);
     let address = address.trim().to_owned();
     let spellings = [
@@ -371,7 +373,7 @@ fn an_srs_address_has_no_more_by_other_spellings_or_many_at_once() {
         let (_, reply) = begin(n);
         assert!(reply.starts_with("451 4.7.1 more bounces have come"), "{n} {reply}");
     }
-    // What is given up makes room, by RSET or by the end of the session.
+    // A transaction that is aborted, by RSET or by the end of the session, makes room.
     let (mut given_up, _) = open.pop().unwrap();
     assert!(given_up.say("RSET").starts_with("250"));
     let (mut another, reply) = begin(3);
@@ -397,19 +399,19 @@ fn a_map_is_asked_about_so_many_bad_tags_a_minute() {
         [[listener]]\nprotocol = \"socketmap\"\nlisten = \"127.0.0.1:0\"\n";
     let daemon = Daemon::start(folder.path(), config);
     let mut map = crate::common::map::Map::connect(daemon.ports[0]);
-    // 20 at once about one recipient, and one in three seconds while they are asked about.
+    // 20 guesses at once about one recipient, then one in three seconds while queries continue.
     let mut replies = (0..200).map(|n| map.ask("verify", &format!("prvs=1000{n:06x}=ann@our.example")));
     let answered = replies.by_ref().take_while(|reply| reply == "NOTFOUND ").count();
     assert!((20..60).contains(&answered), "{answered}");
     assert!(replies.any(|reply| reply.starts_with("TEMP too many return addresses")));
-    // An MTA that says for whom it asks has an account for each network.
+    // If an MTA names its client in the query, guesses are counted per network.
     let ann = run_ok(folder.path(), &["sign", "-c", "countersign.toml", "ann@our.example"]);
     assert!(map.ask("verify", ann.trim()).starts_with("TEMP "));
     assert_eq!(map.ask("verify", &format!("{} 198.51.100.7", ann.trim())), "OK ann@our.example");
     (0..5).for_each(|_| drop(map.ask("verify", "prvs=1000abcdef=ann@our.example 203.0.113.7")));
     assert!(map.ask("verify", &format!("{} 203.0.113.9", ann.trim())).starts_with("TEMP "));
     assert_eq!(map.ask("verify", &format!("{} 198.51.100.7", ann.trim())), "OK ann@our.example");
-    // Bounces to others go on.
+    // Bounces to other recipients are not affected.
     let ben = run_ok(folder.path(), &["sign", "-c", "countersign.toml", "ben@our.example"]);
     assert_eq!(map.ask("verify", ben.trim()), "OK ben@our.example");
     assert_eq!(map.ask("verify", "ann@our.example"), "NOTFOUND ", "what is no tag is no guess");
@@ -427,13 +429,13 @@ fn a_ramp_that_is_over_enforces_and_a_gap_begins_it_anew() {
     assert!(site.check().contains("our.example: enforced"), "{}", site.check());
     drop(site.daemon);
 
-    // Mail leaves unsigned by mode: observed from now on, here and in the ring.
+    // Mail leaves unsigned because of the mode, which is recorded in the running daemon and in the ring.
     let daemon = Site::daemon(site.folder.path(), site.sink.port, site.status, "outbound.mode = \"off\"");
     let site = Site { daemon, ..site };
     let mut client = site.inbound();
     assert!(site.rcpt(&mut client, "", &forged).starts_with("550"), "no traffic is no gap");
     site.send();
-    // The line comes when all that it says is true.
+    // The line is logged after the state has changed.
     site.daemon.log.wait("the gap in the log", 0, |line| line.contains("left unsigned (outbound.mode)"));
     assert!(site.ring().signing_since().is_empty());
     assert!(site.rcpt(&mut client, "", &forged).starts_with("250"));
@@ -449,7 +451,7 @@ fn the_first_signature_begins_a_ramp() {
     assert!(site.check().contains("our.example: observed, until 20"), "{}", site.check());
     let mut client = site.inbound();
     assert!(site.rcpt(&mut client, "", &site.tag(true)).starts_with("250"));
-    // By command it is begun once more.
+    // The ramp is started again by a command.
     run_ok(site.folder.path(), &["keys", "ramp-start", "--at", "2026-01-01T00:00:00Z", "our.example"]);
     let says = |what: &str| poll_for(what, || site.check().contains(what).then_some(()));
     says("our.example: enforced");
@@ -463,7 +465,7 @@ fn a_read_only_ring_stops_no_fall_back() {
     run_ok(folder.path(), &["keys", "init"]);
     run_ok(folder.path(), &["keys", "ramp-start", "--at", "2026-01-01T00:00:00Z", "our.example"]);
     let keys = folder.path().join("keys");
-    // A lock that cannot be made, for root, too.
+    // A lock that cannot be created, even by root.
     let _ = fs::remove_file(keys.join("ring.toml.lock"));
     fs::create_dir(keys.join("ring.toml.lock")).unwrap();
     let daemon = Site::daemon(folder.path(), sink.port, status, "outbound.mode = \"off\"");
@@ -515,7 +517,7 @@ fn what_was_marked_for_its_envelope_and_was_genuine_is_counted() {
     let site = Site::start("inbound.mode = \"observe\"", None);
     site.send();
     let sent = site.sink.last();
-    // The tag was broken on its way, and the original shows that it is ours all the same.
+    // The tag was damaged in transit, but the original shows that the bounce is genuine.
     let returned = format!("--b\r\nContent-Type: message/rfc822\r\n\r\n{}--b--\r\n", sent.text);
     let bounce = dsn("failed").replace("--b--\r\n", &returned);
     let mut client = site.inbound();
@@ -550,7 +552,7 @@ fn a_tag_gets_no_more_bounces_than_it_can_have_earned() {
             assert!(matches!(ask(&mut memory).disposition, Disposition::Deliver(_)), "{n}");
             memory.replay.bounced(tag, today);
         }
-        // Where the content is seen, evidence may still prove a bounce.
+        // If the content is inspected, evidence may still prove a bounce genuine.
         match ask(&mut memory).disposition {
             Disposition::Inspect(_, check) => {
                 assert!(limited && check == ContentCheck::UsedUp);

@@ -1,10 +1,10 @@
-//! Who may connect to a socket in the file system: by its mode and group, and by the user of the process.
+//! Access to Unix sockets: by mode and group, and by the user of the process.
 
 use std::path::Path;
 
 use crate::common::{Daemon, can_run, folder, run, run_ok};
 
-/// What becomes of a user who connects and asks: the system's refusal, what the map answers, or nothing.
+/// The result of a query by a user: the system's error, the map's answer, or an empty text.
 fn ask_as(user: &str, group: &str, path: &Path) -> String {
     let script = "use Socket; $SIG{PIPE} = 'IGNORE'; socket(S, PF_UNIX, SOCK_STREAM, 0); \
         connect(S, sockaddr_un($ARGV[0])) or do { print $!; exit }; \
@@ -40,7 +40,7 @@ fn a_socket_is_for_its_group_and_its_users() {
         ("mode = \"0660\"\ngroup = \"mail\"", signed, denied),
         ("mode = \"0660\"\ngroup = \"8\"", signed, denied),
         ("mode = \"0600\"", denied, denied),
-        // Whom the permissions let connect, and the list does not name, gets no answer.
+        // A user whom the permissions allow, but the list does not name, gets no answer.
         ("users = [\"daemon\"]", signed, ""),
         ("users = [\"1\"]\nmode = \"0660\"\ngroup = \"mail\"", signed, denied),
         ("users = []", "", ""),

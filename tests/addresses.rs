@@ -1,4 +1,4 @@
-//! Addresses and secrets in every spelling that comes: what is ours, what is none, and what is said of it.
+//! Addresses and secrets in every accepted spelling: whether they are local, valid, and how they are reported.
 
 use std::fs;
 use std::path::Path;
@@ -26,7 +26,7 @@ fn a_domain_of_ours_is_ours_in_every_spelling() {
         assert_eq!(signed["action"], "sign", "{listed} {sent}: {signed}");
         let tagged = signed["result"].as_str().unwrap();
         assert!(tagged.ends_with(&format!("=ann@{sent}")), "the wire keeps what was sent: {tagged}");
-        // It comes back in any of them.
+        // The signed address may return in any of the spellings.
         for back in [tagged.to_owned(), tagged.replace(sent, listed)] {
             let found = one_json(folder.path(), &["verify", "--json", "--local", listed, &back]);
             assert_eq!((&found["verdict"], &found["action"]), (&json!("valid"), &json!("deliver")), "{back}: {found}");

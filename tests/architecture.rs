@@ -1,4 +1,4 @@
-//! The seams between the layers, guarded: what the pure ones must never mention, and who may import whom.
+//! The boundaries between the layers: what the pure ones must not mention, and which imports are allowed.
 
 #[path = "common/imports.rs"]
 mod imports;
@@ -100,7 +100,7 @@ fn no_file_imports_one_that_imports_it() {
     }
 }
 
-/// Whether a line of code compares something with a text that stands in the program.
+/// Whether a line of code compares something with a string literal.
 fn compares_words(line: &str) -> bool {
     let after = |operator: &str| line.split(operator).skip(1).any(|rest| rest.trim_start().starts_with('"'));
     let matches = line.split("matches!(").skip(1).any(|rest| rest.split(',').nth(1).is_some_and(|p| p.contains('"')));

@@ -1,4 +1,4 @@
-//! What hostile clients and hostile next hops try, over real sockets.
+//! Attacks by hostile clients and hostile next hops, over real sockets.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -8,8 +8,8 @@ use crate::common::{At, Client, Daemon, Does, NextHop, Sink, folder, pace, run_o
 use At::{Data, Ehlo, End, Greeting, Mail, Rcpt};
 use Does::{Holds, Says};
 
-/// A next hop that takes every line end for one, as some did when smuggling was found: whatever gets past the proxy
-/// with a dot between two of them is two messages here.
+/// A next hop that accepts every kind of line end, as some did when smuggling was found. A dot between two such line
+/// ends that passes the proxy makes two messages here.
 fn credulous() -> NextHop {
     NextHop::script().offers(&["CHUNKING", "PIPELINING"]).takes_any_line_end().start()
 }
@@ -68,9 +68,9 @@ fn without_the_proxy_a_second_message_is_smuggled() {
     }
 }
 
-/// Tries to get a second message past the proxy behind this end of line.
+/// Tries to smuggle a second message past the proxy after this line end.
 fn smuggle(port: u16, next_hop: &NextHop, sender: &str, end: &str, chunked: bool) {
-    // A CR LF dot CR LF is an honest end; what follows it are commands of the client's own.
+    // CR LF dot CR LF is a genuine end; what follows are commands of the client.
     if !chunked && format!("a{end}").contains("\r\n.\r\n") {
         return;
     }
@@ -146,7 +146,7 @@ fn nothing_is_too_long_or_too_much() {
     // Mistakes without end.
     let last = (0..100).map(|_| client.try_say("WHAT")).take_while(Result::is_ok).last().unwrap().unwrap();
     assert_eq!(last, "421 4.7.0 too many bad commands");
-    // Octets of chunks that nobody asked for are not held.
+    // The octets of unexpected chunks are not buffered.
     let mut client = Client::connect(daemon.ports[1]);
     client.write(b"BDAT 50000000 LAST\r\n").unwrap();
     for _ in 0..50 {
@@ -158,7 +158,7 @@ fn nothing_is_too_long_or_too_much() {
 
 #[test]
 fn a_hostile_next_hop_says_nothing_in_the_name_of_others() {
-    // A reply that would be two to the client, one that says yes too early, and words that nobody asked for.
+    // A reply that the client could read as two, a positive reply that is sent too early, and unsolicited replies.
     let cases: [(&[(At, &'static str)], &str); 4] = [
         (&[(Mail, "250 ok\r550 no"), (Data, "354 go"), (End, "250 \0queued")], "250  queued"),
         (&[(Data, "354 go\r\n250 queued"), (End, "250 again")], "451 4.4.2 "),
@@ -205,7 +205,7 @@ fn a_dialogue_that_was_written_blindly_is_not_carried_out() {
         client.read_to_string(&mut said).unwrap();
         assert_eq!(said, "554 5.5.0 you must wait for the server's answer before you send more\r\n");
         slow.release();
-        // Behind it: as a browser would be made to send it, and by one that waits for the greeting only.
+        // After the greeting: an HTTP request, as from a browser, and a client that waits for the greeting only.
         for (text, want) in [(post.as_str(), "421 4.7.0 this is SMTP and nothing else"), (dialogue, "554 5.5.0 ")] {
             slow.release();
             let mut client = Client::connect(daemon.ports[at]);
@@ -267,7 +267,7 @@ fn limits_are_where_the_config_puts_them() {
         client.say("EHLO client.example");
         client
     };
-    // How many times a command is answered until the session ends, and with what.
+    // How often a command is answered until the session ends, and the last reply.
     let until_421 = |command: &str, before: &[&str]| {
         let mut client = greeted();
         before.iter().for_each(|line| drop(client.say(line)));
@@ -286,7 +286,7 @@ fn limits_are_where_the_config_puts_them() {
     }
     client.write(format!("Subject: {}\r\n\r\n", "x ".repeat(3000)).as_bytes()).unwrap();
     assert_eq!(client.say("."), "552 5.3.4 the header of the message is too long");
-    // Less than a tenth of what is asked for, in every second.
+    // Less than a tenth of the required rate in every second.
     let stream = tcp(daemon.ports[0]).unwrap();
     let mut pieces = stream.try_clone().unwrap();
     let mut client = Client::over(stream);

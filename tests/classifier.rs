@@ -1,5 +1,5 @@
-//! What a message is: by a table of texts, by messages that real software made, and by a labelled corpus where there is
-//! one.
+//! The classification of messages: by a table of texts, by messages from real software, and by a labelled corpus if it
+//! is present.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -42,7 +42,7 @@ fn each_text_is_what_it_is() {
         for size in [1, 3, 17] {
             assert_eq!(scan(text, size), found, "{} in pieces of {size}", message.name);
         }
-        // As DATA carries it.
+        // The message as sent by DATA.
         let stuffed: String =
             message.text.lines().map(|l| format!("{}{l}\r\n", if l.starts_with('.') { "." } else { "" })).collect();
         let mut scanner = Scanner::of_data();
@@ -179,7 +179,7 @@ fn the_command_line_reads_what_people_have() {
     assert!(String::from_utf8_lossy(&empty.stderr).contains("there is no message there"));
 }
 
-/// The NDRs in an mbox, and all messages in it.
+/// The number of bounces in an mbox, and the number of messages.
 fn ndrs_in(mbox: &str) -> (usize, usize) {
     let tsv = run_ok(&messages(), &["classify", "--tsv", mbox]);
     let ndrs = tsv.lines().skip(1).filter(|line| line.split('\t').nth(2) == Some("1")).count();
@@ -194,7 +194,8 @@ fn messages_written_by_others_are_recognised() {
     assert!(all == 313 && wrong <= 3, "{wrong} of {all} others");
 }
 
-/// Mail without a sender that is no bounce, kept outside of this repository; `-`: people may disagree.
+/// Null-sender mail that is not a bounce. It is kept outside of this repository; `-` marks messages that people
+/// classify differently.
 #[test]
 fn notices_are_no_bounces() {
     let notices = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus/notices");

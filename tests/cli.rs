@@ -1,4 +1,4 @@
-//! The command line as scripts and people use it.
+//! The command line, as used by scripts and people.
 
 use std::fs;
 use std::io::Write as _;
@@ -119,7 +119,7 @@ fn the_age_of_srs_addresses_may_be_longer_than_promised_and_never_shorter() {
         let arguments = [&["verify", "--at", &then][..], &site, more, &[&signed]].concat();
         run(folder.path(), &arguments).status.success()
     };
-    // The key has promised 21 days when it was made.
+    // The age of 21 days was fixed when the key was made.
     assert!(is_good(21, &[]) && !is_good(22, &[]));
     assert!(is_good(21, &["--srs-max-age", "5"]) && !is_good(22, &["--srs-max-age", "5"]));
     assert!(is_good(60, &["--srs-max-age", "60"]) && !is_good(61, &["--srs-max-age", "60"]));
@@ -159,7 +159,7 @@ fn a_stream_of_addresses_is_answered_line_by_line_in_constant_memory() {
 
 #[test]
 fn secrets_of_other_programs_are_taken_over() {
-    // What those programs themselves made with these secrets, as relays may bring it back.
+    // Addresses that these programs made with these secrets, in spellings that relays may return.
     let cases = [
         ("exim", "shared-key-one", "2026-01-26T00:00:00Z", "PRVS=0486e24cbd=bob@example.com", "bob@example.com"),
         (
@@ -230,7 +230,7 @@ fn secrets_of_other_programs_are_taken_over() {
             );
         }
     }
-    // And new mail is signed as there.
+    // New mail is signed as by the other program.
     let folder = folder();
     fs::write(folder.path().join("secret"), "0123456789abcdef\n").unwrap();
     run_ok(folder.path(), &["keys", "import", "--from", "exim", "--id", "0", "--sign", "secret"]);
@@ -314,7 +314,7 @@ fn init_prints_the_recipe_and_overwrites_nothing() {
         let said = run_ok(folder.path(), &arguments);
         let place = folder.path().canonicalize().unwrap().display().to_string();
         for piece in mta.recipe(method, srs) {
-            // Of a table one entry for each domain.
+            // A table in the recipe has one entry for each domain.
             let text = piece.text.replace(
                 "{our.example = smtp:[127.0.0.1]:10027}",
                 "{site.test = smtp:[127.0.0.1]:10027}, {other.test = smtp:[127.0.0.1]:10027}",
@@ -340,7 +340,7 @@ fn init_prints_the_recipe_and_overwrites_nothing() {
             assert_eq!(words.contains("untagged-ndr"), sees, "{mta} {method}: {words}");
             assert_eq!(words.contains("during a surge put off at RCPT"), method == "maps", "{mta} {method}: {words}");
         }
-        // Certificates apart, the config is good, and a second run changes nothing.
+        // The config is valid except for the certificates, and a second run changes nothing.
         let checked = run(folder.path(), &["check"]);
         let error = String::from_utf8_lossy(&checked.stderr).into_owned();
         assert!(checked.status.success() || error.contains("/etc/ssl/mail/"), "{mta} {method}: {error}");
@@ -351,7 +351,7 @@ fn init_prints_the_recipe_and_overwrites_nothing() {
     }
     let folder = folder();
     let wrong = run(folder.path(), &["init", "--domain", "our.example", "--mta", "postfix", "--method", "tunnel"]);
-    // The option as it was called before.
+    // The earlier name of the option.
     let old = run(folder.path(), &["init", "--domain", "our.example", "--mta", "postfix", "--way", "tunnel"]);
     assert_eq!(wrong.stderr, old.stderr);
     assert_eq!(wrong.status.code(), Some(2));
@@ -372,7 +372,7 @@ fn root_changes_a_ring_and_leaves_it_to_its_owner() {
     run_ok(folder.path(), &["keys", "rotate"]);
     let metadata = fs::metadata(&ring).unwrap();
     assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o777), (65_534, 65_534, 0o600));
-    // A lock that is made anew goes to the owner, too; a link in its place is not followed, and gives nothing away.
+    // A new lock belongs to the owner, too; a link in its place is not followed, and gives no file away.
     let (lock, other) = (ring.with_extension("toml.lock"), folder.path().join("other"));
     fs::remove_file(&lock).unwrap();
     run_ok(folder.path(), &["keys", "rotate"]);
@@ -412,7 +412,7 @@ fn a_ring_that_others_could_replace_is_not_taken() {
     } else {
         skip("a ring of somebody else", "only root can give it away");
     }
-    // A link in such a folder is replaced as easily as a ring.
+    // In a folder that others can write to, a link is replaced as easily as a ring.
     let (open, link) = (folder.path().join("open"), folder.path().join("open/ring.toml"));
     fs::create_dir(&open).unwrap();
     std::os::unix::fs::symlink(&ring, &link).unwrap();
@@ -421,7 +421,7 @@ fn a_ring_that_others_could_replace_is_not_taken() {
     assert!(!open.join("ring.toml.lock").exists(), "one ring has one lock");
     fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
     refused(&["keys", "list", "--ring", "open/ring.toml"], "every user may write into the folder");
-    // A FIFO is waited for by nobody.
+    // A FIFO does not block the command.
     fs::remove_file(&ring).unwrap();
     rustix::fs::mknodat(rustix::fs::CWD, &ring, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
     refused(&["keys", "list"], "this is no key ring: not a file");
@@ -448,7 +448,7 @@ fn secrets_are_left_in_no_file_that_others_can_read() {
         Some(2),
         "never over a file"
     );
-    // What a change that was killed has left goes with the next one, and with `check`; other files stay.
+    // Files left by a killed change are removed by the next change, and by `check`; other files stay.
     let left = folder.path().join("keys/.ring.toml-new-Ab3dEf");
     let others = ["keys/.ring.toml-backup", "keys/.ring.toml-new-backup2", "keys/.ring-backup"];
     let others = others.map(|name| folder.path().join(name));
@@ -471,7 +471,7 @@ fn a_full_disk_leaves_the_ring_as_it_was() {
     run_ok(folder.path(), &["keys", "init"]);
     let keys = folder.path().join("keys");
     let before = fs::read(keys.join("ring.toml")).unwrap();
-    // No file may grow: the system answers a write as it does when the disk is full.
+    // Files cannot grow: a write fails as on a full disk.
     let output = alone(std::process::Command::new("bash"))
         .args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$0\" keys rotate", PROGRAM])
         .current_dir(folder.path())
@@ -482,7 +482,7 @@ fn a_full_disk_leaves_the_ring_as_it_was() {
     assert_eq!(fs::read(keys.join("ring.toml")).unwrap(), before);
     let left: Vec<_> = fs::read_dir(&keys).unwrap().map(|f| f.unwrap().file_name()).collect();
     assert_eq!(left.len(), 2, "only the ring and its lock: {left:?}");
-    // Nor does `init` leave half a config, and it can be done again with the ring that is there.
+    // `init` leaves no incomplete config either, and can be repeated with the existing ring.
     let init = ["init", "--domain", "our.example", "--mta", "postfix"];
     let output = alone(std::process::Command::new("bash"))
         .args(["-c", "trap '' XFSZ; ulimit -f 0; exec \"$0\" \"$@\"", PROGRAM])
@@ -497,7 +497,7 @@ fn a_full_disk_leaves_the_ring_as_it_was() {
     assert_eq!(fs::read(keys.join("ring.toml")).unwrap(), before);
 }
 
-/// A command that sees another `/etc`: one with a config and a key ring where the program looks for them by default.
+/// A command with another `/etc`, which has a config and a key ring at the default paths.
 fn with_etc(etc: &Path, command: std::process::Command) -> std::process::Command {
     let mut outer = std::process::Command::new("unshare");
     outer.args(["--mount", "sh", "-c", "mount --bind \"$0\" /etc && exec \"$@\""]).arg(etc);
@@ -530,19 +530,19 @@ fn no_test_reaches_the_ring_of_this_machine() {
         }
         command.current_dir(folder.path()).output().unwrap()
     };
-    // As the tests run it.
+    // As run by the tests.
     let output = rotate(true);
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("keys/ring.toml: there is no key ring"), "{output:?}");
     assert_eq!(fs::read(&ring).unwrap(), before);
-    // As people run it: it says which ring it changes.
+    // As run by people: the output names the ring that is changed.
     let output = rotate(false);
     assert!(output.status.success(), "{output:?}");
     let said = String::from_utf8_lossy(&output.stderr);
     let note = "note: the key ring is /etc/countersign/keys/ring.toml, named by /etc/countersign/countersign.toml\n";
     assert_eq!(said, note);
     assert_ne!(fs::read(&ring).unwrap(), before);
-    // In its own folder, or named, it needs no mention; nor where nothing is changed.
+    // There is no note if the config is in the working folder or named by `-c`, or if nothing is changed.
     for arguments in [&["keys", "rotate"][..], &["keys", "rotate", "-c", "countersign.toml"], &["keys", "list"]] {
         let output = run(&site, arguments);
         assert!(output.status.success() && output.stderr.is_empty(), "{arguments:?}: {output:?}");
@@ -566,7 +566,7 @@ fn the_search_for_a_config_can_be_led_elsewhere() {
     }
 }
 
-/// What `check` says of a config.
+/// The output of `check` for a config.
 fn checked(config: &str) -> String {
     let folder = folder();
     run_ok(folder.path(), &["keys", "init"]);

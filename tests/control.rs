@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::process::Output;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::abuse_counters::Site;
 use crate::common::{dsn, poll_for, run, run_ok, skip};
@@ -61,7 +62,7 @@ fn observe_holds_for_its_time_and_over_a_restart() {
     let output = run(site.folder.path(), &["status", "-c", "countersign.toml"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert!(text(&output).contains("end that with: countersign observe off"), "{}", text(&output));
-    // The state file has it before the daemon is killed.
+    // The setting is written to the state file before the daemon is killed.
     let state = site.folder.path().join("state/countersign.db");
     let written = std::fs::metadata(&state).unwrap().mtime();
     poll_for("the state file", || (std::fs::metadata(&state).unwrap().mtime() > written).then_some(()));
@@ -98,12 +99,12 @@ fn only_root_and_the_own_user_may_ask() {
     if !rustix::process::geteuid().is_root() {
         return skip::skip("only_root_and_the_own_user_may_ask", "only root can run a program as another user");
     }
-    // Another user, to whom the socket was given by mistake.
+    // Another user, who has access to the socket by mistake.
     std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o666)).unwrap();
     let mut command = std::process::Command::new("setpriv");
     command.args(["--reuid", "65534", "--clear-groups", "--"]).arg(env!("CARGO_BIN_EXE_countersign"));
     let output = command.args(["status", "--control"]).arg(&socket).current_dir("/").output().unwrap();
-    // The program itself may be in a folder that this user cannot enter.
+    // The program may be in a folder that this user cannot enter.
     let said = text(&output);
     assert!(output.status.code() == Some(3) && said.contains("only root"), "{:?} {said}", output.status);
     assert!(status(&site)["version"].is_string());
@@ -145,25 +146,109 @@ fn trace_finds_what_became_of_a_bounce() {
     assert!(text(&none).starts_with("nothing about eve@our.example is kept since 20"), "{}", text(&none));
     let wrong = trace(&site, &["what is this"]);
     assert_eq!(wrong.status.code(), Some(2));
-    // The log says whose message it was, too.
+    // The log also has the Message-ID of the returned original.
     site.daemon
         .log
         .wait("the original in the log", 0, |line| line.contains("\"returned_message_id\":\"<77@our.example>\""));
 
-    // A daemon that is killed has forgotten nothing.
+    // A daemon that is killed has lost no decisions.
     site.daemon.signal(Signal::KILL);
     let Site { folder, sink, daemon, status } = site;
     drop(daemon);
     let daemon = Site::daemon(folder.path(), sink.port, status, "state.addresses = \"masked\"\nstate.decisions = 3");
     let site = Site { folder, sink, daemon, status };
     assert_eq!(text(&trace(&site, &["ann@our.example"])), both);
-    // From now on, less of addresses is kept.
+    // From now on, addresses are masked.
     assert!(site.rcpt(&mut site.inbound(), "", &forged).starts_with("550"));
     poll_for("a masked decision", || text(&trace(&site, &["127.0.0.1"])).contains("→ p…n@our.example").then_some(()));
-    // Three are kept.
+    // Three decisions are kept.
     assert!(site.rcpt(&mut site.inbound(), "", &forged).starts_with("550"));
     poll_for("the oldest to go", || {
         let said = text(&trace(&site, &["127.0.0.1"]));
         (said.lines().count() == 3 && said.matches("→ p…n@our.example").count() == 2).then_some(())
     });
+}
+
+/// Replaces a piece of the config file of a running daemon.
+fn edit(site: &Site, from: &str, to: &str) {
+    let path = site.folder.path().join("countersign.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{text}");
+    std::fs::write(path, text.replace(from, to)).unwrap();
+}
+
+#[test]
+fn reload_puts_a_changed_config_in_force_and_says_what_needs_a_restart() {
+    let site = Site::start("inbound.mode = \"enforce\"", None);
+    let forged = site.tag(true);
+    // The new config applies to open sessions, too.
+    let mut open = site.inbound();
+    assert!(site.rcpt(&mut open, "", &forged).starts_with("550"));
+    let reload = || run(site.folder.path(), &["reload", "-c", "countersign.toml"]);
+    assert!(text(&reload()).starts_with("The config is as before."));
+
+    edit(&site, "inbound.mode = \"enforce\"", "inbound.mode = \"observe\"\nlog.level = \"debug\"");
+    let said = text(&run(site.folder.path(), &["status", "-c", "countersign.toml"]));
+    assert!(said.contains("the config file has changed (inbound.mode): countersign reload"), "{said}");
+    let said = text(&reload());
+    assert!(said.contains("In force now: inbound.mode.\nAfter a restart: log.level.\n"), "{said}");
+    assert!(site.rcpt(&mut open, "", &forged).starts_with("250"));
+    let said = text(&run(site.folder.path(), &["status", "-c", "countersign.toml"]));
+    assert!(said.contains("(log.level): restart the daemon"), "{said}");
+
+    // An invalid config changes nothing, and the error names its line. SIGHUP has the effect of the command.
+    edit(&site, "inbound.mode = \"observe\"", "inbound.mode = \"perhaps\"");
+    let output = reload();
+    let said = text(&output);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said.contains("countersign.toml:") && said.contains("`perhaps` is none of"), "{said}");
+    assert!(said.contains("nothing has changed"), "{said}");
+    assert!(site.rcpt(&mut open, "", &forged).starts_with("250"));
+    edit(&site, "inbound.mode = \"perhaps\"", "inbound.mode = \"enforce\"");
+    let before = site.daemon.log.all().len();
+    site.daemon.signal(Signal::HUP);
+    site.daemon.log.wait("the reload", before, |line| line.contains("\"changed\":\"inbound.mode\""));
+    assert!(site.rcpt(&mut open, "", &forged).starts_with("550"));
+}
+
+/// Ends the load when it is dropped.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn reload_drops_no_connection_under_load() {
+    let site = Site::start("inbound.mode = \"enforce\"\noutbound.overflow = \"pass\"", None);
+    let over = AtomicBool::new(false);
+    let port = site.daemon.ports[0];
+    let sent = std::thread::scope(|scope| {
+        let client = || {
+            let mut sent = 0;
+            let mut client = crate::common::Client::connect(port);
+            client.say("EHLO client.example");
+            while !over.load(Ordering::Relaxed) {
+                let reply = client.send("ann@our.example", "bob@third.example", "Subject: x\r\n\r\nx").unwrap();
+                assert!(reply.starts_with("250"), "{reply}");
+                sent += 1;
+            }
+            sent
+        };
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(client)).collect();
+        // Also where an assertion fails.
+        let ends = Over(&over);
+        for n in 0..20 {
+            let (from, to) = if n % 2 == 0 { ("pass", "sign") } else { ("sign", "pass") };
+            edit(&site, &format!("outbound.overflow = \"{from}\""), &format!("outbound.overflow = \"{to}\""));
+            let said = run_ok(site.folder.path(), &["reload", "-c", "countersign.toml"]);
+            assert!(said.contains("In force now: outbound.overflow."), "{said}");
+        }
+        drop(ends);
+        clients.into_iter().map(|client| client.join().unwrap()).sum::<u32>()
+    });
+    assert!(sent > 20, "{sent}");
+    assert_eq!(site.metric("countersign_connections_total"), Some(4.0));
 }

@@ -1,4 +1,4 @@
-//! kill -9 at bad moments: nothing accepted is lost, no ring is ever half written.
+//! kill -9 at critical moments: no accepted message is lost, and no ring is damaged.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -27,7 +27,7 @@ fn the_daemon_killed_ten_times_loses_nothing_and_doubles_nothing() {
     );
     let mut daemon = Daemon::start(folder.path(), &config);
     let next = Arc::new(AtomicUsize::new(0));
-    // For each message: how often a client tried to hand it over, and how often it was told 250.
+    // For each message: the number of attempts to deliver it, and the number of 250 replies.
     let tally: Arc<Vec<Mutex<(usize, usize)>>> = Arc::new((0..MESSAGES).map(|_| Mutex::new((0, 0))).collect());
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
@@ -36,8 +36,8 @@ fn the_daemon_killed_ten_times_loses_nothing_and_doubles_nothing() {
         })
         .collect();
     for kill in 1..=KILLS {
-        // Spread over the run: each when another eleventh of the messages has come, and as many as there are clients
-        // are under way.
+        // The kills are spread over the run: one after each eleventh of the messages, while as many messages as there
+        // are clients are in progress.
         sink.wait_for_more_than(kill * MESSAGES / (KILLS + 1));
         daemon.signal(Signal::KILL);
         drop(daemon);
@@ -81,7 +81,7 @@ fn send_all(port: u16, next: &AtomicUsize, tally: &[Mutex<(usize, usize)>]) {
     }
 }
 
-/// A mail server that is a process: Postfix's smtp-sink, which writes each message into a file before it says 250.
+/// A mail server as a process: Postfix's smtp-sink, which writes each message to a file before it replies 250.
 struct SinkProcess {
     child: Child,
     _guard: Guard,
@@ -91,7 +91,7 @@ struct SinkProcess {
 
 impl SinkProcess {
     fn start(port: u16, files: &Path) -> Self {
-        // It numbers its files from the beginning each time, and gives up where they are there.
+        // It numbers its files from the beginning at each start, and fails if they exist.
         let mine = tempfile::tempdir_in(files).unwrap().keep();
         assert!(Command::new("chown").arg("nobody").arg(&mine).status().unwrap().success());
         let template = mine.join("%H%M%S.");
@@ -122,8 +122,8 @@ impl Drop for SinkProcess {
     }
 }
 
-/// What becomes of message n if nothing goes wrong: every fifth is a bounce to nobody's tag, every fifth a vacation
-/// reply, and some are long.
+/// Message n, and the reply expected for it: every fifth is a bounce to a forged tag, every fifth is a vacation reply,
+/// and some are long.
 fn message(n: usize) -> (&'static str, String) {
     let end = format!("X-End: {n}.\r\n");
     match n % 5 {
@@ -134,7 +134,7 @@ fn message(n: usize) -> (&'static str, String) {
     }
 }
 
-/// 1,000 messages; `scripts/endurance` says more.
+/// The number of messages: 1,000, unless `scripts/endurance` sets another.
 fn messages() -> usize {
     std::env::var("COUNTERSIGN_MESSAGES").ok().and_then(|n| n.parse().ok()).unwrap_or(1000)
 }
@@ -158,7 +158,7 @@ fn proxy_and_next_hop_killed_at_random_moments_lose_nothing_and_deliver_nothing_
     let mut daemon = Daemon::start(folder.path(), &config);
     let count = messages();
     let (next, done) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    // The last word on each message: 250 or 550.
+    // The final reply to each message: 250 or 550.
     let verdicts: Arc<Vec<AtomicUsize>> = Arc::new((0..count).map(|_| AtomicUsize::new(0)).collect());
     let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
@@ -174,7 +174,7 @@ fn proxy_and_next_hop_killed_at_random_moments_lose_nothing_and_deliver_nothing_
             })
         })
         .collect();
-    // Any xorshift will do: the moments are random enough by what the kernel does with the threads.
+    // A simple xorshift is enough, because thread scheduling adds randomness.
     let (mut random, mut kills) = (u64::from(std::process::id()) | 1, [0, 0]);
     while done.load(Ordering::Relaxed) < count {
         random ^= random << 13;
@@ -201,7 +201,7 @@ fn proxy_and_next_hop_killed_at_random_moments_lose_nothing_and_deliver_nothing_
             let at = text.find(name)? + name.len();
             text.get(at..)?.split('.').next()?.trim().parse::<usize>().ok()
         };
-        // A file without its end is a message that was never confirmed.
+        // A file without its end is a message that was not confirmed.
         if let (Some(n), Some(end)) = (number("X-Number:"), number("X-End:")) {
             assert_eq!(n, end, "two messages in one");
             copies[n] += 1;
@@ -223,7 +223,7 @@ fn proxy_and_next_hop_killed_at_random_moments_lose_nothing_and_deliver_nothing_
     assert!(kills[0] > 1 && kills[1] > 1, "{kills:?}");
 }
 
-/// Hands a message over, again and again, until there is a last word.
+/// Delivers a message, with as many attempts as needed, and returns the final reply.
 fn insist(port: u16, client: &mut Option<Client>, n: usize) -> usize {
     let (sender, text) = message(n);
     loop {
@@ -247,7 +247,7 @@ fn insist(port: u16, client: &mut Option<Client>, n: usize) -> usize {
                 *client = Some(connected);
                 return 550;
             }
-            // Later; what is left of the transaction is of no use.
+            // Deferred: the rest of the transaction is discarded.
             _ if connected.try_say("RSET").is_ok_and(|reply| reply.starts_with("250")) => *client = Some(connected),
             _ => {}
         }
@@ -261,7 +261,7 @@ fn rotations_killed_in_the_middle_leave_a_good_ring() {
     let path = folder.path().join("keys/ring.toml");
     let mut killed = 0;
     for round in 0..200u64 {
-        // Old keys make room: each round is a month later.
+        // Old keys are removed, because each round is a month later.
         let at = ((round + 1) * 31 * 86_400).to_string();
         let mut child = countersign()
             .current_dir(folder.path())
@@ -270,7 +270,7 @@ fn rotations_killed_in_the_middle_leave_a_good_ring() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        // At a moment that differs from round to round, from before it has begun to after it has ended.
+        // The moment differs between rounds, from before the rotation begins to after it ends.
         pace(Duration::from_micros(round * 37 % 6000));
         killed += usize::from(child.try_wait().unwrap().is_none());
         let _ = child.kill();

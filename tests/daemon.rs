@@ -1,4 +1,4 @@
-//! The daemon's life: keys that change under it, signals, next hops that fail, clients that misbehave.
+//! The running daemon: key changes, signals, next hops that fail, clients that misbehave.
 
 use std::fs;
 use std::net::TcpListener;
@@ -36,7 +36,7 @@ fn a_changed_ring_is_taken_without_dropping_a_connection() {
     assert!(client.send("ann@our.example", "b@else.example", "x").unwrap().starts_with("250"));
     assert!(sink.last().from.starts_with("prvs=1"));
 
-    // By itself, within two seconds.
+    // The daemon reloads without a signal, within two seconds.
     let lines = daemon.log.all().len();
     let before = std::time::Instant::now();
     run_ok(folder.path(), &["keys", "rotate"]);
@@ -45,7 +45,7 @@ fn a_changed_ring_is_taken_without_dropping_a_connection() {
     assert!(client.send("ann@our.example", "b@else.example", "x").unwrap().starts_with("250"));
     assert!(sink.last().from.starts_with("prvs=2"));
 
-    // On SIGHUP.
+    // The daemon reloads on SIGHUP.
     let lines = daemon.log.all().len();
     run_ok(folder.path(), &["keys", "rotate"]);
     daemon.signal(Signal::HUP);
@@ -62,7 +62,7 @@ fn a_bad_ring_changes_nothing() {
     let ring = folder.path().join("keys/ring.toml");
     let mut client = Client::connect(daemon.ports[0]);
     client.say("EHLO client.example");
-    // The first signature is written into the ring: from here on only this test writes it.
+    // The first signature is recorded in the ring; afterwards, only this test writes the ring.
     assert!(client.send("ann@our.example", "b@else.example", "x").unwrap().starts_with("250"));
     daemon.log.wait("the ramp", 0, |line| line.contains("its ramp begins"));
     let good = fs::read(&ring).unwrap();
@@ -81,7 +81,7 @@ fn a_bad_ring_changes_nothing() {
         assert!(client.send("ann@our.example", "b@else.example", "x").unwrap().starts_with("250"));
         assert!(sink.last().from.starts_with("prvs=1"));
     }
-    // A daemon does not start with it.
+    // A daemon does not start without a ring.
     let output = run(folder.path(), &["serve", "-c", "countersign.toml"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("countersign keys init"));
@@ -142,7 +142,7 @@ fn a_next_hop_that_closes_before_it_confirms_is_a_later() {
 #[test]
 fn a_refusal_that_comes_with_a_reset_is_still_heard() {
     let folder = folder();
-    // What is still unread when it closes is answered with a reset.
+    // Unread input is answered with a TCP reset when the next hop closes.
     let rude = NextHop::script().offers(&[]).on(At::Body, SaysAndCloses("552 5.3.4 too big")).start();
     let daemon = start(folder.path(), rude.port);
     let mut client = Client::connect(daemon.ports[0]);
@@ -158,7 +158,7 @@ fn the_room_for_held_messages_is_given_back() {
     let folder = folder();
     let sink = Sink::start();
     run_ok(folder.path(), &["keys", "init"]);
-    // Room for one message at a time, of which 1000 octets are held.
+    // Memory for one message at a time, of which 1000 octets are buffered.
     let daemon = Daemon::start(
         folder.path(),
         &format!(
@@ -177,7 +177,7 @@ fn the_room_for_held_messages_is_given_back() {
     let (mut first, mut second) = (ready(), ready());
     assert!(first.say("DATA").starts_with("354"));
     assert!(second.say("DATA").starts_with("451 4.3.1 "));
-    // What is longer than the hold streams on, and frees its room before it ends.
+    // A message that exceeds the buffer is streamed, and frees its memory before it ends.
     first.write("a long answer from somebody on holiday\r\n".repeat(100).as_bytes()).unwrap();
     let mut third = ready();
     poll_for("room", || third.say("DATA").starts_with("354").then_some(()));
@@ -263,7 +263,7 @@ fn no_log_line_shows_a_secret_or_a_whole_tag() {
     for sender in ["ann@our.example", "bob@else.example"] {
         out.send(sender, "b@else.example", "x").unwrap();
         tags.push(sink.last().from);
-        // Again with the tag itself as sender.
+        // Again, with the signed address as the sender.
         out.send(&sink.last().from, "b@else.example", "x").unwrap();
     }
     let mut back = Client::connect(daemon.ports[1]);

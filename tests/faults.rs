@@ -1,11 +1,11 @@
-//! Every fault of a next hop, and the reply that loses nothing. `docs/faults.md` shows the same table, and this test
-//! compares it.
+//! Every fault of a next hop, and the reply to it, which never loses mail. `docs/faults.md` has the table, which this
+//! test compares.
 
 use std::path::Path;
 
 use crate::common::{At, Client, Daemon, Does as Fault, NextHop, folder, run_ok};
 
-/// Where in the dialogue the next hop fails.
+/// The place in the dialogue at which the next hop fails.
 fn place(at: At) -> &'static str {
     match at {
         Connect => "connecting",
@@ -21,7 +21,7 @@ fn place(at: At) -> &'static str {
     }
 }
 
-/// What it does there.
+/// The fault of the next hop.
 fn what(fault: Fault) -> String {
     match fault {
         Refuses => "nobody listens".into(),
@@ -35,12 +35,12 @@ fn what(fault: Fault) -> String {
     }
 }
 
-/// How the message goes through.
+/// How the message is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// DATA, as it comes.
+    /// DATA, streamed.
     Streamed,
-    /// A candidate: held, and DATA said late.
+    /// A message to be inspected: buffered, with a late DATA.
     Held,
     /// BDAT.
     Chunked,
@@ -60,7 +60,7 @@ use At::{Body, Connect, Data, Ehlo, End, Greeting, Mail, Quit, Rcpt};
 use Fault::{Closes, Endless, Refuses, Resets, Says, Silent};
 use Way::{Chunked, Held, Streamed};
 
-/// Way, place, fault; what the client hears, in answer to what; whether the session goes on.
+/// The way, the place and the fault; the place and the text of the client's reply; whether the session continues.
 type Row = (Way, At, Fault, At, &'static str, bool);
 
 const JUNK: Fault = Says("what?");
@@ -133,8 +133,8 @@ const ROWS: &[Row] = &[
     (Chunked, End, JUNK, End, "451 4.4.2", true),
 ];
 
-/// Talks through a whole transaction; the first answer that is not as it should be, and what it answers. `failed` comes
-/// back when the next hop has failed in the middle of the message, if it is to fail there.
+/// Runs a whole transaction, and returns the first unexpected reply and its place. `failed` returns when the next hop
+/// has failed in the middle of the message, if it is to fail there.
 fn dialogue(client: &mut Client, way: Way, failed: impl FnOnce()) -> Option<(At, String)> {
     let (sender, text) = match way {
         Held => ("", "Subject: away\r\n\r\nI am away.\r\n"),
@@ -152,7 +152,7 @@ fn dialogue(client: &mut Client, way: Way, failed: impl FnOnce()) -> Option<(At,
             return Some((at, reply));
         }
     }
-    // In two pieces, so that the next hop can fail in between.
+    // In two pieces, so that the next hop can fail between them.
     let (head, tail) = text.split_at(14);
     if way == Chunked {
         client.write(format!("BDAT {} LAST\r\n", text.len()).as_bytes()).ok()?;
@@ -205,7 +205,7 @@ fn each_fault_has_the_reply_that_loses_nothing() {
         let nobody = (*at == Connect).then(|| NextHop::script().on(*at, *fault).start());
         let before_nobody = nobody.as_ref().map(|nobody| Daemon::start(folder.path(), &config(nobody.port)));
         let port = before_nobody.as_ref().unwrap_or(&daemon).ports[0];
-        // On its first connection it fails; on later ones it is as it should be.
+        // The next hop fails on its first connection, and works on later ones.
         hop.forget();
         hop.next_session(*at, *fault);
         let (mut client, greeting) = Client::try_connect(port).unwrap();
@@ -222,7 +222,8 @@ fn each_fault_has_the_reply_that_loses_nothing() {
         if place != *heard_at || !reply.starts_with(want) {
             wrong.push(format!("{row:?}: heard {reply:?} at {place:?}"));
         }
-        // Nothing that was taken is denied but after the end of data, where nobody can know; nothing denied is taken.
+        // A message that was accepted is not refused, except after the end of data, where the result is unknown; a
+        // message that was refused is not accepted.
         let (taken, said_yes) = (hop.count(), place == Quit);
         assert!(taken == usize::from(said_yes) || (*at == End && !said_yes), "{row:?}: {taken} messages taken");
         hop.forget();

@@ -1,7 +1,7 @@
 //! The table of cases through every front end, with a real Postfix: proxy, milter, and policy service with socketmap.
 //!
-//! What comes of a case differs from the table only where the protocol forces it: `cases/differences.toml` says where,
-//! and why.
+//! The outcome of a case differs from the table only where the protocol requires it: `cases/differences.toml` lists
+//! these cases, with reasons.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -33,11 +33,11 @@ struct Difference {
     rcpt: Option<u16>,
     data: Option<u16>,
     mail: Option<u16>,
-    /// The sender with which it leaves; "as it came" where nothing changes it.
+    /// The sender of the delivered message; "as it came" if it is unchanged.
     leaves: Option<String>,
-    /// Where it goes; "as it came" where nothing changes it.
+    /// The recipient of the delivered message; "as it came" if it is unchanged.
     to: Option<String>,
-    /// "" where it carries none.
+    /// The result header; "" if there is none.
     mark: Option<String>,
 }
 
@@ -46,7 +46,7 @@ const AS_IT_CAME: &str = "as it came";
 /// A daemon for each config in the table, and one Postfix with services for all of them.
 struct Site {
     sink: Sink,
-    /// By config.
+    /// The ports for each config.
     ports: BTreeMap<String, Ports>,
     ring: Keyring,
     postfix: Postfix,
@@ -54,9 +54,9 @@ struct Site {
     _folder: tempfile::TempDir,
 }
 
-/// Where to knock.
+/// The ports of the front ends.
 struct Ports {
-    /// The smtpd with the milter, and the one with the maps.
+    /// The smtpd with the milter, and the smtpd with the maps.
     milter: u16,
     map: u16,
     /// The proxy, with an smtpd behind it.
@@ -65,14 +65,15 @@ struct Ports {
 
 const OPEN: &str = "smtpd_reject_unlisted_recipient=no relay_domains_reject_code=550 smtpd_peername_lookup=no";
 
-/// One way of a message: the listeners that it needs of each daemon, a milter first, and what Postfix is told of them.
+/// One direction of a message: the listeners that it needs in each daemon, a milter first, and the settings of Postfix
+/// for them.
 struct Way {
-    /// Of the proxy.
+    /// The role of the proxy.
     role: &'static str,
     listeners: &'static [(&'static str, &'static str)],
-    /// For the smtpd that asks the milter.
+    /// Settings of the smtpd with the milter.
     by_milter: &'static str,
-    /// For the smtpd that asks the others, and for its cleanup.
+    /// Settings of the smtpd with the maps, and of its cleanup.
     by_map: fn(&[u16]) -> (String, String),
 }
 
@@ -125,7 +126,7 @@ impl Site {
             let words = format!("role = \"{role}\"\nlisten = \"127.0.0.1:0\"\nnext_hop = \"127.0.0.1:{behind}\"\n");
             listeners += &format!("[[listener]]\n{words}");
             let daemon = Daemon::start(folder.path(), &config_text(&config, &listeners));
-            // Proxies say first where they listen.
+            // The ports of proxies are logged first.
             let (proxy, asked) = daemon.ports.split_first().unwrap();
             let (by_milter, by_map) = (reserved_port(), reserved_port());
             let milter = format!("smtpd_milters=inet:127.0.0.1:{} milter_default_action=tempfail", asked[0]);
@@ -155,7 +156,7 @@ impl Site {
         Self { sink, ports, ring, postfix, _daemons: daemons, _folder: folder }
     }
 
-    /// What comes of a case. The message is known by `id` where it arrives.
+    /// Sends a message, and returns the outcome of the case. `id` identifies the message in the sink.
     fn send(&self, port: u16, case: &Inbound, id: &str) -> Came {
         let now = now();
         let mut client = Client::connect(port);
@@ -187,7 +188,7 @@ impl Site {
     }
 }
 
-/// Whether it is the message of this case.
+/// Whether the message belongs to this case.
 fn is_of(message: &Message, id: &str) -> bool {
     message.text.contains(&format!("X-Case: {id}\r\n"))
 }
@@ -218,7 +219,7 @@ fn differs(differences: &[Difference], case: &Inbound, ring: &Keyring, mut want:
     (want, Some(difference.why.clone()))
 }
 
-/// Runs the table. Where nothing is to arrive, nothing may have arrived when all else has.
+/// Runs the table. A message that must not arrive must be missing after all others have arrived.
 fn run(site: &Site, front_end: &str, differences: &[Difference], port: impl Fn(&Ports) -> u16) {
     let mut wrong = String::new();
     let mut nothing = Vec::new();
@@ -261,7 +262,7 @@ fn differences() -> Differences {
     toml::from_str(include_str!("cases/differences.toml")).unwrap()
 }
 
-/// With which sender a message leaves, or the reply that refused it.
+/// The sender of an outbound message, or the reply code of its refusal.
 fn leave(site: &Site, port: u16, case: &Outbound, id: &str) -> Result<String, u16> {
     let mut client = Client::connect(port);
     client.say("EHLO client.example");
@@ -280,7 +281,7 @@ fn leave(site: &Site, port: u16, case: &Outbound, id: &str) -> Result<String, u1
     Ok(site.wait_for(&case.name, id).from)
 }
 
-/// Runs the table of what leaves.
+/// Runs the table of outbound cases.
 fn run_outbound(site: &Site, front_end: &str, differences: &[Difference], port: impl Fn(&Ports) -> u16) {
     let mut wrong = String::new();
     let cases = table().outbound;

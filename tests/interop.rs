@@ -1,4 +1,4 @@
-//! Real mail servers around the proxies: TLS, logging in, who the client is, and each SMTP way of hanging it in.
+//! Real mail servers around the proxies: TLS, authentication, client addresses, and each method that uses SMTP.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ fn start(base: &Path, rest: &str, listeners: &[String]) -> Daemon {
     Daemon::start(base, &format!("[domains]\nlocal = [\"our.example\"]\n{rest}\n{}", listeners.concat()))
 }
 
-/// A Postfix with mailboxes in [`DOMAIN`] that knows no network as its own.
+/// A Postfix with mailboxes in [`DOMAIN`], and no trusted networks.
 fn receiving(base: &Path, port: u16, options: &str, extra: &str) -> Postfix {
     let role = Role {
         name: "receiving",
@@ -121,7 +121,7 @@ fn logging_in_works_through_the_proxy() {
     let folder = folder();
     let base = folder.path();
     let port = reserved_port();
-    // Debian's Postfix looks for the settings of Cyrus SASL beside its own.
+    // Debian's Postfix reads the settings of Cyrus SASL beside its own.
     let sasl = base.join("receiving/etc/sasl");
     fs::create_dir_all(&sasl).unwrap();
     let database = base.join("sasldb2");
@@ -211,7 +211,8 @@ fn the_next_hop_knows_the_client_and_the_one_that_relays_does_not() {
     let folder = folder();
     let base = folder.path();
     let (port, relaying, sink) = (reserved_port(), reserved_port(), Sink::start());
-    // Both offer XCLIENT. Where it were used, the second would take the stranger for the client, and relay nothing.
+    // Both offer XCLIENT. If it were sent to the second one, that would see the stranger as its client, and refuse to
+    // relay.
     let xclient = "mynetworks= smtpd_authorized_xclient_hosts=127.0.0.0/8";
     let role = Role {
         name: "home",
@@ -225,7 +226,7 @@ fn the_next_hop_knows_the_client_and_the_one_that_relays_does_not() {
             ),
         ],
         relayhost: sink.port,
-        // As the recipe says: the two real addresses of the SRS domain need a mailbox.
+        // As in the recipe, the two real addresses of the SRS domain need a mailbox.
         extra: "relay_domains = srs.our.example\nvirtual_alias_maps = inline:{ {postmaster@srs.our.example = ann@our.example} }",
         ..Role::default()
     };
@@ -248,18 +249,18 @@ fn the_next_hop_knows_the_client_and_the_one_that_relays_does_not() {
     assert!(client.send("bob@else.example", "ann@our.example", "Subject: to-ann\r\n\r\nx").unwrap().starts_with("250"));
     let text = arrived(postfix.folder(), "ann", "to-ann", || postfix.log());
     assert!(text.contains("[192.0.2.77]"), "{text}");
-    // The bounce of forwarded mail goes back to its sender, who is a stranger to this Postfix.
+    // The bounce of a forwarded message is sent to its original sender, who is not local to this Postfix.
     let reply = client.send("", &forwarded, &dsn("failed")).unwrap();
     assert!(reply.starts_with("250"), "{reply}: {}", postfix.log());
     sink.wait_message(|| format!("the bounce: {}", postfix.log()), |message| message.to == ["bob@else.example"]);
-    // And home again.
+    // And forwarded mail is delivered.
     assert!(client.send("bob@else.example", "ann@our.example", "Subject: again\r\n\r\nx").unwrap().starts_with("250"));
     let text = arrived(postfix.folder(), "ann", "again", || postfix.log());
     assert!(text.contains("[192.0.2.77]"), "{text}");
     let reply = client.send("bob@else.example", "postmaster@srs.our.example", "Subject: to-srs\r\n\r\nx").unwrap();
     assert!(reply.starts_with("250"), "{reply}");
     arrived(postfix.folder(), "ann", "to-srs", || postfix.log());
-    // A stranger relays nothing, whatever it says.
+    // A stranger cannot relay, even with XCLIENT.
     let mut client = stranger();
     assert!(client.say("XCLIENT ADDR=127.0.0.1").starts_with("550 5.7.1 "));
     client.say("MAIL FROM:<bob@else.example>");
@@ -316,7 +317,7 @@ fn a_before_queue_filter_passes_the_client_on() {
     daemon
         .log
         .wait("the stranger", 0, |line| line.contains("\"client\":\"198.51.100.9\"") && line.contains("\"reject\""));
-    // The second smtpd knows, too: block lists and headers may stand there.
+    // The second smtpd has the client's address, too, for block lists and headers.
     let log = postfix.log();
     let told = log.lines().any(|line| {
         line.contains("/smtpd")

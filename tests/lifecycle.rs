@@ -1,4 +1,4 @@
-//! Starting, restarting and stopping under a service manager, and what sessions cost.
+//! Starting, restarting and stopping under a service manager, and the cost of sessions.
 
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
@@ -17,7 +17,7 @@ fn config(listen: &str, next_hop: u16) -> String {
     )
 }
 
-/// As systemd passes a socket: descriptor 3, and its name in the environment.
+/// Passes a socket as systemd does: as descriptor 3, with its name in the environment.
 fn with_socket(socket: &TcpListener) -> Command {
     let mut command = Command::new("sh");
     let script = "exec 3<&0 </dev/null; LISTEN_PID=$$ LISTEN_FDS=1 LISTEN_FDNAMES=smtp exec \"$0\" \"$@\"";
@@ -42,7 +42,7 @@ fn a_restart_refuses_no_connection() {
                 while !stop.load(Ordering::Relaxed) {
                     let stream = tcp(port).expect("a connection was refused");
                     let mut client = Client::over(stream);
-                    // A session that has just begun may be told to come again.
+                    // A session that has just begun may be deferred.
                     let said = client.read_reply().and_then(|greeting| {
                         assert!(greeting.starts_with("220 ") || greeting.starts_with("421 4.3.2 "), "{greeting}");
                         client.try_say("EHLO client.example")?;
@@ -107,25 +107,25 @@ fn the_service_manager_hears_how_it_is() {
     assert_eq!(daemon.wait(), Some(0));
 }
 
-/// Memory of a process that is its own, in KiB.
+/// The private memory of a process, in KiB.
 fn memory(pid: u32) -> usize {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = text.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
     line.split_ascii_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-/// A next hop that reads everything and answers what has to be answered.
+/// A next hop that reads everything and sends all replies.
 fn patient_hop() -> NextHop {
     NextHop::script().offers(&["PIPELINING"]).keeps_no_messages().start()
 }
 
-/// A next hop that takes nothing more once a message is under way.
+/// A next hop that stops reading once a message is in progress.
 fn stuck_hop() -> NextHop {
-    // What the kernel holds for a connection is small, so that the daemon has to hold the rest.
+    // The kernel's buffer is small, so that the daemon has to buffer the rest.
     NextHop::script().offers(&[]).receive_buffer(4096).on(At::Body, Does::Stuck).start()
 }
 
-/// So many sessions, each brought to the same place; what each costs the daemon, in KiB.
+/// The memory of the daemon for each of so many sessions, all brought to the same state, in KiB.
 fn cost(folder: &Path, sessions: usize, role: &str, next_hop: u16, bring: impl Fn(&mut Client)) -> usize {
     let text = config("127.0.0.1:0", next_hop).replace("\"outbound\"", &format!("\"{role}\""));
     let daemon = Daemon::start(folder, &text);
@@ -135,7 +135,7 @@ fn cost(folder: &Path, sessions: usize, role: &str, next_hop: u16, bring: impl F
         bring(&mut client);
         client
     };
-    // What is shared by all is there after the first few.
+    // Shared memory is allocated by the first few sessions.
     let first: Vec<Client> = (0..20).map(|_| open()).collect();
     let before = memory(daemon.child.id());
     let more: Vec<Client> = (0..sessions).map(|_| open()).collect();
@@ -156,12 +156,12 @@ fn a_session_costs_little_memory() {
         client.write(b"Subject: a large one\r\n\r\n").unwrap();
     };
     let line = format!("{}\r\n", "x".repeat(998));
-    // The first four of a hundred megabytes, taken at once.
+    // The first four of a hundred megabytes, sent at once.
     let flowing = |client: &mut Client| {
         envelope(client);
         (0..40).for_each(|_| client.write(line.repeat(100).as_bytes()).unwrap());
     };
-    // As much as anybody takes of a message that nobody reads.
+    // As much of a message as is accepted while the next hop does not read.
     let stuck = |client: &mut Client| {
         envelope(client);
         client.fill(line.repeat(16).as_bytes());
@@ -192,7 +192,7 @@ fn no_core_holds_the_keys() {
     let mut command = Command::new("setpriv");
     command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(program);
     let daemon = Daemon::start_by(command, folder.path(), &config("127.0.0.1:0", sink.port));
-    // What the kernel would dump for its user, it would let that user look into: such processes belong to that user.
+    // A process that may dump core is readable by its user. This one must not be: root owns its files in /proc.
     let owner = std::fs::metadata(format!("/proc/{}/mem", daemon.child.id())).unwrap().uid();
     assert_eq!(owner, 0);
     let status = std::fs::read_to_string(format!("/proc/{}/status", daemon.child.id())).unwrap();

@@ -1,6 +1,7 @@
-//! All tests that start the program, or ask the library from outside, in one binary: `tests/common` is compiled once.
+//! All tests that run the program, or use the library from outside, in one binary, so that `tests/common` is compiled
+//! once.
 //!
-//! `cargo test --test all socketmap::` runs those of one file.
+//! `cargo test --test all socketmap::` runs the tests of one file.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! Real clients through the proxies to real mail servers: each with each. `docs/matrix.md` shows the same table, and
-//! this test compares it.
+//! Real clients through the proxies to real mail servers, in all combinations. `docs/matrix.md` has the table, which
+//! this test compares.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::common::mtas::{self, DOMAIN, MAILBOXES, Server, find_message};
 use crate::common::postfix::{Postfix, Role};
 use crate::common::{Daemon, folder, poll_for, reserved_port, run_ok};
 
-/// Clients, and what they use of the protocol where it is offered.
+/// Clients, and the extensions that they use if offered.
 const CLIENTS: &[(&str, &str)] = &[
     ("Postfix smtp(8)", "PIPELINING, SIZE=, ORCPT="),
     ("Exim", "PIPELINING, BDAT with QUIT in the same packet"),
@@ -20,14 +20,14 @@ const CLIENTS: &[(&str, &str)] = &[
     ("Python smtplib", "SIZE="),
     ("smtp-source", "HELO"),
 ];
-/// Clients of LMTP.
+/// LMTP clients.
 const LMTP_CLIENTS: &[(&str, &str)] = &[
     ("Postfix lmtp(8)", "PIPELINING, ORCPT="),
     ("swaks --protocol LMTP", "one command at a time"),
     ("msmtp --protocol=lmtp", "PIPELINING"),
     ("Python smtplib.LMTP", "one command at a time"),
 ];
-/// Next hops, and what they offer.
+/// Next hops, and the extensions that they offer.
 const HOPS: &[(&str, &str)] = &[
     ("Postfix", "PIPELINING, CHUNKING, SMTPUTF8, DSN, XCLIENT"),
     ("Exim", "PIPELINING, CHUNKING, SMTPUTF8"),
@@ -55,7 +55,7 @@ fn the_table_in_the_documentation_is_this_one() {
     }
 }
 
-/// A mail server behind the proxy, whatever it is.
+/// A mail server behind the proxy.
 enum Hop {
     Postfix(Postfix),
     Other(Server),
@@ -101,7 +101,7 @@ fn start_hop(name: &str, base: &Path, port: u16) -> Hop {
     }
 }
 
-/// What sends, and keeps what it needs for that.
+/// A client with its message and its settings.
 struct Sender<'a> {
     base: &'a Path,
     port: u16,
@@ -111,7 +111,7 @@ struct Sender<'a> {
 const FROM: &str = "ann@our.example";
 
 impl Sender<'_> {
-    /// Whether it was taken: `Err` has what the client says of the refusal.
+    /// Sends a message. `Err`: it was refused, and this is the client's output.
     fn send(&self, client: &str, to: &str) -> Result<(), String> {
         let (port, message) = (self.port, self.message.as_path());
         match client {
@@ -137,7 +137,7 @@ impl Sender<'_> {
         }
     }
 
-    /// A Postfix that sends all mail on through the proxy; its log has the outcome.
+    /// Sends by a Postfix that relays all mail through the proxy; the result is read from its log.
     fn postfix(&self, to: &str, transport: &str) -> Result<(), String> {
         let submission = reserved_port();
         let postfix = Postfix::start(
@@ -191,7 +191,7 @@ fn config(hops: &[u16], lmtp: u16) -> String {
     text
 }
 
-/// Sends one message that is taken and one that is not.
+/// Sends one message that is accepted and one that is refused.
 fn cell(base: &Path, client: &str, hop: &Hop, port: u16) {
     let token = format!("cell-{port}-{}", client.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
     let message = base.join(format!("{token}.eml"));
@@ -206,7 +206,7 @@ fn cell(base: &Path, client: &str, hop: &Hop, port: u16) {
     assert!(return_path.contains("<prvs=1") && return_path.contains("=ann@our.example>"), "{client}: {return_path}");
     if client != "smtp-source" {
         let got = text.replace("\r\n", "\n");
-        // A file is not a message: who reads it may take its last line end for one of its own.
+        // A client that reads the message from a file may treat its last line end as its own.
         assert!(got.contains(body.trim_end()), "{client}: the body is not what it was:\n{got}");
     }
     let said = sender.send(client, &format!("nobody@{DOMAIN}")).expect_err("nobody is there");
@@ -226,7 +226,7 @@ fn each_client_reaches_each_next_hop() {
     let hops: Vec<Hop> = HOPS.iter().zip(&ports).map(|((name, _), port)| start_hop(name, base, *port)).collect();
     let dovecot = start_hop("Dovecot", base, lmtp);
     let daemon = Daemon::start(base, &config(&ports, lmtp));
-    // Half of the time is waiting for others.
+    // Half of the time is spent waiting, so the cells run in parallel.
     std::thread::scope(|scope| {
         for (hop, port) in hops.iter().zip(&daemon.ports) {
             scope.spawn(|| CLIENTS.iter().for_each(|(client, _)| cell(base, client, hop, *port)));

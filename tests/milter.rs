@@ -1,11 +1,11 @@
-//! The milter behind a real Postfix: what it changes, how it finds the direction, and what becomes of the MTA's own
-//! bounces.
+//! The milter behind a real Postfix: its changes, how it determines the direction, and bounces that the MTA itself
+//! generates.
 
 use crate::common::map::Map;
 use crate::common::postfix::{Postfix, Role};
 use crate::common::{Client, Daemon, Message, Signal, Sink, can_run, dsn, folder, poll_for, reserved_port, run_ok};
 
-/// A Postfix with mailboxes of its own and a milter on each of its ports; all other mail goes to a sink.
+/// A Postfix with mailboxes and a milter on each of its ports; all other mail is sent to a sink.
 struct Site {
     daemon: Daemon,
     sink: Sink,
@@ -14,8 +14,8 @@ struct Site {
     folder: tempfile::TempDir,
 }
 
-/// `config`: more lines of the config. `milters`: of each milter, its role and its other settings. `smtpd`: of each
-/// port of Postfix, which milter it asks, and its options.
+/// Starts a site. `config`: more lines of the config. `milters`: for each milter, its role and its other settings.
+/// `smtpd`: for each port of Postfix, the index of its milter, and its options.
 fn site(name: &str, config: &str, milters: &[&str], smtpd: &[(usize, &str)]) -> Site {
     let folder = folder();
     run_ok(folder.path(), &["keys", "init"]);
@@ -77,7 +77,7 @@ impl Site {
     }
 }
 
-/// A message with these commands before it; the last reply.
+/// Sends a message with these commands before it, and returns the last reply.
 fn send(client: &mut Client, mail: &str, recipients: &[&str], text: &str) -> String {
     assert!(client.say(mail).starts_with("250"), "{mail}: {:?}", client.reply);
     for recipient in recipients {
@@ -101,7 +101,7 @@ fn a_sender_is_signed_and_its_parameters_are_kept() {
     assert!(send(&mut client, mail, &to, &text("first")).starts_with("250"));
     let message = site.arrived("<first@");
     assert!(message.from.starts_with("prvs=1") && message.from.ends_with("=ann@our.example"), "{}", message.from);
-    // The log names the message as Postfix's does.
+    // The log has Postfix's queue ID of the message.
     let left = site.daemon.log.wait("the message", 0, |line| line.contains("left to the MTA as "));
     let queue = left.split("left to the MTA as ").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
     assert!(!queue.is_empty() && site.postfix.log().contains(&format!("{queue}: client=")), "{left}");
@@ -113,18 +113,18 @@ fn a_sender_is_signed_and_its_parameters_are_kept() {
     let rcpt = heard.iter().find(|line| line.contains("<bob@")).unwrap();
     assert!(rcpt.contains(" NOTIFY=FAILURE,DELAY") && rcpt.contains(" ORCPT=rfc822;Bob@third.example"), "{rcpt}");
     assert!(!site.postfix.log().contains("gnoring"), "{}", site.postfix.log());
-    // The evidence is the last header, and proves this message.
+    // The evidence is the last header, and belongs to this message.
     let (head, _) = message.text.split_once("\r\n\r\n").unwrap();
     assert!(head.lines().last().unwrap().starts_with("Countersign-Evidence: v=1; k=1;"), "{head}");
 
-    // The same connection, message after message: a foreign one, one that must stay as it is.
+    // Further messages on the connection: one of another domain, and one that must stay unchanged.
     assert!(send(&mut client, "MAIL FROM:<bob@else.example>", &to[..1], &text("second")).starts_with("250"));
     let message = site.arrived("<second@");
     assert!(message.from.starts_with("SRS0=") && message.from.ends_with("=else.example=bob@srs.our.example"));
     assert!(!message.text.contains("Countersign-"), "{}", message.text);
     assert!(send(&mut client, "MAIL FROM:<>", &to[1..], &text("third")).starts_with("250"));
     assert_eq!(site.arrived("<third@").from, "");
-    // RSET in the middle leaves nothing behind.
+    // RSET within a transaction leaves no state behind.
     assert!(client.say("MAIL FROM:<ann@our.example>").starts_with("250"));
     assert!(client.say("RSET").starts_with("250"));
     assert!(send(&mut client, "MAIL FROM:<bea@our.example>", &to[1..], &text("fourth")).starts_with("250"));
@@ -162,7 +162,7 @@ fn auto_finds_out_which_way_a_message_goes() {
         mynetworks=127.0.0.0/8,198.51.100.0/24,192.0.2.0/24";
     let named = format!("{relay} milter_macro_daemon_name=ORIGINATING");
     let site = site("auto", "", &[role], &[(0, relay), (0, &named)]);
-    // Who sends, from where, and whether it is signed.
+    // The client, its address, and whether its mail is signed.
     for (id, port, xclient, signed) in [
         ("a-stranger", 0, "XCLIENT ADDR=192.0.2.1 NAME=[UNAVAILABLE]", false),
         ("a-network", 0, "XCLIENT ADDR=198.51.100.7 NAME=[UNAVAILABLE]", true),
@@ -176,16 +176,16 @@ fn auto_finds_out_which_way_a_message_goes() {
         assert!(send(&mut client, "MAIL FROM:<ann@our.example>", &["<bob@third.example>"], &text).starts_with("250"));
         let message = site.arrived(&format!("X-Id: {id}\r\n"));
         assert_eq!(message.from.starts_with("prvs=1"), signed, "{id}: {}", message.from);
-        // Only mail that comes in loses what others have forged.
+        // Forged headers are removed from inbound mail only.
         assert_eq!(message.text.contains("Countersign-Result"), signed, "{id}: {}", message.text);
     }
-    // A stranger's bounces are judged, whatever he says in his MAIL.
+    // A stranger's bounces are inspected, regardless of the sender in MAIL.
     let mut stranger = site.connect(0);
     stranger.say("XCLIENT ADDR=192.0.2.1 NAME=[UNAVAILABLE]");
     stranger.say("EHLO client.example");
     let said = send(&mut stranger, "MAIL FROM:<>", &["<ann@our.example>"], dsn("failed").trim_end());
     assert!(said.starts_with("550 5.7.1 "), "{said}");
-    // A tag is taken off mail between our own users as well.
+    // The tag is removed from mail between the site's users, too.
     let signed = site.arrived("X-Id: a-user").from;
     let mut user = site.connect(1);
     assert!(
@@ -203,7 +203,7 @@ fn bounces_are_judged_marked_and_put_aside() {
     let config = "inbound.quarantine_to = \"aside@our.example\"\ninbound.actions.untagged-ndr = \"quarantine\"\n\
         inbound.actions.expired = \"mark\"";
     let site = site("in", config, &["\"inbound\"", "\"outbound\""], &[(0, ""), (1, "")]);
-    // What leaves has a tag, and evidence.
+    // Outbound mail has a tag and evidence.
     let mut out = site.connect(1);
     let text = "From: ann@our.example\r\nMessage-ID: <genuine@our.example>\r\n\r\nx";
     assert!(send(&mut out, "MAIL FROM:<ann@our.example>", &["<bob@third.example>"], text).starts_with("250"));
@@ -216,7 +216,7 @@ fn bounces_are_judged_marked_and_put_aside() {
     let bounce = site.delivered("ann", "X-Id: tagged");
     assert!(!bounce.contains("Countersign-Result") && bounce.contains("Delivered-To: ann@our.example"), "{bounce}");
 
-    // Without a tag it is put aside; with evidence in what it returns it is not.
+    // A bounce without a tag is quarantined, unless it returns evidence.
     let said = send(&mut client, "MAIL FROM:<>", &["<ann@our.example>"], dsn("failed").trim_end());
     assert!(said.starts_with("250"), "{said}");
     let aside =
@@ -231,7 +231,7 @@ fn bounces_are_judged_marked_and_put_aside() {
     site.delivered("ann", "X-Id: stray");
     assert_eq!(site.postfix.mailbox("aside").len(), 1);
 
-    // Two that may end differently do not share a message; a large one is read to its end.
+    // Recipients whose verdicts may differ cannot share a message; a large message is read to its end.
     assert!(client.say("MAIL FROM:<>").starts_with("250"));
     assert!(client.say("RCPT TO:<ann@our.example>").starts_with("250"));
     assert!(client.say("RCPT TO:<aside@our.example>").starts_with("452 4.5.3 "), "{:?}", client.reply);
@@ -257,8 +257,8 @@ fn a_bounce_of_the_mta_itself_reaches_its_user() {
         bounce.contains("Delivered-To: ann@our.example") && bounce.contains("report-type=delivery-status"),
         "{bounce}"
     );
-    // And nobody gets mail accepted for users that there are not, by a made-up tag: it would be bounced to whoever is
-    // named as its sender.
+    // A made-up tag does not make the server accept mail for an unknown recipient, which it would then bounce to the
+    // named sender.
     for unknown in ["nosuch@our.example", "prvs=1000abcdef=nosuch@our.example", "prvs=7000abcdef=nosuch@our.example"] {
         assert!(client.say("MAIL FROM:<x@else.example>").starts_with("250"));
         let reply = client.say(&format!("RCPT TO:<{unknown}>"));
@@ -279,7 +279,7 @@ fn a_milter_that_stops_lets_an_open_message_finish() {
     assert!(busy.say("RCPT TO:<bob@third.example>").starts_with("250"));
     site.daemon.signal(Signal::TERM);
     site.daemon.log.wait("the drain", 0, |line| line.contains("\"stopping"));
-    // To finish the message, Postfix has to ask the map, which so stops last.
+    // To finish the message, Postfix has to query the map, so the map listener stops last.
     assert_eq!(Map::connect(site.daemon.ports[1]).ask("verify", "someone@nowhere.example"), "NOTFOUND ");
     assert!(busy.say("DATA").starts_with("354"));
     let reply = busy.say("X-Id: last\r\n\r\nx\r\n.");
@@ -319,7 +319,7 @@ fn a_postfix_in_its_chroot_asks_on_sockets_below_its_queue() {
             mailboxes: &["ann"],
             ports: &[(port, "")],
             relayhost: sink.port,
-            // As seen from the queue folder, inside and outside.
+            // The path from the queue folder, valid inside and outside the chroot.
             extra: "smtpd_milters = unix:countersign/milter\nmilter_default_action = tempfail\n\
                 recipient_canonical_maps = socketmap:unix:countersign/map:strip\n\
                 recipient_canonical_classes = envelope_recipient",
@@ -333,7 +333,7 @@ fn a_postfix_in_its_chroot_asks_on_sockets_below_its_queue() {
     let signed = sink
         .wait_message(|| format!("the message: {}", postfix.log()), |message| message.text.contains("X-Id: jailed"));
     assert!(signed.from.starts_with("prvs=1"), "{}", signed.from);
-    // And what comes back finds its mailbox.
+    // A bounce to the signed address is delivered to the mailbox.
     let bounce = format!("X-Id: back\r\n{}", dsn("failed").trim_end());
     assert!(send(&mut client, "MAIL FROM:<>", &[&format!("<{}>", signed.from)], &bounce).starts_with("250"));
     poll_for(&format!("the bounce: {}", postfix.log()), || {

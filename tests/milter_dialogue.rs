@@ -1,4 +1,4 @@
-//! The milter as an MTA meets it on the wire: what is agreed on, what is answered, and what becomes of nonsense.
+//! The milter protocol on the wire: negotiation, replies, and invalid input.
 #![cfg(feature = "milter")]
 
 use std::io::{Read as _, Write as _};
@@ -8,7 +8,7 @@ use crate::common::{Daemon, Signal, dsn, folder, run_ok, tcp};
 use indymilter::{Actions, MacroStage, ProtoOpts};
 use indymilter_test::{EomAction, Status, TestConnection};
 
-/// A daemon with milters, each with its role, the first also on a socket in the file system.
+/// A daemon with milters, one for each role; the first also listens on a Unix socket.
 fn start(config: &str, roles: &[&str]) -> (tempfile::TempDir, Daemon) {
     let folder = folder();
     run_ok(folder.path(), &["keys", "init"]);
@@ -26,7 +26,7 @@ async fn open(port: u16) -> TestConnection {
     TestConnection::open((Ipv4Addr::LOCALHOST, port)).await.unwrap()
 }
 
-/// Who the client is, as an MTA tells it with MAIL.
+/// Sends the macros that name the client, as an MTA does with MAIL.
 async fn from(mta: &mut TestConnection, address: &str, name: &str) {
     let macros = [("{client_addr}", address), ("{client_name}", name)];
     mta.macros(MacroStage::Mail, macros).await.unwrap();
@@ -58,7 +58,7 @@ async fn mail_that_leaves_costs_few_events_and_gets_a_sender() {
         assert!(
             macros.contains("{client_addr}") && macros.contains("{auth_authen}") && macros.contains("{daemon_name}")
         );
-        // Message after message on one connection; one that is given up changes nothing of the next.
+        // Several messages on one connection; an aborted one does not affect the next.
         for round in 0..3 {
             assert_eq!(mta.mail(["<ann@our.example>", "SIZE=9"]).await.unwrap(), Status::Continue);
             assert_eq!(mta.rcpt(["<bob@third.example>", "NOTIFY=NEVER"]).await.unwrap(), Status::Noreply);
@@ -89,19 +89,19 @@ async fn mail_that_comes_in_is_read_as_far_as_it_matters() {
     let signed = run_ok(_folder.path(), &["sign", "--local", "our.example", "ann@our.example"]);
     let mut mta = open(daemon.ports[0]).await;
     from(&mut mta, "192.0.2.7", "client.example").await;
-    // To a tag: nothing of it is wanted.
+    // A bounce to a signed address: its body is not needed.
     assert_eq!(mta.mail(["<>"]).await.unwrap(), Status::Continue);
     assert_eq!(mta.rcpt([format!("<{}>", signed.trim())]).await.unwrap(), Status::Continue);
     mta.header("Subject", "x").await.unwrap();
     assert_eq!(mta.body("x").await.unwrap(), Status::Skip);
     let (done, status) = mta.eom().await.unwrap();
     assert_eq!(status, Status::Continue);
-    // Whoever is added before goes with the one that is taken out, in some MTAs.
+    // Some MTAs remove recipients that were added before the deletion, so the recipient is deleted first.
     assert!(
         matches!(done.actions.as_slice(), [EomAction::DeleteRecipient { .. }, EomAction::AddRecipient { rcpt, .. }] if rcpt.to_str() == Ok("<ann@our.example>")),
         "{done:?}"
     );
-    // To none: its body is.
+    // A bounce to an untagged address: its body is needed.
     assert_eq!(mta.mail(["<>"]).await.unwrap(), Status::Continue);
     assert_eq!(mta.rcpt(["<ann@our.example>"]).await.unwrap(), Status::Continue);
     let dsn = dsn("failed");
@@ -113,7 +113,7 @@ async fn mail_that_comes_in_is_read_as_far_as_it_matters() {
     assert_eq!(mta.body(body.as_bytes().to_vec()).await.unwrap(), Status::Continue);
     let (done, status) = mta.eom().await.unwrap();
     assert!(done.actions.is_empty() && text_of(&status).starts_with("550 5.7.1 bounce refused"), "{status:?}");
-    // A forged tag is refused at once.
+    // A forged tag is refused at RCPT.
     assert_eq!(mta.mail(["<>"]).await.unwrap(), Status::Continue);
     let forged = mta.rcpt(["<prvs=1000abcdef=ann@our.example>"]).await.unwrap();
     assert!(text_of(&forged).starts_with("550 5.7.1 "), "{forged:?}");
@@ -124,7 +124,7 @@ async fn what_an_mta_sends_without_order_is_answered_all_the_same() {
     let (_folder, daemon) = start("outbound.exempt_recipients = [\"@list.example\"]", &["auto"]);
     let mut mta = open(daemon.ports[0]).await;
     from(&mut mta, "127.0.0.1", "localhost").await;
-    // No address at all, none that we can read, none with a domain: the MTA has taken them, and they pass.
+    // No address, an invalid address, or an address without a domain: the MTA has accepted it, so it passes.
     for path in ["", "<not an address>", "<postmaster>", "<\u{e9}@our.example>", "<@a,@b:ann@our.example>"] {
         let status = mta.mail([path]).await.unwrap();
         assert!(matches!(status, Status::Continue | Status::Accept), "{path}: {status:?}");
@@ -134,7 +134,7 @@ async fn what_an_mta_sends_without_order_is_answered_all_the_same() {
             mta.abort().await.unwrap();
         }
     }
-    // MAIL, and MAIL again; the second counts.
+    // MAIL is sent twice; the second one counts.
     mta.mail(["<bea@our.example>"]).await.unwrap();
     mta.abort().await.unwrap();
     assert_eq!(mta.mail(["<ann@our.example>"]).await.unwrap(), Status::Continue);
@@ -158,7 +158,7 @@ async fn an_mta_that_cannot_change_a_sender_is_told_so_in_the_log() {
     daemon
         .log
         .wait("the complaint", 0, |line| line.contains("does not offer the changes") && line.contains("CHANGE_SENDER"));
-    // Mail that comes in needs other things.
+    // Inbound mail needs other actions.
     let recipients = old.available_actions(
         Actions::ADD_HEADER
             | Actions::CHANGE_HEADER
@@ -182,12 +182,12 @@ async fn an_mta_that_cannot_be_asked_for_macros_is_understood_by_those_it_sends(
     let signs = |done: &indymilter_test::EomActions| {
         done.actions.iter().any(|action| matches!(action, EomAction::ChangeSender { .. }))
     };
-    // Where the direction is known it has to say nothing.
+    // If the direction is fixed, the MTA does not have to name the client.
     let mut mta = old.clone().open_tcp((Ipv4Addr::LOCALHOST, daemon.ports[0])).await.unwrap();
     mta.mail(["<ann@our.example>"]).await.unwrap();
     mta.rcpt(["<bob@third.example>"]).await.unwrap();
     assert!(signs(&mta.eom().await.unwrap().0));
-    // Else it has to say who the client is; one that does not gets nothing wrong done, and the log says why.
+    // Otherwise, it has to. If it does not, the mail is left unchanged, and the log says why.
     let mut mta = old.clone().open_tcp((Ipv4Addr::LOCALHOST, daemon.ports[1])).await.unwrap();
     let status = mta.mail(["<ann@our.example>"]).await.unwrap();
     assert!(matches!(status, Status::Tempfail { .. }), "{status:?}");
@@ -198,7 +198,7 @@ async fn an_mta_that_cannot_be_asked_for_macros_is_understood_by_those_it_sends(
     mta.mail(["<ann@our.example>"]).await.unwrap();
     mta.rcpt(["<bob@third.example>"]).await.unwrap();
     assert!(signs(&mta.eom().await.unwrap().0));
-    // Who has logged in is known without.
+    // An authenticated client needs no address.
     let mut mta = open(daemon.ports[1]).await;
     mta.macros(MacroStage::Mail, [("{auth_authen}", "ann")]).await.unwrap();
     mta.mail(["<ann@our.example>"]).await.unwrap();
@@ -251,7 +251,7 @@ async fn nonsense_ends_its_own_connection_only() {
         let mut mta = tcp(daemon.ports[0]).unwrap();
         let _ = mta.write_all(noise);
         let _ = mta.shutdown(std::net::Shutdown::Write);
-        // It is closed, sooner or later, whatever was said before.
+        // The connection is closed in the end, regardless of the earlier input.
         pieces.clear();
         let _ = mta.read_to_end(&mut pieces);
     }
@@ -260,7 +260,7 @@ async fn nonsense_ends_its_own_connection_only() {
     from(&mut mta, "127.0.0.1", "localhost").await;
     assert_eq!(mta.mail(["<ann@our.example>"]).await.unwrap(), Status::Continue);
     assert!(!daemon.log.all().iter().any(|line| line.contains("panicked")));
-    // Nothing is left open, so that a stop does not wait.
+    // No connection is left open, so the daemon stops without delay.
     mta.close().await.unwrap();
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait(), Some(0));
@@ -305,7 +305,7 @@ async fn strangers_write_addresses_that_can_be_read() {
         ("<>", "", "<postmaster>", "Continue"),
         ("<bob@else.example>", "", "<prvs=1000abcdef=ann@our.example>", "550 5.1.1"),
         ("<bob@else.example>", "", "<prvs=7000abcdef=ann@our.example>", "550 5.1.1"),
-        // A sender that the MTA can read is that one.
+        // If the MTA has resolved the sender, that address is used.
         ("<MAILER-DAEMON>", "mailer-daemon@mta.example", "<ann@our.example>", "Continue"),
         ("<x @else.example>", "", "", "553 5.1.7"),
     ] {
@@ -316,7 +316,7 @@ async fn strangers_write_addresses_that_can_be_read() {
         assert!(text_of(&said).starts_with(want), "{sender} {recipient}: {said:?}");
         mta.abort().await.unwrap();
     }
-    // Our own users, whom the MTA completes, are signed.
+    // Senders of this site whose address the MTA completes are signed.
     for (sender, resolved) in
         [("<ann>", "ann@our.example"), ("<ann%our.example>", "<ann@our.example>"), ("<ann@our.example.>", "")]
     {
@@ -353,7 +353,7 @@ async fn a_daemon_that_stops_puts_new_messages_off() {
     assert_eq!(busy.mail(["<ann@our.example>"]).await.unwrap(), Status::Continue);
     daemon.signal(Signal::TERM);
     daemon.log.wait("the drain", 0, |line| line.contains("\"stopping"));
-    // The signal comes a moment after the log line.
+    // The daemon stops shortly after the log line.
     let deadline = std::time::Instant::now() + crate::common::PATIENCE;
     while idle.mail(["<bea@our.example>"]).await.unwrap() == Status::Continue {
         assert!(std::time::Instant::now() < deadline, "it goes on taking messages");

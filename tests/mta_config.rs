@@ -1,4 +1,4 @@
-//! `check --mta-config`: the recipes fit, and each way to spoil them is named.
+//! `check --mta-config`: the recipes pass, and each error in them is reported.
 
 use std::fs;
 use std::path::Path;
@@ -37,7 +37,7 @@ impl Recipe {
             .chain(STOCK.split_inclusive('\n'))
         {
             let name = |line: &str| line.split_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>();
-            // On port 25 itself stands Countersign.
+            // Port 25 itself is Countersign's.
             let gone = method == "edge" && stock.starts_with("smtp ");
             if !gone && !services.lines().any(|line| name(line) == name(stock)) {
                 master_cf += stock;
@@ -46,7 +46,7 @@ impl Recipe {
         Self { folder, config, main_cf, master_cf, out_cf: text("postfix-out/main.cf") }
     }
 
-    /// What `check` says of it.
+    /// The output of `check` for the recipe.
     fn check(&self, instance: &str) -> Output {
         let base = self.folder.path();
         fs::write(base.join("countersign.toml"), &self.config).unwrap();
@@ -57,7 +57,7 @@ impl Recipe {
             fs::create_dir_all(base.join(name)).unwrap();
             let file = base.join(name).join("main.cf");
             fs::write(&file, main_cf).unwrap();
-            // Postfix waits until a file is a second old: it may not be complete.
+            // Postfix waits until a file is a second old, because it may be incomplete.
             let old = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
             fs::File::options().write(true).open(&file).unwrap().set_modified(old).unwrap();
             fs::write(base.join(name).join("master.cf"), master_cf).unwrap();
@@ -70,7 +70,8 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
 }
 
-/// Where it is spoilt, what is replaced by what, and what is said then. A word of `wrong:` or `careful:` comes first.
+/// The file, the text to be replaced, the replacement, and the expected output, which begins with `wrong:` or
+/// `careful:`.
 type Spoilt = (&'static str, &'static str, &'static str, &'static str);
 
 fn all_are_named(method: &str, srs: bool, spoilt: &[Spoilt]) {
@@ -220,7 +221,7 @@ fn what_is_wrong_around_the_proxies() {
                 "127.0.0.1:10025 inet n - n - - smtpd\nsubmission inet",
                 "wrong: 127.0.0.1:10025 is a service of this Postfix itself (smtpd), and a listener of Countersign",
             ),
-            // As in amavis's set-up, and with a port of ours besides: it is still where users send.
+            // As in amavis's set-up, with another port of Countersign: submission still uses this relayhost.
             ("main", relayhost, "", "wrong: mail leaves unsigned: relayhost = [127.0.0.1]:10025"),
             (
                 "master",
@@ -425,7 +426,7 @@ fn the_other_recipes_fit_too() {
     assert_eq!(nowhere.status.code(), Some(2));
 }
 
-/// Exim with a recipe, spoilt or not; what is said.
+/// The output of `check` for Exim with a recipe, with or without an error.
 fn exim(method: &str, srs: bool, spoil: impl Fn(&mut String, &mut String)) -> (Option<i32>, String) {
     let folder = folder();
     run(folder.path(), &["keys", "init"]);
@@ -512,7 +513,7 @@ fn a_port_that_comes_back_from_a_filter_asks_no_milter() {
     let mut recipe = Recipe::of("proxy", false);
     recipe.master_cf += "192.0.2.1:10025 inet n - n - - smtpd\n";
     assert!(!said(&recipe.check("ours")).contains("is a service of this Postfix itself"));
-    // An instance with a port of the second one's is not taken for it.
+    // An instance with a port of the second instance is not mistaken for it.
     let mut recipe = Recipe::of("proxy", false);
     recipe.main_cf = recipe.main_cf.replace("relayhost = [127.0.0.1]:10025\n", "");
     recipe.master_cf += "127.0.0.1:10026 inet n - n - - smtpd\n";

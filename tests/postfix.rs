@@ -1,32 +1,32 @@
-//! Real Postfix instances on both sides, with real recipient lists: what an administrator will see.
+//! Real Postfix instances on both sides, with real recipient lists.
 
 use std::process::Command;
 
 use crate::common::postfix::{Postfix, Role};
 use crate::common::{Daemon, can_run, dsn, folder, poll_for, reserved_port, run_ok};
 
-/// What a server on the internet says to strangers.
+/// The relay restrictions of a server on the internet.
 const NO_RELAY: &str = "smtpd_relay_restrictions=reject_unauth_destination";
 
-/// What has been checked at the front is not checked again at the back, and a proxy is one client with many sessions.
+/// The back end does not repeat the checks of the front end, and accepts many sessions from the proxy.
 const TRUSTS_THE_FRONT: &str = "smtpd_client_restrictions= smtpd_helo_restrictions= smtpd_sender_restrictions= \
     smtpd_tls_security_level=none smtpd_client_connection_count_limit=0 smtpd_client_event_limit_exceptions=127.0.0.0/8";
 
-/// Sends with swaks; its exit status and what it printed.
+/// Sends with swaks, and returns its exit status and output.
 fn swaks(arguments: &[&str]) -> (Option<i32>, String) {
     let output =
         Command::new("swaks").args(["-s", "127.0.0.1", "--helo", "client.example"]).args(arguments).output().unwrap();
     (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Our server and the world's, with Countersign between them as `docs/mta/postfix.md` says.
+/// The site's server and a server on the internet, with Countersign between them as described in `docs/mta/postfix.md`.
 struct Site {
     daemon: Daemon,
     ours: Postfix,
     world: Postfix,
-    /// Where our users submit.
+    /// The port for submission.
     submit: String,
-    /// Where the world knocks: an smtpd that hands each session to the inbound proxy.
+    /// The port for mail from the internet: an smtpd that passes each session to the inbound proxy.
     front: String,
     outbound: String,
     inbound: String,
@@ -37,7 +37,7 @@ impl Site {
     fn start() -> Self {
         let folder = folder();
         run_ok(folder.path(), &["keys", "init"]);
-        // Ports that Postfix cannot choose itself.
+        // Postfix cannot choose ports itself.
         let [submit, front, deliver, relay, world] = [(); 5].map(|()| reserved_port());
         let daemon = Daemon::start(
             folder.path(),
@@ -77,7 +77,7 @@ impl Site {
                 name: "world",
                 domain: "else.example",
                 mailboxes: &["bob"],
-                // Takes mail for everybody and bounces afterwards, as some do.
+                // Accepts mail for unknown recipients and bounces it later, as some servers do.
                 ports: &[(world, "smtpd_reject_unlisted_recipient=no")],
                 relayhost: front,
                 extra: "",
@@ -95,14 +95,14 @@ fn a_bounce_of_forwarded_mail_goes_back_to_who_sent_it() {
         return;
     }
     let site = Site::start();
-    // Bob's mail was forwarded by us to somebody who is not there.
+    // The site has forwarded Bob's mail to an unknown recipient.
     let (status, text) = swaks(&["-p", &site.outbound, "-f", "bob@else.example", "-t", "nobody@else.example"]);
     assert_eq!(status, Some(0), "{text}");
-    // Its bounce comes to the SRS address, is reversed, and goes out again to Bob's own server.
+    // The bounce is sent to the SRS address, reversed, and sent on to Bob's server.
     let bounce = poll_for("the bounce in Bob's mailbox", || site.world.mailbox("bob").pop());
     assert!(bounce.contains("nobody@else.example") && bounce.contains("Delivered-To: bob@else.example"), "{bounce}");
     assert!(site.world.log().contains("from=<SRS0="), "{}", site.world.log());
-    // Nobody else gets through that way.
+    // No other mail is relayed in this way.
     for recipient in ["SRS0=AAAAAA=AA=else.example=bob@srs.our.example", "bob@srs.our.example"] {
         let (_, text) = swaks(&["-p", &site.front, "-f", "<>", "-t", recipient]);
         assert!(text.contains("<** 550 5."), "{text}");
@@ -117,7 +117,7 @@ fn a_real_bounce_comes_home_and_a_forged_one_does_not() {
     let site = Site::start();
     let Site { daemon, ours, world, submit, front, inbound, .. } = &site;
 
-    // Ann's message to Bob leaves signed.
+    // Ann's message to Bob is signed.
     let (status, text) = swaks(&["-p", submit, "-f", "ann@our.example", "-t", "bob@else.example"]);
     assert_eq!(status, Some(0), "{text}");
     let message = poll_for("Bob's message", || world.mailbox("bob").pop());
@@ -125,7 +125,7 @@ fn a_real_bounce_comes_home_and_a_forged_one_does_not() {
         message.lines().find_map(|l| l.strip_prefix("Return-Path: <")).unwrap().trim_end_matches('>').to_owned();
     assert!(signed.starts_with("prvs=1") && signed.ends_with("=ann@our.example"), "{message}");
 
-    // Her message to somebody unknown comes back, from a Postfix, through the inbound proxy, to her plain address.
+    // Ann's message to an unknown recipient is bounced by a Postfix, through the inbound proxy, to her plain address.
     let (status, text) = swaks(&["-p", submit, "-f", "ann@our.example", "-t", "nobody@else.example"]);
     assert_eq!(status, Some(0), "{text}");
     let bounce = poll_for("the bounce in Ann's mailbox", || ours.mailbox("ann").pop());
@@ -133,7 +133,7 @@ fn a_real_bounce_comes_home_and_a_forged_one_does_not() {
     assert!(bounce.contains("report-type=delivery-status") && bounce.contains("nobody@else.example"), "{bounce}");
     assert!(!bounce.contains("Countersign-Result"), "{bounce}");
 
-    // The same bounce, as a server sends it that knows the header From only: what it returns shows that it is genuine.
+    // The bounce as sent by a server that uses only the header From: the returned original shows that it is genuine.
     let stray = bounce.split_once("\nSubject: ").map(|(_, rest)| format!("Subject: {rest}")).unwrap();
     let of_another = stray.replace("Message-ID: <", "Message-ID: <x").replace("Message-Id: <", "Message-Id: <x");
     assert!(stray.contains("Countersign-Evidence: v=1") && of_another != stray, "{bounce}");
@@ -143,7 +143,7 @@ fn a_real_bounce_comes_home_and_a_forged_one_does_not() {
     }
     poll_for("the rescued bounce in Ann's mailbox", || (ours.mailbox("ann").len() == 2).then_some(()));
 
-    // A forged bounce is refused in the SMTP session, and nobody ever sees it.
+    // A forged bounce is refused in the SMTP session, and not delivered.
     let data = format!("{}\n", dsn("failed").replace("\r\n", "\n"));
     for port in [inbound, front] {
         let (status, text) = swaks(&["-p", port, "-f", "<>", "-t", "ann@our.example", "-d", &data]);
@@ -153,23 +153,23 @@ fn a_real_bounce_comes_home_and_a_forged_one_does_not() {
         assert_eq!(status, Some(24), "{text}");
         assert!(text.contains("<** 550 5.7.1 "), "{text}");
     }
-    // Unknown recipients are the MTA's to refuse, and strangers do not relay.
+    // Unknown recipients are refused by the MTA, and strangers cannot relay.
     let (_, text) = swaks(&["-p", inbound, "-f", "x@else.example", "-t", "unknown@our.example"]);
     assert!(text.contains("<** 550 5.1.1 "), "{text}");
     let (_, text) = swaks(&["-p", inbound, "-f", "x@else.example", "-t", "bob@else.example"]);
     assert!(text.contains("<** 550 5.7.1 relaying denied"), "{text}");
 
-    // Who only asks whether a mailbox exists gets the MTA's answer, as the null sender, too.
+    // A client that only checks whether a mailbox exists gets the MTA's reply, even as the null sender.
     for (recipient, answer) in [("unknown@our.example", "<** 550 5.1.1 "), ("ann@our.example", "<-  250 2.1.5 ")] {
         let (_, text) = swaks(&["-p", inbound, "-f", "<>", "-t", recipient, "--quit-after", "RCPT"]);
         assert!(text.contains(answer), "{text}");
     }
 
-    // More sessions at once than a default Postfix takes from one client.
+    // More sessions at once than Postfix accepts from one client by default.
     let sessions: Vec<_> = (0..70).map(|_| crate::common::Client::connect(daemon.ports[1])).collect();
     drop(sessions);
 
-    // A vacation reply and an ordinary message arrive, pipelined and not.
+    // A vacation reply and an ordinary message are delivered, pipelined and not.
     for arguments in [["-f", "<>"], ["-f", "bob@else.example"]] {
         let (status, text) =
             swaks(&[&["-p", inbound, "--pipeline", "-t", "ann@our.example"], arguments.as_slice()].concat());

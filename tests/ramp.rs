@@ -1,6 +1,6 @@
-//! The ramp as an administrator meets it: days that pass, restarts, kills, hosts that bypass signing, and decisions.
+//! The ramp over several days: restarts, kills, hosts that bypass signing, and decisions.
 //!
-//! Days pass by libfaketime: the daemon sees another date, and its timers run as always.
+//! Days pass by libfaketime: the daemon gets another date, and its timers are not affected.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 
-/// Whether days can pass on this machine.
+/// Whether libfaketime is installed.
 fn has_faketime(test: &str) -> bool {
     let has = Path::new(FAKETIME).exists();
     if !has {
@@ -21,14 +21,14 @@ fn has_faketime(test: &str) -> bool {
     has
 }
 
-/// The program, so many days from now.
+/// A command that runs the program on a later day.
 fn in_days(days: u32) -> Command {
     let mut program = countersign();
     program.env("LD_PRELOAD", FAKETIME).env("FAKETIME", format!("+{days}d")).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     program
 }
 
-/// A site whose daemon runs on one day after the other.
+/// A site whose daemon is run on successive days.
 struct Days {
     site: Site,
     config: String,
@@ -39,7 +39,7 @@ impl Days {
         Self { site: Site::start(config, None), config: config.to_owned() }
     }
 
-    /// Goes on so many days after the beginning. The daemon before is killed in the middle of whatever it does.
+    /// Restarts the daemon on another day, counted from the first. The running daemon is killed.
     fn on(self, days: u32) -> Self {
         self.site.daemon.signal(Signal::KILL);
         let Site { folder, sink, daemon, status } = self.site;
@@ -48,7 +48,7 @@ impl Days {
         Self { site: Site { folder, sink, daemon, status }, config: self.config }
     }
 
-    /// What the running daemon says of the ramp of our.example.
+    /// The running daemon's state of the ramp of our.example.
     fn ramp(&self) -> String {
         let observed: serde_json::Value = serde_json::from_str(&self.site.get("/observed")).unwrap();
         let ramps = observed["ramps"].as_array().unwrap();
@@ -56,7 +56,7 @@ impl Days {
         ours[1].as_str().unwrap().to_owned()
     }
 
-    /// One message leaves signed, and the state file has it.
+    /// Sends a signed message, and waits until the state file records it.
     fn send(&self) {
         let written =
             || fs::metadata(self.site.folder.path().join("state/countersign.db")).unwrap().modified().unwrap();
@@ -72,7 +72,7 @@ impl Days {
     }
 }
 
-/// A bounce that returns mail of Ann which left through this host, unsigned.
+/// A bounce that returns unsigned mail of Ann's, which was sent through this host.
 fn bounce_to_unsigned_mail(host: &str) -> String {
     let original = format!(
         "--b\r\nContent-Type: message/rfc822\r\n\r\nReceived: from {host} by mx.third.example; now\r\n\
@@ -106,7 +106,7 @@ fn mail_on_each_day_enforces_and_a_bypassing_host_holds_that() {
         days.send();
         assert!(days.bounce_to_a_forged_tag().starts_with("250"), "day {day}");
     }
-    // Two bounces on the sixth day, and the ramp would end on the seventh.
+    // Two bounces on the sixth day; the ramp would end on the seventh.
     let mut client = days.site.inbound();
     for _ in 0..2 {
         let reply = client.send("", "ann@our.example", &bounce_to_unsigned_mail("web1.our.example")).unwrap();
@@ -121,11 +121,11 @@ fn mail_on_each_day_enforces_and_a_bypassing_host_holds_that() {
     days.site.daemon.log.wait("the reminder", 0, |line| {
         line.contains("the ramp is held") && line.contains("web1.our.example") && line.contains("\"WARN\"")
     });
-    // Mended: three days later, it is enforced.
+    // Fixed: three days later, the ramp is enforced.
     let days = days.on(10);
     assert_eq!(days.ramp(), "enforced");
     assert!(days.bounce_to_a_forged_tag().starts_with("550 5.7.1"));
-    // Now a stranger makes such a bounce up. It changes nothing, and neither does a state file that is lost.
+    // A stranger forges such a bounce. That changes nothing, and neither does the loss of the state file.
     let mut client = days.site.inbound();
     let _ = client.send("", "ann@our.example", &bounce_to_unsigned_mail("web1.our.example")).unwrap();
     poll_for("the ring", || days.site.ring().ramp_note("our.example").enforced);
@@ -165,7 +165,7 @@ fn a_damaged_or_unusable_state_stops_no_mail() {
     let names = || fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     assert_eq!(names().filter(|name| name.starts_with("countersign.db.bad-")).count(), 1);
 
-    // A path where no file can be.
+    // A path where a file cannot be created.
     let Site { folder, sink, daemon, status } = site;
     drop(daemon);
     fs::write(folder.path().join("file"), "").unwrap();
@@ -174,7 +174,7 @@ fn a_damaged_or_unusable_state_stops_no_mail() {
     site.daemon.log.wait("the reason", 0, |line| line.contains("the state file cannot be used"));
     site.send();
 
-    // A second daemon with the same file.
+    // A second daemon with the state file of the first.
     let Site { folder, sink, daemon, status } = site;
     drop(daemon);
     let daemon = Site::daemon(folder.path(), sink.port, status, "");

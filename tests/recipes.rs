@@ -1,5 +1,5 @@
-//! The recipes of `docs/mta`, run as they stand there, but for the ports: real mail servers with a real list of
-//! recipients, and what has to hold of each.
+//! The recipes of `docs/mta`, run verbatim except for the ports, with real mail servers and real recipient lists; each
+//! must meet the expectations in `common/site.rs`.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::common::tls::certificate;
 use crate::common::{Client, Daemon, PROGRAM, Sink, can_run, countersign, folder, mtas, reserved_port, run_ok};
 use countersign::recipes::Mta;
 
-/// A recipe with ports of this run in place of those in the document.
+/// A recipe with ports of this run in place of the documented ones.
 struct Recipe {
     mta: Mta,
     method: &'static str,
@@ -21,7 +21,7 @@ struct Recipe {
 
 /// The ports that recipes name.
 const PORTS: [&str; 8] = ["10025", "10026", "10027", "10028", "10029", "25", "587", "9025"];
-/// The folders in which recipes have their sockets, and where those are in the folder of a test.
+/// The folders of the sockets in recipes, and their paths in the folder of a test.
 const SOCKETS: [(&str, &str); 2] =
     [("/var/spool/postfix/countersign", "ours/queue/countersign"), ("/run/countersign", "run")];
 
@@ -41,7 +41,7 @@ impl Recipe {
         self.folder.path()
     }
 
-    /// What stands in the document for a file.
+    /// The documented content of a file.
     fn text(&self, file: &str) -> String {
         let pieces = self.mta.recipe(self.method, self.srs);
         let mut text = pieces.into_iter().find(|piece| piece.file == file).map(|piece| piece.text).unwrap_or_default();
@@ -51,11 +51,11 @@ impl Recipe {
         for (documented, folder) in SOCKETS {
             text = text.replace(documented, self.path().join(folder).to_str().unwrap());
         }
-        // The group of Debian's Sendmail, which is only unpacked here.
+        // The group of Debian's Sendmail does not exist, because the package is only unpacked.
         text.replace("\"smmsp\"", "\"mail\"")
     }
 
-    /// Its sockets, once the daemon runs, are of no use to any user but the mail server's.
+    /// Checks that only the mail server's user can use the sockets of the running daemon.
     fn is_closed_to_other_users(&self) {
         for (_, folder) in SOCKETS {
             for socket in std::fs::read_dir(self.path().join(folder)).into_iter().flatten() {
@@ -69,7 +69,7 @@ impl Recipe {
         self.daemon_with("")
     }
 
-    /// With more settings of the last listener.
+    /// A daemon with more settings of the last listener.
     fn daemon_with(&self, more: &str) -> Daemon {
         for (_, folder) in SOCKETS {
             std::fs::create_dir_all(self.path().join(folder)).unwrap();
@@ -84,13 +84,13 @@ impl Recipe {
         format!("inbound.mode = \"enforce\"\n{}", text.replace("/etc/ssl/mail", self.path().to_str().unwrap()))
     }
 
-    /// For a recipe without a daemon.
+    /// Writes the config, for a recipe without a daemon.
     fn write_config(&self) {
         std::fs::write(self.path().join("countersign.toml"), self.config()).unwrap();
     }
 }
 
-/// What the system says to a user who connects to a socket: nothing, or why not. As root.
+/// The system's error when a user connects to a socket; empty if there is none. Needs root.
 fn connect_as(user: &str, path: &Path) -> String {
     let script = "use Socket; socket(S, PF_UNIX, SOCK_STREAM, 0); connect(S, sockaddr_un($ARGV[0])) or print $!";
     let mut command = std::process::Command::new("setpriv");
@@ -100,7 +100,7 @@ fn connect_as(user: &str, path: &Path) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// Where the document's port stands by itself, another one.
+/// Replaces the documented port by another one, where it stands by itself.
 fn with_port(text: &str, documented: &str, port: u16) -> String {
     let mut replaced = String::new();
     let mut rest = text;
@@ -115,7 +115,7 @@ fn with_port(text: &str, documented: &str, port: u16) -> String {
     replaced + rest
 }
 
-/// Postfix with the lines of a recipe, and the services of its second instance where there is one.
+/// Postfix with the lines of a recipe, and the services of its second instance if there is one.
 fn postfix(method: &'static str, srs: bool, can: Can) {
     if !can_run(&["postfix"], &format!("the recipe for Postfix, {method}")) {
         return;
@@ -136,7 +136,7 @@ fn postfix(method: &'static str, srs: bool, can: Can) {
     if out_cf.is_empty() {
         main_cf += &format!("relayhost = [127.0.0.1]:{}\n", world.port);
     }
-    // The delimiters are those that stand in tags, too.
+    // The delimiters also occur in tags.
     main_cf += "smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination\nrecipient_delimiter = +=-\n\
         smtpd_authorized_xclient_hosts = 127.0.0.0/8\n";
     let master_cf = recipe.text("master.cf");
@@ -149,7 +149,7 @@ fn postfix(method: &'static str, srs: bool, can: Can) {
         lines.collect::<String>()
     };
     let services = at("smtp", smtp, &at("submission", submit, &master_cf));
-    // On port 25 itself stands Countersign.
+    // Port 25 itself is Countersign's.
     let edge = method == "edge";
     let ports = [(submit, ""), (smtp, "")];
     let ours = Postfix::start(
@@ -240,7 +240,7 @@ fn sendmail_with_the_milter() {
             return;
         }
         let recipe = Recipe::new(Mta::Sendmail, "milter", srs != Srs::No);
-        // The world comes from this machine, too.
+        // Mail from the internet also comes from this machine.
         let daemon = recipe.daemon_with("outbound_clients = [\"127.0.0.1/32\"]\n");
         let world = Sink::start();
         let (submit, mx) = (reserved_port(), reserved_port());
@@ -255,7 +255,7 @@ fn sendmail_with_the_milter() {
             can: Can { evidence: true, untagged: true, srs },
         };
         site.holds();
-        // Over IPv6, whose clients Sendmail writes in a way of its own.
+        // IPv6, for which Sendmail writes client addresses in a special form.
         if !mtas::has_ipv6() {
             skip_for_good("Sendmail over IPv6", "this machine has no ::1");
             continue;
@@ -278,7 +278,7 @@ fn exim(method: &'static str, can: Can) {
     let recipe = Recipe::new(Mta::Exim, method, can.srs != Srs::No);
     let daemon = (method != "run").then(|| recipe.daemon());
     let world = Sink::start();
-    // Exim runs it as its own user, who cannot enter every checkout.
+    // Exim runs the program as its own user, who cannot enter every checkout.
     let program = mtas::copied(Path::new(PROGRAM), recipe.path()).display().to_string();
     let text = |piece: &str| {
         let text = recipe.text(&format!("exim.conf/{piece}")).replace("0.0.0.0.", "127.0.0.1.");
@@ -308,7 +308,7 @@ fn exim(method: &'static str, can: Can) {
     fits(&recipe, &exim.folder.join("exim.conf"), &[&mtas::unpacked("exim4-daemon-heavy").join("usr/sbin")]);
 }
 
-/// `check --mta-config` finds nothing wrong.
+/// Checks that `check --mta-config` finds nothing wrong.
 fn fits(recipe: &Recipe, place: &Path, programs: &[&Path]) {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path =

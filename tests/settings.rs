@@ -1,5 +1,5 @@
-//! Each setting does something: those that the rules read change an answer of theirs, the others are set by a test that
-//! sees what they do.
+//! Each setting has an effect: a setting of the rules changes an answer, and every other setting is set by a test that
+//! observes its effect.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ use countersign::envelope::rules::{Candidate, Disposition, Rules};
 use countersign::envelope::time::Timestamp;
 use countersign::state::ring_file;
 
-/// A setting, a value that is not its default, and what else is set for both.
+/// A setting, a value that is not its default, and other settings for both runs.
 const OF_THE_RULES: &[(&str, &str, &str)] = &[
     ("domains.local", "[\"our.example\", \"third.example\"]", ""),
     ("domains.relay", "[\"third.example\"]", ""),
@@ -70,7 +70,7 @@ const OF_THE_RULES: &[(&str, &str, &str)] = &[
 
 const QUARANTINE: &str = "inbound.action = \"quarantine\"\ninbound.quarantine_to = \"carol@our.example\"";
 
-/// All that the rules answer to a few questions.
+/// The answers of the rules to a set of questions.
 struct Questions {
     ring: Keyring,
     now: Timestamp,
@@ -141,7 +141,7 @@ impl Questions {
         }
     }
 
-    /// What comes of many: guesses, and bounces to one tag.
+    /// Adds the answers to many guesses, and to many bounces to one tag.
     fn often(&self, rules: &Rules<'_>, answers: &mut String) {
         let client = Some("192.0.2.7".parse().unwrap());
         let mut memory = Memory::since(Timestamp(0));
@@ -161,7 +161,7 @@ impl Questions {
         }
     }
 
-    /// An SRS address whose hash somebody has cut to four characters.
+    /// An SRS address whose hash was cut to four characters.
     fn shorter_hash(&self) -> String {
         let whole = fill("{srs bob@else.example}", &self.ring, self.now);
         let (head, rest) = whole.split_at("SRS0=".len());
@@ -185,14 +185,14 @@ fn each_setting_of_the_rules_changes_an_answer() {
     }
 }
 
-/// The keys that a config may have: the fields of the structs that it is read into.
+/// The keys that a config may have: the fields of the structs that it is parsed into.
 fn keys() -> BTreeSet<String> {
     let mut keys = BTreeSet::new();
     let mut section = String::new();
     for line in include_str!("../src/config/raw.rs").lines() {
         if let Some(name) = line.strip_prefix("pub(super) struct ") {
             let name = name.trim_end_matches(" {");
-            // `RawInbound` is read from `[inbound]`, `Raw` from the whole file.
+            // `RawInbound` is parsed from `[inbound]`, `Raw` from the whole file.
             section = name.strip_prefix("Raw").filter(|name| !name.is_empty()).unwrap_or(name).to_lowercase();
         } else if let Some((name, _)) = line.strip_prefix("    pub ").and_then(|field| field.split_once(':')) {
             let name = if section == "actions" { name.replace('_', "-") } else { name.to_owned() };
@@ -218,7 +218,7 @@ fn each_setting_is_known_here_or_set_by_another_test() {
     let text: String = others.map(|path| fs::read_to_string(path).unwrap_or_default()).collect();
     let unset = keys.into_iter().filter(|key| {
         let name = key.rsplit_once('.').map_or(key.as_str(), |(_, name)| name);
-        // `let header = …` sets a variable, and no key.
+        // `let header = …` sets a variable, not a key.
         let is_rust = |at: usize| ["let ", "mut ", "self."].iter().any(|before| text[..at].ends_with(before));
         let sets = |line: &str| text.match_indices(line).any(|(at, _)| !is_rust(at));
         let set = sets(&format!("{name} = ")) || sets(&format!("{key} = "));
@@ -227,7 +227,7 @@ fn each_setting_is_known_here_or_set_by_another_test() {
     assert_eq!(unset.collect::<Vec<_>>(), Vec::<String>::new(), "these no test sets");
 }
 
-/// A row of a table of settings in `docs/config.md`: the key with its table, and what stands in the column for the
+/// The rows of the tables of settings in `docs/config.md`: the key with its table, and the text in the column for the
 /// default.
 fn rows(page: &str) -> Vec<(String, String)> {
     let (mut table, mut rows) = (String::new(), Vec::new());
@@ -240,7 +240,7 @@ fn rows(page: &str) -> Vec<(String, String)> {
             };
         } else if let Some((key, rest)) = line.strip_prefix("| `").and_then(|row| row.split_once("` | ")) {
             let default = rest.split(" | ").next().unwrap();
-            // Tables of log lines, pages and numbers have no defaults, and stand below other headings.
+            // Tables of log lines, pages and numbers have no defaults, and are below other headings.
             rows.push((format!("{table}{key}"), default.to_owned()));
         }
     }
@@ -249,7 +249,7 @@ fn rows(page: &str) -> Vec<(String, String)> {
     rows
 }
 
-/// The config of the page's example, in a folder, with one more line in one of its tables.
+/// The config in the page's example, loaded from a folder, with one more line in one of its tables.
 fn load(example: &str, table: &str, line: &str) -> Result<Config, String> {
     let folder = folder();
     let heading = match table {
@@ -276,15 +276,16 @@ fn the_page_of_settings_has_each_key_and_its_default() {
 
     let example = page.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
     let shows = |table: &str, line: &str| {
-        // The paths differ with the folder, and mean nothing here.
+        // The paths depend on the folder, and are ignored.
         let mut config = Config { path: "x".into(), ring: "x".into(), ..load(example, table, line)? };
         config.state.path =
             config.state.path.and_then(|path| path.strip_prefix(path.ancestors().nth(2)?).ok().map(Into::into));
         config.state.is_default = true;
+        config.settings.clear();
         config.control.path =
             config.control.path.and_then(|path| path.strip_prefix(path.ancestors().nth(2)?).ok().map(Into::into));
         config.control.is_default = true;
-        // Sets are shown in any order.
+        // Sets are printed in any order.
         let text = format!("{config:?}");
         let mut words: Vec<String> = text.split([' ', ',', '{', '}']).map(str::to_owned).collect();
         words.sort();
@@ -293,13 +294,13 @@ fn the_page_of_settings_has_each_key_and_its_default() {
     let without = shows("", "").expect("the example of docs/config.md is a config");
     let mut checked = 0;
     for (key, default) in &rows {
-        // Only what stands there as a value of TOML is one: `-`, `none` and `see below` are words.
+        // Only a value in TOML is a default: `-`, `none` and `see below` are words.
         let Some(value) = default.strip_prefix('`').and_then(|rest| rest.strip_suffix('`')) else { continue };
         let (table, name) = key.rsplit_once('.').unwrap_or(("", key));
         if toml::from_str::<toml::Table>(&format!("x = {value}")).is_err() || name == "protocol" {
             continue;
         }
-        // Where there is no PROXY header at all, it is an error.
+        // Without a PROXY header, the setting is an error.
         let needed =
             if name == "proxy_unknown" { "accept_proxy = true\ntrusted_proxies = [\"192.0.2.1\"]\n" } else { "" };
         let without = if needed.is_empty() { without.clone() } else { shows(table, needed).unwrap() };
@@ -309,4 +310,144 @@ fn the_page_of_settings_has_each_key_and_its_default() {
         checked += 1;
     }
     assert!(checked > 60, "{checked}");
+}
+
+/// Settings that the rules do not read, with values that are not their defaults.
+const OTHERS: &[(&str, &str)] = &[
+    ("keys.ring", "\"other/ring.toml\""),
+    ("inbound.hold", "\"64 KiB\""),
+    ("inbound.srs_next_hop", "\"127.0.0.1:9\""),
+    ("listener.role", "\"outbound\""),
+    ("listener.protocol", "\"lmtp\""),
+    ("listener.listen", "\"127.0.0.1:10\""),
+    ("listener.mode", "\"0660\""),
+    ("listener.group", "\"mail\""),
+    ("listener.users", "[\"nobody\"]"),
+    ("listener.next_hop", "\"127.0.0.1:11\""),
+    ("listener.by_domain", "{ \"our.example\" = \"127.0.0.1:12\" }"),
+    ("listener.clients", "[\"192.0.2.0/24\"]"),
+    ("listener.sync", "\"off\""),
+    ("listener.stray_newline", "\"reject\""),
+    ("listener.tls", "\"require\""),
+    ("listener.certificate", "\"/etc/ssl/other.pem\""),
+    ("listener.private_key", "\"/etc/ssl/other.key\""),
+    ("listener.next_hop_tls", "\"require\""),
+    ("listener.next_hop_verify", "true"),
+    ("listener.next_hop_name", "\"mx.our.example\""),
+    ("listener.next_hop_ca", "\"/etc/ssl/ca.pem\""),
+    ("listener.trusted_proxies", "[\"192.0.2.1\"]"),
+    ("listener.accept_proxy", "true"),
+    ("listener.proxy_unknown", "\"proxy\""),
+    ("listener.send_proxy", "\"v2\""),
+    ("listener.connections", "7"),
+    ("listener.outbound_clients", "[\"192.0.2.0/24\"]"),
+    ("listener.outbound_daemons", "[\"MSA\"]"),
+    ("limits.connections", "77"),
+    ("limits.connections_per_client", "7"),
+    ("limits.commands", "777"),
+    ("limits.bad_commands", "7"),
+    ("limits.refused_recipients", "7"),
+    ("limits.recipients", "777"),
+    ("limits.line", "4096"),
+    ("limits.header", "\"10 KiB\""),
+    ("limits.message", "\"1 MiB\""),
+    ("limits.octets_per_second", "7"),
+    ("limits.held", "\"32 MiB\""),
+    ("timeouts.connect", "\"7s\""),
+    ("timeouts.command", "\"7s\""),
+    ("timeouts.transaction", "\"70s\""),
+    ("timeouts.next_hop", "\"7s\""),
+    ("timeouts.drain", "\"7s\""),
+    ("log.format", "\"json\""),
+    ("log.level", "\"debug\""),
+    ("status.listen", "\"127.0.0.1:13\""),
+    ("status.hosts", "[\"mail.our.example\"]"),
+    ("state.path", "\"none\""),
+    ("state.max_size", "\"1 MiB\""),
+    ("state.decisions", "7"),
+    ("state.addresses", "\"masked\""),
+    ("control.listen", "\"none\""),
+];
+
+/// Other settings of a listener that a setting requires.
+fn beside(key: &str) -> &'static str {
+    match key {
+        "listener.mode" | "listener.group" | "listener.users" => "listener.listen = \"unix:/run/in\"",
+        "listener.certificate" | "listener.private_key" | "listener.tls" => {
+            "listener.tls = \"may\"\nlistener.certificate = \"/a.pem\"\nlistener.private_key = \"/a.key\""
+        }
+        "listener.next_hop_verify" => "listener.next_hop_tls = \"require\"",
+        "listener.next_hop_name" | "listener.next_hop_ca" => {
+            "listener.next_hop_tls = \"require\"\nlistener.next_hop_verify = true"
+        }
+        "listener.accept_proxy" => "listener.trusted_proxies = [\"192.0.2.1\"]",
+        "listener.proxy_unknown" => "listener.trusted_proxies = [\"192.0.2.1\"]\nlistener.accept_proxy = true",
+        "inbound.foreign" => "listener.clients = [\"192.0.2.0/24\"]",
+        "inbound.srs_next_hop" => "domains.srs_domain = \"srs.our.example\"",
+        _ => "",
+    }
+}
+
+/// A config with these lines of the form `table.key = value`. Settings of listeners are added to the only listener.
+fn config_of(lines: &[&str]) -> Config {
+    let listener = "role = \"inbound\"\nlisten = \"127.0.0.1:1\"\nnext_hop = \"127.0.0.1:2\"\n";
+    let mut config: toml::Table =
+        format!("domains.local = [\"our.example\"]\n[[listener]]\n{listener}").parse().unwrap();
+    for line in lines.iter().flat_map(|lines| lines.lines()).filter(|line| !line.is_empty()) {
+        let (key, value) = line.split_once(" = ").unwrap();
+        let value = format!("x = {value}").parse::<toml::Table>().unwrap().remove("x").unwrap();
+        let mut names: Vec<&str> = key.split('.').collect();
+        let last = names.pop().unwrap();
+        let mut table = &mut config;
+        for name in names {
+            let inner = table.entry(name).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+            table = match inner {
+                toml::Value::Array(list) => list[0].as_table_mut().unwrap(),
+                inner => inner.as_table_mut().unwrap(),
+            };
+        }
+        table.insert(last.to_owned(), value);
+    }
+    let text = config.to_string();
+    Config::parse(Path::new("/etc/countersign.toml"), &text).unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+#[test]
+fn each_setting_is_reloaded_or_named_as_needing_a_restart() {
+    // Sets are printed in any order.
+    let words = |config: &Config| {
+        let text = format!("{config:?}");
+        let mut words: Vec<String> = text.split([' ', ',', '{', '}', '[', ']']).map(str::to_owned).collect();
+        words.sort();
+        words
+    };
+    let mut applied = 0;
+    for key in keys() {
+        // These are settings of listeners for queries, which the recipes have.
+        if key.starts_with("listener.outbound_") {
+            continue;
+        }
+        let of_the_rules = OF_THE_RULES.iter().find(|(known, ..)| *known == key);
+        let (value, with) = match (of_the_rules, OTHERS.iter().find(|(known, _)| *known == key)) {
+            (Some((_, value, with)), _) => (*value, *with),
+            (None, Some((_, value))) => (*value, ""),
+            (None, None) => panic!("tests/settings.rs has no value for {key}"),
+        };
+        let line = format!("{key} = {value}");
+        let running = config_of(&[with, beside(&key)]);
+        let newer = config_of(&[with, beside(&key), &line]);
+        let changes = running.changes_to(&newer);
+        let shown = key.replace("listener.", "listener[1].");
+        let named = |list: &[String]| list.iter().any(|name| *name == shown || name.starts_with(&format!("{shown}.")));
+        assert!(named(&changes.applied) != named(&changes.need_restart), "{key}: {changes:?}");
+        let reloaded = words(&running.reloaded(newer.clone()));
+        if named(&changes.applied) {
+            applied += 1;
+            assert!(reloaded == words(&newer), "{key} is said to be in force, and something is not");
+        } else {
+            assert!(reloaded == words(&running), "{key} is said to need a restart, and something has changed");
+        }
+        assert_eq!(running.reloaded(newer.clone()).changes_to(&newer).applied, Vec::<String>::new(), "{key}");
+    }
+    assert!(applied > 50, "{applied}");
 }

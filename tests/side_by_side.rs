@@ -1,21 +1,21 @@
-//! The same dialogues with a real Postfix, directly and through the proxy: the same replies, but for exceptions that
-//! are declared here with their reason.
+//! Dialogues with a real Postfix, directly and through the proxy: the replies must be equal, except for the exceptions
+//! declared here with their reasons.
 
 use std::collections::BTreeSet;
 
 use crate::common::postfix::{Postfix, Role};
 use crate::common::{Client, Daemon, can_run, folder, reserved_port, run_ok};
 
-/// What a client does next.
+/// One step of a client.
 #[derive(Debug, Clone)]
 enum Step {
-    /// A command, and its reply is waited for.
+    /// A command, whose reply is awaited.
     Say(String),
-    /// Several in one packet.
+    /// Several commands in one packet.
     Pipeline(Vec<String>),
     /// A message, if DATA was answered with 354.
     Body(&'static str),
-    /// A command with octets behind it.
+    /// A command that is followed by octets.
     Chunk(String, &'static str),
 }
 
@@ -25,7 +25,7 @@ fn say(line: &str) -> Step {
     Say(line.to_owned())
 }
 
-/// Where the proxy answers otherwise than this Postfix, and why that is right.
+/// Where the proxy's replies differ from those of this Postfix, and why that is right.
 const EXCEPTIONS: &[(&str, &str)] = &[
     ("EHLO", "the list of extensions: ETRN and VRFY are not passed on"),
     ("MAIL without a hello", "the next hop has to be told who the client is before, and is by the hello"),
@@ -42,7 +42,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("LOCAL", "another text, or another code of the same class, for a mistake that the proxy answers itself"),
 ];
 
-/// Plays a dialogue; each command with its reply.
+/// Runs a dialogue, and returns each command with its reply.
 fn play(port: u16, steps: &[Step]) -> Vec<(String, Vec<String>)> {
     let mut client = Client::connect(port);
     let mut heard = Vec::new();
@@ -77,7 +77,7 @@ fn play(port: u16, steps: &[Step]) -> Vec<(String, Vec<String>)> {
     heard
 }
 
-/// A reply without what differs from time to time, or from name to name.
+/// A reply without the parts that depend on time or on names.
 fn normal(reply: &[String]) -> String {
     let mut text = reply.join("|");
     if let Some((head, _)) = text.split_once("queued as ") {
@@ -86,13 +86,13 @@ fn normal(reply: &[String]) -> String {
     text
 }
 
-/// Code and enhanced status.
+/// The code and the enhanced status of a reply.
 fn codes(reply: &str) -> (&str, &str) {
     let status = reply.split(' ').nth(1).filter(|word| word.matches('.').count() == 2).unwrap_or("");
     (reply.get(..3).unwrap_or(reply), status)
 }
 
-/// The exception that covers a difference, if one does.
+/// The exception that covers a difference, if there is one.
 fn exception(command: &str, hello: bool, direct: &str, proxied: &str) -> Option<&'static str> {
     let upper = command.to_uppercase();
     let name = match upper.split([' ', ':']).next().unwrap_or("") {
@@ -105,7 +105,7 @@ fn exception(command: &str, hello: bool, direct: &str, proxied: &str) -> Option<
         "XCLIENT" | "XFORWARD" => "XCLIENT",
         "BDAT" => "BDAT",
         "MAIL" | "RCPT" if proxied.starts_with("501 5.1.") => "PATH",
-        // Both refuse, or both do not, and not for now where the other means for ever.
+        // Both refuse permanently.
         _ if direct.get(..1) == proxied.get(..1) && direct.starts_with('5') => "LOCAL",
         _ => return None,
     };
@@ -261,7 +261,7 @@ fn dialogues() -> Vec<Vec<Step>> {
         "HELO other.example",
     ];
     for line in odd {
-        // Before a hello, behind it, in a transaction, and behind its recipient.
+        // Before EHLO, after it, in a transaction, and after its recipient.
         for before in 0..4 {
             let mut steps: Vec<Step> = [ehlo(), mail(), rcpt()].into_iter().take(before).collect();
             steps.push(say(line));
@@ -310,7 +310,7 @@ fn the_proxy_says_what_the_next_hop_says() {
     };
     let postfix = Postfix::start(folder.path(), &role);
     run_ok(folder.path(), &["keys", "init"]);
-    // Nothing of this is ours, so nothing is changed.
+    // No domain in these dialogues is local, so nothing is changed.
     let config = format!(
         "[domains]\nlocal = [\"our.example\"]\n[inbound]\nforeign = \"pass\"\n[[listener]]\nrole = \"inbound\"\n\
          listen = \"127.0.0.1:0\"\nclients = [\"127.0.0.0/8\"]\nnext_hop = \"127.0.0.1:{port}\"\n"
@@ -329,7 +329,7 @@ fn the_proxy_says_what_the_next_hop_says() {
             } else if let Some(name) = exception(command, hello, &direct, &proxied) {
                 used.insert(name);
                 if codes(&direct) != codes(&proxied) {
-                    // From here on the two are in different states.
+                    // From here on, the two are in different states.
                     break;
                 }
             } else {

@@ -1,4 +1,4 @@
-//! The edge between the internet and a mail server: TLS, who the client is, limits, next hops that fail, restarts.
+//! The proxy between the internet and a mail server: TLS, client addresses, limits, next hops that fail, restarts.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -11,7 +11,7 @@ use crate::common::{
 };
 use Does::{Refuses, Says, SaysAndCloses};
 
-/// A config with one listener. `listener` are lines of it, `rest` is the rest.
+/// A config with one listener. `listener`: lines of that listener; `rest`: the other lines.
 fn config(role: &str, next_hop: &str, listener: &str, rest: &str) -> String {
     format!(
         "[domains]\nlocal = [\"our.example\"]\n{rest}\n[[listener]]\nrole = \"{role}\"\nlisten = \"127.0.0.1:0\"\n\
@@ -72,7 +72,7 @@ fn plain_text_is_refused_where_tls_is_required() {
     let mut client = Client::connect(daemon.ports[0]);
     client.say("EHLO client.example");
     assert!(client.say("MAIL FROM:<>").starts_with("530 5.7.0 "));
-    // Octets behind STARTTLS are in the same packet: nobody may take them for the first of the encrypted session.
+    // Octets that follow STARTTLS in one packet must not be taken for input of the encrypted session.
     client.write(b"STARTTLS\r\nMAIL FROM:<evil@x.example>\r\n").unwrap();
     assert!(client.read_reply().unwrap().starts_with("554 5.5.0 "));
     assert!(!sink.heard().iter().any(|line| line.contains("evil")));
@@ -92,7 +92,7 @@ fn a_tls_client_that_only_closes_does_not_cut_its_message_short() {
         client.say(line);
     }
     client.write(b"x\r\n.\r\n").unwrap();
-    // TCP is half closed, and TLS has said nothing of it.
+    // TCP is half closed, without a TLS alert.
     closing.shutdown(std::net::Shutdown::Write).unwrap();
     assert!(client.read_reply().unwrap().starts_with("250 "));
     assert_eq!(sink.last().text, "x\r\n");
@@ -137,7 +137,7 @@ fn a_renewed_certificate_is_taken_without_a_restart() {
     let daemon = start(folder.path(), &config("inbound", &hop(sink.port), &format!("tls = \"may\"\n{TLS}"), ""));
     let mut before = starttls(old.path(), daemon.ports[0]);
     let lines = daemon.log.all().len();
-    // Half of it is no certificate yet: the last good one stays.
+    // An incomplete certificate is not loaded: the last valid one stays in use.
     fs::write(folder.path().join("key.pem"), "not a key").unwrap();
     daemon.log.wait("the complaint", lines, |line| line.contains("the certificate cannot be loaded"));
     starttls(old.path(), daemon.ports[0]);
@@ -191,10 +191,10 @@ fn a_trusted_proxy_says_by_its_header_who_the_client_is() {
         let told = sink.heard().into_iter().find(|line| line.starts_with("XFORWARD")).unwrap();
         assert!(told.contains(" ADDR=192.0.2.9 PORT=1024 PROTO=ESMTP HELO=client.example"), "{told}");
     }
-    // A health check speaks for itself.
+    // A health check is for itself.
     let local = b"\r\n\r\n\0\r\nQUIT\n\x20\x00\x00\x00".as_slice();
     assert!(proxied(daemon.ports[0], local).read_reply().unwrap().starts_with("220 "));
-    // Who brings a client and does not name it may bring anybody.
+    // A proxy that does not name its client could be used by any client.
     let unspecified = b"\r\n\r\n\0\r\nQUIT\n\x21\x00\x00\x00".as_slice();
     let unix = [b"\r\n\r\n\0\r\nQUIT\n\x21\x31\x00\xd8".as_slice(), &[b'/'; 216]].concat();
     for (refused, why) in [
@@ -214,14 +214,14 @@ fn a_trusted_proxy_says_by_its_header_who_the_client_is() {
     let daemon = start(folder.path(), &config("inbound", &hop(sink.port), &checked, ""));
     assert!(proxied(daemon.ports[0], b"PROXY UNKNOWN\r\n").read_reply().unwrap().starts_with("220 "));
     assert!(proxied(daemon.ports[0], unspecified).read_reply().is_err());
-    // From all others it is something that comes before the greeting.
+    // From any other client, the header is input before the greeting.
     let daemon = start(
         folder.path(),
         &config("inbound", &hop(sink.port), "trusted_proxies = [\"192.0.2.1\"]\naccept_proxy = true", ""),
     );
     let mut stranger = proxied(daemon.ports[0], b"PROXY TCP4 192.0.2.9 127.0.0.1 1024 25\r\n");
     let reply = stranger.read_reply().unwrap();
-    // It may have come just after the greeting; then it is a strange command.
+    // It may have arrived just after the greeting, as an unknown command.
     assert!(reply.starts_with("554 5.5.0 ") || stranger.read_reply().unwrap().starts_with("500 5.5.2 "), "{reply}");
 }
 
@@ -275,7 +275,7 @@ fn a_client_has_its_share_of_connections_and_no_more() {
     assert!(greeting.starts_with("220 "));
     drop(gone);
     daemon.log.wait("the refusal", 0, |line| line.contains("too many connections from your network"));
-    // All together.
+    // The limit for all clients together.
     let mut held = Vec::new();
     let full = (0..100).find_map(|n| {
         let (client, greeting) = connect(&format!("203.0.{n}.1"));
@@ -292,7 +292,7 @@ fn time_is_limited_whatever_trickles_in() {
     let (folder, sink) = (folder(), Sink::start());
     let rest = "[timeouts]\ncommand = \"1s\"\ntransaction = \"2s\"";
     let daemon = start(folder.path(), &config("outbound", &hop(sink.port), "", rest));
-    // A command that comes octet by octet is one command.
+    // A command that arrives octet by octet is one command.
     let mut client = Client::connect(daemon.ports[0]);
     let started = std::time::Instant::now();
     let mut stream = tcp(daemon.ports[0]).unwrap();
@@ -309,7 +309,7 @@ fn time_is_limited_whatever_trickles_in() {
     assert!(started.elapsed() < std::time::Duration::from_secs(4), "{:?}", started.elapsed());
     trickle.join().unwrap();
     assert!(client.read_reply().unwrap().starts_with("421 4.4.2 "), "one that says nothing is let go, too");
-    // A transaction that goes on and on is too old some time.
+    // A transaction is limited in time, even if it makes progress.
     let mut client = Client::connect(daemon.ports[0]);
     client.say("EHLO client.example");
     client.say("MAIL FROM:<ann@our.example>");
@@ -322,7 +322,7 @@ fn time_is_limited_whatever_trickles_in() {
 fn the_next_in_the_list_takes_over() {
     let (folder, sink) = (folder(), Sink::start());
     let dead = NextHop::script().on(At::Connect, Refuses).on(At::Greeting, Says("220 back.example")).start();
-    // One that accepts and wants nobody.
+    // A next hop that accepts connections, but refuses all clients.
     let unfriendly = NextHop::script().on(At::Greeting, SaysAndCloses("421 4.3.2 not now")).start();
     let hops = format!("[{}, {}, {}]", hop(dead.port), hop(unfriendly.port), hop(sink.port));
     let status = format!("[status]\nlisten = \"127.0.0.1:{}\"", reserved_port());
@@ -334,12 +334,12 @@ fn the_next_in_the_list_takes_over() {
     }
     let complaints = daemon.log.all().iter().filter(|line| line.contains("next hop cannot be reached")).count();
     assert_eq!(complaints, 1, "a next hop that is down is not asked by each client");
-    // It comes back, and is first again.
+    // The next hop is back, and is used first again.
     dead.listens();
     daemon.log.wait("its return", 0, |line| line.contains("next hop is back"));
     let (_, greeting) = Client::try_connect(daemon.ports[0]).unwrap();
     assert_eq!(greeting, "220 back.example");
-    // None at all.
+    // No next hop is available.
     let gone = NextHop::script().on(At::Connect, Refuses).start();
     let hops = format!("[{}, {}]", hop(gone.port), hop(unfriendly.port));
     let daemon = start(folder.path(), &config("outbound", &hops, "", ""));
@@ -388,14 +388,14 @@ fn the_status_listener_answers_those_who_know_where_they_are() {
     }
     let misled = asked(status, "/observed", "Host: evil.example");
     assert!(misled.starts_with("HTTP/1.1 421") && misled.contains("status.hosts") && !misled.contains("guesses"));
-    // The format that every tool reads, unless another is asked for.
+    // The format that every tool reads, unless another is requested.
     let plain = http(status, "/metrics");
     assert!(plain.contains("text/plain; version=0.0.4") && !plain.contains("# EOF"), "{plain}");
     assert!(plain.contains("# TYPE countersign_would_refuse_genuine_total counter"), "{plain}");
     let open =
         asked(status, "/metrics", "Host: localhost\r\nAccept: application/openmetrics-text;version=1.0.0,*/*;q=0.1");
     assert!(open.contains("application/openmetrics-text") && open.ends_with("# EOF\n"), "{open}");
-    // Those who say nothing, and many of them, keep nobody else out.
+    // Many silent clients do not block others.
     let silent: Vec<_> = (0..100).map(|_| tcp(status).unwrap()).collect();
     let begun = std::time::Instant::now();
     assert!(http(status, "/readyz").starts_with("HTTP/1.1 200"));
@@ -433,7 +433,7 @@ fn readiness_ends_when_it_stops_or_has_no_next_hop() {
 
 #[test]
 fn what_is_sent_in_one_packet_leaves_in_one_packet() {
-    // It, too, says at once what it says to commands that come at once.
+    // The next hop sends the replies to pipelined commands together, too.
     let next_hop = NextHop::script()
         .offers(&["PIPELINING"])
         .on(At::Greeting, Says("220 x"))
@@ -478,7 +478,7 @@ fn a_next_hop_with_an_old_certificate_is_spoken_to_where_it_need_not_be_verified
     ] {
         let old_one = NextHop::script().offers(&[]).tls(shows_certificate(old.path()), mode == "implicit").start();
         let folder = folder();
-        // Who may sign it has to be read, and be good; it is not asked.
+        // The CA file has to be readable and valid, although the old certificate fails before it is used.
         certificate(folder.path());
         let listener = format!("next_hop_tls = \"{mode}\"\nnext_hop_name = \"{NAME}\"\n{verify}\n");
         let rest = "[timeouts]\nconnect = \"2s\"";
@@ -493,7 +493,7 @@ fn a_next_hop_with_an_old_certificate_is_spoken_to_where_it_need_not_be_verified
             daemon.log.wait("the reason", 0, |line| line.contains("X.509 version 1"));
         }
     }
-    // One's own is named at the start, with what makes a good one.
+    // An unsuitable certificate of the listener is reported at the start, with the requirements.
     let folder = folder();
     old_certificate(folder.path());
     run_ok(folder.path(), &["keys", "init"]);

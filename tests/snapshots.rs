@@ -1,12 +1,12 @@
-//! What a person reads, whole: help, `check`, the demo, the page of numbers. `INSTA_UPDATE=always cargo test --test all
-//! snapshots::` writes the snapshots anew; look at the difference before it is committed.
+//! Snapshots of text for people: help, `check`, the demo, the page of numbers. `INSTA_UPDATE=always cargo test --test
+//! all snapshots::` updates the snapshots; inspect the difference before it is committed.
 
 use std::fmt::Write as _;
 use std::io::{Read as _, Write as _};
 
 use crate::common::{Daemon, folder, reserved_port, run_ok, tcp};
 
-/// Compares with the snapshot, less what differs from run to run.
+/// Compares text with the snapshot, after replacing what differs between runs.
 macro_rules! same {
     ($text:expr, $($from:literal => $to:literal),*) => {
         insta::with_settings!({

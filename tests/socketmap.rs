@@ -1,4 +1,4 @@
-//! The maps as Postfix asks them: many processes at once, requests behind requests, and a ring that changes under them.
+//! The maps as used by Postfix: many processes at once, pipelined requests, and a ring that changes meanwhile.
 
 use std::collections::VecDeque;
 use std::io::{Read, Write as _};
@@ -11,7 +11,7 @@ use crate::common::map::Map;
 use crate::common::skip::{skip, skip_for_good};
 use crate::common::{Daemon, Signal, folder, mtas, poll_for, reserved_port, run_ok, tcp};
 
-/// Without a limit for guesses: these tests make thousands.
+/// Without a limit for guesses, because these tests make thousands.
 const CONFIG: &str = "inbound.guesses_per_minute = 0\ndomains.local = [\"our.example\"]\ndomains.srs_domain = \"srs.our.example\"\n\
     inbound.mode = \"enforce\"\n[[listener]]\nprotocol = \"socketmap\"\nlisten = ";
 
@@ -20,10 +20,10 @@ fn start(folder: &Path) -> Daemon {
     Daemon::start(folder, &format!("{CONFIG}\"127.0.0.1:0\"\n"))
 }
 
-/// What an answer has to be.
+/// The expected answer.
 enum Want {
     Exactly(String),
-    /// A tag for this address; the map has to find it again.
+    /// A signed address for this address, which is then verified by the map.
     Tag(String),
 }
 
@@ -46,7 +46,7 @@ impl Want {
     }
 }
 
-/// One process of an MTA: `count` requests, up to 16 of them on their way at a time.
+/// One process of an MTA, which sends `count` requests, up to 16 of them at a time.
 fn ask_many(port: u16, who: usize, count: usize) {
     let mut map = Map::connect(port);
     let mut waiting: VecDeque<Want> = VecDeque::new();
@@ -64,7 +64,7 @@ fn ask_many(port: u16, who: usize, count: usize) {
                 format!("user{n}@our.example"),
                 Some(exactly("PERM there is no such map; ask for sign (forward), verify (reverse) or strip")),
             ),
-            // What was signed before, whatever has become of the ring.
+            // A signed address from an earlier answer, regardless of changes of the ring.
             _ => match tags.pop() {
                 Some((tag, address)) => ("verify", tag, Some(Want::Exactly(format!("OK {address}")))),
                 None => ("verify", "x".to_owned(), Some(exactly("NOTFOUND "))),
@@ -72,7 +72,7 @@ fn ask_many(port: u16, who: usize, count: usize) {
         };
         map.send(table, &key);
         waiting.push_back(want.unwrap_or(Want::Tag(key)));
-        // Now and then all answers are waited for, else the oldest.
+        // Every 100 requests, all answers are awaited; otherwise, only the oldest.
         let most = if n % 100 == 99 || n + 1 == count { 0 } else { 16 };
         while waiting.len() > most {
             let answer = map.answer().expect("an answer to each request");
@@ -93,7 +93,7 @@ fn a_hundred_thousand_answers_are_right_while_the_ring_changes() {
         let changes = scope.spawn(|| {
             let mut rotations = 0;
             while !done.load(Ordering::Relaxed) {
-                // A ring holds ten keys; it is read again all the same.
+                // A ring has at most ten keys, but it is reloaded all the same.
                 if rotations < 8 {
                     let lines = daemon.log.all().len();
                     run_ok(folder.path(), &["keys", "rotate"]);
@@ -115,7 +115,7 @@ fn a_hundred_thousand_answers_are_right_while_the_ring_changes() {
                     let mut map = Map::connect(port);
                     let _ = map.write(garbage);
                 }
-                // No faster than it is dealt with: the connections of a listener are not without number.
+                // Connections are opened no faster than they are served, because a listener has a limit.
                 assert!(Map::connect(port).ask("sign", "a@else.example").starts_with("OK SRS0="));
             }
         });
@@ -145,8 +145,7 @@ fn two_hundred_who_come_at_once_are_all_let_in() {
     let path = folder.path().join("map");
     let unix = format!("[[listener]]\nprotocol = \"socketmap\"\nlisten = \"unix:{}\"\n", path.display());
     let daemon = Daemon::start(folder.path(), &format!("{CONFIG}\"127.0.0.1:0\"\n{unix}"));
-    // While the daemon accepts nothing at all, nobody is turned away: a lost connection request is tried again after a
-    // second.
+    // While the daemon accepts nothing, no connection is refused; a lost connection request is repeated after a second.
     daemon.signal(Signal::STOP);
     let mut tcps: Vec<_> = (0..MANY).map(|_| tcp(daemon.ports[0]).unwrap()).collect();
     let mut unixes: Vec<_> = (0..MANY).map(|_| UnixStream::connect(&path).unwrap()).collect();
@@ -169,7 +168,7 @@ fn two_hundred_who_come_at_once_are_all_let_in() {
     }
 }
 
-/// PostSRSd 1.x, which asks and answers line by line.
+/// PostSRSd 1.x, with its line-based protocol.
 struct Postsrsd {
     child: std::process::Child,
     _guard: Guard,
@@ -240,14 +239,15 @@ fn a_site_moves_over_from_postsrsd_by_one_import() {
     let daemon = Daemon::start(folder.path(), &format!("{CONFIG}\"127.0.0.1:0\"\n"));
     let mut map = Map::connect(daemon.ports[0]);
     for (rewritten, address) in &before {
-        // What it had sent out comes back here; SRS1 goes back to who made the SRS0 in it.
+        // Addresses that PostSRSd has rewritten are reversed here; an SRS1 address returns to the site that made the
+        // SRS0 address in it.
         let want = if rewritten.starts_with("SRS1") { "SRS0=abcd=AA=first.example=bob@else.example" } else { address };
         assert_eq!(map.ask("reverse", rewritten), format!("OK {want}"), "{rewritten}");
         assert!(map.ask("reverse", &rewritten.replace("else", "evil")) == "NOTFOUND ", "{rewritten}");
-        // And what leaves today leaves as from there.
+        // Mail sent now is rewritten as by PostSRSd.
         assert_eq!(map.ask("forward", address), format!("OK {rewritten}"));
     }
-    // Ours stay as they are there, and are signed here.
+    // PostSRSd does not rewrite the addresses of the site's domains; Countersign signs them.
     assert!(map.ask("forward", "ann@our.example").starts_with("OK prvs="));
 }
 
@@ -261,7 +261,8 @@ fn a_map_that_strangers_reach_begins_no_ramp() {
     let begins = |line: &str, domain: &str| {
         line.contains("its ramp begins") && line.contains(&format!("\"domain\":\"{domain}\""))
     };
-    // A stranger's mail may say that it is ours. That of others leaves, as `forward` is asked about it.
+    // A stranger's mail may have a sender of ours. Mail of other senders leaves the site, so `forward` is queried about
+    // it.
     assert!(map.ask("forward", "ann@our.example").starts_with("OK prvs="));
     assert!(map.ask("forward", "bob@else.example").starts_with("OK SRS0="));
     daemon.log.wait("the ramp of the SRS domain", 0, |line| begins(line, "srs.our.example"));

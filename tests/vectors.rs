@@ -1,5 +1,5 @@
-//! Recorded answers of peers, a sample of each file through the command line. All of them run through the library by
-//! `cargo run --release --example vectors -- FILE…`.
+//! Recorded answers of peers: a sample of each file, through the command line. `cargo run --release --example vectors
+//! -- FILE…` runs all of them through the library.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use crate::common::skip::skip_for_good;
 use crate::common::{folder, run, run_ok};
 use serde_json::Value;
 
-/// The files, and whose they are on the command line.
+/// The files, and the names of their programs on the command line.
 const FILES: [(&str, &str); 8] = [
     ("exim-prvs.json", "exim"),
     ("batv-tools.json", "batv-tools"),
@@ -20,8 +20,8 @@ const FILES: [(&str, &str); 8] = [
     ("exim-srs.json", "exim-srs"),
 ];
 
-/// Cases of the bare function that the rules decide otherwise: they never sign what is signed, or is too long, or is in
-/// the alias domain already; and they know who is ours.
+/// Cases of the bare function that the rules decide differently: they do not sign an address that is signed already,
+/// too long, or in the alias domain, and they know the local domains.
 const OTHER_RULES: [&str; 12] = [
     "tagged",
     "long",
@@ -79,7 +79,7 @@ fn one(program: &str, vector: &Value) {
     };
     fs::write(folder.path().join("secret"), secrets.join("\n") + "\n").unwrap();
     let digit = vector["key_number"].as_u64().unwrap_or(0);
-    // Own keys begin with the digit 1: an imported one of that digit has to wait until that is gone.
+    // Own keys begin with the digit 1, so an imported key with that digit has to wait until that key is gone.
     if digit == 1 {
         run_ok(folder.path(), &["keys", "init", "--at", "0"]);
         run_ok(folder.path(), &["keys", "rotate", "--at", "0"]);
@@ -126,12 +126,13 @@ fn one(program: &str, vector: &Value) {
     let id = format!("{} {arguments:?}: {found}, want {want}", vector["id"]);
     match (command, want["output"].as_str()) {
         ("sign", Some(output)) => assert_eq!(found["result"], output, "{id}"),
-        // What the bare function cannot rewrite, the rules wrap by the own key.
+        // Addresses that the bare function cannot rewrite are wrapped by the rules with the own key.
         ("sign", None) => assert!(found["result"].is_string() || found["action"] == "reject", "{id}"),
         (_, Some(output)) => {
             assert_eq!((&found["result"], &found["verdict"]), (&output.into(), &"valid".into()), "{id}");
         }
-        // The ring also has an own key: what no peer could read is then a hash that does not fit, or an ordinary name.
+        // The ring also has an own key, so an address that no peer could read has a wrong hash, or is an ordinary
+        // address.
         (_, None) => {
             assert_ne!(found["verdict"], "valid", "{id}");
             let verdict = want["verdict"].as_str().unwrap();

@@ -1,4 +1,4 @@
-//! The table of cases in `cases/verdicts.toml`, through the pure rules and through real SMTP sessions.
+//! The table of cases in `cases/verdicts.toml`, run through the pure rules and through real SMTP sessions.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,7 +14,7 @@ use countersign::envelope::rules::{Candidate, ContentVerdict, Disposition, Outbo
 use countersign::envelope::time::Timestamp;
 use countersign::state::ring_file;
 
-/// Asks the rules themselves.
+/// The outcome of a case by the rules.
 fn by_rules(case: &Inbound, ring: &Keyring, now: Timestamp) -> Came {
     let config = Config::parse(Path::new("case.toml"), &config_text(&case.config, "")).unwrap();
     let rules = Rules::new(&config.policy, ring, now);
@@ -48,7 +48,7 @@ fn by_rules(case: &Inbound, ring: &Keyring, now: Timestamp) -> Came {
     }
 }
 
-/// A daemon for each config that a case asks for, and one sink behind them all.
+/// A daemon for each config in the table, and one sink behind all of them.
 struct Daemons {
     folder: tempfile::TempDir,
     sink: Sink,
@@ -66,7 +66,7 @@ impl Daemons {
         ring_file::load(&self.folder.path().join("keys/ring.toml")).unwrap()
     }
 
-    /// The ports of outbound and inbound.
+    /// The ports of the outbound and inbound listeners.
     fn ports(&mut self, config: &str) -> (u16, u16) {
         let (folder, port) = (self.folder.path(), self.sink.port);
         let daemon = self.running.entry(config.to_owned()).or_insert_with(|| {
@@ -99,7 +99,7 @@ impl Daemons {
             return Came { rcpt, data: Some(data), to: None, mark: None };
         }
         if messages.len() == before {
-            // Taken, and thrown away.
+            // Accepted and discarded.
             return Came { rcpt, data: Some(data), to: None, mark: None };
         }
         let message = messages.last().unwrap();

@@ -55,7 +55,7 @@ enum Command {
     Trace(status::TraceCommand),
     /// Have the running daemon only observe all domains for a while
     Observe(status::ObserveCommand),
-    /// Have the running daemon read its key ring and certificates again
+    /// Have the running daemon read its config, key ring and certificates again
     Reload(status::ReloadCommand),
     /// Create, show and change keys
     #[command(subcommand)]

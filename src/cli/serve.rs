@@ -13,7 +13,8 @@ use crate::state;
 /// `countersign serve`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-SIGHUP reads key ring and certificates again (changed ones are noticed within two seconds anyway).
+SIGHUP reads the config, and key ring and certificates (changed ones are noticed within two
+seconds anyway). `countersign reload` does the same, and says what came of it.
 SIGTERM stops: no new connections, transactions in progress may finish.")]
 pub(super) struct Serve {
     /// Config file [default: countersign.toml here, then /etc/countersign/countersign.toml; or the files in

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::common_args::{find_config, now};
 use crate::cli::colours::{BOLD, GREEN, RED, YELLOW};
+use crate::config::ControlSocket;
 use crate::envelope::time::Timestamp;
 use crate::service::control::{Answer, Observe, Trace};
 use crate::service::decision_log::StoredDecision;
@@ -98,6 +99,9 @@ pub(super) struct ObserveCommand {
 
 /// `countersign reload`
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Prints which changes of the config are in force now, and which take effect after a restart. A config
+with an error changes nothing; exit status 2.")]
 pub(super) struct ReloadCommand {
     #[command(flatten)]
     socket: Socket,
@@ -162,32 +166,41 @@ pub(super) fn observe(args: &ObserveCommand) -> Result<bool> {
     Ok(true)
 }
 
-/// Has the running daemon read its key ring and certificates again.
+/// Has the running daemon read its config, key ring and certificates again.
 pub(super) fn reload(args: &ReloadCommand) -> Result<bool> {
     let answer: Answer = ask(&args.socket, "POST", "/reload", "")?;
     anstream::println!("{}", answer.text);
     Ok(true)
 }
 
-/// The places where the control socket may be, in the order in which they are tried.
-fn places(socket: &Socket) -> Result<Vec<PathBuf>> {
+/// The places where the control socket may be, in the order in which they are tried. With a config that has an error,
+/// the usual ones: the daemon may run with an earlier version of it.
+fn places(socket: &Socket) -> Result<(Vec<PathBuf>, Option<anyhow::Error>)> {
     if let Some(path) = &socket.control {
-        return Ok(vec![path.clone()]);
+        return Ok((vec![path.clone()], None));
     }
-    let config = find_config(socket.config.as_deref())?.context("there is no config; name one with -c FILE")?;
+    let config = match find_config(socket.config.as_deref()) {
+        Ok(config) => config.context("there is no config; name one with -c FILE")?,
+        Err(error) => {
+            let folder = socket.config.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
+            return Ok((vec![folder.join(ControlSocket::DEFAULT), PACKAGED.into()], Some(error)));
+        }
+    };
     let own = config.control.path.clone().context("control.listen is \"none\", so no daemon can be asked")?;
-    Ok(if config.control.is_default { vec![own, PACKAGED.into()] } else { vec![own] })
+    let places = if config.control.is_default { vec![own, PACKAGED.into()] } else { vec![own] };
+    Ok((places, None))
 }
 
 fn ask<T: DeserializeOwned>(socket: &Socket, method: &str, path: &str, body: &str) -> Result<T> {
+    let (places, bad_config) = places(socket)?;
     let mut failed = Vec::new();
-    for place in places(socket)? {
+    for place in places {
         match request(&place, method, path, body) {
             Ok(text) => return answer(&text),
             Err(error) => failed.push(format!("{}: {error}", place.display())),
         }
     }
-    Err(NoDaemon(format!("no running daemon answers ({})", failed.join("; "))).into())
+    Err(bad_config.unwrap_or_else(|| NoDaemon(format!("no running daemon answers ({})", failed.join("; "))).into()))
 }
 
 fn request(place: &Path, method: &str, path: &str, body: &str) -> std::io::Result<String> {

@@ -5,8 +5,10 @@ mod choices;
 mod listeners;
 mod mta_services;
 mod raw;
+mod reload;
 mod words;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,6 +21,7 @@ pub use self::choices::{
 pub use self::listeners::Listener;
 pub use self::mta_services::MtaService;
 use self::raw::{Raw, SrsDomain};
+pub use self::reload::ConfigChanges;
 use self::words::one_of;
 pub use self::words::{Endpoint, listed};
 use crate::envelope::address::Address;
@@ -105,6 +108,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Which log lines are written: a level, or a filter of the `tracing` crate.
     pub log_level: String,
+    /// The keys that the file sets, with their tables, and their values as text.
+    pub settings: BTreeMap<String, String>,
 }
 
 /// The Unix socket by which commands reach the running daemon.
@@ -114,6 +119,11 @@ pub struct ControlSocket {
     pub path: Option<PathBuf>,
     /// Whether the config names no path, so that a folder that the service manager gives goes first.
     pub is_default: bool,
+}
+
+impl ControlSocket {
+    /// The path where the config names none, relative to its folder.
+    pub const DEFAULT: &str = "run/countersign.sock";
 }
 
 /// The file in which the daemon keeps what must survive a restart.
@@ -178,7 +188,51 @@ impl Config {
             .map_err(|e| error(e.span().and_then(|span| at(span.start)), in_our_words(e.message().trim_end())))?;
         check(&raw).map_err(|(offset, text)| error(offset.and_then(at), text))?;
         let folder = path.parent().unwrap_or(Path::new(""));
-        build(raw, path, folder).map_err(|(offset, text)| error(offset.and_then(at), text))
+        let config = build(raw, path, folder).map_err(|(offset, text)| error(offset.and_then(at), text))?;
+        Ok(Self { settings: reload::settings(text), ..config })
+    }
+}
+
+impl Config {
+    /// The differences to a newer version of this config.
+    #[must_use]
+    pub fn changes_to(&self, newer: &Self) -> ConfigChanges {
+        reload::changes(&self.settings, &newer.settings, self.has_milter())
+    }
+
+    /// A newer version of this config, as far as a running daemon can take it: keys that need a restart keep the values
+    /// of this one.
+    #[must_use]
+    pub fn reloaded(&self, mut newer: Self) -> Self {
+        if self.has_milter() {
+            newer.policy.outbound.evidence = self.policy.outbound.evidence;
+            newer.policy.outbound.exempt_recipients = self.policy.outbound.exempt_recipients.clone();
+            newer.policy.outbound.mixed = self.policy.outbound.mixed;
+            newer.timeouts.transaction = self.timeouts.transaction;
+        }
+        newer.timeouts.connect = self.timeouts.connect;
+        newer.timeouts.drain = self.timeouts.drain;
+        newer.limits.connections = self.limits.connections;
+        newer.limits.held = self.limits.held;
+        reload::keep(&self.settings, &mut newer.settings, self.has_milter());
+        Self {
+            ring: self.ring.clone(),
+            listeners: self.listeners.clone(),
+            mta_services: self.mta_services.clone(),
+            srs_next_hop: self.srs_next_hop.clone(),
+            hold: self.hold,
+            status: self.status.clone(),
+            status_hosts: self.status_hosts.clone(),
+            state: self.state.clone(),
+            control: self.control.clone(),
+            log_format: self.log_format,
+            log_level: self.log_level.clone(),
+            ..newer
+        }
+    }
+
+    fn has_milter(&self) -> bool {
+        self.mta_services.iter().any(|service| service.protocol == ServiceProtocol::Milter)
     }
 }
 
@@ -386,6 +440,7 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, LocatedError> {
             next_hop: span(raw.timeouts.next_hop, 600),
             drain: span(raw.timeouts.drain, 30),
         },
+        settings: BTreeMap::new(),
         log_format: raw.log.format.unwrap_or_default(),
         log_level: raw.log.level.map_or_else(|| "info".into(), |level| level.0),
     })
@@ -393,7 +448,7 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, LocatedError> {
 
 fn control_socket(listen: Option<toml::Spanned<String>>, folder: &Path) -> Result<ControlSocket, LocatedError> {
     let Some(listen) = listen else {
-        return Ok(ControlSocket { path: Some(folder.join("run/countersign.sock")), is_default: true });
+        return Ok(ControlSocket { path: Some(folder.join(ControlSocket::DEFAULT)), is_default: true });
     };
     let path = match (listen.get_ref().as_str(), listen.get_ref().strip_prefix("unix:")) {
         ("none", _) => None,

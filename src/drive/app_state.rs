@@ -23,8 +23,7 @@ use crate::envelope::time::Timestamp;
 /// The shared state of the process.
 #[derive(Debug)]
 pub(crate) struct AppState {
-    /// The config that the process was started with.
-    pub config: Config,
+    config: ArcSwap<Config>,
     /// The ring in force; replaced as a whole.
     pub ring: ArcSwap<Keyring>,
     /// The number of sessions of each client network.
@@ -53,7 +52,7 @@ impl AppState {
         let started = clock();
         let hold_budget = Arc::new(HoldBudget::new(config.limits.held, config.hold));
         Self {
-            config,
+            config: ArcSwap::from_pointee(config),
             ring: ArcSwap::from_pointee(ring),
             clients: Arc::default(),
             metrics: Metrics::default(),
@@ -67,6 +66,17 @@ impl AppState {
             hold_budget,
             sessions: AtomicU64::new(0),
         }
+    }
+
+    /// The config in force; replaced as a whole.
+    #[must_use]
+    pub(crate) fn config(&self) -> arc_swap::Guard<Arc<Config>> {
+        self.config.load()
+    }
+
+    /// Puts a config in force, for new connections and new decisions.
+    pub(crate) fn set_config(&self, config: Config) {
+        self.config.store(Arc::new(config));
     }
 
     /// The current time of this machine.

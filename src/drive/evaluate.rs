@@ -117,7 +117,7 @@ impl Evaluator {
     pub(super) fn ask<T>(&self, question: impl FnOnce(&Rules<'_>) -> T) -> T {
         let ring: Arc<Keyring> = self.app.ring.load_full();
         let ramps = self.app.ramps.load();
-        question(&Rules::new(&self.app.config.policy, &ring, self.app.now()).with_ramps(&ramps))
+        question(&Rules::new(&self.app.config().policy, &ring, self.app.now()).with_ramps(&ramps))
     }
 
     /// The decision about a sender, for all recipients.
@@ -136,7 +136,7 @@ impl Evaluator {
 
     /// The decision about a sender for one recipient. `None`: the recipient makes no difference.
     pub(super) fn sender_for(&mut self, sender: &ReversePath, recipient: &Address) -> Option<Outbound> {
-        if !self.app.config.policy.outbound.recipients_matter() {
+        if !self.app.config().policy.outbound.recipients_matter() {
             return None;
         }
         let outbound = self.ask(|rules| rules.outbound(self.client, sender, Some(recipient)));
@@ -309,7 +309,7 @@ impl Evaluator {
         } else {
             inbound.verdict.name()
         };
-        if is_decided && is_of_interest && self.app.config.state.decisions > 0 {
+        if is_decided && is_of_interest && self.app.config().state.decisions > 0 {
             self.app.decisions.note(Decision {
                 at: self.app.now(),
                 session: self.id,
@@ -328,7 +328,7 @@ impl Evaluator {
 
     /// Keeps a decision about the content of a message for `trace`.
     fn note_content(&self, case: Candidate<'_>, found: &Findings, content: &ContentVerdict) {
-        if self.app.config.state.decisions == 0 {
+        if self.app.config().state.decisions == 0 {
             return;
         }
         self.app.decisions.note(Decision {

@@ -93,7 +93,7 @@ pub(crate) async fn serve(
     if !is_admitted(peer, &mta_service) {
         return;
     }
-    let patience = app.config.timeouts.command;
+    let patience = app.config().timeouts.command;
     let Some(answers) = Answers::new(mta_service.protocol, app) else { return };
     let mut line = RequestConnection {
         answers,

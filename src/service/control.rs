@@ -17,9 +17,9 @@ use tracing::{info, warn};
 
 use super::decision_log::find;
 use super::ramp_words::describe;
-use super::reload::Reload;
+use super::reload::{Reload, reload_config};
 use super::report::Report;
-use crate::config::{Access, ControlSocket, Endpoint};
+use crate::config::{Access, ConfigChanges, ControlSocket, Endpoint};
 use crate::drive::app_state::AppState;
 use crate::drive::listener::{Bound, Inherited};
 use crate::drive::proxy_listener::ProxyListener;
@@ -174,8 +174,31 @@ async fn observe(State(daemon): State<Daemon>, Json(asked): Json<Observe>) -> (S
     (StatusCode::OK, Json(Answer { text }))
 }
 
-async fn reload_now(State(daemon): State<Daemon>) -> Json<Answer> {
-    daemon.reload.now();
-    let text = "The key ring and the certificates are read again; the log says what came of it. A changed config takes effect after a restart.";
-    Json(Answer { text: text.to_owned() })
+async fn reload_now(State(daemon): State<Daemon>) -> (StatusCode, Json<Answer>) {
+    let app = Arc::clone(&daemon.app);
+    let changes = tokio::task::spawn_blocking(move || reload_config(&app)).await;
+    let (code, text) = match changes {
+        Ok(Ok(changes)) => {
+            daemon.reload.ring_and_certificates();
+            (StatusCode::OK, reloaded(&changes))
+        }
+        Ok(Err(error)) => (StatusCode::BAD_REQUEST, format!("{error}; nothing has changed")),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+    };
+    (code, Json(Answer { text }))
+}
+
+fn reloaded(changes: &ConfigChanges) -> String {
+    let mut text = if changes.is_empty() {
+        "The config is as before.".to_owned()
+    } else if changes.applied.is_empty() {
+        "Nothing of the config could be put in force.".to_owned()
+    } else {
+        format!("In force now: {}.", changes.applied.join(", "))
+    };
+    if !changes.need_restart.is_empty() {
+        text.push_str(&format!("\nAfter a restart: {}.", changes.need_restart.join(", ")));
+    }
+    text.push_str("\nKey ring and certificates are read again; the log says what came of it.");
+    text
 }

@@ -20,7 +20,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -85,7 +84,7 @@ pub struct Service {
     proxy_listeners: Vec<(Arc<ProxyListener>, Bound)>,
     mta_services: Vec<(Arc<MtaService>, Bound)>,
     status: Option<Bound>,
-    reload: Arc<Notify>,
+    reload: Reload,
 }
 
 /// Time limit for stopping the listeners for queries.
@@ -130,7 +129,7 @@ impl Service {
             proxy_listeners,
             mta_services,
             status,
-            reload: Arc::default(),
+            reload: Reload::default(),
         })
     }
 
@@ -149,10 +148,10 @@ impl Service {
             .collect()
     }
 
-    /// A handle for reloading the key ring and certificates.
+    /// A handle for reloading the config, the key ring and certificates.
     #[must_use]
     pub fn reload(&self) -> Reload {
-        Reload::of(&self.reload)
+        self.reload.clone()
     }
 
     /// Accepts and serves connections until `stop` is done, then lets transactions finish within `timeouts.drain`.
@@ -178,8 +177,8 @@ impl Service {
         let app = Arc::clone(&self.app);
         // A task of its own: a file that its library cannot cope with must not stop the daemon.
         let state = tokio::task::spawn_blocking(move || State::open(&app)).await.unwrap_or_else(State::lost);
-        if let Some(bound) = control::bind(&self.app.config.control) {
-            let reload = Reload::of(&self.reload);
+        if let Some(bound) = control::bind(&self.app.config().control) {
+            let reload = self.reload.clone();
             let daemon = control::Daemon {
                 app: Arc::clone(&self.app),
                 proxy_listeners: Arc::clone(&proxy_listeners),
@@ -216,7 +215,7 @@ impl Service {
         systemd::stopping();
         mail_tasks.close().await;
         info!(sessions = self.app.metrics.sessions.get(), "stopping: no new connections, transactions may finish");
-        let carried = tokio::time::timeout(self.app.config.timeouts.drain, mail_tasks.stop()).await;
+        let carried = tokio::time::timeout(self.app.config().timeouts.drain, mail_tasks.stop()).await;
         let asked = tokio::time::timeout(QUERIES_STOP, query_tasks.stop()).await;
         if carried.is_err() || asked.is_err() {
             warn!(

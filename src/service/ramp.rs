@@ -37,7 +37,7 @@ pub(super) async fn write(app: Arc<AppState>) {
 
 fn write_one(app: &AppState, event: &RampEvent) {
     let now = app.now();
-    let written = ring_file::update(&app.config.ring, |ring| {
+    let written = ring_file::update(&app.config().ring, |ring| {
         let changed = match event {
             RampEvent::Started(domain) => ring.ramp_start(domain, now),
             RampEvent::Gap(domain) => ring.ramp_stop(domain, now),
@@ -52,7 +52,7 @@ fn write_one(app: &AppState, event: &RampEvent) {
         Ok(if changed { Changed::Yes(()) } else { Changed::No(()) })
     });
     // Other hosts reload the file. This process uses the ring at once, even if it could not write it.
-    if let Ok(ring) = ring_file::load(&app.config.ring) {
+    if let Ok(ring) = ring_file::load(&app.config().ring) {
         app.set_ring(ring);
     }
     // Logged last, when the change is in force.
@@ -108,7 +108,7 @@ pub(super) async fn watch(app: Arc<AppState>) {
 
 /// The domains that have a ramp, as the config names them, and their states.
 pub(crate) fn states(app: &AppState) -> Vec<(String, Ramp)> {
-    let (policy, ring, ramps) = (&app.config.policy, app.ring.load(), app.ramps.load());
+    let (policy, ring, ramps) = (&app.config().policy, app.ring.load(), app.ramps.load());
     if policy.inbound.mode != InboundMode::Ramp {
         return Vec::new();
     }

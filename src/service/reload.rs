@@ -1,10 +1,11 @@
-//! Reloads the key ring and certificates when their files change, which is checked once a second, or on request. A file
-//! with errors changes nothing.
+//! Reloads the key ring and certificates when their files change, which is checked once a second, and the config, too, on
+//! request. A file with errors changes nothing.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -12,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use crate::config::{Config, ConfigChanges, ConfigError};
 use crate::drive::app_state::AppState;
 use crate::drive::proxy_listener::ProxyListener;
 use crate::drive::tls::Acceptor;
@@ -22,18 +24,27 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Interval of log lines about a ring that still has errors.
 const REMINDER: Duration = Duration::from_secs(3600);
 
-/// A handle that makes a running daemon read its key ring and certificates.
-#[derive(Debug, Clone)]
-pub struct Reload(Arc<Notify>);
+/// A handle that makes a running daemon read its config, key ring and certificates.
+#[derive(Debug, Clone, Default)]
+pub struct Reload(Arc<Requests>);
+
+#[derive(Debug, Default)]
+struct Requests {
+    any: Notify,
+    /// Whether the config is to be read, too.
+    config: AtomicBool,
+}
 
 impl Reload {
-    pub(super) fn of(asked: &Arc<Notify>) -> Self {
-        Self(Arc::clone(asked))
+    /// Makes the daemon read all of them now.
+    pub fn now(&self) {
+        self.0.config.store(true, Ordering::Release);
+        self.0.any.notify_one();
     }
 
-    /// Makes the daemon read the key ring and certificates now.
-    pub fn now(&self) {
-        self.0.notify_one();
+    /// Makes the daemon read the key ring and the certificates now.
+    pub(super) fn ring_and_certificates(&self) {
+        self.0.any.notify_one();
     }
 }
 
@@ -47,8 +58,8 @@ fn version(path: &Path) -> Version {
 }
 
 /// Reloads the key ring and certificates when they change, or on request. Never ends.
-pub(super) async fn watch(app: Arc<AppState>, proxy_listeners: Arc<[Arc<ProxyListener>]>, asked: Arc<Notify>) {
-    let path = app.config.ring.clone();
+pub(super) async fn watch(app: Arc<AppState>, proxy_listeners: Arc<[Arc<ProxyListener>]>, requests: Reload) {
+    let path = app.config().ring.clone();
     let mut certificates: Vec<WatchedCertificate> = proxy_listeners
         .iter()
         .filter(|proxy_listener| proxy_listener.acceptor.is_some())
@@ -66,9 +77,13 @@ pub(super) async fn watch(app: Arc<AppState>, proxy_listeners: Arc<[Arc<ProxyLis
     let mut raising = raise_aside(&app);
     loop {
         let asked = tokio::select! {
-            () = asked.notified() => true,
+            () = requests.0.any.notified() => true,
             () = tokio::time::sleep(INTERVAL) => false,
         };
+        if requests.0.config.swap(false, Ordering::AcqRel) {
+            // What came of it is in the log.
+            let _ = reload_config(&app);
+        }
         certificates.iter_mut().for_each(|certificate| certificate.look(asked));
         let now = version(&path);
         if asked || now != seen || remind_at.is_some_and(|at| at <= Instant::now()) {
@@ -117,13 +132,36 @@ impl WatchedCertificate {
     }
 }
 
+/// Reads the config again, and puts in force what a running daemon can take.
+///
+/// # Errors
+/// The file has an error, and nothing changes.
+pub(super) fn reload_config(app: &AppState) -> Result<ConfigChanges, ConfigError> {
+    let running = app.config();
+    let newer = Config::load(&running.path).inspect_err(|error| {
+        error!(%error, "the config cannot be loaded; the last good one stays in force");
+    })?;
+    let changes = running.changes_to(&newer);
+    if changes.is_empty() {
+        return Ok(changes);
+    }
+    app.set_config(running.reloaded(newer));
+    if !changes.applied.is_empty() {
+        info!(changed = changes.applied.join(", "), "the config has changed, and is in force");
+    }
+    if !changes.need_restart.is_empty() {
+        warn!(changed = changes.need_restart.join(", "), "these changes of the config take effect after a restart");
+    }
+    Ok(changes)
+}
+
 /// Loads the ring. Returns `false` if the file has errors.
 fn reload(app: &AppState) -> bool {
-    match ring_file::load(&app.config.ring) {
+    match ring_file::load(&app.config().ring) {
         Ok(ring) => {
             let signer = ring.own_signer().map(|key| key.id.to_string());
             app.set_ring(ring);
-            info!(ring = %app.config.ring.display(), signing = signer, "key ring loaded");
+            info!(ring = %app.config().ring.display(), signing = signer, "key ring loaded");
             true
         }
         Err(error) => {
@@ -143,7 +181,7 @@ fn raise_aside(app: &Arc<AppState>) -> JoinHandle<()> {
 /// Records lifetimes and tag lengths of the signing keys in the ring, so that other hosts and later configs know how
 /// long their tags live. Failure is only logged.
 fn raise(app: &AppState) {
-    let policy = &app.config.policy;
+    let policy = &app.config().policy;
     let (lifetime, srs_lifetime) = (policy.batv.lifetime, policy.srs.lifetime);
     let short = policy.batv.mac == MacLength::Short;
     let ring = app.ring.load();
@@ -153,7 +191,7 @@ fn raise(app: &AppState) {
     if !needed {
         return;
     }
-    let written = ring_file::update(&app.config.ring, |ring| {
+    let written = ring_file::update(&app.config().ring, |ring| {
         Ok(if ring.record_lifetimes(lifetime, srs_lifetime, short) { Changed::Yes(()) } else { Changed::No(()) })
     });
     if let Err(error) = written {

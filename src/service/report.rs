@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ramp::states;
 use super::ramp_words::describe;
+use crate::config::Config;
 use crate::drive::app_state::AppState;
 use crate::drive::metrics::Top;
 use crate::drive::proxy_listener::ProxyListener;
@@ -30,6 +31,8 @@ pub(crate) struct Report {
     pub uptime: i64,
     /// Its config file.
     pub config: String,
+    /// Keys in which the config file differs from what runs: to be put in force, and to take effect after a restart.
+    pub config_changes: (Vec<String>, Vec<String>),
     /// `ramp`, `observe` or `enforce`.
     pub mode: String,
     /// The ramp of each domain, in words.
@@ -75,13 +78,27 @@ impl Report {
         };
         let first = |top: &Top| top.first(20);
         let ramps = states(app);
+        let newer = Config::load(&app.config().path);
+        let changes = newer.as_ref().map(|newer| app.config().changes_to(newer)).unwrap_or_default();
+        let mut attention = attention(app, proxy_listeners, &ramps, &surges, chance);
+        match &newer {
+            Err(error) => attention.push(format!("the config file has an error: {error}")),
+            Ok(_) if !changes.applied.is_empty() => {
+                attention
+                    .push(format!("the config file has changed ({}): countersign reload", changes.applied.join(", ")));
+            }
+            Ok(_) if !changes.need_restart.is_empty() => attention
+                .push(format!("the config file has changed ({}): restart the daemon", changes.need_restart.join(", "))),
+            Ok(_) => {}
+        }
         Self {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             since: rfc3339(app.started),
             uptime: now.0.saturating_sub(app.started.0),
-            config: app.config.path.display().to_string(),
-            mode: app.config.policy.inbound.mode.name().to_owned(),
+            config: app.config().path.display().to_string(),
+            config_changes: (changes.applied, changes.need_restart),
+            mode: app.config().policy.inbound.mode.name().to_owned(),
             ramps: ramps.iter().map(|(name, ramp)| (name.clone(), describe(ramp, name, true))).collect(),
             listeners: proxy_listeners.iter().map(|listener| line_of(listener)).collect(),
             sessions: app.metrics.sessions.get(),
@@ -93,7 +110,7 @@ impl Report {
             would_refuse: listed(&observed.reasons),
             rescued: app.metrics.rescued.get(),
             forgery_chance: chance,
-            attention: attention(app, proxy_listeners, &ramps, &surges, chance),
+            attention,
         }
     }
 }

@@ -36,7 +36,7 @@ pub(super) struct State {
 impl State {
     /// Opens the store and restores what it has. Says in the log how it was found.
     pub(super) fn open(app: &AppState) -> Self {
-        let config = &app.config.state;
+        let config = &app.config().state;
         let suffix = rfc3339(app.now()).replace(':', "");
         let place = place(config);
         let opened = store::open(place.as_deref(), config.max_size, &suffix);
@@ -118,7 +118,7 @@ impl State {
         if left_out > 0 {
             limited_warn!(left_out, "more decisions in a second than are kept for `countersign trace`");
         }
-        let config = &app.config.state;
+        let config = &app.config().state;
         for change in self.decisions.changes(decisions, config.addresses, config.decisions, app.now()) {
             self.waiting.insert((change.table, change.key), change.value);
         }

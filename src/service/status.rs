@@ -43,7 +43,7 @@ pub(super) async fn serve(
     draining: CancellationToken,
 ) {
     let registry = Arc::new(app.metrics.registry());
-    let mut names = app.config.status_hosts.clone();
+    let mut names = app.config().status_hosts.clone();
     names.push(rustix::system::uname().nodename().to_string_lossy().into_owned());
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -160,7 +160,7 @@ fn look_up(app: &AppState) {
     let asked = &app.metrics.asked;
     asked.held.set(i64::try_from(app.hold_budget.taken()).unwrap_or(i64::MAX));
     let ring = app.ring.load();
-    let policy = &app.config.policy;
+    let policy = &app.config().policy;
     let ramps = app.ramps.load();
     let rules = Rules::new(policy, &ring, app.now()).with_ramps(&ramps);
     let names = policy.domains.local.names();

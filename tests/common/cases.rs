@@ -1,4 +1,4 @@
-//! The table of cases in `cases/verdicts.toml`: what each stands for, and what is to come of it.
+//! The table of cases in `cases/verdicts.toml`: the placeholders in it, and the expected outcomes.
 
 use std::collections::BTreeMap;
 use std::ops::Add as _;
@@ -36,7 +36,7 @@ pub struct Inbound {
     pub data: u16,
     pub to: Option<String>,
     pub mark: Option<String>,
-    /// It is taken, and nobody gets it.
+    /// The message is accepted, but not delivered.
     #[serde(default)]
     pub discarded: bool,
 }
@@ -66,7 +66,7 @@ pub fn yes() -> u16 {
     250
 }
 
-/// What came of a case, whoever was asked.
+/// The outcome of a case, for every front end.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Came {
     pub rcpt: u16,
@@ -80,7 +80,7 @@ pub fn table() -> Table {
 }
 
 pub fn config_text(extra: &str, listeners: &str) -> String {
-    // A case's own lines win over the common ones.
+    // The lines of a case override the common ones.
     let mut lines: BTreeMap<&str, String> = BTreeMap::from([
         ("domains.local", "[\"our.example\", \"deep.our.example\"]".to_owned()),
         ("domains.srs_domain", "\"srs.our.example\"".to_owned()),
@@ -94,7 +94,8 @@ pub fn config_text(extra: &str, listeners: &str) -> String {
     format!("keys.ring = \"keys/ring.toml\"\n{}\n{listeners}", lines.join("\n"))
 }
 
-/// A message of a kind. Those that begin with `evidence` are untagged bounces that return an original of ours.
+/// A message of a kind. Kinds that begin with `evidence` are untagged bounces that return an original signed by this
+/// site.
 pub fn content(kind: &str, ring: &Keyring, now: Timestamp) -> String {
     match kind {
         evidence if evidence.starts_with("evidence") => bounce_with_evidence(evidence, ring, now),
@@ -130,7 +131,7 @@ pub fn content(kind: &str, ring: &Keyring, now: Timestamp) -> String {
     }
 }
 
-/// A failed DSN that returns an original with evidence, in one of the ways in which servers do that.
+/// A failure DSN that returns an original with evidence, in one of the forms that servers use.
 pub fn bounce_with_evidence(how: &str, ring: &Keyring, now: Timestamp) -> String {
     let address = if how == "evidence-other-recipient" { "bea@our.example" } else { "ann@our.example" };
     let days = if how == "evidence-expired" { -9 } else { 0 };
@@ -169,7 +170,7 @@ pub fn bounce_with_evidence(how: &str, ring: &Keyring, now: Timestamp) -> String
             );
         }
     }
-    // Behind what is held of a message.
+    // Beyond the part of a message that is buffered.
     let padding = if how == "evidence-late" { "x".repeat(70).add("\r\n").repeat(3000) } else { String::new() };
     format!(
         "From: MAILER-DAEMON@third.example\r\nContent-Type: multipart/report; report-type=delivery-status; boundary=\"b=1\"\r\n\r\n\
@@ -178,7 +179,7 @@ pub fn bounce_with_evidence(how: &str, ring: &Keyring, now: Timestamp) -> String
     )
 }
 
-/// Fills in `{valid ann@our.example}` and the like.
+/// Fills in placeholders such as `{valid ann@our.example}`.
 pub fn fill(text: &str, ring: &Keyring, now: Timestamp) -> String {
     let Some(inner) = text.strip_prefix('{').and_then(|t| t.strip_suffix('}')) else { return text.to_owned() };
     let (kind, rest) = inner.split_once(' ').unwrap();
@@ -207,7 +208,7 @@ pub fn fill(text: &str, ring: &Keyring, now: Timestamp) -> String {
     }
 }
 
-/// Whether an address is the one that is wanted, with a tag where that has `…`.
+/// Whether an address is the expected one; `…` stands for a tag.
 pub fn fits(got: &str, want: &str) -> bool {
     match want.split_once('…') {
         Some((head, tail)) => got.starts_with(head) && got.ends_with(tail) && got.len() > want.len(),
@@ -215,7 +216,7 @@ pub fn fits(got: &str, want: &str) -> bool {
     }
 }
 
-/// The last digit of the hash changed.
+/// A tag with another last digit of the hash.
 pub fn other_hex(tag: &str) -> String {
     let at = tag.find("prvs=").unwrap() + 14;
     let digit = if &tag[at..=at] == "0" { "1" } else { "0" };

@@ -1,4 +1,4 @@
-//! Ends the servers of a test whose process dies first, by Ctrl-C or a signal.
+//! Ends the servers of a test whose process is killed by Ctrl-C or a signal.
 
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
@@ -6,22 +6,22 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal};
 
-/// A small shell in a process group of its own. It reads from the test process; when that ends without a word, the
-/// shell ends what it guards.
+/// A small shell in a separate process group. It reads from the test process; if that ends without notice, the shell
+/// ends the guarded process.
 pub struct Guard(Child);
 
 impl Guard {
-    /// For one process.
+    /// Guards one process.
     pub fn process(child: &Child) -> Self {
         Self::by("kill -s TERM \"$1\"", &child.id().to_string())
     }
 
-    /// For a process group.
+    /// Guards a process group.
     pub fn group(leader: &Child) -> Self {
         Self::by("kill -s TERM -- \"-$1\"", &leader.id().to_string())
     }
 
-    /// For a daemon that writes its pid into a file, and may be about to start.
+    /// Guards a daemon that writes its PID into a file, and may still be starting.
     pub fn pid_file(path: &str) -> Self {
         let wait = "n=0; until [ -s \"$1\" ] || [ $n = 100 ]; do n=$((n+1)); sleep 0.1; done";
         Self::by(&format!("{wait}; read -r pid <\"$1\" && kill -s TERM $pid"), path)
@@ -36,7 +36,7 @@ impl Guard {
 }
 
 impl Drop for Guard {
-    /// The test has ended its server itself.
+    /// The test has ended its server, so the guard does nothing.
     fn drop(&mut self) {
         if let Some(mut stdin) = self.0.stdin.take() {
             let _ = stdin.write_all(b"done\n");
@@ -45,12 +45,12 @@ impl Drop for Guard {
     }
 }
 
-/// Sends a signal to a process. No program of the system is asked: `kill` is not on every machine.
+/// Sends a signal to a process, without the program `kill`, which is not on every machine.
 pub fn signal(child: &Child, signal: Signal) {
     rustix::process::kill_process(Pid::from_child(child), signal).unwrap();
 }
 
-/// Asks a whole process group to end, and waits for its leader.
+/// Terminates a process group, and waits for its leader.
 pub fn end_group(leader: &mut Child) {
     let _ = rustix::process::kill_process_group(Pid::from_child(leader), Signal::TERM);
     let _ = leader.wait();

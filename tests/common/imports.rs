@@ -1,4 +1,4 @@
-//! Which file of the program imports which, read from its `use` lines and paths.
+//! Imports between the files of the program, read from their `use` lines and paths.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -6,15 +6,15 @@ use std::path::Path;
 
 use syn::visit::{self, Visit};
 
-/// `envelope`, `tag`: the path of a module, or of a name in one.
+/// The path of a module, or of a name in one, such as `envelope`, `tag`.
 type Names = Vec<String>;
 
 /// One file.
 #[derive(Default)]
 struct Module {
-    /// What it uses itself.
+    /// The names that the file uses.
     uses: Vec<Names>,
-    /// What it shows under its own name, and where that is.
+    /// Re-exported names, and where they are defined.
     shows: BTreeMap<String, Names>,
 }
 
@@ -22,7 +22,7 @@ struct Module {
 pub struct Imports(BTreeMap<Names, Module>);
 
 impl Imports {
-    /// Reads `src`. What is compiled for tests alone does not count.
+    /// Reads `src`, except for code that is compiled only for tests.
     pub fn of(src: &Path) -> Self {
         let mut files = Vec::new();
         find(src, &mut Vec::new(), &mut files);
@@ -37,7 +37,7 @@ impl Imports {
         Self(files.into_iter().map(read).collect())
     }
 
-    /// Who imports whom.
+    /// The imports of each file.
     fn edges(&self) -> BTreeMap<&Names, BTreeSet<&Names>> {
         let of = |(module, read): (&'_ Names, &'_ Module)| -> BTreeSet<&Names> {
             let targets = read.uses.iter().filter_map(|path| self.target(path, 0));
@@ -46,7 +46,7 @@ impl Imports {
         self.0.iter().map(|(module, read)| (module, of((module, read)))).collect()
     }
 
-    /// The file that a path leads to: past what other files show under their name.
+    /// The file that a path leads to, through re-exports.
     fn target(&self, path: &[String], depth: usize) -> Option<&Names> {
         let (module, read) = (0..=path.len()).rev().find_map(|end| self.0.get_key_value(&path[..end]))?;
         let shown = path.get(module.len()).and_then(|name| read.shows.get(name)).filter(|_| depth < 8);
@@ -56,11 +56,11 @@ impl Imports {
         }
     }
 
-    /// A way from a file back to itself, if there is one.
+    /// A circle of imports, if there is one.
     pub fn circle(&self) -> Option<Vec<String>> {
         let edges = self.edges();
         let mut left: BTreeSet<&Names> = edges.keys().copied().collect();
-        // Whoever imports none that is left is in no circle.
+        // A module that imports none of the remaining ones is in no circle.
         while let Some(free) = left.iter().copied().find(|module| edges[module].is_disjoint(&left)) {
             left.remove(free);
         }
@@ -102,7 +102,7 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The path from the root; `None`: of another crate, or a name of this file.
+    /// The path from the root; `None` for a name of another crate, or of this file.
     fn absolute(&self, path: &[String]) -> Option<Names> {
         let ups = path.iter().take_while(|name| *name == "super").count();
         let (base, rest) = match path.first()?.as_str() {

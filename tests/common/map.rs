@@ -1,4 +1,4 @@
-//! An MTA's process that asks a socketmap.
+//! A socketmap client, as in an MTA process.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -14,7 +14,7 @@ impl Map {
         Self { stream: super::tcp(port).unwrap(), input: Vec::new() }
     }
 
-    /// Asks without waiting.
+    /// Sends a query without waiting for the answer.
     pub fn send(&mut self, map: &str, key: &str) {
         let text = format!("{map} {key}");
         self.write(format!("{}:{text},", text.len()).as_bytes()).unwrap();
@@ -47,7 +47,7 @@ impl Map {
         }
     }
 
-    /// The same, where the connection may be closed.
+    /// Sends a query and waits for the answer; `None`: the connection is closed.
     pub fn try_ask(&mut self, map: &str, key: &str) -> Option<String> {
         let text = format!("{map} {key}");
         self.write(format!("{}:{text},", text.len()).as_bytes()).ok()?;

@@ -1,4 +1,4 @@
-//! What whole-program tests share: a folder of their own, a daemon, a next hop with a script, a client.
+//! Helpers of whole-program tests: a folder, a daemon, a scripted next hop, and a client.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod cases;
@@ -31,31 +31,31 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// The program under test.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_countersign");
 
-/// The program under test, to be run.
+/// A command that runs the program under test.
 pub fn countersign() -> Command {
     alone(Command::new(PROGRAM))
 }
 
-/// A command that runs the program somehow. It looks for a config in its own folder only: the one of this machine, and
-/// the key ring that it names, are out of reach of tests.
+/// Restricts a command that runs the program to a config in its working folder, so that tests cannot use the config or
+/// key ring of this machine.
 pub fn alone(mut command: Command) -> Command {
     command.env("NO_COLOR", "1").env("COUNTERSIGN_CONFIG_PATH", "countersign.toml");
     command
 }
 
-/// Runs it in a folder; what it printed, and how it ended.
+/// Runs the program in a folder, and returns its output and exit status.
 pub fn run(folder: &Path, arguments: &[&str]) -> Output {
     countersign().current_dir(folder).args(arguments).stdin(Stdio::null()).output().unwrap()
 }
 
-/// The same, which must succeed; its standard output.
+/// Runs the program, which must succeed, and returns its standard output.
 pub fn run_ok(folder: &Path, arguments: &[&str]) -> String {
     let output = run(folder, arguments);
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A folder that others may look into, as mail servers do.
+/// A folder that other users may enter, as mail servers need.
 pub fn folder() -> tempfile::TempDir {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::Builder::new().prefix("countersign-test-").tempdir().unwrap();
@@ -63,7 +63,7 @@ pub fn folder() -> tempfile::TempDir {
     folder
 }
 
-/// Lines that somebody writes, to be waited for.
+/// Lines of output that tests can wait for.
 #[derive(Clone, Default)]
 pub struct Lines(Arc<(Mutex<Vec<String>>, Condvar, AtomicBool)>);
 
@@ -87,12 +87,12 @@ impl Lines {
         self.0.0.lock().unwrap().clone()
     }
 
-    /// The first line, from the `skip`th, that fits.
+    /// Waits for the first line, from the `skip`th, for which `fits` is true.
     pub fn wait(&self, what: &str, skip: usize, fits: impl Fn(&str) -> bool) -> String {
         self.wait_with(what, |lines| lines.iter().skip(skip).find(|line| fits(line)).cloned())
     }
 
-    /// Waits until the lines, all of them, hold something.
+    /// Waits until `found` returns a value for all the lines.
     pub fn wait_with<T>(&self, what: &str, found: impl Fn(&[String]) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         let mut lines = self.0.0.lock().unwrap();
@@ -109,7 +109,7 @@ impl Lines {
     }
 }
 
-/// A running daemon. Ended by its pid when dropped.
+/// A running daemon, which is ended when dropped.
 pub struct Daemon {
     pub child: Child,
     _guard: guard::Guard,
@@ -118,12 +118,12 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it with a config file and waits until it listens.
+    /// Starts the daemon with a config file, and waits until it listens.
     pub fn start(folder: &Path, config: &str) -> Self {
         Self::start_by(countersign(), folder, config)
     }
 
-    /// The same, by a command that ends in running the program.
+    /// Starts the daemon by a command that ends in running the program.
     pub fn start_by(command: Command, folder: &Path, config: &str) -> Self {
         let listeners = config.matches("[[listener]]").count();
         let config = format!("log.format = \"json\"\n{config}");
@@ -148,13 +148,13 @@ impl Daemon {
         guard::signal(&self.child, signal);
     }
 
-    /// Waits for its end; the exit status.
+    /// Waits for the end of the daemon, and returns its exit status.
     pub fn wait(mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }
 }
 
-/// 0: it is a path.
+/// The port that a log line names; 0 for a path.
 fn port_of(line: &str) -> u16 {
     let value: serde_json::Value = serde_json::from_str(line).unwrap();
     value["listen"].as_str().unwrap().rsplit_once(':').unwrap().1.parse().unwrap_or(0)
@@ -169,7 +169,7 @@ impl Drop for Daemon {
 
 /// The two directions of a connection.
 pub trait Duplex: std::io::Read + std::io::Write + Send {
-    /// Gives up writing after so long.
+    /// Sets a timeout for writing.
     fn set_write_timeout(&self, _: Duration) {}
 }
 
@@ -186,22 +186,22 @@ where
 {
 }
 
-/// A client that says what it is told.
+/// A scripted SMTP client.
 pub struct Client {
     stream: BufReader<Box<dyn Duplex>>,
-    /// The last reply, all its lines.
+    /// All lines of the last reply.
     pub reply: Vec<String>,
 }
 
 impl Client {
-    /// Connects and reads the greeting.
+    /// Connects, and reads the greeting.
     pub fn connect(port: u16) -> Self {
         let (client, greeting) = Self::try_connect(port).unwrap();
         assert!(greeting.starts_with("220 "), "{greeting}");
         client
     }
 
-    /// From another address of this machine.
+    /// Connects from another address of this machine.
     pub fn connect_from(address: [u8; 4], port: u16) -> Self {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.bind(&std::net::SocketAddr::from((address, 0)).into()).unwrap();
@@ -220,12 +220,12 @@ impl Client {
         Ok((client, greeting))
     }
 
-    /// Over a connection that stands already; nothing is read yet.
+    /// Uses an open connection. Nothing is read yet.
     pub fn over(stream: impl Duplex + 'static) -> Self {
         Self { stream: BufReader::new(Box::new(stream)), reply: vec![] }
     }
 
-    /// Sends a line and reads its reply, the last line of it.
+    /// Sends a line, and returns the last line of the reply.
     pub fn say(&mut self, line: &str) -> String {
         self.try_say(line).unwrap()
     }
@@ -240,7 +240,7 @@ impl Client {
         self.stream.get_mut().flush()
     }
 
-    /// Writes the same over and over until nothing more is taken for a while.
+    /// Writes octets repeatedly until no more are accepted for a while.
     pub fn fill(&mut self, octets: &[u8]) {
         let stream = self.stream.get_mut();
         stream.set_write_timeout(Duration::from_millis(100));
@@ -261,12 +261,12 @@ impl Client {
         }
     }
 
-    /// Whether the other side has closed.
+    /// Whether the other side has closed the connection.
     pub fn is_closed(&mut self) -> bool {
         retry(|| self.stream.read(&mut [0; 1])).is_ok_and(|n| n == 0)
     }
 
-    /// A whole message; the reply that decided.
+    /// Sends a whole message, and returns the reply that decided.
     pub fn send(&mut self, from: &str, to: &str, text: &str) -> std::io::Result<String> {
         for line in [format!("MAIL FROM:<{from}>"), format!("RCPT TO:<{to}>"), "DATA".into()] {
             let reply = self.try_say(&line)?;
@@ -278,7 +278,7 @@ impl Client {
     }
 }
 
-/// Does it again when a signal came in between.
+/// Repeats a call that was interrupted by a signal.
 pub fn retry<T>(mut call: impl FnMut() -> std::io::Result<T>) -> std::io::Result<T> {
     loop {
         match call() {
@@ -296,7 +296,7 @@ pub fn tcp(port: u16) -> std::io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// A delivery status report.
+/// A delivery status notification.
 pub fn dsn(action: &str) -> String {
     format!(
         "From: MAILER-DAEMON@mx.example\r\nSubject: Undelivered\r\nMIME-Version: 1.0\r\n\
@@ -306,7 +306,7 @@ pub fn dsn(action: &str) -> String {
     )
 }
 
-/// Whether this machine can run real mail servers; says loudly what is skipped if not.
+/// Whether this machine can run real mail servers. If not, prints which test is skipped.
 pub fn can_run(programs: &[&str], test: &str) -> bool {
     let root = rustix::process::geteuid().is_root();
     let missing: Vec<&&str> = programs.iter().filter(|p| which(p).is_none()).collect();
@@ -323,7 +323,7 @@ pub fn which(program: &str) -> Option<PathBuf> {
     folders.map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
-/// A message that left signed, less its evidence: one line, the last of its header block.
+/// A signed outbound message without its evidence header: one line, at the end of its header block.
 pub fn without_evidence(text: &str) -> String {
     let (before, rest) = text.split_once("Countersign-Evidence: v=1; k=").expect("the message carries evidence");
     let (line, after) = rest.split_once("\r\n").unwrap();

@@ -1,7 +1,7 @@
-//! Mail servers beside Postfix, and one-shot clients: Exim, OpenSMTPD, Dovecot's LMTP, msmtp, Python's smtplib.
+//! Mail servers other than Postfix, and one-shot clients: Exim, OpenSMTPD, Dovecot's LMTP, msmtp, Python's smtplib.
 //!
-//! Exim and OpenSMTPD cannot be installed together with Postfix; `scripts/mtas` unpacks them. Each server is a process
-//! group of its own in a folder of its own, and ends with the value that stands for it.
+//! Exim and OpenSMTPD cannot be installed together with Postfix; `scripts/mtas` unpacks them. Each server is a separate
+//! process group with its own folder, and is ended when dropped.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
@@ -12,18 +12,18 @@ use super::guard::{Guard, end_group};
 use super::skip::skip;
 use super::{Client, can_run, poll_for};
 
-/// The domain whose mailboxes they have.
+/// The domain of the mailboxes.
 pub const DOMAIN: &str = "dest.example";
-/// The mailboxes there are.
+/// The names of the mailboxes.
 pub const MAILBOXES: [&str; 2] = ["alice", "bob"];
 
-/// Where `scripts/mtas` has unpacked something.
+/// The folder into which `scripts/mtas` has unpacked a package.
 pub fn unpacked(package: &str) -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
     Path::new(env!("CARGO_MANIFEST_DIR")).join(target).join("mtas").join(package)
 }
 
-/// Whether all of this is here; says loudly if not.
+/// Whether all packages are unpacked. If not, prints which test is skipped.
 pub fn can_run_all(test: &str) -> bool {
     let there = ["exim4-daemon-heavy", "opensmtpd", "sasl2-bin"].iter().all(|package| unpacked(package).is_dir());
     if !there {
@@ -32,7 +32,7 @@ pub fn can_run_all(test: &str) -> bool {
     there && can_run(&["postfix", "swaks", "dovecot", "msmtp", "python3", "smtp-source"], test)
 }
 
-/// A server in a folder of its own.
+/// A server with its own folder.
 pub struct Server {
     child: Child,
     _guard: Guard,
@@ -54,7 +54,7 @@ impl Server {
         server
     }
 
-    /// What it has said.
+    /// The server's log and output.
     pub fn log(&self) -> String {
         ["output", "log/mainlog", "log/paniclog", "log/sendmail", "log"]
             .iter()
@@ -81,7 +81,7 @@ fn chown(owner: &str, path: &Path) {
     assert!(Command::new("chown").args(["-R", owner]).arg(path).status().unwrap().success());
 }
 
-/// The newest message in a mailbox that has this in it, wherever in the server's folder that is.
+/// The newest message in a mailbox that contains `what`, anywhere in the server's folder.
 pub fn find_message(folder: &Path, mailbox: &str, what: &str) -> Option<String> {
     let files = fs::read_dir(folder.join("mail").join(mailbox).join("new")).into_iter().flatten();
     files.filter_map(|file| fs::read_to_string(file.ok()?.path()).ok()).find(|text| text.contains(what))
@@ -100,12 +100,13 @@ fn exim_head(folder: &Path, port: u16) -> String {
     )
 }
 
-/// Exim for a folder. It is copied there: Exim starts itself again as its own user, who cannot enter every checkout.
+/// Exim for a folder. It is copied there, because Exim restarts itself as its own user, who cannot enter every
+/// checkout.
 fn exim(folder: &Path) -> PathBuf {
     copied(&unpacked("exim4-daemon-heavy").join("usr/sbin/exim4"), folder)
 }
 
-/// A copy of a program where every user can run it; made once.
+/// A copy of a program that every user can run. It is made once.
 pub fn copied(program: &Path, folder: &Path) -> PathBuf {
     let copy = folder.join(program.file_name().unwrap());
     if !copy.exists() {
@@ -122,7 +123,7 @@ pub fn exim_server(base: &Path, port: u16, tls: bool) -> Server {
     }
     let d = folder.display();
     let head = exim_head(&folder, port);
-    // Without a certificate of its own Exim makes one.
+    // Exim generates a certificate if none is set.
     let tls = if tls { "tls_advertise_hosts = *" } else { "tls_advertise_hosts =" };
     let config = format!(
         "{head}{tls}\ndomainlist mine = {DOMAIN}\nacl_smtp_rcpt = rcpt\nbegin acl\nrcpt:\n  require domains = +mine\n  \
@@ -138,7 +139,7 @@ pub fn exim_server(base: &Path, port: u16, tls: bool) -> Server {
     Server::start(&folder, port, Command::new(exim(&folder)).arg("-C").arg(folder.join("exim.conf")).arg("-bdf"))
 }
 
-/// Sends one message with Exim, which waits for the answer. `options` are lines of its smtp transport.
+/// Sends one message with Exim, and waits for the result. `options` are lines of its smtp transport.
 pub fn exim_send(base: &Path, port: u16, from: &str, to: &str, message: &Path, options: &[&str]) -> Output {
     let folder = folder(base, &format!("exim-client-{port}"), &["spool", "log"]);
     let options: String = options.iter().map(|line| format!("  {line}\n")).collect();
@@ -156,7 +157,7 @@ pub fn exim_send(base: &Path, port: u16, from: &str, to: &str, message: &Path, o
     command.stdin(fs::File::open(message).unwrap()).output().unwrap()
 }
 
-/// OpenSMTPD knows its folders by heart, so each instance gets them from a mount namespace of its own.
+/// OpenSMTPD has fixed folders, so each instance gets them from a mount namespace of its own.
 fn opensmtpd(base: &Path, name: &str, port: u16, config: &str) -> Server {
     let folder = folder(base, name, &["spool", "run"]);
     fs::write(folder.join("smtpd.conf"), config.replace("@D@", folder.to_str().unwrap())).unwrap();
@@ -184,7 +185,7 @@ pub fn opensmtpd_server(base: &Path, port: u16) -> Server {
     opensmtpd(base, "opensmtpd-server", port, &config)
 }
 
-/// An OpenSMTPD that sends everything on to a URL such as `smtp+notls://127.0.0.1:25`.
+/// An OpenSMTPD that relays all mail to a URL such as `smtp+notls://127.0.0.1:25`.
 pub fn opensmtpd_relay(base: &Path, port: u16, url: &str, options: &str) -> Server {
     let config = format!(
         "listen on 127.0.0.1 port {port} hostname client.example\n\
@@ -193,7 +194,7 @@ pub fn opensmtpd_relay(base: &Path, port: u16, url: &str, options: &str) -> Serv
     opensmtpd(base, &format!("opensmtpd-relay-{port}"), port, &config)
 }
 
-/// Dovecot's LMTP for [`DOMAIN`]. It takes XCLIENT from this machine.
+/// Dovecot's LMTP for [`DOMAIN`]. It accepts XCLIENT from this machine.
 pub fn dovecot(base: &Path, port: u16) -> Server {
     let folder = folder(base, "dovecot", &[]);
     let users: String = MAILBOXES.iter().map(|mailbox| format!("{mailbox}@{DOMAIN}:::::::\n")).collect();
@@ -243,7 +244,7 @@ pub fn swaks(port: u16, from: &str, to: &str, message: &Path, arguments: &[&str]
         .unwrap()
 }
 
-/// smtp-source of Postfix, which makes its own message.
+/// Postfix's smtp-source, which generates its message.
 pub fn smtp_source(port: u16, from: &str, to: &str, subject: &str) -> Output {
     Command::new(super::which("smtp-source").unwrap())
         .args(["-f", from, "-t", to, "-S", subject, "-l", "500", &format!("127.0.0.1:{port}")])
@@ -251,7 +252,7 @@ pub fn smtp_source(port: u16, from: &str, to: &str, subject: &str) -> Output {
         .unwrap()
 }
 
-/// Whether Sendmail is here; says loudly if not.
+/// Whether Sendmail is unpacked. If not, prints which test is skipped.
 pub fn can_run_sendmail(test: &str) -> bool {
     let there = ["sendmail-bin", "sendmail-base", "sendmail-cf"].iter().all(|package| unpacked(package).is_dir());
     if !there {
@@ -265,8 +266,8 @@ pub fn has_ipv6() -> bool {
     std::net::TcpListener::bind("[::1]:0").is_ok()
 }
 
-/// A Sendmail for our.example with Ann's mailbox, an MX port and one for submission; all other mail goes to a port of
-/// this machine. `lines` come at the end of its .mc file.
+/// A Sendmail for our.example with Ann's mailbox, an MX port and a submission port; all other mail is sent to a port of
+/// this machine. `lines` are added at the end of its .mc file.
 pub fn sendmail(base: &Path, mx: u16, submit: u16, relay: u16, lines: &str) -> Server {
     let folder = folder(base, "sendmail", &["queue", "log", "run"]);
     let d = folder.display();
@@ -302,8 +303,8 @@ pub fn sendmail(base: &Path, mx: u16, submit: u16, relay: u16, lines: &str) -> S
         .unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     fs::write(folder.join("sendmail.cf"), made.stdout).unwrap();
-    // Without a host name that needs no DNS it sleeps for a minute, and where no name server answers it puts strangers
-    // off instead of refusing them: here names stand in files only.
+    // Without a host name that needs no DNS, Sendmail sleeps for a minute, and without a name server, it defers mail of
+    // strangers instead of refusing it. So names are looked up in files only.
     fs::write(folder.join("nsswitch"), "hosts: files\n").unwrap();
     let command = |arguments: &[&str]| {
         let mut command = Command::new("unshare");
@@ -332,13 +333,13 @@ pub fn maildir(folder: &Path) -> Vec<String> {
     files.filter_map(|file| fs::read_to_string(file.ok()?.path()).ok()).collect()
 }
 
-/// Lets Exim read a folder.
+/// Makes Exim the owner of a folder.
 pub fn give_to_exim(folder: &Path) {
     chown("Debian-exim:", folder);
 }
 
-/// An Exim for our.example with Ann's mailbox, a port for submission and, unless a recipe says where it listens, an MX
-/// port; all other mail goes to a port of this machine. `piece` gives the parts of a recipe by their names.
+/// An Exim for our.example with Ann's mailbox, a submission port and, unless the recipe sets where it listens, an MX
+/// port; all other mail is sent to a port of this machine. `piece` returns a part of the recipe by its name.
 pub fn exim_site(base: &Path, mx: u16, submit: u16, relay: u16, piece: &dyn Fn(&str) -> String) -> Server {
     let folder = folder(base, "exim-site", &["spool", "log", "mail/ann", "mail/postmaster"]);
     fs::write(folder.join("exim.conf"), exim_site_config(&folder, mx, submit, relay, piece)).unwrap();
@@ -351,13 +352,13 @@ pub fn exim_site(base: &Path, mx: u16, submit: u16, relay: u16, piece: &dyn Fn(&
     )
 }
 
-/// Its configuration.
+/// The configuration of [`exim_site`].
 pub fn exim_site_config(folder: &Path, mx: u16, submit: u16, relay: u16, piece: &dyn Fn(&str) -> String) -> String {
     let d = folder.display();
     let main = piece("main");
     let unless = |setting: &str, line: String| if main.contains(setting) { String::new() } else { line };
     let common = EXIM_COMMON.replace("local_interfaces = 127.0.0.1\n", "");
-    // Exim takes no setting twice.
+    // Exim does not accept a setting twice.
     let (exim, common) = (exim(folder), common.replace("smtp_accept_max = 200\n", ""));
     format!(
         "{common}exim_path = {}\nprimary_hostname = mail.our.example\nqualify_domain = our.example\n\
@@ -390,8 +391,8 @@ pub fn exim_site_config(folder: &Path, mx: u16, submit: u16, relay: u16, piece: 
     )
 }
 
-/// An OpenSMTPD for our.example with Ann's mailbox and the lines of a recipe; what they send to the world goes to a
-/// port of this machine.
+/// An OpenSMTPD for our.example with Ann's mailbox and the lines of a recipe; mail to other domains is sent to a port
+/// of this machine.
 pub fn opensmtpd_site(base: &Path, submit: u16, relay: u16, lines: &str) -> Server {
     let lines = lines.replace(
         "action \"world\" relay\n",

@@ -1,21 +1,20 @@
-//! Ports of loopback that are given by the system and kept.
+//! Loopback ports that are chosen by the system and reserved.
 
 use std::cell::RefCell;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use socket2::{Domain, Socket, Type};
 
-/// A port for a server that has to be told one, and for one that starts again where it was.
+/// A port for a server that needs a fixed one, or that is restarted on its port.
 ///
-/// It is no guess: this thread, which is the test's, keeps a socket bound to it until it ends. The system gives it to
-/// nobody else, neither to a listener that asks for any port nor to a client. A server that sets SO_REUSEADDR, as all
-/// do that are used here, may listen on it, since the socket that keeps it does not. Until then connections are
-/// refused.
+/// The test's thread keeps a socket bound to the port until it ends, so the system does not assign the port to another
+/// listener or client. Servers that set SO_REUSEADDR, as all servers of these tests do, can still listen on it, because
+/// the reserving socket does not listen. Until then, connections are refused.
 pub fn reserved_port() -> u16 {
     thread_local! {
         static KEPT: RefCell<Vec<Socket>> = const { RefCell::new(Vec::new()) };
     }
-    // Sendmail wants the same port in both families.
+    // Sendmail needs the port in both address families.
     let both = || {
         let four = bound()?;
         let six = bind(SocketAddr::from((Ipv6Addr::LOCALHOST, number(&four))));
@@ -29,7 +28,7 @@ pub fn reserved_port() -> u16 {
     port
 }
 
-/// A socket that is bound to a port which the system chooses, and does not listen yet.
+/// A socket that is bound to a port chosen by the system, and does not listen yet.
 pub fn bound() -> std::io::Result<Socket> {
     bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
 }

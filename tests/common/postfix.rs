@@ -1,4 +1,4 @@
-//! A private Postfix: a config folder and a queue folder of its own, on loopback, ended when dropped.
+//! A private Postfix with its own config and queue folders, on loopback. It is ended when dropped.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,22 +7,22 @@ use std::process::Command;
 use super::guard::Guard;
 use super::{poll_for, which};
 
-/// One instance.
+/// One instance of Postfix.
 pub struct Postfix {
     folder: PathBuf,
     _guard: Guard,
 }
 
-/// What an instance is for.
+/// The configuration of an instance.
 #[derive(Default)]
 pub struct Role<'a> {
     pub name: &'a str,
-    /// Its domain, and the mailboxes there are.
+    /// The instance's domain, and its mailboxes.
     pub domain: &'a str,
     pub mailboxes: &'a [&'a str],
     /// Ports, each with options of its smtpd.
     pub ports: &'a [(u16, &'a str)],
-    /// The port of this machine that all other mail goes to; 0: nowhere.
+    /// The port of this machine to which all other mail is sent; 0: none.
     pub relayhost: u16,
     /// More lines of main.cf.
     pub extra: &'a str,
@@ -103,7 +103,7 @@ fn main_cf(folder: &Path, role: &Role<'_>) -> String {
          smtpd_relay_restrictions = permit_mynetworks, reject\nmaillog_file_prefixes = {folder}\n\
          maillog_file = {folder}/maillog\n"
     );
-    // What is set below wins, without complaints.
+    // Settings in `extra` replace earlier ones, because Postfix warns about duplicates.
     let key = |line: &str| line.split_once(" =").map(|(key, _)| key.to_owned());
     let again: Vec<String> = extra.lines().filter_map(key).collect();
     let kept = base.split_inclusive('\n').filter(|line| key(line).is_none_or(|key| !again.contains(&key)));
@@ -130,7 +130,7 @@ fn master_cf(role: &Role<'_>) -> String {
     text
 }
 
-/// What every Postfix has.
+/// The services of every instance.
 const STOCK: &str = "pickup unix n - n 60 1 pickup\ncleanup unix n - n - 0 cleanup\nqmgr unix n - n 300 1 qmgr\n\
     rewrite unix - - n - - trivial-rewrite\nbounce unix - - n - 0 bounce\ndefer unix - - n - 0 bounce\n\
     trace unix - - n - 0 bounce\nverify unix - - n - 1 verify\nflush unix n - n 1000? 0 flush\n\

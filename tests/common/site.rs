@@ -1,47 +1,47 @@
-//! A site whose mail server asks Countersign, whichever way: what has to hold of every one of them.
+//! A site whose mail server uses Countersign, and what is expected of it with every method.
 
 use super::{Client, Message, Sink, dsn, poll_for};
 
-/// Where to knock, and where to look. The mailbox is Ann's; `fwd@our.example` goes on to Carol.
+/// The ports and mailboxes of a site. The mailbox is Ann's; `fwd@our.example` forwards to Carol.
 pub struct Site<'a> {
-    /// Where users send.
+    /// The port for submission.
     pub submit: u16,
-    /// Where the world comes in.
+    /// The port for mail from the internet.
     pub mx: u16,
     pub strangers: Strangers,
     pub world: &'a Sink,
     /// The messages in Ann's mailbox.
     pub mailbox: &'a dyn Fn() -> Vec<String>,
-    /// For when something fails.
+    /// The server's log, for failures.
     pub log: &'a dyn Fn() -> String,
     pub can: Can,
 }
 
-/// How a client of the MX port is no client of the site's.
+/// How a client of the MX port is recognised as a stranger.
 #[derive(Clone, Copy)]
 pub enum Strangers {
-    /// Everybody who comes there is none.
+    /// Every client of the port is a stranger.
     All,
-    /// It says by XCLIENT where it comes from.
+    /// The client's address is set by XCLIENT.
     Xclient,
-    /// It comes from an address of loopback that nobody knows: 127.0.0.2.
+    /// The client connects from 127.0.0.2, which is not an address of the site's.
     OtherAddress,
 }
 
-/// Mail with senders of others.
+/// What is done with mail from senders of other domains.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Srs {
     No,
-    /// Gets an SRS address where users send it.
+    /// An SRS address is used for mail that users submit.
     Sent,
-    /// And where an alias sends it on.
+    /// An SRS address is also used for mail that an alias forwards.
     Forwarded,
 }
 
-/// What its way can do.
+/// What the method supports.
 #[derive(Clone, Copy)]
 pub struct Can {
-    /// Mail that leaves carries evidence, and bounces that return it are delivered.
+    /// Outbound mail has evidence, and bounces that return it are delivered.
     pub evidence: bool,
     /// Bounces to an address without a tag are refused.
     pub untagged: bool,
@@ -55,7 +55,7 @@ const DESK: &str = "From: MAILER-DAEMON@third.example\r\nContent-Type: multipart
     Content-Type: message/rfc822\r\n\r\n";
 
 impl Site<'_> {
-    /// All of it.
+    /// Checks everything that is expected of the site.
     pub fn holds(&self) {
         self.all_holds();
         let routed = (self.mailbox)().iter().filter(|text| text.contains("X-Id: routed")).count();
@@ -95,7 +95,7 @@ impl Site<'_> {
         client
     }
 
-    /// What a stranger is told: at the first command that is refused, or at the end.
+    /// The reply to a stranger: to the first command that is refused, or to the message.
     fn knock(&self, from: &str, to: &str, text: &str) -> String {
         let mut client = self.stranger();
         let reply = client.send(from, to, text).unwrap();
@@ -135,7 +135,7 @@ impl Site<'_> {
         assert!(reply.starts_with(with), "{from} to {to}: {reply}, not {with}\n{}", (self.log)());
     }
 
-    /// A message of Ann's; her address as the world sees it.
+    /// Ann's message, as received by its recipient.
     fn mail_leaves_signed(&self) -> Message {
         let text = "From: Ann <ann@our.example>\r\nMessage-ID: <signed@our.example>\r\nSubject: signed\r\n\r\nx";
         self.submit("ann@our.example", "bob@third.example", text);
@@ -147,7 +147,7 @@ impl Site<'_> {
         message
     }
 
-    /// The MTA itself is told that there is nobody, and tells Ann.
+    /// The next hop refuses the recipient, so the MTA sends Ann a bounce.
     fn own_bounces_come_home(&self) {
         let text = "From: Ann <ann@our.example>\r\nSubject: returned\r\n\r\nx";
         self.submit("ann@our.example", "refused@third.example", text);
@@ -160,18 +160,18 @@ impl Site<'_> {
         self.taken("", &signed.from, &bounce("home"));
         self.delivered("X-Id: home");
         if self.can.evidence {
-            // By a route, which mail servers forget: once, and not to the tag, too.
+            // With a source route, which mail servers remove: delivered once, and without the tag.
             self.taken("", &format!("@third.example:{}", signed.from), &bounce("routed"));
             self.delivered("X-Id: routed");
         }
-        // With a name behind the delimiter, too.
+        // With an extension behind the delimiter, too.
         self.submit("ann+lists@our.example", "bob@third.example", "Subject: delimited\r\n\r\nx");
         let delimited = self.arrived("Subject: delimited").from;
         assert!(delimited.ends_with("=ann+lists@our.example"), "{delimited}");
         self.taken("", &delimited, &bounce("delimited"));
         self.delivered("X-Id: delimited");
         if self.can.evidence {
-            // To her plain address, by a server that knows the header only; what it returns is the proof.
+            // To Ann's plain address, from a server that uses the header only; the returned original is the evidence.
             let original: String = signed.text.lines().map(|line| format!("{line}\r\n")).collect();
             self.taken("", "ann@our.example", &format!("X-Id: rescued\r\n{DESK}{original}\r\n--b=1--"));
             self.delivered("X-Id: rescued");
@@ -186,7 +186,7 @@ impl Site<'_> {
         let text = format!("X-Id: untagged\r\n{}", dsn("failed").trim_end());
         if self.can.untagged {
             self.refused("", "ann@our.example", &text, "550 5.7.1");
-            // Nor by any other way to write her address that a mail server may know.
+            // Other spellings of the address that a mail server may accept are refused, too.
             let others =
                 ["ann", "ann%our.example", "our.example!ann", "ann%our.example@our.example", "ann @our.example"];
             for other in others.iter().filter(|_| self.can.evidence) {
@@ -207,7 +207,7 @@ impl Site<'_> {
         self.delivered("Subject: away");
         for from in ["bob@third.example", ""] {
             self.refused(from, "nosuch@our.example", "x", "550");
-            // Taken, it would be bounced to Bob, who may never have sent it.
+            // If accepted, the message would be bounced to Bob, who may not have sent it.
             self.refused(from, "prvs=1000abcdef=nosuch@our.example", "x", "550");
         }
         for from in ["bob@third.example", "ann@our.example", ""] {
@@ -224,7 +224,7 @@ impl Site<'_> {
         self.taken("", &sent.from, &format!("{id}\r\n{}", dsn("failed").trim_end()));
         let bounce = self.arrived(&id);
         assert_eq!((bounce.from.as_str(), bounce.to.concat().as_str()), ("", "bob@else.example"));
-        // Nobody else gets through that way.
+        // No other mail is relayed by this server.
         for to in ["SRS0=AAAAAA=AA=else.example=bob@srs.our.example", "bob@srs.our.example"] {
             self.refused("", to, "x", "5");
         }

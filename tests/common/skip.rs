@@ -1,15 +1,16 @@
-//! What a run leaves out, and why. The output of a test that passes is not shown, so it also goes into a file that
-//! `scripts/test` prints at its end.
+//! Tests that a run skips, and the reasons. The output of a passing test is not shown, so the reasons are also written
+//! to a file that `scripts/test` prints at its end.
 
 use std::io::Write as _;
 
-/// Says that a test, or a part of it, does not run because this machine lacks something that `scripts/test` installs
-/// where it is root and has a network.
+/// Records that a test, or part of it, is skipped because this machine lacks something that `scripts/test` installs if
+/// it is root and has a network.
 pub fn skip(test: &str, reason: &str) {
     note("SKIPPED", test, reason);
 }
 
-/// The same for what `scripts/test` cannot provide: a folder beside the checkout, IPv6, a setting of the kernel.
+/// Records that a test is skipped because of something that `scripts/test` cannot provide: a folder beside the
+/// checkout, IPv6, a kernel setting.
 pub fn skip_for_good(test: &str, reason: &str) {
     note("NOT HERE", test, reason);
 }

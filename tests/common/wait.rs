@@ -1,14 +1,14 @@
-//! Time, where a test cannot do without.
+//! Waiting, for tests that cannot do without.
 //!
-//! What announces itself is waited for where it does: lines of output ([`super::Lines`]), what a next hop gets
+//! Events that can be observed are waited for where they occur: lines of output ([`super::Lines`]), input of a next hop
 //! ([`super::NextHop`]), the end of a child, a reply.
 
 use std::time::{Duration, Instant};
 
 use super::PATIENCE;
 
-/// Asks again and again until there is an answer: for what nobody announces, such as a file in another's mailbox, a
-/// server that begins to listen, room that somebody gives back.
+/// Polls until there is a result, for events without a notification: a file in another user's mailbox, a server that
+/// starts listening, memory that is freed.
 pub fn poll_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -20,8 +20,7 @@ pub fn poll_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Lets so much time pass. It is for tests that are about time, such as those of a client that trickles, and never for
-/// an event that is hoped to come meanwhile.
+/// Lets time pass, in tests about time, such as a client that trickles. It must not be used to wait for an event.
 pub fn pace(duration: Duration) {
     #[expect(clippy::disallowed_methods, reason = "there is no event to wait for: time itself is the matter")]
     std::thread::sleep(duration);

@@ -1,5 +1,5 @@
-//! Each bound is reached by an attack that goes on, and a genuine client of another network takes at most twice as long
-//! as alone.
+//! For each limit, a continuous attack reaches it, and a genuine client of another network takes at most twice as long
+//! as without the attack.
 
 use std::net::TcpStream;
 use std::process::Command;
@@ -12,14 +12,14 @@ use super::{INBOUND, MAP, Site, with_processes};
 use crate::common::map::Map;
 use crate::common::{Client, PATIENCE, PROGRAM, Sink, dsn, pace, poll_for, tcp};
 
-/// So often the genuine client is measured alone and beside the attack, by turns, and so many mails each time.
+/// The number of measurements with and without the attack, in turns, and the number of mails in each.
 const TURNS: usize = 25;
 const MAILS: usize = 4;
 
-/// A machine that does something else at that moment may spoil one comparison. An unfair server spoils all of them.
+/// Other load on the machine may disturb one comparison. An unfair server fails all of them.
 const TRIES: usize = 3;
 
-/// An attack that goes on until its end is announced. It rests while the genuine client is measured alone.
+/// A continuous attack, until its end is announced. It pauses while the genuine client is measured alone.
 struct Attack<'scope, 'env> {
     scope: &'scope Scope<'scope, 'env>,
     over: Arc<AtomicBool>,
@@ -27,12 +27,11 @@ struct Attack<'scope, 'env> {
 }
 
 impl<'scope> Attack<'scope, '_> {
-    /// Does this over and over, in a thread of its own, with a pause between.
+    /// Repeats an action in a separate thread, with a pause between.
     fn repeats(&self, pause: Duration, mut each: impl FnMut() + Send + 'scope) {
         let (over, goes_on) = (Arc::clone(&self.over), Arc::clone(&self.goes_on));
         self.scope.spawn(move || {
-            // An attacker has a machine of its own; here it must not take the processors that the genuine client would
-            // have.
+            // An attacker has a machine of its own; here, it must not take the processors from the genuine client.
             rustix::process::setpriority_process(None, 19).unwrap();
             while !over.load(Ordering::Relaxed) {
                 let turn = goes_on.read();
@@ -44,7 +43,7 @@ impl<'scope> Attack<'scope, '_> {
     }
 }
 
-/// Ends the attack, also where an assertion fails meanwhile.
+/// Ends the attack, even if an assertion fails.
 struct Over(Arc<AtomicBool>);
 
 impl Drop for Over {
@@ -66,8 +65,9 @@ fn median(mut times: Vec<Duration>) -> Duration {
     times[times.len() / 2]
 }
 
-/// Compares the genuine client of a site under attack with that of its twin, which nobody attacks. By turns, so that
-/// whatever else this machine does delays both. What the attack holds is kept until the end.
+/// Compares the genuine client of a site under attack with the client of its twin, which is not attacked. The
+/// measurements alternate, so that other load on the machine delays both. What the attack has allocated is kept until
+/// the end.
 fn holds_under<'env, Held>(
     what: &str,
     [site, twin]: &[Site; 2],
@@ -103,12 +103,11 @@ fn holds_under<'env, Held>(
     assert!(ratio <= 2.0, "{what}: {ratio:.2} times as long beside it, {TRIES} times in a row");
 }
 
-/// How heavy attacks on the CPU are. Each step of a build for debugging takes several times as long as one of what is
-/// installed.
+/// The scale of attacks on the CPU. Each step takes several times as long in a debug build as in a release build.
 const HEAVY: usize = if cfg!(debug_assertions) { 2 } else { 4 };
 
-/// A site to attack and its twin. Where it may, this thread and all that it starts come before whatever else this
-/// machine does.
+/// A site to attack, and its twin. If permitted, this thread and its children get priority over other processes on the
+/// machine.
 fn twins(start: impl Fn() -> Site) -> [Site; 2] {
     let _ = rustix::process::setpriority_process(None, -10);
     [start(), start()]
@@ -116,7 +115,7 @@ fn twins(start: impl Fn() -> Site) -> [Site; 2] {
 
 const BRIEFLY: Duration = Duration::from_millis(1);
 
-/// A client of one network that comes again as soon as it has been shown the door.
+/// A client of one network that reconnects as soon as it is refused.
 fn knocks(site: &Site, address: &str) {
     let _ = site.come_from(address).read_reply();
 }
@@ -179,7 +178,7 @@ fn sessions_of_one_network() {
 
 #[test]
 fn next_hops_by_one_network() {
-    // As many as Postfix has. A network in a transaction keeps its own.
+    // The number of processes that Postfix has. A network in a transaction keeps its own.
     let sites = twins(|| Site::before(with_processes(100), &Sink::start(), ""));
     let site = &sites[0];
     holds_under("a network that keeps its next hops", &sites, Site::genuine, |attack| {
@@ -206,7 +205,7 @@ fn descriptors_of_a_full_port_25() {
     });
     let site = &sites[0];
 
-    // Port 25 is theirs, as long as they have twenty networks. What leaves and what asks is not.
+    // Twenty networks can fill port 25 for others, but not the listeners for outbound mail and queries.
     let genuine = |site: &Site| {
         site.sends();
         assert!(Map::connect(site.daemon.ports[MAP]).ask("sign", "ann@our.example").starts_with("OK prvs="));
@@ -221,7 +220,7 @@ fn descriptors_of_a_full_port_25() {
 
 pub const AWAY: &str = "Subject: away\r\nAuto-Submitted: auto-replied\r\n\r\nI am away";
 
-/// Begins a message that is looked at, and says no more of it.
+/// Begins a message to be inspected, and sends no more of it.
 pub fn begins(site: &Site, address: &str) -> Option<Client> {
     let mut client = site.client(address);
     client.say("MAIL FROM:<>");
@@ -256,7 +255,7 @@ fn room_for_held_messages_by_many_networks() {
     holds_under("slow messages of many networks", &sites, genuine, |_| {
         let held: Vec<Client> = (0..16).map_while(|n| begins(site, &format!("203.0.{n}.9"))).collect();
         assert_eq!(held.len(), 16);
-        // For as long as they may pass for messages that come, they have all of it.
+        // As long as these messages may still be arriving, they keep all the memory.
         let full = || site.client("198.51.100.8").send("", "ann@our.example", AWAY).unwrap();
         assert!(full().starts_with("451 4.3.1 "));
         poll_for("the end of their grace", || full().starts_with("250").then_some(()));
@@ -294,7 +293,7 @@ fn log_lines() {
     assert!(lines.len() <= 4 * (seconds + 2) && others == 0, "{asked} attempts in {seconds} s: {others} {lines:?}");
 }
 
-/// A tag of today that no key has made.
+/// A tag for today that was not made by any key.
 fn guessed(tagged: &str) -> String {
     let (tag, address) = tagged.rsplit_once('=').unwrap();
     let last = if tag.ends_with('0') { '1' } else { '0' };
@@ -317,7 +316,7 @@ fn guesses_at_one_recipient() {
             client.say("MAIL FROM:<>");
             (0..40).map(|_| client.say(&format!("RCPT TO:<{guessed}>"))).collect::<Vec<_>>()
         };
-        // What it is told of a tag before its account is used up, and then.
+        // The replies to guesses before and after the allowance is used up.
         assert!(guesses().iter().all(|reply| reply.starts_with("550")));
         assert!(guesses().last().unwrap().starts_with("250"), "it may have evidence");
         attack.repeats(BRIEFLY, move || drop(guesses()));
@@ -335,7 +334,7 @@ fn accounts_of_guesses() {
         site.receives("", &tagged, &dsn("failed"));
     };
     holds_under("so many accounts of guesses that some are forgotten", &sites, genuine, |attack| {
-        // Each network at as many recipients as it may guess at: more accounts than are kept.
+        // Each network guesses at as many recipients as it may: more accounts than are kept.
         let mut session = 0;
         let mut guesses = move || {
             let network = format!("100.64.{}.9", session / 30 % 256);
@@ -397,7 +396,7 @@ fn connections_of_maps_and_milters() {
         let (mut maps, mut milters) =
             (std::collections::VecDeque::from(maps), std::collections::VecDeque::from(milters));
         attack.repeats(BRIEFLY, move || {
-            // Each has begun a question.
+            // Each connection has begun a query.
             let mut map = Map::connect(site.daemon.ports[MAP]);
             let _ = map.write(b"2");
             maps.push_back(map);

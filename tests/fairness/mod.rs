@@ -1,5 +1,5 @@
-//! What a stranger can take, taken to its bound: here is what happens there, and in `beside` how long a genuine client
-//! of another network takes meanwhile. `docs/limits.md` has the table of these bounds.
+//! The limits on what a stranger can use, all reached: the behaviour at each limit here, and in `beside` the delay for
+//! a genuine client of another network. `docs/limits.md` has the table of these limits.
 
 mod beside;
 use std::io::{Read as _, Write as _};
@@ -12,16 +12,16 @@ use crate::common::{
     At, Client, Daemon, Does, NextHop, PROGRAM, Sink, countersign, folder, poll_for, reserved_port, run_ok, tcp,
 };
 
-/// A site with all kinds of listeners. Clients of the inbound one say by a PROXY header where they come from.
+/// A site with all kinds of listeners. Clients of the inbound one name their address by a PROXY header.
 struct Site {
     _folder: tempfile::TempDir,
     daemon: Daemon,
     status: u16,
-    /// Where the mail goes that leaves.
+    /// The sink for outbound mail.
     sink: Sink,
 }
 
-/// The order of the listeners, and so of their ports.
+/// The indexes of the listeners, and of their ports.
 const OUTBOUND: usize = 0;
 const INBOUND: usize = 1;
 const MAP: usize = 2;
@@ -33,12 +33,12 @@ impl Site {
         Self::before(sink.port, &sink, settings)
     }
 
-    /// With another next hop for mail that comes in.
+    /// A site with another next hop for inbound mail.
     fn before(inbound_hop: u16, sink: &Sink, settings: &str) -> Self {
         Self::by(countersign(), inbound_hop, sink, settings)
     }
 
-    /// The same, by a command that ends in running the program.
+    /// As `before`, with a command that ends in running the program.
     fn by(command: Command, inbound_hop: u16, sink: &Sink, settings: &str) -> Self {
         let (folder, status) = (folder(), reserved_port());
         run_ok(folder.path(), &["keys", "init"]);
@@ -65,7 +65,7 @@ impl Site {
         client
     }
 
-    /// The same, greeted and with EHLO said.
+    /// As `come_from`, greeted and after EHLO.
     fn client(&self, address: &str) -> Client {
         let mut client = self.come_from(address);
         let greeting = client.read_reply().unwrap();
@@ -74,7 +74,7 @@ impl Site {
         client
     }
 
-    /// A genuine client sends a message. Where its bounces are to go.
+    /// Sends a message as a genuine client, and returns the address to which its bounces are sent.
     fn sends(&self) -> String {
         let mut client = Client::connect(self.daemon.ports[OUTBOUND]);
         client.say("EHLO desk.our.example");
@@ -83,21 +83,21 @@ impl Site {
         self.sink.all().into_iter().rev().find(|message| message.from.starts_with("prvs=")).unwrap().from
     }
 
-    /// A genuine client of another network than all attackers delivers a message.
+    /// Delivers a message as a genuine client of a network without attackers.
     fn receives(&self, from: &str, to: &str, text: &str) {
         let reply = self.client("198.51.100.7").send(from, to, text).unwrap();
         assert!(reply.starts_with("250"), "{reply}");
     }
 
-    /// A genuine client sends a message and receives one.
+    /// Sends and receives one message as a genuine client.
     fn genuine(&self) {
         self.sends();
         self.receives("bob@third.example", "ann@our.example", "Subject: in\r\n\r\nx");
     }
 
-    /// The first reply of a milter to a connection that asks for all it can have; `None`: it is closed.
+    /// Negotiates as an MTA that requests all milter actions; `None` if the connection is closed.
     fn negotiate(&self) -> Option<TcpStream> {
-        // SMFIC_OPTNEG: version 6, all actions, no protocol flags. The answer is as long.
+        // SMFIC_OPTNEG: version 6, all actions, no protocol flags. The reply has the same length.
         let hello = [&13u32.to_be_bytes()[..], b"O", &6u32.to_be_bytes(), &0x1ffu32.to_be_bytes(), &0u32.to_be_bytes()];
         let mut stream = tcp(self.daemon.ports[MILTER]).unwrap();
         stream.write_all(&hello.concat()).unwrap();
@@ -124,17 +124,17 @@ fn silent_sessions_give_their_next_hops_back() {
     const PROCESSES: usize = 5;
     let site = Site::before(with_processes(PROCESSES), &Sink::start(), "");
     let mut silent: Vec<Client> = (0..PROCESSES).map(|n| site.client(&format!("203.0.113.{n}"))).collect();
-    // The next hop is full. This one waits, and is greeted when the others have been silent for ten seconds.
+    // The next hop is full. This client waits, and is greeted when the others have been silent for ten seconds.
     let started = Instant::now();
     let mut genuine = site.client("198.51.100.7");
     assert!(started.elapsed() > Duration::from_secs(5), "the next hop was not full: {:?}", started.elapsed());
     assert!(genuine.send("bob@third.example", "ann@our.example", "x").unwrap().starts_with("250"));
     assert_eq!(site.ready(), "200");
-    // Those who come back to life get another connection, and do not notice.
+    // Clients that continue get another connection, and do not notice.
     for client in &mut silent[..2] {
         assert!(client.send("bob@third.example", "ann@our.example", "x").unwrap().starts_with("250"));
     }
-    // One in a transaction keeps its own.
+    // A client in a transaction keeps its connection.
     assert!(silent[0].say("MAIL FROM:<bob@third.example>").starts_with("250"));
 }
 
@@ -158,7 +158,7 @@ fn a_next_hop_that_is_full_is_busy_and_not_down() {
 
 #[test]
 fn a_next_hop_whose_backlog_is_full_is_busy_and_not_down() {
-    // It serves one session, and one more may wait.
+    // The next hop serves one session, and one more may wait.
     let port = NextHop::script().offers(&[]).sessions(1).backlog(1).start().port;
     let site = Site::before(port, &Sink::start(), "timeouts.connect = \"1s\"");
     let mut served = site.client("203.0.113.1");
@@ -185,7 +185,7 @@ fn a_network_has_twenty_sessions_and_a_site_of_ipv6_eighty() {
     for n in 0..80 {
         open.push(site.client(&format!("2001:db8:9:{:x}00::{n:x}", n / 20)));
     }
-    // 2001:db8:9:400::/56 has none yet, but the /48 has its eighty.
+    // 2001:db8:9:400::/56 has no connections yet, but the /48 has its eighty.
     assert!(greeting("2001:db8:9:400::1").1.starts_with("421 4.7.0 too many connections from your network"));
     assert!(greeting("2001:db8:a::1").1.starts_with("220 "));
     site.genuine();
@@ -193,15 +193,15 @@ fn a_network_has_twenty_sessions_and_a_site_of_ipv6_eighty() {
 
 #[test]
 fn descriptors_are_left_whatever_comes() {
-    // Two for each session of a proxy, one for each of map and milter, 50 for those that are refused at each listener,
-    // and 64.
+    // Two for each session of a proxy, one for each of map and milter, 50 for refused connections at each listener, and
+    // 64.
     let enough = 2 * 20 + 2 * 20 + 20 + 20 + 4 * 50 + 64;
     let limited = format!("ulimit -n {enough}; exec \"$0\" \"$@\"");
     let mut command = Command::new("bash");
     command.args(["-c", &limited, PROGRAM]);
     let sink = Sink::start();
     let site = Site::by(command, sink.port, &sink, "limits.connections = 20\nlimits.connections_per_client = 0");
-    // More than there are descriptors for.
+    // More connections than there are descriptors.
     let strangers: Vec<TcpStream> = (0..400).map(|_| tcp(site.daemon.ports[INBOUND]).unwrap()).collect();
     for _ in 0..5 {
         let mut sending = Client::connect(site.daemon.ports[OUTBOUND]);
@@ -225,7 +225,7 @@ fn each_listener_has_connections_of_its_own() {
     let strangers: Vec<Client> = (0..30).map(|n| site.client(&format!("203.0.{n}.9"))).collect();
     let mut refused = site.come_from("198.51.100.7");
     assert!(refused.read_reply().unwrap().starts_with("421 4.3.2 too many connections"));
-    // Strangers who fill port 25 stop neither what leaves nor who asks.
+    // Strangers that fill port 25 do not block outbound mail or queries.
     let mut sending = Client::connect(site.daemon.ports[OUTBOUND]);
     sending.say("EHLO desk.our.example");
     assert!(sending.send("ann@our.example", "bob@third.example", "x").unwrap().starts_with("250"));
@@ -235,15 +235,15 @@ fn each_listener_has_connections_of_its_own() {
         let mut client = site.come_from("198.51.100.7");
         client.read_reply().ok().filter(|greeting| greeting.starts_with("220 "))
     });
-    // Nor do idle askers stop mail.
+    // Idle clients of the map do not block mail.
     let mut askers: Vec<Map> = (0..30).map(|_| Map::connect(site.daemon.ports[MAP])).collect();
     askers.iter_mut().for_each(|map| assert!(map.ask("sign", "ann@our.example").starts_with("OK prvs=")));
     site.genuine();
-    // And where all are idle, the longest idle gives way to one that asks.
+    // If all are idle, the one that has been idle longest is closed for a client that sends a query.
     for _ in 0..40 {
         assert!(Map::connect(site.daemon.ports[MAP]).ask("sign", "ann@our.example").starts_with("OK prvs="));
     }
-    // So do those that have begun a question and never end it.
+    // Clients that begin a query and never complete it are closed, too.
     for map in &mut askers {
         let _ = map.write(b"2");
     }
@@ -252,7 +252,7 @@ fn each_listener_has_connections_of_its_own() {
     for _ in 0..40 {
         assert!(Map::connect(site.daemon.ports[MAP]).ask("sign", "ann@our.example").starts_with("OK prvs="));
     }
-    // One that is there again has to connect anew, as MTAs do.
+    // A client whose connection was closed has to reconnect, as MTAs do.
     let alive = askers.iter_mut().filter_map(|map| map.try_ask("sign", "ann@our.example")).count();
     assert!(alive < 30, "{alive}");
 }
@@ -312,7 +312,7 @@ fn a_session_of_recipients_without_a_message_writes_so_many_lines() {
         }
     };
     recipients(&mut client);
-    // A message sets it free.
+    // A complete message resets the limit.
     assert!(client.send("bob@else.example", "ann@our.example", "x").unwrap().starts_with("250"));
     recipients(&mut client);
     recipients(&mut client);
@@ -325,7 +325,7 @@ fn a_session_of_recipients_without_a_message_writes_so_many_lines() {
 #[test]
 fn slow_messages_take_no_room_from_others() {
     let site = Site::start("inbound.hold = \"32 KiB\"\nlimits.held = \"128 KiB\"");
-    // Each begins a bounce and says no more of it: sixteen steps of 8 KiB, and all room is taken.
+    // Each begins a bounce and sends no more of it: sixteen steps of 8 KiB use all the memory.
     let begin = |address: &str| {
         let mut client = site.client(address);
         client.say("MAIL FROM:<>");
@@ -338,7 +338,7 @@ fn slow_messages_take_no_room_from_others() {
     let report = "Subject: away\r\nAuto-Submitted: auto-replied\r\n\r\nI am away";
     let (_, full) = begin("198.51.100.8");
     assert!(full.starts_with("451 4.3.1 "), "those have just begun: {full}");
-    // Soon they are known to be slow, and whoever sends takes their room, also for a long message.
+    // Soon they count as slow, and a client that sends gets their memory, even for a long message.
     let sent = poll_for("room", || {
         let mut client = site.client("198.51.100.7");
         let long = format!("{report}{}", "\r\na line of a long answer".repeat(1000));
@@ -359,7 +359,7 @@ fn what_the_next_hop_has_gives_no_room_up() {
     }
     whole.write(b"Subject: slow hop\r\nAuto-Submitted: auto-replied\r\n\r\nI am away\r\n.\r\n").unwrap();
     hop.wait_at(At::End);
-    // It would be the oldest and slowest of those that hold something.
+    // The waiting session would be the oldest and slowest of those that use memory.
     let _slow: Vec<Client> = (0..16).map(|n| beside::begins(&site, &format!("203.0.{n}.9")).unwrap()).collect();
     poll_for("room by another's loss", || {
         let reply = site.client("198.51.100.7").send("", "ann@our.example", beside::AWAY).unwrap();

@@ -228,7 +228,7 @@ pub(super) fn rcpt(context: &mut Context<Client>, arguments: &[CString]) -> Stat
         message.add_outbound(evaluator.sender_for(&sender, &recipient).as_ref())
     } else {
         let (inbound, reservation) = evaluator.recipient(Caller::Milter, &sender, &recipient);
-        let most = usize::try_from(evaluator.app.config.limits.recipients).unwrap_or(usize::MAX);
+        let most = usize::try_from(evaluator.app.config().limits.recipients).unwrap_or(usize::MAX);
         // MTAs drop the source route, and know the recipient without it.
         let taken = message.add_inbound(strip_source_route(&path), &params, &inbound, most);
         if let (Ok(()), Some(delivery)) = (&taken, inbound.disposition.delivery()) {
@@ -257,7 +257,7 @@ pub(super) fn rcpt(context: &mut Context<Client>, arguments: &[CString]) -> Stat
 }
 
 fn is_tagged(evaluator: &Evaluator, recipient: &Address) -> bool {
-    let domains = &evaluator.app.config.policy.domains;
+    let domains = &evaluator.app.config().policy.domains;
     domains.srs.contains(recipient.domain())
         || (domains.is_local(recipient.domain()) && batv::strip(recipient).is_some())
 }

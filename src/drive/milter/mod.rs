@@ -53,9 +53,9 @@ pub(crate) async fn serve(
         }
     }));
     let open = watch::Sender::new(0);
-    let stop = stopped(drain.clone(), open.subscribe(), app.config.timeouts.drain, acceptor);
+    let stop = stopped(drain.clone(), open.subscribe(), app.config().timeouts.drain, acceptor);
     // Between two commands, the MTA waits for its own client.
-    let connection_timeout = app.config.timeouts.transaction;
+    let connection_timeout = app.config().timeouts.transaction;
     let config = indymilter::Config { max_connections: most, connection_timeout, ..indymilter::Config::default() };
     let incoming = Incoming { incoming, app: Arc::clone(&app) };
     indymilter::run(incoming, callbacks(MilterContext { app, mta_service, open, drain }), config, stop).await
@@ -89,7 +89,7 @@ impl Listener for Incoming {
             match accepted.into_plain() {
                 Ok(plain) => {
                     self.app.metrics.connections.inc();
-                    let timeouts = &self.app.config.timeouts;
+                    let timeouts = &self.app.config().timeouts;
                     let patience = FrameTimeouts { frame: timeouts.connect, idle: timeouts.command };
                     return Poll::Ready(Ok(BufferedConnection::new(
                         plain,
@@ -107,7 +107,7 @@ impl Listener for Incoming {
 /// The callbacks for the events that are wanted. The MTA is not asked for the connect event, because the library cannot
 /// parse its IPv6 addresses.
 fn callbacks(common: MilterContext) -> Callbacks<Client> {
-    let wanted = negotiate::Wanted::new(&common.app.config.policy, common.mta_service.side);
+    let wanted = negotiate::Wanted::new(&common.app.config().policy, common.mta_service.side);
     let mut callbacks = Callbacks::new()
         .on_negotiate(move |context, actions, options| {
             let common = common.clone();

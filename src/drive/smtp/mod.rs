@@ -59,14 +59,14 @@ pub(crate) async fn serve(
     let implicit = proxy_listener.listener.tls == TlsMode::Implicit;
     let client = match proxy_listener.acceptor.as_ref().filter(|_| implicit) {
         None => Stream::Plain(client),
-        Some(acceptor) => match tokio::time::timeout(app.config.timeouts.connect, acceptor.accept(client)).await {
+        Some(acceptor) => match tokio::time::timeout(app.config().timeouts.connect, acceptor.accept(client)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return limited!(info, client = %ip(address), %error, "TLS handshake failed"),
             Err(_) => return limited!(info, client = %ip(address), "TLS handshake took too long"),
         },
     };
     let identity = caller.address.map(|address| Identity::of(address.ip(), address.port()));
-    let settings = proxy_listener.settings(&app.config, implicit, caller.trusted);
+    let settings = proxy_listener.settings(&app.config(), implicit, caller.trusted);
     let mut session = ProxySession::new(client, caller, settings, identity, app, proxy_listener, drain);
     while !session.is_over() {
         poll_fn(|cx| session.poll_step(cx)).await;
@@ -95,7 +95,7 @@ async fn read_proxy_header(
     if !proxy_listener.listener.accept_proxy || !proxy_listener.listener.trusted_proxies.contains(ip(peer)) {
         return Some((client, peer));
     }
-    let read = tokio::time::timeout(app.config.timeouts.connect, read_header(&mut client));
+    let read = tokio::time::timeout(app.config().timeouts.connect, read_header(&mut client));
     let read = read.await.unwrap_or_else(|_| Err("its PROXY header did not come in time".into()));
     let unknown_is_proxy = proxy_listener.listener.proxy_unknown == ProxyUnknown::Proxy;
     let address = read.and_then(|source| match source {
@@ -141,7 +141,7 @@ fn admit(
     if !listener.clients.is_empty() && !listener.clients.contains(address) {
         return Err(NOT_YOUR_SERVER);
     }
-    let limit = app.config.limits.connections_per_client;
+    let limit = app.config().limits.connections_per_client;
     if limit == 0 || is_known(address, proxy_listener) {
         return Ok(None);
     }

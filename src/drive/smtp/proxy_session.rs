@@ -113,7 +113,7 @@ impl ProxySession {
             securing_hop: None,
             drain: Some(Drain::new(&drain)),
             timer: Box::pin(sleep_until(deadline.min(Instant::now() + REST))),
-            patience: Deadlines::new(deadline, app.config.limits.octets_per_second, app.config.timeouts.command),
+            patience: Deadlines::new(deadline, app.config().limits.octets_per_second, app.config().timeouts.command),
             turn: WorkBudget::default(),
             closing: false,
             gone: false,
@@ -170,7 +170,7 @@ impl ProxySession {
 
     /// The timeout for silence in the current state.
     fn wait(&self) -> Duration {
-        let timeouts = &self.evaluator.app.config.timeouts;
+        let timeouts = &self.evaluator.app.config().timeouts;
         if self.connecting.is_some() {
             self.reach
         } else if self.session.is_opening() || self.session.is_securing() {
@@ -186,7 +186,7 @@ impl ProxySession {
         self.forget_given_up();
         let wait = self.wait();
         self.patience.moved(self.session.progress(), self.closing, wait);
-        self.patience.transaction(self.session.transaction(), self.evaluator.app.config.timeouts.transaction);
+        self.patience.transaction(self.session.transaction(), self.evaluator.app.config().timeouts.transaction);
         self.patience.body(self.session.in_message());
         self.patience.resting(self.session.can_rest());
         if self.session.waits_for_hop() {

@@ -1,4 +1,4 @@
-//! A next hop that follows a script: the one SMTP server of these tests that is no real mail server.
+//! A scripted next hop: the SMTP server of these tests that is not a real mail server.
 //!
 //! ```ignore
 //! let hop = NextHop::script()
@@ -7,8 +7,8 @@
 //!     .start();
 //! ```
 //!
-//! Where the script says nothing, it takes everything, but for mail to anybody called `refused`. It keeps what it is
-//! sent, and a test waits until something has come or until the dialogue has reached a place.
+//! Where the script says nothing, everything is accepted, except mail to recipients named `refused`. The next hop
+//! records its input, and a test can wait for a message or for a place in the dialogue.
 
 mod script;
 mod session;
@@ -21,7 +21,7 @@ use super::{PATIENCE, ports};
 pub use script::{At, Does, Script};
 use session::Session;
 
-/// A message as the next hop got it.
+/// A message as received by the next hop.
 #[derive(Debug, Clone, Default)]
 pub struct Message {
     pub from: String,
@@ -29,7 +29,7 @@ pub struct Message {
     pub text: String,
 }
 
-/// What has happened, and what is still to come.
+/// The record of events, and pending instructions.
 #[derive(Default)]
 struct State {
     heard: Vec<String>,
@@ -37,7 +37,7 @@ struct State {
     pieces: Vec<String>,
     reached: Vec<At>,
     next_session: Option<(At, Does)>,
-    /// So many replies need not be held any more.
+    /// The number of replies that were released and not yet sent.
     released: usize,
     open: usize,
 }
@@ -58,13 +58,13 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Waits for ever: a next hop has nothing better to do.
+    /// Waits without a timeout.
     fn wait(&self, mut until: impl FnMut(&mut State) -> bool) {
         let waiting = self.changed.wait_while(self.state(), |state| !until(state));
         drop(waiting);
     }
 
-    /// Each release is for one reply.
+    /// Waits for a release, which is for one reply.
     fn wait_for_release(&self) {
         self.wait(|state| {
             let released = state.released > 0;
@@ -78,25 +78,25 @@ impl Shared {
     }
 }
 
-/// A next hop that runs.
+/// A running next hop.
 #[derive(Clone)]
 pub struct NextHop {
     pub port: u16,
     shared: Arc<Shared>,
-    /// Bound, until it listens.
+    /// The bound socket, until it listens.
     socket: Arc<Mutex<Option<socket2::Socket>>>,
 }
 
-/// What most tests want of a next hop is that it takes mail.
+/// A next hop that only has to accept mail.
 pub type Sink = NextHop;
 
 impl NextHop {
-    /// One that takes everything, with all extensions.
+    /// A next hop that accepts everything, with all extensions.
     pub fn start() -> Self {
         Self::script().start()
     }
 
-    /// One that takes everything, with these extensions.
+    /// A next hop that accepts everything, with these extensions.
     pub fn offering(offers: &[&'static str]) -> Self {
         Self::script().offers(offers).start()
     }
@@ -120,7 +120,7 @@ impl NextHop {
         hop
     }
 
-    /// Listens from now on: for one that [refuses](Does::Refuses).
+    /// Starts listening, for a next hop that [refuses](Does::Refuses) connections.
     pub fn listens(&self) {
         let socket = self.socket.lock().unwrap().take().expect("it listens already");
         socket.listen(self.shared.script.backlog).unwrap();
@@ -128,12 +128,12 @@ impl NextHop {
         std::thread::spawn(move || accept_all(&listener, &shared));
     }
 
-    /// The next session does this there, whatever the script says; those after it do not.
+    /// Makes only the next session do `does` at this place, regardless of the script.
     pub fn next_session(&self, at: At, does: Does) {
         self.shared.change(|state| state.next_session = Some((at, does)));
     }
 
-    /// Forgets what it has heard and got, where it has been, and what the next session was to do.
+    /// Clears the record, and the instruction for the next session.
     pub fn forget(&self) {
         self.shared.change(|state| {
             let (open, released) = (state.open, state.released);
@@ -141,17 +141,17 @@ impl NextHop {
         });
     }
 
-    /// Lets it say one of the replies that it [holds](Does::Holds).
+    /// Releases one of the replies that [wait](Does::Holds).
     pub fn release(&self) {
         self.shared.change(|state| state.released += 1);
     }
 
-    /// The messages that it has taken.
+    /// The accepted messages.
     pub fn all(&self) -> Vec<Message> {
         self.shared.state().messages.clone()
     }
 
-    /// How many messages it has taken.
+    /// The number of accepted messages.
     pub fn count(&self) -> usize {
         self.shared.state().messages.len()
     }
@@ -160,28 +160,28 @@ impl NextHop {
         self.shared.state().messages.last().cloned().expect("no message arrived")
     }
 
-    /// Every command that it has heard.
+    /// Every command received.
     pub fn heard(&self) -> Vec<String> {
         self.shared.state().heard.clone()
     }
 
-    /// What has come, cut as it came.
+    /// The input, in the pieces in which it arrived.
     pub fn pieces(&self) -> Vec<String> {
         self.shared.state().pieces.clone()
     }
 
-    /// Waits until it has done there what it had to do.
+    /// Waits until the instruction for this place was carried out.
     pub fn wait_at(&self, at: At) {
         self.wait_state(|| format!("{at:?}"), |state| state.reached.contains(&at).then_some(()));
     }
 
-    /// Waits for a message; the first that fits. `what` says what is missing, and may say what a mail server wrote of
-    /// it.
+    /// Waits for a message, and returns the first for which `fits` is true. `what` describes the missing message, and
+    /// may include a mail server's log.
     pub fn wait_message(&self, what: impl Fn() -> String, fits: impl Fn(&Message) -> bool) -> Message {
         self.wait_state(what, |state| state.messages.iter().find(|message| fits(message)).cloned())
     }
 
-    /// Waits until it has taken more messages than so many.
+    /// Waits until more than this number of messages were accepted.
     pub fn wait_for_more_than(&self, messages: usize) {
         self.wait_state(
             || format!("more than {messages} messages"),
@@ -209,7 +209,7 @@ impl NextHop {
     }
 }
 
-/// Serves each connection in a thread of its own, as many at a time as there are sessions.
+/// Serves each connection in a thread, up to the number of sessions.
 fn accept_all(listener: &TcpListener, shared: &Arc<Shared>) {
     loop {
         shared.wait(|state| state.open < shared.script.sessions);
@@ -221,7 +221,7 @@ fn accept_all(listener: &TcpListener, shared: &Arc<Shared>) {
         });
         let shared = Arc::clone(shared);
         std::thread::spawn(move || {
-            // The connection is closed when this is over, and what has been done is told afterwards.
+            // The connection is closed first; the result is recorded afterwards.
             let done = Session::new(Arc::clone(&shared), stream, once).and_then(Session::run);
             shared.change(|state| {
                 state.open -= 1;

@@ -1,4 +1,4 @@
-//! What a next hop is told to do.
+//! Instructions for a next hop.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use super::NextHop;
 /// A place in the dialogue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum At {
-    /// A client connects; the greeting is not yet said.
+    /// After a client has connected, before the greeting.
     Connect,
     Greeting,
     Ehlo,
@@ -27,35 +27,35 @@ pub enum At {
     Other,
 }
 
-/// What it does there. Texts are without the last CR LF.
+/// What the next hop does at a place. Texts are without the last CR LF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Does {
-    /// Says this instead of what is usual, and goes on. Where the text is empty it says nothing.
+    /// Sends this instead of the usual reply, and goes on. If the text is empty, sends nothing.
     Says(&'static str),
-    /// The same, as soon as [`NextHop::release`] allows it.
+    /// Sends this as soon as [`NextHop::release`] allows it.
     Holds(&'static str),
-    /// What is unread then is answered with a reset.
+    /// Sends this and closes. Unread input is answered with a TCP reset.
     SaysAndCloses(&'static str),
     Closes,
     Resets,
-    /// Reads on, and says nothing more.
+    /// Reads on, and sends nothing more.
     Silent,
-    /// Reads nothing more, and keeps the connection.
+    /// Stops reading, and keeps the connection open.
     Stuck,
-    /// Sends a reply that never ends.
+    /// Sends an endless reply.
     Endless,
-    /// Does not listen, until [`NextHop::listens`]. This is for [`At::Connect`] only.
+    /// Does not listen until [`NextHop::listens`]. For [`At::Connect`] only.
     Refuses,
 }
 
 pub(super) struct Rule {
     pub(super) at: At,
-    /// What stands in the command, or in the message.
+    /// The text that the command or the message must contain.
     pub(super) with: &'static str,
     pub(super) does: Does,
 }
 
-/// What a next hop is and does.
+/// The configuration of a next hop.
 pub struct Script {
     pub(super) offers: Vec<&'static str>,
     pub(super) rules: Vec<Rule>,
@@ -65,7 +65,7 @@ pub struct Script {
     pub(super) takes_any_line_end: bool,
     pub(super) keeps_messages: bool,
     pub(super) keeps_pieces: bool,
-    /// With what, and whether from the first octet.
+    /// The TLS config, and whether TLS is used from the first octet.
     pub(super) tls: Option<(Arc<ServerConfig>, bool)>,
 }
 
@@ -84,66 +84,66 @@ impl Script {
         }
     }
 
-    /// Each time the dialogue is there, it does this.
+    /// Does this each time the dialogue is at this place.
     pub fn on(self, at: At, does: Does) -> Self {
         self.when(at, "", does)
     }
 
-    /// The same, where the command or the message has this in it. What is scripted later wins.
+    /// As `on`, if the command or the message contains this text. Later rules take precedence.
     pub fn when(mut self, at: At, with: &'static str, does: Does) -> Self {
         self.rules.push(Rule { at, with, does });
         self
     }
 
-    /// The extensions in its answer to EHLO.
+    /// The extensions in the reply to EHLO.
     pub fn offers(mut self, offers: &[&'static str]) -> Self {
         self.offers = offers.to_vec();
         self
     }
 
-    /// So many sessions at a time. Further connections wait in the backlog, as with Postfix.
+    /// The number of simultaneous sessions. Further connections wait in the backlog, as with Postfix.
     pub fn sessions(mut self, sessions: usize) -> Self {
         self.sessions = sessions;
         self
     }
 
-    /// So many connections may wait, and one more.
+    /// The size of the backlog. One more connection may wait.
     pub fn backlog(mut self, backlog: i32) -> Self {
         self.backlog = backlog;
         self
     }
 
-    /// So many octets, about, are taken by the kernel before anybody reads them.
+    /// The approximate size of the kernel's receive buffer, in octets.
     pub fn receive_buffer(mut self, octets: usize) -> Self {
         self.receive_buffer = Some(octets);
         self
     }
 
-    /// CR and LF end a line each, as some servers had it when smuggling was found.
+    /// Makes a bare CR or LF end a line, as in some servers when smuggling was found.
     pub fn takes_any_line_end(mut self) -> Self {
         self.takes_any_line_end = true;
         self
     }
 
-    /// For much mail: it is read and forgotten.
+    /// Discards messages, for tests that send much mail.
     pub fn keeps_no_messages(mut self) -> Self {
         self.keeps_messages = false;
         self
     }
 
-    /// See [`NextHop::pieces`].
+    /// Records pieces; see [`NextHop::pieces`].
     pub fn keeps_pieces(mut self) -> Self {
         self.keeps_pieces = true;
         self
     }
 
-    /// TLS from the first octet, or by STARTTLS; without it no mail is taken.
+    /// Requires TLS, from the first octet or by STARTTLS, before mail is accepted.
     pub fn tls(mut self, config: Arc<ServerConfig>, implicit: bool) -> Self {
         self.tls = Some((config, implicit));
         self
     }
 
-    /// Runs it, on a port that the system chooses.
+    /// Starts the next hop on a port that the system chooses.
     pub fn start(self) -> NextHop {
         NextHop::follow(self)
     }

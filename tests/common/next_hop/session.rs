@@ -14,9 +14,9 @@ use super::{At, Does, Message, Shared};
 
 /// Why a session is over.
 enum Over {
-    /// The client has gone, or what there was to do is done and told.
+    /// The client has disconnected, or the instruction was carried out and recorded.
     Gone,
-    /// What it had to do there ends the connection.
+    /// The instruction for this place ends the connection.
     Ends(At),
 }
 
@@ -28,7 +28,7 @@ impl From<std::io::Error> for Over {
 
 type Step<T> = Result<T, Over>;
 
-/// A connection that writes down what comes, where the script wants it.
+/// A connection that records its input if the script requires it.
 struct Watched {
     stream: Box<dyn Duplex>,
     hop: Arc<Shared>,
@@ -47,14 +47,14 @@ impl Read for Watched {
 
 pub(super) struct Session {
     hop: Arc<Shared>,
-    /// What this session alone does.
+    /// The instruction for this session only.
     once: Option<(At, Does)>,
     socket: TcpStream,
     input: BufReader<Watched>,
-    /// What is said leaves when there is nothing more to read: replies to commands that come together leave together.
+    /// Replies are sent when there is nothing more to read, so that replies to pipelined commands are sent together.
     replies: Vec<u8>,
     encrypted: bool,
-    /// The last line ended in CR: an LF that follows belongs to it.
+    /// Whether the last line ended in CR. A following LF then belongs to it.
     after_cr: bool,
     message: Message,
     chunks: Vec<u8>,
@@ -77,7 +77,7 @@ impl Session {
         })
     }
 
-    /// Until the connection is closed; the place at which the script has closed it.
+    /// Runs until the connection is closed, and returns the place at which the script has closed it.
     pub(super) fn run(mut self) -> Option<At> {
         match self.converse() {
             Err(Over::Ends(at)) => Some(at),
@@ -187,7 +187,7 @@ impl Session {
         self.react(At::Chunk, command, "250 2.0.0 chunk")
     }
 
-    /// The answer decides whether the message is taken, and whoever hears it may look for the message at once.
+    /// Records the message before the reply is sent, because a test may look for it when it gets the reply.
     fn whole_message(&mut self, text: &[u8]) -> Step<()> {
         let text = String::from_utf8_lossy(text).into_owned();
         let reply = self.decide(At::End, &text, "250 2.0.0 queued")?;
@@ -198,7 +198,7 @@ impl Session {
         self.answer(At::End, &reply)
     }
 
-    /// Does what has to be done at this place, and says what has to be said.
+    /// Carries out the instruction for this place, and sends the reply.
     fn react(&mut self, at: At, seen: &str, usual: &str) -> Step<()> {
         let reply = self.decide(at, seen, usual)?;
         self.answer(at, &reply)
@@ -207,14 +207,14 @@ impl Session {
     fn answer(&mut self, at: At, reply: &str) -> Step<()> {
         self.say(reply);
         if at == At::Body {
-            // Nobody waits for an answer there, so there may be more to read.
+            // The client does not wait for a reply there, so more input may follow.
             self.flush()?;
         }
         self.hop.reached(at);
         Ok(())
     }
 
-    /// What is to be said; `usual` where the script says nothing of this place.
+    /// The reply to be sent; `usual` if the script says nothing about this place.
     fn decide<'a>(&mut self, at: At, seen: &str, usual: &'a str) -> Step<Cow<'a, str>> {
         let does = match self.scripted(at, seen) {
             None | Some(Does::Refuses) => return Ok(usual.into()),
@@ -268,7 +268,7 @@ impl Session {
         Ok(stream.flush()?)
     }
 
-    /// The next line and what ends it.
+    /// The next line, and its line end.
     fn line(&mut self) -> Step<Vec<u8>> {
         self.pass_lf()?;
         let other_end = if self.hop.script.takes_any_line_end { b'\r' } else { b'\n' };
@@ -290,7 +290,7 @@ impl Session {
         }
     }
 
-    /// Passes over the LF of a CR LF whose CR has ended a line.
+    /// Skips the LF of a CR LF whose CR has ended a line.
     fn pass_lf(&mut self) -> Step<()> {
         if self.after_cr {
             if self.input.buffer().is_empty() {
