@@ -252,3 +252,36 @@ fn reload_drops_no_connection_under_load() {
     assert!(sent > 20, "{sent}");
     assert_eq!(site.metric("countersign_connections_total"), Some(4.0));
 }
+
+#[test]
+fn observe_holds_where_the_config_enforces() {
+    let site = Site::start("inbound.mode = \"enforce\"", None);
+    let forged = site.tag(true);
+    let reply = || site.rcpt(&mut site.inbound(), "", &forged);
+    assert!(reply().starts_with("550"));
+    run_ok(site.folder.path(), &["observe", "-c", "countersign.toml", "1h"]);
+    assert!(reply().starts_with("250"));
+    let output = run(site.folder.path(), &["status", "-c", "countersign.toml"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains("all domains are only observed until 20"), "{}", text(&output));
+    run_ok(site.folder.path(), &["observe", "-c", "countersign.toml", "off"]);
+    assert!(reply().starts_with("550"));
+}
+
+#[test]
+fn a_reload_makes_no_open_relay() {
+    let site = Site::start("inbound.mode = \"enforce\"", None);
+    let port = site.daemon.ports[1];
+    // In the file, foreign recipients are only for the clients that are named beside; the listener that runs has none.
+    edit(&site, "inbound.mode = \"enforce\"", "inbound.mode = \"enforce\"\ninbound.foreign = \"pass\"");
+    let path = site.folder.path().join("countersign.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("role = \"inbound\"\n", "role = \"inbound\"\nclients = [\"192.0.2.0/24\"]\n"))
+        .unwrap();
+    let said = run_ok(site.folder.path(), &["reload", "-c", "countersign.toml"]);
+    assert!(said.contains("After a restart: inbound.foreign, listener[2].clients."), "{said}");
+    let mut client = crate::common::Client::connect(port);
+    client.say("EHLO client.example");
+    let reply = site.rcpt(&mut client, "bob@third.example", "victim@else.example");
+    assert!(reply.starts_with("550 5.7.1"), "{reply}");
+}

@@ -21,9 +21,11 @@ use crate::state::time_format::rfc3339;
 /// Timeout for connecting, and for each read and write.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The most octets of an answer that are read.
-const MAX_ANSWER: u64 = 1 << 20;
+const MAX_ANSWER: u64 = 8 << 20;
 /// Where the packages put the socket.
 const PACKAGED: &str = "/run/countersign/control";
+/// The folder of the config of the packages.
+const PACKAGED_CONFIG: &str = "/etc/countersign";
 /// Why nothing is answered to other users.
 const STRANGER: &str = "only root and the daemon's own user may ask";
 /// Bars of the chart by hour, from none to the most.
@@ -72,8 +74,8 @@ pub(super) struct TraceCommand {
     #[command(flatten)]
     socket: Socket,
     /// How far to look back: a number with s, m, h or d
-    #[arg(long, value_name = "TIME", default_value = "2d", value_parser = pause)]
-    since: Pause,
+    #[arg(long, value_name = "TIME", default_value = "2d", value_parser = span_of)]
+    since: i64,
     /// Print one JSON object per line
     #[arg(long)]
     json: bool,
@@ -112,10 +114,14 @@ pub(super) struct ReloadCommand {
 struct Pause(Option<i64>);
 
 fn pause(text: &str) -> Result<Pause, String> {
-    if text == "off" {
-        return Ok(Pause(None));
+    match text {
+        "off" => Ok(Pause(None)),
+        text => span_of(text).map(|seconds| Pause(Some(seconds))).map_err(|wrong| format!("{wrong}, or `off`")),
     }
-    let wrong = || "write a number with s, m, h or d, for example 24h, or `off`".to_owned();
+}
+
+fn span_of(text: &str) -> Result<i64, String> {
+    let wrong = || "write a number with s, m, h or d, for example 24h".to_owned();
     let unit = text.chars().next_back().ok_or_else(wrong)?;
     let factor = match unit {
         's' => 1,
@@ -125,7 +131,7 @@ fn pause(text: &str) -> Result<Pause, String> {
         _ => return Err(wrong()),
     };
     let number = text.strip_suffix(unit).and_then(|number| number.parse::<i64>().ok()).filter(|number| *number > 0);
-    number.and_then(|number| number.checked_mul(factor)).map(|seconds| Pause(Some(seconds))).ok_or_else(wrong)
+    number.and_then(|number| number.checked_mul(factor)).ok_or_else(wrong)
 }
 
 /// Prints the state of the running daemon. `false`: something needs attention.
@@ -143,7 +149,7 @@ pub(super) fn status(args: &Status) -> Result<bool> {
 
 /// Prints recent decisions. `false`: there are none.
 pub(super) fn trace(args: &TraceCommand) -> Result<bool> {
-    let since = now().0.saturating_sub(args.since.0.unwrap_or(0));
+    let since = now().0.saturating_sub(args.since);
     let asked = Trace { about: args.about.clone(), since };
     let found: Vec<StoredDecision> = ask(&args.socket, "POST", "/trace", &serde_json::to_string(&asked)?)?;
     for decision in &found {
@@ -183,12 +189,19 @@ fn places(socket: &Socket) -> Result<(Vec<PathBuf>, Option<anyhow::Error>)> {
         Ok(config) => config.context("there is no config; name one with -c FILE")?,
         Err(error) => {
             let folder = socket.config.as_deref().and_then(Path::parent).unwrap_or(Path::new(""));
-            return Ok((vec![folder.join(ControlSocket::DEFAULT), PACKAGED.into()], Some(error)));
+            let own = folder.join(ControlSocket::DEFAULT);
+            return Ok((or_packaged(own, folder), Some(error)));
         }
     };
     let own = config.control.path.clone().context("control.listen is \"none\", so no daemon can be asked")?;
-    let places = if config.control.is_default { vec![own, PACKAGED.into()] } else { vec![own] };
-    Ok((places, None))
+    let folder = config.path.parent().unwrap_or(Path::new(""));
+    Ok((if config.control.is_default { or_packaged(own, folder) } else { vec![own] }, None))
+}
+
+/// The socket of a package belongs to the daemon with the config of the package: a command for another daemon must not
+/// reach it.
+fn or_packaged(own: PathBuf, folder: &Path) -> Vec<PathBuf> {
+    if folder == Path::new(PACKAGED_CONFIG) { vec![PACKAGED.into(), own] } else { vec![own] }
 }
 
 fn ask<T: DeserializeOwned>(socket: &Socket, method: &str, path: &str, body: &str) -> Result<T> {

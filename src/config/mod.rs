@@ -209,7 +209,12 @@ impl Config {
             newer.policy.outbound.exempt_recipients = self.policy.outbound.exempt_recipients.clone();
             newer.policy.outbound.mixed = self.policy.outbound.mixed;
             newer.timeouts.transaction = self.timeouts.transaction;
+            let actions = &mut newer.policy.inbound.actions.by_reason;
+            actions.retain(|(reason, _)| *reason != FailureReason::Overflow);
+            let old = self.policy.inbound.actions.by_reason.iter();
+            actions.extend(old.filter(|(reason, _)| *reason == FailureReason::Overflow));
         }
+        newer.policy.inbound.pass_foreign = self.policy.inbound.pass_foreign;
         newer.timeouts.connect = self.timeouts.connect;
         newer.timeouts.drain = self.timeouts.drain;
         newer.limits.connections = self.limits.connections;

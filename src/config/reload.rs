@@ -6,8 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) type Settings = BTreeMap<String, String>;
 
 /// Keys that take effect only at a start, or tables of such keys.
-const NEED_RESTART: [&str; 12] = [
+const NEED_RESTART: [&str; 13] = [
     "control",
+    // It is safe only with the clients of the listeners, which need a restart.
+    "inbound.foreign",
     "inbound.hold",
     "inbound.srs_next_hop",
     "keys.ring",
@@ -21,8 +23,14 @@ const NEED_RESTART: [&str; 12] = [
     "timeouts.drain",
 ];
 /// Keys that a milter tells its mail server when they connect.
-const NEED_RESTART_OF_MILTERS: [&str; 4] =
-    ["outbound.evidence", "outbound.exempt_recipients", "outbound.mixed", "timeouts.transaction"];
+const NEED_RESTART_OF_MILTERS: [&str; 5] = [
+    // Its default depends on outbound.evidence.
+    "inbound.actions.overflow",
+    "outbound.evidence",
+    "outbound.exempt_recipients",
+    "outbound.mixed",
+    "timeouts.transaction",
+];
 
 /// The keys in which two configs differ, with their tables.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -125,19 +125,21 @@ impl AppState {
     pub(crate) fn note_ramp(&self, event: RampEvent) {
         let now = self.now();
         let mut notes = self.ramp_notes();
-        match &event {
+        let changed = match &event {
             RampEvent::Started(domain) | RampEvent::SignedDay(domain) => {
-                notes.change(domain, |record, domain| record.note_signed(domain, now));
+                notes.change(domain, |record, domain| record.note_signed(domain, now))
             }
             RampEvent::Gap(domain) => {
                 notes.gaps.insert(domain.clone(), now);
-                notes.change(domain, RampRecord::forget);
+                notes.change(domain, RampRecord::forget)
             }
             RampEvent::Enforced(domain, start) => {
-                notes.change(domain, |record, domain| record.note_ended(domain, *start));
+                notes.change(domain, |record, domain| record.note_ended(domain, *start))
             }
+        };
+        if changed {
+            self.ramps.store(Arc::new(notes.record.clone()));
         }
-        self.ramps.store(Arc::new(notes.record.clone()));
         if matches!(event, RampEvent::SignedDay(_)) || notes.noted.get(&event).is_some_and(|at| now.0 - at.0 < HOUR) {
             return;
         }
@@ -210,10 +212,12 @@ struct RampNotes {
 }
 
 impl RampNotes {
-    fn change(&mut self, domain: &str, change: impl FnOnce(&mut RampRecord, &str) -> bool) {
-        if change(&mut self.record, domain) {
+    fn change(&mut self, domain: &str, change: impl FnOnce(&mut RampRecord, &str) -> bool) -> bool {
+        let changed = change(&mut self.record, domain);
+        if changed {
             self.changed.insert(domain.to_owned());
         }
+        changed
     }
 
     fn applied_to(&self, mut ring: Keyring) -> Keyring {

@@ -210,6 +210,7 @@ impl Evaluator {
             if let ContentVerdict::Mark(mark) = &content
                 && mark.observed
             {
+                self.note_unsigned(rules, case.recipient, found);
                 self.would_refuse(mark.reason, case.recipient, false, rules.unsigned_path(found));
             }
         });
@@ -338,7 +339,7 @@ impl Evaluator {
             event: "content",
             // Its envelope sender is the null sender, or that of a daemon.
             from: String::new(),
-            to: case.recipient.to_string(),
+            to: masked(case.recipient),
             found: found.kind.name(),
             action: content.name(),
             reason: content.reason(),

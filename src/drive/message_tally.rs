@@ -7,7 +7,8 @@ use super::evaluate::{Evaluator, shown};
 use crate::drive::bounce_reservation::Reservation;
 use crate::drive::metrics::MessageLabels;
 use crate::envelope::address::Address;
-use crate::envelope::rules::RefusalReason;
+use crate::envelope::bounce::Findings;
+use crate::envelope::rules::{RefusalReason, Rules};
 use crate::envelope::tag::{masked, masked_text};
 use crate::wire::message::{Direction, Finished};
 
@@ -104,9 +105,17 @@ impl Evaluator {
             let Some((mark, found)) = finished.mark.zip(finished.found.as_deref()) else { return };
             for recipient in &tally.marked {
                 let genuine = rules.would_have_been_rescued(recipient, found);
+                self.note_unsigned(rules, recipient, found);
                 self.would_refuse(mark.reason, recipient, genuine, rules.unsigned_path(found));
             }
         });
+    }
+
+    /// Notes that a bounce has returned mail that a host of this site has sent unsigned.
+    pub(super) fn note_unsigned(&self, rules: &Rules<'_>, recipient: &Address, found: &Findings) {
+        if let (Some(host), Some(domain)) = (rules.unsigned_own_host(found), rules.ramp_name(recipient.domain())) {
+            self.app.note_unsigned(&domain, &host);
+        }
     }
 
     /// Logs and counts a recipient that enforcing would have refused.
@@ -121,11 +130,6 @@ impl Evaluator {
             evidence = genuine,
             unsigned_path = path,
         );
-        if let Some(host) = &path
-            && let Some(domain) = self.ask(|rules| rules.ramp_name(recipient.domain()))
-        {
-            self.app.note_unsigned(&domain, host);
-        }
         self.app.metrics.would_refuse(reason, self.client, genuine, path);
     }
 }

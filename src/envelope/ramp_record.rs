@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::time::{SECONDS_PER_DAY, Timestamp};
 
-/// The most days that are remembered of a domain. A ramp needs three times the longest lifetime, 31 days, at most.
-const MAX_DAYS: usize = 120;
+/// The most days that are remembered of a domain: three times the longest lifetime of a tag, and some.
+const MAX_DAYS: usize = 1300;
 /// The most hosts that are remembered of a domain. The one that was seen longest ago gives way.
 const MAX_HOSTS: usize = 100;
 /// For how long a bounce to unsigned mail holds a ramp, in seconds.
@@ -24,14 +24,14 @@ pub const HOLD: i64 = 3 * SECONDS_PER_DAY;
 /// let mut record = RampRecord::default();
 /// assert!(record.note_signed("our.example", monday));
 /// assert!(!record.note_signed("our.example", Timestamp(monday.0 + 60)), "that day counts already");
-/// let days = record.domain("our.example").map(|domain| domain.signed_days_since(monday));
+/// let days = record.domain("our.example").map(|domain| domain.signed_days_between(monday, monday));
 /// assert_eq!(days, Some(1));
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RampRecord {
     domains: BTreeMap<String, DomainRecord>,
-    /// Whether an earlier record was lost. Then the calendar alone does not end a ramp.
-    pub is_incomplete: bool,
+    /// Whether this host signs mail. A host that signs none has only the calendar to go by.
+    pub signs_here: bool,
     /// Until when all domains are observed, because an administrator wants so.
     pub paused_until: Option<Timestamp>,
 }
@@ -59,7 +59,7 @@ pub struct UnsignedMail {
 
 impl RampRecord {
     /// A record in which nothing was seen.
-    pub const EMPTY: Self = Self { domains: BTreeMap::new(), is_incomplete: false, paused_until: None };
+    pub const EMPTY: Self = Self { domains: BTreeMap::new(), signs_here: false, paused_until: None };
 
     /// What was seen of a domain.
     #[must_use]
@@ -104,7 +104,7 @@ impl RampRecord {
         }
         let mail = hosts.entry(host.to_owned()).or_insert(UnsignedMail { messages: 0, last: now });
         mail.messages = mail.messages.saturating_add(1);
-        mail.last = Timestamp(mail.last.0.max(now.0));
+        mail.last = now;
     }
 
     /// The ramp that has begun at `start` has ended, and the domain is enforced from now on.
@@ -120,10 +120,12 @@ impl RampRecord {
 }
 
 impl DomainRecord {
-    /// The number of days with signed mail, from the day of `since` on.
+    /// The number of days with signed mail, from the day of `since` to that of `now`. Days of a clock that was ahead do
+    /// not count.
     #[must_use]
-    pub fn signed_days_since(&self, since: Timestamp) -> usize {
-        self.signed_days.range(day(since)..).count()
+    pub fn signed_days_between(&self, since: Timestamp, now: Timestamp) -> usize {
+        let (first, last) = (day(since), day(now));
+        if first > last { 0 } else { self.signed_days.range(first..=last).count() }
     }
 
     /// The first day with signed mail, from the day of `since` on, counted from 1970-01-01.
@@ -138,7 +140,7 @@ impl DomainRecord {
         let mut hosts: Vec<_> = self
             .unsigned_hosts
             .iter()
-            .filter(|(_, mail)| now.0.saturating_sub(mail.last.0) < HOLD)
+            .filter(|(_, mail)| (0..HOLD).contains(&now.0.saturating_sub(mail.last.0)))
             .map(|(host, mail)| (host.as_str(), *mail))
             .collect();
         hosts.sort_by_key(|(host, mail)| (-mail.last.0, *host));
@@ -169,14 +171,14 @@ mod tests {
             record.note_signed("our.example", at(days));
         }
         let domain = record.domain("our.example").unwrap();
-        assert_eq!((domain.signed_days_since(NOW), domain.signed_days_since(at(1))), (3, 2));
+        assert_eq!((domain.signed_days_between(NOW, at(9)), domain.signed_days_between(at(1), at(4))), (3, 1));
         assert_eq!(domain.first_signed_day(at(1)), Some(day(at(1))));
-        for days in 0..500 {
+        for days in 0..2000 {
             record.note_signed("our.example", at(days));
         }
         let domain = record.domain("our.example").unwrap();
         assert_eq!(domain.signed_days.len(), MAX_DAYS);
-        assert!(record.has_signed_on("our.example", at(499)) && !record.has_signed_on("our.example", NOW));
+        assert!(record.has_signed_on("our.example", at(1999)) && !record.has_signed_on("our.example", NOW));
     }
 
     #[test]

@@ -13,6 +13,8 @@ use crate::state::time_format::rfc3339;
 
 /// Age at which a decision is removed, in seconds.
 const MAX_AGE: i64 = 14 * SECONDS_PER_DAY;
+/// The most characters of an address or a Message-ID that are kept.
+const MAX_TEXT: usize = 200;
 /// The most decisions of one answer.
 const MAX_SHOWN: usize = 1_000;
 
@@ -65,6 +67,11 @@ impl DecisionLog {
         })?;
         let next = kept.back().map_or(0, |(number, _)| number + 1);
         Ok(Self { kept, next })
+    }
+
+    /// The number of decisions in the store.
+    pub(super) fn len(&self) -> usize {
+        self.kept.len()
     }
 
     /// The changes that write these decisions, and remove those that are too old or too many.
@@ -123,7 +130,7 @@ impl About {
     fn fits(&self, decision: &StoredDecision) -> bool {
         match self {
             Self::Client(client) => decision.client.as_ref() == Some(client),
-            Self::MessageId(id) => decision.returned_message_id.as_ref() == Some(id),
+            Self::MessageId(id) => decision.returned_message_id.as_ref() == Some(&clean(id)),
             Self::Address(address) => [&decision.to, &decision.from]
                 .into_iter()
                 .chain(&decision.final_recipient)
@@ -159,13 +166,13 @@ impl StoredDecision {
             session: decision.session,
             client: decision.client.map(|client| client.to_string()),
             event: decision.event.to_owned(),
-            from: detail.shown(&decision.from),
-            to: detail.shown(&decision.to),
+            from: clean(&detail.shown(&decision.from)),
+            to: clean(&detail.shown(&decision.to)),
             found: decision.found.to_owned(),
             action: decision.action.to_owned(),
             reason: decision.reason.to_owned(),
-            returned_message_id: decision.returned_message_id.clone(),
-            final_recipient: decision.final_recipient.as_deref().map(|address| detail.shown(address)),
+            returned_message_id: decision.returned_message_id.as_deref().map(clean),
+            final_recipient: decision.final_recipient.as_deref().map(|address| clean(&detail.shown(address))),
         }
     }
 
@@ -187,6 +194,18 @@ impl StoredDecision {
             self.session
         )
     }
+}
+
+/// Text that a stranger may have written, for a file and a terminal: without control characters, and not too long.
+fn clean(text: &str) -> String {
+    let shown = |c: char| {
+        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+            '?'
+        } else {
+            c
+        }
+    };
+    text.chars().take(MAX_TEXT).map(shown).collect()
 }
 
 /// What was done, and why.
@@ -273,6 +292,16 @@ mod tests {
             "1970-01-01T00:05:00Z  192.0.2.9  <> → eve@our.example  refused: a bounce without a tag (dsn-failed) \
              (about bob@third.example, original <1@x.example>)  session=7"
         );
+    }
+
+    #[test]
+    fn what_a_stranger_writes_cannot_reach_a_terminal() {
+        let mut evil = decision(1, "ann@our.example");
+        evil.returned_message_id = Some("<\u{1b}[2J\r\n\u{202e}@x>".into());
+        evil.final_recipient = Some("x".repeat(5000));
+        let stored = StoredDecision::of(&evil, AddressDetail::Full);
+        assert_eq!(stored.returned_message_id.as_deref(), Some("<?[2J???@x>"));
+        assert_eq!(stored.final_recipient.map(|text| text.len()), Some(MAX_TEXT));
     }
 
     #[test]

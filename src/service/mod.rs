@@ -174,9 +174,7 @@ impl Service {
                 mail_tasks.stopping(),
             ));
         }
-        let app = Arc::clone(&self.app);
-        // A task of its own: a file that its library cannot cope with must not stop the daemon.
-        let state = tokio::task::spawn_blocking(move || State::open(&app)).await.unwrap_or_else(State::lost);
+        let state = State::open_in_time(&self.app).await;
         if let Some(bound) = control::bind(&self.app.config().control) {
             let reload = self.reload.clone();
             let daemon = control::Daemon {
@@ -227,7 +225,8 @@ impl Service {
             .await
             .map_err(|e| StartError::Runtime(io::Error::other(e)))?;
         stopped.cancel();
-        let _ = keeping.await;
+        // A disk that does not answer must not keep the daemon from ending.
+        let _ = tokio::time::timeout(QUERIES_STOP, keeping).await;
         ramp::summary(&self.app);
         info!("stopped");
         Ok(())

@@ -39,7 +39,7 @@ fn write_one(app: &AppState, event: &RampEvent) {
     let now = app.now();
     let written = ring_file::update(&app.config().ring, |ring| {
         let changed = match event {
-            RampEvent::Started(domain) => ring.ramp_start(domain, now),
+            RampEvent::Started(domain) => ring.ramp_start_counted(domain, now),
             RampEvent::Gap(domain) => ring.ramp_stop(domain, now),
             // The ramp may have begun anew meanwhile, by another process.
             RampEvent::Enforced(domain, start) if ring.signing_since().get(domain) == Some(start) => {
@@ -114,12 +114,20 @@ pub(crate) fn states(app: &AppState) -> Vec<(String, Ramp)> {
     }
     let rules = Rules::new(policy, &ring, app.now()).with_ramps(&ramps);
     let state = |name: String| {
-        // `.our.example` stands for the domains below our.example.
-        let domain = if name.starts_with('.') { format!("x{name}") } else { name.clone() };
-        let ramp = rules.ramp(&domain);
+        let ramp = rules.ramp(&inside(&name));
         (name, ramp)
     };
-    policy.domains.local.names().into_iter().chain(policy.domains.srs.names()).map(state).collect()
+    let mut names: BTreeSet<String> =
+        policy.domains.local.names().into_iter().chain(policy.domains.srs.names()).collect();
+    // A domain below a wildcard may have a ramp of its own.
+    let of_the_ring = ring.signing_since().keys().chain(ring.ramps().keys());
+    names.extend(of_the_ring.filter(|name| rules.ramp_name(&inside(name)).as_ref() == Some(*name)).cloned());
+    names.into_iter().map(state).collect()
+}
+
+/// A domain that an entry includes: `.our.example` stands for the domains below our.example.
+fn inside(name: &str) -> String {
+    if name.starts_with('.') { format!("x{name}") } else { name.to_owned() }
 }
 
 /// The domains whose ramp has ended.
@@ -133,6 +141,11 @@ pub(super) fn latch(app: &AppState) {
     for name in enforced_domains(app) {
         let note = ring.ramp_note(&name);
         let Some(since) = ring.signing_since().get(&name) else { continue };
+        let config = app.config();
+        let rules = Rules::new(&config.policy, &ring, app.now()).with_ramps(&ramps);
+        if !rules.stays_enforced(&inside(&name)) {
+            continue;
+        }
         let has_ended = ramps.domain(&name).is_some_and(|record| record.ended_ramp == Some(*since));
         if note.enforced.is_none() && note.decision.is_none() && !has_ended {
             app.note_ramp(RampEvent::Enforced(name, *since));

@@ -135,16 +135,16 @@ fn attention(
         );
     }
     for (name, ramp) in ramps {
-        match ramp {
-            Ramp::Waiting(Waiting { hold: Some(hold), .. }) => list.push(format!(
+        if let Ramp::Waiting(Waiting { hold: Some(hold), .. }) = ramp {
+            list.push(format!(
                 "{} sends mail of {name} unsigned, which holds the ramp: send it through Countersign, or decide: countersign ramp enforce {name}",
                 hold.host
-            )),
-            Ramp::Paused(until) => {
-                list.push(format!("{name} is only observed until {}; end that with: countersign observe off", rfc3339(*until)));
-            }
-            _ => {}
+            ));
         }
+    }
+    if let Some(until) = app.ramps.load().paused_until.filter(|until| app.now() < *until) {
+        let until = rfc3339(until);
+        list.push(format!("all domains are only observed until {until}; end that with: countersign observe off"));
     }
     list.extend(
         surges.iter().map(|domain| format!("a surge of false bounces to {domain}; untagged ones are deferred")),

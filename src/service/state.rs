@@ -1,17 +1,16 @@
 //! Keeps what must survive a restart in the store that the config names: reads it at the start, and writes what has
 //! changed, once a second at most. Mail never waits for it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::task::JoinError;
 use tracing::{debug, error, info, warn};
 
 use super::decision_log::DecisionLog;
-use crate::config::StateFile;
+use crate::config::{Config, MtaService, Role, ServiceProtocol, Side, StateFile};
 use crate::drive::app_state::AppState;
 use crate::drive::limited_warn;
 use crate::envelope::ramp_record::{DomainRecord, RampRecord, UnsignedMail};
@@ -21,6 +20,8 @@ use crate::state::time_format::rfc3339;
 
 /// Interval between two writes.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// How long the start of the daemon waits for the state file.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Key of the moment until which all domains are observed.
 const PAUSED_UNTIL: &[u8] = b"paused-until";
 
@@ -41,16 +42,16 @@ impl State {
         let place = place(config);
         let opened = store::open(place.as_deref(), config.max_size, &suffix);
         let path = place.as_deref().map(|path| path.display().to_string()).unwrap_or_default();
-        let mut is_incomplete = false;
         match &opened.found {
             Found::Old => debug!(path, "state read"),
             Found::New => info!(path, "a new state file"),
             Found::InMemory => info!("state.path is \"none\": counters and ramp observations end with this process"),
             Found::Damaged(moved) => {
                 error!(path, moved, "the state file was damaged; it was moved aside, and a new one begins empty");
-                is_incomplete = true;
+                app.metrics.state_failures.inc();
             }
             Found::Unusable(why) => {
+                app.metrics.state_failures.inc();
                 error!(
                     path,
                     why, "the state file cannot be used; until the next start nothing is kept. Mail is not affected"
@@ -63,19 +64,34 @@ impl State {
             DecisionLog::default()
         });
         let state = Self { store, decisions, waiting: HashMap::new(), has_failed: false };
-        match state.ramps() {
-            Ok(mut record) => {
-                record.is_incomplete |= is_incomplete;
-                app.restore_ramps(record);
-            }
-            Err(error) => error!(path, %error, "the state cannot be read; ramp observations begin anew"),
-        }
+        let mut record = state.ramps().unwrap_or_else(|error| {
+            app.metrics.state_failures.inc();
+            error!(path, %error, "the state cannot be read; ramp observations begin anew");
+            RampRecord::default()
+        });
+        record.signs_here = signs_here(&app.config());
+        app.restore_ramps(record);
         state
     }
 
-    /// Nothing is kept, because opening the file has failed in a way that nobody has thought of.
-    pub(super) fn lost(error: JoinError) -> Self {
-        error!(%error, "the state file cannot be used; until the next start nothing is kept. Mail is not affected");
+    /// As [`open`](Self::open), within a time. A file that its library cannot cope with, or a disk that does not answer,
+    /// must not keep the daemon from mail.
+    pub(super) async fn open_in_time(app: &Arc<AppState>) -> Self {
+        let here = Arc::clone(app);
+        let opened = tokio::task::spawn_blocking(move || Self::open(&here));
+        match tokio::time::timeout(PATIENCE, opened).await {
+            Ok(Ok(state)) => state,
+            Ok(Err(error)) => Self::lost(app, &error.to_string()),
+            Err(_) => Self::lost(app, "it does not answer in time"),
+        }
+    }
+
+    fn lost(app: &AppState, error: &str) -> Self {
+        app.metrics.state_failures.inc();
+        error!(error, "the state file cannot be used; until the next start nothing is kept. Mail is not affected");
+        let mut record = RampRecord::default();
+        record.signs_here = signs_here(&app.config());
+        app.restore_ramps(record);
         let store = Arc::from(store::open(None, 0, "").store);
         Self { store, decisions: DecisionLog::default(), waiting: HashMap::new(), has_failed: false }
     }
@@ -114,39 +130,72 @@ impl State {
             let value = until.map(|until| until.0.to_string().into_bytes());
             self.waiting.insert((Table::Daemon, PAUSED_UNTIL.to_vec()), value);
         }
+        let changes = self.waiting.iter().map(|((table, key), value)| Change {
+            table: *table,
+            key: key.clone(),
+            value: value.clone(),
+        });
+        let changes: Vec<Change> = changes.collect();
+        if self.commit(app, &changes) {
+            self.waiting.clear();
+        }
+        self.write_decisions(app);
+    }
+
+    /// Decisions are many, and the least that is needed: those that cannot be written are left out.
+    fn write_decisions(&mut self, app: &AppState) {
         let (decisions, left_out) = app.decisions.take();
         if left_out > 0 {
             limited_warn!(left_out, "more decisions in a second than are kept for `countersign trace`");
         }
         let config = &app.config().state;
-        for change in self.decisions.changes(decisions, config.addresses, config.decisions, app.now()) {
-            self.waiting.insert((change.table, change.key), change.value);
+        // A full store makes room first.
+        let (decisions, most) = match self.store.is_full() {
+            true => {
+                limited_warn!(
+                    "state.max_size is reached; older decisions are removed, and new ones are left out until then"
+                );
+                (VecDeque::new(), self.decisions.len() / 2)
+            }
+            false => (decisions, config.decisions),
+        };
+        let changes = self.decisions.changes(decisions, config.addresses, most, app.now());
+        if !self.commit(app, &changes) {
+            // What it has is what is there.
+            self.decisions = DecisionLog::of(&*self.store).unwrap_or_default();
         }
-        if self.waiting.is_empty() {
-            return;
+    }
+
+    fn commit(&mut self, app: &AppState, changes: &[Change]) -> bool {
+        if changes.is_empty() {
+            return true;
         }
-        let changes: Vec<Change> = self
-            .waiting
-            .iter()
-            .map(|((table, key), value)| Change { table: *table, key: key.clone(), value: value.clone() })
-            .collect();
-        match self.store.commit(&changes) {
+        match self.store.commit(changes) {
             Ok(()) => {
-                self.waiting.clear();
                 if std::mem::take(&mut self.has_failed) {
                     info!("the state file can be written again");
                 }
+                true
             }
             Err(error) => {
                 app.metrics.state_failures.inc();
-                // Decisions are many, and the least that is needed.
-                self.waiting.retain(|(table, _), value| *table != Table::Decision || value.is_none());
                 if !std::mem::replace(&mut self.has_failed, true) {
                     error!(%error, "the state file cannot be written; what it should keep is in memory. Mail is not affected");
                 }
+                false
             }
         }
     }
+}
+
+/// Whether mail is signed by this daemon, and not by another host with the same ring.
+fn signs_here(config: &Config) -> bool {
+    let signs = |service: &MtaService| match service.protocol {
+        ServiceProtocol::Milter => service.side != Side::Inbound,
+        ServiceProtocol::Socketmap => true,
+        ServiceProtocol::Policy => false,
+    };
+    config.listeners.iter().any(|listener| listener.role == Role::Outbound) || config.mta_services.iter().any(signs)
 }
 
 /// The state file. Without one in the config, it is in the folder that systemd gives (`StateDirectory=`), if it gives one.

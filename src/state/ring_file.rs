@@ -250,7 +250,7 @@ mod tests {
         let again = load(&path).unwrap();
         assert_eq!(to_text(&again, Secrets::Revealed), to_text(&ring(), Secrets::Revealed));
         let enforced = Some(Timestamp(1_795_900_000));
-        let note = RampNote { enforced, decision: Some(RampDecision::Observe), by_hand: false };
+        let note = RampNote { enforced, decision: Some(RampDecision::Observe), by_hand: false, counted: false };
         assert_eq!(again.ramp_note("our.example"), note);
         assert!(again.ramp_note(".branch.example").by_hand);
         let text = fs::read_to_string(&path).unwrap().replace("\"observe\"", "\"perhaps\"");

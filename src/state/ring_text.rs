@@ -74,6 +74,9 @@ fn write_ramp(text: &mut String, domain: &str, note: RampNote) {
     if note.by_hand {
         text.push_str("by_hand = true\n");
     }
+    if note.counted {
+        text.push_str("counted = true\n");
+    }
 }
 
 fn secret_room(ring: &Keyring) -> usize {
@@ -129,6 +132,8 @@ struct RawRamp {
     decision: Option<Decision>,
     #[serde(default)]
     by_hand: bool,
+    #[serde(default)]
+    counted: bool,
 }
 
 impl RawRamp {
@@ -137,6 +142,7 @@ impl RawRamp {
             enforced: self.enforced.map(|at| at.0),
             decision: self.decision.map(|decision| decision.0),
             by_hand: self.by_hand,
+            counted: self.counted,
         }
     }
 }

@@ -64,7 +64,9 @@ impl Returned {
             OriginalHeader::Received => {
                 let word_after = |word: &str| {
                     let mut words = text.split_ascii_whitespace();
-                    words.find(|w| w.eq_ignore_ascii_case(word)).and_then(|_| words.next()).map(str::to_ascii_lowercase)
+                    let host = words.find(|w| w.eq_ignore_ascii_case(word)).and_then(|_| words.next())?;
+                    // The date may follow at once: `by mx.our.example; Fri, 27 Nov`.
+                    Some(host.trim_end_matches([';', ',']).to_ascii_lowercase())
                 };
                 let hop = ReceivedHop { from: word_after("from"), by: word_after("by") };
                 if (hop.from.is_some() || hop.by.is_some()) && self.received.len() < MAX_KEPT {

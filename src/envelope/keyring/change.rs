@@ -280,6 +280,15 @@ impl Keyring {
         self.note_ramp(domain, |note| note.by_hand = true) || changed
     }
 
+    /// As [`ramp_start`](Self::ramp_start), by a daemon that counts days with signed mail from now on.
+    pub fn ramp_start_counted(&mut self, domain: &str, now: Timestamp) -> bool {
+        let changed = self.ramp_start(domain, now);
+        if changed {
+            self.note_ramp(domain, |note| note.counted = true);
+        }
+        changed
+    }
+
     /// Records that a domain is enforced from now on. Returns whether the ring changed.
     pub fn ramp_enforced(&mut self, domain: &str, now: Timestamp) -> bool {
         self.note_ramp(domain, |note| note.enforced = note.enforced.or(Some(now)))
@@ -312,6 +321,7 @@ impl Keyring {
                 self.note_ramp(domain, |note| {
                     note.enforced = None;
                     note.by_hand = false;
+                    note.counted = false;
                 });
                 true
             }

@@ -43,6 +43,9 @@ pub struct RampNote {
     pub decision: Option<RampDecision>,
     /// Whether the start was recorded by hand. Then the days since count, with or without signed mail.
     pub by_hand: bool,
+    /// Whether the start was recorded by a daemon that counts days with signed mail. Rings of earlier versions have it
+    /// not, and the days since count there, too.
+    pub counted: bool,
 }
 
 /// A decision of an administrator about a domain.

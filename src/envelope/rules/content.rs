@@ -222,21 +222,36 @@ impl Rules<'_> {
     /// is taken from are not proven.
     #[must_use]
     pub fn unsigned_path(&self, found: &Findings) -> Option<String> {
-        let (returned, local) = (&found.returned, &self.policy.domains.local);
-        let author = returned.from.as_deref().and_then(author)?;
-        let signed = returned.return_path.as_deref().and_then(|path| Address::parse(path).ok());
-        let left_signed = !returned.evidence.is_empty() || signed.is_some_and(|path| batv::strip(&path).is_some());
-        if left_signed || !self.policy.domains.is_local(author.domain()) {
-            return None;
-        }
-        let ours = |host: &&String| {
-            local.entry(host).is_some() || host.split_once('.').is_some_and(|(_, d)| local.contains(d))
-        };
-        // The last host of this site that handled it, otherwise the first host that is known.
-        let by = returned.received.iter().filter_map(|hop| hop.by.as_ref()).find(ours);
-        let from = || returned.received.iter().filter_map(|hop| hop.from.as_ref()).find(ours);
-        let first = || returned.received.last().and_then(|hop| hop.from.as_ref().or(hop.by.as_ref()));
-        by.or_else(from).or_else(first).map(|host| host.chars().filter(|c| !c.is_control()).take(100).collect())
+        let received = &found.returned.received;
+        let own = self.unsigned_own_host(found);
+        let from = || received.iter().filter_map(|hop| hop.from.as_ref()).find(|host| self.is_own_host(host)).cloned();
+        let first = || received.last().and_then(|hop| hop.from.clone().or(hop.by.clone()));
+        let path = || from().or_else(first).filter(|_| self.is_unsigned_original(found));
+        own.or_else(path).map(|host| host.chars().filter(|c| !c.is_control()).take(100).collect())
+    }
+
+    /// As [`unsigned_path`](Self::unsigned_path), if that host is one of this site: it is in a local domain, and says
+    /// itself that it has received the original. Spam in the name of a local user, which other servers return, has not
+    /// passed such a host, unless its sender has made that up.
+    #[must_use]
+    pub fn unsigned_own_host(&self, found: &Findings) -> Option<String> {
+        let by = found.returned.received.iter().filter_map(|hop| hop.by.as_ref());
+        let own = by.into_iter().find(|host| self.is_own_host(host)).filter(|_| self.is_unsigned_original(found))?;
+        Some(own.chars().filter(|c| !c.is_control()).take(100).collect())
+    }
+
+    fn is_own_host(&self, host: &str) -> bool {
+        let local = &self.policy.domains.local;
+        local.entry(host).is_some() || host.split_once('.').is_some_and(|(_, domain)| local.contains(domain))
+    }
+
+    /// Whether a bounce returns an original of a local user without tag and evidence.
+    fn is_unsigned_original(&self, found: &Findings) -> bool {
+        let returned = &found.returned;
+        let Some(author) = returned.from.as_deref().and_then(author) else { return false };
+        let path = returned.return_path.as_deref().and_then(|path| Address::parse(path).ok());
+        let left_signed = !returned.evidence.is_empty() || path.is_some_and(|path| batv::strip(&path).is_some());
+        !left_signed && self.policy.domains.is_local(author.domain())
     }
 
     /// Whether a bounce is only about exempt recipients. Mail to them leaves unsigned, so bounces to it have no tag.

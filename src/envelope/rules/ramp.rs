@@ -5,7 +5,7 @@ use core::net::IpAddr;
 
 use super::{Outbound, OutboundAction, OutboundReason, Rules};
 use crate::envelope::address::{Address, ReversePath, canonical_domain};
-use crate::envelope::keyring::RampDecision;
+use crate::envelope::keyring::{RampDecision, RampNote};
 use crate::envelope::ramp_record::{DomainRecord, day};
 use crate::envelope::site_policy::{InboundMode, OutboundMode};
 use crate::envelope::time::{SECONDS_PER_DAY, Timestamp};
@@ -96,20 +96,19 @@ impl Rules<'_> {
         if record.is_some_and(|record| record.ended_ramp == Some(since)) {
             return Ramp::Enforcing;
         }
-        let waiting = Waiting {
-            hold: record.and_then(|record| self.hold(record)),
-            ..self.days(record, since, days, note.by_hand)
-        };
+        let waiting =
+            Waiting { hold: record.and_then(|record| self.hold(record)), ..self.days(record, since, days, &note) };
         if waiting == Waiting::default() { Ramp::Enforcing } else { Ramp::Waiting(waiting) }
     }
 
     /// Whether mail of a domain has been signed for long enough.
-    fn days(&self, record: Option<&DomainRecord>, since: Timestamp, needed: u16, by_hand: bool) -> Waiting {
+    fn days(&self, record: Option<&DomainRecord>, since: Timestamp, needed: u16, note: &RampNote) -> Waiting {
         let until = Timestamp(since.0.saturating_add(i64::from(needed) * SECONDS_PER_DAY));
         let until = Some(until).filter(|until| self.now < *until);
-        let signed = record.map_or(0, |record| record.signed_days_since(since));
-        // A host that signs nothing itself has only the ring to go by.
-        if by_hand || (signed == 0 && !self.ramps.is_incomplete) {
+        let signed = record.map_or(0, |record| record.signed_days_between(since, self.now));
+        // A host that signs nothing itself has only the ring to go by, and in a ring of an earlier version nothing was
+        // counted.
+        if self.goes_by_calendar(note) || (signed == 0 && !note.counted) {
             return Waiting { until, ..Waiting::default() };
         }
         let needed = usize::from(needed);
@@ -119,6 +118,19 @@ impl Rules<'_> {
         let enough = signed >= needed || (signed >= FEW_DAYS && is_long_ago);
         let days = (!enough).then_some(SignedDays { signed, needed });
         Waiting { until, days, hold: None }
+    }
+
+    /// Whether the days since the start of a ramp count, with or without signed mail.
+    fn goes_by_calendar(&self, note: &RampNote) -> bool {
+        note.by_hand || (note.counted && !self.ramps.signs_here)
+    }
+
+    /// Whether a domain whose ramp has ended stays enforced. What a host knows from the calendar alone is nothing to
+    /// tell others.
+    #[must_use]
+    pub fn stays_enforced(&self, domain: &str) -> bool {
+        let note = self.ramp_entry(domain).map(|(entry, _)| self.ring.ramp_note(&entry)).unwrap_or_default();
+        note.by_hand || !self.goes_by_calendar(&note)
     }
 
     fn hold(&self, record: &DomainRecord) -> Option<RampHold> {
@@ -140,7 +152,8 @@ impl Rules<'_> {
         if let Some(entry) = domains.local_entry(domain) {
             // A domain may have an entry of its own in the ring, even if the config has only a wildcard for it.
             let own = canonical_domain(domain).into_owned();
-            let entry = if self.ring.signing_since().contains_key(&own) { own } else { entry };
+            let has_own = self.ring.signing_since().contains_key(&own) || self.ring.ramps().contains_key(&own);
+            let entry = if has_own { own } else { entry };
             return Some((entry, self.policy.batv.lifetime.max(queue)));
         }
         let alias = canonical_domain(domain).into_owned();
@@ -151,7 +164,9 @@ impl Rules<'_> {
     /// instead of refused.
     pub(super) fn is_lenient(&self, client: Option<IpAddr>, domain: &str) -> bool {
         let inbound = &self.policy.inbound;
+        let paused = self.ramps.paused_until.is_some_and(|until| self.now < until);
         let observed = match inbound.mode {
+            _ if paused => true,
             InboundMode::Observe => true,
             InboundMode::Enforce => false,
             InboundMode::Ramp => self.ramp(domain) != Ramp::Enforcing,
@@ -222,8 +237,10 @@ mod tests {
             let key =
                 NewKey { algorithm: Algorithm::HmacSha256, secret, lifetime: 7, srs_lifetime: 21, short_tags: true };
             let mut ring = Keyring::create(key, START).unwrap();
-            ring.ramp_start("our.example", START);
-            Self { policy, ring, record: RampRecord::default() }
+            ring.ramp_start_counted("our.example", START);
+            let mut record = RampRecord::default();
+            record.signs_here = true;
+            Self { policy, ring, record }
         }
 
         fn signed_on(&mut self, days: impl IntoIterator<Item = i64>) {
@@ -283,15 +300,42 @@ mod tests {
     #[test]
     fn a_host_that_signs_nothing_goes_by_the_ring() {
         let mut site = Site::new();
+        // Where the record was lost, nobody knows whether mail was signed.
+        assert_eq!(site.missing_days(7), Some((0, 7)));
+        site.record.signs_here = false;
         assert_eq!(site.on(6), Ramp::Waiting(Waiting { until: Some(at(7)), ..Waiting::default() }));
         assert_eq!(site.on(7), Ramp::Enforcing);
-        // Where the record was lost, nobody knows whether mail was signed.
-        site.record.is_incomplete = true;
-        assert_eq!(site.missing_days(7), Some((0, 7)));
+        let stays = |site: &Site| {
+            Rules::new(&site.policy, &site.ring, at(7)).with_ramps(&site.record).stays_enforced("our.example")
+        };
+        assert!(!stays(&site), "the host that signs may know better");
+        site.record.signs_here = true;
+        assert!(stays(&site));
         // An administrator does.
         site.ring.ramp_start_by_hand("our.example", START);
         assert_eq!(site.on(7), Ramp::Enforcing);
         assert_eq!(Rules::new(&site.policy, &site.ring, at(99)).ramp("else.branch.example"), Ramp::NotStarted);
+    }
+
+    #[test]
+    fn a_ring_of_an_earlier_version_goes_by_the_calendar_until_mail_is_counted() {
+        let mut site = Site::new();
+        site.ring.ramp_stop("our.example", at(0));
+        site.ring.ramp_start("our.example", START);
+        assert_eq!(site.on(7), Ramp::Enforcing);
+        // The daemon notes that before it accepts mail.
+        site.ring.ramp_enforced("our.example", at(7));
+        site.signed_on([7]);
+        assert_eq!(site.on(7), Ramp::Enforcing);
+    }
+
+    #[test]
+    fn days_and_bounces_of_a_clock_that_was_ahead_do_not_count() {
+        let mut site = Site::new();
+        site.signed_on([0, 1, 2, 3, 400, 401, 402]);
+        assert_eq!(site.missing_days(8), Some((4, 7)));
+        site.record.note_unsigned("our.example", "web1.our.example", at(400));
+        assert!(!matches!(site.on(8), Ramp::Waiting(Waiting { hold: Some(_), .. })));
     }
 
     #[test]

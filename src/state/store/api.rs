@@ -8,10 +8,13 @@ pub(crate) trait Store: Send + Sync {
     /// The store cannot be read.
     fn scan(&self, table: Table, each: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), StoreError>;
 
+    /// Whether the store is as large as it may be, so that only what is needed should be added.
+    fn is_full(&self) -> bool;
+
     /// Makes all of these changes, or none of them. They are on disk when this returns.
     ///
     /// # Errors
-    /// The store cannot be written, or is larger than it may be.
+    /// The store cannot be written.
     fn commit(&self, changes: &[Change]) -> Result<(), StoreError>;
 }
 

@@ -122,12 +122,20 @@ impl Store for Embedded {
         Ok(scan()?)
     }
 
+    fn is_full(&self) -> bool {
+        // Pages that are free again are used again, and the file does not get smaller while it is open. Copy on write needs
+        // room beside what is stored.
+        let used = || -> Result<u64, redb::Error> {
+            let read = self.database.begin_write()?;
+            let stats = read.stats()?;
+            read.abort()?;
+            Ok(stats.stored_bytes())
+        };
+        fs::metadata(&self.path).is_ok_and(|file| file.len() > self.max_size)
+            && used().is_ok_and(|used| used > self.max_size / 2)
+    }
+
     fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
-        let adds = changes.iter().any(|change| change.value.is_some());
-        let size = fs::metadata(&self.path).map_or(0, |file| file.len());
-        if adds && size > self.max_size {
-            return Err(StoreError(format!("it has {size} octets, more than state.max_size, {}", self.max_size)));
-        }
         let commit = || -> Result<(), redb::Error> {
             let mut write = self.database.begin_write()?;
             write.set_durability(Durability::Immediate)?;

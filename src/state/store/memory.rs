@@ -20,6 +20,10 @@ impl Store for InMemory {
         Ok(())
     }
 
+    fn is_full(&self) -> bool {
+        false
+    }
+
     fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for Change { table, key, value } in changes {
