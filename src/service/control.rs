@@ -1,5 +1,5 @@
-//! The control socket: how `status`, `trace`, `observe` and `reload` speak to a running daemon. HTTP over a Unix socket that only
-//! root and the daemon's own user may use.
+//! The control socket: how `status`, `trace`, `observe` and `reload` speak to a running daemon. HTTP over a Unix socket
+//! that only root and the daemon's own user may use.
 
 use std::io;
 use std::path::{Path, PathBuf};
