@@ -43,8 +43,8 @@ pub struct DomainRecord {
     pub signed_days: BTreeSet<i64>,
     /// Hosts through which mail left unsigned, as bounces to it have shown.
     pub unsigned_hosts: BTreeMap<String, UnsignedMail>,
-    /// The start of the ramp that has ended: the domain is enforced until its ramp begins anew. The ring may be read-only,
-    /// so it is here, too.
+    /// The start of the ramp that has ended: the domain is enforced until its ramp begins anew. It stands here, too,
+    /// because the ring may be read-only.
     pub ended_ramp: Option<Timestamp>,
 }
 
