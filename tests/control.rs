@@ -112,10 +112,12 @@ fn only_root_and_the_own_user_may_ask() {
 
 #[test]
 fn trace_finds_what_became_of_a_bounce() {
-    let site = Site::start("", Some(ENFORCED));
+    let site = Site::start("domains.relay = [\"branch.example\"]", Some(ENFORCED));
     let mut client = site.inbound();
     let forged = site.tag(true);
     assert!(site.rcpt(&mut client, "", &forged).starts_with("550"));
+    // Before the bounces that are waited for, so that it would be kept by then.
+    assert!(site.rcpt(&mut client, "bob@third.example", "eve@branch.example").starts_with("250"));
     let original = "--b\r\nContent-Type: message/rfc822\r\n\r\nFrom: Ann <ann@our.example>\r\nMessage-ID: <77@our.example>\r\n\r\nx\r\n--b--\r\n";
     let bounce = dsn("failed").replace("--b--\r\n", original);
     assert!(client.send("", "ann@our.example", bounce.trim_end()).unwrap().starts_with("550"));
@@ -141,6 +143,7 @@ fn trace_finds_what_became_of_a_bounce() {
     let json = text(&trace(&site, &["--json", "<77@our.example>"]));
     let json: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((json["reason"].as_str(), json["action"].as_str()), (Some("untagged-ndr"), Some("reject")));
+    assert_eq!(trace(&site, &["eve@branch.example"]).status.code(), Some(1), "ordinary mail to a relay domain");
     let none = trace(&site, &["eve@our.example"]);
     assert_eq!(none.status.code(), Some(1));
     assert!(text(&none).starts_with("nothing about eve@our.example is kept since 20"), "{}", text(&none));

@@ -1,4 +1,5 @@
-//! Recent decisions about bounces, for `countersign trace`. Mail that is no bounce, and has no tag, leaves no trace.
+//! Recent decisions about bounces, for `countersign trace`. Accepted mail with a sender leaves no trace if its recipient
+//! has no tag.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;

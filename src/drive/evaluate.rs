@@ -303,7 +303,9 @@ impl Evaluator {
     fn note_recipient(&self, sender: &ReversePath, inbound: &Inbound) {
         // The content decides, and is kept then.
         let is_decided = !matches!(inbound.disposition, Disposition::Inspect(..));
-        let is_of_interest = inbound.verdict != Verdict::Untagged || inbound.reason != InboundReason::NotABounce;
+        let is_of_interest = inbound.verdict != Verdict::Untagged
+            || *sender == ReversePath::Null
+            || matches!(inbound.reason, InboundReason::Against(_));
         // The verdict on a rate-limited guess is nobody's to see.
         let found = if inbound.reason == InboundReason::Against(RefusalReason::Guessing) {
             "not-looked-at"

@@ -122,7 +122,8 @@ impl Rules<'_> {
 
     /// Whether the days since the start of a ramp count, with or without signed mail.
     fn goes_by_calendar(&self, note: &RampNote) -> bool {
-        note.by_hand || (note.counted && !self.ramps.signs_here)
+        let signs = self.ramps.signs_here && self.policy.outbound.mode == OutboundMode::Sign;
+        note.by_hand || (note.counted && !signs)
     }
 
     /// Whether a domain whose ramp has ended stays enforced. What a host knows from the calendar alone is nothing to
@@ -311,6 +312,10 @@ mod tests {
         assert!(!stays(&site), "the host that signs may know better");
         site.record.signs_here = true;
         assert!(stays(&site));
+        // It could sign, and leaves that to another host.
+        site.policy.outbound.mode = OutboundMode::Off;
+        assert_eq!((site.on(7), stays(&site)), (Ramp::Enforcing, false));
+        site.policy.outbound.mode = OutboundMode::Sign;
         // An administrator does.
         site.ring.ramp_start_by_hand("our.example", START);
         assert_eq!(site.on(7), Ramp::Enforcing);
