@@ -216,6 +216,8 @@ fn judged(op: &str, verdict: &Verdict, address: &Address) -> Answer {
         }
         Verdict::Expired(_) | Verdict::Future(_) if op.starts_with("verify") => "expired",
         Verdict::Expired(_) | Verdict::Future(_) | Verdict::Malformed(Defect::BadStamp) => "bad_time",
+        // No other program makes them.
+        Verdict::Alias(_) => "unknown_alias",
         // Each case has one key, whatever digit its tag names, so another digit is a wrong MAC here.
         Verdict::Forged(_) | Verdict::UnknownKey(_) => "bad_hash",
         Verdict::Malformed(Defect::Syntax | Defect::BadAddress) if op == "reverse" => "syntax",

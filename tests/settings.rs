@@ -65,6 +65,7 @@ const OF_THE_RULES: &[(&str, &str, &str)] = &[
     ("srs.hash_length", "8", ""),
     ("srs.hash_min", "4", ""),
     ("srs.always_rewrite", "true", ""),
+    ("srs.long", "\"sign\"", ""),
     ("clock_tolerance", "12", ""),
 ];
 
@@ -90,7 +91,10 @@ impl Questions {
     fn senders(&self, rules: &Rules<'_>, answers: &mut String) {
         let long = format!("{}@our.example", "x".repeat(60));
         let client = Some("192.0.2.7".parse().unwrap());
-        for sender in ["", "ann@our.example", "bea@our.example", "bob@x.example", "bob@srs.our.example", &long] {
+        let foreign = format!("{}@x.example", "x".repeat(60));
+        for sender in
+            ["", "ann@our.example", "bea@our.example", "bob@x.example", "bob@srs.our.example", &long, &foreign]
+        {
             for recipient in [None, Some("talk@list.example")] {
                 let recipient = recipient.map(|recipient| Address::parse(recipient).unwrap());
                 let found = rules.outbound(client, &ReversePath::parse(sender).unwrap(), recipient.as_ref());

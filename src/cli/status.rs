@@ -290,6 +290,9 @@ fn lines(report: &Report) -> Vec<String> {
             listed(&report.would_refuse)
         ));
     }
+    if !report.aliases.is_empty() {
+        lines.push(format!("  aliases of long forwarded senders: {}", listed(&report.aliases)));
+    }
     lines.push(format!(
         "  untagged bounces rescued by evidence: {}; chance that a guessed tag was valid: {:.6}",
         report.rescued, report.forgery_chance

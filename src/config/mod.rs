@@ -363,6 +363,7 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, LocatedError> {
             mode: raw.outbound.mode.unwrap_or_default(),
             pilot: entries(raw.outbound.pilot),
             overflow: raw.outbound.overflow.unwrap_or_default(),
+            long_srs: raw.srs.long.unwrap_or_default(),
             mixed: raw.outbound.mixed.unwrap_or_default(),
             exempt_senders: or(raw.outbound.exempt_senders, &["double-bounce@", "postmaster@"]),
             exempt_recipients: entries(raw.outbound.exempt_recipients),

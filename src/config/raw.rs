@@ -9,7 +9,7 @@ use super::choices::{
     AddressDetail, ListenerProtocol, LogFormat, ProxyUnknown, SendProxy, Side, StrayNewline, SyncMode, TlsMode,
 };
 use super::words::{self, AddressEntry, Endpoint, Name, NetworkWord, NextHops, Size, Span};
-use crate::envelope::site_policy::{FailureAction, InboundMode, Mixed, OutboundMode, Overflow, RejectAt};
+use crate::envelope::site_policy::{FailureAction, InboundMode, LongSrs, Mixed, OutboundMode, Overflow, RejectAt};
 use crate::envelope::tag::batv::MacLength;
 
 #[derive(Debug, Default, Deserialize)]
@@ -205,6 +205,8 @@ pub(super) struct RawSrs {
     pub hash_length: Option<Spanned<u8>>,
     pub hash_min: Option<Spanned<u8>>,
     pub always_rewrite: bool,
+    #[serde(deserialize_with = "words::long_srs")]
+    pub long: Option<LongSrs>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -259,7 +259,7 @@ use super::choices::{
     AddressDetail, ListenerProtocol, LogFormat, Protocol, ProxyUnknown, SendProxy, ServiceProtocol, Side, StrayNewline,
     SyncMode, TlsMode,
 };
-use crate::envelope::site_policy::{FailureAction, InboundMode, Mixed, OutboundMode, Overflow, RejectAt};
+use crate::envelope::site_policy::{FailureAction, InboundMode, LongSrs, Mixed, OutboundMode, Overflow, RejectAt};
 use crate::envelope::tag::batv::MacLength;
 
 words!(role -> Side { "outbound" => Side::Outbound, "inbound" => Side::Inbound, "auto" => Side::Auto });
@@ -277,6 +277,12 @@ words!(stray_newline -> StrayNewline { "normalize" => StrayNewline::Normalize, "
 words!(sync -> SyncMode { "enforce" => SyncMode::Enforce, "off" => SyncMode::Off });
 words!(outbound_mode -> OutboundMode { "off" => OutboundMode::Off, "pilot" => OutboundMode::Pilot, "sign" => OutboundMode::Sign });
 words!(overflow -> Overflow { "pass" => Overflow::Pass, "sign" => Overflow::Sign, "reject" => Overflow::Reject });
+words!(long_srs -> LongSrs {
+    "alias" => LongSrs::Alias,
+    "pass" => LongSrs::Overflow(Overflow::Pass),
+    "sign" => LongSrs::Overflow(Overflow::Sign),
+    "reject" => LongSrs::Overflow(Overflow::Reject),
+});
 words!(mixed -> Mixed { "split" => Mixed::Split, "sign" => Mixed::Sign });
 words!(inbound_mode -> InboundMode { "observe" => InboundMode::Observe, "ramp" => InboundMode::Ramp, "enforce" => InboundMode::Enforce });
 words!(reject_at -> RejectAt { "data" => RejectAt::Data, "rcpt" => RejectAt::Rcpt, "auto" => RejectAt::Auto });

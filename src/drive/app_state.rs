@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
+use super::aliases::Aliases;
 use super::connection_limit::ConnectionLimit;
 use super::decisions::Decisions;
 use super::hold_budget::HoldBudget;
@@ -36,6 +37,8 @@ pub(crate) struct AppState {
     pub ramps: ArcSwap<RampRecord>,
     /// Recent decisions that are not written yet.
     pub decisions: Decisions,
+    /// Aliases of long senders.
+    pub aliases: Aliases,
     memory: Mutex<Memory>,
     refusals: Mutex<Refusals>,
     ramp: Mutex<RampNotes>,
@@ -60,6 +63,7 @@ impl AppState {
             ramps: ArcSwap::default(),
             memory: Mutex::new(Memory::since(started)),
             decisions: Decisions::default(),
+            aliases: Aliases::default(),
             refusals: Mutex::default(),
             ramp: Mutex::default(),
             ramp_changed: Notify::new(),

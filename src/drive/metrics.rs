@@ -22,6 +22,13 @@ pub(crate) struct SenderLabels {
     pub reason: &'static str,
 }
 
+/// Labels of a request about an alias of a long sender.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct AliasLabels {
+    /// `stored`, `not-stored`, `found`, `unknown`.
+    pub result: &'static str,
+}
+
 /// Labels of a decision about a recipient.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct RecipientLabels {
@@ -72,6 +79,8 @@ pub(crate) struct DomainLabels {
 pub(crate) struct Metrics {
     /// Decisions about senders.
     pub senders: Family<SenderLabels, Counter>,
+    /// Requests about aliases of long senders.
+    pub aliases: Family<AliasLabels, Counter>,
     /// Decisions about recipients.
     pub recipients: Family<RecipientLabels, Counter>,
     /// Decisions about the content of messages.
@@ -193,6 +202,7 @@ impl Metrics {
     pub(crate) fn registry(&self) -> Registry {
         let mut registry = Registry::with_prefix("countersign");
         registry.register("senders", "Envelope senders asked about on the way out", self.senders.clone());
+        registry.register("aliases", "Aliases of long senders stored or looked up", self.aliases.clone());
         registry.register("recipients", "Recipients asked about on the way in", self.recipients.clone());
         registry.register("contents", "Candidates judged by their content", self.contents.clone());
         registry.register("messages", "Messages answered", self.messages.clone());

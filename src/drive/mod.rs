@@ -1,6 +1,7 @@
 //! Drivers between sockets and the machines of `wire`. They carry bytes and query `envelope::rules`, but decide
 //! nothing.
 
+pub(crate) mod aliases;
 pub(crate) mod app_state;
 mod bounce_reservation;
 mod buffers;
@@ -22,6 +23,7 @@ mod policy_service;
 pub(crate) mod proxy_listener;
 mod refusals;
 pub(crate) mod request_server;
+mod request_step;
 pub(crate) mod smtp;
 mod socketmap;
 pub(crate) mod stream;

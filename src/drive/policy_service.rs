@@ -3,20 +3,26 @@
 use std::net::IpAddr;
 use std::str::from_utf8;
 
+use super::aliases::AliasWork;
 use super::evaluate::Evaluator;
+use super::request_step::RequestStep;
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::rules::{BAD_RECIPIENT, BAD_SENDER, Caller, PolicyAdvice};
 use crate::wire::policy_service::{self, AccessAction, PolicyError, PolicyRequest};
 
-/// Answers one policy request. Returns its length in octets, 0 if it is incomplete. `marked` is the instance of the
-/// message that was marked last.
+/// Answers one policy request. `is_prepared`: the alias that it needs is there, or cannot be had. `marked` is the
+/// instance of the message that was marked last.
 pub(super) fn answer(
     evaluator: &mut Evaluator,
+    is_prepared: bool,
     marked: &mut Vec<u8>,
     input: &[u8],
     output: &mut Vec<u8>,
-) -> Result<usize, PolicyError> {
-    let Some((request, length)) = policy_service::next(input)? else { return Ok(0) };
+) -> Result<RequestStep, PolicyError> {
+    let Some((request, length)) = policy_service::next(input)? else { return Ok(RequestStep::Incomplete) };
+    if !is_prepared && let Some(work) = prepare(evaluator, &request) {
+        return Ok(RequestStep::Waits(work));
+    }
     let advice = about_recipient(evaluator, &request).unwrap_or(PolicyAdvice::GoOn);
     match advice {
         PolicyAdvice::GoOn => AccessAction::Dunno,
@@ -29,7 +35,13 @@ pub(super) fn answer(
         }
     }
     .write(output);
-    Ok(length)
+    Ok(RequestStep::Answered(length))
+}
+
+/// Begins what a request needs.
+fn prepare(evaluator: &mut Evaluator, request: &PolicyRequest<'_>) -> Option<AliasWork> {
+    let recipient = Address::parse(from_utf8(request.recipient).ok()?).ok()?;
+    evaluator.prepare_recipient(&recipient)
 }
 
 /// Advice about a recipient. `None`: Postfix decides, because the client has logged in, or because an address that only

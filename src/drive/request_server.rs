@@ -7,17 +7,19 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use super::aliases::AliasWork;
 use super::app_state::AppState;
 use super::buffers;
 use super::connection_slots::ConnectionSlot;
 use super::drain::Drain;
 use super::evaluate::Evaluator;
+use super::request_step::RequestStep;
 use super::stream::{Plain, Stream};
 use super::work_budget::WorkBudget;
 use super::{limited, limited_warn};
@@ -31,6 +33,10 @@ const BACKLOG: usize = 8 << 10;
 struct Answers {
     evaluator: Evaluator,
     kind: ServiceKind,
+    /// An alias that the first request needs.
+    preparing: Option<AliasWork>,
+    /// Whether the alias that the first request needs is there, or cannot be had.
+    is_prepared: bool,
 }
 
 enum ServiceKind {
@@ -47,7 +53,7 @@ impl Answers {
             config::ServiceProtocol::Socketmap => ServiceKind::Socketmap,
             config::ServiceProtocol::Milter => return None,
         };
-        Some(Self { evaluator: Evaluator::new(app, None), kind })
+        Some(Self { evaluator: Evaluator::new(app, None), kind, preparing: None, is_prepared: false })
     }
 
     /// The number of the session, for the log.
@@ -58,16 +64,36 @@ impl Answers {
     /// Answers the first request, if it is complete, and removes it from `input`. Returns whether there may be another,
     /// which has to wait for the other tasks of the worker.
     fn answer(&mut self, input: &mut Vec<u8>, output: &mut Vec<u8>) -> Result<bool, String> {
-        let taken = match &mut self.kind {
+        let (evaluator, is_prepared) = (&mut self.evaluator, self.is_prepared);
+        let step = match &mut self.kind {
             ServiceKind::Socketmap => {
-                socketmap::look_up(&mut self.evaluator, input, output).map_err(|broken| broken.to_string())
+                socketmap::look_up(evaluator, is_prepared, input, output).map_err(|broken| broken.to_string())
             }
-            ServiceKind::Policy(marked) => {
-                policy_service::answer(&mut self.evaluator, marked, input, output).map_err(|broken| broken.to_string())
-            }
+            ServiceKind::Policy(marked) => policy_service::answer(evaluator, is_prepared, marked, input, output)
+                .map_err(|broken| broken.to_string()),
         }?;
-        input.drain(..taken);
-        Ok(taken > 0 && !input.is_empty())
+        self.is_prepared = false;
+        match step {
+            RequestStep::Incomplete => Ok(false),
+            RequestStep::Answered(taken) => {
+                input.drain(..taken);
+                Ok(!input.is_empty())
+            }
+            RequestStep::Waits(work) => {
+                self.preparing = Some(work);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Continues to wait for an alias. `Ready`: there is nothing to wait for.
+    fn poll_preparing(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(work) = &mut self.preparing {
+            let stored = ready!(work.as_mut().poll(cx));
+            (self.preparing, self.is_prepared) = (None, true);
+            self.evaluator.alias_is(stored);
+        }
+        Poll::Ready(())
     }
 }
 
@@ -166,6 +192,14 @@ impl RequestConnection {
                 // A client that does not read answers is not read from.
                 Poll::Pending => return self.poll_time(cx),
             }
+        }
+        if self.answers.preparing.is_some() {
+            // What is answered already is not kept back.
+            if matches!(self.poll_write(cx), Poll::Ready(Err(_))) {
+                return Poll::Ready(Err(End::Gone));
+            }
+            ready!(self.answers.poll_preparing(cx));
+            return Poll::Ready(self.answer());
         }
         if self.more {
             return Poll::Ready(self.answer());

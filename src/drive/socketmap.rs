@@ -3,27 +3,41 @@
 use std::net::IpAddr;
 use std::str::from_utf8;
 
+use super::aliases::AliasWork;
 use super::evaluate::Evaluator;
-use crate::envelope::address::Address;
+use super::request_step::RequestStep;
+use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::rules::MapAnswer;
 use crate::wire::socketmap::{self, MapReply, NetstringError};
 
-/// Answers one lookup. Returns its length in octets, 0 if it is incomplete.
-pub(super) fn look_up(evaluator: &mut Evaluator, input: &[u8], output: &mut Vec<u8>) -> Result<usize, NetstringError> {
-    let Some((request, length)) = socketmap::next(input)? else { return Ok(0) };
+/// Answers one lookup. `is_prepared`: the alias that it needs is there, or cannot be had.
+pub(super) fn look_up(
+    evaluator: &mut Evaluator,
+    is_prepared: bool,
+    input: &[u8],
+    output: &mut Vec<u8>,
+) -> Result<RequestStep, NetstringError> {
+    let Some((request, length)) = socketmap::next(input)? else { return Ok(RequestStep::Incomplete) };
     let (key, client) = from_utf8(request.key).map_or((None, None), with_client);
     // MTAs also look up parts of addresses: `ann`, `@our.example`.
     let address = key.and_then(|key| Address::parse(key).ok());
-    let mapped = match (request.map, address) {
-        (b"sign", Some(address)) => evaluator.map_sender(&address),
-        (b"forward", Some(address)) => evaluator.map_any_sender(&address),
-        (b"verify" | b"reverse", Some(address)) => evaluator.map_recipient(client, &address),
-        (b"strip", Some(address)) => evaluator.map_stripped(client, &address),
-        (b"sign" | b"forward" | b"verify" | b"reverse" | b"strip", None) => MapAnswer::Nothing,
-        _ => {
-            MapReply::Permanent("there is no such map; ask for sign (forward), verify (reverse) or strip")
-                .write(output);
-            return Ok(length);
+    let Some(map) = Map::named(request.map) else {
+        MapReply::Permanent("there is no such map; ask for sign (forward), verify (reverse) or strip").write(output);
+        return Ok(RequestStep::Answered(length));
+    };
+    let mapped = match address {
+        None => MapAnswer::Nothing,
+        Some(address) => {
+            let work = if is_prepared { None } else { map.prepare(evaluator, &address) };
+            if let Some(work) = work {
+                return Ok(RequestStep::Waits(work));
+            }
+            match map {
+                Map::Sign => evaluator.map_sender(&address),
+                Map::Forward => evaluator.map_any_sender(&address),
+                Map::Verify => evaluator.map_recipient(client, &address),
+                Map::Strip => evaluator.map_stripped(client, &address),
+            }
         }
     };
     match &mapped {
@@ -31,7 +45,36 @@ pub(super) fn look_up(evaluator: &mut Evaluator, input: &[u8], output: &mut Vec<
         MapAnswer::Nothing => MapReply::NotFound.write(output),
         MapAnswer::Later(refusal) => MapReply::Temporary(refusal.text).write(output),
     }
-    Ok(length)
+    Ok(RequestStep::Answered(length))
+}
+
+/// The maps that there are.
+#[derive(Clone, Copy)]
+enum Map {
+    Sign,
+    Forward,
+    Verify,
+    Strip,
+}
+
+impl Map {
+    fn named(name: &[u8]) -> Option<Self> {
+        match name {
+            b"sign" => Some(Self::Sign),
+            b"forward" => Some(Self::Forward),
+            b"verify" | b"reverse" => Some(Self::Verify),
+            b"strip" => Some(Self::Strip),
+            _ => None,
+        }
+    }
+
+    /// Begins what the lookup needs.
+    fn prepare(self, evaluator: &mut Evaluator, address: &Address) -> Option<AliasWork> {
+        match self {
+            Self::Sign | Self::Forward => evaluator.prepare_sender(&ReversePath::Mailbox(address.clone())),
+            Self::Verify | Self::Strip => evaluator.prepare_recipient(address),
+        }
+    }
 }
 
 /// Splits a key into address and client. An MTA may name the client that it queries for:

@@ -91,6 +91,16 @@ pub enum Overflow {
     Reject,
 }
 
+/// What is done with a foreign sender whose SRS address would be too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LongSrs {
+    /// It gets an alias; where none can be stored, it is treated like a local sender that is too long.
+    #[default]
+    Alias,
+    /// It is treated like this.
+    Overflow(Overflow),
+}
+
 /// What is done with recipients that need another sender than the first recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Mixed {
@@ -110,6 +120,8 @@ pub struct OutboundPolicy {
     pub pilot: AddressSet,
     /// What is done with senders that are too long to be signed.
     pub overflow: Overflow,
+    /// What is done with foreign senders whose SRS address would be too long.
+    pub long_srs: LongSrs,
     /// What is done with recipients that need different senders.
     pub mixed: Mixed,
     /// Senders that are never signed.

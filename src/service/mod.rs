@@ -1,5 +1,6 @@
 //! The daemon: binds sockets, starts threads and runtimes, reloads the key ring, and stops without losing mail.
 
+mod aliases;
 mod capped_listener;
 pub(crate) mod control;
 pub(crate) mod decision_log;
@@ -175,6 +176,9 @@ impl Service {
             ));
         }
         let state = State::open_in_time(&self.app).await;
+        if state.is_kept() {
+            helpers.spawn(aliases::keep(Arc::clone(&self.app), state.store(), self.app.aliases.open()));
+        }
         if let Some(bound) = control::bind(&self.app.config().control) {
             let reload = self.reload.clone();
             let daemon = control::Daemon {

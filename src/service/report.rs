@@ -8,7 +8,7 @@ use super::ramp::states;
 use super::ramp_words::describe;
 use crate::config::Config;
 use crate::drive::app_state::AppState;
-use crate::drive::metrics::Top;
+use crate::drive::metrics::{AliasLabels, Top};
 use crate::drive::proxy_listener::ProxyListener;
 use crate::envelope::rules::{Ramp, Waiting};
 use crate::state::time_format::rfc3339;
@@ -55,6 +55,9 @@ pub(crate) struct Report {
     pub would_refuse: Vec<(String, u64)>,
     /// Bounces without a tag that evidence has rescued.
     pub rescued: u64,
+    /// Aliases of long senders: `stored`, `not-stored`, `found` and `unknown`, without those that are 0.
+    #[serde(default)]
+    pub aliases: Vec<(String, u64)>,
     /// The chance that one of all guessed tags was valid, 0 to 1.
     pub forgery_chance: f64,
     /// What an administrator should look at, in words.
@@ -109,10 +112,17 @@ impl Report {
             refused_by_hour: refusals.by_hour(now, 24),
             would_refuse: listed(&observed.reasons),
             rescued: app.metrics.rescued.get(),
+            aliases: aliases(app),
             forgery_chance: chance,
             attention,
         }
     }
+}
+
+fn aliases(app: &AppState) -> Vec<(String, u64)> {
+    let counted = ["stored", "not-stored", "found", "unknown"]
+        .map(|result| (result.to_owned(), app.metrics.aliases.get_or_create(&AliasLabels { result }).get()));
+    counted.into_iter().filter(|(_, count)| *count > 0).collect()
 }
 
 fn line_of(listener: &ProxyListener) -> (String, String, String, bool) {

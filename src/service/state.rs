@@ -32,6 +32,8 @@ pub(super) struct State {
     /// Changes that wait, by table and key.
     waiting: HashMap<(Table, Vec<u8>), Option<Vec<u8>>>,
     has_failed: bool,
+    /// Whether what is written survives a restart.
+    is_kept: bool,
 }
 
 impl State {
@@ -58,12 +60,13 @@ impl State {
                 );
             }
         }
+        let is_kept = matches!(opened.found, Found::Old | Found::New | Found::Damaged(_));
         let store: Arc<dyn Store> = Arc::from(opened.store);
         let decisions = DecisionLog::of(&*store).unwrap_or_else(|error| {
             error!(path, %error, "recent decisions cannot be read; they begin anew");
             DecisionLog::default()
         });
-        let state = Self { store, decisions, waiting: HashMap::new(), has_failed: false };
+        let state = Self { store, decisions, waiting: HashMap::new(), has_failed: false, is_kept };
         let mut record = state.ramps().unwrap_or_else(|error| {
             app.metrics.state_failures.inc();
             error!(path, %error, "the state cannot be read; ramp observations begin anew");
@@ -93,7 +96,12 @@ impl State {
         record.signs_here = signs_here(&app.config());
         app.restore_ramps(record);
         let store = Arc::from(store::open(None, 0, "").store);
-        Self { store, decisions: DecisionLog::default(), waiting: HashMap::new(), has_failed: false }
+        Self { store, decisions: DecisionLog::default(), waiting: HashMap::new(), has_failed: false, is_kept: false }
+    }
+
+    /// Whether what is written survives a restart.
+    pub(super) fn is_kept(&self) -> bool {
+        self.is_kept
     }
 
     /// The store, for those who read it.

@@ -149,7 +149,7 @@ impl Mail {
 }
 
 /// MAIL. It ends any earlier message: after an accept, the MTA sends no abort.
-pub(super) fn mail(context: &mut Context<Client>, arguments: &[CString]) -> Status {
+pub(super) async fn mail(context: &mut Context<Client>, arguments: &[CString]) -> Status {
     let mail = Mail::read(context, arguments);
     let Some(client) = &mut context.data else { return Status::Tempfail };
     client.open = None;
@@ -185,6 +185,10 @@ pub(super) fn mail(context: &mut Context<Client>, arguments: &[CString]) -> Stat
         client.begin(MilterMessage::inbound(sender));
         return Status::Continue;
     }
+    if let Some(work) = client.evaluator.prepare_sender(&sender) {
+        let stored = work.await;
+        client.evaluator.alias_is(stored);
+    }
     let outbound = client.evaluator.sender(&sender);
     if let OutboundAction::Reject(refusal) = &outbound.action {
         return refuse(&mut context.reply, refusal);
@@ -204,7 +208,7 @@ fn accept_or_go_on(client: &Client) -> Status {
 }
 
 /// RCPT.
-pub(super) fn rcpt(context: &mut Context<Client>, arguments: &[CString]) -> Status {
+pub(super) async fn rcpt(context: &mut Context<Client>, arguments: &[CString]) -> Status {
     let Some(client) = &mut context.data else { return Status::Tempfail };
     let silent = client.go_on(ProtoOpts::NOREPLY_RCPT);
     let Some(open) = &mut client.open else { return silent };
@@ -227,6 +231,10 @@ pub(super) fn rcpt(context: &mut Context<Client>, arguments: &[CString]) -> Stat
     let taken = if leaves && !tagged {
         message.add_outbound(evaluator.sender_for(&sender, &recipient).as_ref())
     } else {
+        if let Some(work) = evaluator.prepare_recipient(&recipient) {
+            let stored = work.await;
+            evaluator.alias_is(stored);
+        }
         let (inbound, reservation) = evaluator.recipient(Caller::Milter, &sender, &recipient);
         let most = usize::try_from(evaluator.app.config().limits.recipients).unwrap_or(usize::MAX);
         // MTAs drop the source route, and know the recipient without it.

@@ -113,8 +113,8 @@ fn callbacks(common: MilterContext) -> Callbacks<Client> {
             let common = common.clone();
             Box::pin(async move { negotiate::negotiate(context, wanted, actions, options, common) })
         })
-        .on_mail(|context, arguments| Box::pin(async move { events::mail(context, &arguments) }))
-        .on_rcpt(|context, arguments| Box::pin(async move { events::rcpt(context, &arguments) }))
+        .on_mail(|context, arguments| Box::pin(async move { events::mail(context, &arguments).await }))
+        .on_rcpt(|context, arguments| Box::pin(async move { events::rcpt(context, &arguments).await }))
         .on_eom(|context| Box::pin(events::end_of_message(context)))
         .on_abort(|context| Box::pin(async move { events::abort(context) }));
     if wanted.headers {

@@ -1,5 +1,7 @@
 //! Answers of the rules to the questions of a session.
 
+use std::task::{Context, Poll};
+
 use super::is_known;
 use super::proxy_session::ProxySession;
 use crate::config::Role;
@@ -10,8 +12,32 @@ use crate::wire::message::{Direction, Finished};
 use crate::wire::smtp::session::{Answer, Question};
 
 impl ProxySession {
-    /// Queries the rules about the session's question.
+    /// Queries the rules about the session's question, at once or when the alias is there that it needs.
     pub(super) fn ask_rules(&mut self) {
+        self.preparing = match self.session.question() {
+            Some(Question::Mail { sender }) => self.evaluator.prepare_sender(sender),
+            Some(Question::Rcpt { recipient, .. }) if self.direction() == Direction::Inbound => {
+                self.evaluator.prepare_recipient(recipient)
+            }
+            _ => None,
+        };
+        if self.preparing.is_none() {
+            self.answer();
+        }
+    }
+
+    /// Continues to wait for an alias. Returns whether it is there, or cannot be had.
+    pub(super) fn poll_preparing(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(work) = &mut self.preparing else { return false };
+        let Poll::Ready(stored) = work.as_mut().poll(cx) else { return false };
+        self.preparing = None;
+        self.evaluator.alias_is(stored);
+        // The session may have ended meanwhile; then there is no question.
+        self.answer();
+        true
+    }
+
+    fn answer(&mut self) {
         let Some(question) = self.session.question() else { return };
         let outbound = self.proxy_listener.listener.role == Role::Outbound;
         match question {

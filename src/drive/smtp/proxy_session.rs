@@ -16,6 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::deadlines::{Deadlines, REST, TimeUp};
+use crate::drive::aliases::AliasWork;
 use crate::drive::app_state::AppState;
 use crate::drive::buffers::{self, Large};
 use crate::drive::connection_limit::CountedConnection;
@@ -72,6 +73,8 @@ pub(super) struct ProxySession {
     /// Whether writing to the next hop has failed. It is still read to its end.
     hop_is_deaf: bool,
     pub connecting: Option<Later<Result<Reached, String>>>,
+    /// An alias that the rules need for the answer to the open question.
+    pub preparing: Option<AliasWork>,
     pub securing_client: Option<Later<io::Result<Stream>>>,
     pub securing_hop: Option<Later<io::Result<Stream>>>,
     drain: Option<Drain>,
@@ -109,6 +112,7 @@ impl ProxySession {
             reach,
             hop_is_deaf: false,
             connecting: None,
+            preparing: None,
             securing_client: None,
             securing_hop: None,
             drain: Some(Drain::new(&drain)),
@@ -140,6 +144,7 @@ impl ProxySession {
         let mut moved = self.poll_write_both(cx);
         if !self.closing {
             moved |= self.poll_handshakes(cx);
+            moved |= self.poll_preparing(cx);
             // Input that came too early has to be seen before the reply that the client should have waited for.
             let silent = self.session.expects_silence();
             moved |= silent && self.poll_client(cx);

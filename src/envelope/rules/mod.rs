@@ -5,6 +5,7 @@
 //! Front ends query these functions and decide nothing themselves. The answers are plain data with a reason. State
 //! between messages is in a [`Memory`](super::abuse::Memory), which the front end keeps.
 
+mod aliases;
 mod caller;
 mod content;
 mod disposition;
@@ -15,6 +16,7 @@ mod ramp;
 mod reasons;
 mod refusals;
 
+pub use aliases::StoredAlias;
 pub use caller::Caller;
 pub use content::{Candidate, ContentVerdict};
 pub use disposition::{ContentCheck, Delivery, Disposition, Inbound, MARK, ResultHeader, Route};
@@ -71,6 +73,8 @@ pub struct Rules<'a> {
     pub now: Timestamp,
     /// What was seen of ramps.
     pub ramps: &'a RampRecord,
+    /// The alias that the query is about, if it is in the store.
+    pub alias: Option<&'a StoredAlias>,
 }
 
 impl<'a> Rules<'a> {
@@ -78,7 +82,7 @@ impl<'a> Rules<'a> {
     #[must_use]
     pub fn new(policy: &'a Policy, ring: &'a Keyring, now: Timestamp) -> Self {
         static NOTHING: RampRecord = RampRecord::EMPTY;
-        Self { policy, ring, now, ramps: &NOTHING }
+        Self { policy, ring, now, ramps: &NOTHING, alias: None }
     }
 
     /// The same rules, with what was seen of ramps.

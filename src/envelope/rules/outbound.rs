@@ -62,6 +62,11 @@ const TOO_LONG: Refusal = Refusal {
     reason: RefusalReason::TooLong,
 };
 
+/// Whether a signed local part is short enough for all mail servers.
+fn fits(signed: &Signed) -> bool {
+    signed.address().local().len() <= MAX_LOCAL_PART
+}
+
 impl Rules<'_> {
     /// Decides about a sender. `recipient` is `None` at MAIL, before any recipient is known.
     #[must_use]
@@ -125,9 +130,14 @@ impl Rules<'_> {
             return Outbound::reject(OutboundReason::NoKey, NO_KEY);
         };
         match batv::sign(key, params, today, &bare) {
-            Ok(signed) => self.within_length(signed, OutboundAction::Sign, OutboundReason::Signed),
+            Ok(signed) if fits(&signed) => self.with_evidence(Outbound {
+                action: OutboundAction::Sign(signed),
+                reason: OutboundReason::Signed,
+                evidence: false,
+            }),
+            Ok(signed) => self.overflowing(self.policy.outbound.overflow, Some(OutboundAction::Sign(signed))),
             // An address that cannot be signed at all is treated as too long.
-            Err(_) => self.overflowing(None),
+            Err(_) => self.overflowing(self.policy.outbound.overflow, None),
         }
     }
 
@@ -142,11 +152,12 @@ impl Rules<'_> {
         let forwarded = srs::forward(key, params, today, sender, alias)
             .or_else(|_| srs::forward(own, params, today, sender, alias));
         match forwarded {
-            Ok(Forwarded::Rewritten(signed)) => {
-                self.within_length(signed, OutboundAction::Rewrite, OutboundReason::Forwarded)
-            }
             Ok(Forwarded::Unchanged) => Outbound::pass(OutboundReason::SameDomain),
-            Err(_) => self.overflowing(None),
+            Ok(Forwarded::Rewritten(signed)) if fits(&signed) => {
+                Outbound { action: OutboundAction::Rewrite(signed), reason: OutboundReason::Forwarded, evidence: false }
+            }
+            Ok(Forwarded::Rewritten(signed)) => self.long_srs(sender, Some(signed), alias),
+            Err(_) => self.long_srs(sender, None, alias),
         }
     }
 
@@ -156,16 +167,9 @@ impl Rules<'_> {
         if address.local().contains('"') { self.ring.own_signer() } else { signer }
     }
 
-    fn within_length(&self, signed: Signed, action: fn(Signed) -> OutboundAction, reason: OutboundReason) -> Outbound {
-        if signed.address().local().len() <= MAX_LOCAL_PART {
-            self.with_evidence(Outbound { action: action(signed), reason, evidence: false })
-        } else {
-            self.overflowing(Some(action(signed)))
-        }
-    }
-
-    fn overflowing(&self, action: Option<OutboundAction>) -> Outbound {
-        match (self.policy.outbound.overflow, action) {
+    /// What is done with a sender that is too long. `action` signs it all the same, if that is possible.
+    pub(super) fn overflowing(&self, overflow: Overflow, action: Option<OutboundAction>) -> Outbound {
+        match (overflow, action) {
             (Overflow::Sign, Some(action)) => {
                 self.with_evidence(Outbound { action, reason: OutboundReason::Overflow, evidence: false })
             }

@@ -12,6 +12,8 @@ pub enum OutboundReason {
     Signed,
     /// The sender is foreign, and was rewritten to an SRS address.
     Forwarded,
+    /// The sender is foreign and too long for an SRS address, and was rewritten to one with an alias.
+    Aliased,
     /// The null sender: there is no address to sign.
     NullSender,
     /// The client is in `outbound.exempt_clients`.
@@ -82,6 +84,8 @@ pub enum RefusalReason {
     SrsNoBounce,
     /// The tag names a key that is not in the ring yet.
     UnknownKey,
+    /// The tag has an alias that is not stored here.
+    UnknownAlias,
     /// Too many bad tags were tried.
     Guessing,
     /// Too many bounces were sent to the tag, or to the message.

@@ -55,6 +55,13 @@ pub(super) const UNKNOWN_KEY: Refusal = Refusal {
     text: "this return address names a key that is not known here yet, try again later",
     reason: RefusalReason::UnknownKey,
 };
+/// The alias may be stored on another host.
+pub(super) const UNKNOWN_ALIAS: Refusal = Refusal {
+    code: 451,
+    status: "4.7.5",
+    text: "the sender behind this return address is not known here yet, try again later",
+    reason: RefusalReason::UnknownAlias,
+};
 pub(super) const GUESSING: Refusal = Refusal {
     code: 451,
     status: "4.7.1",

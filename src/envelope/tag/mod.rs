@@ -4,14 +4,16 @@
 //! [`Verified`] the address behind a tag with a valid MAC and date. Only the two schemes in this module can make the
 //! last two.
 
+mod alias;
 pub mod batv;
 pub mod guess_odds;
 pub(in crate::envelope) mod mac;
 pub mod srs;
 mod verdict;
 
+pub use self::alias::Alias;
 use self::verdict::strip_prefix_ci;
-pub use self::verdict::{CaseFolding, Defect, Scheme, SignError, Signed, Tagged, Verdict, Verified};
+pub use self::verdict::{AliasTag, CaseFolding, Defect, Scheme, SignError, Signed, Tagged, Verdict, Verified};
 use super::address::Address;
 
 /// An address for logs: a tag is shown without its hash, so that a valid tag cannot be taken from a log.

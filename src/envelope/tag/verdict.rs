@@ -1,5 +1,6 @@
 //! Types for tagged addresses and the results of verifying them.
 
+use super::alias::Alias;
 use crate::envelope::address::{Address, AddressError};
 use crate::envelope::keyring::KeyId;
 use crate::envelope::time::Day;
@@ -89,6 +90,32 @@ impl Verified {
     }
 }
 
+/// An SRS address with a valid MAC and date that has an alias instead of an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AliasTag {
+    alias: Alias,
+    tagged: Tagged,
+}
+
+impl AliasTag {
+    pub(super) fn new(alias: Alias, tagged: Tagged) -> Self {
+        Self { alias, tagged }
+    }
+
+    /// The alias.
+    #[must_use]
+    pub fn alias(&self) -> &Alias {
+        &self.alias
+    }
+
+    /// The verdict once it is known which address the alias stands for.
+    #[must_use]
+    pub fn stands_for(self, address: Address) -> Verdict {
+        let tagged = Tagged { bare: Some(address.clone()), ..self.tagged };
+        Verdict::Valid(Verified { address, tagged })
+    }
+}
+
 /// Why an address that begins like a tag is malformed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Defect {
@@ -114,6 +141,8 @@ pub enum Defect {
 pub enum Verdict {
     /// MAC and date are valid.
     Valid(Verified),
+    /// MAC and date are valid, and the address behind the tag is in a store, under this alias.
+    Alias(AliasTag),
     /// The MAC is valid, but the date is past or the key is retired; or the key is not in the ring and the date cannot
     /// be valid.
     Expired(Tagged),
@@ -143,6 +172,7 @@ impl Verdict {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Valid(_) => "valid",
+            Self::Alias(_) => "unknown-alias",
             Self::Expired(_) => "expired",
             Self::Future(_) => "future",
             Self::Forged(_) => "forged",
@@ -157,6 +187,7 @@ impl Verdict {
     pub fn tagged(&self) -> Option<&Tagged> {
         match self {
             Self::Valid(Verified { tagged, .. })
+            | Self::Alias(AliasTag { tagged, .. })
             | Self::Expired(tagged)
             | Self::Future(tagged)
             | Self::Forged(tagged)

@@ -8,6 +8,18 @@ pub(crate) trait Store: Send + Sync {
     /// The store cannot be read.
     fn scan(&self, table: Table, each: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), StoreError>;
 
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Removes keys that are less than `bound`, the least first, at most `most`. Returns their number.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    fn remove_before(&self, table: Table, bound: &[u8], most: usize) -> Result<usize, StoreError>;
+
     /// Whether the store is as large as it may be, so that only what is needed should be added.
     fn is_full(&self) -> bool;
 
@@ -25,17 +37,20 @@ pub(crate) enum Table {
     Ramp,
     /// Recent decisions, by number.
     Decision,
+    /// Addresses of long senders, by alias.
+    Alias,
     /// Settings of the running daemon that are not in its config, by name.
     Daemon,
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 3] = [Self::Ramp, Self::Decision, Self::Daemon];
+    pub(super) const ALL: [Self; 4] = [Self::Ramp, Self::Decision, Self::Alias, Self::Daemon];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Ramp => "ramp",
             Self::Decision => "decision",
+            Self::Alias => "alias",
             Self::Daemon => "daemon",
         }
     }

@@ -122,6 +122,30 @@ impl Store for Embedded {
         Ok(scan()?)
     }
 
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let get = || -> Result<Option<Vec<u8>>, redb::Error> {
+            let read = self.database.begin_read()?;
+            Ok(read.open_table(definition(table))?.get(key)?.map(|value| value.value().to_vec()))
+        };
+        Ok(get()?)
+    }
+
+    fn remove_before(&self, table: Table, bound: &[u8], most: usize) -> Result<usize, StoreError> {
+        let keys = || -> Result<Vec<Vec<u8>>, redb::Error> {
+            let read = self.database.begin_read()?;
+            let table = read.open_table(definition(table))?;
+            let keys = table.range::<&[u8]>(..bound)?.take(most).map(|entry| Ok(entry?.0.value().to_vec()));
+            keys.collect()
+        };
+        let keys = keys()?;
+        let removed = keys.len();
+        let changes: Vec<Change> = keys.into_iter().map(|key| Change { table, key, value: None }).collect();
+        if !changes.is_empty() {
+            self.commit(&changes)?;
+        }
+        Ok(removed)
+    }
+
     fn is_full(&self) -> bool {
         // Pages that are free again are used again, and the file does not get smaller while it is open. Copy on write needs
         // room beside what is stored.

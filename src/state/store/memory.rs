@@ -20,6 +20,21 @@ impl Store for InMemory {
         Ok(())
     }
 
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(all.get(&(table, key.to_vec())).cloned())
+    }
+
+    fn remove_before(&self, table: Table, bound: &[u8], most: usize) -> Result<usize, StoreError> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = all.range((table, Vec::new())..(table, bound.to_vec())).take(most);
+        let keys: Vec<_> = keys.map(|(key, _)| key.clone()).collect();
+        for key in &keys {
+            all.remove(key);
+        }
+        Ok(keys.len())
+    }
+
     fn is_full(&self) -> bool {
         false
     }

@@ -136,7 +136,7 @@ impl Rules<'_> {
     /// key.)
     pub(super) fn is_signed_by_site(&self, verdict: &Verdict) -> bool {
         match verdict {
-            Verdict::Valid(_) => true,
+            Verdict::Valid(_) | Verdict::Alias(_) => true,
             Verdict::Expired(tagged) | Verdict::Future(tagged) => {
                 tagged.key.as_ref().is_some_and(|id| self.ring.key(id).is_some())
             }

@@ -3,7 +3,9 @@
 use super::answers::{against, deliver, inspect, refuse};
 use super::query::{RcptQuery, routes_onward};
 use crate::envelope::address::{Address, ReversePath};
-use crate::envelope::rules::refusals::{GUESSING, NO_SUCH_TAG, SRS_TAKES_BOUNCES, UNKNOWN_KEY, refusal_of};
+use crate::envelope::rules::refusals::{
+    GUESSING, NO_SUCH_TAG, SRS_TAKES_BOUNCES, UNKNOWN_ALIAS, UNKNOWN_KEY, refusal_of,
+};
 use crate::envelope::rules::{ContentCheck, Inbound, InboundReason, Route, Rules};
 use crate::envelope::site_policy::FailureReason;
 use crate::envelope::tag::{Verdict, batv, guess_odds, srs};
@@ -16,7 +18,7 @@ impl Rules<'_> {
         if self.is_guess_limited(&mut asked, true, false, recipient) {
             return refuse(Verdict::Untagged, GUESSING);
         }
-        let verdict = srs::verify(self.ring.keys(), &self.policy.srs, self.now.day(), recipient);
+        let verdict = self.verify_srs(recipient);
         let for_this_sender = *sender == ReversePath::Null || inbound.srs_for_senders;
         match &verdict {
             Verdict::Valid(found) if for_this_sender => {
@@ -30,7 +32,9 @@ impl Rules<'_> {
                 let is_inspected = *sender == ReversePath::Null && asked.caller.sees_content();
                 self.valid(asked, verdict, recipient, to, route, is_inspected.then_some(ContentCheck::Srs))
             }
-            Verdict::Valid(_) => self.refuse_or_mark(&asked, verdict, recipient, None),
+            // No mailbox has this name, so there is nothing to mark.
+            Verdict::Alias(_) if for_this_sender => refuse(verdict, UNKNOWN_ALIAS),
+            Verdict::Valid(_) | Verdict::Alias(_) => self.refuse_or_mark(&asked, verdict, recipient, None),
             Verdict::Expired(_) => self.refuse_or_mark(&asked, verdict, recipient, Some(FailureReason::Expired)),
             Verdict::Future(_) => self.refuse_or_mark(&asked, verdict, recipient, Some(FailureReason::Future)),
             Verdict::Forged(_) | Verdict::UnknownKey(_) | Verdict::Malformed(_) | Verdict::Untagged => {
@@ -127,7 +131,7 @@ impl Rules<'_> {
             // For a while, another host may have a newer ring.
             Verdict::UnknownKey(_) if !self.ring_has_settled() => None,
             Verdict::UnknownKey(_) => Some(FailureReason::Forged),
-            Verdict::Valid(_) | Verdict::Forged(_) | Verdict::Malformed(_) | Verdict::Untagged => {
+            Verdict::Valid(_) | Verdict::Alias(_) | Verdict::Forged(_) | Verdict::Malformed(_) | Verdict::Untagged => {
                 Some(FailureReason::Forged)
             }
         };

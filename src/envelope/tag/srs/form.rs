@@ -2,6 +2,7 @@
 
 use crate::envelope::address::Address;
 use crate::envelope::keyring::{Key, KeyState, SrsLimits};
+use crate::envelope::tag::alias::is_alias_host;
 use crate::envelope::tag::verdict::{Defect, Scheme, SignError, Tagged, Verdict, strip_prefix_ci};
 use crate::envelope::time::Day;
 
@@ -143,6 +144,9 @@ pub enum SrsError {
     /// contain one.
     #[error("the sender's domain has an equals sign in it, which ends a field of an SRS address")]
     EqualsInDomain,
+    /// The sender's domain is `alias`, which an SRS0 address of an own key has for senders that are kept in a store.
+    #[error("the sender's domain is the word that stands for a stored sender")]
+    AliasHost,
     /// An SRS1 sender without host or rest cannot be forwarded.
     #[error("the sender starts like SRS1 and has no host or nothing behind it")]
     BrokenSrs1,
@@ -190,6 +194,7 @@ pub(super) fn unproven(form: &Srs<'_>) -> Tagged {
 
 pub(super) fn read(form: &Srs<'_>, join: impl Fn(&str, &str) -> Option<Address>) -> Tagged {
     let bare = match *form {
+        Srs::Zero { host, .. } if is_alias_host(host) => None,
         Srs::Zero { host, user, .. } => join(user, host),
         Srs::One { host, rest, .. } => join(&format!("SRS0{rest}"), host),
     };

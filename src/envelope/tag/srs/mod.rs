@@ -5,10 +5,12 @@
 //! all other programs follow. Own keys use the same form with another MAC: it has separated fields, covers the full
 //! signing day and the SRS domain, and is written in base32 instead of base64 without case.
 
+mod alias;
 mod form;
 mod own;
 mod peer;
 
+pub use self::alias::{forward_alias, looks_like_alias};
 use self::form::{KeyAnswer, unproven};
 pub use self::form::{Srs, SrsError, SrsParams, looks_tagged};
 pub use self::peer::sign_own_pysrs;

@@ -3,7 +3,8 @@
 use super::form::{KeyAnswer, Srs, SrsError, SrsParams, dated, onward, undated, unproven};
 use crate::envelope::address::{Address, canonical_domain};
 use crate::envelope::keyring::{Key, KeyState};
-use crate::envelope::tag::verdict::SignError;
+use crate::envelope::tag::alias::{Alias, is_alias_host};
+use crate::envelope::tag::verdict::{AliasTag, SignError};
 use crate::envelope::tag::{Verdict, mac};
 use crate::envelope::time::{Day, SrsStamp};
 
@@ -26,12 +27,19 @@ pub(super) fn forward(
             format!("SRS1{sep}{hash}={host}={rest}")
         }
         None => {
-            let (host, stamp) = (sender.domain(), today.srs());
-            let hash = hash_of(own_srs0(key, today, host, &content, alias));
-            format!("SRS0{sep}{hash}={stamp}={host}={content}")
+            if is_alias_host(sender.domain()) {
+                return Err(SrsError::AliasHost);
+            }
+            srs0_local(key, params, today, sender.domain(), &content, alias)
         }
     };
     Ok(Address::from_content(&local, alias).map_err(SignError::from)?)
+}
+
+/// The local part of an SRS0 address.
+pub(super) fn srs0_local(key: &Key, params: &SrsParams, today: Day, host: &str, user: &str, alias: &str) -> String {
+    let hash = base32_prefix(&own_srs0(key, today, host, user, alias), params.hash_length);
+    format!("SRS0{}{hash}={}={host}={user}", params.separator, today.srs())
 }
 
 pub(super) fn verify(key: &Key, params: &SrsParams, today: Day, form: &Srs<'_>, alias: &str) -> KeyAnswer {
@@ -49,6 +57,10 @@ pub(super) fn verify(key: &Key, params: &SrsParams, today: Day, form: &Srs<'_>, 
             if !holds(hash, own_srs0(key, signed_on, host, user, alias)) {
                 return KeyAnswer::OtherHash;
             }
+            let alias = Alias::parse(host, user, signed_on);
+            if is_alias_host(host) && alias.is_none() {
+                return KeyAnswer::OtherHash;
+            }
             let lifetime = i64::from(key.longest_srs_lifetime.max(params.lifetime));
             let tagged = dated(key, unproven(form), signed_on, lifetime);
             KeyAnswer::Decided(if key.state == KeyState::Retired || signed_on.plus(lifetime) < today {
@@ -56,7 +68,10 @@ pub(super) fn verify(key: &Key, params: &SrsParams, today: Day, form: &Srs<'_>, 
             } else if signed_on > today.plus(i64::from(params.clock_tolerance)) {
                 Verdict::Future(tagged)
             } else {
-                Verdict::valid(tagged)
+                match alias {
+                    Some(alias) => Verdict::Alias(AliasTag::new(alias, tagged)),
+                    None => Verdict::valid(tagged),
+                }
             })
         }
         Srs::One { hash, host, rest } => {

@@ -1,0 +1,13 @@
+//! How far the answer to a request of a mail server is.
+
+use super::aliases::AliasWork;
+
+/// What has become of the first request of the input.
+pub(super) enum RequestStep {
+    /// It is incomplete.
+    Incomplete,
+    /// It was answered. Its length in octets.
+    Answered(usize),
+    /// It needs an alias, and is answered when that is there.
+    Waits(AliasWork),
+}
