@@ -193,3 +193,78 @@ fn without_a_state_file_long_senders_leave_as_the_config_says() {
     let reply = client(daemon.ports[0]).say(&format!("MAIL FROM:<{sender}>"));
     assert!(reply.starts_with("553 5.1.7"), "{reply}");
 }
+
+/// Each kind of mail that stays: fetched from elsewhere, from a web form, through a scanner. All come from this machine.
+#[test]
+fn a_foreign_sender_is_rewritten_only_where_its_mail_leaves() {
+    let (folder, hop) = (folder(), NextHop::start());
+    run_ok(folder.path(), &["keys", "init"]);
+    let daemon = start(folder.path(), &hop);
+    let mut client = client(daemon.ports[0]);
+    let mut sent = |from: &str, recipients: &[&str]| {
+        let before = hop.count();
+        assert!(client.say(&format!("MAIL FROM:<{from}>")).starts_with("250"));
+        let codes: Vec<String> =
+            recipients.iter().map(|to| client.say(&format!("RCPT TO:<{to}>"))[..9].trim().to_owned()).collect();
+        assert!(client.say("DATA").starts_with("354"));
+        assert!(client.say("Subject: x\r\n\r\nx\r\n.").starts_with("250"));
+        let message = hop.all()[before].clone();
+        (message.from, message.to.len(), codes.join(" "))
+    };
+    let ok = "250 2.1.5";
+    // What is fetched for two local users keeps its sender, long or not.
+    for sender in ["bob@third.example", LONG[0].1] {
+        let (from, to, codes) = sent(sender, &["ann@our.example", "bea@our.example"]);
+        assert_eq!((from.as_str(), to, codes), (sender, 2, format!("{ok} {ok}")));
+    }
+    // What leaves is rewritten, and a local recipient beside it does no harm.
+    let (from, to, codes) = sent("bob@third.example", &["carol@far.example", "ann@our.example"]);
+    assert!(from.starts_with("SRS0=") && to == 2, "{from} {codes}");
+    // A sender that was kept cannot be changed any more: the other recipient gets a transaction of its own.
+    let (from, to, codes) = sent("bob@third.example", &["ann@our.example", "carol@far.example"]);
+    assert_eq!((from.as_str(), to, codes), ("bob@third.example", 1, format!("{ok} 452 4.5.3")));
+    // Our own senders are signed, wherever their mail goes.
+    let (from, to, _) = sent("ann@our.example", &["bea@our.example", "carol@far.example"]);
+    assert!(from.starts_with("prvs=") && to == 2, "{from}");
+    daemon.log.wait("the reason", 0, |line| line.contains("local-recipient") && line.contains("ann@our.example"));
+}
+
+#[test]
+fn a_site_that_cannot_split_messages_rewrites_them_all() {
+    let (folder, hop) = (folder(), NextHop::start());
+    run_ok(folder.path(), &["keys", "init"]);
+    let daemon = Daemon::start(folder.path(), &format!("outbound.mixed = \"sign\"\n{}", config(hop.port)));
+    let mut client = client(daemon.ports[0]);
+    client.say("MAIL FROM:<bob@third.example>");
+    for to in ["ann@our.example", "carol@far.example"] {
+        assert!(client.say(&format!("RCPT TO:<{to}>")).starts_with("250"));
+    }
+    client.say("DATA");
+    assert!(client.say("Subject: x\r\n\r\nx\r\n.").starts_with("250"));
+    assert!(hop.last().from.starts_with("SRS0="), "{:?}", hop.last());
+}
+
+#[cfg(feature = "milter")]
+#[tokio::test]
+async fn a_milter_keeps_the_sender_of_mail_that_stays() {
+    use indymilter_test::{EomAction, TestConnection};
+
+    let (folder, hop) = (folder(), NextHop::start());
+    run_ok(folder.path(), &["keys", "init"]);
+    let daemon = start(folder.path(), &hop);
+    let mut mta = TestConnection::open((std::net::Ipv4Addr::LOCALHOST, daemon.ports[3])).await.unwrap();
+    for (recipients, is_changed) in [
+        (vec!["ann@our.example"], false),
+        (vec!["ann@our.example", "bea@our.example"], false),
+        (vec!["ann@our.example", "carol@far.example"], true),
+        (vec!["carol@far.example", "ann@our.example"], true),
+    ] {
+        mta.mail(["<bob@third.example>"]).await.unwrap();
+        for to in &recipients {
+            mta.rcpt([format!("<{to}>")]).await.unwrap();
+        }
+        let (done, _) = mta.eom().await.unwrap();
+        let changed = done.actions.iter().any(|action| matches!(action, EomAction::ChangeSender { .. }));
+        assert_eq!(changed, is_changed, "{recipients:?}: {done:?}");
+    }
+}

@@ -87,6 +87,8 @@ pub(crate) struct MilterMessage {
     /// What all recipients so far have in common; `None`: there are none yet.
     class: Option<RecipientGroup>,
     count: u32,
+    /// How many of them would rather have the sender unchanged.
+    staying: u32,
     /// Recipients that are changed or removed, or may be.
     recipients: Vec<MilterRecipient>,
     head: HeadReader,
@@ -124,6 +126,7 @@ impl MilterMessage {
             evidence: false,
             class: None,
             count: 0,
+            staying: 0,
             recipients: Vec::new(),
             head: HeadReader::of_chunks(),
             forged: Vec::new(),
@@ -147,7 +150,8 @@ impl MilterMessage {
     /// The signed sender, if there is one.
     #[must_use]
     pub(crate) fn signed(&self) -> Option<&str> {
-        self.signed.as_deref()
+        let stays = self.staying > 0 && self.staying == self.count;
+        self.signed.as_deref().filter(|_| !stays)
     }
 
     /// Whether the message gets an evidence header.
@@ -172,16 +176,19 @@ impl MilterMessage {
         if self.class.as_ref().is_some_and(|others| !others.is_like(&RecipientGroup::default())) {
             return Err(OWN_TRANSACTION);
         }
-        if let Some(outbound) = outbound {
+        if outbound.is_some_and(Outbound::yields) {
+            self.staying += 1;
+        } else if let Some(outbound) = outbound {
             let signed = match &outbound.action {
                 OutboundAction::Reject(refusal) => return Err(refusal.clone()),
                 OutboundAction::Pass => None,
                 OutboundAction::Sign(signed) | OutboundAction::Rewrite(signed) => Some(signed.address().to_string()),
             };
-            if self.count > 0 && signed.is_some() != self.signed.is_some() {
+            let is_first = self.count == self.staying;
+            if !is_first && signed.is_some() != self.signed.is_some() {
                 return Err(OWN_TRANSACTION);
             }
-            if self.count == 0 {
+            if is_first {
                 (self.signed, self.evidence) = (signed, outbound.evidence);
             }
         }
@@ -321,8 +328,8 @@ impl MilterMessage {
     #[must_use]
     pub(crate) fn changes(&self, evidence: Option<&str>, content: Option<&ContentVerdict>) -> Vec<Change> {
         let mut changes = Vec::new();
-        if let Some(signed) = &self.signed {
-            changes.push(Change::Sender { path: signed.clone() });
+        if let Some(signed) = self.signed() {
+            changes.push(Change::Sender { path: signed.to_owned() });
         }
         if let Some((name, value)) = evidence.and_then(|line| line.split_once(": ")) {
             changes.push(Change::AppendHeader { name: name.to_owned(), value: value.to_owned() });
@@ -357,10 +364,14 @@ impl MilterMessage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::envelope::rules::Route;
+    use crate::envelope::keyring::{Algorithm, Keyring, NewKey, Secret};
+    use crate::envelope::match_lists::AliasDomains;
     use crate::envelope::rules::{Delivery, InboundReason, OutboundReason};
+    use crate::envelope::rules::{Route, Rules};
     use crate::envelope::site_policy::FailureReason;
+    use crate::envelope::site_policy::{Policy, SiteDomains};
     use crate::envelope::tag::Verdict;
+    use crate::envelope::time::Timestamp;
 
     fn deliver(to: &str, mark: Option<ResultHeader>, check: Option<ContentCheck>) -> Inbound {
         let delivery = Delivery { to: Address::parse(to).unwrap(), route: Route::NextHop, mark };
@@ -467,6 +478,32 @@ mod tests {
         assert!(message.body(b"I was not able to deliver "));
         assert!(message.body(b"your message.\r\n<bob@third.example>: no such user\r\n"));
         assert!(message.finish().unwrap().kind.is_ndr());
+    }
+
+    #[test]
+    fn a_rewritten_sender_is_kept_where_all_recipients_are_local() {
+        let stays = Outbound { action: OutboundAction::Pass, reason: OutboundReason::LocalRecipient, evidence: false };
+        let secret = Secret::new(vec![7; 32].into());
+        let key = NewKey { algorithm: Algorithm::HmacSha256, secret, lifetime: 7, srs_lifetime: 21, short_tags: true };
+        let ring = Keyring::create(key, Timestamp(1_795_382_400)).unwrap();
+        let policy = Policy {
+            domains: SiteDomains { srs: AliasDomains::one("srs.our.example"), ..SiteDomains::default() },
+            ..Policy::default()
+        };
+        let rules = Rules::new(&policy, &ring, Timestamp(1_795_382_400));
+        let sender = ReversePath::parse("bob@third.example").unwrap();
+        let leaves = rules.outbound(None, &sender, None);
+        for (recipients, is_changed) in [
+            (vec![&stays], false),
+            (vec![&stays, &stays], false),
+            (vec![&stays, &leaves], true),
+            (vec![&leaves, &stays], true),
+        ] {
+            let mut message = MilterMessage::outbound(sender.clone(), &leaves);
+            recipients.iter().for_each(|outbound| message.add_outbound(Some(outbound)).unwrap());
+            assert_eq!(message.signed().is_some(), is_changed);
+            assert_eq!(message.changes(None, None).len(), usize::from(is_changed));
+        }
     }
 
     #[test]

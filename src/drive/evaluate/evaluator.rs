@@ -23,6 +23,8 @@ pub(in crate::drive) struct Evaluator {
     pub(super) candidate: String,
     /// Counters of recipients, if the session has one client.
     seen: Option<Seen>,
+    /// Whether the last sender is rewritten, if its mail leaves this site.
+    pub(super) is_rewritten: bool,
     /// The alias of the last sender, if it needs one and the store has it.
     pub(super) sender_alias: Option<StoredAlias>,
     /// The alias of the last recipient, if it has one and the store has it.
@@ -70,6 +72,7 @@ impl Evaluator {
             asked: String::new(),
             candidate: String::new(),
             seen: None,
+            is_rewritten: false,
             sender_alias: None,
             recipient_alias: None,
             awaits_sender: false,

@@ -24,7 +24,7 @@ use crate::envelope::tag::{Verdict, masked};
 
 impl Evaluator {
     /// The decision about a sender, for all recipients.
-    pub(in crate::drive) fn sender(&self, sender: &ReversePath) -> Outbound {
+    pub(in crate::drive) fn sender(&mut self, sender: &ReversePath) -> Outbound {
         let (outbound, event) = self.ask_about_sender(|rules| {
             let outbound = rules.outbound(self.client, sender, None);
             let event = rules.ramp_event(sender, &outbound);
@@ -34,17 +34,18 @@ impl Evaluator {
         if let Some(event) = event {
             self.app.note_ramp(event);
         }
+        self.is_rewritten = matches!(outbound.action, OutboundAction::Rewrite(_));
         outbound
     }
 
     /// The decision about a sender for one recipient. `None`: the recipient makes no difference.
     pub(in crate::drive) fn sender_for(&mut self, sender: &ReversePath, recipient: &Address) -> Option<Outbound> {
-        if !self.app.config().policy.outbound.recipients_matter() {
+        if !self.is_rewritten && !self.app.config().policy.outbound.recipients_matter() {
             return None;
         }
         let outbound = self.ask_about_sender(|rules| rules.outbound(self.client, sender, Some(recipient)));
         self.asked = masked(recipient);
-        if outbound.reason == OutboundReason::ExemptRecipient {
+        if matches!(outbound.reason, OutboundReason::ExemptRecipient | OutboundReason::LocalRecipient) {
             self.log_sender(sender, Some(recipient), &outbound);
         }
         Some(outbound)
@@ -145,7 +146,7 @@ impl Evaluator {
     }
 
     /// The answer of a map about a sender.
-    pub(in crate::drive) fn map_sender(&self, sender: &Address) -> MapAnswer {
+    pub(in crate::drive) fn map_sender(&mut self, sender: &Address) -> MapAnswer {
         let path = ReversePath::Mailbox(sender.clone());
         MapAnswer::of_sender(&self.sender(&path))
     }

@@ -8,6 +8,7 @@ use crate::config::Role;
 use crate::drive::message_tally::MessageTally;
 use crate::envelope::abuse::network;
 use crate::envelope::rules::{Caller, Candidate, Route};
+use crate::envelope::site_policy::Mixed;
 use crate::wire::message::{Direction, Finished};
 use crate::wire::smtp::session::{Answer, Question};
 
@@ -48,6 +49,9 @@ impl ProxySession {
             Question::Rcpt { sender, recipient } if outbound => {
                 let domain = self.proxy_listener.domain(recipient.domain());
                 let outbound = self.evaluator.sender_for(sender, recipient);
+                // With `outbound.mixed = "sign"`, no recipient changes the sender of a message.
+                let is_split = self.evaluator.app.config().policy.outbound.mixed == Mixed::Split;
+                let outbound = outbound.filter(|outbound| is_split || !outbound.yields());
                 self.session.answer(Answer::SenderFor(outbound.as_ref(), domain));
             }
             Question::Rcpt { sender, recipient } => {

@@ -46,6 +46,13 @@ impl Outbound {
         }
     }
 
+    /// Whether the message may all the same leave with the sender that its other recipients need: a foreign sender is
+    /// better kept where the mail stays, but a rewritten one does no harm there.
+    #[must_use]
+    pub fn yields(&self) -> bool {
+        self.reason == OutboundReason::LocalRecipient
+    }
+
     fn pass(reason: OutboundReason) -> Self {
         Self { action: OutboundAction::Pass, reason, evidence: false }
     }
@@ -91,7 +98,12 @@ impl Rules<'_> {
             let evidence = outbound.evidence && self.policy.domains.is_local(sender.domain());
             return Outbound { evidence, ..Outbound::pass(OutboundReason::ExemptRecipient) };
         }
-        self.by_domain(sender)
+        let outbound = self.by_domain(sender);
+        let stays = recipient.is_some_and(|recipient| self.policy.domains.is_local(recipient.domain()));
+        if stays && matches!(outbound.action, OutboundAction::Rewrite(_)) {
+            return Outbound::pass(OutboundReason::LocalRecipient);
+        }
+        outbound
     }
 
     fn by_domain(&self, sender: &Address) -> Outbound {

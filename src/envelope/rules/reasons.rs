@@ -22,6 +22,8 @@ pub enum OutboundReason {
     ExemptSender,
     /// The recipient is in `outbound.exempt_recipients`.
     ExemptRecipient,
+    /// The sender is foreign, and the recipient is in a local domain: the mail does not leave.
+    LocalRecipient,
     /// `outbound.mode` is `off`.
     ModeOff,
     /// `outbound.mode` is `pilot`, and the sender is not in `outbound.pilot`.

@@ -172,6 +172,8 @@ impl Session {
     /// Accepts the verdict on a recipient's sender. `outbound`: `None` if the sender in MAIL is right.
     pub(super) fn sender_for_answered(&mut self, outbound: Option<&Outbound>, domain: Option<u16>) {
         let Some(asked) = self.asked_recipient() else { return };
+        let has_others = self.mail.transaction().is_some_and(Transaction::has_recipients);
+        let outbound = outbound.filter(|outbound| !has_others || !outbound.yields());
         let sender = match outbound.map(|outbound| &outbound.action) {
             Some(OutboundAction::Reject(refusal)) => return self.refuse(refusal),
             Some(OutboundAction::Pass) => SenderAtHop::Unsigned,

@@ -13,7 +13,12 @@ fn ready(direction: Direction, hold: usize) -> Dialogue {
 }
 
 fn envelope(d: &mut Dialogue, sender: &str) {
-    d.client(&format!("MAIL FROM:<{sender}>\r\nRCPT TO:<ann@our.example>\r\n"));
+    // Mail that leaves has a recipient elsewhere.
+    let recipient = match d.session.settings.direction {
+        Direction::Outbound => "carol@far.example",
+        Direction::Inbound => "ann@our.example",
+    };
+    d.client(&format!("MAIL FROM:<{sender}>\r\nRCPT TO:<{recipient}>\r\n"));
     assert_eq!(d.hop("250 a\r\n250 b\r\n"), "250 a\r\n250 b\r\n");
 }
 

@@ -158,7 +158,8 @@ fn the_next_hop_that_relays_never_hears_of_the_client_by_xclient() {
 fn recipients_of_a_domain_go_to_its_own_next_hop() {
     for direction in [Direction::Outbound, Direction::Inbound] {
         let mut d = Dialogue::ready(direction);
-        let mail = d.client("MAIL FROM:<bob@else.example>\r\n");
+        let sender = if direction == Direction::Outbound { "bea@our.example" } else { "bob@else.example" };
+        let mail = d.client(&format!("MAIL FROM:<{sender}>\r\n"));
         d.hop("250 ok\r\n");
         assert_eq!(d.client("RCPT TO:<ann@branch.our.example>\r\nRCPT TO:<ann@our.example>\r\nDATA\r\n"), "");
         assert_eq!(d.opened.last(), Some(&NextHopChoice::Domain(0)));
@@ -427,5 +428,31 @@ fn tls_is_promised_towards_a_next_hop_that_is_verified_only() {
         if !promised {
             assert_eq!(d.heard_by_client(), "555 5.5.4 REQUIRETLS is not available here\r\n");
         }
+    }
+}
+
+#[test]
+fn a_foreign_sender_is_kept_for_local_recipients_by_a_second_mail() {
+    let mut d = Dialogue::ready(Direction::Outbound);
+    let mail = d.client("MAIL FROM:<bob@else.example>\r\n");
+    assert!(mail.starts_with("MAIL FROM:<SRS0="), "{mail}");
+    d.hop("250 a\r\n");
+    assert_eq!(
+        d.client("RCPT TO:<ann@our.example>\r\n"),
+        "RSET\r\nMAIL FROM:<bob@else.example>\r\nRCPT TO:<ann@our.example>\r\n"
+    );
+    assert_eq!(d.hop("250 r\r\n250 m\r\n250 b\r\n"), "250 b\r\n");
+    assert_eq!(d.client("RCPT TO:<bea@our.example>\r\n"), "RCPT TO:<bea@our.example>\r\n");
+    assert_eq!(d.hop("250 c\r\n"), "250 c\r\n");
+    assert_eq!(d.client("RCPT TO:<carol@far.example>\r\n"), "");
+    assert!(d.heard_by_client().starts_with("452 4.5.3 "));
+    // The other way round, one transaction is enough.
+    d.client("RSET\r\n");
+    d.hop("250 r\r\n");
+    assert_eq!(d.client("MAIL FROM:<bob@else.example>\r\n"), mail);
+    d.hop("250 a\r\n");
+    for to in ["carol@far.example", "ann@our.example"] {
+        assert_eq!(d.client(&format!("RCPT TO:<{to}>\r\n")), format!("RCPT TO:<{to}>\r\n"));
+        assert_eq!(d.hop("250 b\r\n"), "250 b\r\n");
     }
 }

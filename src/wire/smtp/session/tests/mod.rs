@@ -578,7 +578,7 @@ fn smuggling_and_nul_deliver_nothing() {
         (Direction::Outbound, "x\0\r\n.\r\n", "550 5.6.0"),
     ] {
         let mut d = Dialogue::ready(direction);
-        d.client("MAIL FROM:<a@else.example>\r\nRCPT TO:<ann@our.example>\r\nDATA\r\n");
+        d.client("MAIL FROM:<bea@our.example>\r\nRCPT TO:<ann@our.example>\r\nDATA\r\n");
         d.hop("250 a\r\n250 b\r\n354 c\r\n");
         assert!(!d.client(body).contains("\r\n.\r\n"));
         assert!(d.heard_by_client().starts_with(code), "{body:?}");
