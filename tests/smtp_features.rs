@@ -392,6 +392,7 @@ fn the_status_listener_answers_those_who_know_where_they_are() {
     let plain = http(status, "/metrics");
     assert!(plain.contains("text/plain; version=0.0.4") && !plain.contains("# EOF"), "{plain}");
     assert!(plain.contains("# TYPE countersign_would_refuse_genuine_total counter"), "{plain}");
+    assert!(plain.contains("# TYPE countersign_build_info gauge\ncountersign_build_info{version="), "{plain}");
     let open =
         asked(status, "/metrics", "Host: localhost\r\nAccept: application/openmetrics-text;version=1.0.0,*/*;q=0.1");
     assert!(open.contains("application/openmetrics-text") && open.ends_with("# EOF\n"), "{open}");
@@ -410,7 +411,10 @@ fn readiness_ends_when_it_stops_or_has_no_next_hop() {
     let rest = format!("[status]\nlisten = \"127.0.0.1:{status}\"\n[timeouts]\ndrain = \"20s\"");
     let daemon = start(folder.path(), &config("outbound", &hop(sink.port), "", &rest));
     assert!(http(status, "/healthz").starts_with("HTTP/1.1 200"));
-    assert!(http(status, "/readyz").contains("{\"draining\":false,\"next_hops_down\":[],\"ready\":true}"));
+    assert!(
+        http(status, "/readyz")
+            .contains("{\"draining\":false,\"next_hops_down\":[],\"next_hops_refusing\":[],\"ready\":true}")
+    );
     let mut busy = Client::connect(daemon.ports[0]);
     busy.say("EHLO client.example");
     busy.say("MAIL FROM:<ann@our.example>");
@@ -429,6 +433,74 @@ fn readiness_ends_when_it_stops_or_has_no_next_hop() {
     let _ = Client::try_connect(daemon.ports[0]);
     let answer = http(status, "/readyz");
     assert!(answer.starts_with("HTTP/1.1 503") && answer.contains(&format!("127.0.0.1:{}", dead.port)), "{answer}");
+}
+
+#[test]
+fn next_hops_are_looked_at_when_nobody_sends() {
+    let (folder, other, sink) = (folder(), folder(), Sink::start());
+    // A next hop that can be ended.
+    let first = start(other.path(), &config("outbound", &hop(sink.port), "", ""));
+    let (port, status) = (first.ports[0], reserved_port());
+    let rest = format!("[status]\nlisten = \"127.0.0.1:{status}\"");
+    let daemon = start(folder.path(), &config("outbound", &hop(port), "", &rest));
+    let answer = |want: &str| {
+        poll_for("the state of the next hop", || Some(http(status, "/readyz")).filter(|answer| answer.contains(want)))
+    };
+    answer("\"ready\":true");
+    // It stops while nobody sends.
+    drop(first);
+    let gone = answer("\"ready\":false");
+    assert!(gone.starts_with("HTTP/1.1 503") && gone.contains(&format!("\"next_hops_down\":[\"127.0.0.1:{port}\"]")));
+    let labels = format!("{{listener=\"127.0.0.1:0\",next_hop=\"127.0.0.1:{port}\"}}");
+    assert!(http(status, "/metrics").contains(&format!("countersign_next_hop_up{labels} 0")));
+    drop(daemon);
+
+    let refusing = NextHop::script().on(At::Greeting, SaysAndCloses("421 4.3.2 too many connections")).start();
+    let daemon = start(folder.path(), &config("outbound", &hop(refusing.port), "", &rest));
+    let full = answer("\"ready\":false");
+    assert!(full.contains(&format!("\"next_hops_refusing\":[\"127.0.0.1:{}\"]", refusing.port)), "{full}");
+    let labels = format!("{{listener=\"127.0.0.1:0\",next_hop=\"127.0.0.1:{}\"}}", refusing.port);
+    let metrics = http(status, "/metrics");
+    assert!(metrics.contains(&format!("countersign_next_hop_refusing{labels} 1")), "{metrics}");
+    assert!(metrics.contains(&format!("countersign_next_hop_up{labels} 1")), "{metrics}");
+    drop(daemon);
+}
+
+#[test]
+fn limits_unknown_users_and_certificates_are_in_the_metrics() {
+    let (folder, sink) = (folder(), Sink::start());
+    certificate(folder.path());
+    let status = reserved_port();
+    let rest = format!("[status]\nlisten = \"127.0.0.1:{status}\"\n[limits]\nbad_commands = 2");
+    let tls = "tls = \"may\"\ncertificate = \"chain.pem\"\nprivate_key = \"key.pem\"";
+    let daemon = start(folder.path(), &config("inbound", &hop(sink.port), tls, &rest));
+    let mut client = Client::connect(daemon.ports[0]);
+    client.say("EHLO client.example");
+    client.say("MAIL FROM:<bob@else.example>");
+    assert!(client.say("RCPT TO:<refused@our.example>").starts_with("550"));
+    client.say("RCPT TO:<ann@our.example>");
+    client.say("DATA");
+    assert!(client.say("Subject: x\r\n\r\nx\r\n.").starts_with("250"));
+    while !client.say("BOGUS").starts_with("421") {}
+    let metrics = http(status, "/metrics");
+    let value = |name: &str| -> f64 {
+        let line =
+            metrics.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("{name}: {metrics}"));
+        line.trim().parse().unwrap()
+    };
+    assert!((value("countersign_unknown_users_total ") - 1.0).abs() < 0.5);
+    assert!((value("countersign_limits_reached_total{limit=\"bad_commands\"} ") - 1.0).abs() < 0.5);
+    assert!((value("countersign_message_added_seconds_count ") - 1.0).abs() < 0.5);
+    let spent = value("countersign_message_added_seconds_sum ");
+    assert!(spent > 0.0 && spent < 1.0, "{spent}");
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+    assert!(value("countersign_certificate_expiry_timestamp_seconds{listener=\"127.0.0.1:0\"} ") > now);
+    assert!((value("countersign_start_timestamp_seconds ") - now).abs() < 60.0);
+    let (since, due) = (
+        value("countersign_signing_key_since_timestamp_seconds "),
+        value("countersign_signing_key_due_timestamp_seconds "),
+    );
+    assert!((due - since - 365.0 * 86_400.0).abs() < 1.0);
 }
 
 #[test]

@@ -53,12 +53,16 @@ impl AppState {
     #[must_use]
     pub(crate) fn new(config: Config, ring: Keyring) -> Self {
         let started = clock();
+        let metrics = Metrics::default();
+        metrics.gauges.started.set(started.0);
+        metrics.gauges.state_written.set(1);
+        metrics.gauges.ring_loaded.set(1);
         let hold_budget = Arc::new(HoldBudget::new(config.limits.held, config.hold));
         Self {
             config: ArcSwap::from_pointee(config),
             ring: ArcSwap::from_pointee(ring),
             clients: Arc::default(),
-            metrics: Metrics::default(),
+            metrics,
             started,
             ramps: ArcSwap::default(),
             memory: Mutex::new(Memory::since(started)),

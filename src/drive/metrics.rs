@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::atomic::AtomicU64;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use super::gauges::Gauges;
 use crate::envelope::abuse::network;
 
 /// Labels of a decision about a sender.
@@ -67,11 +68,21 @@ pub(crate) struct ReasonLabels {
     pub reason: &'static str,
 }
 
-/// A domain as the only label: an entry of `domains.local` or an SRS domain.
+/// A limit as the only label.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(crate) struct DomainLabels {
-    /// The domain as the config names it.
-    pub domain: String,
+pub(crate) struct LimitLabels {
+    /// The name of the limit in the config.
+    pub limit: &'static str,
+}
+
+/// Time that this process has spent on each message, in seconds.
+#[derive(Debug)]
+pub(crate) struct AddedTime(pub Histogram);
+
+impl Default for AddedTime {
+    fn default() -> Self {
+        Self(Histogram::new([25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 0.01, 0.1, 1.0]))
+    }
 }
 
 /// The metrics of this process since its start.
@@ -101,28 +112,15 @@ pub(crate) struct Metrics {
     pub ring_failures: Counter,
     /// Failed attempts to write the state file.
     pub state_failures: Counter,
-    /// Values that are filled in when the metrics are read.
-    pub asked: ScrapedCounters,
+    /// Limits that were reached.
+    pub limits: Family<LimitLabels, Counter>,
+    /// Recipients that a next hop has refused as unknown users.
+    pub unknown_users: Counter,
+    /// Time that this process has spent on each message, in seconds, without waiting for client or next hop.
+    pub added: AddedTime,
+    /// Values that are filled in when metrics are read.
+    pub gauges: Gauges,
     observed: Mutex<ObservedRefusals>,
-}
-
-/// Values that are filled in when the metrics are read.
-#[derive(Debug, Default)]
-pub(crate) struct ScrapedCounters {
-    /// Bad tags since the start of the process.
-    pub guesses: Counter,
-    /// Tags that were not verified because of a limit on guesses.
-    pub guesses_limited: Counter,
-    /// The chance that at least one of these guesses was a valid tag, 0 to 1.
-    pub forgery_chance: Gauge<f64, AtomicU64>,
-    /// Tags whose bounces are counted.
-    pub tags_counted: Gauge,
-    /// 1 during a surge of untagged null-sender mail to the domain.
-    pub reject_at_rcpt: Family<DomainLabels, Gauge>,
-    /// 1 if verdicts about the domain are enforced.
-    pub enforcing: Family<DomainLabels, Gauge>,
-    /// Octets of buffered messages.
-    pub held: Gauge,
 }
 
 /// What enforcing would have refused since the start.
@@ -171,6 +169,11 @@ impl Top {
 }
 
 impl Metrics {
+    /// Counts a limit that was reached.
+    pub(crate) fn limit(&self, limit: &'static str) {
+        self.limits.get_or_create(&LimitLabels { limit }).inc();
+    }
+
     /// Counts a recipient that enforcing would have refused.
     pub(crate) fn would_refuse(
         &self,
@@ -214,29 +217,15 @@ impl Metrics {
         );
         registry.register("rescued", "Untagged bounces rescued by evidence", self.rescued.clone());
         registry.register("connections", "Connections accepted", self.connections.clone());
+        registry.register("limits_reached", "Limits that were reached", self.limits.clone());
+        let unknown = "Recipients that a next hop has refused as unknown users";
+        registry.register("unknown_users", unknown, self.unknown_users.clone());
+        let added = "Time spent on a message, without waiting for client or next hop";
+        registry.register_with_unit("message_added", added, Unit::Seconds, self.added.0.clone());
         registry.register("sessions", "Sessions open", self.sessions.clone());
         registry.register("state_failures", "Writes of the state file that have failed", self.state_failures.clone());
         registry.register("ring_failures", "Key rings that could not be loaded", self.ring_failures.clone());
-        let asked = &self.asked;
-        registry.register("forgery_guesses", "Tags with a bad MAC", asked.guesses.clone());
-        registry.register(
-            "forgery_guesses_limited",
-            "Tagged recipients put off for guessing",
-            asked.guesses_limited.clone(),
-        );
-        registry.register(
-            "forgery_chance",
-            "The chance that one of all guesses so far was a good tag, 0 to 1",
-            asked.forgery_chance.clone(),
-        );
-        registry.register("tags_counted", "Tags whose bounces are counted", asked.tags_counted.clone());
-        registry.register(
-            "reject_at_rcpt",
-            "1 while untagged null-sender mail of a domain is refused at RCPT (reject_at = auto)",
-            asked.reject_at_rcpt.clone(),
-        );
-        registry.register("enforcing", "1 where verdicts about a domain are carried out", asked.enforcing.clone());
-        registry.register_with_unit("held", "Octets of messages held", Unit::Bytes, asked.held.clone());
+        self.gauges.register(&mut registry);
         registry
     }
 }

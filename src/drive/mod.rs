@@ -10,6 +10,7 @@ pub(crate) mod connection_slots;
 pub(crate) mod decisions;
 mod drain;
 mod evaluate;
+pub(crate) mod gauges;
 pub(crate) mod hold_budget;
 pub(crate) mod listener;
 pub(crate) mod log_throttle;

@@ -34,6 +34,10 @@ pub(crate) struct NextHops {
 struct NextHop {
     endpoint: Endpoint,
     down: AtomicBool,
+    /// Whether it greeted the last probe with a refusal.
+    refusing: AtomicBool,
+    /// Whether it greeted a session or a probe since the last round of probes.
+    greeted: AtomicBool,
     /// Whether the log already says that it is busy.
     busy: AtomicBool,
     /// The number of open connections of sessions to it.
@@ -129,6 +133,8 @@ impl NextHops {
         let hop = |endpoint: &Endpoint| NextHop {
             endpoint: endpoint.clone(),
             down: AtomicBool::new(false),
+            refusing: AtomicBool::new(false),
+            greeted: AtomicBool::new(false),
             busy: AtomicBool::new(false),
             open: Arc::default(),
         };
@@ -144,7 +150,14 @@ impl NextHops {
     /// Whether at least one of them is up, as far as is known.
     #[must_use]
     pub(crate) fn is_up(&self) -> bool {
-        self.hops.iter().any(|hop| !hop.down.load(Ordering::Relaxed))
+        self.hops.iter().any(|hop| !hop.down.load(Ordering::Relaxed) && !hop.refusing.load(Ordering::Relaxed))
+    }
+
+    /// Each next hop, whether it is up, and whether it refuses connections in its greeting.
+    pub(crate) fn states(&self) -> impl Iterator<Item = (&Endpoint, bool, bool)> {
+        self.hops
+            .iter()
+            .map(|hop| (&hop.endpoint, !hop.down.load(Ordering::Relaxed), hop.refusing.load(Ordering::Relaxed)))
     }
 
     /// The next hops that are down.
@@ -184,21 +197,40 @@ impl NextHops {
         unfriendly.ok_or(failure)
     }
 
-    /// Probes whether the next hops that are down are back.
-    pub(crate) async fn probe(&self) {
-        for hop in self.hops.iter().filter(|hop| hop.down.load(Ordering::Relaxed)) {
-            if let Ok(mut reached) = self.try_one(hop, ProxyAddresses::default()).await {
-                if reached.first.starts_with(b"220") {
-                    self.answers(hop);
-                }
-                let quit = poll_fn(|cx| reached.stream.poll_write(cx, b"QUIT\r\n"));
-                let _ = tokio::time::timeout(Duration::from_secs(1), quit).await;
+    /// Probes whether the next hops that are down are back. `all`: also those that have greeted nobody since the last
+    /// such round.
+    pub(crate) async fn probe(&self, all: bool) {
+        for hop in &self.hops {
+            let has_greeted = all && hop.greeted.swap(false, Ordering::Relaxed);
+            let is_well = !hop.down.load(Ordering::Relaxed) && !hop.refusing.load(Ordering::Relaxed);
+            if is_well && (has_greeted || !all) {
+                continue;
+            }
+            match self.try_one(hop, ProxyAddresses::default()).await {
+                Ok(reached) => self.probed(hop, reached).await,
+                Err(error) => self.failed(hop, &error),
             }
         }
     }
 
+    async fn probed(&self, hop: &NextHop, mut reached: Reached) {
+        let greets = reached.first.starts_with(b"220");
+        if greets {
+            self.answers(hop);
+        } else if !hop.refusing.swap(true, Ordering::Relaxed) {
+            let greeting = String::from_utf8_lossy(&reached.first).trim_end().to_owned();
+            warn!(next_hop = %hop.endpoint, greeting, "next hop refuses connections in its greeting");
+        }
+        let quit = poll_fn(|cx| reached.stream.poll_write(cx, b"QUIT\r\n"));
+        let _ = tokio::time::timeout(Duration::from_secs(1), quit).await;
+    }
+
     fn answers(&self, hop: &NextHop) {
         hop.busy.store(false, Ordering::Relaxed);
+        hop.greeted.store(true, Ordering::Relaxed);
+        if hop.refusing.swap(false, Ordering::Relaxed) {
+            info!(next_hop = %hop.endpoint, "next hop accepts connections again");
+        }
         if hop.down.swap(false, Ordering::Relaxed) {
             info!(next_hop = %hop.endpoint, "next hop is back");
         }

@@ -16,6 +16,7 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::stream::{Plain, Stream};
 use crate::config::{Certificate, HopTls};
+use crate::envelope::time::Timestamp;
 
 /// The server side of TLS, for clients.
 pub(crate) struct Acceptor {
@@ -71,6 +72,14 @@ impl Acceptor {
     #[must_use]
     pub(crate) fn files(&self) -> [&Path; 2] {
         [&self.files.chain, &self.files.key]
+    }
+
+    /// When the certificate in force expires.
+    #[must_use]
+    pub(crate) fn expires(&self) -> Option<Timestamp> {
+        let current = self.current.0.load();
+        let (_, own) = x509_parser::parse_x509_certificate(current.cert.first()?).ok()?;
+        Some(Timestamp(own.validity().not_after.timestamp()))
     }
 
     /// Performs the handshake with a client.

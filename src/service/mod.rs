@@ -5,6 +5,7 @@ mod capped_listener;
 pub(crate) mod control;
 pub(crate) mod decision_log;
 pub(crate) mod fd_limit;
+mod gauges;
 pub(crate) mod logs;
 mod ramp;
 pub(crate) mod ramp_words;
@@ -90,7 +91,8 @@ pub struct Service {
 
 /// Time limit for stopping the listeners for queries.
 const QUERIES_STOP: Duration = Duration::from_secs(2);
-/// Interval of the checks whether next hops that are down can be reached again.
+/// Interval of the checks whether next hops that are down can be reached again. With a status listener, every second one
+/// is about all next hops that no session has reached meanwhile.
 const PROBE: Duration = Duration::from_secs(5);
 
 impl Service {
@@ -189,7 +191,7 @@ impl Service {
             };
             helpers.spawn(control::serve(bound, daemon));
         }
-        helpers.spawn(probe(Arc::clone(&proxy_listeners)));
+        helpers.spawn(probe(Arc::clone(&proxy_listeners), self.app.config().status.is_some()));
         helpers.spawn(ramp::write(Arc::clone(&self.app)));
         helpers.spawn(ramp::watch(Arc::clone(&self.app)));
         helpers.spawn(systemd::feed_watchdog(workers.clone()));
@@ -286,6 +288,9 @@ fn admit(
     let peer = accepted.peer();
     app.metrics.connections.inc();
     let over = ticket.number.saturating_sub(proxy_listener.listener.connections);
+    if over > 0 {
+        app.metrics.limit("connections");
+    }
     if over > REFUSED {
         // Even a refusal needs a descriptor for a while.
         return debug!(listen = %proxy_listener.listener.listen, "too many connections; closing one without a reply");
@@ -344,12 +349,21 @@ async fn serve_milter(
 #[cfg(not(feature = "milter"))]
 async fn serve_milter(_: Bound, _: Arc<AppState>, _: Arc<MtaService>, _: CancellationToken, _: TaskTrackerToken) {}
 
-/// Checks next hops that are down, without end.
-async fn probe(proxy_listeners: Arc<[Arc<ProxyListener>]>) {
+/// Checks next hops, without end. `is_asked`: there is a status listener, which says whether they are ready.
+async fn probe(proxy_listeners: Arc<[Arc<ProxyListener>]>, is_asked: bool) {
+    let mut all = false;
     loop {
         tokio::time::sleep(PROBE).await;
-        for hops in proxy_listeners.iter().flat_map(|proxy_listener| proxy_listener.all_hops()) {
-            hops.probe().await;
+        // One that does not answer must not delay the others.
+        let mut probes = JoinSet::new();
+        for proxy_listener in proxy_listeners.iter().map(Arc::clone) {
+            probes.spawn(async move {
+                for hops in proxy_listener.all_hops() {
+                    hops.probe(all).await;
+                }
+            });
         }
+        probes.join_all().await;
+        all = is_asked && !all;
     }
 }

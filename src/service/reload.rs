@@ -161,11 +161,13 @@ fn reload(app: &AppState) -> bool {
         Ok(ring) => {
             let signer = ring.own_signer().map(|key| key.id.to_string());
             app.set_ring(ring);
+            app.metrics.gauges.ring_loaded.set(1);
             info!(ring = %app.config().ring.display(), signing = signer, "key ring loaded");
             true
         }
         Err(error) => {
             app.metrics.ring_failures.inc();
+            app.metrics.gauges.ring_loaded.set(0);
             error!(%error, "the key ring cannot be loaded; the last good one stays in use");
             false
         }

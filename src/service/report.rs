@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::gauges::signing_key;
 use super::ramp::states;
 use super::ramp_words::describe;
 use crate::config::Config;
@@ -15,8 +16,6 @@ use crate::state::time_format::rfc3339;
 
 /// The chance of a guessed tag from which on an administrator should do something.
 const FORGERY_CHANCE: f64 = 0.001;
-/// Age of a signing key from which on it should be rotated, in seconds: a year.
-const OLD_KEY: i64 = 365 * 86_400;
 
 /// The state of a daemon.
 #[derive(Debug, Serialize, Deserialize)]
@@ -162,16 +161,14 @@ fn attention(
     if chance >= FORGERY_CHANCE {
         list.push(format!("tags are guessed: with a chance of {chance:.4}, one guess was valid; rotate the key: countersign keys rotate"));
     }
-    if app.metrics.ring_failures.get() > 0 {
-        list.push("the key ring could not be read since the start; see the log, and run: countersign check".to_owned());
+    if app.metrics.gauges.ring_loaded.get() == 0 {
+        list.push("the key ring cannot be read; the last good one is in use; see: countersign check".to_owned());
     }
-    if app.metrics.state_failures.get() > 0 {
-        list.push("the state file could not be written since the start; see the log".to_owned());
+    if app.metrics.gauges.state_written.get() == 0 {
+        list.push("the state file cannot be written; what it should keep is in memory; see the log".to_owned());
     }
-    let ring = app.ring.load();
-    let old = ring.own_signer().filter(|key| app.now().0 - key.signed_from.unwrap_or(key.created).0 > OLD_KEY);
-    if let Some(key) = old {
-        list.push(format!("key {} has signed for more than a year: countersign keys rotate", key.id));
+    if signing_key(app).is_some_and(|(_, due)| due < app.now()) {
+        list.push("the signing key has signed for more than a year: countersign keys rotate".to_owned());
     }
     list
 }

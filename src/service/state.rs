@@ -54,6 +54,7 @@ impl State {
             }
             Found::Unusable(why) => {
                 app.metrics.state_failures.inc();
+                app.metrics.gauges.state_written.set(0);
                 error!(
                     path,
                     why, "the state file cannot be used; until the next start nothing is kept. Mail is not affected"
@@ -91,6 +92,7 @@ impl State {
 
     fn lost(app: &AppState, error: &str) -> Self {
         app.metrics.state_failures.inc();
+        app.metrics.gauges.state_written.set(0);
         error!(error, "the state file cannot be used; until the next start nothing is kept. Mail is not affected");
         let mut record = RampRecord::default();
         record.signs_here = signs_here(&app.config());
@@ -180,6 +182,7 @@ impl State {
         }
         match self.store.commit(changes) {
             Ok(()) => {
+                app.metrics.gauges.state_written.set(1);
                 if std::mem::take(&mut self.has_failed) {
                     info!("the state file can be written again");
                 }
@@ -187,6 +190,7 @@ impl State {
             }
             Err(error) => {
                 app.metrics.state_failures.inc();
+                app.metrics.gauges.state_written.set(0);
                 if !std::mem::replace(&mut self.has_failed, true) {
                     error!(%error, "the state file cannot be written; what it should keep is in memory. Mail is not affected");
                 }

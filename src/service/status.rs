@@ -17,13 +17,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::capped_listener::CappedListener;
+use super::gauges;
 use super::ramp_words::describe;
 use crate::drive::app_state::AppState;
 use crate::drive::listener::Bound;
-use crate::drive::metrics::DomainLabels;
+use crate::drive::next_hops::NextHops;
 use crate::drive::proxy_listener::ProxyListener;
-use crate::envelope::rules::{Ramp, Rules};
-use crate::envelope::site_policy::InboundMode;
 use crate::state::time_format::rfc3339;
 use crate::wire::message::NextHopChoice;
 
@@ -64,24 +63,22 @@ pub(super) async fn serve(
 /// Whether the daemon is ready for mail: it is not stopping, and each listener has a next hop that is up.
 async fn readyz(State(site): State<StatusContext>) -> impl IntoResponse {
     let draining = site.draining.is_cancelled();
-    let down: Vec<String> = site
-        .proxy_listeners
-        .iter()
-        .flat_map(|proxy_listener| proxy_listener.all_hops())
-        .flat_map(|hops| hops.down())
-        .map(ToString::to_string)
-        .collect();
+    let hops = || site.proxy_listeners.iter().flat_map(|proxy_listener| proxy_listener.all_hops());
+    let down: Vec<String> = hops().flat_map(NextHops::down).map(ToString::to_string).collect();
+    let refusing = hops().flat_map(NextHops::states).filter(|(_, _, is_refusing)| *is_refusing);
+    let refusing: Vec<String> = refusing.map(|(endpoint, ..)| endpoint.to_string()).collect();
     // Next hops of single domains are listed, but do not make the daemon unready for all mail.
     let reachable = site.proxy_listeners.iter().all(|proxy_listener| proxy_listener.hops(NextHopChoice::Main).is_up());
     let ready = !draining && reachable;
-    let body = serde_json::json!({ "ready": ready, "draining": draining, "next_hops_down": down });
+    let body = serde_json::json!({ "ready": ready, "draining": draining, "next_hops_down": down,
+        "next_hops_refusing": refusing });
     let code = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (code, [(CONTENT_TYPE, "application/json")], format!("{body}\n"))
 }
 
 /// Metrics in OpenMetrics format if the client asks for it, otherwise in the text format of Prometheus.
 async fn metrics(State(site): State<StatusContext>, headers: HeaderMap) -> impl IntoResponse {
-    look_up(&site.app);
+    gauges::look_up(&site.app, &site.proxy_listeners);
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = encode(&mut text, &site.registry);
@@ -112,7 +109,12 @@ fn plain_metrics(text: &str) -> String {
         match (words.next(), words.next(), words.next(), words.next()) {
             (Some("#"), Some("HELP"), Some(name), said) => help = Some((name, said.unwrap_or_default())),
             (Some("#"), Some("TYPE"), Some(name), Some(kind)) => {
-                let total = if kind == "counter" { "_total" } else { "" };
+                // Where OpenMetrics has information, the older format has a gauge of 1.
+                let (total, kind) = match kind {
+                    "counter" => ("_total", kind),
+                    "info" => ("_info", "gauge"),
+                    _ => ("", kind),
+                };
                 if let Some((_, said)) = help.take_if(|(of, _)| *of == name) {
                     out.push_str(&format!("# HELP {name}{total} {said}\n"));
                 }
@@ -151,42 +153,6 @@ fn is_known(host: &str, names: &[String]) -> bool {
         || name.parse::<IpAddr>().is_ok()
         || name.eq_ignore_ascii_case("localhost")
         || names.iter().any(|known| known.eq_ignore_ascii_case(name.trim_end_matches('.')))
-}
-
-/// Updates metrics that are kept elsewhere.
-fn look_up(app: &AppState) {
-    use std::sync::atomic::Ordering;
-
-    let asked = &app.metrics.asked;
-    asked.held.set(i64::try_from(app.hold_budget.taken()).unwrap_or(i64::MAX));
-    let ring = app.ring.load();
-    let policy = &app.config().policy;
-    let ramps = app.ramps.load();
-    let rules = Rules::new(policy, &ring, app.now()).with_ramps(&ramps);
-    let names = policy.domains.local.names();
-    for name in &names {
-        let domain = if name.starts_with('.') { format!("x{name}") } else { name.clone() };
-        let enforcing = match policy.inbound.mode {
-            InboundMode::Observe => false,
-            InboundMode::Enforce => true,
-            InboundMode::Ramp => rules.ramp(&domain) == Ramp::Enforcing,
-        };
-        asked.enforcing.get_or_create(&DomainLabels { domain: name.clone() }).set(enforcing.into());
-    }
-    let mut memory = app.memory();
-    memory.surges.tick(app.now());
-    for flip in memory.surges.take_flips() {
-        crate::drive::log_flip(&flip);
-    }
-    for name in names {
-        let in_surge = memory.surges.in_surge().any(|domain| domain == name);
-        asked.reject_at_rcpt.get_or_create(&DomainLabels { domain: name }).set(in_surge.into());
-    }
-    let guesses = &memory.guesses;
-    asked.guesses.inner().store(guesses.seen(), Ordering::Relaxed);
-    asked.guesses_limited.inner().store(guesses.limited(), Ordering::Relaxed);
-    asked.forgery_chance.set(guesses.chance_of_one());
-    asked.tags_counted.set(i64::try_from(memory.replay.len()).unwrap_or(i64::MAX));
 }
 
 /// What enforcing would have refused so far, for `check` and people.

@@ -110,6 +110,7 @@ impl ProxySession {
         let tally = self.tallies.iter().position(|tally| tally.id == finished.id);
         let tally = tally.and_then(|at| self.tallies.remove(at)).unwrap_or_default();
         self.evaluator.finished(self.direction(), finished, &tally);
+        self.evaluator.app.metrics.added.0.observe(std::mem::take(&mut self.spent).as_secs_f64());
         if finished.code < 300 {
             self.evaluator.has_taken_a_message();
         }
@@ -128,7 +129,7 @@ impl ProxySession {
         }
     }
 
-    fn direction(&self) -> Direction {
+    pub(super) fn direction(&self) -> Direction {
         match self.proxy_listener.listener.role {
             Role::Outbound => Direction::Outbound,
             Role::Inbound => Direction::Inbound,

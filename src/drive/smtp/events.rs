@@ -12,7 +12,8 @@ use crate::config::SyncMode;
 use crate::drive::next_hops::Reached;
 use crate::drive::{limited_by, limited_warn};
 use crate::envelope::tag::masked_text;
-use crate::wire::message::NextHopChoice;
+use crate::wire::message::{Direction, NextHopChoice};
+use crate::wire::smtp::reply::is_unknown_user;
 use crate::wire::smtp::session::Event;
 
 impl ProxySession {
@@ -35,7 +36,7 @@ impl ProxySession {
                 Event::SecureClient => {}
                 Event::SecureHop => self.begin_hop_handshake(),
                 Event::Client { address, forwarded } => self.client_is(address, forwarded),
-                Event::Refused { command: "RCPT", .. } if !self.evaluator.shows_refused() => {}
+                Event::Refused { command: "RCPT", reply } if !self.shows_refused(&reply) => {}
                 Event::Refused { command, reply } => {
                     let reply = masked_text(&reply);
                     info!(
@@ -54,6 +55,7 @@ impl ProxySession {
                     "next hop cannot be used"
                 ),
                 Event::Limit(limit) => {
+                    self.evaluator.app.metrics.limit(limit);
                     limited_by!(
                         info,
                         limit,
@@ -86,6 +88,14 @@ impl ProxySession {
                 Event::Finished(finished) => self.finished(&finished),
             }
         }
+    }
+
+    /// Counts a recipient that the next hop has refused. Returns whether it has a log line.
+    fn shows_refused(&mut self, reply: &str) -> bool {
+        if self.direction() == Direction::Inbound && is_unknown_user(reply) {
+            self.evaluator.app.metrics.unknown_users.inc();
+        }
+        self.evaluator.shows_refused()
     }
 
     /// A trusted proxy names its client. With XCLIENT, the client takes the proxy's place, and has only its own rights.

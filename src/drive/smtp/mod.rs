@@ -145,7 +145,11 @@ fn admit(
     if limit == 0 || is_known(address, proxy_listener) {
         return Ok(None);
     }
-    app.clients.admit(address, limit).map(Some).ok_or(TOO_MANY_FROM_NETWORK)
+    let counted = app.clients.admit(address, limit);
+    if counted.is_none() {
+        app.metrics.limit("connections_per_client");
+    }
+    counted.map(Some).ok_or(TOO_MANY_FROM_NETWORK)
 }
 
 /// Whether the client is not a stranger: the config names it, or it is on this machine.

@@ -81,6 +81,8 @@ pub(super) struct ProxySession {
     timer: Pin<Box<Sleep>>,
     patience: Deadlines,
     turn: WorkBudget,
+    /// Time spent since the last message.
+    pub spent: Duration,
     /// Whether the machine has ended the session. Its last output has yet to be written.
     pub closing: bool,
     /// Whether the client's connection is lost.
@@ -119,6 +121,7 @@ impl ProxySession {
             timer: Box::pin(sleep_until(deadline.min(Instant::now() + REST))),
             patience: Deadlines::new(deadline, app.config().limits.octets_per_second, app.config().timeouts.command),
             turn: WorkBudget::default(),
+            spent: Duration::ZERO,
             closing: false,
             gone: false,
             evaluator: Evaluator::of_one_client(app, caller.address.map(|address| address.ip())),
@@ -138,6 +141,13 @@ impl ProxySession {
 
     /// Does all work that can be done. Ready if there was any.
     pub(super) fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let begun = Instant::now();
+        let step = self.poll_work(cx);
+        self.spent += begun.elapsed();
+        step
+    }
+
+    fn poll_work(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         buffers::lend(&mut self.session.out.to_client);
         buffers::lend(&mut self.session.out.to_hop);
         self.act(cx);
@@ -271,6 +281,7 @@ impl ProxySession {
     }
 
     pub(super) fn log_no_room(&self) {
+        self.evaluator.app.metrics.limit("held");
         limited_warn!(
             session = self.evaluator.id,
             client = self.evaluator.who(),

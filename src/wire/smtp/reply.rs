@@ -53,6 +53,15 @@ impl Reply {
     }
 }
 
+/// Whether a reply to RCPT says that there is no such user: 550 with the enhanced code 5.1.1 or 5.1.6 (RFC 3463 section
+/// 3.2), or without one.
+pub(crate) fn is_unknown_user(reply: &str) -> bool {
+    let Some(text) = reply.strip_prefix("550").and_then(|rest| rest.strip_prefix([' ', '-'])) else { return false };
+    let word = text.split(' ').next().unwrap_or_default();
+    let is_enhanced = word.starts_with("5.") && word.chars().all(|c| c.is_ascii_digit() || c == '.');
+    !is_enhanced || matches!(word, "5.1.1" | "5.1.6")
+}
+
 /// Why the next hop's output is not a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ReplyError {
@@ -148,6 +157,18 @@ mod tests {
             assert_eq!(replies[1].lines().collect::<Vec<_>>(), [b"mx.example".as_slice(), b"SIZE 100", b"DSN"]);
             assert_eq!(replies[2].text, b"354 \r\n");
             assert_eq!(replies[3].text, b"550 5.1.1 no\r\n");
+        }
+    }
+
+    #[test]
+    fn unknown_users_are_told_from_other_refusals() {
+        for reply in ["550 5.1.1 no such user", "550-5.1.6 moved", "550 no such user here", "550 <x@y>: unknown"] {
+            assert!(is_unknown_user(reply), "{reply}");
+        }
+        for reply in
+            ["550 5.7.1 relaying denied", "553 5.1.1 no", "450 4.1.1 later", "250 2.1.5 ok", "550", "5501 x", ""]
+        {
+            assert!(!is_unknown_user(reply), "{reply}");
         }
     }
 
