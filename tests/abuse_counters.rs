@@ -577,3 +577,49 @@ fn check_without_a_daemon_says_that_nobody_answers() {
     assert_eq!(output.status.code(), Some(0));
     assert!(String::from_utf8_lossy(&output.stdout).contains("No running daemon answers on 127.0.0.1:"));
 }
+
+#[test]
+fn counters_and_history_outlive_a_kill() {
+    let srs = "domains.srs_domain = \"srs.our.example\"\ninbound.mode = \"enforce\"";
+    let site = Site::start(srs, None);
+    let signed = run_ok(site.folder.path(), &["sign", "-c", "countersign.toml", "bob@third.example"]);
+    let srs_address = signed.trim().to_owned();
+    let bounce = |site: &Site| site.inbound().send("", &srs_address, dsn("failed").trim_end()).unwrap();
+    // An SRS address that nobody has counted takes 20.
+    for n in 0..19 {
+        assert!(bounce(&site).starts_with("250"), "{n}");
+    }
+    assert!(site.rcpt(&mut site.inbound(), "", &site.tag(true)).starts_with("550"));
+    let guesses = site.metric("countersign_forgery_guesses_total ");
+    assert_eq!(guesses, Some(1.0));
+    let report = |site: &Site| -> serde_json::Value {
+        let output = run(site.folder.path(), &["status", "--json", "-c", "countersign.toml"]);
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let before = report(&site);
+    assert_eq!((&before["genuine"], &before["refused"]), (&serde_json::json!(19), &serde_json::json!([["forged", 1]])));
+    // Within a second all of it is on disk.
+    let state = site.folder.path().join("state/countersign.db");
+    let written = || fs::metadata(&state).unwrap().modified().unwrap();
+    let last = written();
+    poll_for("the state file", || {
+        // Something else to write, in case that everything was written before.
+        let mut client = Client::connect(site.daemon.ports[0]);
+        client.say("EHLO client.example");
+        client.say("MAIL FROM:<ann@our.example>");
+        (written() > last).then_some(())
+    });
+    site.daemon.signal(crate::common::Signal::KILL);
+    let Site { folder, sink, daemon, status } = site;
+    drop(daemon);
+    let daemon = Site::daemon(folder.path(), sink.port, status, srs);
+    let site = Site { folder, sink, daemon, status };
+    let after = report(&site);
+    for key in ["genuine", "refused", "refused_networks", "refused_domains", "refused_by_hour"] {
+        assert_eq!(after[key], before[key], "{key}");
+    }
+    assert_eq!(site.metric("countersign_forgery_guesses_total "), guesses);
+    assert!(bounce(&site).starts_with("250"));
+    let reply = bounce(&site);
+    assert!(reply.starts_with("451 4.7.1"), "the count began anew: {reply}");
+}

@@ -26,7 +26,7 @@ fn status_shows_what_was_refused_and_why() {
     let calm = text(&output);
     assert_eq!(output.status.code(), Some(0), "{calm}");
     assert!(calm.contains("is working") && calm.contains("our.example: enforced"), "{calm}");
-    assert!(calm.contains("nothing refused since the start") && calm.lines().count() <= 12, "{calm}");
+    assert!(calm.contains("nothing refused in 24 hours") && calm.lines().count() <= 12, "{calm}");
 
     let (forged, mut client) = (site.tag(true), site.inbound());
     for _ in 0..3 {
@@ -41,7 +41,7 @@ fn status_shows_what_was_refused_and_why() {
     let hours: u64 = report["refused_by_hour"].as_array().unwrap().iter().filter_map(serde_json::Value::as_u64).sum();
     assert_eq!(hours, 4);
     let shown = text(&run(site.folder.path(), &["status", "-c", "countersign.toml"]));
-    assert!(shown.contains("refused 4 since the start: forged 3, untagged-ndr 1"), "{shown}");
+    assert!(shown.contains("refused 4 in 24 hours: forged 3, untagged-ndr 1"), "{shown}");
     assert!(shown.contains("by domain: our.example 4") && shown.contains("most in an hour: "), "{shown}");
 
     drop(site.daemon);

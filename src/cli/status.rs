@@ -276,16 +276,16 @@ fn lines(report: &Report) -> Vec<String> {
         list.iter().take(5).map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
     };
     if report.refused.is_empty() {
-        lines.push("  nothing refused since the start".to_owned());
+        lines.push("  nothing refused in 24 hours".to_owned());
     } else {
-        lines.push(format!("  refused {} since the start: {}", total(&report.refused), listed(&report.refused)));
+        lines.push(format!("  refused {} in 24 hours: {}", total(&report.refused), listed(&report.refused)));
         lines.push(format!("    by network: {}", listed(&report.refused_networks)));
         lines.push(format!("    by domain: {}", listed(&report.refused_domains)));
-        lines.push(format!("    last 24 hours: {}  most in an hour: {}", chart(&report.refused_by_hour), most(report)));
+        lines.push(format!("    by hour: {}  most in an hour: {}", chart(&report.refused_by_hour), most(report)));
     }
     if !report.would_refuse.is_empty() {
         lines.push(format!(
-            "  would have refused {} that were only observed: {}",
+            "  would have refused {} in 7 days that were only observed: {}",
             total(&report.would_refuse),
             listed(&report.would_refuse)
         ));
@@ -294,9 +294,12 @@ fn lines(report: &Report) -> Vec<String> {
         lines.push(format!("  aliases of long forwarded senders: {}", listed(&report.aliases)));
     }
     lines.push(format!(
-        "  untagged bounces rescued by evidence: {}; chance that a guessed tag was valid: {:.6}",
-        report.rescued, report.forgery_chance
+        "  signed {} and rewritten {} senders in 24 hours; bounces to them {}, rescued by evidence {}",
+        report.signed, report.rewritten, report.genuine, report.rescued
     ));
+    if report.forgery_chance > 0.0 {
+        lines.push(format!("  chance that a guessed tag was valid: {:.6}", report.forgery_chance));
+    }
     lines.extend(report.attention.iter().map(|text| format!("{YELLOW}→{YELLOW:#} {text}")));
     lines
 }

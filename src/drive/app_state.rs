@@ -11,9 +11,9 @@ use tokio::sync::Notify;
 use super::aliases::Aliases;
 use super::connection_limit::ConnectionLimit;
 use super::decisions::Decisions;
+use super::history::History;
 use super::hold_budget::HoldBudget;
 use super::metrics::Metrics;
-use super::refusals::Refusals;
 use crate::config::Config;
 use crate::envelope::abuse::Memory;
 use crate::envelope::keyring::Keyring;
@@ -40,7 +40,7 @@ pub(crate) struct AppState {
     /// Aliases of long senders.
     pub aliases: Aliases,
     memory: Mutex<Memory>,
-    refusals: Mutex<Refusals>,
+    history: Mutex<History>,
     ramp: Mutex<RampNotes>,
     ramp_changed: Notify,
     /// Room for buffered messages.
@@ -68,7 +68,7 @@ impl AppState {
             memory: Mutex::new(Memory::since(started)),
             decisions: Decisions::default(),
             aliases: Aliases::default(),
-            refusals: Mutex::default(),
+            history: Mutex::default(),
             ramp: Mutex::default(),
             ramp_changed: Notify::new(),
             hold_budget,
@@ -98,9 +98,9 @@ impl AppState {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the rules have refused.
-    pub(crate) fn refusals(&self) -> MutexGuard<'_, Refusals> {
-        self.refusals.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What became of mail in the last week.
+    pub(crate) fn history(&self) -> MutexGuard<'_, History> {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has all domains observed until a moment; `None`: not any more.

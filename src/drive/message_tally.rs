@@ -130,6 +130,8 @@ impl Evaluator {
             evidence = genuine,
             unsigned_path = path,
         );
+        let now = self.app.now();
+        self.app.history().now(now).observe(reason);
         self.app.metrics.would_refuse(reason, self.client, genuine, path);
     }
 }

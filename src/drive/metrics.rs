@@ -1,6 +1,6 @@
 //! Counters and gauges, for Prometheus, `check` and the log. No address is a label, and memory is bounded.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -12,6 +12,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::gauges::Gauges;
+use super::top::Top;
 use crate::envelope::abuse::network;
 
 /// Labels of a decision about a sender.
@@ -123,49 +124,20 @@ pub(crate) struct Metrics {
     observed: Mutex<ObservedRefusals>,
 }
 
+/// The most networks, and the most hosts, of what enforcing would have refused.
+pub(crate) const NAMES: usize = 1000;
+
 /// What enforcing would have refused since the start.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ObservedRefusals {
     /// Recipients that enforcing would have refused, by the name of the reason.
     pub reasons: BTreeMap<&'static str, u64>,
     /// The same recipients, by client network.
-    pub networks: Top,
+    pub networks: Top<NAMES>,
     /// How many of these carried evidence that the bounce is genuine.
     pub genuine: u64,
     /// The hosts through which originals of this site left unsigned.
-    pub paths: Top,
-}
-
-/// The most frequent of many names, in bounded memory.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Top(HashMap<String, u64>);
-
-impl Top {
-    const MAX: usize = 1000;
-
-    pub(crate) fn count(&mut self, name: String) {
-        if self.0.len() >= Self::MAX && !self.0.contains_key(&name) {
-            let mut counts: Vec<u64> = self.0.values().copied().collect();
-            counts.sort_unstable();
-            let median = counts.get(counts.len() / 2).copied().unwrap_or(0);
-            let mut spare = Self::MAX / 2;
-            self.0.retain(|_, count| {
-                let stays = *count > median || spare == 0;
-                spare -= usize::from(!stays);
-                stays
-            });
-        }
-        *self.0.entry(name).or_default() += 1;
-    }
-
-    /// The `n` most frequent names with their counts, in descending order.
-    #[must_use]
-    pub(crate) fn first(&self, n: usize) -> Vec<(String, u64)> {
-        let mut all: Vec<(String, u64)> = self.0.iter().map(|(name, count)| (name.clone(), *count)).collect();
-        all.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-        all.truncate(n);
-        all
-    }
+    pub paths: Top<NAMES>,
 }
 
 impl Metrics {
@@ -227,23 +199,5 @@ impl Metrics {
         registry.register("ring_failures", "Key rings that could not be loaded", self.ring_failures.clone());
         self.gauges.register(&mut registry);
         registry
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_bounded_and_the_frequent_stay() {
-        let mut top = Top::default();
-        for _ in 0..50 {
-            top.count("often".into());
-        }
-        for n in 0..5000 {
-            top.count(n.to_string());
-        }
-        assert!(top.0.len() <= Top::MAX);
-        assert_eq!(top.first(1), [("often".to_owned(), 50)]);
     }
 }

@@ -3,6 +3,7 @@
 mod aliases;
 mod capped_listener;
 pub(crate) mod control;
+mod counters;
 pub(crate) mod decision_log;
 pub(crate) mod fd_limit;
 mod gauges;

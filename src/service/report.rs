@@ -1,5 +1,6 @@
 //! What a running daemon says of itself: the answer to `countersign status`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -9,7 +10,8 @@ use super::ramp::states;
 use super::ramp_words::describe;
 use crate::config::Config;
 use crate::drive::app_state::AppState;
-use crate::drive::metrics::{AliasLabels, Top};
+use crate::drive::history::HOURS;
+use crate::drive::metrics::AliasLabels;
 use crate::drive::proxy_listener::ProxyListener;
 use crate::envelope::rules::{Ramp, Waiting};
 use crate::state::time_format::rfc3339;
@@ -42,7 +44,18 @@ pub(crate) struct Report {
     pub sessions: i64,
     /// The key that signs.
     pub signing_key: String,
-    /// Refused recipients and messages since the start, by reason.
+    /// Local senders that were signed in the last 24 hours.
+    #[serde(default)]
+    pub signed: u64,
+    /// Foreign senders that were rewritten in the last 24 hours.
+    #[serde(default)]
+    pub rewritten: u64,
+    /// Bounces to a valid tag in the last 24 hours.
+    #[serde(default)]
+    pub genuine: u64,
+    /// Bounces without a tag that evidence has rescued in the last 24 hours.
+    pub rescued: u64,
+    /// Refused recipients and messages of the last 24 hours, by reason.
     pub refused: Vec<(String, u64)>,
     /// The same by client network, the most frequent first.
     pub refused_networks: Vec<(String, u64)>,
@@ -50,10 +63,8 @@ pub(crate) struct Report {
     pub refused_domains: Vec<(String, u64)>,
     /// The same in each of the last 24 hours, the current one last.
     pub refused_by_hour: Vec<u64>,
-    /// What enforcing would have refused since the start, by reason.
+    /// What enforcing would have refused in the last 7 days, by reason.
     pub would_refuse: Vec<(String, u64)>,
-    /// Bounces without a tag that evidence has rescued.
-    pub rescued: u64,
     /// Aliases of long senders: `stored`, `not-stored`, `found` and `unknown`, without those that are 0.
     #[serde(default)]
     pub aliases: Vec<(String, u64)>,
@@ -72,13 +83,16 @@ impl Report {
             let surges: Vec<String> = memory.surges.in_surge().map(str::to_owned).collect();
             (memory.guesses.chance_of_one(), surges)
         };
-        let (refusals, observed, ring) = (app.refusals().clone(), app.metrics.observed().clone(), app.ring.load());
-        let listed = |reasons: &std::collections::BTreeMap<&'static str, u64>| {
-            let mut listed: Vec<_> = reasons.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect();
+        let (day, week, by_hour) = {
+            let history = app.history();
+            (history.last(now, 24), history.last(now, HOURS), history.refused_by_hour(now, 24))
+        };
+        let ring = app.ring.load();
+        let listed = |reasons: &BTreeMap<String, u64>| {
+            let mut listed: Vec<_> = reasons.iter().map(|(reason, count)| (reason.clone(), *count)).collect();
             listed.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
             listed
         };
-        let first = |top: &Top| top.first(20);
         let ramps = states(app);
         let newer = Config::load(&app.config().path);
         let changes = newer.as_ref().map(|newer| app.config().changes_to(newer)).unwrap_or_default();
@@ -105,12 +119,15 @@ impl Report {
             listeners: proxy_listeners.iter().map(|listener| line_of(listener)).collect(),
             sessions: app.metrics.sessions.get(),
             signing_key: ring.own_signer().map(|key| key.id.to_string()).unwrap_or_default(),
-            refused: listed(&refusals.reasons),
-            refused_networks: first(&refusals.networks),
-            refused_domains: first(&refusals.domains),
-            refused_by_hour: refusals.by_hour(now, 24),
-            would_refuse: listed(&observed.reasons),
-            rescued: app.metrics.rescued.get(),
+            signed: day.signed,
+            rewritten: day.rewritten,
+            genuine: day.genuine,
+            rescued: day.rescued,
+            refused: listed(&day.refused),
+            refused_networks: day.networks.first(20),
+            refused_domains: day.domains.first(20),
+            refused_by_hour: by_hour,
+            would_refuse: listed(&week.observed),
             aliases: aliases(app),
             forgery_chance: chance,
             attention,

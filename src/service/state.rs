@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use tracing::{debug, error, info, warn};
 
+use super::counters::Counters;
 use super::decision_log::DecisionLog;
 use crate::config::{Config, MtaService, Role, ServiceProtocol, Side, StateFile};
 use crate::drive::app_state::AppState;
@@ -29,6 +30,7 @@ const PAUSED_UNTIL: &[u8] = b"paused-until";
 pub(super) struct State {
     store: Arc<dyn Store>,
     decisions: DecisionLog,
+    counters: Counters,
     /// Changes that wait, by table and key.
     waiting: HashMap<(Table, Vec<u8>), Option<Vec<u8>>>,
     has_failed: bool,
@@ -67,7 +69,11 @@ impl State {
             error!(path, %error, "recent decisions cannot be read; they begin anew");
             DecisionLog::default()
         });
-        let state = Self { store, decisions, waiting: HashMap::new(), has_failed: false, is_kept };
+        let counters = Counters::restored(&*store, app).unwrap_or_else(|error| {
+            error!(path, %error, "counters cannot be read; they begin anew");
+            Counters::default()
+        });
+        let state = Self { store, decisions, counters, waiting: HashMap::new(), has_failed: false, is_kept };
         let mut record = state.ramps().unwrap_or_else(|error| {
             app.metrics.state_failures.inc();
             error!(path, %error, "the state cannot be read; ramp observations begin anew");
@@ -98,7 +104,8 @@ impl State {
         record.signs_here = signs_here(&app.config());
         app.restore_ramps(record);
         let store = Arc::from(store::open(None, 0, "").store);
-        Self { store, decisions: DecisionLog::default(), waiting: HashMap::new(), has_failed: false, is_kept: false }
+        let (decisions, counters) = (DecisionLog::default(), Counters::default());
+        Self { store, decisions, counters, waiting: HashMap::new(), has_failed: false, is_kept: false }
     }
 
     /// Whether what is written survives a restart.
@@ -139,6 +146,9 @@ impl State {
         if let Some(until) = app.take_pause_change() {
             let value = until.map(|until| until.0.to_string().into_bytes());
             self.waiting.insert((Table::Daemon, PAUSED_UNTIL.to_vec()), value);
+        }
+        for Change { table, key, value } in self.counters.changes(app) {
+            self.waiting.insert((table, key), value);
         }
         let changes = self.waiting.iter().map(|((table, key), value)| Change {
             table: *table,

@@ -72,6 +72,12 @@ impl Evaluator {
             OutboundAction::Pass => "pass",
             OutboundAction::Reject(_) => "reject",
         };
+        let now = self.app.now();
+        match &outbound.action {
+            OutboundAction::Sign(_) => self.app.history().now(now).signed += 1,
+            OutboundAction::Rewrite(_) => self.app.history().now(now).rewritten += 1,
+            OutboundAction::Pass | OutboundAction::Reject(_) => {}
+        }
         let labels = SenderLabels { action, reason: outbound.reason.name() };
         self.app.metrics.senders.get_or_create(&labels).inc();
         info!(

@@ -74,8 +74,13 @@ impl Evaluator {
         self.asked = masked(recipient);
         self.note_recipient(sender, &inbound);
         let refused = matches!(inbound.disposition, Disposition::Refuse(_));
-        if let (true, InboundReason::Against(reason)) = (refused, inbound.reason) {
+        let not_taken = refused || matches!(inbound.disposition, Disposition::Discard);
+        if let (true, InboundReason::Against(reason)) = (not_taken, inbound.reason) {
             self.count_refusal(reason.name(), recipient);
+        }
+        if inbound.reason == InboundReason::Valid && *sender == ReversePath::Null {
+            let now = self.app.now();
+            self.app.history().now(now).genuine += 1;
         }
         let has_line = if refused { self.shows_refused() } else { self.shows_accepted() };
         self.log_recipient(sender, &inbound, has_line);
@@ -114,6 +119,8 @@ impl Evaluator {
             }
             if matches!(content, ContentVerdict::Rescue(_)) {
                 self.app.metrics.rescued.inc();
+                let now = self.app.now();
+                self.app.history().now(now).rescued += 1;
             }
             if let ContentVerdict::Mark(mark) = &content
                 && mark.observed
@@ -126,7 +133,8 @@ impl Evaluator {
     }
 
     fn count_refusal(&self, reason: &'static str, recipient: &Address) {
-        self.app.refusals().count(self.app.now(), reason, self.client, recipient.domain());
+        let now = self.app.now();
+        self.app.history().now(now).refuse(reason, self.client, recipient.domain());
     }
 
     /// The evidence header of a message, if it gets one.

@@ -3,8 +3,10 @@
 //! Everyone who receives a message sees its tag, and could send false bounces to it until it expires. Bounces beyond
 //! the number that the message can have earned are deferred.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher as _, Hash, Hasher as _, RandomState};
+
+use siphasher::sip::SipHasher13;
 
 use crate::envelope::address::{Address, canonical_domain};
 use crate::envelope::tag::srs::Srs;
@@ -19,6 +21,15 @@ enum Sort {
     Batv,
     Srs,
     Evidence,
+}
+
+/// The count of one tag, to be kept over a restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeptCount {
+    /// The name of the tag in a store: its kind and its hash.
+    pub name: [u8; 9],
+    /// Recipients and bounces, and the last day on which the tag is valid; `None`: it is not counted any more.
+    pub count: Option<(u32, u32, Day)>,
 }
 
 /// Identifies a tag: a keyed hash, so that a sender cannot create collisions.
@@ -48,8 +59,11 @@ pub struct Replay {
     counts: [HashMap<u64, Count>; 3],
     /// The last day on which expired tags were removed, for each kind.
     cleaned: [i64; 3],
-    hasher: RandomState,
+    /// The key of the hashes of tags.
+    key: [u64; 2],
     started: Timestamp,
+    /// Tags whose counts have changed since they were kept.
+    changed: HashSet<(usize, u64)>,
 }
 
 impl Default for Replay {
@@ -63,7 +77,56 @@ impl Replay {
     /// counted.
     #[must_use]
     pub fn since(started: Timestamp) -> Self {
-        Self { counts: Default::default(), cleaned: [i64::MIN; 3], hasher: RandomState::new(), started }
+        let random = RandomState::new();
+        let key = [random.hash_one(0), random.hash_one(1)];
+        Self { counts: Default::default(), cleaned: [i64::MIN; 3], key, started, changed: HashSet::new() }
+    }
+
+    /// Empty counters that go on where an earlier process ended: with the key of its hashes, and since the moment at
+    /// which it began to count.
+    #[must_use]
+    pub fn resumed(key: [u64; 2], started: Timestamp) -> Self {
+        Self { key, ..Self::since(started) }
+    }
+
+    /// The key of the hashes, and the moment since which tags are counted.
+    #[must_use]
+    pub fn identity(&self) -> ([u64; 2], Timestamp) {
+        (self.key, self.started)
+    }
+
+    /// Puts back a count that was kept. Returns whether it is still of use.
+    pub fn restore(&mut self, name: &[u8; 9], count: (u32, u32, Day), today: Day) -> bool {
+        let [sort, hash @ ..] = *name;
+        let Some(counts) = self.counts.get_mut(usize::from(sort)) else { return false };
+        let (recipients, bounces, until) = count;
+        if until < today || counts.len() >= MAX_TAGS {
+            return false;
+        }
+        counts.insert(u64::from_be_bytes(hash), Count { recipients, bounces, reserved: 0, until: until.0 });
+        true
+    }
+
+    /// The counts that have changed since the last call.
+    pub fn take_changes(&mut self) -> Vec<KeptCount> {
+        let changed = std::mem::take(&mut self.changed);
+        let kept = |(sort, hash): (usize, u64)| {
+            let mut name = [0; 9];
+            let octets = u8::try_from(sort).into_iter().chain(hash.to_be_bytes());
+            name.iter_mut().zip(octets).for_each(|(octet, from)| *octet = from);
+            let count = self.counts.get(sort).and_then(|counts| counts.get(&hash));
+            // A reservation alone is not kept: its session ends with the process.
+            let count = count.filter(|count| (count.recipients, count.bounces) != (0, 0));
+            KeptCount { name, count: count.map(|count| (count.recipients, count.bounces, Day(count.until))) }
+        };
+        changed.into_iter().map(kept).collect()
+    }
+
+    fn hash_of(&self, value: impl Hash) -> u64 {
+        let [a, b] = self.key;
+        let mut hasher = SipHasher13::new_with_keys(a, b);
+        value.hash(&mut hasher);
+        hasher.finish()
     }
 
     /// The id of a prvs address. `from` is the first day on which it can have been made, `until` the last day on which
@@ -71,7 +134,7 @@ impl Replay {
     #[must_use]
     pub fn id_of_batv(&self, tagged: &Address, from: Day, until: Day) -> TagId {
         let content = tagged.content().to_ascii_lowercase();
-        let hash = self.hasher.hash_one((content, tagged.canonical_domain()));
+        let hash = self.hash_of((content, tagged.canonical_domain()));
         TagId { sort: Sort::Batv, hash, from: Some(from), until }
     }
 
@@ -86,19 +149,20 @@ impl Replay {
         let is_one = matches!(form, Srs::One { .. });
         let stamp = if stamp_is_proven { stamp.to_ascii_uppercase() } else { String::new() };
         let fields = (is_one, stamp, canonical_domain(host), user.to_ascii_lowercase(), alias.canonical_domain());
-        TagId { sort: Sort::Srs, hash: self.hasher.hash_one(fields), from: Some(from), until }
+        TagId { sort: Sort::Srs, hash: self.hash_of(fields), from: Some(from), until }
     }
 
     /// The id of the evidence in one message.
     #[must_use]
     pub fn id_of_evidence(&self, nonce: &str, until: Day) -> TagId {
-        TagId { sort: Sort::Evidence, hash: self.hasher.hash_one(nonce), from: None, until }
+        TagId { sort: Sort::Evidence, hash: self.hash_of(nonce), from: None, until }
     }
 
     /// Counts a message with this tag that the next hop has accepted for so many recipients.
     pub fn sent(&mut self, tag: TagId, recipients: u32, today: Day) {
         if let Some(count) = self.count(tag, today) {
             count.recipients = count.recipients.saturating_add(recipients);
+            self.changed.insert((tag.sort as usize, tag.hash));
         }
     }
 
@@ -124,6 +188,7 @@ impl Replay {
     pub fn bounced(&mut self, tag: TagId, today: Day) {
         if let Some(count) = self.count(tag, today) {
             count.bounces = count.bounces.saturating_add(1);
+            self.changed.insert((tag.sort as usize, tag.hash));
         }
     }
 
@@ -144,7 +209,14 @@ impl Replay {
         if counts.len() >= MAX_TAGS && !counts.contains_key(&tag.hash) {
             // Expired tags are removed at most once a day, when room is needed.
             if std::mem::replace(cleaned, today.0) != today.0 {
-                counts.retain(|_, count| count.until >= today.0);
+                let (sort, changed) = (tag.sort as usize, &mut self.changed);
+                counts.retain(|hash, count| {
+                    let stays = count.until >= today.0;
+                    if !stays {
+                        changed.insert((sort, *hash));
+                    }
+                    stays
+                });
             }
             if counts.len() >= MAX_TAGS {
                 // A tag that is not counted is not limited.
@@ -174,6 +246,42 @@ mod tests {
     use super::*;
 
     const TODAY: Day = Day(20_000);
+
+    #[test]
+    fn what_is_kept_goes_on_after_a_restart() {
+        let mut replay = Replay::since(TODAY.start());
+        let text = "prvs=1000abcdef=ann@our.example";
+        let id = tag(&replay, text);
+        replay.sent(id, 1, TODAY);
+        (0..23).for_each(|_| replay.bounced(id, TODAY));
+        replay.reserve(tag(&replay, "prvs=1000abcdee=ann@our.example"), TODAY);
+        let kept = replay.take_changes();
+        assert_eq!((kept.len(), replay.take_changes().len()), (1, 0));
+        let (key, started) = replay.identity();
+        let mut later = Replay::resumed(key, started);
+        for kept in kept {
+            assert!(later.restore(&kept.name, kept.count.unwrap(), TODAY.plus(1)));
+            assert!(!later.restore(&kept.name, kept.count.unwrap(), TODAY.plus(8)), "it has expired");
+            assert!(!later.restore(&[9; 9], kept.count.unwrap(), TODAY), "there is no such kind");
+        }
+        assert!(later.is_used_up(tag(&later, text)));
+        assert_eq!(later.take_changes(), []);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_not_kept() {
+        let mut replay = Replay::since(Timestamp(0));
+        for n in 0..=MAX_TAGS {
+            let id = replay.id_of_evidence(&n.to_string(), TODAY);
+            replay.bounced(id, TODAY);
+        }
+        assert_eq!(replay.take_changes().len(), MAX_TAGS);
+        let id = replay.id_of_evidence("later", TODAY.plus(8));
+        replay.bounced(id, TODAY.plus(1));
+        let kept = replay.take_changes();
+        assert_eq!(kept.iter().filter(|kept| kept.count.is_none()).count(), MAX_TAGS);
+        assert_eq!(kept.len(), MAX_TAGS + 1);
+    }
 
     fn tag(replay: &Replay, text: &str) -> TagId {
         let address = Address::parse(text).unwrap();

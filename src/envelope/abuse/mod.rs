@@ -1,16 +1,17 @@
 //! State that the rules keep between messages: tag guesses, bounce counts per tag, and the rate of untagged null-sender
 //! mail.
 //!
-//! Time is an argument, every collection is bounded, and nothing is stored on disk. Each process keeps one [`Memory`].
-//! With a fresh one ([`Memory::default`]) for each query, the rules answer as if nothing had happened before.
+//! Time is an argument, every collection is bounded, and what is kept on disk is somebody else's matter. Each process
+//! keeps one [`Memory`]. With a fresh one ([`Memory::default`]) for each query, the rules answer as if nothing had
+//! happened before.
 
 mod bounce_replay;
 mod surge;
 mod tag_guessing;
 
-pub use bounce_replay::{Replay, TagId};
+pub use bounce_replay::{KeptCount, Replay, TagId};
 pub use surge::{SurgeChange, Surges};
-pub use tag_guessing::{GuessAccount, Guesses};
+pub use tag_guessing::{ForgeryBudget, GuessAccount, Guesses};
 
 use core::net::IpAddr;
 

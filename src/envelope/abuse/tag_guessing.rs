@@ -71,12 +71,20 @@ pub struct Guesses {
     alarms: Vec<GuessAccount>,
     /// When the last alarm of each account was raised.
     alarmed: HashMap<GuessAccount, Timestamp>,
-    seen: u64,
-    limited: u64,
-    /// Sum of the chances of all guesses.
-    odds: f64,
+    budget: ForgeryBudget,
+}
+
+/// All bad tags so far, to be kept over a restart.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct ForgeryBudget {
+    /// Their number.
+    pub seen: u64,
+    /// Queries that were not answered because of a limit.
+    pub limited: u64,
+    /// The sum of their chances to be valid.
+    pub odds: f64,
     /// Number of budget steps that have been reported.
-    said: usize,
+    pub said: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -119,8 +127,8 @@ impl Guesses {
         chance: f64,
         now: Timestamp,
     ) {
-        self.seen = self.seen.saturating_add(1);
-        self.odds += chance;
+        self.budget.seen = self.budget.seen.saturating_add(1);
+        self.budget.odds += chance;
         for guesser in guess_accounts {
             self.charge(guesser, per_minute, now);
         }
@@ -156,14 +164,14 @@ impl Guesses {
     /// The largest step of the forgery budget reached since the last call: 0.001, 0.01 or 0.1.
     pub fn take_budget_alarm(&mut self) -> Option<f64> {
         let reached = BUDGET.iter().take_while(|step| self.chance_of_one() >= **step).count();
-        let before = self.said;
-        self.said = reached.max(before);
+        let before = self.budget.said;
+        self.budget.said = reached.max(before);
         (reached > before).then(|| BUDGET.get(reached.saturating_sub(1)).copied()).flatten()
     }
 
     /// Counts a query that was not answered because of a limit.
     pub fn count_limited(&mut self) {
-        self.limited = self.limited.saturating_add(1);
+        self.budget.limited = self.budget.limited.saturating_add(1);
     }
 
     /// Makes room: first drops the accounts whose guesses are all forgiven, then those with the fewest guesses.
@@ -185,22 +193,34 @@ impl Guesses {
         });
     }
 
+    /// All bad tags so far.
+    #[must_use]
+    pub fn budget(&self) -> ForgeryBudget {
+        self.budget
+    }
+
+    /// Puts back what an earlier process has counted. Accounts of clients begin anew: what they have used is forgiven
+    /// within a minute.
+    pub fn restore(&mut self, budget: ForgeryBudget) {
+        self.budget = budget;
+    }
+
     /// Number of bad tags so far.
     #[must_use]
     pub fn seen(&self) -> u64 {
-        self.seen
+        self.budget.seen
     }
 
     /// Number of queries that were not answered because of a limit.
     #[must_use]
     pub fn limited(&self) -> u64 {
-        self.limited
+        self.budget.limited
     }
 
     /// The forgery budget: the chance, 0 to 1, that at least one of the guesses so far was a valid tag.
     #[must_use]
     pub fn chance_of_one(&self) -> f64 {
-        -(-self.odds).exp_m1()
+        -(-self.budget.odds).exp_m1()
     }
 }
 

@@ -39,18 +39,25 @@ pub(crate) enum Table {
     Decision,
     /// Addresses of long senders, by alias.
     Alias,
+    /// Recipients and bounces of tags, by the hash of the tag.
+    Replay,
+    /// What became of mail, by hour.
+    History,
     /// Settings of the running daemon that are not in its config, by name.
     Daemon,
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 4] = [Self::Ramp, Self::Decision, Self::Alias, Self::Daemon];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Ramp, Self::Decision, Self::Alias, Self::Replay, Self::History, Self::Daemon];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Ramp => "ramp",
             Self::Decision => "decision",
             Self::Alias => "alias",
+            Self::Replay => "replay",
+            Self::History => "history",
             Self::Daemon => "daemon",
         }
     }
