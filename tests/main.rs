@@ -19,6 +19,7 @@ mod faults;
 mod front_ends;
 mod interop;
 mod lifecycle;
+mod log_lines;
 mod long_srs;
 mod matrix;
 mod milter;

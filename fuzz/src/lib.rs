@@ -102,7 +102,7 @@ impl Driven {
                 self.session.answer(Answer::Recipient(&inbound, None));
             }
             Question::Hold => self.session.answer(Answer::Hold(true)),
-            Question::Content { check, recipient, found, complete } => {
+            Question::Content { check, recipient, found, complete, .. } => {
                 let candidate = Candidate { client: None, check, recipient, complete };
                 let content = rules.content(memory, candidate, &found);
                 self.session.answer(Answer::Content(&content));

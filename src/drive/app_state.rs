@@ -14,6 +14,7 @@ use super::decisions::Decisions;
 use super::history::History;
 use super::hold_budget::HoldBudget;
 use super::metrics::Metrics;
+use super::session_id::{ProcessId, SessionId};
 use crate::config::Config;
 use crate::envelope::abuse::Memory;
 use crate::envelope::keyring::Keyring;
@@ -46,6 +47,7 @@ pub(crate) struct AppState {
     /// Room for buffered messages.
     pub hold_budget: Arc<HoldBudget>,
     sessions: AtomicU64,
+    process: ProcessId,
 }
 
 impl AppState {
@@ -73,6 +75,7 @@ impl AppState {
             ramp_changed: Notify::new(),
             hold_budget,
             sessions: AtomicU64::new(0),
+            process: ProcessId::now(),
         }
     }
 
@@ -198,9 +201,9 @@ impl AppState {
         }
     }
 
-    /// The number of a new session for the log, from 1.
-    pub(crate) fn next_session(&self) -> u64 {
-        self.sessions.fetch_add(1, Ordering::Relaxed) + 1
+    /// The name of a new session for the log.
+    pub(crate) fn next_session(&self) -> SessionId {
+        self.process.session(self.sessions.fetch_add(1, Ordering::Relaxed) + 1)
     }
 }
 

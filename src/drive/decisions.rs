@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::session_id::SessionId;
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::time::Timestamp;
 
@@ -16,8 +17,8 @@ const MAX_WAITING: usize = 5_000;
 pub(crate) struct Decision {
     /// When it was made.
     pub at: Timestamp,
-    /// The number of the session, as in the log.
-    pub session: u64,
+    /// The session, as in the log.
+    pub session: SessionId,
     /// The client, if it is known.
     pub client: Option<IpAddr>,
     /// `recipient` or `content`, as in the log.
@@ -32,6 +33,8 @@ pub(crate) struct Decision {
     pub action: &'static str,
     /// Why.
     pub reason: &'static str,
+    /// The Message-ID of the message itself, with its angle brackets.
+    pub message_id: Option<String>,
     /// The Message-ID of the returned original, with its angle brackets.
     pub returned_message_id: Option<String>,
     /// The recipient that the bounce is about.
@@ -109,7 +112,7 @@ mod tests {
         let decisions = Decisions::default();
         let decision = Decision {
             at: Timestamp(0),
-            session: 1,
+            session: SessionId::default(),
             client: None,
             event: "recipient",
             from: String::new(),
@@ -117,6 +120,7 @@ mod tests {
             found: "forged",
             action: "reject",
             reason: "forged",
+            message_id: None,
             returned_message_id: None,
             final_recipient: None,
         };

@@ -54,10 +54,11 @@ impl Evaluator {
     /// Logs and counts a message at its end.
     pub(super) fn finished(&self, direction: Direction, finished: &Finished, tally: &MessageTally) {
         info!(
-            session = self.id,
+            session = %self.id,
             client = self.who(),
             event = "message",
             from = shown(&finished.sender),
+            message_id = finished.message_id.as_deref(),
             recipients = finished.recipients,
             reply = masked_text(&finished.reply),
             code = finished.code,
@@ -122,7 +123,7 @@ impl Evaluator {
     pub(super) fn would_refuse(&self, reason: RefusalReason, recipient: &Address, genuine: bool, path: Option<String>) {
         let reason = reason.name();
         info!(
-            session = self.id,
+            session = %self.id,
             client = self.who(),
             event = "would-refuse",
             to = masked(recipient),

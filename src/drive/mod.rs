@@ -25,6 +25,7 @@ mod policy_service;
 pub(crate) mod proxy_listener;
 pub(crate) mod request_server;
 mod request_step;
+pub(crate) mod session_id;
 pub(crate) mod smtp;
 mod socketmap;
 pub(crate) mod stream;

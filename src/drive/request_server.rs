@@ -20,6 +20,7 @@ use super::connection_slots::ConnectionSlot;
 use super::drain::Drain;
 use super::evaluate::Evaluator;
 use super::request_step::RequestStep;
+use super::session_id::SessionId;
 use super::stream::{Plain, Stream};
 use super::work_budget::WorkBudget;
 use super::{limited, limited_warn};
@@ -56,8 +57,8 @@ impl Answers {
         Some(Self { evaluator: Evaluator::new(app, None), kind, preparing: None, is_prepared: false })
     }
 
-    /// The number of the session, for the log.
-    fn id(&self) -> u64 {
+    /// The name of the session, for the log.
+    fn id(&self) -> SessionId {
         self.evaluator.id
     }
 
@@ -145,10 +146,10 @@ pub(crate) async fn serve(
     match end {
         End::Gone | End::Idle => {}
         End::Slow => {
-            limited!(info, session = line.answers.id(), listen = %mta_service.listen, "closing a connection: request incomplete for too long");
+            limited!(info, session = %line.answers.id(), listen = %mta_service.listen, "closing a connection: request incomplete for too long");
         }
         End::Broken(why) => {
-            limited_warn!(session = line.answers.id(), listen = %mta_service.listen, why, "closing a connection: not a valid request");
+            limited_warn!(session = %line.answers.id(), listen = %mta_service.listen, why, "closing a connection: not a valid request");
         }
     }
     // Answers to earlier requests are still written, but nothing more is read.

@@ -31,8 +31,8 @@ pub(super) struct DecisionLog {
 pub(crate) struct StoredDecision {
     /// When it was made, in seconds since 1970.
     pub at: i64,
-    /// The number of the session, as in the log.
-    pub session: u64,
+    /// The session, as in the log.
+    pub session: String,
     /// The client, if it is known.
     pub client: Option<String>,
     /// `recipient` or `content`.
@@ -47,6 +47,9 @@ pub(crate) struct StoredDecision {
     pub action: String,
     /// Why.
     pub reason: String,
+    /// The Message-ID of the message itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
     /// The Message-ID of the returned original.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub returned_message_id: Option<String>,
@@ -130,7 +133,10 @@ impl About {
     fn fits(&self, decision: &StoredDecision) -> bool {
         match self {
             Self::Client(client) => decision.client.as_ref() == Some(client),
-            Self::MessageId(id) => decision.returned_message_id.as_ref() == Some(&clean(id)),
+            Self::MessageId(id) => {
+                let id = clean(id);
+                [&decision.message_id, &decision.returned_message_id].into_iter().flatten().any(|kept| *kept == id)
+            }
             Self::Address(address) => [&decision.to, &decision.from]
                 .into_iter()
                 .chain(&decision.final_recipient)
@@ -163,7 +169,7 @@ impl StoredDecision {
     fn of(decision: &Decision, detail: AddressDetail) -> Self {
         Self {
             at: decision.at.0,
-            session: decision.session,
+            session: decision.session.to_string(),
             client: decision.client.map(|client| client.to_string()),
             event: decision.event.to_owned(),
             from: clean(&detail.shown(&decision.from)),
@@ -171,6 +177,7 @@ impl StoredDecision {
             found: decision.found.to_owned(),
             action: decision.action.to_owned(),
             reason: decision.reason.to_owned(),
+            message_id: decision.message_id.as_deref().map(clean),
             returned_message_id: decision.returned_message_id.as_deref().map(clean),
             final_recipient: decision.final_recipient.as_deref().map(|address| clean(&detail.shown(address))),
         }
@@ -247,12 +254,14 @@ fn in_words(event: &str, found: &str, action: &str, reason: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drive::session_id::SessionId;
     use crate::state::store;
 
     fn decision(at: i64, to: &str) -> Decision {
         Decision {
             at: Timestamp(at),
-            session: 7,
+            session: SessionId::default(),
+            message_id: None,
             client: Some("192.0.2.9".parse().unwrap()),
             event: "content",
             from: String::new(),
@@ -290,7 +299,7 @@ mod tests {
         assert_eq!(
             line,
             "1970-01-01T00:05:00Z  192.0.2.9  <> → eve@our.example  refused: a bounce without a tag (dsn-failed) \
-             (about bob@third.example, original <1@x.example>)  session=7"
+             (about bob@third.example, original <1@x.example>)  session=00000000-0"
         );
     }
 

@@ -4,9 +4,14 @@
 //! administrator should know, `error` for what needs action. A log line never contains a secret or a complete valid
 //! tag.
 
+use std::fmt;
 use std::io::{self, IsTerminal as _};
 
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::LogFormat;
 
@@ -18,9 +23,46 @@ pub(crate) fn start(format: LogFormat, level: &str) -> Result<(), String> {
     let filter = EnvFilter::try_new(level)
         .map_err(|error| format!("log.level `{level}`: {error}; use error, warn, info, debug or trace"))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_target(false);
-    let result = match format {
-        LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).with_span_list(false).try_init(),
+    let result = match (format, is_journal()) {
+        (LogFormat::Text, false) => builder.with_ansi(io::stderr().is_terminal()).try_init(),
+        // The journal has times of its own.
+        (LogFormat::Text, true) => builder.with_ansi(false).without_time().map_event_format(Prioritised).try_init(),
+        (LogFormat::Json, is_journal) => {
+            let builder = builder.json().flatten_event(true).with_current_span(false).with_span_list(false);
+            // The journal takes the priority off, and what is left is JSON.
+            if is_journal { builder.map_event_format(Prioritised).try_init() } else { builder.try_init() }
+        }
     };
     result.map_err(|error| error.to_string())
+}
+
+/// Whether standard error is the systemd journal: the variable has its device and inode (systemd.exec(5)).
+fn is_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    rustix::fs::fstat(io::stderr()).is_ok_and(|stat| stream == format!("{}:{}", stat.st_dev, stat.st_ino))
+}
+
+/// Lines with their priority in front, as the journal takes it (sd-daemon(3)).
+struct Prioritised<F>(F);
+
+impl<S, N, F> FormatEvent<S, N> for Prioritised<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        write!(writer, "<{}>", priority(*event.metadata().level()))?;
+        self.0.format_event(context, writer, event)
+    }
+}
+
+/// The priority of syslog for a level (syslog(3)).
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        Level::DEBUG | Level::TRACE => 7,
+    }
 }

@@ -100,6 +100,8 @@ pub struct Finished {
     pub reply: String,
     /// The result header that was added.
     pub mark: Option<ResultHeader>,
+    /// The Message-ID, with its angle brackets.
+    pub message_id: Option<String>,
     /// What the classifier found, for a message that was marked because of its envelope.
     pub found: Option<Box<Findings>>,
 }

@@ -276,15 +276,11 @@ impl MilterMessage {
             self.forged.push((name, i32::try_from(earlier + 1).unwrap_or(i32::MAX)));
             return Ok(());
         }
-        if self.is_read() || self.evidence {
-            let line = [name, b": ", value, b"\r\n"].concat();
-            if self.is_read() {
-                self.scanner.get_or_insert_with(Scanner::of_text).push(&line);
-            }
-            if self.evidence {
-                self.head.push(&line, &mut Vec::new());
-            }
+        let line = [name, b": ", value, b"\r\n"].concat();
+        if self.is_read() {
+            self.scanner.get_or_insert_with(Scanner::of_text).push(&line);
         }
+        self.head.push(&line, &mut Vec::new());
         Ok(())
     }
 

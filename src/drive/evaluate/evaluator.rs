@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tracing::info;
 
 use crate::drive::app_state::AppState;
+use crate::drive::session_id::SessionId;
 use crate::envelope::keyring::Keyring;
 use crate::envelope::rules::{Rules, StoredAlias};
 
@@ -13,8 +14,8 @@ use crate::envelope::rules::{Rules, StoredAlias};
 pub(in crate::drive) struct Evaluator {
     /// The shared state.
     pub app: Arc<AppState>,
-    /// The number of the session, for the log.
-    pub id: u64,
+    /// The name of the session, for the log.
+    pub id: SessionId,
     /// The client's address, if it is known.
     pub client: Option<IpAddr>,
     /// The recipient of the last query, as it is logged.
@@ -54,10 +55,10 @@ impl Drop for Evaluator {
         let Some(seen) = &self.seen else { return };
         let more = seen.refused.saturating_sub(REFUSED_LINES);
         if more > 0 {
-            info!(session = self.id, client = self.who(), event = "refused-recipients", more);
+            info!(session = %self.id, client = self.who(), event = "refused-recipients", more);
         }
         if seen.hidden > 0 {
-            info!(session = self.id, client = self.who(), event = "accepted-recipients", more = seen.hidden);
+            info!(session = %self.id, client = self.who(), event = "accepted-recipients", more = seen.hidden);
         }
     }
 }

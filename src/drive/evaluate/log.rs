@@ -38,6 +38,7 @@ impl Evaluator {
                 found,
                 action: inbound.disposition.name(),
                 reason: inbound.reason.name(),
+                message_id: None,
                 returned_message_id: None,
                 final_recipient: None,
             });
@@ -45,7 +46,13 @@ impl Evaluator {
     }
 
     /// Keeps a decision about the content of a message for `trace`.
-    pub(super) fn note_content(&self, case: Candidate<'_>, found: &Findings, content: &ContentVerdict) {
+    pub(super) fn note_content(
+        &self,
+        case: Candidate<'_>,
+        found: &Findings,
+        content: &ContentVerdict,
+        message_id: Option<&str>,
+    ) {
         if self.app.config().state.decisions == 0 {
             return;
         }
@@ -60,6 +67,7 @@ impl Evaluator {
             found: found.kind.name(),
             action: content.name(),
             reason: content.reason(),
+            message_id: message_id.map(str::to_owned),
             returned_message_id: found.returned.message_ids.first().cloned(),
             final_recipient: final_recipient(found),
         });
@@ -81,7 +89,7 @@ impl Evaluator {
         let labels = SenderLabels { action, reason: outbound.reason.name() };
         self.app.metrics.senders.get_or_create(&labels).inc();
         info!(
-            session = self.id,
+            session = %self.id,
             client = self.who(),
             event = "sender",
             from = shown(sender),
@@ -96,7 +104,7 @@ impl Evaluator {
         let action = inbound.disposition.name();
         if matches!(inbound.verdict, Verdict::UnknownKey(_)) && has_line {
             limited_warn!(
-                session = self.id,
+                session = %self.id,
                 to = self.asked,
                 "a tag names a key that is not in the ring; is this copy of the ring old?"
             );
@@ -110,7 +118,7 @@ impl Evaluator {
             return;
         }
         info!(
-            session = self.id,
+            session = %self.id,
             client = self.who(),
             event = "recipient",
             from = shown(sender),
@@ -128,16 +136,18 @@ impl Evaluator {
         case: Candidate<'_>,
         found: &Findings,
         content: &ContentVerdict,
+        message_id: Option<&str>,
     ) {
         let (kind, action, reason) = (found.kind.name(), content.name(), content.reason());
         info!(
-            session = self.id,
+            session = %self.id,
             client = self.who(),
             event = "content",
             to = self.candidate,
             kind,
             why = found.reasons.join(", "),
             evidence = rules.evidence_says(case.recipient, found),
+            message_id,
             returned_message_id = found.returned.message_ids.first(),
             final_recipient = final_recipient(found),
             action,

@@ -95,6 +95,7 @@ impl Evaluator {
         &self,
         case: Candidate<'_>,
         found: &Findings,
+        message_id: Option<String>,
     ) -> (ContentVerdict, Option<Reservation>) {
         let (content, reservation, alarms) = self.ask(|rules| {
             let mut memory = self.app.memory();
@@ -108,8 +109,8 @@ impl Evaluator {
         alarms.log();
         self.ask(|rules| {
             if content != ContentVerdict::Later {
-                self.log_content(rules, case, found, &content);
-                self.note_content(case, found, &content);
+                self.log_content(rules, case, found, &content, message_id.as_deref());
+                self.note_content(case, found, &content, message_id.as_deref());
             }
             if matches!(
                 content,
@@ -147,7 +148,7 @@ impl Evaluator {
         match nonce::nonce() {
             Ok(nonce) => self.ask(|rules| rules.evidence(nonce, message_id, from, sender)),
             Err(error) => {
-                error!(session = self.id, %error, "no random numbers available; this message gets no evidence header");
+                error!(session = %self.id, %error, "no random numbers available; this message gets no evidence header");
                 None
             }
         }
@@ -199,12 +200,12 @@ impl Evaluator {
         let (action, verdict, reason) = (said.mapped.name(), said.verdict.name(), said.reason.name());
         if said.verdict == Verdict::Untagged {
             // A map is queried several times about every recipient.
-            debug!(session = self.id, event = "map", to = %recipient, action, reason);
+            debug!(session = %self.id, event = "map", to = %recipient, action, reason);
             return said.mapped;
         }
         self.app.metrics.recipients.get_or_create(&RecipientLabels { verdict, action, reason }).inc();
         info!(
-            session = self.id,
+            session = %self.id,
             event = "map",
             to = masked(recipient),
             verdict,

@@ -161,7 +161,7 @@ pub(super) async fn mail(context: &mut Context<Client>, arguments: &[CString]) -
     let Some(direction) = client.direction(&mail) else {
         limited!(
             error,
-            session = client.evaluator.id,
+            session = %client.evaluator.id,
             listen = %client.common.mta_service.listen,
             macros = MACROS,
             "this MTA does not say who the client is, so mail that leaves cannot be told from mail that comes in, and all is put off: \
@@ -175,7 +175,7 @@ pub(super) async fn mail(context: &mut Context<Client>, arguments: &[CString]) -
             return refuse(&mut context.reply, &BAD_SENDER);
         }
         warn!(
-            session = client.evaluator.id,
+            session = %client.evaluator.id,
             client = client.evaluator.who(),
             "mail is not signed because its sender address cannot be parsed"
         );
@@ -251,7 +251,7 @@ pub(super) async fn rcpt(context: &mut Context<Client>, arguments: &[CString]) -
             if matches!(refusal.reason, RefusalReason::OwnTransaction | RefusalReason::Recipients) {
                 let (action, reason) = ("defer", refusal.reason.name());
                 info!(
-                    session = evaluator.id,
+                    session = %evaluator.id,
                     client = evaluator.who(),
                     event = "recipient",
                     to = evaluator.asked(),
@@ -318,7 +318,7 @@ pub(super) async fn end_of_message(context: &mut EomContext<Client>) -> Status {
         Done::Goes(changes, finished) => {
             for change in changes {
                 if let Err(error) = carry_out(&context.actions, client.actions, change).await {
-                    error!(session = client.evaluator.id, %error, "the changes of a message could not be sent to the MTA; the message is deferred");
+                    error!(session = %client.evaluator.id, %error, "the changes of a message could not be sent to the MTA; the message is deferred");
                     client.open = None;
                     return Status::Tempfail;
                 }
@@ -343,7 +343,8 @@ fn decide(evaluator: &Evaluator, message: &mut MilterMessage, tally: &mut Messag
     }
     let found = message.finish();
     let content = message.candidate().zip(found.as_ref()).map(|((check, recipient), found)| {
-        evaluator.content(Candidate { client: evaluator.client, check, recipient, complete: true }, found)
+        let case = Candidate { client: evaluator.client, check, recipient, complete: true };
+        evaluator.content(case, found, message.message_id())
     });
     let (content, reservation) = content.unzip();
     match &content {
@@ -387,6 +388,7 @@ fn finished(
         code,
         reply: reply.to_owned(),
         mark,
+        message_id: message.message_id(),
         found: None,
     }
 }

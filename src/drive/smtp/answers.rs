@@ -79,9 +79,9 @@ impl ProxySession {
                 }
                 self.session.answer(Answer::Hold(self.permit.is_some()));
             }
-            Question::Content { check, recipient, found, complete } => {
+            Question::Content { check, recipient, found, complete, message_id } => {
                 let case = Candidate { client: self.evaluator.client, check, recipient, complete };
-                let (content, reservation) = self.evaluator.content(case, &found);
+                let (content, reservation) = self.evaluator.content(case, &found, message_id);
                 if reservation.is_some() {
                     self.note(|tally| tally.add(reservation, None));
                 }

@@ -40,7 +40,7 @@ impl ProxySession {
                 Event::Refused { command, reply } => {
                     let reply = masked_text(&reply);
                     info!(
-                        session = self.evaluator.id,
+                        session = %self.evaluator.id,
                         client = self.evaluator.who(),
                         event = "next-hop",
                         command,
@@ -48,7 +48,7 @@ impl ProxySession {
                     );
                 }
                 Event::Unfit(why) => limited_warn!(
-                    session = self.evaluator.id,
+                    session = %self.evaluator.id,
                     client = self.evaluator.who(),
                     next_hop = self.next_hop,
                     why,
@@ -59,7 +59,7 @@ impl ProxySession {
                     limited_by!(
                         info,
                         limit,
-                        session = self.evaluator.id,
+                        session = %self.evaluator.id,
                         client = self.evaluator.who(),
                         event = "limit"
                     );
@@ -68,16 +68,16 @@ impl ProxySession {
                     limited_by!(
                         info,
                         reason,
-                        session = self.evaluator.id,
+                        session = %self.evaluator.id,
                         client = self.evaluator.who(),
                         event = "not-smtp"
                     );
                 }
-                Event::LoggedIn => info!(session = self.evaluator.id, client = self.evaluator.who(), event = "login"),
+                Event::LoggedIn => info!(session = %self.evaluator.id, client = self.evaluator.who(), event = "login"),
                 Event::OwnTransaction => {
                     let (action, reason) = ("defer", "own-transaction");
                     info!(
-                        session = self.evaluator.id,
+                        session = %self.evaluator.id,
                         client = self.evaluator.who(),
                         event = "recipient",
                         to = self.evaluator.asked(),
@@ -115,7 +115,7 @@ impl ProxySession {
         self.caller.address = address;
         self.evaluator.client = address.map(|address| address.ip());
         debug!(
-            session = self.evaluator.id,
+            session = %self.evaluator.id,
             proxy,
             client = self.evaluator.who(),
             forwarded,

@@ -24,7 +24,7 @@ impl ProxySession {
                 }
                 Err(error) => {
                     let (session, client) = (self.evaluator.id, self.evaluator.who());
-                    limited!(info, session, client, %error, "TLS handshake with the client failed");
+                    limited!(info, %session, client, %error, "TLS handshake with the client failed");
                     self.session.client_lost();
                     self.gone = true;
                     self.act(cx);
@@ -42,7 +42,7 @@ impl ProxySession {
                 }
                 Err(error) => {
                     limited_warn!(
-                        session = self.evaluator.id,
+                        session = %self.evaluator.id,
                         client = self.evaluator.who(),
                         next_hop = self.next_hop,
                         error = in_words(&error),

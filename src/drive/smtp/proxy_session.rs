@@ -237,7 +237,7 @@ impl ProxySession {
             self.connecting.is_some() || self.session.waits_for_hop() || !self.session.out.to_hop.is_empty();
         if hops_turn {
             limited_warn!(
-                session = self.evaluator.id,
+                session = %self.evaluator.id,
                 client = self.evaluator.who(),
                 next_hop = self.next_hop,
                 "next hop timeout: no reply for too long"
@@ -246,7 +246,7 @@ impl ProxySession {
         } else {
             limited!(
                 info,
-                session = self.evaluator.id,
+                session = %self.evaluator.id,
                 client = self.evaluator.who(),
                 "client timeout: no progress for too long"
             );
@@ -283,7 +283,7 @@ impl ProxySession {
     pub(super) fn log_no_room(&self) {
         self.evaluator.app.metrics.limit("held");
         limited_warn!(
-            session = self.evaluator.id,
+            session = %self.evaluator.id,
             client = self.evaluator.who(),
             "no room to buffer another message: limits.held is used up, or this network's share of it"
         );
@@ -356,7 +356,7 @@ impl ProxySession {
                 }
                 Err(error) => {
                     let (session, client) = (self.evaluator.id, self.evaluator.who());
-                    limited_warn!(session, client, error, "no next hop can be reached");
+                    limited_warn!(%session, client, error, "no next hop can be reached");
                     self.session.hop_failed();
                 }
             }

@@ -9,6 +9,7 @@ pub(crate) mod data;
 pub(crate) mod extensions;
 pub(crate) mod identity;
 pub(crate) mod incoming_header;
+mod message_id;
 pub(crate) mod outgoing_header;
 pub(crate) mod replies;
 pub(crate) mod reply;

@@ -1,5 +1,7 @@
 //! The sizes of a message and its header block, and their limits.
 
+use super::message_id::MessageIdReader;
+
 /// The limit that was exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TooLong {
@@ -36,19 +38,33 @@ pub(crate) struct Meter {
     max_message: u64,
     line: HeaderLine,
     in_header: bool,
+    message_id: MessageIdReader,
 }
 
 impl Meter {
     /// With these limits, in octets. A message limit of 0 means that there is no limit.
     #[must_use]
     pub(crate) fn new(max_header: u64, max_message: u64) -> Self {
-        Self { octets: 0, max_header, max_message, line: HeaderLine::default(), in_header: true }
+        Self {
+            octets: 0,
+            max_header,
+            max_message,
+            line: HeaderLine::default(),
+            in_header: true,
+            message_id: MessageIdReader::default(),
+        }
     }
 
     /// The number of octets so far.
     #[must_use]
     pub(crate) fn octets(&self) -> u64 {
         self.octets
+    }
+
+    /// The Message-ID, with its angle brackets, as far as it was read.
+    #[must_use]
+    pub(crate) fn message_id(&self) -> Option<String> {
+        self.message_id.found()
     }
 
     /// Measures a piece of the message, as it is sent to the next hop. Returns the limit that it exceeds.
@@ -68,14 +84,19 @@ impl Meter {
     fn header_part(&mut self, input: &[u8]) -> usize {
         let mut start = 0;
         for newline in memchr::memchr_iter(b'\n', input) {
-            self.line.push(input.get(start..newline).unwrap_or_default());
+            let part = input.get(start..newline).unwrap_or_default();
+            self.line.push(part);
+            self.message_id.push(part.strip_suffix(b"\r").unwrap_or(part));
+            self.message_id.end_line();
             start = newline + 1;
             if !std::mem::take(&mut self.line).header {
                 self.in_header = false;
                 return start;
             }
         }
-        self.line.push(input.get(start..).unwrap_or_default());
+        let part = input.get(start..).unwrap_or_default();
+        self.line.push(part);
+        self.message_id.push(part.strip_suffix(b"\r").unwrap_or(part));
         input.len()
     }
 }

@@ -219,7 +219,7 @@ impl Session {
         self.reply_to_message(reply, recipients);
     }
 
-    /// Records the classifier's findings for the log, where they do not decide about the message.
+    /// Records for the log what was found in the message, where that does not decide about it.
     pub(super) fn note_findings(&mut self) {
         let Some(transaction) = self.mail.transaction_mut() else { return };
         let found = transaction.message.inspected().and_then(|(inspector, _)| inspector.findings());
@@ -236,6 +236,7 @@ impl Session {
     /// The whole message is in the output to the next hop.
     pub(super) fn message_sent(&mut self) {
         let Some(mut transaction) = self.mail.end() else { return };
+        transaction.note_message_id();
         transaction.message = Message::NotBegun;
         transaction.ends_at = self.out.hop_sent + self.out.to_hop.len() as u64;
         // RFC 2033 section 4.2: LMTP answers for each recipient that was accepted.

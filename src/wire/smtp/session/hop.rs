@@ -321,7 +321,8 @@ impl Session {
     }
 
     /// Records the outcome of a message for the log.
-    pub(super) fn finished(&mut self, transaction: Transaction, reply: &Reply) {
+    pub(super) fn finished(&mut self, mut transaction: Transaction, reply: &Reply) {
+        transaction.note_message_id();
         self.out.events.push_back(Event::Finished(Finished {
             id: transaction.id,
             sender: transaction.sender,
@@ -332,6 +333,7 @@ impl Session {
             reply: reply.last_line(),
             mark: transaction.group.mark,
             found: transaction.found,
+            message_id: transaction.message_id,
         }));
     }
 }

@@ -216,6 +216,8 @@ pub(super) struct Transaction {
     pub evidence: bool,
     /// The classifier's findings, if they do not decide about the message.
     pub found: Option<Box<Findings>>,
+    /// The Message-ID of a message that has ended, for the log.
+    pub message_id: Option<String>,
     pub message: Message,
     /// The refusal of a chunk whose reply is not passed on. It becomes the reply to the client's chunk.
     pub chunk_refused: Option<Reply>,
@@ -258,6 +260,13 @@ impl Transaction {
     /// Whether a recipient needs another transaction than the recipients before it.
     pub(super) fn needs_another(&self, group: &RecipientGroup, sender: &SenderAtHop) -> bool {
         self.has_recipients() && (self.has_another_sender(sender) || !self.group.is_like(group))
+    }
+
+    /// Keeps the Message-ID when the message itself is dropped.
+    pub(super) fn note_message_id(&mut self) {
+        if let Some((inspector, _)) = self.message.inspected() {
+            self.message_id = inspector.message_id();
+        }
     }
 
     /// Whether the transaction exists at the next hop. It does not if its only recipient needed another sender that was

@@ -188,7 +188,8 @@ impl Session {
                 let (inspector, complete) = transaction.message.inspected()?;
                 let (check, recipient) = inspector.check().zip(transaction.group.candidate.as_ref())?;
                 let found = inspector.findings().unwrap_or_default();
-                Some(Question::Content { check, recipient, found, complete })
+                let message_id = inspector.message_id();
+                Some(Question::Content { check, recipient, found, complete, message_id })
             }
             Asked::Evidence { message_id, from } => {
                 Some(Question::Evidence { sender, message_id: message_id.as_deref(), from: from.as_deref() })

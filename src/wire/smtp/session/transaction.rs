@@ -131,6 +131,7 @@ impl Session {
             group: RecipientGroup::default(),
             evidence: false,
             found: None,
+            message_id: None,
             message: Message::NotBegun,
             chunk_refused: None,
             ends_at: 0,

@@ -163,6 +163,8 @@ pub enum Question<'a> {
         found: Findings,
         /// Whether the whole message was inspected.
         complete: bool,
+        /// The Message-ID, with its angle brackets.
+        message_id: Option<String>,
     },
     /// Which evidence header is added to this message? The answer is [`Answer::Evidence`].
     Evidence {

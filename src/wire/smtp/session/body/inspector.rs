@@ -85,6 +85,11 @@ impl Inspector {
         self.meter.octets()
     }
 
+    /// The Message-ID, with its angle brackets, as far as it was read.
+    pub(crate) fn message_id(&self) -> Option<String> {
+        self.meter.message_id()
+    }
+
     /// The classifier's findings so far; `None` without a classifier.
     pub(crate) fn findings(&self) -> Option<Findings> {
         self.bounce.as_ref().map(Scanner::found)

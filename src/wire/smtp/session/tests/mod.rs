@@ -166,7 +166,7 @@ impl Dialogue {
                 }
             }
             Question::Hold => self.session.answer(Answer::Hold(self.room)),
-            Question::Content { check, recipient, found, complete } => {
+            Question::Content { check, recipient, found, complete, .. } => {
                 let case = Candidate { client: None, check, recipient, complete };
                 let content = rules.content(&mut Memory::default(), case, &found);
                 self.session.answer(Answer::Content(&content));
