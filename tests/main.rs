@@ -25,6 +25,7 @@ mod matrix;
 mod milter;
 mod milter_dialogue;
 mod mta_config;
+mod notices;
 mod postfix;
 mod ramp;
 mod recipes;

@@ -371,6 +371,10 @@ const OTHERS: &[(&str, &str)] = &[
     ("state.decisions", "7"),
     ("state.addresses", "\"masked\""),
     ("control.listen", "\"none\""),
+    ("notify.mail_to", "[\"admin@our.example\"]"),
+    ("notify.mail_from", "\"mx1@our.example\""),
+    ("notify.mail_via", "\"127.0.0.1:14\""),
+    ("notify.webhook", "\"https://hooks.our.example/x\""),
 ];
 
 /// Other settings of a listener that a setting requires.

@@ -4,6 +4,7 @@
 mod choices;
 mod listeners;
 mod mta_services;
+mod notify;
 mod raw;
 mod reload;
 mod words;
@@ -20,6 +21,7 @@ pub use self::choices::{
 };
 pub use self::listeners::Listener;
 pub use self::mta_services::MtaService;
+pub use self::notify::Notify;
 use self::raw::{Raw, SrsDomain};
 pub use self::reload::ConfigChanges;
 use self::words::one_of;
@@ -102,6 +104,8 @@ pub struct Config {
     pub state: StateFile,
     /// The socket by which commands reach the running daemon.
     pub control: ControlSocket,
+    /// Who is told when something needs doing.
+    pub notify: Notify,
     /// Time limits.
     pub timeouts: Timeouts,
     /// Format of log lines.
@@ -446,6 +450,7 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, LocatedError> {
             next_hop: span(raw.timeouts.next_hop, 600),
             drain: span(raw.timeouts.drain, 30),
         },
+        notify: notify::build(raw.notify)?,
         settings: BTreeMap::new(),
         log_format: raw.log.format.unwrap_or_default(),
         log_level: raw.log.level.map_or_else(|| "info".into(), |level| level.0),

@@ -29,6 +29,7 @@ pub(super) struct Raw {
     pub status: RawStatus,
     pub state: RawState,
     pub control: RawControl,
+    pub notify: RawNotify,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -105,6 +106,15 @@ pub(super) struct RawState {
     pub decisions: Option<usize>,
     #[serde(deserialize_with = "words::address_detail")]
     pub addresses: Option<AddressDetail>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct RawNotify {
+    pub mail_to: Vec<Spanned<String>>,
+    pub mail_from: Option<Spanned<String>>,
+    pub mail_via: Option<Endpoint>,
+    pub webhook: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

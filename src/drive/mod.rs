@@ -20,7 +20,7 @@ pub(crate) mod metrics;
 #[cfg(feature = "milter")]
 pub(crate) mod milter;
 pub(crate) mod next_hops;
-mod nonce;
+pub(crate) mod nonce;
 mod policy_service;
 pub(crate) mod proxy_listener;
 pub(crate) mod request_server;
@@ -29,6 +29,7 @@ pub(crate) mod session_id;
 pub(crate) mod smtp;
 mod socketmap;
 pub(crate) mod stream;
+pub(crate) mod submission;
 pub(crate) mod tls;
 pub(crate) mod top;
 mod work_budget;

@@ -18,7 +18,7 @@ thread_local! {
 ///
 /// # Errors
 /// The system has no random octets.
-pub(super) fn nonce() -> Result<[u8; 10], getrandom::Error> {
+pub(crate) fn nonce() -> Result<[u8; 10], getrandom::Error> {
     OCTETS.with_borrow_mut(|store| {
         let mut nonce = [0; 10];
         if store.left < nonce.len() {

@@ -8,6 +8,7 @@ pub(crate) mod decision_log;
 pub(crate) mod fd_limit;
 mod gauges;
 pub(crate) mod logs;
+mod notices;
 mod ramp;
 pub(crate) mod ramp_words;
 mod reload;
@@ -193,6 +194,11 @@ impl Service {
             helpers.spawn(control::serve(bound, daemon));
         }
         helpers.spawn(probe(Arc::clone(&proxy_listeners), self.app.config().status.is_some()));
+        helpers.spawn(notices::watch(notices::Notices {
+            app: Arc::clone(&self.app),
+            proxy_listeners: Arc::clone(&proxy_listeners),
+            store: state.store(),
+        }));
         helpers.spawn(ramp::write(Arc::clone(&self.app)));
         helpers.spawn(ramp::watch(Arc::clone(&self.app)));
         helpers.spawn(systemd::feed_watchdog(workers.clone()));

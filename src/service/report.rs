@@ -10,7 +10,7 @@ use super::ramp::states;
 use super::ramp_words::describe;
 use crate::config::Config;
 use crate::drive::app_state::AppState;
-use crate::drive::history::HOURS;
+use crate::drive::history::{HOURS, Hour};
 use crate::drive::metrics::AliasLabels;
 use crate::drive::proxy_listener::ProxyListener;
 use crate::envelope::rules::{Ramp, Waiting};
@@ -65,6 +65,9 @@ pub(crate) struct Report {
     pub refused_by_hour: Vec<u64>,
     /// What enforcing would have refused in the last 7 days, by reason.
     pub would_refuse: Vec<(String, u64)>,
+    /// What became of mail in the last 7 days.
+    #[serde(default)]
+    pub week: Figures,
     /// Aliases of long senders: `stored`, `not-stored`, `found` and `unknown`, without those that are 0.
     #[serde(default)]
     pub aliases: Vec<(String, u64)>,
@@ -72,6 +75,49 @@ pub(crate) struct Report {
     pub forgery_chance: f64,
     /// What an administrator should look at, in words.
     pub attention: Vec<String>,
+}
+
+/// What became of mail in some time, the most frequent first.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Figures {
+    /// Local senders that were signed.
+    pub signed: u64,
+    /// Foreign senders that were rewritten.
+    pub rewritten: u64,
+    /// Bounces to a valid tag.
+    pub genuine: u64,
+    /// Bounces without a tag that evidence has rescued.
+    pub rescued: u64,
+    /// Refused recipients and messages, by reason.
+    pub refused: Vec<(String, u64)>,
+    /// The same by client network.
+    pub networks: Vec<(String, u64)>,
+    /// The same by recipient domain.
+    pub domains: Vec<(String, u64)>,
+    /// What enforcing would have refused, by reason.
+    pub observed: Vec<(String, u64)>,
+}
+
+impl Figures {
+    fn of(sum: &Hour) -> Self {
+        Self {
+            signed: sum.signed,
+            rewritten: sum.rewritten,
+            genuine: sum.genuine,
+            rescued: sum.rescued,
+            refused: listed(&sum.refused),
+            networks: sum.networks.first(20),
+            domains: sum.domains.first(20),
+            observed: listed(&sum.observed),
+        }
+    }
+}
+
+/// Reasons and their counts, the most frequent first.
+fn listed(reasons: &BTreeMap<String, u64>) -> Vec<(String, u64)> {
+    let mut listed: Vec<_> = reasons.iter().map(|(reason, count)| (reason.clone(), *count)).collect();
+    listed.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    listed
 }
 
 impl Report {
@@ -88,11 +134,6 @@ impl Report {
             (history.last(now, 24), history.last(now, HOURS), history.refused_by_hour(now, 24))
         };
         let ring = app.ring.load();
-        let listed = |reasons: &BTreeMap<String, u64>| {
-            let mut listed: Vec<_> = reasons.iter().map(|(reason, count)| (reason.clone(), *count)).collect();
-            listed.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-            listed
-        };
         let ramps = states(app);
         let newer = Config::load(&app.config().path);
         let changes = newer.as_ref().map(|newer| app.config().changes_to(newer)).unwrap_or_default();
@@ -128,6 +169,7 @@ impl Report {
             refused_domains: day.domains.first(20),
             refused_by_hour: by_hour,
             would_refuse: listed(&week.observed),
+            week: Figures::of(&week),
             aliases: aliases(app),
             forgery_chance: chance,
             attention,

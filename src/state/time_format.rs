@@ -1,4 +1,4 @@
-//! Moments as text (RFC 3339, in UTC).
+//! Moments as text, in UTC.
 
 use serde::de::{self, Deserialize, Deserializer};
 
@@ -13,6 +13,13 @@ pub fn rfc3339(at: Timestamp) -> String {
         jiff::Timestamp::MAX
     });
     at.to_string()
+}
+
+/// A moment as the date of a mail message (RFC 5322 section 3.3), in UTC.
+#[must_use]
+pub(crate) fn mail_date(at: Timestamp) -> String {
+    let at = jiff::Timestamp::from_second(at.0).unwrap_or_default().to_zoned(jiff::tz::TimeZone::UTC);
+    at.strftime("%a, %d %b %Y %H:%M:%S +0000").to_string()
 }
 
 /// A moment, from a TOML date or a string of the same form.

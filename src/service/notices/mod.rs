@@ -1,0 +1,236 @@
+//! Tells an administrator when something needs doing, by mail or by an HTTP request: what it is, and what to do. Each
+//! thing is told once, and at most once a day.
+
+mod letter;
+mod notice;
+mod watcher;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use self::letter::Letter;
+use self::watcher::{Snapshot, Watcher};
+use super::gauges::signing_key;
+use super::ramp::states;
+use super::report::Report;
+use crate::config::{Endpoint, Notify, Protocol, Role, SendProxy, TlsMode};
+use crate::drive::app_state::AppState;
+use crate::drive::next_hops::NextHops;
+use crate::drive::nonce;
+use crate::drive::proxy_listener::ProxyListener;
+use crate::drive::submission::{self, OwnMessage};
+use crate::envelope::address::{Address, ReversePath};
+use crate::envelope::rules::Rules;
+use crate::state::store::{Change, Store, Table};
+use crate::wire::message::NextHopChoice;
+
+/// Interval of looking.
+const LOOK: Duration = Duration::from_secs(1);
+/// Intervals of attempts to send what could not be sent: the first, and the longest.
+const RETRY: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(120));
+/// How long attempts are made, in seconds.
+const GIVE_UP: i64 = 86_400;
+/// The most notices that wait.
+const MAX_WAITING: usize = 50;
+/// Timeout of an HTTP request.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// The next hop for notices where no outbound listener has one.
+const LOCAL_MTA: (&str, u16) = ("127.0.0.1", 25);
+/// Key of what was told, in the store.
+const TOLD: &[u8] = b"notices";
+
+/// The daemon, as far as notices are about it.
+pub(super) struct Notices {
+    pub app: Arc<AppState>,
+    pub proxy_listeners: Arc<[Arc<ProxyListener>]>,
+    pub store: Arc<dyn Store>,
+}
+
+/// A notice that is not sent yet by all ways.
+struct Waiting {
+    letter: Letter,
+    by_mail: bool,
+    by_webhook: bool,
+    since: i64,
+}
+
+/// Looks for things to tell, and tells them. Never ends.
+pub(super) async fn watch(notices: Notices) {
+    let mut watcher = notices.restored();
+    let mut waiting: VecDeque<Waiting> = VecDeque::new();
+    let (mut retry_at, mut pause) = (Instant::now(), RETRY.0);
+    let mut looks = tokio::time::interval(LOOK);
+    loop {
+        // The first is at once: what is the case now is no news.
+        looks.tick().await;
+        let config = notices.app.config().notify.clone();
+        if !config.is_wanted() {
+            waiting.clear();
+            continue;
+        }
+        let before = watcher.clone();
+        let fresh = notices.look(&mut watcher);
+        if watcher != before {
+            notices.keep(&watcher).await;
+        }
+        if !fresh.is_empty() {
+            (retry_at, pause) = (Instant::now(), RETRY.0);
+            let since = notices.app.now().0;
+            waiting.extend(fresh.into_iter().map(|letter| Waiting {
+                letter,
+                by_mail: !config.mail_to.is_empty(),
+                by_webhook: config.webhook.is_some(),
+                since,
+            }));
+            while waiting.len() > MAX_WAITING {
+                waiting.pop_front();
+            }
+        }
+        if !waiting.is_empty() && Instant::now() >= retry_at {
+            notices.send_all(&config, &mut waiting).await;
+            (retry_at, pause) = (Instant::now() + pause, RETRY.1.min(pause * 2));
+        }
+    }
+}
+
+impl Notices {
+    fn restored(&self) -> Watcher {
+        let kept = self.store.get(Table::Daemon, TOLD).ok().flatten();
+        kept.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+    }
+
+    async fn keep(&self, watcher: &Watcher) {
+        let change = Change { table: Table::Daemon, key: TOLD.to_vec(), value: serde_json::to_vec(watcher).ok() };
+        let store = Arc::clone(&self.store);
+        // Whoever writes the state says in the log when that fails.
+        let _ = tokio::task::spawn_blocking(move || store.commit(&[change])).await;
+    }
+
+    fn look(&self, watcher: &mut Watcher) -> Vec<Letter> {
+        let (app, now) = (&self.app, self.app.now());
+        let due = watcher.look(&self.snapshot(), now);
+        let mut letters: Vec<Letter> = due.iter().map(|notice| Letter::of(notice, now)).collect();
+        if watcher.digest_is_due(now) {
+            letters.push(Letter::digest(&Report::of(app, &self.proxy_listeners), now));
+        }
+        letters
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let app = &self.app;
+        let (surges, limited) = {
+            let memory = app.memory();
+            (memory.surges.in_surge().map(str::to_owned).collect(), memory.guesses.limited())
+        };
+        let listeners = self.proxy_listeners.iter();
+        let certificate = |listener: &Arc<ProxyListener>| {
+            Some((listener.listener.listen.to_string(), listener.acceptor.as_ref()?.expires()?))
+        };
+        let gauges = &app.metrics.gauges;
+        Snapshot {
+            ramps: states(app),
+            surges,
+            limited,
+            ring_is_bad: gauges.ring_loaded.get() == 0,
+            state_is_bad: gauges.state_written.get() == 0,
+            down: listeners
+                .clone()
+                .flat_map(|it| it.all_hops())
+                .flat_map(NextHops::down)
+                .map(ToString::to_string)
+                .collect(),
+            certificates: listeners.filter_map(certificate).collect(),
+            key_due: signing_key(app).map(|(_, due)| due),
+        }
+    }
+
+    async fn send_all(&self, config: &Notify, waiting: &mut VecDeque<Waiting>) {
+        let now = self.app.now().0;
+        for notice in &mut *waiting {
+            let (event, title) = (notice.letter.event(), notice.letter.title());
+            if notice.by_mail {
+                match self.mail(config, &notice.letter).await {
+                    Ok(()) => {
+                        info!(event, title, "notice sent by mail");
+                        notice.by_mail = false;
+                    }
+                    Err(error) => warn!(event, title, error, "a notice cannot be sent by mail"),
+                }
+            }
+            if notice.by_webhook {
+                match self.request(config, &notice.letter).await {
+                    Ok(()) => {
+                        info!(event, title, "notice sent to the webhook");
+                        notice.by_webhook = false;
+                    }
+                    Err(error) => warn!(event, title, error, "a notice cannot be sent to the webhook"),
+                }
+            }
+        }
+        waiting.retain(|notice| (notice.by_mail || notice.by_webhook) && now - notice.since < GIVE_UP);
+    }
+
+    async fn mail(&self, config: &Notify, letter: &Letter) -> Result<(), String> {
+        let host = hostname();
+        let from = config
+            .mail_from
+            .clone()
+            .or_else(|| self.postmaster())
+            .ok_or("notify.mail_from is needed: there is no local domain")?;
+        let to: Vec<String> = config.mail_to.iter().map(ToString::to_string).collect();
+        let unique = nonce::nonce().map_err(|error| error.to_string())?.map(|octet| format!("{octet:02x}")).concat();
+        let message = letter.mail(&self.signed(&from), from.as_str(), &to, &host, &unique);
+        self.submit(config, &host, &message).await
+    }
+
+    /// Sends a message to the next hop that the config names, or that of the first outbound listener, or the mail server
+    /// of this machine.
+    async fn submit(&self, config: &Notify, host: &str, message: &OwnMessage) -> Result<(), String> {
+        let is_fit =
+            |it: &&Arc<ProxyListener>| it.listener.role == Role::Outbound && it.listener.protocol == Protocol::Smtp;
+        if let (None, Some(listener)) = (&config.mail_via, self.proxy_listeners.iter().find(is_fit)) {
+            let tls = listener.connector.as_ref().zip(match listener.listener.hop_tls.mode {
+                TlsMode::May => Some(false),
+                TlsMode::Require => Some(true),
+                TlsMode::Off | TlsMode::Implicit => None,
+            });
+            return submission::send(listener.hops(NextHopChoice::Main), tls, host, message).await;
+        }
+        let (name, port) = LOCAL_MTA;
+        let endpoint = config.mail_via.clone().unwrap_or_else(|| Endpoint::Tcp { host: name.to_owned(), port });
+        let hops = NextHops::new(&[endpoint], None, SendProxy::Off, self.app.config().timeouts.connect);
+        submission::send(&hops, None, host, message).await
+    }
+
+    fn postmaster(&self) -> Option<Address> {
+        let names = self.app.config().policy.domains.local.names();
+        let first = names.into_iter().find(|name| !name.starts_with('.') && name != "*")?;
+        Address::from_content("postmaster", &first).ok()
+    }
+
+    /// The envelope sender: signed as all mail of this site is.
+    fn signed(&self, from: &Address) -> String {
+        let (ring, config) = (self.app.ring.load(), self.app.config());
+        let rules = Rules::new(&config.policy, &ring, self.app.now());
+        let outbound = rules.outbound(None, &ReversePath::Mailbox(from.clone()), None);
+        outbound.signed().map_or(from, |signed| signed.address()).to_string()
+    }
+
+    async fn request(&self, config: &Notify, letter: &Letter) -> Result<(), String> {
+        let Some(url) = config.webhook.clone() else { return Ok(()) };
+        let body = letter.json(&hostname());
+        let sent = tokio::task::spawn_blocking(move || {
+            let agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).build().new_agent();
+            agent.post(&url).content_type("application/json").send(body).map(drop).map_err(|error| error.to_string())
+        });
+        sent.await.unwrap_or_else(|error| Err(error.to_string()))
+    }
+}
+
+fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

@@ -1,0 +1,167 @@
+//! Notices to an administrator, by mail to a real Postfix and by HTTP.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use crate::common::next_hop::{At, Does, NextHop};
+use crate::common::postfix::{Postfix, Role};
+use crate::common::{Daemon, can_run, folder, poll_for, reserved_port, run_ok};
+
+/// An HTTP server that keeps what it is sent. It answers the first requests with 500.
+struct HttpSink {
+    port: u16,
+    bodies: Arc<Mutex<Vec<serde_json::Value>>>,
+}
+
+impl HttpSink {
+    fn start(failures: usize) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let bodies = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&bodies);
+        std::thread::spawn(move || {
+            for (n, stream) in listener.incoming().enumerate() {
+                let Ok(stream) = stream else { return };
+                let mut reader = BufReader::new(stream);
+                let mut length = 0;
+                let mut head = String::new();
+                while reader.read_line(&mut head).is_ok_and(|n| n > 2) {
+                    let line = head.to_ascii_lowercase();
+                    length = line.strip_prefix("content-length:").map_or(length, |text| text.trim().parse().unwrap());
+                    head.clear();
+                }
+                let mut body = vec![0; length];
+                reader.read_exact(&mut body).unwrap();
+                let code = if n < failures { "500 Internal Server Error" } else { "204 No Content" };
+                if n >= failures {
+                    kept.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
+                }
+                let _ = write!(reader.get_mut(), "HTTP/1.1 {code}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+            }
+        });
+        Self { port, bodies }
+    }
+
+    fn events(&self) -> Vec<String> {
+        self.bodies.lock().unwrap().iter().map(|body| body["event"].as_str().unwrap().to_owned()).collect()
+    }
+}
+
+fn config(next_hop: u16, notify: &str) -> String {
+    format!(
+        "domains.local = [\"our.example\"]\n[notify]\n{notify}\n[[listener]]\nrole = \"outbound\"\nlisten = \"127.0.0.1:0\"\n\
+         next_hop = \"127.0.0.1:{next_hop}\"\n"
+    )
+}
+
+/// Spoils the key ring, and mends it.
+fn spoil(folder: &Path, daemon: &Daemon) {
+    let ring = folder.join("keys/ring.toml");
+    let text = std::fs::read_to_string(&ring).unwrap();
+    let before = daemon.log.all().len();
+    std::fs::write(&ring, "this is no key ring").unwrap();
+    daemon.log.wait("the error", before, |line| line.contains("the key ring cannot be loaded"));
+    // It is looked at once a second.
+    let after = daemon.log.all().len();
+    crate::common::wait::pace(std::time::Duration::from_millis(1500));
+    std::fs::write(&ring, text).unwrap();
+    daemon.log.wait("the ring", after, |line| line.contains("key ring loaded"));
+}
+
+fn enforce(folder: &Path) {
+    run_ok(folder, &["keys", "ramp-start", "our.example"]);
+    run_ok(folder, &["ramp", "enforce", "-c", "countersign.toml", "our.example"]);
+}
+
+#[test]
+fn each_event_is_told_once_by_mail_and_by_http() {
+    if !can_run(&["postfix"], "each_event_is_told_once_by_mail_and_by_http") {
+        return;
+    }
+    let (folder, port, http) = (folder(), reserved_port(), HttpSink::start(0));
+    let role =
+        Role { name: "ours", domain: "our.example", mailboxes: &["admin"], ports: &[(port, "")], ..Role::default() };
+    let postfix = Postfix::start(folder.path(), &role);
+    run_ok(folder.path(), &["keys", "init"]);
+    let notify = format!("mail_to = [\"admin@our.example\"]\nwebhook = \"http://127.0.0.1:{}/hook\"", http.port);
+    let daemon = Daemon::start(folder.path(), &config(port, &notify));
+    // A ring that flaps is one event.
+    for _ in 0..3 {
+        spoil(folder.path(), &daemon);
+    }
+    enforce(folder.path());
+    let told = poll_for("both events", || Some(http.events()).filter(|events| events.len() >= 2));
+    assert_eq!(told, ["ring-bad", "enforced"]);
+    let mails = poll_for("both messages", || Some(postfix.mailbox("admin")).filter(|mails| mails.len() >= 2));
+    assert_eq!(mails.len(), 2, "{mails:?}");
+    let mail = mails.iter().find(|mail| mail.contains("the key ring cannot be read")).unwrap();
+    assert!(mail.contains("From: Countersign on ") && mail.contains("<postmaster@our.example>"), "{mail}");
+    assert!(mail.contains("Auto-Submitted: auto-generated") && mail.contains("countersign check"), "{mail}");
+    assert!(mails.iter().any(|mail| mail.contains("our.example is enforced: false bounces are refused")));
+    // After a restart, nothing is told again.
+    drop(daemon);
+    let daemon = Daemon::start(folder.path(), &config(port, &notify));
+    spoil(folder.path(), &daemon);
+    run_ok(folder.path(), &["ramp", "auto", "-c", "countersign.toml", "our.example"]);
+    assert_eq!(http.events().len(), 2);
+    assert_eq!(postfix.mailbox("admin").len(), 2);
+}
+
+#[test]
+fn what_cannot_be_sent_now_is_sent_later_and_once() {
+    let (folder, http) = (folder(), HttpSink::start(2));
+    let hop = NextHop::script().offers(&["8BITMIME"]).start();
+    run_ok(folder.path(), &["keys", "init"]);
+    let notify = format!(
+        "mail_to = [\"admin@else.example\", \"night@else.example\"]\nmail_from = \"ann@our.example\"\n\
+         webhook = \"http://127.0.0.1:{}/\"",
+        http.port
+    );
+    let daemon = Daemon::start(folder.path(), &config(hop.port, &notify));
+    hop.next_session(At::Mail, Does::Says("451 4.3.0 try again later"));
+    enforce(folder.path());
+    daemon.log.wait("the failure", 0, |line| line.contains("cannot be sent by mail") && line.contains("451 4.3.0"));
+    daemon.log.wait("the failure", 0, |line| line.contains("cannot be sent to the webhook") && line.contains("500"));
+    poll_for("the request", || (!http.events().is_empty()).then_some(()));
+    daemon.log.wait("the mail", 0, |line| line.contains("notice sent by mail"));
+    assert_eq!((http.events(), hop.count()), (vec!["enforced".to_owned()], 1));
+    let mail = hop.last();
+    assert_eq!(mail.to, ["admin@else.example", "night@else.example"]);
+    // As all mail of this site, it leaves with a tag, so that its bounces come back.
+    assert!(mail.from.starts_with("prvs=") && mail.from.ends_with("=ann@our.example"), "{}", mail.from);
+    assert!(mail.text.contains("To: admin@else.example, night@else.example"), "{}", mail.text);
+}
+
+#[test]
+fn a_changed_address_holds_after_a_reload() {
+    let (folder, hop) = (folder(), NextHop::start());
+    run_ok(folder.path(), &["keys", "init"]);
+    let daemon = Daemon::start(folder.path(), &config(hop.port, ""));
+    let text = config(hop.port, "mail_to = [\"admin@else.example\"]");
+    std::fs::write(folder.path().join("countersign.toml"), text).unwrap();
+    let said = run_ok(folder.path(), &["reload", "-c", "countersign.toml"]);
+    assert!(said.contains("In force now: notify.mail_to."), "{said}");
+    // What is looked at for the first time is no news.
+    crate::common::wait::pace(std::time::Duration::from_millis(1500));
+    enforce(folder.path());
+    hop.wait_for_more_than(0);
+    assert!(hop.last().text.contains("our.example is enforced"), "{}", hop.last().text);
+    drop(daemon);
+}
+
+#[test]
+fn without_an_outbound_listener_the_config_names_the_mail_server() {
+    let (folder, hop) = (folder(), NextHop::start());
+    run_ok(folder.path(), &["keys", "init"]);
+    let text = format!(
+        "domains.local = [\"our.example\"]\n[notify]\nmail_to = [\"admin@else.example\"]\nmail_via = \"127.0.0.1:{}\"\n\
+         [[listener]]\nprotocol = \"socketmap\"\nlisten = \"127.0.0.1:0\"\n",
+        hop.port
+    );
+    let _daemon = Daemon::start(folder.path(), &text);
+    enforce(folder.path());
+    hop.wait_for_more_than(0);
+    assert_eq!(hop.last().to, ["admin@else.example"]);
+}
