@@ -5,7 +5,7 @@ use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::abuse_counters::Site;
-use crate::common::{dsn, poll_for, run, run_ok, skip};
+use crate::common::{Client, Daemon, Sink, dsn, folder, poll_for, reserved_port, run, run_ok, skip, tcp};
 use rustix::process::Signal;
 
 const ENFORCED: &str = "2026-01-01T00:00:00Z";
@@ -190,14 +190,14 @@ fn reload_puts_a_changed_config_in_force_and_says_what_needs_a_restart() {
     let reload = || run(site.folder.path(), &["reload", "-c", "countersign.toml"]);
     assert!(text(&reload()).starts_with("The config is as before."));
 
-    edit(&site, "inbound.mode = \"enforce\"", "inbound.mode = \"observe\"\nlog.level = \"debug\"");
+    edit(&site, "inbound.mode = \"enforce\"", "inbound.mode = \"observe\"\nstate.max_size = \"1 GiB\"");
     let said = text(&run(site.folder.path(), &["status", "-c", "countersign.toml"]));
     assert!(said.contains("the config file has changed (inbound.mode): countersign reload"), "{said}");
     let said = text(&reload());
-    assert!(said.contains("In force now: inbound.mode.\nAfter a restart: log.level.\n"), "{said}");
+    assert!(said.contains("In force now: inbound.mode.\nAfter a restart: state.max_size.\n"), "{said}");
     assert!(site.rcpt(&mut open, "", &forged).starts_with("250"));
     let said = text(&run(site.folder.path(), &["status", "-c", "countersign.toml"]));
-    assert!(said.contains("(log.level): restart the daemon"), "{said}");
+    assert!(said.contains("(state.max_size): restart the daemon"), "{said}");
 
     // An invalid config changes nothing, and the error names its line. SIGHUP has the effect of the command.
     edit(&site, "inbound.mode = \"observe\"", "inbound.mode = \"perhaps\"");
@@ -225,13 +225,14 @@ impl Drop for Over<'_> {
 
 #[test]
 fn reload_drops_no_connection_under_load() {
-    let site = Site::start("inbound.mode = \"enforce\"\noutbound.overflow = \"pass\"", None);
+    let site =
+        Site::start("inbound.mode = \"enforce\"\noutbound.overflow = \"pass\"\ntimeouts.connect = \"10s\"", None);
     let over = AtomicBool::new(false);
     let port = site.daemon.ports[0];
     let sent = std::thread::scope(|scope| {
         let client = || {
             let mut sent = 0;
-            let mut client = crate::common::Client::connect(port);
+            let mut client = Client::connect(port);
             client.say("EHLO client.example");
             while !over.load(Ordering::Relaxed) {
                 let reply = client.send("ann@our.example", "bob@third.example", "Subject: x\r\n\r\nx").unwrap();
@@ -246,8 +247,10 @@ fn reload_drops_no_connection_under_load() {
         for n in 0..20 {
             let (from, to) = if n % 2 == 0 { ("pass", "sign") } else { ("sign", "pass") };
             edit(&site, &format!("outbound.overflow = \"{from}\""), &format!("outbound.overflow = \"{to}\""));
+            // All listeners are replaced, too.
+            edit(&site, &format!("connect = \"{}s\"", 10 + n), &format!("connect = \"{}s\"", 11 + n));
             let said = run_ok(site.folder.path(), &["reload", "-c", "countersign.toml"]);
-            assert!(said.contains("In force now: outbound.overflow."), "{said}");
+            assert!(said.contains("In force now: outbound.overflow, timeouts.connect."), "{said}");
         }
         drop(ends);
         clients.into_iter().map(|client| client.join().unwrap()).sum::<u32>()
@@ -275,16 +278,158 @@ fn observe_holds_where_the_config_enforces() {
 fn a_reload_makes_no_open_relay() {
     let site = Site::start("inbound.mode = \"enforce\"", None);
     let port = site.daemon.ports[1];
-    // In the file, foreign recipients are only for the clients that are named beside; the listener that runs has none.
-    edit(&site, "inbound.mode = \"enforce\"", "inbound.mode = \"enforce\"\ninbound.foreign = \"pass\"");
+    let client = || {
+        let mut client = Client::connect(port);
+        client.say("EHLO client.example");
+        client
+    };
+    let relays = |client: &mut Client| site.rcpt(client, "bob@third.example", "victim@else.example");
+    let mut open = client();
+    // In the file, foreign recipients are only for the clients that are named beside. The open connection was admitted
+    // before.
     let path = site.folder.path().join("countersign.toml");
-    let text = std::fs::read_to_string(&path).unwrap();
-    std::fs::write(&path, text.replace("role = \"inbound\"\n", "role = \"inbound\"\nclients = [\"192.0.2.0/24\"]\n"))
-        .unwrap();
+    let before = std::fs::read_to_string(&path).unwrap();
+    let text = before.replace("inbound.mode = \"enforce\"", "inbound.mode = \"enforce\"\ninbound.foreign = \"pass\"");
+    let text = text.replace("role = \"inbound\"\n", "role = \"inbound\"\nclients = [\"127.0.0.0/8\"]\n");
+    std::fs::write(&path, &text).unwrap();
     let said = run_ok(site.folder.path(), &["reload", "-c", "countersign.toml"]);
-    assert!(said.contains("After a restart: inbound.foreign, listener[2].clients."), "{said}");
-    let mut client = crate::common::Client::connect(port);
-    client.say("EHLO client.example");
-    let reply = site.rcpt(&mut client, "bob@third.example", "victim@else.example");
-    assert!(reply.starts_with("550 5.7.1"), "{reply}");
+    assert!(said.contains("In force now: listener[2].clients.\nAfter a restart: inbound.foreign."), "{said}");
+    for client in [&mut open, &mut client()] {
+        assert!(relays(client).starts_with("550 5.7.1"));
+    }
+    // After the restart it holds, and its end holds at once.
+    let Site { folder, sink, daemon, status } = site;
+    drop(daemon);
+    // The first line is written by the start, too.
+    let daemon = Daemon::start(folder.path(), text.split_once('\n').unwrap().1);
+    let site = Site { folder, sink, daemon, status };
+    let port = site.daemon.ports[1];
+    let client = || {
+        let mut client = Client::connect(port);
+        client.say("EHLO client.example");
+        client
+    };
+    let relays = |client: &mut Client| site.rcpt(client, "bob@third.example", "victim@else.example");
+    let mut open = client();
+    assert!(relays(&mut open).starts_with("250"));
+    std::fs::write(&path, &before).unwrap();
+    let said = run_ok(site.folder.path(), &["reload", "-c", "countersign.toml"]);
+    assert!(said.contains("In force now: inbound.foreign, listener[2].clients."), "{said}");
+    for client in [&mut open, &mut client()] {
+        assert!(relays(client).starts_with("550 5.7.1"));
+    }
+}
+
+/// A config with these listeners, each of a role and a next hop.
+fn with_listeners(listeners: &[(u16, &str, u16)], more: &str) -> String {
+    let listener = |(port, role, hop): &(u16, &str, u16)| {
+        format!(
+            "[[listener]]\nrole = \"{role}\"\nlisten = \"127.0.0.1:{port}\"\nnext_hop = \"127.0.0.1:{hop}\"\n{more}"
+        )
+    };
+    let listeners: String = listeners.iter().map(listener).collect();
+    format!("domains.local = [\"our.example\"]\ninbound.mode = \"enforce\"\n{listeners}")
+}
+
+fn reloaded(folder: &std::path::Path, config: &str) -> String {
+    std::fs::write(folder.join("countersign.toml"), config).unwrap();
+    text(&run(folder, &["reload", "-c", "countersign.toml"]))
+}
+
+#[test]
+fn listeners_come_change_and_go_without_a_lost_message() {
+    let (folder, first, second) = (folder(), Sink::start(), Sink::start());
+    let [one, two] = [reserved_port(), reserved_port()];
+    run_ok(folder.path(), &["keys", "init"]);
+    let daemon = Daemon::start(folder.path(), &with_listeners(&[(one, "outbound", first.port)], ""));
+    let mut open = Client::connect(one);
+    open.say("EHLO client.example");
+    assert!(open.say("MAIL FROM:<ann@our.example>").starts_with("250"));
+
+    // One is added; it serves at once.
+    let said =
+        reloaded(folder.path(), &with_listeners(&[(one, "outbound", first.port), (two, "inbound", first.port)], ""));
+    assert!(said.contains("In force now: listener[2].listen"), "{said}");
+    let send = |port: u16, from: &str| {
+        let mut client = Client::connect(port);
+        client.say("EHLO client.example");
+        client.send(from, "ann@our.example", "Subject: x\r\n\r\nx").unwrap()
+    };
+    assert!(send(two, "bob@third.example").starts_with("250"));
+    assert_eq!(first.count(), 1);
+
+    // Both get another next hop: new connections go there, and the open transaction stays where it is.
+    let said =
+        reloaded(folder.path(), &with_listeners(&[(one, "outbound", second.port), (two, "inbound", second.port)], ""));
+    assert!(said.contains("listener[1].next_hop, listener[2].next_hop"), "{said}");
+    assert!(send(two, "bob@third.example").starts_with("250") && send(one, "ann@our.example").starts_with("250"));
+    assert_eq!((first.count(), second.count()), (1, 2));
+
+    // One goes: nobody can connect to it, and its open transaction ends well.
+    let said = reloaded(folder.path(), &with_listeners(&[(two, "inbound", second.port)], ""));
+    assert!(said.contains("In force now: "), "{said}");
+    daemon.log.wait("the end", 0, |line| line.contains("no new connections on this listener"));
+    poll_for("a closed port", || tcp(one).is_err().then_some(()));
+    for (line, want) in [("RCPT TO:<bob@third.example>", "250"), ("DATA", "354"), ("Subject: x\r\n\r\nx\r\n.", "250")] {
+        assert!(open.say(line).starts_with(want), "{line}");
+    }
+    assert_eq!(first.count(), 2);
+    assert!(open.say("MAIL FROM:<ann@our.example>").starts_with("421"));
+    assert!(send(two, "bob@third.example").starts_with("250"));
+}
+
+#[test]
+fn a_listener_that_cannot_be_opened_changes_nothing() {
+    let (folder, sink) = (folder(), Sink::start());
+    let port = reserved_port();
+    run_ok(folder.path(), &["keys", "init"]);
+    let _daemon = Daemon::start(folder.path(), &with_listeners(&[(port, "inbound", sink.port)], ""));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().port();
+    for (config, why) in [
+        (with_listeners(&[(port, "outbound", 9), (sink.port, "inbound", 9)], ""), "cannot listen on"),
+        (
+            with_listeners(
+                &[(port, "outbound", 9)],
+                "tls = \"may\"\ncertificate = \"no.pem\"\nprivate_key = \"no.key\"\n",
+            ),
+            "no.pem",
+        ),
+        (format!("keys.ring = \"other.toml\"\n{}", with_listeners(&[(port, "outbound", 9)], "")), "other.toml"),
+    ] {
+        let said = reloaded(folder.path(), &config);
+        assert!(said.contains(why) && said.contains("nothing has changed"), "{said}");
+        let mut client = Client::connect(port);
+        client.say("EHLO client.example");
+        let reply = client.send("bob@third.example", "ann@our.example", "Subject: x\r\n\r\nx").unwrap();
+        assert!(reply.starts_with("250"), "{reply}");
+    }
+    assert!(taken > 0);
+}
+
+#[test]
+fn the_log_level_and_the_ring_change_without_a_restart() {
+    let (folder, sink) = (folder(), Sink::start());
+    let port = reserved_port();
+    run_ok(folder.path(), &["keys", "init"]);
+    run_ok(folder.path(), &["keys", "init", "--ring", "other/ring.toml"]);
+    let config = with_listeners(&[(port, "outbound", sink.port)], "");
+    let daemon = Daemon::start(folder.path(), &config);
+    let sign = |to: &str| {
+        let mut client = Client::connect(port);
+        client.say("EHLO client.example");
+        assert!(client.send("ann@our.example", to, "Subject: x\r\n\r\nx").unwrap().starts_with("250"));
+        sink.last().from
+    };
+    let before = sign("one@third.example");
+    let said = reloaded(folder.path(), &format!("keys.ring = \"other/ring.toml\"\nlog.level = \"warn\"\n{config}"));
+    assert!(said.contains("In force now: keys.ring, log.level."), "{said}");
+    assert_ne!(sign("two@third.example"), before);
+    daemon.signal(Signal::TERM);
+    let log = daemon.log.clone();
+    assert_eq!(daemon.wait(), Some(0));
+    let lines = log.all();
+    assert!(lines.iter().any(|line| line.contains("one@third.example") || line.contains("\"event\":\"sender\"")));
+    assert!(lines.iter().any(|line| line.contains("keys.ring, log.level")), "{lines:?}");
+    assert_eq!(lines.iter().filter(|line| line.contains("\"event\":\"message\"")).count(), 1);
 }

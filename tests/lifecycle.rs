@@ -92,8 +92,10 @@ fn the_service_manager_hears_how_it_is() {
     command.env("NOTIFY_SOCKET", &path).env("WATCHDOG_USEC", "200000");
     let daemon = Daemon::start_by(command, folder.path(), &config("127.0.0.1:0", sink.port));
     let hear = |what: &str| {
-        let mut said = String::new();
+        let (mut said, begun) = (String::new(), std::time::Instant::now());
+        // The watchdog never falls silent.
         while !said.contains(what) {
+            assert!(begun.elapsed() < PATIENCE, "waited in vain for {what}, last: {said}");
             let mut buffer = [0; 256];
             let n = manager.recv(&mut buffer).unwrap_or_else(|error| panic!("waited in vain for {what}: {error}"));
             said = String::from_utf8_lossy(&buffer[..n]).into_owned();
@@ -101,7 +103,9 @@ fn the_service_manager_hears_how_it_is() {
     };
     hear("READY=1");
     hear("WATCHDOG=1");
-    hear("WATCHDOG=1");
+    daemon.signal(Signal::HUP);
+    hear("RELOADING=1\nMONOTONIC_USEC=");
+    hear("READY=1");
     daemon.signal(Signal::TERM);
     hear("STOPPING=1");
     assert_eq!(daemon.wait(), Some(0));

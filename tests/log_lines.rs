@@ -77,7 +77,7 @@ fn the_journal_gets_priorities_and_no_times() {
         command.env("JOURNAL_STREAM", format!("{}:{}", stat.st_dev, stat.st_ino)).stderr(writer);
         let mut child = command.spawn().unwrap();
         drop(command);
-        let guard = Guard::process(&child);
+        let _guard = Guard::process(&child);
         let mut lines = BufReader::new(reader).lines().map(Result::unwrap);
         let line = lines.find(|line| line.contains("listening")).unwrap();
         let rest = line.strip_prefix("<6>").unwrap_or_else(|| panic!("{line}"));
@@ -88,7 +88,7 @@ fn the_journal_gets_priorities_and_no_times() {
             }
             false => assert!(rest.trim_start().starts_with("INFO listening"), "{line}"),
         }
-        drop(guard);
+        child.kill().unwrap();
         child.wait().unwrap();
     }
 }

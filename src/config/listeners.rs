@@ -5,8 +5,8 @@ use std::path::Path;
 use toml::Spanned;
 
 use super::choices::{
-    Access, Certificate, HopTls, ListenerProtocol, LocatedError, Protocol, ProxyUnknown, Role, SendProxy, Side,
-    StrayNewline, SyncMode, TlsMode,
+    Access, Certificate, HopTls, ListenerProtocol, LocatedError, Protocol, ProxyUnknown, Role, SendProxy,
+    ServiceProtocol, Side, StrayNewline, SyncMode, TlsMode,
 };
 use super::mta_services::{self, MtaService};
 use super::raw;
@@ -58,6 +58,46 @@ impl Listener {
     pub fn is_open_to_strangers(&self) -> bool {
         self.clients.is_empty()
     }
+}
+
+/// Keeps what belongs to a socket that stays open while the config changes: its permissions, the kind of protocol, and
+/// all of a milter, which runs in a library. A listener with another address is another listener.
+pub(super) fn keep_sockets(
+    old: &[Listener],
+    new: &mut Vec<Listener>,
+    old_services: &[MtaService],
+    new_services: &mut Vec<MtaService>,
+) {
+    let (old_kinds, new_kinds) = (kinds(old, old_services), kinds(new, new_services));
+    let has_other_kind =
+        |kinds: &[(Endpoint, bool)], listen: &Endpoint, is_proxy: bool| kinds.contains(&(listen.clone(), !is_proxy));
+    // Where the kind of protocol has changed, the old listener stays.
+    new.retain(|it| !has_other_kind(&old_kinds, &it.listen, true));
+    new_services.retain(|it| !has_other_kind(&old_kinds, &it.listen, false));
+    for listener in &mut *new {
+        if let Some(before) = old.iter().find(|it| it.listen == listener.listen) {
+            listener.access = before.access.clone();
+        }
+    }
+    for service in &mut *new_services {
+        match old_services.iter().find(|it| it.listen == service.listen) {
+            Some(before) if before.protocol == ServiceProtocol::Milter || before.protocol != service.protocol => {
+                *service = before.clone();
+            }
+            Some(before) => (service.access, service.connections) = (before.access.clone(), before.connections),
+            None => {}
+        }
+    }
+    new.extend(old.iter().filter(|it| has_other_kind(&new_kinds, &it.listen, true)).cloned());
+    new_services.extend(old_services.iter().filter(|it| has_other_kind(&new_kinds, &it.listen, false)).cloned());
+}
+
+/// The addresses of listeners, and whether each is a proxy. With port 0, the system chooses another port for each, so
+/// such an address says nothing.
+fn kinds(listeners: &[Listener], services: &[MtaService]) -> Vec<(Endpoint, bool)> {
+    let proxies = listeners.iter().map(|it| (it.listen.clone(), true));
+    let all = proxies.chain(services.iter().map(|it| (it.listen.clone(), false)));
+    all.filter(|(listen, _)| !matches!(listen, Endpoint::Tcp { port: 0, .. })).collect()
 }
 
 /// Checks all listeners, alone and together.

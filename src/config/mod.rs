@@ -201,7 +201,7 @@ impl Config {
     /// The differences to a newer version of this config.
     #[must_use]
     pub fn changes_to(&self, newer: &Self) -> ConfigChanges {
-        reload::changes(&self.settings, &newer.settings, self.has_milter())
+        self.versions(newer).changes()
     }
 
     /// A newer version of this config, as far as a running daemon can take it: keys that need a restart keep the values
@@ -213,31 +213,22 @@ impl Config {
             newer.policy.outbound.exempt_recipients = self.policy.outbound.exempt_recipients.clone();
             newer.policy.outbound.mixed = self.policy.outbound.mixed;
             newer.timeouts.transaction = self.timeouts.transaction;
+            newer.timeouts.drain = self.timeouts.drain;
             let actions = &mut newer.policy.inbound.actions.by_reason;
             actions.retain(|(reason, _)| *reason != FailureReason::Overflow);
             let old = self.policy.inbound.actions.by_reason.iter();
             actions.extend(old.filter(|(reason, _)| *reason == FailureReason::Overflow));
         }
-        newer.policy.inbound.pass_foreign = self.policy.inbound.pass_foreign;
-        newer.timeouts.connect = self.timeouts.connect;
-        newer.timeouts.drain = self.timeouts.drain;
-        newer.limits.connections = self.limits.connections;
-        newer.limits.held = self.limits.held;
-        reload::keep(&self.settings, &mut newer.settings, self.has_milter());
-        Self {
-            ring: self.ring.clone(),
-            listeners: self.listeners.clone(),
-            mta_services: self.mta_services.clone(),
-            srs_next_hop: self.srs_next_hop.clone(),
-            hold: self.hold,
-            status: self.status.clone(),
-            status_hosts: self.status_hosts.clone(),
-            state: self.state.clone(),
-            control: self.control.clone(),
-            log_format: self.log_format,
-            log_level: self.log_level.clone(),
-            ..newer
-        }
+        newer.policy.inbound.pass_foreign &= self.policy.inbound.pass_foreign;
+        newer.settings = self.versions(&newer).kept();
+        listeners::keep_sockets(&self.listeners, &mut newer.listeners, &self.mta_services, &mut newer.mta_services);
+        newer.state.path.clone_from(&self.state.path);
+        (newer.state.is_default, newer.state.max_size) = (self.state.is_default, self.state.max_size);
+        Self { status: self.status.clone(), control: self.control.clone(), log_format: self.log_format, ..newer }
+    }
+
+    fn versions<'a>(&'a self, newer: &'a Self) -> reload::Versions<'a> {
+        reload::Versions { old: &self.settings, new: &newer.settings, has_milter: self.has_milter() }
     }
 
     fn has_milter(&self) -> bool {

@@ -6,31 +6,19 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) type Settings = BTreeMap<String, String>;
 
 /// Keys that take effect only at a start, or tables of such keys.
-const NEED_RESTART: [&str; 13] = [
-    "control",
-    // It is safe only with the clients of the listeners, which need a restart.
-    "inbound.foreign",
-    "inbound.hold",
-    "inbound.srs_next_hop",
-    "keys.ring",
-    "limits.connections",
-    "limits.held",
-    "listener",
-    "log",
-    "state",
-    "status",
-    "timeouts.connect",
-    "timeouts.drain",
-];
-/// Keys that a milter tells its mail server when they connect.
-const NEED_RESTART_OF_MILTERS: [&str; 5] = [
+const NEED_RESTART: [&str; 5] = ["control", "log.format", "state.max_size", "state.path", "status.listen"];
+/// Keys that a milter tells its mail server when they connect, or reads when it begins.
+const NEED_RESTART_OF_MILTERS: [&str; 6] = [
     // Its default depends on outbound.evidence.
     "inbound.actions.overflow",
     "outbound.evidence",
     "outbound.exempt_recipients",
     "outbound.mixed",
+    "timeouts.drain",
     "timeouts.transaction",
 ];
+/// Keys of a listener that belong to its socket.
+const OF_THE_SOCKET: [&str; 3] = ["group", "mode", "users"];
 
 /// The keys in which two configs differ, with their tables.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -49,32 +37,69 @@ impl ConfigChanges {
     }
 }
 
-/// The differences between the settings of two configs.
-pub(super) fn changes(old: &Settings, new: &Settings, has_milter: bool) -> ConfigChanges {
-    let keys: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    let mut changes = ConfigChanges::default();
-    for key in keys.into_iter().filter(|key| old.get(*key) != new.get(*key)) {
-        let list = if needs_restart(key, has_milter) { &mut changes.need_restart } else { &mut changes.applied };
-        list.push(key.to_owned());
-    }
-    changes
+/// Two versions of the settings of a daemon.
+#[derive(Clone, Copy)]
+pub(super) struct Versions<'a> {
+    pub old: &'a Settings,
+    pub new: &'a Settings,
+    /// Whether the running daemon has a milter.
+    pub has_milter: bool,
 }
 
-/// Puts the old values of keys that need a restart into the new settings: what a restart would change still differs
-/// from the file.
-pub(super) fn keep(old: &Settings, new: &mut Settings, has_milter: bool) {
-    let keys: BTreeSet<String> = old.keys().chain(new.keys()).cloned().collect();
-    for key in keys.into_iter().filter(|key| needs_restart(key, has_milter)) {
-        match old.get(&key) {
-            Some(value) => new.insert(key, value.clone()),
-            None => new.remove(&key),
+impl Versions<'_> {
+    /// The differences.
+    pub(super) fn changes(self) -> ConfigChanges {
+        let keys: BTreeSet<&String> = self.old.keys().chain(self.new.keys()).collect();
+        let mut changes = ConfigChanges::default();
+        for key in keys.into_iter().filter(|key| self.old.get(*key) != self.new.get(*key)) {
+            let list = if self.needs_restart(key) { &mut changes.need_restart } else { &mut changes.applied };
+            list.push(key.to_owned());
+        }
+        changes
+    }
+
+    /// The new settings, with the old values of keys that need a restart: what a restart would change still differs from
+    /// the file.
+    pub(super) fn kept(self) -> Settings {
+        let mut kept = self.new.clone();
+        let keys = self.old.keys().chain(self.new.keys());
+        for key in keys.filter(|key| self.needs_restart(key)) {
+            match self.old.get(key) {
+                Some(value) => drop(kept.insert(key.clone(), value.clone())),
+                None => drop(kept.remove(key)),
+            }
+        }
+        kept
+    }
+
+    fn needs_restart(self, key: &str) -> bool {
+        // It is safe only with the clients of the listeners, and open connections were admitted by the old ones. Its end
+        // is safe at once.
+        if key == "inbound.foreign" {
+            return self.new.get(key).is_some_and(|value| value.trim_matches('"') == "pass");
+        }
+        let is_of =
+            |name: &&str| key == *name || key.strip_prefix(name).is_some_and(|rest| rest.starts_with(['.', '[']));
+        match key.strip_prefix("listener[").and_then(|rest| rest.split_once("].")) {
+            Some((number, name)) => self.of_listener(&format!("listener[{number}]"), name),
+            None => NEED_RESTART.iter().any(&is_of) || (self.has_milter && NEED_RESTART_OF_MILTERS.iter().any(is_of)),
+        }
+    }
+
+    /// Whether a key of a listener needs a restart. A listener with another address is another listener.
+    fn of_listener(self, table: &str, name: &str) -> bool {
+        let both = |name: &str| {
+            let key = format!("{table}.{name}");
+            [self.old, self.new].map(|settings| settings.get(&key).map(|value| value.trim_matches('"')))
         };
+        let [was, is] = both("listen");
+        if was != is || was.is_none() {
+            return false;
+        }
+        let [was, is] =
+            both("protocol").map(|protocol| protocol.filter(|it| ["milter", "policy", "socketmap"].contains(it)));
+        was != is || was == Some("milter") || OF_THE_SOCKET.contains(&name) || (name == "connections" && was.is_some())
     }
-}
-
-fn needs_restart(key: &str, has_milter: bool) -> bool {
-    let is_of = |name: &&str| key == *name || key.strip_prefix(name).is_some_and(|rest| rest.starts_with(['.', '[']));
-    NEED_RESTART.iter().any(is_of) || (has_milter && NEED_RESTART_OF_MILTERS.iter().any(is_of))
 }
 
 /// All keys of a config as written, with their tables, and their values as text. A list of tables has numbers from 1:

@@ -45,7 +45,7 @@ pub(crate) struct AppState {
     ramp: Mutex<RampNotes>,
     ramp_changed: Notify,
     /// Room for buffered messages.
-    pub hold_budget: Arc<HoldBudget>,
+    pub hold_budget: ArcSwap<HoldBudget>,
     sessions: AtomicU64,
     process: ProcessId,
 }
@@ -59,7 +59,7 @@ impl AppState {
         metrics.gauges.started.set(started.0);
         metrics.gauges.state_written.set(1);
         metrics.gauges.ring_loaded.set(1);
-        let hold_budget = Arc::new(HoldBudget::new(config.limits.held, config.hold));
+        let hold_budget = ArcSwap::from_pointee(HoldBudget::new(config.limits.held, config.hold));
         Self {
             config: ArcSwap::from_pointee(config),
             ring: ArcSwap::from_pointee(ring),
@@ -87,6 +87,11 @@ impl AppState {
 
     /// Puts a config in force, for new connections and new decisions.
     pub(crate) fn set_config(&self, config: Config) {
+        let before = self.config();
+        if (before.limits.held, before.hold) != (config.limits.held, config.hold) {
+            // What is buffered now keeps its room until its end.
+            self.hold_budget.store(Arc::new(HoldBudget::new(config.limits.held, config.hold)));
+        }
         self.config.store(Arc::new(config));
     }
 
@@ -112,6 +117,15 @@ impl AppState {
         notes.record.paused_until = until;
         notes.pause_changed = true;
         self.ramps.store(Arc::new(notes.record.clone()));
+    }
+
+    /// Says whether mail is signed by this daemon, and not by another host with the same ring.
+    pub(crate) fn set_signs_here(&self, signs_here: bool) {
+        let mut notes = self.ramp_notes();
+        if notes.record.signs_here != signs_here {
+            notes.record.signs_here = signs_here;
+            self.ramps.store(Arc::new(notes.record.clone()));
+        }
     }
 
     /// Until when all domains are observed, if that has changed since the last call.

@@ -16,13 +16,13 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::decision_log::find;
+use super::listeners::Listeners;
 use super::ramp_words::describe;
 use super::reload::{Reload, reload_config};
 use super::report::Report;
 use crate::config::{Access, ConfigChanges, ControlSocket, Endpoint};
 use crate::drive::app_state::AppState;
 use crate::drive::listener::{Bound, Inherited};
-use crate::drive::proxy_listener::ProxyListener;
 use crate::drive::stream::{Accepted, Plain};
 use crate::envelope::time::Timestamp;
 use crate::state::store::Store;
@@ -37,7 +37,7 @@ pub(crate) const LONGEST_PAUSE: i64 = 31 * 86_400;
 #[derive(Clone)]
 pub(super) struct Daemon {
     pub app: Arc<AppState>,
-    pub proxy_listeners: Arc<[Arc<ProxyListener>]>,
+    pub listeners: Arc<Listeners>,
     pub reload: Reload,
     pub store: Arc<dyn Store>,
 }
@@ -115,7 +115,7 @@ impl Listener for Incoming {
 }
 
 async fn status(State(daemon): State<Daemon>) -> Json<Report> {
-    Json(Report::of(&daemon.app, &daemon.proxy_listeners))
+    Json(Report::of(&daemon.app, &daemon.listeners.shared().load()))
 }
 
 /// What `trace` asks for.
@@ -175,8 +175,8 @@ async fn observe(State(daemon): State<Daemon>, Json(asked): Json<Observe>) -> (S
 }
 
 async fn reload_now(State(daemon): State<Daemon>) -> (StatusCode, Json<Answer>) {
-    let app = Arc::clone(&daemon.app);
-    let changes = tokio::task::spawn_blocking(move || reload_config(&app)).await;
+    let here = daemon.clone();
+    let changes = tokio::task::spawn_blocking(move || reload_config(&here.app, &here.listeners)).await;
     let (code, text) = match changes {
         Ok(Ok(changes)) => {
             daemon.reload.ring_and_certificates();

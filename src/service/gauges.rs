@@ -18,7 +18,7 @@ pub(super) const OLD_KEY: i64 = 365 * 86_400;
 
 /// Updates metrics that are kept elsewhere.
 pub(super) fn look_up(app: &AppState, proxy_listeners: &[Arc<ProxyListener>]) {
-    let held = i64::try_from(app.hold_budget.taken()).unwrap_or(i64::MAX);
+    let held = i64::try_from(app.hold_budget.load().taken()).unwrap_or(i64::MAX);
     app.metrics.gauges.held.set(held);
     ramps(app);
     memory(app);
@@ -94,6 +94,10 @@ fn memory(app: &AppState) {
 
 fn listeners(app: &AppState, proxy_listeners: &[Arc<ProxyListener>]) {
     let gauges = &app.metrics.gauges;
+    // Listeners may have gone.
+    gauges.hop_up.clear();
+    gauges.hop_refusing.clear();
+    gauges.certificate_expiry.clear();
     for proxy_listener in proxy_listeners {
         let listener = proxy_listener.listener.listen.to_string();
         for (endpoint, is_up, is_refusing) in proxy_listener.all_hops().flat_map(NextHops::states) {

@@ -2,6 +2,7 @@
 //! request. A file with errors changes nothing.
 
 use std::fs;
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,11 +14,16 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use super::listeners::{Listeners, SharedListeners};
+use super::start_error::StartError;
+use super::state::signs_here;
+use super::{fd_limit, logs, systemd};
 use crate::config::{Config, ConfigChanges, ConfigError};
 use crate::drive::app_state::AppState;
 use crate::drive::proxy_listener::ProxyListener;
 use crate::drive::tls::Acceptor;
 use crate::envelope::tag::batv::MacLength;
+use crate::state::RingFileError;
 use crate::state::ring_file::{self, Changed};
 
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -58,16 +64,12 @@ fn version(path: &Path) -> Version {
 }
 
 /// Reloads the key ring and certificates when they change, or on request. Never ends.
-pub(super) async fn watch(app: Arc<AppState>, proxy_listeners: Arc<[Arc<ProxyListener>]>, requests: Reload) {
-    let path = app.config().ring.clone();
-    let mut certificates: Vec<WatchedCertificate> = proxy_listeners
-        .iter()
-        .filter(|proxy_listener| proxy_listener.acceptor.is_some())
-        .map(WatchedCertificate::new)
-        .collect();
-    let mut seen = version(&path);
+pub(super) async fn watch(app: Arc<AppState>, listeners: Arc<Listeners>, requests: Reload) {
+    let shared = listeners.shared();
+    let mut certificates = watched(&shared);
+    let mut seen = version(&app.config().ring);
     // Loads changes made since the ring was first read.
-    let mut remind_at = match ring_file::load(&path) {
+    let mut remind_at = match ring_file::load(&app.config().ring) {
         Ok(ring) => {
             app.set_ring(ring);
             None
@@ -81,11 +83,16 @@ pub(super) async fn watch(app: Arc<AppState>, proxy_listeners: Arc<[Arc<ProxyLis
             () = tokio::time::sleep(INTERVAL) => false,
         };
         if requests.0.config.swap(false, Ordering::AcqRel) {
+            systemd::reloading();
             // What came of it is in the log.
-            let _ = reload_config(&app);
+            let _ = reload_config(&app, &listeners);
+            systemd::ready();
+        }
+        if !is_current(&certificates, &shared) {
+            certificates = watched(&shared);
         }
         certificates.iter_mut().for_each(|certificate| certificate.look(asked));
-        let now = version(&path);
+        let now = version(&app.config().ring);
         if asked || now != seen || remind_at.is_some_and(|at| at <= Instant::now()) {
             seen = now;
             remind_at = if reload(&app) { None } else { Some(Instant::now() + REMINDER) };
@@ -94,6 +101,20 @@ pub(super) async fn watch(app: Arc<AppState>, proxy_listeners: Arc<[Arc<ProxyLis
             }
         }
     }
+}
+
+/// The certificates of the listeners in force.
+fn watched(listeners: &SharedListeners) -> Vec<WatchedCertificate> {
+    let listeners = listeners.load();
+    listeners.iter().filter(|listener| listener.acceptor.is_some()).map(WatchedCertificate::new).collect()
+}
+
+fn is_current(certificates: &[WatchedCertificate], listeners: &SharedListeners) -> bool {
+    let listeners = listeners.load();
+    let mut now = listeners.iter().filter(|listener| listener.acceptor.is_some());
+    let same =
+        certificates.iter().all(|it| now.next().is_some_and(|listener| Arc::ptr_eq(&it.proxy_listener, listener)));
+    same && now.next().is_none()
 }
 
 /// The certificate of a listener, and the versions of its files.
@@ -132,27 +153,76 @@ impl WatchedCertificate {
     }
 }
 
+/// Why a changed config is not put in force.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReloadError {
+    /// It has an error.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A new listener cannot be opened, or a certificate cannot be used.
+    #[error("{0}")]
+    Listener(#[from] StartError),
+    /// The new key ring cannot be read.
+    #[error(transparent)]
+    Ring(#[from] RingFileError),
+    /// The new limits cannot be kept.
+    #[error("{0}")]
+    Limits(#[from] io::Error),
+}
+
 /// Reads the config again, and puts in force what a running daemon can take.
 ///
 /// # Errors
-/// The file has an error, and nothing changes.
-pub(super) fn reload_config(app: &AppState) -> Result<ConfigChanges, ConfigError> {
-    let running = app.config();
-    let newer = Config::load(&running.path).inspect_err(|error| {
+/// The file has an error, or what it asks for cannot be had, and nothing changes.
+pub(super) fn reload_config(app: &AppState, listeners: &Listeners) -> Result<ConfigChanges, ReloadError> {
+    put_in_force(app, listeners).inspect_err(|error| {
         error!(%error, "the config cannot be loaded; the last good one stays in force");
-    })?;
+    })
+}
+
+fn put_in_force(app: &AppState, listeners: &Listeners) -> Result<ConfigChanges, ReloadError> {
+    let running = app.config();
+    let newer = Config::load(&running.path)?;
     let changes = running.changes_to(&newer);
     if changes.is_empty() {
         return Ok(changes);
     }
-    app.set_config(running.reloaded(newer));
+    let newer = running.reloaded(newer);
+    let ring = if newer.ring == running.ring { None } else { Some(ring_file::load(&newer.ring)?) };
+    fd_limit::raise_descriptors(&newer)?;
+    let rules = || {
+        app.set_signs_here(signs_here(&newer));
+        app.set_config(newer.clone());
+        if let Some(ring) = ring {
+            app.set_ring(ring);
+        }
+    };
+    if changes.applied.iter().any(|key| is_of_listeners(key)) {
+        listeners.change(&newer, rules)?;
+    } else {
+        // Next hops that are down stay known as such.
+        rules();
+    }
     if !changes.applied.is_empty() {
         info!(changed = changes.applied.join(", "), "the config has changed, and is in force");
     }
     if !changes.need_restart.is_empty() {
         warn!(changed = changes.need_restart.join(", "), "these changes of the config take effect after a restart");
     }
+    // Last, so that the log says what has changed. The level was checked with the config.
+    if newer.log_level != running.log_level
+        && let Err(error) = logs::set_level(&newer.log_level)
+    {
+        warn!(error, "the log level cannot be changed");
+    }
     Ok(changes)
+}
+
+/// Whether listeners depend on this key.
+fn is_of_listeners(key: &str) -> bool {
+    let others = ["inbound.srs_next_hop", "limits.connections", "timeouts.connect"];
+    key.starts_with("listener[")
+        || others.iter().any(|name| key.strip_prefix(name).is_some_and(|rest| !rest.starts_with('_')))
 }
 
 /// Loads the ring. Returns `false` if the file has errors.

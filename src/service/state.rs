@@ -211,7 +211,7 @@ impl State {
 }
 
 /// Whether mail is signed by this daemon, and not by another host with the same ring.
-fn signs_here(config: &Config) -> bool {
+pub(super) fn signs_here(config: &Config) -> bool {
     let signs = |service: &MtaService| match service.protocol {
         ServiceProtocol::Milter => service.side != Side::Inbound,
         ServiceProtocol::Socketmap => true,

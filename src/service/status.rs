@@ -18,11 +18,11 @@ use tracing::warn;
 
 use super::capped_listener::CappedListener;
 use super::gauges;
+use super::listeners::SharedListeners;
 use super::ramp_words::describe;
 use crate::drive::app_state::AppState;
 use crate::drive::listener::Bound;
 use crate::drive::next_hops::NextHops;
-use crate::drive::proxy_listener::ProxyListener;
 use crate::state::time_format::rfc3339;
 use crate::wire::message::NextHopChoice;
 
@@ -30,27 +30,20 @@ use crate::wire::message::NextHopChoice;
 struct StatusContext {
     app: Arc<AppState>,
     registry: Arc<Registry>,
-    proxy_listeners: Arc<[Arc<ProxyListener>]>,
+    listeners: SharedListeners,
     draining: CancellationToken,
 }
 
 /// Serves requests, without end.
-pub(super) async fn serve(
-    bound: Bound,
-    app: Arc<AppState>,
-    proxy_listeners: Arc<[Arc<ProxyListener>]>,
-    draining: CancellationToken,
-) {
+pub(super) async fn serve(bound: Bound, app: Arc<AppState>, listeners: SharedListeners, draining: CancellationToken) {
     let registry = Arc::new(app.metrics.registry());
-    let mut names = app.config().status_hosts.clone();
-    names.push(rustix::system::uname().nodename().to_string_lossy().into_owned());
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/observed", get(observed))
-        .layer(middleware::from_fn_with_state(Arc::from(names), only_known_names))
-        .with_state(StatusContext { app, registry, proxy_listeners, draining });
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), only_known_names))
+        .with_state(StatusContext { app, registry, listeners, draining });
     let served = async {
         let listener = TcpListener::from_std(bound.into_std())?;
         axum::serve(CappedListener::new(listener), router).await
@@ -63,12 +56,13 @@ pub(super) async fn serve(
 /// Whether the daemon is ready for mail: it is not stopping, and each listener has a next hop that is up.
 async fn readyz(State(site): State<StatusContext>) -> impl IntoResponse {
     let draining = site.draining.is_cancelled();
-    let hops = || site.proxy_listeners.iter().flat_map(|proxy_listener| proxy_listener.all_hops());
+    let listeners = site.listeners.load();
+    let hops = || listeners.iter().flat_map(|proxy_listener| proxy_listener.all_hops());
     let down: Vec<String> = hops().flat_map(NextHops::down).map(ToString::to_string).collect();
     let refusing = hops().flat_map(NextHops::states).filter(|(_, _, is_refusing)| *is_refusing);
     let refusing: Vec<String> = refusing.map(|(endpoint, ..)| endpoint.to_string()).collect();
     // Next hops of single domains are listed, but do not make the daemon unready for all mail.
-    let reachable = site.proxy_listeners.iter().all(|proxy_listener| proxy_listener.hops(NextHopChoice::Main).is_up());
+    let reachable = listeners.iter().all(|proxy_listener| proxy_listener.hops(NextHopChoice::Main).is_up());
     let ready = !draining && reachable;
     let body = serde_json::json!({ "ready": ready, "draining": draining, "next_hops_down": down,
         "next_hops_refusing": refusing });
@@ -78,7 +72,7 @@ async fn readyz(State(site): State<StatusContext>) -> impl IntoResponse {
 
 /// Metrics in OpenMetrics format if the client asks for it, otherwise in the text format of Prometheus.
 async fn metrics(State(site): State<StatusContext>, headers: HeaderMap) -> impl IntoResponse {
-    gauges::look_up(&site.app, &site.proxy_listeners);
+    gauges::look_up(&site.app, &site.listeners.load());
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = encode(&mut text, &site.registry);
@@ -132,8 +126,10 @@ fn plain_metrics(text: &str) -> String {
 
 /// Refuses requests for unknown host names, against DNS rebinding: a page of `evil.example`, with a name that resolves
 /// to this machine, could otherwise read the answers in a browser.
-async fn only_known_names(State(names): State<Arc<[String]>>, request: Request, next: Next) -> Response {
+async fn only_known_names(State(app): State<Arc<AppState>>, request: Request, next: Next) -> Response {
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let mut names = app.config().status_hosts.clone();
+    names.push(rustix::system::uname().nodename().to_string_lossy().into_owned());
     if is_known(host, &names) {
         return next.run(request).await;
     }

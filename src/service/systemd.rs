@@ -10,6 +10,14 @@ pub(super) fn ready() {
     say(&[sd_notify::NotifyState::Ready]);
 }
 
+/// Reports that the config is read again (`Type=notify-reload`); [`ready`] follows.
+pub(super) fn reloading() {
+    match sd_notify::NotifyState::monotonic_usec_now() {
+        Ok(now) => say(&[sd_notify::NotifyState::Reloading, now]),
+        Err(error) => warn!(%error, "cannot notify the service manager"),
+    }
+}
+
 /// Reports that no new connections are accepted.
 pub(super) fn stopping() {
     say(&[sd_notify::NotifyState::Stopping]);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use prometheus_client::metrics::gauge::Gauge;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -26,9 +26,11 @@ impl Default for Group {
 }
 
 impl Group {
-    /// Runs an acceptor until the group stops.
-    pub(super) fn accept(&mut self, acceptor: impl Future<Output = io::Result<()>> + Send + 'static) {
-        self.acceptors.spawn(acceptor);
+    /// Runs an acceptor until the group stops, or it is aborted.
+    pub(super) fn accept(&mut self, acceptor: impl Future<Output = io::Result<()>> + Send + 'static) -> AbortHandle {
+        // Those that have ended are not kept.
+        while self.acceptors.try_join_next().is_some() {}
+        self.acceptors.spawn(acceptor)
     }
 
     /// The signal to stop, for connections.

@@ -73,7 +73,7 @@ impl ProxySession {
                 // A client that the config names is not limited to a share.
                 let network =
                     self.evaluator.client.filter(|client| !is_known(*client, &self.proxy_listener)).map(network);
-                self.permit = self.evaluator.app.hold_budget.begin(network);
+                self.permit = self.evaluator.app.hold_budget.load_full().begin(network);
                 if self.permit.is_none() {
                     self.log_no_room();
                 }

@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use self::letter::Letter;
 use self::watcher::{Snapshot, Watcher};
 use super::gauges::signing_key;
+use super::listeners::SharedListeners;
 use super::ramp::states;
 use super::report::Report;
 use crate::config::{Endpoint, Notify, Protocol, Role, SendProxy, TlsMode};
@@ -46,7 +47,7 @@ const TOLD: &[u8] = b"notices";
 /// The daemon, as far as notices are about it.
 pub(super) struct Notices {
     pub app: Arc<AppState>,
-    pub proxy_listeners: Arc<[Arc<ProxyListener>]>,
+    pub listeners: SharedListeners,
     pub store: Arc<dyn Store>,
 }
 
@@ -115,7 +116,7 @@ impl Notices {
         let due = watcher.look(&self.snapshot(), now);
         let mut letters: Vec<Letter> = due.iter().map(|notice| Letter::of(notice, now)).collect();
         if watcher.digest_is_due(now) {
-            letters.push(Letter::digest(&Report::of(app, &self.proxy_listeners), now));
+            letters.push(Letter::digest(&Report::of(app, &self.listeners.load()), now));
         }
         letters
     }
@@ -126,7 +127,8 @@ impl Notices {
             let memory = app.memory();
             (memory.surges.in_surge().map(str::to_owned).collect(), memory.guesses.limited())
         };
-        let listeners = self.proxy_listeners.iter();
+        let all = self.listeners.load();
+        let listeners = all.iter();
         let certificate = |listener: &Arc<ProxyListener>| {
             Some((listener.listener.listen.to_string(), listener.acceptor.as_ref()?.expires()?))
         };
@@ -192,7 +194,8 @@ impl Notices {
     async fn submit(&self, config: &Notify, host: &str, message: &OwnMessage) -> Result<(), String> {
         let is_fit =
             |it: &&Arc<ProxyListener>| it.listener.role == Role::Outbound && it.listener.protocol == Protocol::Smtp;
-        if let (None, Some(listener)) = (&config.mail_via, self.proxy_listeners.iter().find(is_fit)) {
+        let first = self.listeners.load().iter().find(is_fit).cloned();
+        if let (None, Some(listener)) = (&config.mail_via, first) {
             let tls = listener.connector.as_ref().zip(match listener.listener.hop_tls.mode {
                 TlsMode::May => Some(false),
                 TlsMode::Require => Some(true),

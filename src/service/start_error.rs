@@ -1,0 +1,42 @@
+//! Errors of listeners, at the start and when the config is reloaded.
+
+use std::fmt;
+use std::io;
+
+use crate::config::Endpoint;
+
+/// Why the daemon does not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// A listener cannot be bound.
+    Bind {
+        /// The address or socket that could not be opened.
+        listen: Endpoint,
+        /// The error of the operating system.
+        error: io::Error,
+    },
+    /// A certificate cannot be used.
+    Tls {
+        /// The listener with the certificate.
+        listen: Endpoint,
+        /// The error, as text.
+        error: String,
+    },
+    /// The config has no listener.
+    NoListener,
+    /// A thread or runtime cannot be started.
+    Runtime(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bind { listen, error } => write!(f, "cannot listen on {listen}: {error}"),
+            Self::Tls { listen, error } => write!(f, "TLS of the listener {listen}: {error}"),
+            Self::NoListener => f.write_str("the config has no [[listener]]; there is nothing to do"),
+            Self::Runtime(error) => write!(f, "cannot start: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
