@@ -199,6 +199,16 @@ fn reload_puts_a_changed_config_in_force_and_says_what_needs_a_restart() {
     let said = text(&run(site.folder.path(), &["status", "-c", "countersign.toml"]));
     assert!(said.contains("(state.max_size): restart the daemon"), "{said}");
 
+    let check = || text(&run(site.folder.path(), &["check", "-c", "countersign.toml"]));
+    let said = check();
+    assert!(
+        said.contains("Running for ") && said.contains("differs from the file in state.max_size (restart it)"),
+        "{said}"
+    );
+    edit(&site, "\nstate.max_size = \"1 GiB\"", "");
+    let said = check();
+    assert!(said.contains("is equal to the file"), "{said}");
+
     // An invalid config changes nothing, and the error names its line. SIGHUP has the effect of the command.
     edit(&site, "inbound.mode = \"observe\"", "inbound.mode = \"perhaps\"");
     let output = reload();

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::common_args::{find_config, now};
 use crate::cli::colours::{BOLD, GREEN, RED, YELLOW};
-use crate::config::ControlSocket;
+use crate::config::{Config, ControlSocket};
 use crate::envelope::time::Timestamp;
 use crate::service::control::{Answer, Observe, Trace};
 use crate::service::decision_log::StoredDecision;
@@ -145,6 +145,25 @@ pub(super) fn status(args: &Status) -> Result<bool> {
         }
     }
     Ok(report.attention.is_empty())
+}
+
+/// The state of the daemon that runs with this config; `None`: none answers.
+pub(super) fn running(config: &Config) -> Option<Report> {
+    let socket = Socket { config: Some(config.path.clone()), control: None };
+    ask(&socket, "GET", "/status", "").ok()
+}
+
+/// Whether the daemon runs with the config file as it is now, for people.
+pub(super) fn compared(report: &Report) -> String {
+    let (applied, need_restart) = &report.config_changes;
+    let differs = [(applied, "countersign reload"), (need_restart, "restart it")];
+    let differs = differs.into_iter().filter(|(keys, _)| !keys.is_empty());
+    let differs: Vec<String> = differs.map(|(keys, what)| format!("{} ({what})", keys.join(", "))).collect();
+    let differs = match differs.as_slice() {
+        [] => "is equal to the file".to_owned(),
+        differs => format!("{YELLOW}differs{YELLOW:#} from the file in {}", differs.join(" and ")),
+    };
+    format!("{BOLD}Running{BOLD:#} for {}; its config, read {}, {differs}", span(report.uptime), report.config_read)
 }
 
 /// Prints recent decisions. `false`: there are none.
@@ -291,7 +310,7 @@ fn lines(report: &Report) -> Vec<String> {
         ));
     }
     if !report.aliases.is_empty() {
-        lines.push(format!("  aliases of long forwarded senders: {}", listed(&report.aliases)));
+        lines.push(format!("  senders too long to be signed: {}", listed(&report.aliases)));
     }
     lines.push(format!(
         "  signed {} and rewritten {} senders in 24 hours; bounces to them {}, rescued by evidence {}",

@@ -1,7 +1,7 @@
 //! State that all sessions share: config, keys, clock, the memory of the rules, and room for buffered messages.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -34,6 +34,8 @@ pub(crate) struct AppState {
     pub metrics: Metrics,
     /// When the process started.
     pub started: Timestamp,
+    /// When the config in force was read, in seconds since 1970.
+    config_read: AtomicI64,
     /// What was seen of ramps, for the rules; replaced as a whole.
     pub ramps: ArcSwap<RampRecord>,
     /// Recent decisions that are not written yet.
@@ -66,6 +68,7 @@ impl AppState {
             clients: Arc::default(),
             metrics,
             started,
+            config_read: AtomicI64::new(started.0),
             ramps: ArcSwap::default(),
             memory: Mutex::new(Memory::since(started)),
             decisions: Decisions::default(),
@@ -93,6 +96,13 @@ impl AppState {
             self.hold_budget.store(Arc::new(HoldBudget::new(config.limits.held, config.hold)));
         }
         self.config.store(Arc::new(config));
+        self.config_read.store(self.now().0, Ordering::Relaxed);
+    }
+
+    /// When the config in force was read.
+    #[must_use]
+    pub(crate) fn config_read(&self) -> Timestamp {
+        Timestamp(self.config_read.load(Ordering::Relaxed))
     }
 
     /// The current time of this machine.

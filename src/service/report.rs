@@ -11,9 +11,9 @@ use super::ramp_words::describe;
 use crate::config::Config;
 use crate::drive::app_state::AppState;
 use crate::drive::history::{HOURS, Hour};
-use crate::drive::metrics::AliasLabels;
+use crate::drive::metrics::{AliasLabels, SenderLabels};
 use crate::drive::proxy_listener::ProxyListener;
-use crate::envelope::rules::{Ramp, Waiting};
+use crate::envelope::rules::{OutboundReason, Ramp, Waiting};
 use crate::state::time_format::rfc3339;
 
 /// The chance of a guessed tag from which on an administrator should do something.
@@ -32,6 +32,9 @@ pub(crate) struct Report {
     pub uptime: i64,
     /// Its config file.
     pub config: String,
+    /// When that was read (RFC 3339).
+    #[serde(default)]
+    pub config_read: String,
     /// Keys in which the config file differs from what runs: to be put in force, and to take effect after a restart.
     pub config_changes: (Vec<String>, Vec<String>),
     /// `ramp`, `observe` or `enforce`.
@@ -68,7 +71,8 @@ pub(crate) struct Report {
     /// What became of mail in the last 7 days.
     #[serde(default)]
     pub week: Figures,
-    /// Aliases of long senders: `stored`, `not-stored`, `found` and `unknown`, without those that are 0.
+    /// Aliases of long senders: `stored`, `not-stored`, `found` and `unknown`, and senders that left `unsigned` because they
+    /// were too long; without those that are 0.
     #[serde(default)]
     pub aliases: Vec<(String, u64)>,
     /// The chance that one of all guessed tags was valid, 0 to 1.
@@ -154,6 +158,7 @@ impl Report {
             since: rfc3339(app.started),
             uptime: now.0.saturating_sub(app.started.0),
             config: app.config().path.display().to_string(),
+            config_read: rfc3339(app.config_read()),
             config_changes: (changes.applied, changes.need_restart),
             mode: app.config().policy.inbound.mode.name().to_owned(),
             ramps: ramps.iter().map(|(name, ramp)| (name.clone(), describe(ramp, name, true))).collect(),
@@ -180,7 +185,9 @@ impl Report {
 fn aliases(app: &AppState) -> Vec<(String, u64)> {
     let counted = ["stored", "not-stored", "found", "unknown"]
         .map(|result| (result.to_owned(), app.metrics.aliases.get_or_create(&AliasLabels { result }).get()));
-    counted.into_iter().filter(|(_, count)| *count > 0).collect()
+    let labels = SenderLabels { action: "pass", reason: OutboundReason::Overflow.name() };
+    let unsigned = ("unsigned".to_owned(), app.metrics.senders.get_or_create(&labels).get());
+    counted.into_iter().chain([unsigned]).filter(|(_, count)| *count > 0).collect()
 }
 
 fn line_of(listener: &ProxyListener) -> (String, String, String, bool) {

@@ -15,8 +15,11 @@ use crate::drive::proxy_listener::ProxyListener;
 use crate::envelope::keyring::{KeyState, Keyring};
 use crate::envelope::match_lists::Networks;
 use crate::envelope::rules::{Ramp, Rules};
-use crate::envelope::site_policy::{FailureAction, FailureReason, InboundMode, OutboundMode, Overflow, RejectAt};
+use crate::envelope::site_policy::{
+    FailureAction, FailureReason, InboundMode, LongSrs, OutboundMode, Overflow, RejectAt,
+};
 use crate::service::ramp_words;
+use crate::service::report::Report;
 use crate::state;
 use crate::state::time_format::rfc3339;
 
@@ -72,19 +75,31 @@ pub(super) fn run(args: &Check) -> Result<bool> {
     for mta_service in &config.mta_services {
         anstream::println!("  {}", service_line(mta_service));
     }
+    let running = super::status::running(&config);
     let daemon = super::status_client::daemon(&config);
     // Only the daemon knows on which days signed mail has left.
-    let ramps = daemon.ramps.filter(|ramps| !ramps.is_empty()).unwrap_or_else(|| ramps(&config, &ring));
+    let known = running.as_ref().map(|report| report.ramps.clone()).or(daemon.ramps);
+    let ramps = known.filter(|ramps| !ramps.is_empty()).unwrap_or_else(|| ramps(&config, &ring));
     for (name, state) in ramps {
         anstream::println!("    {name}: {state}");
     }
-    for line in daemon.lines {
+    for line in daemon.lines.into_iter().chain(running.iter().flat_map(of_the_daemon)) {
         anstream::println!("  {line}");
     }
     for warning in warnings(&config, &ring) {
         anstream::println!("{YELLOW}warning:{YELLOW:#} {warning}");
     }
     args.mta_config.as_deref().map_or(Ok(true), |place| mta::check(&config, place))
+}
+
+/// What only a running daemon knows.
+fn of_the_daemon(report: &Report) -> Vec<String> {
+    let mut lines = vec![super::status::compared(report)];
+    if !report.aliases.is_empty() {
+        let listed: Vec<String> = report.aliases.iter().map(|(result, count)| format!("{result} {count}")).collect();
+        lines.push(format!("Senders too long to be signed: {}", listed.join(", ")));
+    }
+    lines
 }
 
 fn keys(config: &Config, ring: &Keyring) -> Vec<String> {
@@ -126,7 +141,13 @@ fn outbound(config: &Config) -> Vec<String> {
         Overflow::Sign => "are signed all the same",
         Overflow::Reject => "are rejected",
     };
-    vec![format!("{BOLD}Outbound{BOLD:#}: {ours}; {foreign}; senders too long to be signed {long}.")]
+    let long_foreign = match policy.outbound.long_srs {
+        LongSrs::Alias if !policy.domains.srs.is_empty() && config.state.path.is_some() => {
+            ", foreign ones get an alias"
+        }
+        _ => "",
+    };
+    vec![format!("{BOLD}Outbound{BOLD:#}: {ours}; {foreign}; senders too long to be signed {long}{long_foreign}.")]
 }
 
 fn inbound(config: &Config) -> Vec<String> {
