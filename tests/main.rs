@@ -16,6 +16,7 @@ mod crash_safety;
 mod daemon;
 mod fairness;
 mod faults;
+mod fortnight;
 mod front_ends;
 mod interop;
 mod lifecycle;

@@ -290,6 +290,7 @@ fn what_is_wrong_around_the_proxies() {
                 "",
                 "careful: takes 50 sessions from one client",
             ),
+            ("main", "in_flow_delay = 0\n", "", "careful: in_flow_delay = 1s delays all mail during a flood"),
             (
                 "master",
                 "  -o mynetworks=\n  -o smtpd_relay_restrictions=reject_unauth_destination\n",

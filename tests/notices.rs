@@ -10,13 +10,13 @@ use crate::common::postfix::{Postfix, Role};
 use crate::common::{Daemon, can_run, folder, poll_for, reserved_port, run_ok};
 
 /// An HTTP server that keeps what it is sent. It answers the first requests with 500.
-struct HttpSink {
-    port: u16,
+pub(crate) struct HttpSink {
+    pub port: u16,
     bodies: Arc<Mutex<Vec<serde_json::Value>>>,
 }
 
 impl HttpSink {
-    fn start(failures: usize) -> Self {
+    pub(crate) fn start(failures: usize) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
         let bodies = Arc::new(Mutex::new(Vec::new()));
@@ -33,7 +33,10 @@ impl HttpSink {
                     head.clear();
                 }
                 let mut body = vec![0; length];
-                reader.read_exact(&mut body).unwrap();
+                // A daemon that is killed does not finish.
+                if reader.read_exact(&mut body).is_err() {
+                    continue;
+                }
                 let code = if n < failures { "500 Internal Server Error" } else { "204 No Content" };
                 if n >= failures {
                     kept.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
@@ -44,7 +47,7 @@ impl HttpSink {
         Self { port, bodies }
     }
 
-    fn events(&self) -> Vec<String> {
+    pub(crate) fn events(&self) -> Vec<String> {
         self.bodies.lock().unwrap().iter().map(|body| body["event"].as_str().unwrap().to_owned()).collect()
     }
 }

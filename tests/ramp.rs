@@ -13,7 +13,7 @@ use rustix::process::Signal;
 const FAKETIME: &str = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1";
 
 /// Whether libfaketime is installed.
-fn has_faketime(test: &str) -> bool {
+pub(crate) fn has_faketime(test: &str) -> bool {
     let has = Path::new(FAKETIME).exists();
     if !has {
         skip::skip(test, "libfaketime is missing (Debian package faketime)");
@@ -22,7 +22,7 @@ fn has_faketime(test: &str) -> bool {
 }
 
 /// A command that runs the program on a later day.
-fn in_days(days: u32) -> Command {
+pub(crate) fn in_days(days: u32) -> Command {
     let mut program = countersign();
     program.env("LD_PRELOAD", FAKETIME).env("FAKETIME", format!("+{days}d")).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     program
@@ -73,7 +73,7 @@ impl Days {
 }
 
 /// A bounce that returns unsigned mail of Ann's, which was sent through this host.
-fn bounce_to_unsigned_mail(host: &str) -> String {
+pub(crate) fn bounce_to_unsigned_mail(host: &str) -> String {
     let original = format!(
         "--b\r\nContent-Type: message/rfc822\r\n\r\nReceived: from {host} by mx.third.example; now\r\n\
          Received: from localhost by {host}; now\r\nFrom: Ann <ann@our.example>\r\nMessage-ID: <1@x>\r\n\r\nx\r\n--b--\r\n"

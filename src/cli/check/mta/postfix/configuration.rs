@@ -6,11 +6,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::cli::check::mta::finding::{ask, names, program};
+use crate::cli::check::mta::finding::{Finding, ask, names, program};
 use crate::config::Endpoint;
 
 /// The parameters that are read.
-const PARAMETERS: [&str; 39] = [
+const PARAMETERS: [&str; 40] = [
     "access_map_reject_code",
     "bounce_queue_lifetime",
     "cleanup_service_name",
@@ -27,6 +27,7 @@ const PARAMETERS: [&str; 39] = [
     "receive_override_options",
     "recipient_canonical_classes",
     "recipient_canonical_maps",
+    "in_flow_delay",
     "relay_domains",
     "relayhost",
     "sender_bcc_maps",
@@ -124,6 +125,16 @@ impl Postfix {
     pub(super) fn get(&self, parameter: &str) -> &str {
         debug_assert!(PARAMETERS.contains(&parameter), "{parameter}");
         self.main.get(parameter).map_or("", String::as_str)
+    }
+
+    /// Warns if Postfix takes refused bounces for mail that it cannot deliver fast enough.
+    pub(super) fn flow_delay(&self) -> Option<Finding> {
+        let delay = self.get("in_flow_delay");
+        (delay != "0" && delay != "0s").then(|| {
+            Finding::Careful(format!(
+                "in_flow_delay = {delay} delays all mail during a flood, because refused bounces count as mail that is not delivered: in_flow_delay = 0"
+            ))
+        })
     }
 
     /// The value of a parameter for one service.

@@ -15,6 +15,9 @@ pub(super) fn milter(config: &Config, mta_service: &MtaService, postfix: &Postfi
         return;
     }
     who_does_not_ask(config, mta_service, postfix, found);
+    if mta_service.side != Side::Outbound {
+        found.extend(postfix.flow_delay());
+    }
     let main = |parameter: &str| postfix.get(parameter).to_owned();
     let action = main("milter_default_action");
     if action == "accept" {

@@ -184,6 +184,7 @@ fn behind_it(behind: &MasterService, listen: &Endpoint, postfix: &Postfix, found
             "{name} takes {limit} sessions from one client, and the proxy is one: -o smtpd_client_connection_count_limit=0"
         )));
     }
+    found.extend(postfix.flow_delay());
     let knows_clients = !postfix.of(behind, "smtpd_authorized_xclient_hosts").is_empty();
     let trusts = networks(postfix.of(behind, "mynetworks")).any(|net| net.addr().is_loopback());
     let permits = ["smtpd_relay_restrictions", "smtpd_recipient_restrictions"]
