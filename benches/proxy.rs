@@ -273,7 +273,7 @@ fn haproxy(folder: &Path, sink: u16) -> Option<Target> {
     );
     fs::write(folder.join("haproxy.cfg"), config).expect("a file");
     let mut command = Command::new(program);
-    command.arg("-db").arg("-f").arg(folder.join("haproxy.cfg"));
+    command.arg("-db").arg("-f").arg(folder.join("haproxy.cfg")).stderr(Stdio::null());
     Some(start("haproxy", command, port, "ann@our.example", "bob@else.example"))
 }
 
@@ -282,16 +282,19 @@ fn countersign(folder: &Path, sink: u16) -> [Target; 2] {
     let program = env!("CARGO_BIN_EXE_countersign");
     let keys = Command::new(program).current_dir(folder).args(["keys", "init"]).output().expect("it runs");
     assert!(keys.status.success());
+    // With `--log info`, each decision and each message has a line, in a file.
+    let level = argument("--log").unwrap_or_else(|| "warn".to_owned());
     ["outbound", "inbound"].map(|role| {
         let port = free_port();
         let config = format!(
-            "log.level = \"warn\"\n[domains]\nlocal = [\"our.example\"]\n[inbound]\nmode = \"enforce\"\n[[listener]]\n\
+            "log.level = \"{level}\"\n[domains]\nlocal = [\"our.example\"]\n[inbound]\nmode = \"enforce\"\n[[listener]]\n\
              role = \"{role}\"\nlisten = \"127.0.0.1:{port}\"\nnext_hop = \"127.0.0.1:{sink}\"\n"
         );
         let file = format!("{role}.toml");
         fs::write(folder.join(&file), config).expect("a file");
         let mut command = Command::new(program);
         command.current_dir(folder).args(["serve", "-c", &file]);
+        command.stderr(fs::File::create(folder.join(format!("{role}.log"))).expect("a file"));
         let (sender, recipient) = match role {
             "outbound" => ("ann@our.example".to_owned(), "bob@else.example".to_owned()),
             _ => (String::new(), signed(folder, &file)),
@@ -312,7 +315,7 @@ fn signed(folder: &Path, config: &str) -> String {
 }
 
 fn start(name: &'static str, mut command: Command, port: u16, sender: &str, recipient: &str) -> Target {
-    let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    let process = command.stdout(Stdio::null()).spawn().expect("it starts");
     let deadline = Instant::now() + Duration::from_secs(10);
     while TcpStream::connect(("127.0.0.1", port)).is_err() {
         assert!(Instant::now() < deadline, "{name} does not listen");

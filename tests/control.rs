@@ -359,7 +359,7 @@ fn listeners_come_change_and_go_without_a_lost_message() {
     // One is added; it serves at once.
     let said =
         reloaded(folder.path(), &with_listeners(&[(one, "outbound", first.port), (two, "inbound", first.port)], ""));
-    assert!(said.contains("In force now: listener[2].listen"), "{said}");
+    assert!(said.contains("In force now: listener["), "{said}");
     let send = |port: u16, from: &str| {
         let mut client = Client::connect(port);
         client.say("EHLO client.example");
@@ -371,7 +371,9 @@ fn listeners_come_change_and_go_without_a_lost_message() {
     // Both get another next hop: new connections go there, and the open transaction stays where it is.
     let said =
         reloaded(folder.path(), &with_listeners(&[(one, "outbound", second.port), (two, "inbound", second.port)], ""));
-    assert!(said.contains("listener[1].next_hop, listener[2].next_hop"), "{said}");
+    for port in [one, two] {
+        assert!(said.contains(&format!("listener[127.0.0.1:{port}].next_hop")), "{said}");
+    }
     assert!(send(two, "bob@third.example").starts_with("250") && send(one, "ann@our.example").starts_with("250"));
     assert_eq!((first.count(), second.count()), (1, 2));
 
@@ -405,6 +407,8 @@ fn a_listener_that_cannot_be_opened_changes_nothing() {
             ),
             "no.pem",
         ),
+        // Nobody means to close all of them.
+        (with_listeners(&[], ""), "the config has no [[listener]]"),
         (format!("keys.ring = \"other.toml\"\n{}", with_listeners(&[(port, "outbound", 9)], "")), "other.toml"),
     ] {
         let said = reloaded(folder.path(), &config);
@@ -442,4 +446,33 @@ fn the_log_level_and_the_ring_change_without_a_restart() {
     assert!(lines.iter().any(|line| line.contains("one@third.example") || line.contains("\"event\":\"sender\"")));
     assert!(lines.iter().any(|line| line.contains("keys.ring, log.level")), "{lines:?}");
     assert_eq!(lines.iter().filter(|line| line.contains("\"event\":\"message\"")).count(), 1);
+}
+
+/// The keys of a listener belong to its address, wherever its table stands.
+#[test]
+fn a_listener_that_moves_in_the_file_is_the_same() {
+    let (folder, sink) = (folder(), Sink::start());
+    let port = reserved_port();
+    run_ok(folder.path(), &["keys", "init"]);
+    let map = |more: &str| {
+        let path = folder.path().join("map");
+        format!("[[listener]]\nprotocol = \"socketmap\"\nlisten = \"unix:{}\"\nmode = \"0600\"\n{more}", path.display())
+    };
+    let proxy = with_listeners(&[(port, "inbound", sink.port)], "");
+    let base = "domains.local = [\"our.example\"]\ninbound.mode = \"enforce\"\n";
+    let _daemon = Daemon::start(folder.path(), &format!("{base}{}", map("")));
+    let before = std::fs::metadata(folder.path().join("map")).unwrap().permissions().mode();
+    let said = reloaded(folder.path(), &format!("{proxy}{}", map("connections = 7\n").replace("0600", "0666")));
+    let name = format!("listener[unix:{}]", folder.path().join("map").display());
+    let restart =
+        said.lines().find_map(|line| line.strip_prefix("After a restart: ")).unwrap_or_else(|| panic!("{said}"));
+    assert!(restart.contains(&format!("{name}.mode")) && restart.contains(&format!("{name}.connections")), "{said}");
+    assert!(said.contains(&format!("listener[127.0.0.1:{port}].listen")), "{said}");
+    assert_eq!(std::fs::metadata(folder.path().join("map")).unwrap().permissions().mode(), before);
+    let said = text(&run(folder.path(), &["check", "-c", "countersign.toml"]));
+    assert!(said.contains("differs from the file in ") && said.contains(&format!("{name}.mode")), "{said}");
+    // Another file is not compared with what runs.
+    std::fs::copy(folder.path().join("countersign.toml"), folder.path().join("other.toml")).unwrap();
+    let said = text(&run(folder.path(), &["check", "-c", "other.toml"]));
+    assert!(said.contains("A daemon runs with another file: ") && !said.contains("is equal to"), "{said}");
 }

@@ -118,7 +118,7 @@ fn what_cannot_be_sent_now_is_sent_later_and_once() {
     let hop = NextHop::script().offers(&["8BITMIME"]).start();
     run_ok(folder.path(), &["keys", "init"]);
     let notify = format!(
-        "mail_to = [\"admin@else.example\", \"night@else.example\"]\nmail_from = \"ann@our.example\"\n\
+        "mail_to = [\"admin@else.example\", \"refused@else.example\", \"night@else.example\"]\nmail_from = \"ann@our.example\"\n\
          webhook = \"http://127.0.0.1:{}/\"",
         http.port
     );
@@ -134,7 +134,9 @@ fn what_cannot_be_sent_now_is_sent_later_and_once() {
     assert_eq!(mail.to, ["admin@else.example", "night@else.example"]);
     // As all mail of this site, it leaves with a tag, so that its bounces come back.
     assert!(mail.from.starts_with("prvs=") && mail.from.ends_with("=ann@our.example"), "{}", mail.from);
-    assert!(mail.text.contains("To: admin@else.example, night@else.example"), "{}", mail.text);
+    assert!(mail.text.contains("To: admin@else.example, refused@else.example, night@else.example"), "{}", mail.text);
+    // One bad address does not silence the others.
+    daemon.log.wait("the refusal", 0, |line| line.contains("did not reach a recipient") && line.contains("refused@"));
 }
 
 #[test]

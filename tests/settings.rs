@@ -420,6 +420,15 @@ fn config_of(lines: &[&str]) -> Config {
     Config::parse(Path::new("/etc/countersign.toml"), &text).unwrap_or_else(|error| panic!("{error}\n{text}"))
 }
 
+/// The address of the listener that a setting is about, as its new value or the setting beside it says.
+fn address_of(key: &str) -> &'static str {
+    match key {
+        "listener.listen" => "127.0.0.1:10",
+        "listener.mode" | "listener.group" | "listener.users" => "unix:/run/in",
+        _ => "127.0.0.1:1",
+    }
+}
+
 #[test]
 fn each_setting_is_reloaded_or_named_as_needing_a_restart() {
     // Sets are printed in any order.
@@ -445,7 +454,7 @@ fn each_setting_is_reloaded_or_named_as_needing_a_restart() {
         let running = config_of(&[with, beside(&key)]);
         let newer = config_of(&[with, beside(&key), &line]);
         let changes = running.changes_to(&newer);
-        let shown = key.replace("listener.", "listener[1].");
+        let shown = key.replace("listener.", &format!("listener[{}].", address_of(&key)));
         let named = |list: &[String]| list.iter().any(|name| *name == shown || name.starts_with(&format!("{shown}.")));
         assert!(named(&changes.applied) != named(&changes.need_restart), "{key}: {changes:?}");
         let reloaded = words(&running.reloaded(newer.clone()));

@@ -153,8 +153,18 @@ pub(super) fn running(config: &Config) -> Option<Report> {
     ask(&socket, "GET", "/status", "").ok()
 }
 
-/// Whether the daemon runs with the config file as it is now, for people.
-pub(super) fn compared(report: &Report) -> String {
+/// Whether the daemon runs with this config file as it is now, for people.
+pub(super) fn compared(report: &Report, config: &Config) -> String {
+    let same = |path: &Path| std::fs::canonicalize(path).ok();
+    if same(Path::new(&report.config)) != same(&config.path) {
+        return format!("A daemon runs with another file: {}", report.config);
+    }
+    if let Some(error) = &report.config_error {
+        return format!(
+            "{BOLD}Running{BOLD:#} for {}; the daemon cannot read the file now: {error}",
+            span(report.uptime)
+        );
+    }
     let (applied, need_restart) = &report.config_changes;
     let differs = [(applied, "countersign reload"), (need_restart, "restart it")];
     let differs = differs.into_iter().filter(|(keys, _)| !keys.is_empty());
@@ -310,7 +320,7 @@ fn lines(report: &Report) -> Vec<String> {
         ));
     }
     if !report.aliases.is_empty() {
-        lines.push(format!("  senders too long to be signed: {}", listed(&report.aliases)));
+        lines.push(format!("  SRS aliases of long senders since the start: {}", listed(&report.aliases)));
     }
     lines.push(format!(
         "  signed {} and rewritten {} senders in 24 hours; bounces to them {}, rescued by evidence {}",

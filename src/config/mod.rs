@@ -220,6 +220,12 @@ impl Config {
             actions.extend(old.filter(|(reason, _)| *reason == FailureReason::Overflow));
         }
         newer.policy.inbound.pass_foreign &= self.policy.inbound.pass_foreign;
+        if self.versions(&newer).has_services_with_default() {
+            let default = self.limits.connections;
+            let is_default = |it: &Listener| it.connections == newer.limits.connections;
+            newer.listeners.iter_mut().filter(|it| is_default(it)).for_each(|it| it.connections = default);
+            newer.limits.connections = default;
+        }
         newer.settings = self.versions(&newer).kept();
         listeners::keep_sockets(&self.listeners, &mut newer.listeners, &self.mta_services, &mut newer.mta_services);
         newer.state.path.clone_from(&self.state.path);

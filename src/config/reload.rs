@@ -17,6 +17,8 @@ const NEED_RESTART_OF_MILTERS: [&str; 6] = [
     "timeouts.drain",
     "timeouts.transaction",
 ];
+/// Protocols by which a mail server asks.
+const SERVICES: [&str; 3] = ["milter", "policy", "socketmap"];
 /// Keys of a listener that belong to its socket.
 const OF_THE_SOCKET: [&str; 3] = ["group", "mode", "users"];
 
@@ -80,10 +82,21 @@ impl Versions<'_> {
         }
         let is_of =
             |name: &&str| key == *name || key.strip_prefix(name).is_some_and(|rest| rest.starts_with(['.', '[']));
-        match key.strip_prefix("listener[").and_then(|rest| rest.split_once("].")) {
+        if key == "limits.connections" && self.has_services_with_default() {
+            return true;
+        }
+        match key.strip_prefix("listener[").and_then(|rest| rest.rsplit_once("].")) {
             Some((number, name)) => self.of_listener(&format!("listener[{number}]"), name),
             None => NEED_RESTART.iter().any(&is_of) || (self.has_milter && NEED_RESTART_OF_MILTERS.iter().any(is_of)),
         }
+    }
+
+    /// Whether a milter, socketmap or policy service has the default number of connections, which it keeps.
+    pub(super) fn has_services_with_default(self) -> bool {
+        let tables =
+            self.old.iter().filter_map(|(key, value)| Some((key.strip_suffix(".protocol")?, value.trim_matches('"'))));
+        let mut services = tables.filter(|(_, protocol)| SERVICES.contains(protocol));
+        services.any(|(table, _)| !self.old.contains_key(&format!("{table}.connections")))
     }
 
     /// Whether a key of a listener needs a restart. A listener with another address is another listener.
@@ -96,14 +109,14 @@ impl Versions<'_> {
         if was != is || was.is_none() {
             return false;
         }
-        let [was, is] =
-            both("protocol").map(|protocol| protocol.filter(|it| ["milter", "policy", "socketmap"].contains(it)));
+        let [was, is] = both("protocol").map(|protocol| protocol.filter(|it| SERVICES.contains(it)));
         was != is || was == Some("milter") || OF_THE_SOCKET.contains(&name) || (name == "connections" && was.is_some())
     }
 }
 
-/// All keys of a config as written, with their tables, and their values as text. A list of tables has numbers from 1:
-/// `listener[1].listen`.
+/// All keys of a config as written, with their tables, and their values as text. A listener is named by its address:
+/// `listener[127.0.0.1:25].next_hop`. Other lists of tables have numbers from 1, and so have listeners that share an
+/// address.
 pub(super) fn settings(text: &str) -> Settings {
     let mut all = BTreeMap::new();
     if let Ok(table) = text.parse::<toml::Table>() {
@@ -121,8 +134,13 @@ fn collect(name: &str, value: &toml::Value, all: &mut Settings) {
             }
         }
         toml::Value::Array(list) if list.iter().any(toml::Value::is_table) => {
-            for (n, value) in list.iter().enumerate() {
-                collect(&format!("{name}[{}]", n + 1), value, all);
+            let listen = |value: &toml::Value| value.get("listen").and_then(toml::Value::as_str).map(str::to_owned);
+            let addresses: Vec<Option<String>> = list.iter().map(listen).collect();
+            for ((n, value), listen) in list.iter().enumerate().zip(&addresses) {
+                let is_alone = addresses.iter().filter(|other| *other == listen).count() == 1;
+                let number = (n + 1).to_string();
+                let name_of_table = listen.as_ref().filter(|_| is_alone).unwrap_or(&number);
+                collect(&format!("{name}[{name_of_table}]"), value, all);
             }
         }
         value => {

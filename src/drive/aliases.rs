@@ -52,6 +52,11 @@ impl Aliases {
         receiver
     }
 
+    /// Whether there is a store that keeps aliases.
+    pub(super) fn are_kept(&self) -> bool {
+        self.store.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// An alias that was stored or looked up lately.
     pub(super) fn recent(&self, alias: &Alias) -> Option<StoredAlias> {
         let address = self.recent.lock().unwrap_or_else(PoisonError::into_inner).get(alias)?;

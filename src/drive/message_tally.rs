@@ -9,7 +9,7 @@ use crate::drive::metrics::MessageLabels;
 use crate::envelope::address::Address;
 use crate::envelope::bounce::Findings;
 use crate::envelope::rules::{RefusalReason, Rules};
-use crate::envelope::tag::{masked, masked_text};
+use crate::envelope::tag::{masked, masked_text, srs};
 use crate::wire::message::{Direction, Finished};
 
 /// The most recipients of a message that are remembered.
@@ -82,6 +82,13 @@ impl Evaluator {
     /// Counts the recipients that received a signed address or an evidence header.
     fn count_sent(&self, finished: &Finished, evidence: Option<&str>) {
         let signed = finished.signed.as_deref().and_then(|signed| Address::parse(signed).ok());
+        if let Some(signed) = &signed {
+            let now = self.app.now();
+            let is_srs = srs::looks_tagged(&signed.content());
+            let mut history = self.app.history();
+            let hour = history.now(now);
+            *(if is_srs { &mut hour.rewritten } else { &mut hour.signed }) += 1;
+        }
         if signed.is_none() && evidence.is_none() {
             return;
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::next_hops::{NextHops, ProxyAddresses, Reached};
 use super::stream::Stream;
 use super::tls::Connector;
+use crate::envelope::tag::masked_text;
 use crate::wire::smtp::reply::{Reply, ReplyReader};
 
 /// Timeout for the whole dialogue.
@@ -26,14 +27,16 @@ pub(crate) struct OwnMessage {
 /// Sends a message to one of these next hops. `starttls`: the client side of TLS, where the config asks for it;
 /// `required`: without TLS nothing is sent.
 ///
+/// Returns the refusals of recipients, if others have got it.
+///
 /// # Errors
-/// In words: none is reached, or one has refused the message or a recipient.
+/// In words: none is reached, or it has refused the message or all recipients.
 pub(crate) async fn send(
     hops: &NextHops,
     starttls: Option<(&Connector, bool)>,
     name: &str,
     message: &OwnMessage,
-) -> Result<(), String> {
+) -> Result<Vec<String>, String> {
     match tokio::time::timeout(PATIENCE, dialogue(hops, starttls, name, message)).await {
         Ok(sent) => sent,
         Err(_) => Err("the next hop took too long".to_owned()),
@@ -45,7 +48,7 @@ async fn dialogue(
     starttls: Option<(&Connector, bool)>,
     name: &str,
     message: &OwnMessage,
-) -> Result<(), String> {
+) -> Result<Vec<String>, String> {
     let reached = hops.reach(ProxyAddresses::default()).await?;
     let (mut line, host, encrypted) = Dialogue::of(reached);
     line.expect(220, "the greeting").await?;
@@ -61,14 +64,20 @@ async fn dialogue(
     }
     let body = if offers(&hello, b"8BITMIME") { " BODY=8BITMIME" } else { "" };
     line.say(&format!("MAIL FROM:<{}>{body}", message.from), 250).await?;
+    let mut refused = Vec::new();
     for to in &message.to {
-        line.say(&format!("RCPT TO:<{to}>"), 250).await?;
+        if let Err(refusal) = line.say(&format!("RCPT TO:<{to}>"), 250).await {
+            refused.push(format!("{to}: {refusal}"));
+        }
+    }
+    if refused.len() >= message.to.len() {
+        return Err(refused.join("; "));
     }
     line.say("DATA", 354).await?;
     line.say(&format!("{}\r\n.", stuffed(&message.text)), 250).await?;
     // The message has arrived; how the connection ends is of no interest.
     let _ = line.say("QUIT", 221).await;
-    Ok(())
+    Ok(refused)
 }
 
 fn offers(hello: &Reply, extension: &[u8]) -> bool {
@@ -119,7 +128,7 @@ impl Dialogue {
                 return if reply.code / 100 == code / 100 {
                     Ok(reply)
                 } else {
-                    Err(format!("{what}: {}", reply.first_line()))
+                    Err(format!("{what}: {}", masked_text(&reply.first_line())))
                 };
             }
             let mut buffer = [0; 1024];

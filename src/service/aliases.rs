@@ -17,7 +17,7 @@ use crate::envelope::address::Address;
 use crate::envelope::rules::{Rules, StoredAlias};
 use crate::envelope::tag::Alias;
 use crate::envelope::time::Timestamp;
-use crate::state::store::{Change, Store, Table};
+use crate::state::store::{Change, Removed, Store, Table};
 
 /// Requests that share a commit.
 const MAX_GROUP: usize = 1024;
@@ -27,12 +27,15 @@ const MAX_REMOVED: usize = 5_000;
 const HOUR: i64 = 3600;
 /// How long to wait for requests before a search for aliases that have expired.
 const IDLE: Duration = Duration::from_secs(3600);
-/// Seconds for which the answer whether the store is full is good.
-const FULL_FOR: i64 = 1;
+/// The octets of aliases and their senders that may be stored, of `state.max_size`: three eighths. On disk they take twice
+/// as much, and leave room for what else is kept.
+const SHARE: (u64, u64) = (3, 8);
 
 /// Answers requests until no session can send any.
 pub(super) async fn keep(app: Arc<AppState>, store: Arc<dyn Store>, mut requests: mpsc::Receiver<AliasRequest>) {
-    let mut keeper = AliasKeeper { store, full: (Timestamp(0), false) };
+    let most = app.config().state.max_size.saturating_mul(SHARE.0) / SHARE.1;
+    let counted = tokio::task::spawn_blocking(move || AliasKeeper::new(store, most)).await;
+    let Ok(mut keeper) = counted else { return error!("aliases of long senders cannot be read, and are not kept") };
     let mut next_removal = Timestamp(0);
     let mut group = Vec::new();
     loop {
@@ -44,7 +47,7 @@ pub(super) async fn keep(app: Arc<AppState>, store: Arc<dyn Store>, mut requests
         let (here, requests) = (Arc::clone(&app), std::mem::take(&mut group));
         let is_due = app.now() >= next_removal;
         let answered = tokio::task::spawn_blocking(move || {
-            keeper.answer(requests, here.now());
+            keeper.answer(requests);
             let is_done = !is_due || keeper.remove_expired(&here);
             (keeper, is_done)
         });
@@ -62,12 +65,23 @@ pub(super) async fn keep(app: Arc<AppState>, store: Arc<dyn Store>, mut requests
 
 struct AliasKeeper {
     store: Arc<dyn Store>,
-    /// Whether the store was full, and when.
-    full: (Timestamp, bool),
+    /// Octets of aliases and senders in the store.
+    octets: u64,
+    /// The most of them.
+    most: u64,
 }
 
 impl AliasKeeper {
-    fn answer(&mut self, requests: Vec<AliasRequest>, now: Timestamp) {
+    fn new(store: Arc<dyn Store>, most: u64) -> Self {
+        let mut octets = 0;
+        let counted = store.scan(Table::Alias, &mut |key, value| octets += (key.len() + value.len()) as u64);
+        if let Err(error) = counted {
+            limited_warn!(%error, "aliases of long senders cannot be read");
+        }
+        Self { store, octets, most }
+    }
+
+    fn answer(&mut self, requests: Vec<AliasRequest>) {
         let mut to_store = Vec::new();
         for request in requests {
             match request {
@@ -77,26 +91,28 @@ impl AliasKeeper {
                 AliasRequest::Store(stored, done) => to_store.push((stored, done)),
             }
         }
-        self.store_all(to_store, now);
+        self.store_all(to_store);
     }
 
     fn look_up(&self, alias: &Alias) -> Option<Address> {
         match self.store.get(Table::Alias, &alias.key()) {
             Ok(value) => value.and_then(|value| Address::parse(std::str::from_utf8(&value).ok()?).ok()),
             Err(error) => {
-                limited_warn!(%error, "an alias of a long sender cannot be looked up; its bounce has to wait");
+                limited_warn!(%error, "an alias of a long sender cannot be looked up; its bounce is deferred");
                 None
             }
         }
     }
 
-    fn store_all(&mut self, wanted: Vec<(StoredAlias, oneshot::Sender<bool>)>, now: Timestamp) {
+    fn store_all(&mut self, wanted: Vec<(StoredAlias, oneshot::Sender<bool>)>) {
         let (known, new): (Vec<_>, Vec<_>) =
             wanted.into_iter().partition(|(stored, _)| self.look_up(&stored.alias).as_ref() == Some(&stored.address));
         let mut are_stored = true;
         if !new.is_empty() {
-            are_stored = if self.is_full(now) {
-                limited_warn!("state.max_size is reached: long senders of forwarded mail get no alias any more");
+            are_stored = if self.octets >= self.most {
+                limited_warn!(
+                    "aliases have their share of state.max_size: other long senders of forwarded mail get none until some expire"
+                );
                 false
             } else {
                 self.commit(&new)
@@ -110,7 +126,7 @@ impl AliasKeeper {
         }
     }
 
-    fn commit(&self, new: &[(StoredAlias, oneshot::Sender<bool>)]) -> bool {
+    fn commit(&mut self, new: &[(StoredAlias, oneshot::Sender<bool>)]) -> bool {
         let mut seen = HashSet::new();
         let new = new.iter().filter(|(stored, _)| seen.insert(stored.alias));
         let changes: Vec<Change> = new
@@ -121,7 +137,11 @@ impl AliasKeeper {
             })
             .collect();
         match self.store.commit(&changes) {
-            Ok(()) => true,
+            Ok(()) => {
+                let octets = changes.iter().map(|change| change.key.len() + change.value.as_ref().map_or(0, Vec::len));
+                self.octets = self.octets.saturating_add(octets.sum::<usize>() as u64);
+                true
+            }
             Err(error) => {
                 limited_warn!(%error, "the state file cannot be written: long senders of forwarded mail get no alias");
                 false
@@ -129,23 +149,16 @@ impl AliasKeeper {
         }
     }
 
-    fn is_full(&mut self, now: Timestamp) -> bool {
-        let (at, _) = self.full;
-        if !(at.0..=at.0.saturating_add(FULL_FOR)).contains(&now.0) {
-            self.full = (now, self.store.is_full());
-        }
-        self.full.1
-    }
-
     /// Removes aliases that have expired on every host. `false`: there are more.
-    fn remove_expired(&self, app: &AppState) -> bool {
+    fn remove_expired(&mut self, app: &AppState) -> bool {
         let config = app.config();
         let ring = app.ring.load();
         let first = Rules::new(&config.policy, &ring, app.now()).first_day_of_aliases();
         match self.store.remove_before(Table::Alias, &Alias::first_key_of(first), MAX_REMOVED) {
-            Ok(removed) => {
-                debug!(removed, "expired aliases removed");
-                removed < MAX_REMOVED
+            Ok(Removed { keys, octets }) => {
+                debug!(keys, "expired aliases removed");
+                self.octets = self.octets.saturating_sub(octets as u64);
+                keys < MAX_REMOVED
             }
             Err(error) => {
                 limited_warn!(%error, "expired aliases cannot be removed");
@@ -170,7 +183,7 @@ mod tests {
 
     fn ask(keeper: &mut AliasKeeper, wanted: &StoredAlias) -> bool {
         let (done, mut stored) = oneshot::channel();
-        keeper.answer(vec![AliasRequest::Store(wanted.clone(), done)], Timestamp(1_000));
+        keeper.answer(vec![AliasRequest::Store(wanted.clone(), done)]);
         stored.try_recv().unwrap()
     }
 
@@ -179,7 +192,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("countersign.db");
         let store = Arc::from(store::open(Some(&path), 64 << 20, "x").store);
-        let mut keeper = AliasKeeper { store, full: (Timestamp(0), false) };
+        let mut keeper = AliasKeeper::new(store, 1 << 20);
         for n in 0..20 {
             assert!(ask(&mut keeper, &alias(n % 10, 20_779)));
         }
@@ -187,7 +200,7 @@ mod tests {
         let copy = folder.path().join("copy.db");
         std::fs::copy(&path, &copy).unwrap();
         let store: Arc<dyn Store> = Arc::from(store::open(Some(&copy), 64 << 20, "x").store);
-        let keeper = AliasKeeper { store, full: (Timestamp(0), false) };
+        let keeper = AliasKeeper::new(store, 1 << 20);
         for n in 0..10 {
             assert_eq!(keeper.look_up(&alias(n, 20_779).alias), Some(alias(n, 20_779).address));
         }
@@ -196,16 +209,27 @@ mod tests {
     }
 
     #[test]
+    fn aliases_have_a_share_of_the_store() {
+        let store: Arc<dyn Store> = Arc::from(store::open(None, 64 << 20, "x").store);
+        let mut keeper = AliasKeeper::new(Arc::clone(&store), 400);
+        let stored = (0..50).filter(|n| ask(&mut keeper, &alias(*n, 20_750))).count();
+        assert!((8..20).contains(&stored), "{stored}");
+        // Those that are known are still used, and a restart counts the same.
+        assert!(ask(&mut keeper, &alias(0, 20_750)) && !ask(&mut keeper, &alias(99, 20_779)));
+        assert_eq!(AliasKeeper::new(Arc::clone(&store), 400).octets, keeper.octets);
+    }
+
+    #[test]
     fn only_what_is_too_old_is_removed() {
         let store: Arc<dyn Store> = Arc::from(store::open(None, 64 << 20, "x").store);
-        let mut keeper = AliasKeeper { store: Arc::clone(&store), full: (Timestamp(0), false) };
+        let mut keeper = AliasKeeper::new(Arc::clone(&store), 1 << 20);
         for day in 20_750..20_780 {
             assert!(ask(&mut keeper, &alias(1, day)));
         }
         let first = Alias::first_key_of(Day(20_758));
-        assert_eq!(store.remove_before(Table::Alias, &first, 5).unwrap(), 5);
-        assert_eq!(store.remove_before(Table::Alias, &first, 5).unwrap(), 3);
-        assert_eq!(store.remove_before(Table::Alias, &first, 5).unwrap(), 0);
+        assert_eq!(store.remove_before(Table::Alias, &first, 5).unwrap().keys, 5);
+        assert_eq!(store.remove_before(Table::Alias, &first, 5).unwrap().keys, 3);
+        assert_eq!(store.remove_before(Table::Alias, &first, 5).unwrap().keys, 0);
         assert_eq!(keeper.look_up(&alias(1, 20_757).alias), None);
         assert!(keeper.look_up(&alias(1, 20_758).alias).is_some());
     }

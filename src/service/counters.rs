@@ -1,5 +1,7 @@
 //! Keeps counters over a restart: bounces to each tag, guesses, and what became of mail in the last week.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::drive::app_state::AppState;
@@ -22,6 +24,10 @@ struct StoredMemory {
     seen: u64,
     limited: u64,
     odds: f64,
+    #[serde(default)]
+    earlier_odds: f64,
+    #[serde(default)]
+    period: i64,
     said: usize,
 }
 
@@ -29,8 +35,8 @@ impl StoredMemory {
     fn of(app: &AppState) -> Self {
         let memory = app.memory();
         let (key, since) = memory.replay.identity();
-        let ForgeryBudget { seen, limited, odds, said } = memory.guesses.budget();
-        Self { key, since: since.0, seen, limited, odds, said }
+        let ForgeryBudget { seen, limited, odds, earlier_odds, period, said } = memory.guesses.budget();
+        Self { key, since: since.0, seen, limited, odds, earlier_odds, period, said }
     }
 }
 
@@ -41,6 +47,8 @@ pub(super) struct Counters {
     stored: Option<StoredMemory>,
     /// Tags in the store that are of no use any more.
     useless: Vec<Vec<u8>>,
+    /// The hours in the store.
+    hours: BTreeSet<i64>,
 }
 
 impl Counters {
@@ -65,15 +73,17 @@ impl Counters {
             })?;
             let mut memory = app.memory();
             memory.replay = replay;
-            let StoredMemory { seen, limited, odds, said, .. } = stored;
-            memory.guesses.restore(ForgeryBudget { seen, limited, odds, said });
+            let StoredMemory { seen, limited, odds, earlier_odds, period, said, .. } = stored;
+            memory.guesses.restore(ForgeryBudget { seen, limited, odds, earlier_odds, period, said });
             drop(memory);
             counters.stored = Some(stored);
         }
         let mut history = app.history();
         let oldest = number(app.now()).saturating_sub(HOURS);
         store.scan(Table::History, &mut |name, value| {
-            let hour = name.try_into().ok().map(i64::from_be_bytes).filter(|hour| *hour > oldest);
+            let hour = name.try_into().ok().map(i64::from_be_bytes);
+            counters.hours.extend(hour);
+            let hour = hour.filter(|hour| *hour > oldest);
             if let Some((hour, counts)) = hour.zip(serde_json::from_slice::<Hour>(value).ok()) {
                 history.restore(hour, counts);
             }
@@ -94,15 +104,23 @@ impl Counters {
             self.stored = Some(memory);
         }
         changes.extend(app.memory().replay.take_changes().iter().map(change_of));
-        let oldest = number(app.now()).saturating_sub(HOURS);
         for (hour, counts) in app.history().take_changes() {
-            let key = |hour: i64| hour.to_be_bytes().to_vec();
             changes.push(Change { table: Table::History, key: key(hour), value: serde_json::to_vec(&counts).ok() });
-            // Each new hour replaces the oldest one.
-            changes.push(Change { table: Table::History, key: key(oldest), value: None });
+            self.hours.insert(hour);
+        }
+        let oldest = number(app.now()).saturating_sub(HOURS);
+        let gone: Vec<i64> = self.hours.range(..=oldest).copied().collect();
+        for hour in gone {
+            self.hours.remove(&hour);
+            changes.push(Change { table: Table::History, key: key(hour), value: None });
         }
         changes
     }
+}
+
+/// The key of an hour in the store.
+fn key(hour: i64) -> Vec<u8> {
+    hour.to_be_bytes().to_vec()
 }
 
 fn change_of(kept: &KeptCount) -> Change {

@@ -42,6 +42,8 @@ fn ramps(app: &AppState) {
     let (ring, ramps, config) = (app.ring.load(), app.ramps.load(), app.config());
     let policy = &config.policy;
     let rules = Rules::new(policy, &ring, app.now()).with_ramps(&ramps);
+    // Domains and states change, and what has ended must not stay.
+    gauges.enforcing.clear();
     for name in policy.domains.local.names() {
         let domain = if name.starts_with('.') { format!("x{name}") } else { name.clone() };
         let enforcing = match policy.inbound.mode {
@@ -51,7 +53,6 @@ fn ramps(app: &AppState) {
         };
         gauges.enforcing.get_or_create(&DomainLabels { domain: name }).set(enforcing.into());
     }
-    // Domains and states change, and a state that has ended must not stay.
     gauges.ramp.clear();
     gauges.ramp_end.clear();
     for (domain, ramp) in states(app) {
@@ -78,9 +79,11 @@ fn memory(app: &AppState) {
     let names = app.config().policy.domains.local.names();
     let mut memory = app.memory();
     memory.surges.tick(app.now());
+    memory.guesses.forget_old_guesses(app.now());
     for flip in memory.surges.take_flips() {
         crate::drive::log_flip(&flip);
     }
+    gauges.reject_at_rcpt.clear();
     for domain in names {
         let in_surge = memory.surges.in_surge().any(|other| other == domain);
         gauges.reject_at_rcpt.get_or_create(&DomainLabels { domain }).set(in_surge.into());

@@ -97,6 +97,8 @@ pub(super) struct Listeners {
     inner: Mutex<Inner>,
     shared: SharedListeners,
     draining: CancellationToken,
+    /// Held while the config is being changed.
+    changing: Mutex<()>,
 }
 
 impl Listeners {
@@ -104,7 +106,14 @@ impl Listeners {
     pub(super) fn new(app: Arc<AppState>, workers: Workers) -> Self {
         let inner = Inner::default();
         let draining = inner.mail.stopping();
-        Self { app, workers, inner: Mutex::new(inner), shared: SharedListeners::default(), draining }
+        Self {
+            app,
+            workers,
+            inner: Mutex::new(inner),
+            shared: SharedListeners::default(),
+            draining,
+            changing: Mutex::new(()),
+        }
     }
 
     /// The proxy listeners in force.
@@ -115,6 +124,11 @@ impl Listeners {
     /// The signal that the daemon stops.
     pub(super) fn draining(&self) -> CancellationToken {
         self.draining.clone()
+    }
+
+    /// Waits until no other change of the config is in progress.
+    pub(super) fn lock(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -142,7 +156,14 @@ impl Listeners {
     /// # Errors
     /// A listener cannot be bound, or a certificate cannot be used; nothing has changed.
     pub(super) fn change(&self, config: &Config, rules: impl FnOnce()) -> Result<(), StartError> {
+        if config.listeners.is_empty() && config.mta_services.is_empty() {
+            return Err(StartError::NoListener);
+        }
         let mut inner = self.inner();
+        // A listener that begins now would not be told to finish.
+        if self.draining.is_cancelled() {
+            return Err(StartError::Stopping);
+        }
         let mut inherited = Inherited::none();
         let mut proxies = Vec::new();
         for (at, listener) in config.listeners.iter().enumerate() {
@@ -241,6 +262,7 @@ impl Listeners {
     pub(super) async fn close(&self) -> (Group, Group) {
         let (mut mail, queries) = {
             let mut inner = self.inner();
+            self.draining.cancel();
             (std::mem::take(&mut inner.mail), std::mem::take(&mut inner.queries))
         };
         mail.close().await;

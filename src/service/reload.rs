@@ -175,6 +175,7 @@ pub(super) enum ReloadError {
 /// # Errors
 /// The file has an error, or what it asks for cannot be had, and nothing changes.
 pub(super) fn reload_config(app: &AppState, listeners: &Listeners) -> Result<ConfigChanges, ReloadError> {
+    let _alone = listeners.lock();
     put_in_force(app, listeners).inspect_err(|error| {
         error!(%error, "the config cannot be loaded; the last good one stays in force");
     })
@@ -197,6 +198,9 @@ fn put_in_force(app: &AppState, listeners: &Listeners) -> Result<ConfigChanges, 
             app.set_ring(ring);
         }
     };
+    if newer.listeners.is_empty() && newer.mta_services.is_empty() {
+        return Err(StartError::NoListener.into());
+    }
     if changes.applied.iter().any(|key| is_of_listeners(key)) {
         listeners.change(&newer, rules)?;
     } else {

@@ -37,6 +37,9 @@ pub(crate) struct Report {
     pub config_read: String,
     /// Keys in which the config file differs from what runs: to be put in force, and to take effect after a restart.
     pub config_changes: (Vec<String>, Vec<String>),
+    /// Why the config file cannot be read now, in words.
+    #[serde(default)]
+    pub config_error: Option<String>,
     /// `ramp`, `observe` or `enforce`.
     pub mode: String,
     /// The ramp of each domain, in words.
@@ -129,7 +132,8 @@ impl Report {
     pub(crate) fn of(app: &AppState, proxy_listeners: &[Arc<ProxyListener>]) -> Self {
         let now = app.now();
         let (chance, surges) = {
-            let memory = app.memory();
+            let mut memory = app.memory();
+            memory.guesses.forget_old_guesses(app.now());
             let surges: Vec<String> = memory.surges.in_surge().map(str::to_owned).collect();
             (memory.guesses.chance_of_one(), surges)
         };
@@ -157,9 +161,10 @@ impl Report {
             pid: std::process::id(),
             since: rfc3339(app.started),
             uptime: now.0.saturating_sub(app.started.0),
-            config: app.config().path.display().to_string(),
+            config: std::path::absolute(&app.config().path).unwrap_or_default().display().to_string(),
             config_read: rfc3339(app.config_read()),
             config_changes: (changes.applied, changes.need_restart),
+            config_error: newer.as_ref().err().map(ToString::to_string),
             mode: app.config().policy.inbound.mode.name().to_owned(),
             ramps: ramps.iter().map(|(name, ramp)| (name.clone(), describe(ramp, name, true))).collect(),
             listeners: proxy_listeners.iter().map(|listener| line_of(listener)).collect(),

@@ -24,6 +24,8 @@ pub enum StartError {
     },
     /// The config has no listener.
     NoListener,
+    /// The daemon stops.
+    Stopping,
     /// A thread or runtime cannot be started.
     Runtime(io::Error),
 }
@@ -31,9 +33,14 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Bind { listen, error } if error.kind() == io::ErrorKind::AddrInUse => write!(
+                f,
+                "cannot listen on {listen}: {error}; where this daemon's own listener has the port, the new address needs a restart"
+            ),
             Self::Bind { listen, error } => write!(f, "cannot listen on {listen}: {error}"),
             Self::Tls { listen, error } => write!(f, "TLS of the listener {listen}: {error}"),
             Self::NoListener => f.write_str("the config has no [[listener]]; there is nothing to do"),
+            Self::Stopping => f.write_str("the daemon stops"),
             Self::Runtime(error) => write!(f, "cannot start: {error}"),
         }
     }

@@ -36,6 +36,8 @@ pub(super) struct State {
     has_failed: bool,
     /// Whether what is written survives a restart.
     is_kept: bool,
+    /// Whether memory has taken the place of a file that cannot be used.
+    is_lost: bool,
 }
 
 impl State {
@@ -63,6 +65,7 @@ impl State {
                 );
             }
         }
+        let is_lost = matches!(opened.found, Found::Unusable(_));
         let is_kept = matches!(opened.found, Found::Old | Found::New | Found::Damaged(_));
         let store: Arc<dyn Store> = Arc::from(opened.store);
         let decisions = DecisionLog::of(&*store).unwrap_or_else(|error| {
@@ -73,7 +76,7 @@ impl State {
             error!(path, %error, "counters cannot be read; they begin anew");
             Counters::default()
         });
-        let state = Self { store, decisions, counters, waiting: HashMap::new(), has_failed: false, is_kept };
+        let state = Self { store, decisions, counters, waiting: HashMap::new(), has_failed: false, is_kept, is_lost };
         let mut record = state.ramps().unwrap_or_else(|error| {
             app.metrics.state_failures.inc();
             error!(path, %error, "the state cannot be read; ramp observations begin anew");
@@ -105,7 +108,7 @@ impl State {
         app.restore_ramps(record);
         let store = Arc::from(store::open(None, 0, "").store);
         let (decisions, counters) = (DecisionLog::default(), Counters::default());
-        Self { store, decisions, counters, waiting: HashMap::new(), has_failed: false, is_kept: false }
+        Self { store, decisions, counters, waiting: HashMap::new(), has_failed: false, is_kept: false, is_lost: true }
     }
 
     /// Whether what is written survives a restart.
@@ -147,17 +150,12 @@ impl State {
             let value = until.map(|until| until.0.to_string().into_bytes());
             self.waiting.insert((Table::Daemon, PAUSED_UNTIL.to_vec()), value);
         }
-        for Change { table, key, value } in self.counters.changes(app) {
-            self.waiting.insert((table, key), value);
-        }
-        let changes = self.waiting.iter().map(|((table, key), value)| Change {
-            table: *table,
-            key: key.clone(),
-            value: value.clone(),
-        });
-        let changes: Vec<Change> = changes.collect();
-        if self.commit(app, &changes) {
-            self.waiting.clear();
+        // What waits is older than what has changed since, and comes first.
+        let waiting = std::mem::take(&mut self.waiting).into_iter();
+        let mut changes: Vec<Change> = waiting.map(|((table, key), value)| Change { table, key, value }).collect();
+        changes.extend(self.counters.changes(app));
+        if !self.commit(app, &changes) {
+            self.waiting.extend(changes.into_iter().map(|Change { table, key, value }| ((table, key), value)));
         }
         self.write_decisions(app);
     }
@@ -192,7 +190,7 @@ impl State {
         }
         match self.store.commit(changes) {
             Ok(()) => {
-                app.metrics.gauges.state_written.set(1);
+                app.metrics.gauges.state_written.set(i64::from(!self.is_lost));
                 if std::mem::take(&mut self.has_failed) {
                     info!("the state file can be written again");
                 }

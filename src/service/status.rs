@@ -155,7 +155,8 @@ fn is_known(host: &str, names: &[String]) -> bool {
 async fn observed(State(site): State<StatusContext>) -> impl IntoResponse {
     let app = &site.app;
     let (guesses, chance, surges) = {
-        let memory = app.memory();
+        let mut memory = app.memory();
+        memory.guesses.forget_old_guesses(app.now());
         let surges: Vec<String> = memory.surges.in_surge().map(str::to_owned).collect();
         (memory.guesses.seen(), memory.guesses.chance_of_one(), surges)
     };

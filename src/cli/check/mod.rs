@@ -83,7 +83,7 @@ pub(super) fn run(args: &Check) -> Result<bool> {
     for (name, state) in ramps {
         anstream::println!("    {name}: {state}");
     }
-    for line in daemon.lines.into_iter().chain(running.iter().flat_map(of_the_daemon)) {
+    for line in daemon.lines.into_iter().chain(running.iter().flat_map(|report| of_the_daemon(report, &config))) {
         anstream::println!("  {line}");
     }
     for warning in warnings(&config, &ring) {
@@ -93,11 +93,11 @@ pub(super) fn run(args: &Check) -> Result<bool> {
 }
 
 /// What only a running daemon knows.
-fn of_the_daemon(report: &Report) -> Vec<String> {
-    let mut lines = vec![super::status::compared(report)];
+fn of_the_daemon(report: &Report, config: &Config) -> Vec<String> {
+    let mut lines = vec![super::status::compared(report, config)];
     if !report.aliases.is_empty() {
         let listed: Vec<String> = report.aliases.iter().map(|(result, count)| format!("{result} {count}")).collect();
-        lines.push(format!("Senders too long to be signed: {}", listed.join(", ")));
+        lines.push(format!("SRS aliases of long senders since the start: {}", listed.join(", ")));
     }
     lines
 }
@@ -142,10 +142,12 @@ fn outbound(config: &Config) -> Vec<String> {
         Overflow::Reject => "are rejected",
     };
     let long_foreign = match policy.outbound.long_srs {
-        LongSrs::Alias if !policy.domains.srs.is_empty() && config.state.path.is_some() => {
-            ", foreign ones get an alias"
-        }
-        _ => "",
+        _ if policy.domains.srs.is_empty() => "",
+        LongSrs::Alias if config.state.path.is_some() => ", foreign ones get an SRS alias",
+        LongSrs::Alias => "",
+        LongSrs::Overflow(Overflow::Pass) => ", foreign ones pass as they are",
+        LongSrs::Overflow(Overflow::Sign) => ", foreign ones are rewritten all the same",
+        LongSrs::Overflow(Overflow::Reject) => ", foreign ones are rejected",
     };
     vec![format!("{BOLD}Outbound{BOLD:#}: {ours}; {foreign}; senders too long to be signed {long}{long_foreign}.")]
 }

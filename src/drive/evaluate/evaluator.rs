@@ -30,6 +30,8 @@ pub(in crate::drive) struct Evaluator {
     pub(super) sender_alias: Option<StoredAlias>,
     /// The alias of the last recipient, if it has one and the store has it.
     pub(super) recipient_alias: Option<StoredAlias>,
+    /// Whether the alias of the last sender could not be stored, which may be possible later.
+    pub(super) alias_is_late: bool,
     /// Whether the alias that is stored or looked up now is that of the sender.
     pub(super) awaits_sender: bool,
 }
@@ -76,6 +78,7 @@ impl Evaluator {
             is_rewritten: false,
             sender_alias: None,
             recipient_alias: None,
+            alias_is_late: false,
             awaits_sender: false,
         }
     }
@@ -129,7 +132,10 @@ impl Evaluator {
 
     /// As `ask`, about the sender, with its alias.
     pub(super) fn ask_about_sender<T>(&self, question: impl FnOnce(&Rules<'_>) -> T) -> T {
-        self.ask(|rules| question(&rules.with_alias(self.sender_alias.as_ref())))
+        self.ask(|rules| {
+            let rules = rules.with_alias(self.sender_alias.as_ref());
+            question(&if self.alias_is_late { rules.with_late_alias() } else { rules })
+        })
     }
 
     /// As `ask`, about a recipient, with its alias.

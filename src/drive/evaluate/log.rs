@@ -73,6 +73,16 @@ impl Evaluator {
         });
     }
 
+    /// Counts a sender of a map, which is not told what becomes of the message.
+    pub(super) fn count_mapped(&self, outbound: &Outbound) {
+        let now = self.app.now();
+        match &outbound.action {
+            OutboundAction::Sign(_) => self.app.history().now(now).signed += 1,
+            OutboundAction::Rewrite(_) => self.app.history().now(now).rewritten += 1,
+            OutboundAction::Pass | OutboundAction::Reject(_) => {}
+        }
+    }
+
     pub(super) fn log_sender(&self, sender: &ReversePath, recipient: Option<&Address>, outbound: &Outbound) {
         let action = match &outbound.action {
             OutboundAction::Sign(_) => "sign",
@@ -80,12 +90,6 @@ impl Evaluator {
             OutboundAction::Pass => "pass",
             OutboundAction::Reject(_) => "reject",
         };
-        let now = self.app.now();
-        match &outbound.action {
-            OutboundAction::Sign(_) => self.app.history().now(now).signed += 1,
-            OutboundAction::Rewrite(_) => self.app.history().now(now).rewritten += 1,
-            OutboundAction::Pass | OutboundAction::Reject(_) => {}
-        }
         let labels = SenderLabels { action, reason: outbound.reason.name() };
         self.app.metrics.senders.get_or_create(&labels).inc();
         info!(

@@ -157,7 +157,9 @@ impl Evaluator {
     /// The answer of a map about a sender.
     pub(in crate::drive) fn map_sender(&mut self, sender: &Address) -> MapAnswer {
         let path = ReversePath::Mailbox(sender.clone());
-        MapAnswer::of_sender(&self.sender(&path))
+        let outbound = self.sender(&path);
+        self.count_mapped(&outbound);
+        MapAnswer::of_sender(&outbound)
     }
 
     /// As `map_sender`, for a map that is also queried about mail of strangers. A local sender address in such a query
@@ -171,6 +173,7 @@ impl Evaluator {
             (outbound, event)
         });
         self.log_sender(&path, None, &outbound);
+        self.count_mapped(&outbound);
         if let Some(event) = event {
             self.app.note_ramp(event);
         }

@@ -10,7 +10,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use ipnet::IpNet;
 
 use crate::envelope::address::Address;
-use crate::envelope::time::Timestamp;
+use crate::envelope::time::{SECONDS_PER_DAY, Timestamp};
 
 /// Maximum number of accounts.
 const MAX_GUESSERS: usize = 40_000;
@@ -21,6 +21,9 @@ const MAX_ALARMS: usize = 1000;
 const QUIET: i64 = 600;
 /// The steps of the forgery budget at which an alarm is raised (probabilities, 0 to 1).
 const BUDGET: [f64; 3] = [0.001, 0.01, 0.1];
+
+/// Seconds after which guesses count as those of an earlier period. What was guessed before that has expired.
+const PERIOD: i64 = 30 * SECONDS_PER_DAY;
 
 /// The limit of an IPv6 site (/48), as a multiple of that of one of its 256 networks (/56).
 const SITE_FACTOR: u32 = 4;
@@ -81,8 +84,12 @@ pub struct ForgeryBudget {
     pub seen: u64,
     /// Queries that were not answered because of a limit.
     pub limited: u64,
-    /// The sum of their chances to be valid.
+    /// The sum of the chances to be valid of those of this period.
     pub odds: f64,
+    /// The same of the period before.
+    pub earlier_odds: f64,
+    /// The number of the period.
+    pub period: i64,
     /// Number of budget steps that have been reported.
     pub said: usize,
 }
@@ -127,6 +134,7 @@ impl Guesses {
         chance: f64,
         now: Timestamp,
     ) {
+        self.forget_old_guesses(now);
         self.budget.seen = self.budget.seen.saturating_add(1);
         self.budget.odds += chance;
         for guesser in guess_accounts {
@@ -193,6 +201,16 @@ impl Guesses {
         });
     }
 
+    /// Forgets guesses of 30 to 60 days ago: tags of that time have expired.
+    pub fn forget_old_guesses(&mut self, now: Timestamp) {
+        let period = now.0.div_euclid(PERIOD);
+        let budget = &mut self.budget;
+        if period > budget.period {
+            budget.earlier_odds = if period == budget.period + 1 { budget.odds } else { 0.0 };
+            (budget.period, budget.odds, budget.said) = (period, 0.0, 0);
+        }
+    }
+
     /// All bad tags so far.
     #[must_use]
     pub fn budget(&self) -> ForgeryBudget {
@@ -217,10 +235,10 @@ impl Guesses {
         self.budget.limited
     }
 
-    /// The forgery budget: the chance, 0 to 1, that at least one of the guesses so far was a valid tag.
+    /// The forgery budget: the chance, 0 to 1, that at least one of the guesses of the last 30 to 60 days was a valid tag.
     #[must_use]
     pub fn chance_of_one(&self) -> f64 {
-        -(-self.budget.odds).exp_m1()
+        -(-self.budget.odds - self.budget.earlier_odds).exp_m1()
     }
 }
 
@@ -234,6 +252,18 @@ mod tests {
 
     fn ann(n: u32) -> GuessAccount {
         GuessAccount::Recipient(net(n), 7)
+    }
+
+    #[test]
+    fn old_guesses_are_forgotten() {
+        let mut guesses = Guesses::default();
+        let at = |days: i64| Timestamp(1_795_392_000 + days * SECONDS_PER_DAY);
+        guesses.bad([], 60, 0.5, at(0));
+        let fresh = guesses.chance_of_one();
+        guesses.forget_old_guesses(at(29));
+        assert!((guesses.chance_of_one() - fresh).abs() < 1e-9);
+        guesses.forget_old_guesses(at(60));
+        assert!(guesses.chance_of_one().abs() < 1e-9 && guesses.seen() == 1);
     }
 
     #[test]

@@ -5,11 +5,18 @@
 
 use core::net::IpAddr;
 
-use super::{Outbound, OutboundAction, OutboundReason, Rules};
+use super::{Outbound, OutboundAction, OutboundReason, Refusal, RefusalReason, Rules};
 use crate::envelope::address::{Address, ReversePath};
-use crate::envelope::site_policy::LongSrs;
+use crate::envelope::site_policy::{LongSrs, Overflow};
 use crate::envelope::tag::{Alias, Signed, Verdict, srs};
 use crate::envelope::time::Day;
+
+const ALIAS_IS_LATE: Refusal = Refusal {
+    code: 451,
+    status: "4.3.0",
+    text: "the sender is too long to be signed, and cannot be stored now, try again later",
+    reason: RefusalReason::TooLong,
+};
 
 /// An alias and the address that it stands for, as a store has them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +32,12 @@ impl<'a> Rules<'a> {
     #[must_use]
     pub fn with_alias(self, alias: Option<&'a StoredAlias>) -> Self {
         Self { alias, ..self }
+    }
+
+    /// The same rules, after the alias of the sender could not be stored, which may be possible later.
+    #[must_use]
+    pub fn with_late_alias(self) -> Self {
+        Self { alias_is_late: true, ..self }
     }
 
     /// What has to be stored before a query about this sender, so that it can leave with an alias. `None`: it leaves
@@ -86,6 +99,10 @@ impl<'a> Rules<'a> {
                     reason: OutboundReason::Aliased,
                     evidence: false,
                 },
+                // A fault that passes must not make the mail server bounce the message.
+                None if self.alias_is_late && self.policy.outbound.overflow == Overflow::Reject => {
+                    Outbound::reject(OutboundReason::Overflow, ALIAS_IS_LATE)
+                }
                 None => self.overflowing(self.policy.outbound.overflow, action),
             },
         }

@@ -75,6 +75,8 @@ pub struct Rules<'a> {
     pub ramps: &'a RampRecord,
     /// The alias that the query is about, if it is in the store.
     pub alias: Option<&'a StoredAlias>,
+    /// Whether the alias of the sender could not be stored, which may be possible later.
+    pub alias_is_late: bool,
 }
 
 impl<'a> Rules<'a> {
@@ -82,7 +84,7 @@ impl<'a> Rules<'a> {
     #[must_use]
     pub fn new(policy: &'a Policy, ring: &'a Keyring, now: Timestamp) -> Self {
         static NOTHING: RampRecord = RampRecord::EMPTY;
-        Self { policy, ring, now, ramps: &NOTHING, alias: None }
+        Self { policy, ring, now, ramps: &NOTHING, alias: None, alias_is_late: false }
     }
 
     /// The same rules, with what was seen of ramps.

@@ -57,7 +57,7 @@ impl Outbound {
         Self { action: OutboundAction::Pass, reason, evidence: false }
     }
 
-    fn reject(reason: OutboundReason, refusal: Refusal) -> Self {
+    pub(super) fn reject(reason: OutboundReason, refusal: Refusal) -> Self {
         Self { reason, action: OutboundAction::Reject(refusal), evidence: false }
     }
 }

@@ -1,5 +1,6 @@
 //! Notices as mail and as JSON.
 
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::notice::Notice;
@@ -9,41 +10,43 @@ use crate::service::report::Report;
 use crate::state::time_format::{mail_date, rfc3339};
 
 /// A notice, ready to be sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(super) struct Letter {
-    event: &'static str,
+    event: String,
     about: String,
     title: String,
     text: String,
-    at: Timestamp,
+    /// In seconds since 1970.
+    at: i64,
 }
 
 impl Letter {
     /// A notice of this moment.
     pub(super) fn of(notice: &Notice, now: Timestamp) -> Self {
         Self {
-            event: notice.event(),
+            event: notice.event().to_owned(),
             about: notice.about().to_owned(),
             title: notice.title(),
             text: wrapped(&notice.text()),
-            at: now,
+            at: now.0,
         }
     }
 
     /// What became of mail in the last week.
     pub(super) fn digest(report: &Report, now: Timestamp) -> Self {
         Self {
-            event: "digest",
+            event: "digest".to_owned(),
             about: String::new(),
             title: "the week in figures".to_owned(),
             text: figures(report),
-            at: now,
+            at: now.0,
         }
     }
 
     /// The word for programs.
-    pub(super) fn event(&self) -> &'static str {
-        self.event
+    pub(super) fn event(&self) -> &str {
+        &self.event
     }
 
     /// One line.
@@ -59,7 +62,7 @@ impl Letter {
              Message-ID: <countersign.{unique}@{domain}>\r\nAuto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\n\
              Content-Type: text/plain; charset=us-ascii\r\n\r\n{}\r\n",
             to.join(", "),
-            mail_date(self.at),
+            mail_date(Timestamp(self.at)),
             ascii(&self.text).replace('\n', "\r\n"),
         );
         OwnMessage { from: envelope.to_owned(), to: to.to_vec(), text }
@@ -73,7 +76,7 @@ impl Letter {
             "title": self.title,
             "text": self.text,
             "host": host,
-            "time": rfc3339(self.at),
+            "time": rfc3339(Timestamp(self.at)),
             "version": env!("CARGO_PKG_VERSION"),
         })
         .to_string()

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -52,6 +53,7 @@ pub(super) struct Notices {
 }
 
 /// A notice that is not sent yet by all ways.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Waiting {
     letter: Letter,
     by_mail: bool,
@@ -59,25 +61,29 @@ struct Waiting {
     since: i64,
 }
 
+/// What is kept over a restart.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct Kept {
+    watcher: Watcher,
+    waiting: VecDeque<Waiting>,
+}
+
 /// Looks for things to tell, and tells them. Never ends.
 pub(super) async fn watch(notices: Notices) {
-    let mut watcher = notices.restored();
-    let mut waiting: VecDeque<Waiting> = VecDeque::new();
+    let Kept { mut watcher, mut waiting } = notices.restored();
     let (mut retry_at, mut pause) = (Instant::now(), RETRY.0);
     let mut looks = tokio::time::interval(LOOK);
     loop {
-        // The first is at once: what is the case now is no news.
+        // The first look is at once. Domains that are enforced then are not reported; other states are.
         looks.tick().await;
         let config = notices.app.config().notify.clone();
         if !config.is_wanted() {
             waiting.clear();
             continue;
         }
-        let before = watcher.clone();
+        let before = Kept { watcher: watcher.clone(), waiting: waiting.clone() };
         let fresh = notices.look(&mut watcher);
-        if watcher != before {
-            notices.keep(&watcher).await;
-        }
         if !fresh.is_empty() {
             (retry_at, pause) = (Instant::now(), RETRY.0);
             let since = notices.app.now().0;
@@ -95,19 +101,23 @@ pub(super) async fn watch(notices: Notices) {
             notices.send_all(&config, &mut waiting).await;
             (retry_at, pause) = (Instant::now() + pause, RETRY.1.min(pause * 2));
         }
+        let now = Kept { watcher: watcher.clone(), waiting: waiting.clone() };
+        if now != before {
+            notices.keep(&now).await;
+        }
     }
 }
 
 impl Notices {
-    fn restored(&self) -> Watcher {
+    fn restored(&self) -> Kept {
         let kept = self.store.get(Table::Daemon, TOLD).ok().flatten();
         kept.and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
     }
 
-    async fn keep(&self, watcher: &Watcher) {
-        let change = Change { table: Table::Daemon, key: TOLD.to_vec(), value: serde_json::to_vec(watcher).ok() };
+    async fn keep(&self, kept: &Kept) {
+        let change = Change { table: Table::Daemon, key: TOLD.to_vec(), value: serde_json::to_vec(kept).ok() };
         let store = Arc::clone(&self.store);
-        // Whoever writes the state says in the log when that fails.
+        // Failures are not logged here: `state` logs failed writes.
         let _ = tokio::task::spawn_blocking(move || store.commit(&[change])).await;
     }
 
@@ -156,8 +166,11 @@ impl Notices {
             let (event, title) = (notice.letter.event(), notice.letter.title());
             if notice.by_mail {
                 match self.mail(config, &notice.letter).await {
-                    Ok(()) => {
+                    Ok(refused) => {
                         info!(event, title, "notice sent by mail");
+                        for error in refused {
+                            warn!(event, title, error, "a notice did not reach a recipient");
+                        }
                         notice.by_mail = false;
                     }
                     Err(error) => warn!(event, title, error, "a notice cannot be sent by mail"),
@@ -176,7 +189,7 @@ impl Notices {
         waiting.retain(|notice| (notice.by_mail || notice.by_webhook) && now - notice.since < GIVE_UP);
     }
 
-    async fn mail(&self, config: &Notify, letter: &Letter) -> Result<(), String> {
+    async fn mail(&self, config: &Notify, letter: &Letter) -> Result<Vec<String>, String> {
         let host = hostname();
         let from = config
             .mail_from
@@ -191,7 +204,7 @@ impl Notices {
 
     /// Sends a message to the next hop that the config names, or that of the first outbound listener, or the mail server
     /// of this machine.
-    async fn submit(&self, config: &Notify, host: &str, message: &OwnMessage) -> Result<(), String> {
+    async fn submit(&self, config: &Notify, host: &str, message: &OwnMessage) -> Result<Vec<String>, String> {
         let is_fit =
             |it: &&Arc<ProxyListener>| it.listener.role == Role::Outbound && it.listener.protocol == Protocol::Smtp;
         let first = self.listeners.load().iter().find(is_fit).cloned();

@@ -47,8 +47,9 @@ pub(super) struct Watcher {
     digest: Option<i64>,
     #[serde(skip)]
     surges: BTreeSet<String>,
+    /// The number of unanswered queries that was seen last; `None`: none yet.
     #[serde(skip)]
-    limited: u64,
+    limited: Option<u64>,
     /// Since when next hops are down.
     #[serde(skip)]
     down: BTreeMap<String, i64>,
@@ -59,10 +60,17 @@ impl Watcher {
     pub(super) fn look(&mut self, seen: &Snapshot, now: Timestamp) -> Vec<Notice> {
         let mut due = self.events(seen);
         let states = self.states(seen, now);
-        let active: BTreeSet<String> = states.iter().map(Notice::key).collect();
+        let mut active: BTreeSet<String> = states.iter().map(Notice::key).collect();
         due.extend(states.into_iter().filter(|notice| !self.active.contains(&notice.key())));
+        // What may not be told yet is told when a day is over, if it is still the case.
+        due.retain(|notice| {
+            let is_due = self.is_due(notice, now);
+            if !is_due {
+                active.remove(&notice.key());
+            }
+            is_due
+        });
         self.active = active;
-        due.retain(|notice| self.is_due(notice, now));
         due
     }
 
@@ -96,10 +104,10 @@ impl Watcher {
         events.extend(seen.surges.difference(&self.surges).cloned().map(Notice::SurgeBegan));
         events.extend(self.surges.difference(&seen.surges).cloned().map(Notice::SurgeEnded));
         self.surges.clone_from(&seen.surges);
-        if seen.limited > self.limited {
+        // The number is kept over a restart, so the first one is no news.
+        if self.limited.replace(seen.limited).is_some_and(|before| seen.limited > before) {
             events.push(Notice::Guessing);
         }
-        self.limited = seen.limited;
         events
     }
 
@@ -206,7 +214,7 @@ mod tests {
             let text = serde_json::to_string(&watcher).unwrap();
             let mut later: Watcher = serde_json::from_str(&text).unwrap();
             later.surges.clone_from(&seen.surges);
-            later.limited = seen.limited;
+            later.limited = Some(seen.limited);
             assert_eq!(later.look(&seen, after(20)), [], "{want}");
         }
     }
@@ -221,6 +229,19 @@ mod tests {
             told += watcher.look(seen, after(minute * 60)).len();
         }
         assert_eq!(told, 3);
+    }
+
+    #[test]
+    fn what_comes_back_within_a_day_and_stays_is_told_when_the_day_is_over() {
+        let (calm, bad) = (Snapshot::default(), Snapshot { ring_is_bad: true, ..Snapshot::default() });
+        let mut watcher = Watcher::default();
+        assert_eq!(watcher.look(&bad, NOW), [Notice::RingBad]);
+        watcher.look(&calm, after(3600));
+        for hour in 2..24 {
+            assert_eq!(watcher.look(&bad, after(hour * 3600)), [], "{hour}");
+        }
+        assert_eq!(watcher.look(&bad, after(24 * 3600)), [Notice::RingBad]);
+        assert_eq!(watcher.look(&bad, after(72 * 3600)), []);
     }
 
     #[test]

@@ -14,11 +14,11 @@ pub(crate) trait Store: Send + Sync {
     /// The store cannot be read.
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError>;
 
-    /// Removes keys that are less than `bound`, the least first, at most `most`. Returns their number.
+    /// Removes keys that are less than `bound`, the least first, at most `most`.
     ///
     /// # Errors
     /// The store cannot be written.
-    fn remove_before(&self, table: Table, bound: &[u8], most: usize) -> Result<usize, StoreError>;
+    fn remove_before(&self, table: Table, bound: &[u8], most: usize) -> Result<Removed, StoreError>;
 
     /// Whether the store is as large as it may be, so that only what is needed should be added.
     fn is_full(&self) -> bool;
@@ -28,6 +28,15 @@ pub(crate) trait Store: Send + Sync {
     /// # Errors
     /// The store cannot be written.
     fn commit(&self, changes: &[Change]) -> Result<(), StoreError>;
+}
+
+/// What was removed from a store.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Removed {
+    /// The number of keys.
+    pub keys: usize,
+    /// The octets of keys and values.
+    pub octets: usize,
 }
 
 /// The tables of a store.

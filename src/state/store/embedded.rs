@@ -9,7 +9,7 @@ use redb::{
     Database, DatabaseError, Durability, ReadableDatabase as _, ReadableTable as _, StorageError, TableDefinition,
 };
 
-use super::api::{Change, Found, Store, StoreError, Table};
+use super::api::{Change, Found, Removed, Store, StoreError, Table};
 
 /// Octets of the file that are cached in memory.
 const CACHE: usize = 4 << 20;
@@ -130,16 +130,19 @@ impl Store for Embedded {
         Ok(get()?)
     }
 
-    fn remove_before(&self, table: Table, bound: &[u8], most: usize) -> Result<usize, StoreError> {
-        let keys = || -> Result<Vec<Vec<u8>>, redb::Error> {
+    fn remove_before(&self, table: Table, bound: &[u8], most: usize) -> Result<Removed, StoreError> {
+        let found = || -> Result<Vec<(Vec<u8>, usize)>, redb::Error> {
             let read = self.database.begin_read()?;
             let table = read.open_table(definition(table))?;
-            let keys = table.range::<&[u8]>(..bound)?.take(most).map(|entry| Ok(entry?.0.value().to_vec()));
-            keys.collect()
+            let found = table.range::<&[u8]>(..bound)?.take(most).map(|entry| {
+                let (key, value) = entry?;
+                Ok((key.value().to_vec(), key.value().len() + value.value().len()))
+            });
+            found.collect()
         };
-        let keys = keys()?;
-        let removed = keys.len();
-        let changes: Vec<Change> = keys.into_iter().map(|key| Change { table, key, value: None }).collect();
+        let found = found()?;
+        let removed = Removed { keys: found.len(), octets: found.iter().map(|(_, octets)| octets).sum() };
+        let changes: Vec<Change> = found.into_iter().map(|(key, _)| Change { table, key, value: None }).collect();
         if !changes.is_empty() {
             self.commit(&changes)?;
         }

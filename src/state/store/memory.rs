@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use super::api::{Change, Store, StoreError, Table};
+use super::api::{Change, Removed, Store, StoreError, Table};
 
 /// Keys and values of all tables, for as long as the process runs.
 #[derive(Default)]
@@ -25,14 +25,16 @@ impl Store for InMemory {
         Ok(all.get(&(table, key.to_vec())).cloned())
     }
 
-    fn remove_before(&self, table: Table, bound: &[u8], most: usize) -> Result<usize, StoreError> {
+    fn remove_before(&self, table: Table, bound: &[u8], most: usize) -> Result<Removed, StoreError> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let keys = all.range((table, Vec::new())..(table, bound.to_vec())).take(most);
-        let keys: Vec<_> = keys.map(|(key, _)| key.clone()).collect();
-        for key in &keys {
-            all.remove(key);
+        let found = all.range((table, Vec::new())..(table, bound.to_vec())).take(most);
+        let found: Vec<_> = found.map(|(key, value)| (key.clone(), key.1.len() + value.len())).collect();
+        let mut removed = Removed::default();
+        for (key, octets) in found {
+            all.remove(&key);
+            removed = Removed { keys: removed.keys + 1, octets: removed.octets + octets };
         }
-        Ok(keys.len())
+        Ok(removed)
     }
 
     fn is_full(&self) -> bool {

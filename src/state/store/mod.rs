@@ -10,7 +10,7 @@ mod memory;
 
 use std::path::Path;
 
-pub(crate) use self::api::{Change, Found, Store, StoreError, Table};
+pub(crate) use self::api::{Change, Found, Removed, Store, StoreError, Table};
 use self::embedded::Embedded;
 use self::memory::InMemory;
 
