@@ -168,7 +168,7 @@ fn an_alias_outlives_a_kill_and_one_that_is_not_stored_waits() {
     assert!(reply.starts_with("550 5.7.1"), "{reply}");
     let said = run(folder.path(), &["verify", "-c", "countersign.toml", &alias]);
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
-    assert!(said.contains("unknown-alias") && said.contains("in the state of the daemon"), "{said}");
+    assert!(said.contains("unknown-alias") && said.contains("this command cannot look up the alias"), "{said}");
 }
 
 #[test]

@@ -65,11 +65,11 @@ pub(super) struct Status {
 #[command(after_help = "\
 Examples:
   countersign trace ann@our.example              what came for Ann, and what became of it
-  countersign trace '<20261127.1@our.example>'   bounces that return this message
+  countersign trace '<20261127.1@our.example>'   a bounce with this Message-ID, or bounces that return it
   countersign trace --since 2h 192.0.2.9         what this client sent
 
-Decisions about bounces and tags are kept, newest last; see [state] in docs/config.md. The last second
-may be missing. Exit status: 0 something is found, 1 nothing, 3 no daemon answers.")]
+Decisions about bounces and tags are kept for 14 days, newest last; see [state] in docs/config.md. The
+last second may be missing. Exit status: 0 something is found, 1 nothing, 3 no daemon answers.")]
 pub(super) struct TraceCommand {
     #[command(flatten)]
     socket: Socket,

@@ -252,7 +252,9 @@ pub(super) fn describe(verdict: &Verdict, today: Day) -> String {
         Verdict::Untagged => return "it carries no tag of ours".into(),
         Verdict::Malformed(defect) => return defect.to_string(),
         Verdict::Valid(_) => None,
-        Verdict::Alias(_) => Some("its hash holds, and the sender behind it is in the state of the daemon"),
+        Verdict::Alias(_) => Some(
+            "its hash is valid; this command cannot look up the alias: the daemon delivers if its state file has it, and otherwise defers",
+        ),
         Verdict::Expired(tagged) if tagged.expires.is_none_or(|day| day >= today) => Some("its key is retired"),
         Verdict::Expired(_) => Some("its time is over"),
         Verdict::Future(_) => Some("it is dated further ahead than this site signs: a clock may be wrong"),

@@ -10,7 +10,7 @@ use crate::envelope::address::Address;
 pub struct Notify {
     /// Recipients of mail.
     pub mail_to: Vec<Address>,
-    /// Its sender; `None`: postmaster of the first local domain.
+    /// Its sender; `None`: postmaster of the first domain of `domains.local` by alphabet.
     pub mail_from: Option<Address>,
     /// The mail server that gets it; `None`: the next hop of the first outbound listener, or that of this machine.
     pub mail_via: Option<Endpoint>,

@@ -44,7 +44,7 @@ pub(crate) struct RampLabels {
 /// Values that are filled in when metrics are read.
 #[derive(Debug, Default)]
 pub(crate) struct Gauges {
-    /// Bad tags since the start of the process.
+    /// Wrong tags since the state file began.
     pub guesses: Counter,
     /// Tags that were not verified because of a limit on guesses.
     pub guesses_limited: Counter,

@@ -192,13 +192,13 @@ fn reloaded(changes: &ConfigChanges) -> String {
     let mut text = if changes.is_empty() {
         "The config is as before.".to_owned()
     } else if changes.applied.is_empty() {
-        "Nothing of the config could be put in force.".to_owned()
+        "No change can take effect without a restart.".to_owned()
     } else {
         format!("In force now: {}.", changes.applied.join(", "))
     };
     if !changes.need_restart.is_empty() {
         text.push_str(&format!("\nAfter a restart: {}.", changes.need_restart.join(", ")));
     }
-    text.push_str("\nKey ring and certificates are read again; the log says what came of it.");
+    text.push_str("\nKey ring and certificates are read again; the log has the result.");
     text
 }

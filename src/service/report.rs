@@ -211,7 +211,9 @@ fn attention(
     let mut list = Vec::new();
     for hops in proxy_listeners.iter().flat_map(|listener| listener.all_hops()) {
         list.extend(
-            hops.down().into_iter().map(|hop| format!("the next hop {hop} is down; its mail waits at its senders")),
+            hops.down()
+                .into_iter()
+                .map(|hop| format!("the next hop {hop} is down; unless another one is up, its mail is deferred")),
         );
     }
     for (name, ramp) in ramps {

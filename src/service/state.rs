@@ -1,5 +1,5 @@
 //! Keeps what must survive a restart in the store that the config names: reads it at the start, and writes what has
-//! changed, once a second at most. Mail never waits for it.
+//! changed, once a second at most. Only aliases, which `aliases` stores, make mail wait.
 
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};

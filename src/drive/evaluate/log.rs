@@ -21,7 +21,7 @@ impl Evaluator {
         let is_of_interest = inbound.verdict != Verdict::Untagged
             || *sender == ReversePath::Null
             || matches!(inbound.reason, InboundReason::Against(_));
-        // The verdict on a rate-limited guess is nobody's to see.
+        // The verdict on a rate-limited guess is not shown.
         let found = if inbound.reason == InboundReason::Against(RefusalReason::Guessing) {
             "not-looked-at"
         } else {

@@ -110,7 +110,9 @@ impl ProxySession {
         let tally = self.tallies.iter().position(|tally| tally.id == finished.id);
         let tally = tally.and_then(|at| self.tallies.remove(at)).unwrap_or_default();
         self.evaluator.finished(self.direction(), finished, &tally);
-        self.evaluator.app.metrics.added.0.observe(std::mem::take(&mut self.spent).as_secs_f64());
+        if let Some(spent) = self.time_spent() {
+            self.evaluator.app.metrics.added.0.observe(spent.as_secs_f64());
+        }
         if finished.code < 300 {
             self.evaluator.has_taken_a_message();
         }

@@ -38,7 +38,7 @@ impl Letter {
         Self {
             event: "digest".to_owned(),
             about: String::new(),
-            title: "the week in figures".to_owned(),
+            title: "figures of the last 7 days".to_owned(),
             text: figures(report),
             at: now.0,
         }
@@ -111,7 +111,7 @@ fn figures(report: &Report) -> String {
     let total = |list: &[(String, u64)]| list.iter().map(|(_, count)| count).sum::<u64>();
     let week = &report.week;
     let mut text = format!(
-        "Signed senders: {}\nRewritten senders: {}\nBounces to them: {}\nBounces without a tag, rescued by evidence: {}\n\nRefused: {}\n",
+        "Signed senders: {}\nRewritten senders: {}\nBounces to valid tags: {}\nBounces without a tag, rescued by evidence: {}\n\nRefused: {}\n",
         week.signed,
         week.rewritten,
         week.genuine,
@@ -126,7 +126,7 @@ fn figures(report: &Report) -> String {
         text += &listed(&week.domains);
     }
     if !week.observed.is_empty() {
-        text += &format!("\nWould have been refused, and was only marked: {}\n", total(&week.observed));
+        text += &format!("\nOnly marked, because not enforced: {}\n", total(&week.observed));
         text += &listed(&week.observed);
     }
     text += "\nDomains\n";

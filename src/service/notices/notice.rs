@@ -77,7 +77,7 @@ impl Notice {
             Self::Enforced(name) => format!("{name} is enforced: false bounces are refused"),
             Self::SurgeBegan(name) => format!("a surge of false bounces to {name} has begun"),
             Self::SurgeEnded(name) => format!("the surge of false bounces to {name} has ended"),
-            Self::Guessing => "somebody guesses return addresses".to_owned(),
+            Self::Guessing => "guesses at tags have exceeded guesses_per_minute".to_owned(),
             Self::RingBad => "the key ring cannot be read".to_owned(),
             Self::NextHopDown(hop) => format!("the next hop {hop} is down"),
             Self::CertificateDue(listener, at) => format!("the certificate of {listener} expires on {}", day(at)),
@@ -90,8 +90,8 @@ impl Notice {
     pub(super) fn text(&self) -> String {
         match self {
             Self::RampEnds(name, _) => format!(
-                "From then on, bounces to {name} that this site has not earned are refused. Until now they were only marked. \
-                 Nothing has to be done. What would have been refused: countersign status. To wait: countersign ramp observe {name}"
+                "From then on, false bounces to {name} are refused; until now they were only marked. Nothing has to be done. What \
+                 would have been refused: countersign status. To wait: countersign ramp observe {name}"
             ),
             Self::RampHeld(name, hold) => format!(
                 "Bounces have returned {} that {} has sent for {name} without Countersign (last {}). If {name} were enforced, \
@@ -102,33 +102,33 @@ impl Notice {
                 rfc3339(hold.last),
             ),
             Self::Enforced(name) => format!(
-                "Bounces to {name} that this site has not earned now get the configured action. What is refused, and why: \
-                 countersign status, countersign trace ADDRESS. If that is wrong: countersign observe 24h"
+                "False bounces to {name} now get the configured action. What is refused, and why: countersign status, countersign \
+                 trace ADDRESS. If that is wrong: countersign observe 24h"
             ),
             Self::SurgeBegan(name) => format!(
-                "Many more messages without a sender come to {name} than usual. While it lasts, most without a tag are deferred at \
-                 RCPT, and genuine bounces are delivered as before. Nothing has to be done."
+                "Far more messages with the null sender than usual come to {name}. During the surge, most without a tag, replies \
+                 included, are deferred at RCPT. Bounces to a valid tag are delivered. Nothing has to be done."
             ),
             Self::SurgeEnded(name) => {
                 format!("Messages without a sender to {name} are as many as usual again. Nothing has to be done.")
             }
-            Self::Guessing => "A client network has tried more wrong tags than inbound.guesses_per_minute allows, and gets no \
-                answers for a while. The chance that a guess was good is in countersign status; if it is too high for you: \
-                countersign keys rotate"
+            Self::Guessing => "More wrong tags were tried than inbound.guesses_per_minute allows. Bounces to tagged addresses from \
+                that client network (or through that map) are deferred for a while, unless they carry evidence. countersign \
+                status shows the chance that a guess was valid. If it is too high: countersign keys rotate"
                 .to_owned(),
             Self::RingBad => "The file has an error. The last good ring stays in use until the daemon stops, and a restart would \
                 fail. What is wrong: countersign check"
                 .to_owned(),
             Self::NextHopDown(hop) => format!(
-                "{hop} has not answered for 5 minutes. Mail for it is deferred, and stays at its senders. Is the mail server \
-                 running, and does it listen there?"
+                "{hop} could not be reached for 5 minutes. Unless the listener has another next hop, its mail is deferred. Check \
+                 that the mail server is running and listens there."
             ),
             Self::CertificateDue(listener, _) => format!(
                 "Renew the certificate of {listener}. The daemon reads new files by itself; it needs no restart."
             ),
             Self::KeyDue(_) => "It has then signed for a year. Old tags stay valid: countersign keys rotate".to_owned(),
-            Self::StateUnwritable => "Is the disk full, or read-only? Mail is not affected. Until the file can be written, a restart \
-                loses what was counted, and long senders of forwarded mail leave without an alias."
+            Self::StateUnwritable => "Check whether the disk is full or read-only. Mail continues. Until the file can be written, long \
+                senders of forwarded mail get no new alias (srs.long), and a restart loses the counters."
                 .to_owned(),
         }
     }

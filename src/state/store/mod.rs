@@ -1,8 +1,8 @@
 //! What the daemon keeps beside the key ring: what must survive a restart, but may be lost without harm to mail.
 //!
 //! Everything goes through [`Store`]: keys and values in a few tables, changed in batches that are written whole or not
-//! at all. [`open`] gives the file that the config names; where that cannot be used, it gives memory and says why. Mail
-//! never waits for a store.
+//! at all. [`open`] gives the file that the config names; where that cannot be used, it gives memory and says why. Only
+//! mail that needs an alias waits for a store.
 
 mod api;
 mod embedded;

@@ -145,7 +145,7 @@ pub enum SrsError {
     #[error("the sender's domain has an equals sign in it, which ends a field of an SRS address")]
     EqualsInDomain,
     /// The sender's domain is `alias`, which an SRS0 address of an own key has for senders that are kept in a store.
-    #[error("the sender's domain is the word that stands for a stored sender")]
+    #[error("the sender's domain is `alias`, which is reserved for stored senders")]
     AliasHost,
     /// An SRS1 sender without host or rest cannot be forwarded.
     #[error("the sender starts like SRS1 and has no host or nothing behind it")]
