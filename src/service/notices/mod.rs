@@ -84,6 +84,10 @@ pub(super) async fn watch(notices: Notices) {
         }
         let before = Kept { watcher: watcher.clone(), waiting: waiting.clone() };
         let fresh = notices.look(&mut watcher);
+        // Before anything is sent: a process that is killed while it sends must not send it again after its restart.
+        if watcher != before.watcher {
+            notices.keep(&Kept { watcher: watcher.clone(), waiting: before.waiting.clone() }).await;
+        }
         if !fresh.is_empty() {
             (retry_at, pause) = (Instant::now(), RETRY.0);
             let since = notices.app.now().0;
@@ -101,9 +105,9 @@ pub(super) async fn watch(notices: Notices) {
             notices.send_all(&config, &mut waiting).await;
             (retry_at, pause) = (Instant::now() + pause, RETRY.1.min(pause * 2));
         }
-        let now = Kept { watcher: watcher.clone(), waiting: waiting.clone() };
-        if now != before {
-            notices.keep(&now).await;
+        // What could not be sent is kept, and so is the end of that.
+        if waiting != before.waiting {
+            notices.keep(&Kept { watcher: watcher.clone(), waiting: waiting.clone() }).await;
         }
     }
 }
