@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::common::wait::wait_for_state;
 use crate::common::{Client, Daemon, Sink, countersign, dsn, folder, pace, poll_for, reserved_port, run, run_ok, tcp};
 use countersign::envelope::abuse::Memory;
 use countersign::envelope::address::{Address, ReversePath};
@@ -598,17 +599,7 @@ fn counters_and_history_outlive_a_kill() {
     };
     let before = report(&site);
     assert_eq!((&before["genuine"], &before["refused"]), (&serde_json::json!(19), &serde_json::json!([["forged", 1]])));
-    // Within a second all of it is on disk.
-    let state = site.folder.path().join("state/countersign.db");
-    let written = || fs::metadata(&state).unwrap().modified().unwrap();
-    let last = written();
-    poll_for("the state file", || {
-        // Something else to write, in case that everything was written before.
-        let mut client = Client::connect(site.daemon.ports[0]);
-        client.say("EHLO client.example");
-        client.say("MAIL FROM:<ann@our.example>");
-        (written() > last).then_some(())
-    });
+    wait_for_state(site.folder.path(), || site.send());
     site.daemon.signal(crate::common::Signal::KILL);
     let Site { folder, sink, daemon, status } = site;
     drop(daemon);

@@ -1,10 +1,11 @@
 //! Commands to a running daemon: `status`, `observe`, `reload`.
 
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::abuse_counters::Site;
+use crate::common::wait::wait_for_state;
 use crate::common::{Client, Daemon, Sink, dsn, folder, poll_for, reserved_port, run, run_ok, skip, tcp};
 use rustix::process::Signal;
 
@@ -63,9 +64,7 @@ fn observe_holds_for_its_time_and_over_a_restart() {
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert!(text(&output).contains("end that with: countersign observe off"), "{}", text(&output));
     // The setting is written to the state file before the daemon is killed.
-    let state = site.folder.path().join("state/countersign.db");
-    let written = std::fs::metadata(&state).unwrap().mtime();
-    poll_for("the state file", || (std::fs::metadata(&state).unwrap().mtime() > written).then_some(()));
+    wait_for_state(site.folder.path(), || site.send());
     site.daemon.signal(Signal::KILL);
     let Site { folder, sink, daemon, status } = site;
     drop(daemon);

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::process::Signal;
 
 use crate::common::postfix::{Postfix, Role};
+use crate::common::wait::wait_for_state;
 use crate::common::{Client, Daemon, can_run, dsn, folder, poll_for, reserved_port, run, run_ok};
 use crate::notices::HttpSink;
 use crate::ramp::{bounce_to_unsigned_mail, has_faketime, in_days};
@@ -96,15 +97,11 @@ impl Site {
     /// Kills the daemon when what it has counted is on disk, which takes a second.
     fn kill(&mut self) {
         let Some(daemon) = self.daemon.take() else { return };
-        let state = self.path().join("state/countersign.db");
-        let written = || std::fs::metadata(&state).unwrap().modified().unwrap();
-        let before = written();
-        poll_for("the state file", || {
-            // Something to write: a sender that is signed, and no message.
+        wait_for_state(self.path(), || {
+            // A tag of an unknown key, which is counted.
             let mut client = client(self.ports[1], [127, 0, 0, 1]);
             client.say("MAIL FROM:<>");
             client.say("RCPT TO:<prvs=9000abcdef=nobody@our.example>");
-            (written() > before).then_some(())
         });
         daemon.signal(Signal::KILL);
         drop(daemon);

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::abuse_counters::Site;
+use crate::common::wait::wait_for_state;
 use crate::common::{Client, Sink, countersign, dsn, folder, poll_for, reserved_port, run, run_ok, skip};
 use rustix::process::Signal;
 
@@ -56,13 +57,9 @@ impl Days {
         ours[1].as_str().unwrap().to_owned()
     }
 
-    /// Sends a signed message, and waits until the state file records it.
+    /// Sends signed mail, and waits until the state file records it.
     fn send(&self) {
-        let written =
-            || fs::metadata(self.site.folder.path().join("state/countersign.db")).unwrap().modified().unwrap();
-        let before = written();
-        self.site.send();
-        poll_for("the state file", || (written() > before).then_some(()));
+        wait_for_state(self.site.folder.path(), || self.site.send());
     }
 
     /// The reply to a bounce to a forged tag.

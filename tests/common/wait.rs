@@ -3,6 +3,7 @@
 //! Events that can be observed are waited for where they occur: lines of output ([`super::Lines`]), input of a next hop
 //! ([`super::NextHop`]), the end of a child, a reply.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::PATIENCE;
@@ -17,6 +18,20 @@ pub fn poll_for<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
         }
         assert!(Instant::now() < deadline, "waited in vain for {what}");
         pace(Duration::from_millis(5));
+    }
+}
+
+/// Waits until all that a daemon has counted so far is in its state file. `change` causes something to write. The first
+/// write may have begun before the call, so two are awaited.
+pub fn wait_for_state(folder: &Path, mut change: impl FnMut()) {
+    let file = folder.join("state/countersign.db");
+    let written = || std::fs::metadata(&file).and_then(|file| file.modified()).ok();
+    for _ in 0..2 {
+        let before = written();
+        poll_for("the state file", || {
+            change();
+            (written() > before).then_some(())
+        });
     }
 }
 
