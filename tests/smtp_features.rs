@@ -438,9 +438,10 @@ fn readiness_ends_when_it_stops_or_has_no_next_hop() {
 #[test]
 fn next_hops_are_looked_at_when_nobody_sends() {
     let (folder, other, sink) = (folder(), folder(), Sink::start());
-    // A next hop that can be ended.
-    let first = start(other.path(), &config("outbound", &hop(sink.port), "", ""));
-    let (port, status) = (first.ports[0], reserved_port());
+    // A next hop that can be ended. Nobody else gets its port then.
+    let (port, status) = (reserved_port(), reserved_port());
+    let text = config("outbound", &hop(sink.port), "", "").replace("127.0.0.1:0\"", &format!("127.0.0.1:{port}\""));
+    let first = start(other.path(), &text);
     let rest = format!("[status]\nlisten = \"127.0.0.1:{status}\"");
     let daemon = start(folder.path(), &config("outbound", &hop(port), "", &rest));
     let answer = |want: &str| {
