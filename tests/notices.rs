@@ -170,3 +170,17 @@ fn without_an_outbound_listener_the_config_names_the_mail_server() {
     hop.wait_for_more_than(0);
     assert_eq!(hop.last().to, ["admin@else.example"]);
 }
+
+#[test]
+fn a_notice_that_is_refused_does_not_hold_up_the_others() {
+    let folder = folder();
+    // The mail server takes everything but this one.
+    let hop = NextHop::script().when(At::End, "is enforced", Does::Says("554 5.7.1 not this one")).start();
+    run_ok(folder.path(), &["keys", "init"]);
+    let daemon = Daemon::start(folder.path(), &config(hop.port, "mail_to = [\"admin@else.example\"]"));
+    enforce(folder.path());
+    daemon.log.wait("the refusal", 0, |line| line.contains("cannot be sent by mail") && line.contains("554 5.7.1"));
+    spoil(folder.path(), &daemon);
+    hop.wait_for_more_than(0);
+    assert!(hop.last().text.contains("the key ring cannot be read"), "{}", hop.last().text);
+}

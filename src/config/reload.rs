@@ -60,8 +60,7 @@ impl Versions<'_> {
         changes
     }
 
-    /// The new settings, with the old values of keys that need a restart: what a restart would change still differs from
-    /// the file.
+    /// The new settings, with the old values of keys that need a restart, so that these still differ from the file.
     pub(super) fn kept(self) -> Settings {
         let mut kept = self.new.clone();
         let keys = self.old.keys().chain(self.new.keys());

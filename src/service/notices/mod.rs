@@ -164,11 +164,24 @@ impl Notices {
         }
     }
 
+    /// Sends what waits, each way until the first failure: a server that does not answer costs a minute.
     async fn send_all(&self, config: &Notify, waiting: &mut VecDeque<Waiting>) {
-        let now = self.app.now().0;
+        let (now, mut mail_works, mut webhook_works) = (self.app.now().0, true, true);
         for notice in &mut *waiting {
             let (event, title) = (notice.letter.event(), notice.letter.title());
-            if notice.by_mail {
+            if notice.by_webhook && webhook_works {
+                match self.request(config, &notice.letter).await {
+                    Ok(()) => {
+                        info!(event, title, "notice sent to the webhook");
+                        notice.by_webhook = false;
+                    }
+                    Err(error) => {
+                        warn!(event, title, error, "a notice cannot be sent to the webhook");
+                        webhook_works = false;
+                    }
+                }
+            }
+            if notice.by_mail && mail_works {
                 match self.mail(config, &notice.letter).await {
                     Ok(refused) => {
                         info!(event, title, "notice sent by mail");
@@ -177,20 +190,18 @@ impl Notices {
                         }
                         notice.by_mail = false;
                     }
-                    Err(error) => warn!(event, title, error, "a notice cannot be sent by mail"),
-                }
-            }
-            if notice.by_webhook {
-                match self.request(config, &notice.letter).await {
-                    Ok(()) => {
-                        info!(event, title, "notice sent to the webhook");
-                        notice.by_webhook = false;
+                    Err(error) => {
+                        warn!(event, title, error, "a notice cannot be sent by mail");
+                        mail_works = false;
                     }
-                    Err(error) => warn!(event, title, error, "a notice cannot be sent to the webhook"),
                 }
             }
         }
         waiting.retain(|notice| (notice.by_mail || notice.by_webhook) && now - notice.since < GIVE_UP);
+        // One that is refused must not stand before the others for ever.
+        if !waiting.is_empty() {
+            waiting.rotate_left(1);
+        }
     }
 
     async fn mail(&self, config: &Notify, letter: &Letter) -> Result<Vec<String>, String> {
