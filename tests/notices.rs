@@ -1,15 +1,16 @@
 //! Notices to an administrator, by mail to a real Postfix and by HTTP.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use crate::common::next_hop::{At, Does, NextHop};
 use crate::common::postfix::{Postfix, Role};
-use crate::common::{Daemon, can_run, folder, poll_for, reserved_port, run_ok};
+use crate::common::{Daemon, Signal, can_run, folder, poll_for, reserved_port, run_ok};
 
-/// An HTTP server that keeps what it is sent. It answers the first requests with 500.
+/// An HTTP server that keeps what it is sent. It answers the first requests with 500. A request with the id of another
+/// is a repeat after a kill, and counts once.
 pub(crate) struct HttpSink {
     pub port: u16,
     bodies: Arc<Mutex<Vec<serde_json::Value>>>,
@@ -25,22 +26,15 @@ impl HttpSink {
             for (n, stream) in listener.incoming().enumerate() {
                 let Ok(stream) = stream else { return };
                 let mut reader = BufReader::new(stream);
-                let mut length = 0;
-                let mut head = String::new();
-                while reader.read_line(&mut head).is_ok_and(|n| n > 2) {
-                    let line = head.to_ascii_lowercase();
-                    length = line.strip_prefix("content-length:").map_or(length, |text| text.trim().parse().unwrap());
-                    head.clear();
-                }
-                let mut body = vec![0; length];
                 // A daemon that is killed does not finish.
-                if reader.read_exact(&mut body).is_err() {
-                    continue;
-                }
+                let Some(body) = request(&mut reader) else { continue };
                 let code = if n < failures { "500 Internal Server Error" } else { "204 No Content" };
-                if n >= failures {
-                    kept.lock().unwrap().push(serde_json::from_slice(&body).unwrap());
+                let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+                let mut kept = kept.lock().unwrap();
+                if n >= failures && !kept.iter().any(|it: &serde_json::Value| it["id"] == body["id"]) {
+                    kept.push(body);
                 }
+                drop(kept);
                 let _ = write!(reader.get_mut(), "HTTP/1.1 {code}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
             }
         });
@@ -50,6 +44,25 @@ impl HttpSink {
     pub(crate) fn events(&self) -> Vec<String> {
         self.bodies.lock().unwrap().iter().map(|body| body["event"].as_str().unwrap().to_owned()).collect()
     }
+}
+
+/// The body of an HTTP request. `None`: it ends too early.
+fn request(reader: &mut BufReader<TcpStream>) -> Option<Vec<u8>> {
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).ok()? == 0 {
+            return None;
+        }
+        if line == "\r\n" {
+            break;
+        }
+        let line = line.to_ascii_lowercase();
+        length = line.strip_prefix("content-length:").map_or(length, |text| text.trim().parse().unwrap());
+    }
+    let mut body = vec![0; length];
+    reader.read_exact(&mut body).ok()?;
+    Some(body)
 }
 
 fn config(next_hop: u16, notify: &str) -> String {
@@ -137,6 +150,46 @@ fn what_cannot_be_sent_now_is_sent_later_and_once() {
     assert!(mail.text.contains("To: admin@else.example, refused@else.example, night@else.example"), "{}", mail.text);
     // One bad address does not silence the others.
     daemon.log.wait("the refusal", 0, |line| line.contains("did not reach a recipient") && line.contains("refused@"));
+}
+
+#[test]
+fn a_kill_while_a_notice_is_sent_repeats_it_with_the_same_id() {
+    let folder = folder();
+    // The first request is received and not answered.
+    let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let hop = NextHop::start();
+    run_ok(folder.path(), &["keys", "init"]);
+    let webhook = format!("http://127.0.0.1:{}/", server.local_addr().unwrap().port());
+    let text = config(hop.port, &format!("mail_to = [\"admin@else.example\"]\nwebhook = \"{webhook}\""));
+    let receive = || {
+        let mut reader = BufReader::new(server.accept().unwrap().0);
+        let body: serde_json::Value = serde_json::from_slice(&request(&mut reader).unwrap()).unwrap();
+        (reader, body)
+    };
+    let daemon = Daemon::start(folder.path(), &text);
+    enforce(folder.path());
+    let (unanswered, first) = receive();
+    assert_eq!(first["event"], "enforced");
+    daemon.signal(Signal::KILL);
+    drop((daemon, unanswered));
+    let daemon = Daemon::start(folder.path(), &text);
+    let (mut answered, again) = receive();
+    assert_eq!(again, first);
+    write!(answered.get_mut(), "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n").unwrap();
+    drop(answered);
+    // The mail, which was not sent before, has the same id.
+    hop.wait_for_more_than(0);
+    let id = format!("Message-ID: <countersign.{}@our.example>", first["id"].as_str().unwrap());
+    assert!(hop.last().text.contains(&id), "{} {id}", hop.last().text);
+    // What is sent is not sent again: after another kill, only the next notice is.
+    daemon.log.wait("the mail", 0, |line| line.contains("notice sent by mail"));
+    spoil(folder.path(), &daemon);
+    let (unanswered, first) = receive();
+    assert_eq!(first["event"], "ring-bad");
+    daemon.signal(Signal::KILL);
+    drop((daemon, unanswered));
+    let _daemon = Daemon::start(folder.path(), &text);
+    assert_eq!(receive().1, first);
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! Notices as mail and as JSON.
 
+use std::hash::{Hash as _, Hasher as _};
+
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use siphasher::sip::SipHasher13;
 
 use super::notice::Notice;
 use crate::drive::submission::OwnMessage;
@@ -54,15 +57,23 @@ impl Letter {
         &self.title
     }
 
-    /// As mail. `envelope`: the envelope sender; `host`: the name of this machine; `unique`: a part of the Message-ID.
-    pub(super) fn mail(&self, envelope: &str, from: &str, to: &[String], host: &str, unique: &str) -> OwnMessage {
+    /// Identifies this notice of this machine: 16 hexadecimal digits. A repeat after a crash has the same.
+    fn id(&self, host: &str) -> String {
+        let mut hasher = SipHasher13::new();
+        (host, &self.event, &self.about, self.at).hash(&mut hasher);
+        format!("{:016x}", hasher.finish())
+    }
+
+    /// As mail. `envelope`: the envelope sender; `host`: the name of this machine.
+    pub(super) fn mail(&self, envelope: &str, from: &str, to: &[String], host: &str) -> OwnMessage {
         let (domain, title) = (from.rsplit_once('@').map_or(host, |(_, domain)| domain), ascii(&self.title));
         let text = format!(
             "From: Countersign on {host} <{from}>\r\nTo: {}\r\nSubject: [Countersign {host}] {title}\r\nDate: {}\r\n\
-             Message-ID: <countersign.{unique}@{domain}>\r\nAuto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\n\
+             Message-ID: <countersign.{}@{domain}>\r\nAuto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\n\
              Content-Type: text/plain; charset=us-ascii\r\n\r\n{}\r\n",
             to.join(", "),
             mail_date(Timestamp(self.at)),
+            self.id(host),
             ascii(&self.text).replace('\n', "\r\n"),
         );
         OwnMessage { from: envelope.to_owned(), to: to.to_vec(), text }
@@ -71,6 +82,7 @@ impl Letter {
     /// As JSON.
     pub(super) fn json(&self, host: &str) -> String {
         json!({
+            "id": self.id(host),
             "event": self.event,
             "about": self.about,
             "title": self.title,
@@ -146,7 +158,7 @@ mod tests {
     #[test]
     fn a_letter_is_a_plain_message() {
         let letter = Letter::of(&Notice::SurgeBegan("b\u{fc}cher.example".into()), Timestamp(1_795_392_000));
-        let mail = letter.mail("p@our.example", "p@our.example", &["ann@our.example".into()], "mx1", "7");
+        let mail = letter.mail("p@our.example", "p@our.example", &["ann@our.example".into()], "mx1");
         let (head, body) = mail.text.split_once("\r\n\r\n").unwrap();
         assert!(mail.text.is_ascii() && head.lines().all(|line| line.len() < 200), "{head}");
         assert!(
@@ -159,5 +171,26 @@ mod tests {
         assert!(body.lines().all(|line| line.len() <= 72) && body.lines().count() > 2, "{body}");
         let json: serde_json::Value = serde_json::from_str(&letter.json("mx1")).unwrap();
         assert_eq!((&json["event"], &json["host"]), (&"surge-began".into(), &"mx1".into()));
+    }
+
+    #[test]
+    fn a_repeat_has_the_same_id_and_nothing_else_has() {
+        let letter = |notice, at| Letter::of(&notice, Timestamp(at));
+        let one = letter(Notice::SurgeBegan("our.example".into()), 1_795_392_000);
+        let text = serde_json::to_string(&one).unwrap();
+        let again: Letter = serde_json::from_str(&text).unwrap();
+        let id = one.id("mx1");
+        assert_eq!(again.id("mx1"), id);
+        assert!(one.json("mx1").contains(&format!("\"id\":\"{id}\"")));
+        let mail = one.mail("p@our.example", "p@our.example", &[], "mx1").text;
+        assert!(mail.contains(&format!("\r\nMessage-ID: <countersign.{id}@our.example>\r\n")), "{mail}");
+        for (other, host) in [
+            (letter(Notice::SurgeEnded("our.example".into()), 1_795_392_000), "mx1"),
+            (letter(Notice::SurgeBegan("your.example".into()), 1_795_392_000), "mx1"),
+            (letter(Notice::SurgeBegan("our.example".into()), 1_795_392_001), "mx1"),
+            (one.clone(), "mx2"),
+        ] {
+            assert_ne!(other.id(host), id, "{other:?} {host}");
+        }
     }
 }

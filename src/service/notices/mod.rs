@@ -1,5 +1,5 @@
 //! Tells an administrator when something needs doing, by mail or by an HTTP request: what it is, and what to do. Each
-//! thing is told once, and at most once a day.
+//! thing is told once, and at most once a day. Only a crash while a notice is sent repeats it, with the same id.
 
 mod letter;
 mod notice;
@@ -22,11 +22,11 @@ use super::report::Report;
 use crate::config::{Endpoint, Notify, Protocol, Role, SendProxy, TlsMode};
 use crate::drive::app_state::AppState;
 use crate::drive::next_hops::NextHops;
-use crate::drive::nonce;
 use crate::drive::proxy_listener::ProxyListener;
 use crate::drive::submission::{self, OwnMessage};
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::rules::Rules;
+use crate::envelope::time::Timestamp;
 use crate::state::store::{Change, Store, Table};
 use crate::wire::message::NextHopChoice;
 
@@ -69,9 +69,22 @@ struct Kept {
     waiting: VecDeque<Waiting>,
 }
 
+impl Kept {
+    /// Adds notices, and drops the oldest of too many.
+    fn add(&mut self, letters: Vec<Letter>, config: &Notify, now: Timestamp) {
+        self.waiting.extend(letters.into_iter().map(|letter| Waiting {
+            letter,
+            by_mail: !config.mail_to.is_empty(),
+            by_webhook: config.webhook.is_some(),
+            since: now.0,
+        }));
+        self.waiting.drain(..self.waiting.len().saturating_sub(MAX_WAITING));
+    }
+}
+
 /// Looks for things to tell, and tells them. Never ends.
 pub(super) async fn watch(notices: Notices) {
-    let Kept { mut watcher, mut waiting } = notices.restored();
+    let mut kept = notices.restored();
     let (mut retry_at, mut pause) = (Instant::now(), RETRY.0);
     let mut looks = tokio::time::interval(LOOK);
     loop {
@@ -79,35 +92,24 @@ pub(super) async fn watch(notices: Notices) {
         looks.tick().await;
         let config = notices.app.config().notify.clone();
         if !config.is_wanted() {
-            waiting.clear();
+            kept.waiting.clear();
             continue;
         }
-        let before = Kept { watcher: watcher.clone(), waiting: waiting.clone() };
-        let fresh = notices.look(&mut watcher);
-        // Before anything is sent: a process that is killed while it sends must not send it again after its restart.
-        if watcher != before.watcher {
-            notices.keep(&Kept { watcher: watcher.clone(), waiting: before.waiting.clone() }).await;
+        let before = kept.watcher.clone();
+        let fresh = notices.look(&mut kept.watcher);
+        let is_news = !fresh.is_empty();
+        kept.add(fresh, &config, notices.app.now());
+        // Kept before it is sent, and removed when it is sent: a process that is killed in between repeats a notice after
+        // its restart, and loses none. The repeat has the same id.
+        if kept.watcher != before || is_news {
+            notices.keep(&kept).await;
         }
-        if !fresh.is_empty() {
+        if is_news {
             (retry_at, pause) = (Instant::now(), RETRY.0);
-            let since = notices.app.now().0;
-            waiting.extend(fresh.into_iter().map(|letter| Waiting {
-                letter,
-                by_mail: !config.mail_to.is_empty(),
-                by_webhook: config.webhook.is_some(),
-                since,
-            }));
-            while waiting.len() > MAX_WAITING {
-                waiting.pop_front();
-            }
         }
-        if !waiting.is_empty() && Instant::now() >= retry_at {
-            notices.send_all(&config, &mut waiting).await;
+        if !kept.waiting.is_empty() && Instant::now() >= retry_at {
+            notices.send_all(&config, &mut kept).await;
             (retry_at, pause) = (Instant::now() + pause, RETRY.1.min(pause * 2));
-        }
-        // What could not be sent is kept, and so is the end of that.
-        if waiting != before.waiting {
-            notices.keep(&Kept { watcher: watcher.clone(), waiting: waiting.clone() }).await;
         }
     }
 }
@@ -164,44 +166,56 @@ impl Notices {
         }
     }
 
-    /// Sends what waits, each way until the first failure: a server that does not answer costs a minute.
-    async fn send_all(&self, config: &Notify, waiting: &mut VecDeque<Waiting>) {
+    /// Sends what waits, each way until the first failure: a server that does not answer costs one timeout.
+    async fn send_all(&self, config: &Notify, kept: &mut Kept) {
         let (now, mut mail_works, mut webhook_works) = (self.app.now().0, true, true);
-        for notice in &mut *waiting {
-            let (event, title) = (notice.letter.event(), notice.letter.title());
+        for n in 0..kept.waiting.len() {
+            let Some(notice) = kept.waiting.get_mut(n) else { break };
+            let before = notice.clone();
             if notice.by_webhook && webhook_works {
-                match self.request(config, &notice.letter).await {
-                    Ok(()) => {
-                        info!(event, title, "notice sent to the webhook");
-                        notice.by_webhook = false;
-                    }
-                    Err(error) => {
-                        warn!(event, title, error, "a notice cannot be sent to the webhook");
-                        webhook_works = false;
-                    }
-                }
+                webhook_works = self.send_to_webhook(config, &notice.letter).await;
+                notice.by_webhook = !webhook_works;
             }
             if notice.by_mail && mail_works {
-                match self.mail(config, &notice.letter).await {
-                    Ok(refused) => {
-                        info!(event, title, "notice sent by mail");
-                        for error in refused {
-                            warn!(event, title, error, "a notice did not reach a recipient");
-                        }
-                        notice.by_mail = false;
-                    }
-                    Err(error) => {
-                        warn!(event, title, error, "a notice cannot be sent by mail");
-                        mail_works = false;
-                    }
-                }
+                mail_works = self.send_by_mail(config, &notice.letter).await;
+                notice.by_mail = !mail_works;
+            }
+            if *notice != before {
+                self.keep(kept).await;
             }
         }
-        waiting.retain(|notice| (notice.by_mail || notice.by_webhook) && now - notice.since < GIVE_UP);
-        // One that is refused must not stand before the others for ever.
-        if !waiting.is_empty() {
-            waiting.rotate_left(1);
+        let count = kept.waiting.len();
+        kept.waiting.retain(|notice| (notice.by_mail || notice.by_webhook) && now - notice.since < GIVE_UP);
+        if kept.waiting.len() < count {
+            self.keep(kept).await;
         }
+        // One that is refused must not stand before the others for ever.
+        if !kept.waiting.is_empty() {
+            kept.waiting.rotate_left(1);
+        }
+    }
+
+    async fn send_to_webhook(&self, config: &Notify, letter: &Letter) -> bool {
+        let (event, title, sent) = (letter.event(), letter.title(), self.request(config, letter).await);
+        match &sent {
+            Ok(()) => info!(event, title, "notice sent to the webhook"),
+            Err(error) => warn!(event, title, error, "a notice cannot be sent to the webhook"),
+        }
+        sent.is_ok()
+    }
+
+    async fn send_by_mail(&self, config: &Notify, letter: &Letter) -> bool {
+        let (event, title, sent) = (letter.event(), letter.title(), self.mail(config, letter).await);
+        match &sent {
+            Ok(refused) => {
+                info!(event, title, "notice sent by mail");
+                for error in refused {
+                    warn!(event, title, error, "a notice did not reach a recipient");
+                }
+            }
+            Err(error) => warn!(event, title, error, "a notice cannot be sent by mail"),
+        }
+        sent.is_ok()
     }
 
     async fn mail(&self, config: &Notify, letter: &Letter) -> Result<Vec<String>, String> {
@@ -212,8 +226,7 @@ impl Notices {
             .or_else(|| self.postmaster())
             .ok_or("notify.mail_from is needed: there is no local domain")?;
         let to: Vec<String> = config.mail_to.iter().map(ToString::to_string).collect();
-        let unique = nonce::nonce().map_err(|error| error.to_string())?.map(|octet| format!("{octet:02x}")).concat();
-        let message = letter.mail(&self.signed(&from), from.as_str(), &to, &host, &unique);
+        let message = letter.mail(&self.signed(&from), from.as_str(), &to, &host);
         self.submit(config, &host, &message).await
     }
 
