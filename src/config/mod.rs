@@ -435,7 +435,7 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, LocatedError> {
                 Some("none") => None,
                 path => Some(folder.join(path.unwrap_or("state/countersign.db"))),
             },
-            max_size: raw.state.max_size.map_or(256 << 20, |size| size.0 as u64),
+            max_size: raw.state.max_size.map_or(512 << 20, |size| size.0 as u64),
             decisions: raw.state.decisions.unwrap_or(100_000),
             addresses: raw.state.addresses.unwrap_or_default(),
         },

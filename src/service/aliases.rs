@@ -27,13 +27,13 @@ const MAX_REMOVED: usize = 5_000;
 const HOUR: i64 = 3600;
 /// How long to wait for requests before a search for aliases that have expired.
 const IDLE: Duration = Duration::from_secs(3600);
-/// The octets of aliases and their senders that may be stored, of `state.max_size`: three eighths. On disk they take twice
-/// as much, and leave room for what else is kept.
-const SHARE: (u64, u64) = (3, 8);
+/// The octets of aliases and their senders that may be stored are this part of `state.max_size`. In the file they take two
+/// to three times as much, depending on how full its pages are, and leave room for what else is kept.
+const SHARE: u64 = 4;
 
 /// Answers requests until no session can send any.
 pub(super) async fn keep(app: Arc<AppState>, store: Arc<dyn Store>, mut requests: mpsc::Receiver<AliasRequest>) {
-    let most = app.config().state.max_size.saturating_mul(SHARE.0) / SHARE.1;
+    let most = app.config().state.max_size / SHARE;
     let counted = tokio::task::spawn_blocking(move || AliasKeeper::new(store, most)).await;
     let Ok(mut keeper) = counted else { return error!("aliases of long senders cannot be read, and are not kept") };
     let mut next_removal = Timestamp(0);
