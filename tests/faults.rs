@@ -31,7 +31,9 @@ fn what(fault: Fault) -> String {
         Says(text) if text.starts_with(|c: char| c.is_ascii_digit()) => format!("says `{text}`"),
         Says(_) => "says something that is no reply".into(),
         Endless => "a reply without end".into(),
-        Fault::Holds(_) | Fault::SaysAndCloses(_) | Fault::Stuck => unreachable!("{fault:?} is in no row"),
+        Fault::Holds(_) | Fault::SaysAfter(..) | Fault::SaysAndCloses(_) | Fault::Stuck => {
+            unreachable!("{fault:?} is in no row")
+        }
     }
 }
 

@@ -30,6 +30,7 @@ mod notices;
 mod postfix;
 mod ramp;
 mod recipes;
+mod recipients;
 mod settings;
 mod side_by_side;
 mod smtp_features;

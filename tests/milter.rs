@@ -340,3 +340,42 @@ fn a_postfix_in_its_chroot_asks_on_sockets_below_its_queue() {
         postfix.mailbox("ann").into_iter().find(|text| text.contains("X-Id: back"))
     });
 }
+
+#[test]
+fn a_harvester_behind_the_mta_is_put_off() {
+    if !can_run(&["postfix"], "a harvester behind a milter") {
+        return;
+    }
+    let relay = "smtpd_relay_restrictions=permit_mynetworks,reject_unauth_destination";
+    let site = site("guarded", "limits.unknown_recipients_per_hour = 3", &["\"inbound\""], &[(0, relay)]);
+    let come_from = |address: &str| {
+        let mut client = site.connect(0);
+        let named = client.say(&format!("XCLIENT ADDR={address} NAME=[UNAVAILABLE]"));
+        assert!(named.starts_with("220"), "{named}");
+        client.say("EHLO client.example");
+        client
+    };
+    let mut client = come_from("192.0.2.1");
+    assert!(client.say("MAIL FROM:<x@else.example>").starts_with("250"));
+    for n in 0..3 {
+        assert!(client.say("RCPT TO:<ann@our.example>").starts_with("250"), "{n}: {:?}", client.reply);
+        let said = client.say(&format!("RCPT TO:<nobody{n}@our.example>"));
+        assert!(said.starts_with("550 5.1.1"), "{n}: {said}");
+    }
+    site.daemon.log.wait("the warning", 0, |line| {
+        line.contains("client network exceeded unknown_recipients_per_hour") && line.contains("192.0.2.0/24")
+    });
+    // Postfix refuses unknown users whatever a milter says, so all is put off before.
+    for address in ["192.0.2.1", "192.0.2.77"] {
+        let mut client = come_from(address);
+        let said = client.say("MAIL FROM:<x@else.example>");
+        assert_eq!(said, "450 4.7.1 too many unknown recipients from your network, try again later", "{address}");
+    }
+    for address in ["198.51.100.1", "127.0.0.1"] {
+        assert!(come_from(address).say("MAIL FROM:<x@else.example>").starts_with("250"), "{address}");
+    }
+    // The message of before has its recipients.
+    assert!(client.say("DATA").starts_with("354"));
+    assert!(client.say("Subject: three\r\n\r\nx\r\n.").starts_with("250"));
+    assert!(site.delivered("ann", "Subject: three").contains("x"));
+}

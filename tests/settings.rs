@@ -216,7 +216,7 @@ fn each_setting_is_known_here_or_set_by_another_test() {
     let keys = keys();
     assert!(keys.len() > 90 && keys.contains("srs.always_rewrite"), "{keys:?}");
     let own = Path::new(file!()).file_name().unwrap();
-    let sources = ["tests", "tests/common", "docs/mta"].map(|folder| fs::read_dir(folder).unwrap());
+    let sources = ["tests", "tests/common", "tests/fairness", "docs/mta"].map(|folder| fs::read_dir(folder).unwrap());
     let others = sources.into_iter().flatten().map(|entry| entry.unwrap().path());
     let others = others.filter(|path| path.is_file() && path.file_name() != Some(own));
     let text: String = others.map(|path| fs::read_to_string(path).unwrap_or_default()).collect();
@@ -357,6 +357,9 @@ const OTHERS: &[(&str, &str)] = &[
     ("limits.message", "\"1 MiB\""),
     ("limits.octets_per_second", "7"),
     ("limits.held", "\"32 MiB\""),
+    ("inbound.recipients", "\"ask:127.0.0.1:25\""),
+    ("limits.unknown_recipients_per_hour", "7"),
+    ("limits.tarpit", "\"0s\""),
     ("timeouts.connect", "\"7s\""),
     ("timeouts.command", "\"7s\""),
     ("timeouts.transaction", "\"70s\""),

@@ -326,6 +326,12 @@ fn lines(report: &Report) -> Vec<String> {
         "  signed {} and rewritten {} senders in 24 hours; bounces to them {}, rescued by evidence {}",
         report.signed, report.rewritten, report.genuine, report.rescued
     ));
+    if report.harvest_networks > 0 {
+        lines.push(format!(
+            "  {} client networks have asked for too many unknown users, and are put off until their hour is over",
+            report.harvest_networks
+        ));
+    }
     if report.forgery_chance > 0.0 {
         lines.push(format!("  chance that a guessed tag was valid: {:.6}", report.forgery_chance));
     }

@@ -2,10 +2,12 @@
 //! with their defaults.
 
 mod choices;
+mod limits;
 mod listeners;
 mod mta_services;
 mod notify;
 mod raw;
+mod recipients;
 mod reload;
 mod words;
 
@@ -19,10 +21,12 @@ pub use self::choices::{
     Access, AddressDetail, Certificate, HopTls, LogFormat, Protocol, ProxyUnknown, Role, SendProxy, ServiceProtocol,
     Side, StrayNewline, SyncMode, TlsMode,
 };
+pub use self::limits::Limits;
 pub use self::listeners::Listener;
 pub use self::mta_services::MtaService;
 pub use self::notify::Notify;
 use self::raw::{Raw, SrsDomain};
+pub use self::recipients::{RecipientLookups, RecipientServer};
 pub use self::reload::ConfigChanges;
 use self::words::one_of;
 pub use self::words::{Endpoint, listed};
@@ -49,34 +53,6 @@ pub struct Timeouts {
     pub drain: Duration,
 }
 
-/// Limits on the use of resources by clients.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Sessions at a time of each listener without a number of its own.
-    pub connections: usize,
-    /// Sessions at a time of one client network (/24 of IPv4, /56 of IPv6); a /48 of IPv6 may have four times as many.
-    /// 0: no limit.
-    pub connections_per_client: usize,
-    /// Commands between two accepted messages.
-    pub commands: u32,
-    /// Mistakes in a session.
-    pub bad_commands: u32,
-    /// Recipients refused with 5xx since the last accepted one; 0: no limit.
-    pub refused_recipients: u32,
-    /// Recipients of a message.
-    pub recipients: u32,
-    /// Length of a command line, in octets.
-    pub line: usize,
-    /// Size of a header block, in octets.
-    pub header: usize,
-    /// Size of a message, in octets; 0: as much as the next hop accepts.
-    pub message: usize,
-    /// Slowest rate of a message, in octets per second, on average over `timeouts.command`; 0: no limit.
-    pub octets_per_second: u32,
-    /// Octets of messages that may be buffered at a time, for all sessions together.
-    pub held: usize,
-}
-
 /// The whole config, checked.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -92,6 +68,8 @@ pub struct Config {
     pub mta_services: Vec<MtaService>,
     /// Next hops for the recipients of reversed SRS addresses.
     pub srs_next_hop: Vec<Endpoint>,
+    /// Where recipients are looked up.
+    pub recipients: RecipientLookups,
     /// Octets of a message to be inspected that are buffered before its verdict.
     pub hold: usize,
     /// Limits on the use of resources by clients.
@@ -289,7 +267,7 @@ fn check(raw: &Raw) -> Result<(), LocatedError> {
 
 fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, LocatedError> {
     let tolerance = raw.clock_tolerance.unwrap_or(1);
-    let limits = limits(raw.limits);
+    let limits = Limits::of(raw.limits);
     let (listeners, mta_services) = listeners::build(raw.listener, folder, limits.connections)?;
     let entries = |list: Vec<words::AddressEntry>| list.into_iter().map(|e| e.0).collect::<AddressSet>();
     let or = |list: Option<Vec<words::AddressEntry>>, default: &[&str]| match list {
@@ -358,8 +336,10 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, LocatedError> {
     }
     let networks = |list: &[words::NetworkWord]| list.iter().map(|n| n.0).collect();
     let hash_length = raw.srs.hash_length.map_or(6, toml::Spanned::into_inner);
+    let domains = SiteDomains { local: names(raw.domains.local), relay: names(raw.domains.relay), srs: aliases };
+    let (recipients, sources) = RecipientLookups::of(inbound.recipients, &domains, folder)?;
     let policy = Policy {
-        domains: SiteDomains { local: names(raw.domains.local), relay: names(raw.domains.relay), srs: aliases },
+        domains,
         outbound: OutboundPolicy {
             mode: raw.outbound.mode.unwrap_or_default(),
             pilot: entries(raw.outbound.pilot),
@@ -388,6 +368,7 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, LocatedError> {
             own_senders_tagged: inbound.own_senders.unwrap_or(false),
             srs_for_senders: inbound.srs_for_senders,
             srs_stays: inbound.srs_reverse.unwrap_or(false),
+            recipients: sources,
             daemon_senders: or(
                 inbound.daemon_senders,
                 &["mailer-daemon@", "postmaster@", "mail-daemon@", "double-bounce@"],
@@ -424,6 +405,7 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, LocatedError> {
         ring: folder.join(raw.keys.ring.as_deref().unwrap_or("keys/ring.toml")),
         listeners,
         mta_services,
+        recipients,
         srs_next_hop: inbound.srs_next_hop.map(Into::into).unwrap_or_default(),
         hold,
         limits,
@@ -469,26 +451,6 @@ fn control_socket(listen: Option<toml::Spanned<String>>, folder: &Path) -> Resul
 fn quarantine_address(text: toml::Spanned<String>) -> Result<Address, LocatedError> {
     let at = text.span().start;
     Address::parse(text.get_ref()).map_err(|error| (Some(at), format!("inbound.quarantine_to: {error}")))
-}
-
-fn limits(raw: raw::RawLimits) -> Limits {
-    fn or<T>(value: Option<toml::Spanned<T>>, default: T) -> T {
-        value.map_or(default, toml::Spanned::into_inner)
-    }
-    let size = |value: Option<words::Size>, default: usize| value.map_or(default, |size| size.0);
-    Limits {
-        connections: or(raw.connections, 1000),
-        connections_per_client: raw.connections_per_client.unwrap_or(20),
-        commands: or(raw.commands, 5000),
-        bad_commands: raw.bad_commands.unwrap_or(20),
-        refused_recipients: raw.refused_recipients.unwrap_or(50),
-        recipients: or(raw.recipients, 1000),
-        line: or(raw.line, 2048),
-        header: size(raw.header, 256 << 10),
-        message: size(raw.message, 256 << 20),
-        octets_per_second: raw.octets_per_second.unwrap_or(100),
-        held: size(raw.held, 64 << 20),
-    }
 }
 
 /// Adds a hint to an error of the TOML reader: the nearest key for an unknown one, the expected form for a wrong type.

@@ -8,7 +8,8 @@ use toml::Spanned;
 use super::choices::{
     AddressDetail, ListenerProtocol, LogFormat, ProxyUnknown, SendProxy, Side, StrayNewline, SyncMode, TlsMode,
 };
-use super::words::{self, AddressEntry, Endpoint, Name, NetworkWord, NextHops, Size, Span};
+use super::recipients::RawRecipients;
+use super::words::{self, AddressEntry, Delay, Endpoint, Name, NetworkWord, NextHops, Size, Span};
 use crate::envelope::site_policy::{FailureAction, InboundMode, LongSrs, Mixed, OutboundMode, Overflow, RejectAt};
 use crate::envelope::tag::batv::MacLength;
 
@@ -163,6 +164,7 @@ pub(super) struct RawInbound {
     pub srs_for_senders: bool,
     pub daemon_senders: Option<Vec<AddressEntry>>,
     pub trusted_relays: Vec<NetworkWord>,
+    pub recipients: Option<Spanned<RawRecipients>>,
     pub guesses_per_minute: Option<u32>,
     #[serde(deserialize_with = "words::replay")]
     pub replay: Option<bool>,
@@ -232,6 +234,8 @@ pub(super) struct RawLimits {
     pub header: Option<Size>,
     pub message: Option<Size>,
     pub octets_per_second: Option<u32>,
+    pub unknown_recipients_per_hour: Option<u32>,
+    pub tarpit: Option<Delay>,
     pub held: Option<Size>,
 }
 

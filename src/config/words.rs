@@ -121,6 +121,26 @@ impl FromStr for Span {
     }
 }
 
+/// A delay of up to one minute: as a [`Span`], or `"0s"` for none.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Delay(pub Duration);
+
+impl FromStr for Delay {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "0s" {
+            return Ok(Self(Duration::ZERO));
+        }
+        // A client waits five minutes for the reply to RCPT (RFC 5321 section 4.5.3.2.3).
+        let longest = Duration::from_secs(60);
+        match text.parse::<Span>()?.0 {
+            delay if delay <= longest => Ok(Self(delay)),
+            _ => Err(format!("`{text}` is too long; write \"0s\" to \"60s\"")),
+        }
+    }
+}
+
 /// A size in octets: `"128 KiB"`, `"1 MiB"`, `"1000"`.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Size(pub usize);
@@ -239,7 +259,7 @@ macro_rules! from_text {
     )*};
 }
 
-from_text!(Endpoint, Span, Size, Name, AddressEntry, NetworkWord, Mode, LogLevel);
+from_text!(Endpoint, Span, Delay, Size, Name, AddressEntry, NetworkWord, Mode, LogLevel);
 
 /// Declares a function that reads a setting with a fixed set of words.
 macro_rules! words {

@@ -11,9 +11,11 @@ use tokio::sync::Notify;
 use super::aliases::Aliases;
 use super::connection_limit::ConnectionLimit;
 use super::decisions::Decisions;
+use super::harvest_gate::HarvestGate;
 use super::history::History;
 use super::hold_budget::HoldBudget;
 use super::metrics::Metrics;
+use super::recipients::Recipients;
 use super::session_id::{ProcessId, SessionId};
 use crate::config::Config;
 use crate::envelope::abuse::Memory;
@@ -42,6 +44,12 @@ pub(crate) struct AppState {
     pub decisions: Decisions,
     /// Aliases of long senders.
     pub aliases: Aliases,
+    /// Domains that were asked about a made-up name, and whether they take mail for it.
+    catch_alls: Mutex<BTreeMap<String, bool>>,
+    /// Whether recipients exist.
+    pub recipients: Recipients,
+    /// Queries of strangers about recipients.
+    pub harvest: HarvestGate,
     memory: Mutex<Memory>,
     history: Mutex<History>,
     ramp: Mutex<RampNotes>,
@@ -73,6 +81,9 @@ impl AppState {
             memory: Mutex::new(Memory::since(started)),
             decisions: Decisions::default(),
             aliases: Aliases::default(),
+            catch_alls: Mutex::default(),
+            recipients: Recipients::default(),
+            harvest: HarvestGate::default(),
             history: Mutex::default(),
             ramp: Mutex::default(),
             ramp_changed: Notify::new(),
@@ -114,6 +125,16 @@ impl AppState {
     /// The memory of the rules: tag guesses, bounce replays, surges.
     pub(crate) fn memory(&self) -> MutexGuard<'_, Memory> {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Domains that were asked about a made-up name, and whether they take mail for it.
+    pub(crate) fn catch_alls(&self) -> BTreeMap<String, bool> {
+        self.catch_alls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Says which domains were asked about a made-up name, and whether they take mail for it.
+    pub(crate) fn set_catch_alls(&self, known: BTreeMap<String, bool>) {
+        *self.catch_alls.lock().unwrap_or_else(PoisonError::into_inner) = known;
     }
 
     /// What became of mail in the last week.

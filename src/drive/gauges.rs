@@ -60,6 +60,10 @@ pub(crate) struct Gauges {
     pub ramp: Family<RampLabels, Gauge>,
     /// When the ramp of a domain ends, as far as the calendar decides, in seconds since 1970.
     pub ramp_end: Family<DomainLabels, Gauge>,
+    /// Client networks that have found out about too many unknown recipients.
+    pub harvest_networks: Gauge,
+    /// 1 for each domain that takes mail for a made-up name.
+    pub catch_all: Family<DomainLabels, Gauge>,
     /// Octets of buffered messages.
     pub held: Gauge,
     /// 1 for each next hop that can be reached.
@@ -104,6 +108,10 @@ impl Gauges {
         registry.register("ramp", "1 for the state of the ramp of each domain", self.ramp.clone());
         let ramp_end = "When the ramp of a domain ends, as far as the calendar decides";
         registry.register_with_unit("ramp_end_timestamp", ramp_end, Unit::Seconds, self.ramp_end.clone());
+        let harvest = "Client networks past limits.unknown_recipients_per_hour";
+        registry.register("harvest_networks", harvest, self.harvest_networks.clone());
+        let catch_all = "1 where a domain takes mail for users that do not exist";
+        registry.register("catch_all", catch_all, self.catch_all.clone());
         registry.register_with_unit("held", "Octets of messages held", Unit::Bytes, self.held.clone());
         registry.register("next_hop_up", "1 if a next hop can be reached", self.hop_up.clone());
         registry.register("next_hop_refusing", "1 if a next hop greets with a refusal", self.hop_refusing.clone());

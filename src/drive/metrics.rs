@@ -31,6 +31,13 @@ pub(crate) struct AliasLabels {
     pub result: &'static str,
 }
 
+/// Labels of a question to a server about a recipient.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(crate) struct LookupLabels {
+    /// `known`, `unknown`, `undecided`, `remembered`.
+    pub result: &'static str,
+}
+
 /// Labels of a decision about a recipient.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct RecipientLabels {
@@ -95,6 +102,8 @@ pub(crate) struct Metrics {
     pub aliases: Family<AliasLabels, Counter>,
     /// Decisions about recipients.
     pub recipients: Family<RecipientLabels, Counter>,
+    /// Questions to servers about recipients.
+    pub lookups: Family<LookupLabels, Counter>,
     /// Decisions about the content of messages.
     pub contents: Family<ContentLabels, Counter>,
     /// Messages that got a reply.
@@ -179,6 +188,7 @@ impl Metrics {
         registry.register("senders", "Envelope senders asked about on the way out", self.senders.clone());
         registry.register("aliases", "Aliases of long senders stored or looked up", self.aliases.clone());
         registry.register("recipients", "Recipients asked about on the way in", self.recipients.clone());
+        registry.register("recipient_lookups", "Questions to servers about recipients", self.lookups.clone());
         registry.register("contents", "Candidates judged by their content", self.contents.clone());
         registry.register("messages", "Messages answered", self.messages.clone());
         registry.register("would_refuse", "What enforcing would have refused", self.would_refuse.clone());

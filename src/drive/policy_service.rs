@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 use std::str::from_utf8;
 
-use super::aliases::AliasWork;
 use super::evaluate::Evaluator;
+use super::prepared::Preparation;
 use super::request_step::RequestStep;
 use crate::envelope::address::{Address, ReversePath};
-use crate::envelope::rules::{BAD_RECIPIENT, BAD_SENDER, Caller, PolicyAdvice};
+use crate::envelope::rules::{BAD_RECIPIENT, BAD_SENDER, Caller, PolicyAdvice, RefusalReason};
 use crate::wire::policy_service::{self, AccessAction, PolicyError, PolicyRequest};
 
-/// Answers one policy request. `is_prepared`: the alias that it needs is there, or cannot be had. `marked` is the
+/// Answers one policy request. `is_prepared`: what it needs is there, or cannot be had. `marked` is the
 /// instance of the message that was marked last.
 pub(super) fn answer(
     evaluator: &mut Evaluator,
@@ -26,6 +26,9 @@ pub(super) fn answer(
     let advice = about_recipient(evaluator, &request).unwrap_or(PolicyAdvice::GoOn);
     match advice {
         PolicyAdvice::GoOn => AccessAction::Dunno,
+        PolicyAdvice::Refuse(refusal) if refusal.reason == RefusalReason::Harvest => {
+            AccessAction::DeferNow(refusal.status, refusal.text)
+        }
         PolicyAdvice::Refuse(refusal) if refusal.is_temporary() => AccessAction::Defer(refusal.status, refusal.text),
         PolicyAdvice::Refuse(refusal) => AccessAction::Reject(refusal.status, refusal.text),
         PolicyAdvice::Mark(_) if *marked == request.instance && !marked.is_empty() => AccessAction::Dunno,
@@ -39,9 +42,17 @@ pub(super) fn answer(
 }
 
 /// Begins what a request needs.
-fn prepare(evaluator: &mut Evaluator, request: &PolicyRequest<'_>) -> Option<AliasWork> {
+fn prepare(evaluator: &mut Evaluator, request: &PolicyRequest<'_>) -> Option<Preparation> {
+    if request.state != b"RCPT" || !request.user.is_empty() {
+        return None;
+    }
     let recipient = Address::parse(from_utf8(request.recipient).ok()?).ok()?;
-    evaluator.prepare_recipient(&recipient)
+    evaluator.client = client_of(request);
+    evaluator.prepare_recipient(Caller::Policy, &recipient)
+}
+
+fn client_of(request: &PolicyRequest<'_>) -> Option<IpAddr> {
+    from_utf8(request.client).ok().and_then(|client| client.parse().ok())
 }
 
 /// Advice about a recipient. `None`: Postfix decides, because the client has logged in, or because an address that only
@@ -50,7 +61,7 @@ fn about_recipient(evaluator: &mut Evaluator, request: &PolicyRequest<'_>) -> Op
     if request.state != b"RCPT" || !request.user.is_empty() {
         return None;
     }
-    let client: Option<IpAddr> = from_utf8(request.client).ok().and_then(|client| client.parse().ok());
+    let client = client_of(request);
     evaluator.client = client;
     let sender = from_utf8(request.sender).ok().and_then(|sender| ReversePath::parse(sender).ok());
     let recipient = from_utf8(request.recipient).ok().and_then(|recipient| Address::parse(recipient).ok());

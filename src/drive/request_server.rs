@@ -13,12 +13,12 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use super::aliases::AliasWork;
 use super::app_state::AppState;
 use super::buffers;
 use super::connection_slots::ConnectionSlot;
 use super::drain::Drain;
 use super::evaluate::Evaluator;
+use super::prepared::Preparation;
 use super::request_step::RequestStep;
 use super::session_id::SessionId;
 use super::stream::{Plain, Stream};
@@ -34,9 +34,9 @@ const BACKLOG: usize = 8 << 10;
 struct Answers {
     evaluator: Evaluator,
     kind: ServiceKind,
-    /// An alias that the first request needs.
-    preparing: Option<AliasWork>,
-    /// Whether the alias that the first request needs is there, or cannot be had.
+    /// What the first request needs.
+    preparing: Option<Preparation>,
+    /// Whether what the first request needs is there, or cannot be had.
     is_prepared: bool,
 }
 
@@ -87,12 +87,12 @@ impl Answers {
         }
     }
 
-    /// Continues to wait for an alias. `Ready`: there is nothing to wait for.
+    /// Continues to wait for what the first request needs. `Ready`: there is nothing to wait for.
     fn poll_preparing(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(work) = &mut self.preparing {
-            let stored = ready!(work.as_mut().poll(cx));
+            let prepared = ready!(work.as_mut().poll(cx));
             (self.preparing, self.is_prepared) = (None, true);
-            self.evaluator.alias_is(stored);
+            self.evaluator.is_prepared(prepared);
         }
         Poll::Ready(())
     }

@@ -1,6 +1,6 @@
 //! How far the answer to a request of a mail server is.
 
-use super::aliases::AliasWork;
+use super::prepared::Preparation;
 
 /// What has become of the first request of the input.
 pub(super) enum RequestStep {
@@ -8,6 +8,6 @@ pub(super) enum RequestStep {
     Incomplete,
     /// It was answered. Its length in octets.
     Answered(usize),
-    /// It needs an alias, and is answered when that is there.
-    Waits(AliasWork),
+    /// It needs something, and is answered when that is there.
+    Waits(Preparation),
 }

@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 use std::str::from_utf8;
 
-use super::aliases::AliasWork;
 use super::evaluate::Evaluator;
+use super::prepared::Preparation;
 use super::request_step::RequestStep;
 use crate::envelope::address::{Address, ReversePath};
-use crate::envelope::rules::MapAnswer;
+use crate::envelope::rules::{Caller, MapAnswer};
 use crate::wire::socketmap::{self, MapReply, NetstringError};
 
-/// Answers one lookup. `is_prepared`: the alias that it needs is there, or cannot be had.
+/// Answers one lookup. `is_prepared`: what it needs is there, or cannot be had.
 pub(super) fn look_up(
     evaluator: &mut Evaluator,
     is_prepared: bool,
@@ -69,10 +69,10 @@ impl Map {
     }
 
     /// Begins what the lookup needs.
-    fn prepare(self, evaluator: &mut Evaluator, address: &Address) -> Option<AliasWork> {
+    fn prepare(self, evaluator: &mut Evaluator, address: &Address) -> Option<Preparation> {
         match self {
             Self::Sign | Self::Forward => evaluator.prepare_sender(&ReversePath::Mailbox(address.clone())),
-            Self::Verify | Self::Strip => evaluator.prepare_recipient(address),
+            Self::Verify | Self::Strip => evaluator.prepare_recipient(Caller::Map, address),
         }
     }
 }

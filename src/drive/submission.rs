@@ -1,14 +1,10 @@
 //! Sends a message of this program itself, as an SMTP client.
 
-use std::future::poll_fn;
-use std::io;
 use std::time::Duration;
 
-use super::next_hops::{NextHops, ProxyAddresses, Reached};
-use super::stream::Stream;
+use super::client_dialogue::{Dialogue, offers};
+use super::next_hops::{NextHops, ProxyAddresses};
 use super::tls::Connector;
-use crate::envelope::tag::masked_text;
-use crate::wire::smtp::reply::{Reply, ReplyReader};
 
 /// Timeout for the whole dialogue.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -80,72 +76,11 @@ async fn dialogue(
     Ok(refused)
 }
 
-fn offers(hello: &Reply, extension: &[u8]) -> bool {
-    hello
-        .lines()
-        .any(|line| line.split(|octet| *octet == b' ').next().is_some_and(|word| word.eq_ignore_ascii_case(extension)))
-}
-
 /// The text with a dot before each dot that begins a line (RFC 5321 section 4.5.2), without its last line end.
 fn stuffed(text: &str) -> String {
     let lines =
         text.trim_end().lines().map(|line| if line.starts_with('.') { format!(".{line}") } else { line.to_owned() });
     lines.collect::<Vec<_>>().join("\r\n")
-}
-
-struct Dialogue {
-    stream: Stream,
-    unread: Vec<u8>,
-}
-
-impl Dialogue {
-    fn of(reached: Reached) -> (Self, String, bool) {
-        let Reached { stream, first, host, encrypted, .. } = reached;
-        (Self { stream, unread: first }, host, encrypted)
-    }
-
-    async fn say(&mut self, line: &str, code: u16) -> Result<Reply, String> {
-        let octets = format!("{line}\r\n");
-        let mut rest = octets.as_bytes();
-        while !rest.is_empty() {
-            let written = poll_fn(|cx| self.stream.poll_write(cx, rest)).await.map_err(|error| error.to_string())?;
-            if written == 0 {
-                return Err(io::Error::from(io::ErrorKind::WriteZero).to_string());
-            }
-            rest = rest.get(written..).unwrap_or_default();
-        }
-        poll_fn(|cx| self.stream.poll_flush(cx)).await.map_err(|error| error.to_string())?;
-        self.expect(code, line.split([' ', ':', '\r']).next().unwrap_or_default()).await
-    }
-
-    /// Reads a reply, whose code has to begin like this one. `what`: what it is about.
-    async fn expect(&mut self, code: u16, what: &str) -> Result<Reply, String> {
-        let mut reader = ReplyReader::default();
-        loop {
-            let (used, reply) = reader.push(&self.unread).map_err(|error| error.to_string())?;
-            self.unread.drain(..used);
-            if let Some(reply) = reply {
-                return if reply.code / 100 == code / 100 {
-                    Ok(reply)
-                } else {
-                    Err(format!("{what}: {}", masked_text(&reply.first_line())))
-                };
-            }
-            let mut buffer = [0; 1024];
-            let n = poll_fn(|cx| self.stream.poll_read(cx, &mut buffer)).await.map_err(|error| error.to_string())?;
-            if n == 0 {
-                return Err(format!("{what}: the next hop has closed the connection"));
-            }
-            self.unread.extend_from_slice(buffer.get(..n).unwrap_or_default());
-        }
-    }
-
-    /// What was read before the handshake is not part of it, and is dropped.
-    async fn secured(self, connector: &Connector, host: &str) -> Result<Self, String> {
-        let Stream::Plain(plain) = self.stream else { return Err("the connection is encrypted already".to_owned()) };
-        let stream = connector.connect(host, plain).await.map_err(|error| super::tls::in_words(&error))?;
-        Ok(Self { stream, unread: Vec::new() })
-    }
 }
 
 #[cfg(test)]
@@ -155,11 +90,5 @@ mod tests {
     #[test]
     fn dots_are_stuffed_and_line_ends_are_crlf() {
         assert_eq!(stuffed("a\r\n.\r\n..b\r\nc\n"), "a\r\n..\r\n...b\r\nc");
-    }
-
-    #[test]
-    fn extensions_are_whole_words() {
-        let hello = Reply { code: 250, text: b"250-x\r\n250-SIZE 100\r\n250 starttls\r\n".to_vec() };
-        assert!(offers(&hello, b"STARTTLS") && offers(&hello, b"SIZE") && !offers(&hello, b"8BITMIME"));
     }
 }

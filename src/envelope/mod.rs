@@ -8,6 +8,7 @@ pub mod evidence;
 pub mod keyring;
 pub mod match_lists;
 pub mod ramp_record;
+pub mod recipient_list;
 pub mod rules;
 pub mod site_policy;
 pub mod tag;

@@ -337,4 +337,46 @@ pub struct InboundPolicy {
     pub srs_stays: bool,
     /// Senders that are checked like the null sender, because bounces may come from them.
     pub daemon_senders: AddressSet,
+    /// Where recipients are looked up.
+    pub recipients: RecipientSources,
+}
+
+/// Where it is found out whether a recipient exists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum RecipientSource {
+    /// From the next hop's reply to RCPT.
+    #[default]
+    NextHop,
+    /// From the server with this number in the config.
+    Server(usize),
+    /// From the file with this number in the config.
+    File(usize),
+}
+
+/// Where recipients are looked up, by domain.
+#[derive(Debug, Clone, Default)]
+pub struct RecipientSources {
+    default: RecipientSource,
+    by_domain: Vec<(DomainSet, RecipientSource)>,
+}
+
+impl RecipientSources {
+    /// `default` for all domains that `by_domain` does not name. The first entry that includes a domain counts.
+    #[must_use]
+    pub fn new(default: RecipientSource, by_domain: Vec<(DomainSet, RecipientSource)>) -> Self {
+        Self { default, by_domain }
+    }
+
+    /// Where recipients of a domain are looked up.
+    #[must_use]
+    pub fn of(&self, domain: &str) -> RecipientSource {
+        let named = self.by_domain.iter().find(|(domains, _)| domains.contains(domain));
+        named.map_or(self.default, |(_, source)| *source)
+    }
+
+    /// Whether the next hop decides about all recipients.
+    #[must_use]
+    pub fn are_left_to_the_next_hop(&self) -> bool {
+        self.default == RecipientSource::NextHop && self.by_domain.is_empty()
+    }
 }

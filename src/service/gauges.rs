@@ -93,6 +93,13 @@ fn memory(app: &AppState) {
     gauges.guesses_limited.inner().store(guesses.limited(), Ordering::Relaxed);
     gauges.forgery_chance.set(guesses.chance_of_one());
     gauges.tags_counted.set(i64::try_from(memory.replay.len()).unwrap_or(i64::MAX));
+    let networks = memory.harvests.networks(app.config().limits.unknown_recipients_per_hour, app.now());
+    gauges.harvest_networks.set(i64::try_from(networks).unwrap_or(i64::MAX));
+    drop(memory);
+    gauges.catch_all.clear();
+    for (domain, takes_all) in app.catch_alls() {
+        gauges.catch_all.get_or_create(&DomainLabels { domain }).set(takes_all.into());
+    }
 }
 
 fn listeners(app: &AppState, proxy_listeners: &[Arc<ProxyListener>]) {

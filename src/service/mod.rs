@@ -3,16 +3,19 @@
 mod accept;
 mod aliases;
 mod capped_listener;
+mod catch_all;
 pub(crate) mod control;
 mod counters;
 pub(crate) mod decision_log;
 pub(crate) mod fd_limit;
+mod file_version;
 mod gauges;
 mod listeners;
 pub(crate) mod logs;
 mod notices;
 mod ramp;
 pub(crate) mod ramp_words;
+mod recipients;
 mod reload;
 pub(crate) mod report;
 pub mod runtime;
@@ -75,7 +78,9 @@ impl Service {
         for name in inherited.left() {
             warn!(name, "systemd passed a socket that no listener names; connections to it are never accepted");
         }
-        Ok(Self { app: Arc::new(AppState::new(config, ring)), listeners, status, reload: Reload::default() })
+        let app = Arc::new(AppState::new(config, ring));
+        recipients::load(&app, &app.config().recipients)?;
+        Ok(Self { app, listeners, status, reload: Reload::default() })
     }
 
     /// The address of the HTTP status listener, with the port that the system chose.
@@ -130,10 +135,12 @@ impl Service {
             helpers.spawn(control::serve(bound, daemon));
         }
         helpers.spawn(probe(Arc::clone(&shared), self.app.config().status.is_some()));
-        helpers.spawn(notices::watch(notices::Notices { app: Arc::clone(&self.app), listeners: shared, store }));
         helpers.spawn(ramp::write(Arc::clone(&self.app)));
         helpers.spawn(ramp::watch(Arc::clone(&self.app)));
+        helpers.spawn(recipients::watch(Arc::clone(&self.app)));
+        helpers.spawn(catch_all::watch(Arc::clone(&self.app), Arc::clone(&shared), Arc::clone(&store)));
         helpers.spawn(systemd::feed_watchdog(workers.clone()));
+        helpers.spawn(notices::watch(notices::Notices { app: Arc::clone(&self.app), listeners: shared, store }));
         systemd::ready();
         tokio::select! {
             () = stop => {}

@@ -1,10 +1,7 @@
 //! Reloads the key ring and certificates when their files change, which is checked once a second, and the config, too, on
 //! request. A file with errors changes nothing.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -14,10 +11,11 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use super::file_version::{Version, version};
 use super::listeners::{Listeners, SharedListeners};
 use super::start_error::StartError;
 use super::state::signs_here;
-use super::{fd_limit, logs, systemd};
+use super::{fd_limit, logs, recipients, systemd};
 use crate::config::{Config, ConfigChanges, ConfigError};
 use crate::drive::app_state::AppState;
 use crate::drive::proxy_listener::ProxyListener;
@@ -52,15 +50,6 @@ impl Reload {
     pub(super) fn ring_and_certificates(&self) {
         self.0.any.notify_one();
     }
-}
-
-/// Identifies a version of a file; `None` if the file cannot be found.
-type Version = Option<(u64, i64, i64, i64, i64, u64)>;
-
-fn version(path: &Path) -> Version {
-    let m = fs::metadata(path).ok()?;
-    // ctime shows changes of owner and mode.
-    Some((m.ino(), m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec(), m.size()))
 }
 
 /// Reloads the key ring and certificates when they change, or on request. Never ends.
@@ -191,6 +180,7 @@ fn put_in_force(app: &AppState, listeners: &Listeners) -> Result<ConfigChanges, 
     let newer = running.reloaded(newer);
     let ring = if newer.ring == running.ring { None } else { Some(ring_file::load(&newer.ring)?) };
     fd_limit::raise_descriptors(&newer)?;
+    recipients::load(app, &newer.recipients)?;
     let rules = || {
         app.set_signs_here(signs_here(&newer));
         app.set_config(newer.clone());

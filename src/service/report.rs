@@ -80,6 +80,12 @@ pub(crate) struct Report {
     pub aliases: Vec<(String, u64)>,
     /// The chance that one of all guessed tags was valid, 0 to 1.
     pub forgery_chance: f64,
+    /// Domains that take mail for users that do not exist.
+    #[serde(default)]
+    pub catch_all: Vec<String>,
+    /// Client networks that have found out about too many unknown recipients in this hour.
+    #[serde(default)]
+    pub harvest_networks: usize,
     /// What an administrator should look at, in words.
     pub attention: Vec<String>,
 }
@@ -131,11 +137,12 @@ impl Report {
     /// The state of this daemon.
     pub(crate) fn of(app: &AppState, proxy_listeners: &[Arc<ProxyListener>]) -> Self {
         let now = app.now();
-        let (chance, surges) = {
+        let limit = app.config().limits.unknown_recipients_per_hour;
+        let (chance, surges, harvesters) = {
             let mut memory = app.memory();
             memory.guesses.forget_old_guesses(app.now());
             let surges: Vec<String> = memory.surges.in_surge().map(str::to_owned).collect();
-            (memory.guesses.chance_of_one(), surges)
+            (memory.guesses.chance_of_one(), surges, memory.harvests.networks(limit, now))
         };
         let (day, week, by_hour) = {
             let history = app.history();
@@ -146,6 +153,11 @@ impl Report {
         let newer = Config::load(&app.config().path);
         let changes = newer.as_ref().map(|newer| app.config().changes_to(newer)).unwrap_or_default();
         let mut attention = attention(app, proxy_listeners, &ramps, &surges, chance);
+        let catch_all: Vec<String> =
+            app.catch_alls().into_iter().filter(|(_, takes_all)| *takes_all).map(|(domain, _)| domain).collect();
+        attention.extend(catch_all.iter().map(|domain| {
+            format!("{domain} takes mail for users that do not exist, and may bounce it to forged senders: see inbound.recipients")
+        }));
         match &newer {
             Err(error) => attention.push(format!("the config file has an error: {error}")),
             Ok(_) if !changes.applied.is_empty() => {
@@ -182,6 +194,8 @@ impl Report {
             week: Figures::of(&week),
             aliases: aliases(app),
             forgery_chance: chance,
+            catch_all,
+            harvest_networks: harvesters,
             attention,
         }
     }

@@ -22,6 +22,8 @@ pub enum StartError {
         /// The error, as text.
         error: String,
     },
+    /// A list of recipients cannot be read, for this reason.
+    Recipients(String),
     /// The config has no listener.
     NoListener,
     /// The daemon stops.
@@ -39,6 +41,7 @@ impl fmt::Display for StartError {
             ),
             Self::Bind { listen, error } => write!(f, "cannot listen on {listen}: {error}"),
             Self::Tls { listen, error } => write!(f, "TLS of the listener {listen}: {error}"),
+            Self::Recipients(error) => write!(f, "inbound.recipients: {error}"),
             Self::NoListener => f.write_str("the config has no [[listener]]; there is nothing to do"),
             Self::Stopping => f.write_str("the daemon stops"),
             Self::Runtime(error) => write!(f, "cannot start: {error}"),

@@ -11,6 +11,7 @@ use tracing::{debug, error, info, warn};
 
 use super::counters::Counters;
 use super::decision_log::DecisionLog;
+use super::recipients;
 use crate::config::{Config, MtaService, Role, ServiceProtocol, Side, StateFile};
 use crate::drive::app_state::AppState;
 use crate::drive::limited_warn;
@@ -76,6 +77,9 @@ impl State {
             error!(path, %error, "counters cannot be read; they begin anew");
             Counters::default()
         });
+        if let Err(error) = recipients::restore(&*store, app) {
+            error!(path, %error, "answers about recipients cannot be read; they are asked for again");
+        }
         let state = Self { store, decisions, counters, waiting: HashMap::new(), has_failed: false, is_kept, is_lost };
         let mut record = state.ramps().unwrap_or_else(|error| {
             app.metrics.state_failures.inc();
@@ -154,6 +158,7 @@ impl State {
         let waiting = std::mem::take(&mut self.waiting).into_iter();
         let mut changes: Vec<Change> = waiting.map(|((table, key), value)| Change { table, key, value }).collect();
         changes.extend(self.counters.changes(app));
+        changes.extend(recipients::changes(app));
         if !self.commit(app, &changes) {
             self.waiting.extend(changes.into_iter().map(|Change { table, key, value }| ((table, key), value)));
         }

@@ -10,6 +10,7 @@ use crate::envelope::rules::{
 };
 use crate::wire::message::{Direction, Handling, RecipientGroup};
 use crate::wire::smtp::outgoing_header::HeadReader;
+use crate::wire::smtp::reply::is_unknown_user;
 
 /// The refusal of a recipient that would need another message than the others.
 pub(crate) const OWN_TRANSACTION: Refusal = Refusal {
@@ -75,6 +76,31 @@ pub(crate) enum Change {
         /// Its position among the headers of this name, from 1.
         index: i32,
     },
+}
+
+/// What the MTA itself answers to a recipient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MtaAnswer {
+    /// It takes the recipient, if the milter does.
+    Takes,
+    /// It refuses the recipient as an unknown user.
+    Unknown,
+    /// It refuses the recipient for another reason.
+    Refuses,
+}
+
+impl MtaAnswer {
+    /// Reads the macros `{rcpt_mailer}` and `{rcpt_host}` of RCPT: a recipient that the MTA refuses has the mailer `error`,
+    /// and its enhanced status code as the host (Postfix, smtpd_milter.c; Sendmail, `$#error`).
+    pub(crate) fn of_macros(mailer: &[u8], host: &[u8]) -> Self {
+        let is_unknown = |status: &str| status.starts_with("5.") && is_unknown_user(&format!("550 {status}"));
+        let unknown = || std::str::from_utf8(host).is_ok_and(is_unknown);
+        match mailer {
+            b"error" if unknown() => Self::Unknown,
+            b"error" => Self::Refuses,
+            _ => Self::Takes,
+        }
+    }
 }
 
 /// One message, from MAIL to its end.
@@ -390,6 +416,19 @@ mod tests {
     }
     fn delete(path: &str) -> Change {
         Change::DeleteRecipient { path: path.into() }
+    }
+
+    #[test]
+    fn the_answer_of_the_mta_is_in_its_macros() {
+        for (mailer, host, answer) in [
+            ("error", "5.1.1", MtaAnswer::Unknown),
+            ("error", "5.7.1", MtaAnswer::Refuses),
+            ("error", "4.7.1", MtaAnswer::Refuses),
+            ("local", "5.1.1", MtaAnswer::Takes),
+            ("", "", MtaAnswer::Takes),
+        ] {
+            assert_eq!(MtaAnswer::of_macros(mailer.as_bytes(), host.as_bytes()), answer, "{mailer} {host}");
+        }
     }
 
     #[test]

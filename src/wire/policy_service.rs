@@ -81,6 +81,8 @@ pub enum AccessAction {
     Reject(&'static str, &'static str),
     /// Refuse temporarily, unless a later restriction refuses permanently.
     Defer(&'static str, &'static str),
+    /// Refuse temporarily, whatever later restrictions say, so that they do not make a difference.
+    DeferNow(&'static str, &'static str),
     /// Add this header before the message, and go on.
     Prepend(String),
 }
@@ -92,6 +94,7 @@ impl AccessAction {
             Self::Dunno => "action=DUNNO\n\n".to_owned(),
             Self::Reject(status, text) => format!("action=REJECT {status} {text}\n\n"),
             Self::Defer(status, text) => format!("action=DEFER_IF_PERMIT {status} {text}\n\n"),
+            Self::DeferNow(status, text) => format!("action=DEFER {status} {text}\n\n"),
             Self::Prepend(header) => format!("action=PREPEND {header}\n\n"),
         };
         out.extend_from_slice(text.as_bytes());

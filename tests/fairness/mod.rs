@@ -2,6 +2,7 @@
 //! a genuine client of another network. `docs/limits.md` has the table of these limits.
 
 mod beside;
+mod harvest;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
@@ -105,12 +106,17 @@ impl Site {
         stream.read_exact(&mut head).map(|()| stream).ok().filter(|_| head[4] == b'O')
     }
 
-    fn ready(&self) -> String {
+    /// The response of the status listener.
+    fn get(&self, path: &str) -> String {
         let mut stream = tcp(self.status).unwrap();
-        write!(stream, "GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
-        text.split(' ').nth(1).unwrap_or_default().to_owned()
+        text
+    }
+
+    fn ready(&self) -> String {
+        self.get("/readyz").split(' ').nth(1).unwrap_or_default().to_owned()
     }
 }
 

@@ -99,6 +99,12 @@ fn of_the_daemon(report: &Report, config: &Config) -> Vec<String> {
         let listed: Vec<String> = report.aliases.iter().map(|(result, count)| format!("{result} {count}")).collect();
         lines.push(format!("SRS aliases of long senders since the start: {}", listed.join(", ")));
     }
+    lines.extend(report.catch_all.iter().map(|domain| {
+        format!(
+            "{YELLOW}catch-all{YELLOW:#}: {domain} takes mail for users that do not exist. If that is not a catch-all mailbox, it \
+             is bounced later, to forged senders: see inbound.recipients"
+        )
+    }));
     lines
 }
 

@@ -1,5 +1,6 @@
 //! Alarms from the memory of the rules.
 
+use ipnet::IpNet;
 use tracing::warn;
 
 use crate::drive::log_flip;
@@ -10,12 +11,18 @@ pub(super) struct Alarms {
     flips: Vec<SurgeChange>,
     guess_accounts: Vec<GuessAccount>,
     budget: Option<f64>,
+    harvesters: Vec<IpNet>,
 }
 
 impl Alarms {
     pub(super) fn of(memory: &mut Memory) -> Self {
         let (guesses, surges) = (&mut memory.guesses, &mut memory.surges);
-        Self { flips: surges.take_flips(), guess_accounts: guesses.take_alarms(), budget: guesses.take_budget_alarm() }
+        Self {
+            flips: surges.take_flips(),
+            guess_accounts: guesses.take_alarms(),
+            budget: guesses.take_budget_alarm(),
+            harvesters: memory.harvests.take_alarms(),
+        }
     }
 
     pub(super) fn log(self) {
@@ -31,6 +38,14 @@ impl Alarms {
                     "the map exceeded guesses_per_minute; it answers TEMP for tags until a second after the last guess"
                 ),
             }
+        }
+        for network in self.harvesters {
+            warn!(
+                %network,
+                limit = "unknown_recipients_per_hour",
+                "client network exceeded unknown_recipients_per_hour; all its recipients are deferred until the hour is over. If \
+                 it passes on mail of others, name it in inbound.trusted_relays"
+            );
         }
         for flip in self.flips {
             log_flip(&flip);

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use tracing::info;
 
 use crate::drive::app_state::AppState;
+use crate::drive::harvest::PendingQuery;
 use crate::drive::session_id::SessionId;
 use crate::envelope::keyring::Keyring;
-use crate::envelope::rules::{Rules, StoredAlias};
+use crate::envelope::rules::{RecipientFacts, Rules, StoredAlias};
 
 /// Queries the rules on behalf of one client.
 pub(in crate::drive) struct Evaluator {
@@ -34,6 +35,12 @@ pub(in crate::drive) struct Evaluator {
     pub(super) alias_is_late: bool,
     /// Whether the alias that is stored or looked up now is that of the sender.
     pub(super) awaits_sender: bool,
+    /// Whether the client is spared the limit on unknown recipients: it has logged in, or the config names it.
+    pub is_spared: bool,
+    /// What was found out about the last recipient.
+    pub(super) recipient_facts: RecipientFacts,
+    /// The query about the last recipient, if unknown recipients of the client are limited.
+    pub(super) pending: Option<PendingQuery>,
 }
 
 /// Counters of recipients in a session, which limit its log lines.
@@ -80,6 +87,9 @@ impl Evaluator {
             recipient_alias: None,
             alias_is_late: false,
             awaits_sender: false,
+            is_spared: false,
+            recipient_facts: RecipientFacts::default(),
+            pending: None,
         }
     }
 
@@ -138,8 +148,9 @@ impl Evaluator {
         })
     }
 
-    /// As `ask`, about a recipient, with its alias.
+    /// As `ask`, about a recipient, with its alias and what was found out about it.
     pub(super) fn ask_about_recipient<T>(&self, question: impl FnOnce(&Rules<'_>) -> T) -> T {
-        self.ask(|rules| question(&rules.with_alias(self.recipient_alias.as_ref())))
+        let facts = self.recipient_facts;
+        self.ask(|rules| question(&rules.with_alias(self.recipient_alias.as_ref()).with_recipient(facts)))
     }
 }

@@ -8,6 +8,7 @@ mod alias;
 mod evaluator;
 mod log;
 mod questions;
+mod recipient;
 
 pub(super) use self::evaluator::Evaluator;
 pub(super) use self::log::shown;

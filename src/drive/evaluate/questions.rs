@@ -18,7 +18,7 @@ use crate::envelope::evidence;
 use crate::envelope::rules::Rules;
 use crate::envelope::rules::{
     Caller, Candidate, ContentVerdict, Disposition, Inbound, InboundReason, MapAnswer, MappedRecipient, Outbound,
-    OutboundAction, OutboundReason,
+    OutboundAction, OutboundReason, RefusalReason,
 };
 use crate::envelope::tag::{Verdict, masked};
 
@@ -75,6 +75,14 @@ impl Evaluator {
         self.note_recipient(sender, &inbound);
         let refused = matches!(inbound.disposition, Disposition::Refuse(_));
         let not_taken = refused || matches!(inbound.disposition, Disposition::Discard);
+        match self.take_pending() {
+            Some(pending) if inbound.reason == InboundReason::Against(RefusalReason::UnknownRecipient) => {
+                pending.told_unknown();
+            }
+            // Only a proxy sees the next hop's reply; an MTA has checked the recipient before it asks.
+            Some(pending) if !not_taken && caller == Caller::Proxy => self.pending = Some(pending),
+            Some(_) | None => {}
+        }
         if let (true, InboundReason::Against(reason)) = (not_taken, inbound.reason) {
             self.count_refusal(reason.name(), recipient);
         }

@@ -20,14 +20,17 @@ use crate::drive::limited;
 use crate::drive::message_tally::MessageTally;
 use crate::envelope::address::{Address, ReversePath, strip_source_route};
 use crate::envelope::rules::{
-    BAD_RECIPIENT, BAD_SENDER, Caller, Candidate, ContentVerdict, OutboundAction, Refusal, RefusalReason,
+    BAD_RECIPIENT, BAD_SENDER, Caller, Candidate, ContentVerdict, HARVEST, OutboundAction, Refusal, RefusalReason,
 };
 use crate::envelope::tag::batv;
 use crate::wire::message::{Direction, Finished};
-use crate::wire::milter::{Change, MilterMessage};
+use crate::wire::milter::{Change, MilterMessage, MtaAnswer};
 
 /// The macros that the MTA has to send by MAIL.
 pub(super) const MACROS: &str = "i {auth_authen} {client_addr} {client_name} {daemon_name} {mail_addr}";
+
+/// The macros that the MTA has to send by RCPT: its own answer to the recipient.
+pub(super) const RCPT_MACROS: &str = "{rcpt_mailer} {rcpt_host} {rcpt_addr}";
 
 /// State that all connections of a listener share.
 #[derive(Clone)]
@@ -169,6 +172,7 @@ pub(super) async fn mail(context: &mut Context<Client>, arguments: &[CString]) -
         );
         return Status::Tempfail;
     };
+    client.evaluator.is_spared = client.is_one_of_us(&mail) || mail.client.is_none_or(|it| it.is_loopback());
     let Some(sender) = mail.sender else {
         // Only the MTA can parse the address. Own programs may use such addresses, but strangers may not.
         if direction == Direction::Inbound {
@@ -182,12 +186,18 @@ pub(super) async fn mail(context: &mut Context<Client>, arguments: &[CString]) -
         return accept_or_go_on(client);
     };
     if direction == Direction::Inbound {
+        // The MTA refuses unknown recipients whatever a milter answers to RCPT. So that known ones cannot be told from them,
+        // the whole message is put off.
+        if client.evaluator.is_harvest_limited() {
+            client.evaluator.count_put_off();
+            return refuse(&mut context.reply, &HARVEST);
+        }
         client.begin(MilterMessage::inbound(sender));
         return Status::Continue;
     }
     if let Some(work) = client.evaluator.prepare_sender(&sender) {
-        let stored = work.await;
-        client.evaluator.alias_is(stored);
+        let prepared = work.await;
+        client.evaluator.is_prepared(prepared);
     }
     let outbound = client.evaluator.sender(&sender);
     if let OutboundAction::Reject(refusal) = &outbound.action {
@@ -209,9 +219,17 @@ fn accept_or_go_on(client: &Client) -> Status {
 
 /// RCPT.
 pub(super) async fn rcpt(context: &mut Context<Client>, arguments: &[CString]) -> Status {
+    let said = |name: &CStr| context.macros.get(name).map(CStr::to_bytes).unwrap_or_default();
+    let mta = MtaAnswer::of_macros(said(c"{rcpt_mailer}"), said(c"{rcpt_host}"));
     let Some(client) = &mut context.data else { return Status::Tempfail };
     let silent = client.go_on(ProtoOpts::NOREPLY_RCPT);
     let Some(open) = &mut client.open else { return silent };
+    if mta != MtaAnswer::Takes {
+        if open.message.direction() == Direction::Inbound && mta == MtaAnswer::Unknown {
+            client.evaluator.count_unknown();
+        }
+        return silent;
+    }
     let (path, params) = path_and_params(arguments);
     let recipient = path.as_deref().and_then(|path| Address::parse(strip_source_route(path)).ok());
     let (evaluator, message) = (&mut client.evaluator, &mut open.message);
@@ -231,9 +249,9 @@ pub(super) async fn rcpt(context: &mut Context<Client>, arguments: &[CString]) -
     let taken = if leaves && !tagged {
         message.add_outbound(evaluator.sender_for(&sender, &recipient).as_ref())
     } else {
-        if let Some(work) = evaluator.prepare_recipient(&recipient) {
-            let stored = work.await;
-            evaluator.alias_is(stored);
+        if let Some(work) = evaluator.prepare_recipient(Caller::Milter, &recipient) {
+            let prepared = work.await;
+            evaluator.is_prepared(prepared);
         }
         let (inbound, reservation) = evaluator.recipient(Caller::Milter, &sender, &recipient);
         let most = usize::try_from(evaluator.app.config().limits.recipients).unwrap_or(usize::MAX);

@@ -3,7 +3,7 @@
 
 use indymilter::{Actions, IntoCString as _, MacroStage, NegotiateContext, ProtoOpts, Status};
 
-use super::events::{Client, MACROS, MilterContext};
+use super::events::{Client, MACROS, MilterContext, RCPT_MACROS};
 use crate::config::Side;
 use crate::drive::limited;
 use crate::envelope::site_policy::Policy;
@@ -36,7 +36,8 @@ impl Wanted {
             | ProtoOpts::NOREPLY_HEADER;
         options.set(ProtoOpts::NO_BODY, !comes);
         options.set(ProtoOpts::NO_HEADER, !headers);
-        options.set(ProtoOpts::SKIP, comes);
+        // Those that the MTA refuses may be unknown.
+        options.set(ProtoOpts::SKIP | ProtoOpts::REJECTED_RCPT, comes);
         // The sender is the same for all recipients, and would have been refused at MAIL.
         options.set(ProtoOpts::NOREPLY_RCPT, !comes && !policy.outbound.recipients_matter());
         options.set(ProtoOpts::NOREPLY_HEADER, headers && !comes);
@@ -70,6 +71,7 @@ pub(super) fn negotiate(
     context.requested_opts = wanted.options & options;
     if actions.contains(Actions::REQUEST_MACROS) {
         context.requested_macros.insert(MacroStage::Mail, MACROS.into_c_string());
+        context.requested_macros.insert(MacroStage::Rcpt, RCPT_MACROS.into_c_string());
     }
     context.data = Some(Client::new(common, context.requested_opts, context.requested_actions));
     Status::Continue

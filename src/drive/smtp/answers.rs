@@ -13,12 +13,12 @@ use crate::wire::message::{Direction, Finished};
 use crate::wire::smtp::session::{Answer, Question};
 
 impl ProxySession {
-    /// Queries the rules about the session's question, at once or when the alias is there that it needs.
+    /// Queries the rules about the session's question, at once or when what they need is there.
     pub(super) fn ask_rules(&mut self) {
         self.preparing = match self.session.question() {
             Some(Question::Mail { sender }) => self.evaluator.prepare_sender(sender),
             Some(Question::Rcpt { recipient, .. }) if self.direction() == Direction::Inbound => {
-                self.evaluator.prepare_recipient(recipient)
+                self.evaluator.prepare_recipient(Caller::Proxy, recipient)
             }
             _ => None,
         };
@@ -27,12 +27,12 @@ impl ProxySession {
         }
     }
 
-    /// Continues to wait for an alias. Returns whether it is there, or cannot be had.
+    /// Continues to wait for what the rules need. Returns whether it is there, or cannot be had.
     pub(super) fn poll_preparing(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(work) = &mut self.preparing else { return false };
-        let Poll::Ready(stored) = work.as_mut().poll(cx) else { return false };
+        let Poll::Ready(prepared) = work.as_mut().poll(cx) else { return false };
         self.preparing = None;
-        self.evaluator.alias_is(stored);
+        self.evaluator.is_prepared(prepared);
         // The session may have ended meanwhile; then there is no question.
         self.answer();
         true
@@ -98,10 +98,12 @@ impl ProxySession {
         }
     }
 
-    /// Drops the tallies of transactions that were aborted, so that their reservations do not block other bounces.
+    /// Drops the tallies and queries of transactions that were aborted, so that they do not block others.
     pub(super) fn forget_given_up(&mut self) {
         if self.session.transaction().is_none() && !self.session.waits_for_hop() {
             self.tallies.clear();
+            self.asked.clear();
+            drop(self.evaluator.take_pending());
         }
     }
 

@@ -6,8 +6,8 @@ use std::task::Context;
 
 use tracing::{debug, info};
 
-use super::admit;
 use super::proxy_session::{Later, ProxySession, write_out};
+use super::{admit, is_known};
 use crate::config::SyncMode;
 use crate::drive::next_hops::Reached;
 use crate::drive::{limited_by, limited_warn};
@@ -73,8 +73,19 @@ impl ProxySession {
                         event = "not-smtp"
                     );
                 }
-                Event::LoggedIn => info!(session = %self.evaluator.id, client = self.evaluator.who(), event = "login"),
+                Event::LoggedIn => {
+                    self.evaluator.is_spared = true;
+                    info!(session = %self.evaluator.id, client = self.evaluator.who(), event = "login");
+                }
+                Event::RecipientSent => self.asked.push_back(self.evaluator.take_pending()),
+                Event::RecipientAnswered { unknown } => {
+                    if let Some(pending) = self.asked.pop_front().flatten().filter(|_| unknown) {
+                        pending.told_unknown();
+                    }
+                }
+                Event::Verify => self.evaluator.count_unknown(),
                 Event::OwnTransaction => {
+                    drop(self.evaluator.take_pending());
                     let (action, reason) = ("defer", "own-transaction");
                     info!(
                         session = %self.evaluator.id,
@@ -114,6 +125,7 @@ impl ProxySession {
         }
         self.caller.address = address;
         self.evaluator.client = address.map(|address| address.ip());
+        self.evaluator.is_spared = self.client_is_spared();
         debug!(
             session = %self.evaluator.id,
             proxy,
@@ -121,6 +133,11 @@ impl ProxySession {
             forwarded,
             "a trusted proxy names its client"
         );
+    }
+
+    /// Whether the client is spared the limit on unknown recipients, because the config names it.
+    pub(super) fn client_is_spared(&self) -> bool {
+        self.evaluator.client.is_none_or(|client| is_known(client, &self.proxy_listener))
     }
 
     fn connect(&mut self, target: NextHopChoice) -> Later<Result<Reached, String>> {

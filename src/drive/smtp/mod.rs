@@ -68,6 +68,7 @@ pub(crate) async fn serve(
     let identity = caller.address.map(|address| Identity::of(address.ip(), address.port()));
     let settings = proxy_listener.settings(&app.config(), implicit, caller.trusted);
     let mut session = ProxySession::new(client, caller, settings, identity, app, proxy_listener, drain);
+    session.evaluator.is_spared = session.client_is_spared();
     while !session.is_over() {
         poll_fn(|cx| session.poll_step(cx)).await;
         if session.turn_is_over() {

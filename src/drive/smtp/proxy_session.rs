@@ -16,15 +16,16 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::deadlines::{Deadlines, REST, TimeUp};
-use crate::drive::aliases::AliasWork;
 use crate::drive::app_state::AppState;
 use crate::drive::buffers::{self, Large};
 use crate::drive::connection_limit::CountedConnection;
 use crate::drive::drain::Drain;
 use crate::drive::evaluate::Evaluator;
+use crate::drive::harvest::PendingQuery;
 use crate::drive::hold_budget::HoldPermit;
 use crate::drive::message_tally::MessageTally;
 use crate::drive::next_hops::{OpenConnection, ProxyAddresses, Reached};
+use crate::drive::prepared::Preparation;
 use crate::drive::proxy_listener::ProxyListener;
 use crate::drive::stream::Stream;
 use crate::drive::work_budget::WorkBudget;
@@ -59,6 +60,8 @@ pub(super) struct ProxySession {
     pub permit: Option<HoldPermit>,
     /// What to count when the next hop has accepted a message, oldest first.
     pub tallies: VecDeque<MessageTally>,
+    /// Queries about the recipients that the next hop has not answered, oldest first. `None`: not limited.
+    pub asked: VecDeque<Option<PendingQuery>>,
     pub proxy_listener: Arc<ProxyListener>,
     pub client: Stream,
     pub hop: Option<Stream>,
@@ -75,8 +78,8 @@ pub(super) struct ProxySession {
     /// Whether writing to the next hop has failed. It is still read to its end.
     hop_is_deaf: bool,
     pub connecting: Option<Later<Result<Reached, String>>>,
-    /// An alias that the rules need for the answer to the open question.
-    pub preparing: Option<AliasWork>,
+    /// What the rules need for the answer to the open question.
+    pub preparing: Option<Preparation>,
     pub securing_client: Option<Later<io::Result<Stream>>>,
     pub securing_hop: Option<Later<io::Result<Stream>>>,
     drain: Option<Drain>,
@@ -109,6 +112,7 @@ impl ProxySession {
             session: Session::new(settings, identity),
             permit: None,
             tallies: VecDeque::new(),
+            asked: VecDeque::new(),
             client,
             hop: None,
             hop_in_use: None,

@@ -1,15 +1,17 @@
-//! State that the rules keep between messages: tag guesses, bounce counts per tag, and the rate of untagged null-sender
-//! mail.
+//! State that the rules keep between messages: tag guesses, bounce counts per tag, the rate of untagged null-sender mail,
+//! and unknown recipients.
 //!
 //! Time is an argument, every collection is bounded, and what is kept on disk is somebody else's matter. Each process
 //! keeps one [`Memory`]. With a fresh one ([`Memory::default`]) for each query, the rules answer as if nothing had
 //! happened before.
 
 mod bounce_replay;
+mod harvesting;
 mod surge;
 mod tag_guessing;
 
 pub use bounce_replay::{KeptCount, Replay, TagId};
+pub use harvesting::{Admission, Harvests};
 pub use surge::{SurgeChange, Surges};
 pub use tag_guessing::{ForgeryBudget, GuessAccount, Guesses};
 
@@ -60,6 +62,8 @@ pub struct Memory {
     pub replay: Replay,
     /// Untagged null-sender mail by domain.
     pub surges: Surges,
+    /// Unknown recipients by client network.
+    pub harvests: Harvests,
 }
 
 impl Memory {

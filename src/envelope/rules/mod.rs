@@ -14,6 +14,7 @@ mod maps;
 mod outbound;
 mod ramp;
 mod reasons;
+mod recipients;
 mod refusals;
 
 pub use aliases::StoredAlias;
@@ -24,7 +25,8 @@ pub use maps::{MapAnswer, MappedRecipient, PolicyAdvice};
 pub use outbound::{Outbound, OutboundAction};
 pub use ramp::{Ramp, RampEvent, RampHold, SignedDays, Waiting};
 pub use reasons::{InboundReason, MapReason, OutboundReason, RefusalReason};
-pub use refusals::{BAD_RECIPIENT, BAD_SENDER};
+pub use recipients::{Existence, RecipientFacts};
+pub use refusals::{BAD_RECIPIENT, BAD_SENDER, HARVEST};
 
 use super::keyring::Keyring;
 use super::ramp_record::RampRecord;
@@ -77,6 +79,8 @@ pub struct Rules<'a> {
     pub alias: Option<&'a StoredAlias>,
     /// Whether the alias of the sender could not be stored, which may be possible later.
     pub alias_is_late: bool,
+    /// What was found out about the recipient that the query is about.
+    pub recipient: RecipientFacts,
 }
 
 impl<'a> Rules<'a> {
@@ -84,13 +88,27 @@ impl<'a> Rules<'a> {
     #[must_use]
     pub fn new(policy: &'a Policy, ring: &'a Keyring, now: Timestamp) -> Self {
         static NOTHING: RampRecord = RampRecord::EMPTY;
-        Self { policy, ring, now, ramps: &NOTHING, alias: None, alias_is_late: false }
+        Self {
+            policy,
+            ring,
+            now,
+            ramps: &NOTHING,
+            alias: None,
+            alias_is_late: false,
+            recipient: RecipientFacts { is_limited: false, existence: None },
+        }
     }
 
     /// The same rules, with what was seen of ramps.
     #[must_use]
     pub fn with_ramps(self, ramps: &'a RampRecord) -> Self {
         Self { ramps, ..self }
+    }
+
+    /// The same rules, with what was found out about the recipient.
+    #[must_use]
+    pub fn with_recipient(self, recipient: RecipientFacts) -> Self {
+        Self { recipient, ..self }
     }
 }
 

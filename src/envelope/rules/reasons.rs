@@ -94,6 +94,12 @@ pub enum RefusalReason {
     Replayed,
     /// The domain receives far more bounces than usual.
     Surge,
+    /// The client's network has found out about too many unknown recipients.
+    Harvest,
+    /// The recipient does not exist.
+    UnknownRecipient,
+    /// Whether the recipient exists cannot be found out at the moment.
+    RecipientUndecided,
     /// The address cannot be parsed.
     Unreadable,
     /// The ring has no signing key.

@@ -75,6 +75,22 @@ pub(super) const TAG_USED_UP: Refusal = Refusal {
     reason: RefusalReason::Replayed,
 };
 
+/// The client's network has found out about too many unknown recipients. The reply is the same for all recipients.
+pub const HARVEST: Refusal = Refusal {
+    code: 450,
+    status: "4.7.1",
+    text: "too many unknown recipients from your network, try again later",
+    reason: RefusalReason::Harvest,
+};
+pub(super) const NO_SUCH_USER: Refusal =
+    Refusal { code: 550, status: "5.1.1", text: "no such user here", reason: RefusalReason::UnknownRecipient };
+pub(super) const USER_UNDECIDED: Refusal = Refusal {
+    code: 451,
+    status: "4.4.3",
+    text: "whether this user exists cannot be found out now, try again later",
+    reason: RefusalReason::RecipientUndecided,
+};
+
 pub(super) fn refusal_of(reason: FailureReason) -> Refusal {
     let text = match reason {
         FailureReason::Forged => "bounce refused: this return address was not made by us",

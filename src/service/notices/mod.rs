@@ -21,6 +21,7 @@ use super::ramp::states;
 use super::report::Report;
 use crate::config::{Endpoint, Notify, Protocol, Role, SendProxy, TlsMode};
 use crate::drive::app_state::AppState;
+use crate::drive::client_dialogue::host_name;
 use crate::drive::next_hops::NextHops;
 use crate::drive::proxy_listener::ProxyListener;
 use crate::drive::submission::{self, OwnMessage};
@@ -219,7 +220,7 @@ impl Notices {
     }
 
     async fn mail(&self, config: &Notify, letter: &Letter) -> Result<Vec<String>, String> {
-        let host = hostname();
+        let host = host_name();
         let from = config
             .mail_from
             .clone()
@@ -266,15 +267,11 @@ impl Notices {
 
     async fn request(&self, config: &Notify, letter: &Letter) -> Result<(), String> {
         let Some(url) = config.webhook.clone() else { return Ok(()) };
-        let body = letter.json(&hostname());
+        let body = letter.json(&host_name());
         let sent = tokio::task::spawn_blocking(move || {
             let agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).build().new_agent();
             agent.post(&url).content_type("application/json").send(body).map(drop).map_err(|error| error.to_string())
         });
         sent.await.unwrap_or_else(|error| Err(error.to_string()))
     }
-}
-
-fn hostname() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }

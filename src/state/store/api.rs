@@ -52,13 +52,15 @@ pub(crate) enum Table {
     Replay,
     /// What became of mail, by hour.
     History,
+    /// Whether recipients exist, by the hash of server and address.
+    Recipient,
     /// Settings of the running daemon that are not in its config, by name.
     Daemon,
 }
 
 impl Table {
-    pub(super) const ALL: [Self; 6] =
-        [Self::Ramp, Self::Decision, Self::Alias, Self::Replay, Self::History, Self::Daemon];
+    pub(super) const ALL: [Self; 7] =
+        [Self::Ramp, Self::Decision, Self::Alias, Self::Replay, Self::History, Self::Recipient, Self::Daemon];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -67,6 +69,7 @@ impl Table {
             Self::Alias => "alias",
             Self::Replay => "replay",
             Self::History => "history",
+            Self::Recipient => "recipient",
             Self::Daemon => "daemon",
         }
     }

@@ -33,6 +33,8 @@ pub(crate) enum Command<'a> {
     Harmless,
     /// VRFY.
     Vrfy,
+    /// EXPN, which is not offered.
+    Expn,
     /// STARTTLS (RFC 3207).
     StartTls,
     /// AUTH (RFC 4954).
@@ -106,6 +108,7 @@ impl<'a> Command<'a> {
             () if is(b"NOOP") || is(b"HELP") => Ok(Self::Harmless),
             () if is(b"VRFY") && !has_argument => Err(CommandError::Syntax("VRFY user")),
             () if is(b"VRFY") => Ok(Self::Vrfy),
+            () if is(b"EXPN") => Ok(Self::Expn),
             () if is(b"STARTTLS") => plain(Self::StartTls),
             () if is(b"AUTH") => {
                 if has_argument {
@@ -123,7 +126,7 @@ impl<'a> Command<'a> {
     }
 }
 
-const NOT_OFFERED: [&[u8]; 8] = [b"BURL", b"EXPN", b"ETRN", b"ATRN", b"TURN", b"SEND", b"SOML", b"SAML"];
+const NOT_OFFERED: [&[u8]; 7] = [b"BURL", b"ETRN", b"ATRN", b"TURN", b"SEND", b"SOML", b"SAML"];
 
 /// The error about a BDAT command that cannot be parsed. It is then unknown where the next command begins.
 pub(crate) const BDAT_SYNTAX: CommandError = CommandError::Syntax("BDAT size [LAST]");

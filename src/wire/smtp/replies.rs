@@ -83,6 +83,8 @@ replies! {
     TOO_MANY_MISTAKES = 421 "4.7.0" "too many bad commands";
     /// `limits.refused_recipients` is reached.
     TOO_MANY_REFUSED = 421 "4.7.0" "too many recipients that do not exist here";
+    /// `limits.unknown_recipients_per_hour` was reached, and the client goes on all the same.
+    TOO_MANY_UNKNOWN = 421 "4.7.1" "too many unknown recipients from your network, try again later";
     /// VRFY (RFC 5321 section 3.5.3).
     CANNOT_VERIFY = 252 "2.1.5" "cannot verify, but send some mail and see";
     /// A command that was not offered.

@@ -54,12 +54,29 @@ impl Reply {
 }
 
 /// Whether a reply to RCPT says that there is no such user: 550 with the enhanced code 5.1.1 or 5.1.6 (RFC 3463 section
-/// 3.2), or without one.
+/// 3.2) or 5.1.10 (Exchange), or without one.
 pub(crate) fn is_unknown_user(reply: &str) -> bool {
     let Some(text) = reply.strip_prefix("550").and_then(|rest| rest.strip_prefix([' ', '-'])) else { return false };
     let word = text.split(' ').next().unwrap_or_default();
     let is_enhanced = word.starts_with("5.") && word.chars().all(|c| c.is_ascii_digit() || c == '.');
-    !is_enhanced || matches!(word, "5.1.1" | "5.1.6")
+    !is_enhanced || matches!(word, "5.1.1" | "5.1.6" | "5.1.10")
+}
+
+/// What a reply to RCPT says about the user; `None`: nothing. A mailbox that is full exists. Besides those of
+/// [`is_unknown_user`], 550, 551 and 553 with any code of RFC 3463 section 3.2 about the address, 5.2.1 (disabled) and
+/// 5.4.1 (Exchange Online) say that there is no such user.
+pub(crate) fn user_exists(reply: &str) -> Option<bool> {
+    let code = reply.get(..3)?;
+    let word = reply.get(4..).and_then(|text| text.split(' ').next()).unwrap_or_default();
+    let has_status = word.split('.').count() == 3 && word.chars().all(|c| c.is_ascii_digit() || c == '.');
+    match (code, word) {
+        _ if code.starts_with('2') || (has_status && word.ends_with(".2.2")) => Some(true),
+        ("552" | "452", _) if !has_status => Some(true),
+        ("550" | "551" | "553", _) if !has_status => Some(false),
+        (_, "5.2.1" | "5.4.1") if code.starts_with('5') => Some(false),
+        _ if code.starts_with('5') && has_status && word.starts_with("5.1.") => Some(false),
+        _ => None,
+    }
 }
 
 /// Why the next hop's output is not a reply.
@@ -162,13 +179,47 @@ mod tests {
 
     #[test]
     fn unknown_users_are_told_from_other_refusals() {
-        for reply in ["550 5.1.1 no such user", "550-5.1.6 moved", "550 no such user here", "550 <x@y>: unknown"] {
+        for reply in [
+            "550 5.1.1 no such user",
+            "550-5.1.6 moved",
+            "550 5.1.10 RESOLVER.ADR.RecipientNotFound",
+            "550 no such user here",
+            "550 <x@y>: unknown",
+        ] {
             assert!(is_unknown_user(reply), "{reply}");
         }
         for reply in
             ["550 5.7.1 relaying denied", "553 5.1.1 no", "450 4.1.1 later", "250 2.1.5 ok", "550", "5501 x", ""]
         {
             assert!(!is_unknown_user(reply), "{reply}");
+        }
+    }
+
+    #[test]
+    fn a_reply_says_whether_a_user_exists() {
+        for (reply, exists) in [
+            ("250 2.1.5 Ok", Some(true)),
+            ("252 2.0.0 cannot verify", Some(true)),
+            ("452 4.2.2 mailbox full", Some(true)),
+            ("552 5.2.2 over quota", Some(true)),
+            ("552 mailbox full", Some(true)),
+            ("550 5.1.1 no", Some(false)),
+            ("550 5.1.10 RESOLVER.ADR.RecipientNotFound", Some(false)),
+            ("550 5.4.1 Recipient address rejected: Access denied", Some(false)),
+            ("550 5.2.1 disabled", Some(false)),
+            ("554 5.1.1 no", Some(false)),
+            ("550 no such user", Some(false)),
+            ("550-no such user", Some(false)),
+            ("553 not here", Some(false)),
+            ("550 5.7.1 relaying denied", None),
+            ("554 5.7.1 client host blocked", None),
+            ("554 no", None),
+            ("450 4.2.0 greylisted", None),
+            ("450 4.1.1 being verified", None),
+            ("421 4.3.2 shutting down", None),
+            ("", None),
+        ] {
+            assert_eq!(user_exists(reply), exists, "{reply}");
         }
     }
 

@@ -1,6 +1,7 @@
 //! Instructions for a next hop.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_rustls::rustls::ServerConfig;
 
@@ -32,6 +33,8 @@ pub enum At {
 pub enum Does {
     /// Sends this instead of the usual reply, and goes on. If the text is empty, sends nothing.
     Says(&'static str),
+    /// As `Says`, after this time.
+    SaysAfter(Duration, &'static str),
     /// Sends this as soon as [`NextHop::release`] allows it.
     Holds(&'static str),
     /// Sends this and closes. Unread input is answered with a TCP reset.

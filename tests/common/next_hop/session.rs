@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
-use super::super::Duplex;
+use super::super::{Duplex, pace};
 use super::{At, Does, Message, Shared};
 
 /// Why a session is over.
@@ -104,7 +104,7 @@ impl Session {
         let path = line.split_once('<').and_then(|(_, rest)| rest.rsplit_once('>')).map_or("", |(path, _)| path);
         let to_encrypt = self.hop.script.tls.clone().filter(|_| !self.encrypted);
         match (verb.as_str(), to_encrypt) {
-            ("EHLO", _) => self.react(At::Ehlo, line, &self.offer())?,
+            ("EHLO" | "LHLO", _) => self.react(At::Ehlo, line, &self.offer())?,
             ("QUIT", _) => {
                 self.react(At::Quit, line, "221 2.0.0 bye")?;
                 self.flush()?;
@@ -219,6 +219,11 @@ impl Session {
         let does = match self.scripted(at, seen) {
             None | Some(Does::Refuses) => return Ok(usual.into()),
             Some(Does::Says(text)) => return Ok(text.into()),
+            Some(Does::SaysAfter(time, text)) => {
+                self.flush()?;
+                pace(time);
+                return Ok(text.into());
+            }
             Some(does) => does,
         };
         self.flush()?;

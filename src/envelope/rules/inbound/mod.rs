@@ -10,14 +10,17 @@ use core::net::IpAddr;
 
 use self::answers::{against, deliver, disposition, inspect, refuse, untouched};
 use self::query::{RcptQuery, routes_onward};
-use super::refusals::{NO_SUCH_SRS, OWN_SENDER, RELAYING_DENIED, TAG_USED_UP, refusal_of};
-use super::{Caller, ContentCheck, Delivery, Disposition, Inbound, InboundReason, Refusal, ResultHeader, Route, Rules};
+use super::recipients::ALWAYS_THERE;
+use super::refusals::{
+    HARVEST, NO_SUCH_SRS, NO_SUCH_USER, OWN_SENDER, RELAYING_DENIED, TAG_USED_UP, USER_UNDECIDED, refusal_of,
+};
+use super::{
+    Caller, ContentCheck, Delivery, Disposition, Existence, Inbound, InboundReason, Refusal, ResultHeader, Route, Rules,
+};
 use crate::envelope::abuse::Memory;
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::site_policy::{FailureAction, FailureReason};
 use crate::envelope::tag::{Verdict, batv, srs};
-
-const ALWAYS_THERE: [&str; 2] = ["postmaster", "abuse"];
 
 impl Rules<'_> {
     /// Decides about a recipient, for a proxy.
@@ -47,6 +50,9 @@ impl Rules<'_> {
         sender: &ReversePath,
         recipient: &Address,
     ) -> Inbound {
+        if self.recipient.is_limited {
+            return refuse(Verdict::Untagged, HARVEST);
+        }
         // An MTA delivers `ann@our.example.` to Ann.
         let bare = recipient.as_str().strip_suffix('.').filter(|_| caller.is_mta());
         let bare = bare.and_then(|bare| Address::parse(bare).ok());
@@ -66,6 +72,13 @@ impl Rules<'_> {
         {
             *mark =
                 Some(ResultHeader { verdict: "untagged", would: "reject", reason: OWN_SENDER.reason, observed: true });
+        }
+        if !matches!(inbound.disposition, Disposition::Refuse(_)) {
+            match self.recipient.existence {
+                Some(Existence::Unknown) => return refuse(inbound.verdict, NO_SUCH_USER),
+                Some(Existence::Undecided) => return refuse(inbound.verdict, USER_UNDECIDED),
+                Some(Existence::Known) | None => {}
+            }
         }
         match &inbound.disposition {
             // The MTA decides about foreign domains. In a domain of this site, the recipient asks for further relaying,

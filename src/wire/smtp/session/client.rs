@@ -25,6 +25,8 @@ pub(super) struct Client {
     pub bad_commands: u32,
     /// The number of recipients refused since the last one that was accepted.
     pub refused_recipients: u32,
+    /// The number of recipients that were put off, because the client's network has found out about too many unknown ones.
+    pub put_off: u32,
     /// The number of commands since the last message that was accepted.
     pub commands: u32,
     /// The last accepted HELO or EHLO, for further connections to next hops.

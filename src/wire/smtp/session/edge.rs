@@ -157,9 +157,16 @@ impl Session {
                 self.pipeline.barrier = true;
             }
             Command::Harmless => self.forward(line, ClientCommand::Other),
-            Command::Vrfy => self.say(CANNOT_VERIFY),
+            Command::Vrfy => {
+                self.out.events.push_back(Event::Verify);
+                self.say(CANNOT_VERIFY);
+            }
             Command::StartTls => return self.starttls(),
             Command::Auth => self.auth(line),
+            Command::Expn => {
+                self.out.events.push_back(Event::Verify);
+                self.mistake(NOT_AVAILABLE);
+            }
             Command::NotOffered | Command::Bdat { .. } => self.mistake(NOT_AVAILABLE),
             Command::XClient(argument) => return self.xclient(argument),
             Command::XForward(argument) => self.xforward(argument),

@@ -6,10 +6,10 @@ use super::mail::Transaction;
 use super::next_hop::{Connection, Purpose};
 use super::queue::{ClientCommand, Item, ProxyCommand};
 use super::{Event, Session};
-use crate::wire::message::{Finished, NextHopChoice};
+use crate::wire::message::{Direction, Finished, NextHopChoice};
 use crate::wire::smtp::extensions::{self, Extensions};
 use crate::wire::smtp::replies::{HOP_LACKS_EXTENSION, HOP_LOST, NEED_MAIL, NO_SENSE, TOO_MANY_REFUSED};
-use crate::wire::smtp::reply::Reply;
+use crate::wire::smtp::reply::{Reply, is_unknown_user};
 
 impl Session {
     /// The connection requested by [`Event::Open`] is open. `encrypted`: with TLS from the first octet.
@@ -121,6 +121,10 @@ impl Session {
             ClientCommand::Mail { transaction } => self.mail_answered(transaction, &reply),
             ClientCommand::Rcpt { transaction } => {
                 reply = self.rcpt_answered(transaction, reply);
+                if self.settings.direction == Direction::Inbound {
+                    let unknown = is_unknown_user(&reply.first_line());
+                    self.out.events.push_back(Event::RecipientAnswered { unknown });
+                }
                 if reply.is_positive() {
                     self.client.refused_recipients = 0;
                 } else if self.is_one_too_many(reply.code) {

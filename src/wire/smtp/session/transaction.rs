@@ -5,14 +5,20 @@ use super::mail::{Asked, AskedMail, AskedRcpt, AtHop, Recipient, SenderAtHop, Tr
 use super::queue::{ClientCommand, Item, ProxyCommand};
 use super::{Event, Session};
 use crate::envelope::address::{Address, ReversePath, strip_source_route};
-use crate::envelope::rules::{Delivery, Disposition, Inbound, Outbound, OutboundAction, Refusal, ResultHeader, Route};
+use crate::envelope::rules::{
+    Delivery, Disposition, Inbound, Outbound, OutboundAction, Refusal, RefusalReason, ResultHeader, Route,
+};
 use crate::wire::message::{Direction, NextHopChoice};
 use crate::wire::message::{Handling, RecipientGroup};
 use crate::wire::smtp::command::Path;
 use crate::wire::smtp::replies::{
     GO_ON, MESSAGE_TOO_LONG, NEED_BDAT, NEED_MAIL, NEED_RCPT, NESTED_MAIL, NO_AUTH_PARAMETER, NO_BINARYMIME,
     NO_RECIPIENTS, NO_REQUIRETLS, NO_ROOM, OWN_TRANSACTION, RECIPIENT_OK, TOO_MANY_RECIPIENTS, TOO_MANY_REFUSED,
+    TOO_MANY_UNKNOWN,
 };
+
+/// The most recipients of a session that are put off because its network has found out about too many unknown ones.
+const MAX_PUT_OFF: u32 = 20;
 
 impl Session {
     pub(super) fn mail(&mut self, line: &[u8], path: &Path<'_>) -> bool {
@@ -207,6 +213,7 @@ impl Session {
                 self.say(TOO_MANY_REFUSED);
                 return self.end_when_answered();
             }
+            Disposition::Refuse(refusal) if refusal.reason == RefusalReason::Harvest => return self.put_off(refusal),
             Disposition::Refuse(refusal) => return self.refuse(refusal),
             Disposition::Discard => return self.accept_and_discard(),
             Disposition::Deliver(delivery) => (delivery, Handling::Deliver),
@@ -267,6 +274,9 @@ impl Session {
         transaction.group = group;
         transaction.outstanding += 1;
         let id = transaction.id;
+        if self.settings.direction == Direction::Inbound {
+            self.out.events.push_back(Event::RecipientSent);
+        }
         self.forward(&command, ClientCommand::Rcpt { transaction: id });
     }
 
@@ -395,6 +405,17 @@ impl Session {
             self.out.events.push_back(Event::Limit("refused_recipients"));
         }
         too_many
+    }
+
+    /// Refuses a recipient of a network that has found out about too many unknown ones. After some, the session ends.
+    fn put_off(&mut self, refusal: &Refusal) {
+        self.client.put_off = self.client.put_off.saturating_add(1);
+        if self.client.put_off <= MAX_PUT_OFF {
+            return self.refuse(refusal);
+        }
+        self.out.events.push_back(Event::Limit("unknown_recipients_per_hour"));
+        self.say(TOO_MANY_UNKNOWN);
+        self.end_when_answered();
     }
 
     fn refuse(&mut self, refusal: &Refusal) {

@@ -129,6 +129,16 @@ pub enum Event {
     NotSmtp(&'static str),
     /// For the log: the client has authenticated to the next hop.
     LoggedIn,
+    /// The last inbound recipient that was queried was sent to the next hop, whose reply is reported by
+    /// [`Event::RecipientAnswered`]. Replies come in the order of the recipients.
+    RecipientSent,
+    /// The next hop has replied to an inbound recipient.
+    RecipientAnswered {
+        /// Whether the client is told that there is no such user.
+        unknown: bool,
+    },
+    /// The client has asked for a user by VRFY or EXPN.
+    Verify,
     /// For the log: the last recipient that was queried has to be sent again, in a separate transaction.
     OwnTransaction,
     /// For the log: the outcome of a message.

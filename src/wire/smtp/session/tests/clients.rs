@@ -493,3 +493,48 @@ fn who_asks_for_one_missing_recipient_after_the_other_is_let_go() {
     d.client(&"RCPT TO:<nosuch@third.example>\r\n".repeat(5));
     assert_eq!(d.hop(&"550 no\r\n".repeat(5)), "550 no\r\n".repeat(5));
 }
+
+#[test]
+fn a_network_that_has_asked_for_too_many_unknown_users_is_put_off() {
+    let mut d = Dialogue::ready(Direction::Inbound);
+    d.facts.is_limited = true;
+    d.client("MAIL FROM:<bob@else.example>\r\n");
+    d.hop("250 ok\r\n");
+    for n in 0..20 {
+        let (user, limits) = (if n % 2 == 0 { "ann" } else { "nobody" }, d.limits.len());
+        assert_eq!(d.client(&format!("RCPT TO:<{user}@our.example>\r\n")), "", "the next hop is not asked");
+        assert_eq!(
+            d.heard_by_client(),
+            "450 4.7.1 too many unknown recipients from your network, try again later\r\n",
+            "{n}"
+        );
+        assert_eq!((d.client_closed, limits), (false, 0));
+    }
+    d.client("RCPT TO:<ann@our.example>\r\nQUIT\r\n");
+    assert_eq!(d.heard_by_client(), "421 4.7.1 too many unknown recipients from your network, try again later\r\n");
+    assert_eq!((d.client_closed, d.limits.as_slice()), (true, &["unknown_recipients_per_hour"][..]));
+}
+
+#[test]
+fn each_answer_about_a_recipient_is_reported_in_order() {
+    let mut d = Dialogue::ready(Direction::Inbound);
+    d.client("MAIL FROM:<bob@else.example>\r\n");
+    d.hop("250 ok\r\n");
+    // The second is refused here, and the third has a valid form of no tag.
+    let names = ["a@our.example", "x@third.example", "b@our.example", "c@our.example", "d@our.example"];
+    d.client(&names.map(|name| format!("RCPT TO:<{name}>\r\n")).concat());
+    assert_eq!(d.recipients, (4, vec![]));
+    d.hop("250 ok\r\n550 5.1.1 no such user\r\n");
+    assert_eq!(d.recipients, (2, vec![false, true]));
+    d.hop("450 4.2.0 later\r\n550 5.7.1 not you\r\n");
+    assert_eq!(d.recipients, (0, vec![false, true, false, false]));
+    d.client("VRFY ann\r\nEXPN ann\r\n");
+    assert_eq!(d.verified, 2);
+    // What leaves is not limited.
+    let mut d = Dialogue::ready(Direction::Outbound);
+    d.client("MAIL FROM:<ann@our.example>\r\n");
+    d.hop("250 ok\r\n");
+    d.client("RCPT TO:<x@third.example>\r\n");
+    d.hop("550 5.1.1 no\r\n");
+    assert_eq!(d.recipients, (0, vec![]));
+}

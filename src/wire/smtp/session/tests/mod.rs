@@ -12,7 +12,7 @@ use crate::envelope::abuse::Memory;
 use crate::envelope::address::Address;
 use crate::envelope::keyring::{Algorithm, Key, Keyring};
 use crate::envelope::match_lists::{AddressSet, AliasDomains, DomainSet};
-use crate::envelope::rules::{Candidate, Rules};
+use crate::envelope::rules::{Candidate, RecipientFacts, Rules};
 use crate::envelope::site_policy::{InboundMode, Policy};
 use crate::envelope::tag::batv;
 use crate::envelope::time::Timestamp;
@@ -35,6 +35,13 @@ pub(super) struct Dialogue {
     pub named: Vec<Option<core::net::SocketAddr>>,
     /// The recipients that the rules were queried about.
     pub asked: Vec<String>,
+    /// Recipients that were sent to the next hop and not answered, and for each answer whether it says that there is no
+    /// such user.
+    pub recipients: (usize, Vec<bool>),
+    /// The number of times that the client has asked for a user by VRFY or EXPN.
+    pub verified: usize,
+    /// What was found out about all recipients.
+    pub facts: RecipientFacts,
     room: bool,
     /// The number of TLS handshakes requested, with the client and with the next hop.
     pub secure: (usize, usize),
@@ -83,6 +90,9 @@ impl Dialogue {
             limits: vec![],
             named: vec![],
             asked: vec![],
+            recipients: (0, vec![]),
+            verified: 0,
+            facts: RecipientFacts::default(),
             room: true,
             secure: (0, 0),
         }
@@ -136,6 +146,12 @@ impl Dialogue {
                     self.hop_closed += 1;
                     self.session.out.to_hop.clear();
                 }
+                Event::RecipientSent => self.recipients.0 += 1,
+                Event::RecipientAnswered { unknown } => {
+                    self.recipients.0 -= 1;
+                    self.recipients.1.push(unknown);
+                }
+                Event::Verify => self.verified += 1,
                 Event::CloseClient => self.client_closed = true,
                 Event::Refused { .. } | Event::OwnTransaction => {}
                 Event::Finished(finished) => self.finished.push(finished),
@@ -145,7 +161,7 @@ impl Dialogue {
 
     /// Queries the rules for the session.
     fn answer(&mut self) {
-        let rules = Rules::new(&self.policy, &self.ring, NOW);
+        let rules = Rules::new(&self.policy, &self.ring, NOW).with_recipient(self.facts);
         match self.session.question().unwrap() {
             Question::Mail { sender } => {
                 let outbound = rules.outbound(None, sender, None);

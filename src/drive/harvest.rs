@@ -1,0 +1,93 @@
+//! Queries of strangers about recipients, until they are answered: so many unknown recipients an hour, in whatever order
+//! and however many at a time.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::app_state::AppState;
+use super::harvest_gate::Waiter;
+use crate::envelope::abuse::{Admission, surge_network};
+
+/// How long a query waits for others of its network.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A query about a recipient whose answer the client does not have yet. It counts as one about an unknown recipient while
+/// it exists, and afterwards only if it was.
+#[derive(Debug)]
+pub(in crate::drive) struct PendingQuery {
+    app: Arc<AppState>,
+    client: IpAddr,
+    limit: u32,
+    unknown: bool,
+}
+
+impl PendingQuery {
+    /// The client is told that the recipient is unknown.
+    pub(in crate::drive) fn told_unknown(mut self) {
+        self.unknown = true;
+    }
+}
+
+impl Drop for PendingQuery {
+    fn drop(&mut self) {
+        let now = self.app.now();
+        let is_waited_for = self.app.memory().harvests.settle(self.client, self.unknown, self.limit, now);
+        if is_waited_for {
+            self.app.harvest.wake(surge_network(self.client));
+        }
+    }
+}
+
+/// Whether a query may be answered.
+#[derive(Debug)]
+pub(in crate::drive) enum Admitted {
+    /// It may.
+    Now(PendingQuery),
+    /// It has to wait; see [`admitted`].
+    Later,
+    /// It may not.
+    Never,
+}
+
+/// Asks whether a query of this client may be answered. `limit`: unknown recipients of a network in an hour.
+pub(in crate::drive) fn admit(app: &Arc<AppState>, client: IpAddr, limit: u32) -> Admitted {
+    let admission = app.memory().harvests.admit(client, limit, app.now());
+    match admission {
+        Admission::Answer => Admitted::Now(PendingQuery { app: Arc::clone(app), client, limit, unknown: false }),
+        Admission::Wait => Admitted::Later,
+        Admission::Limited => Admitted::Never,
+    }
+}
+
+/// Waits until a query may be answered. `None`: it may not.
+pub(in crate::drive) async fn admitted(app: &Arc<AppState>, client: IpAddr, limit: u32) -> Option<PendingQuery> {
+    let waiter = Waiter::new(&app.harvest, surge_network(client));
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let mut woken = std::pin::pin!(waiter.notify.notified());
+        // From here on, no call is missed.
+        woken.as_mut().enable();
+        match admit(app, client, limit) {
+            Admitted::Now(pending) => return Some(pending),
+            Admitted::Never => return None,
+            Admitted::Later => {}
+        }
+        if tokio::time::timeout_at(deadline, woken).await.is_err() {
+            return None;
+        }
+    }
+}
+
+/// Delays a reply (`limits.tarpit`), unless too many are delayed already.
+pub(in crate::drive) async fn delay(app: &AppState) {
+    let duration = app.config().limits.tarpit;
+    if duration.is_zero() {
+        return;
+    }
+    if let Some(_delayed) = app.harvest.delay() {
+        tokio::time::sleep(duration).await;
+    }
+}
