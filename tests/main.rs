@@ -27,6 +27,7 @@ mod milter;
 mod milter_dialogue;
 mod mta_config;
 mod notices;
+mod own_bounces;
 mod postfix;
 mod ramp;
 mod recipes;

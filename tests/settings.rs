@@ -204,7 +204,8 @@ fn keys() -> BTreeSet<String> {
                 "raw" if name == "clock_tolerance" => keys.insert(name),
                 "raw" => false,
                 "actions" => keys.insert(format!("inbound.actions.{name}")),
-                section => name != "actions" && keys.insert(format!("{section}.{name}")),
+                "ndr" => keys.insert(format!("outbound.ndr.{name}")),
+                section => !matches!(name.as_str(), "actions" | "ndr") && keys.insert(format!("{section}.{name}")),
             };
         }
     }
@@ -358,6 +359,11 @@ const OTHERS: &[(&str, &str)] = &[
     ("limits.octets_per_second", "7"),
     ("limits.held", "\"32 MiB\""),
     ("inbound.recipients", "\"ask:127.0.0.1:25\""),
+    ("outbound.ndr.policy", "\"drop\""),
+    ("outbound.ndr.authserv_id", "\"mx.our.example\""),
+    ("outbound.ndr.per_domain_per_hour", "7"),
+    ("outbound.ndr.per_hour", "7"),
+    ("outbound.ndr.copy_to", "\"bea@our.example\""),
     ("limits.unknown_recipients_per_hour", "7"),
     ("limits.tarpit", "\"0s\""),
     ("timeouts.connect", "\"7s\""),

@@ -5,6 +5,7 @@ mod choices;
 mod limits;
 mod listeners;
 mod mta_services;
+mod ndr;
 mod notify;
 mod raw;
 mod recipients;
@@ -350,6 +351,7 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, LocatedError> {
             exempt_recipients: entries(raw.outbound.exempt_recipients),
             exempt_clients: networks(&raw.outbound.exempt_clients),
             evidence: raw.outbound.evidence.unwrap_or(true),
+            ndr: ndr::build(raw.outbound.ndr)?,
         },
         inbound: InboundPolicy {
             mode: inbound.mode.unwrap_or_default(),

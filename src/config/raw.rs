@@ -10,7 +10,9 @@ use super::choices::{
 };
 use super::recipients::RawRecipients;
 use super::words::{self, AddressEntry, Delay, Endpoint, Name, NetworkWord, NextHops, Size, Span};
-use crate::envelope::site_policy::{FailureAction, InboundMode, LongSrs, Mixed, OutboundMode, Overflow, RejectAt};
+use crate::envelope::site_policy::{
+    FailureAction, InboundMode, LongSrs, Mixed, OutboundMode, Overflow, OwnBouncePolicy, RejectAt,
+};
 use crate::envelope::tag::batv::MacLength;
 
 #[derive(Debug, Default, Deserialize)]
@@ -138,6 +140,18 @@ pub(super) struct RawOutbound {
     pub exempt_recipients: Vec<AddressEntry>,
     pub exempt_clients: Vec<NetworkWord>,
     pub evidence: Option<bool>,
+    pub ndr: RawNdr,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct RawNdr {
+    #[serde(deserialize_with = "words::own_bounces")]
+    pub policy: Option<OwnBouncePolicy>,
+    pub authserv_id: Option<String>,
+    pub per_domain_per_hour: u32,
+    pub per_hour: u32,
+    pub copy_to: Option<Spanned<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

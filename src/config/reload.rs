@@ -8,12 +8,13 @@ pub(super) type Settings = BTreeMap<String, String>;
 /// Keys that take effect only at a start, or tables of such keys.
 const NEED_RESTART: [&str; 5] = ["control", "log.format", "state.max_size", "state.path", "status.listen"];
 /// Keys that a milter tells its mail server when they connect, or reads when it begins.
-const NEED_RESTART_OF_MILTERS: [&str; 6] = [
+const NEED_RESTART_OF_MILTERS: [&str; 7] = [
     // Its default depends on outbound.evidence.
     "inbound.actions.overflow",
     "outbound.evidence",
     "outbound.exempt_recipients",
     "outbound.mixed",
+    "outbound.ndr",
     "timeouts.drain",
     "timeouts.transaction",
 ];

@@ -279,7 +279,9 @@ use super::choices::{
     AddressDetail, ListenerProtocol, LogFormat, Protocol, ProxyUnknown, SendProxy, ServiceProtocol, Side, StrayNewline,
     SyncMode, TlsMode,
 };
-use crate::envelope::site_policy::{FailureAction, InboundMode, LongSrs, Mixed, OutboundMode, Overflow, RejectAt};
+use crate::envelope::site_policy::{
+    FailureAction, InboundMode, LongSrs, Mixed, OutboundMode, Overflow, OwnBouncePolicy, RejectAt,
+};
 use crate::envelope::tag::batv::MacLength;
 
 words!(role -> Side { "outbound" => Side::Outbound, "inbound" => Side::Inbound, "auto" => Side::Auto });
@@ -303,6 +305,7 @@ words!(long_srs -> LongSrs {
     "sign" => LongSrs::Overflow(Overflow::Sign),
     "reject" => LongSrs::Overflow(Overflow::Reject),
 });
+words!(own_bounces -> OwnBouncePolicy { "pass" => OwnBouncePolicy::Pass, "verified" => OwnBouncePolicy::Verified, "drop" => OwnBouncePolicy::Drop });
 words!(mixed -> Mixed { "split" => Mixed::Split, "sign" => Mixed::Sign });
 words!(inbound_mode -> InboundMode { "observe" => InboundMode::Observe, "ramp" => InboundMode::Ramp, "enforce" => InboundMode::Enforce });
 words!(reject_at -> RejectAt { "data" => RejectAt::Data, "rcpt" => RejectAt::Rcpt, "auto" => RejectAt::Auto });

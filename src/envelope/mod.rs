@@ -3,6 +3,7 @@
 
 pub mod abuse;
 pub mod address;
+pub mod auth_results;
 pub mod bounce;
 pub mod evidence;
 pub mod keyring;

@@ -132,6 +132,43 @@ pub struct OutboundPolicy {
     pub exempt_clients: Networks,
     /// Whether mail of local senders carries the evidence header.
     pub evidence: bool,
+    /// Bounces that this site sends.
+    pub ndr: OwnBounces,
+}
+
+/// Settings for bounces that this site sends to others.
+#[derive(Debug, Clone, Default)]
+pub struct OwnBounces {
+    /// Which of them are sent.
+    pub policy: OwnBouncePolicy,
+    /// The name of this site's server in its Authentication-Results.
+    pub authserv_id: String,
+    /// The most to one domain in an hour; 0: no limit.
+    pub per_domain_per_hour: u32,
+    /// The most in an hour; 0: no limit.
+    pub per_hour: u32,
+    /// Who gets those that are not sent.
+    pub copy_to: Option<Address>,
+}
+
+impl OwnBounces {
+    /// Whether any bounce may not be sent, so that they are inspected.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.policy != OwnBouncePolicy::Pass || self.per_domain_per_hour > 0 || self.per_hour > 0
+    }
+}
+
+/// Which bounces of this site are sent to others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OwnBouncePolicy {
+    /// All of them.
+    #[default]
+    Pass,
+    /// Those whose recipient is known to have sent the original.
+    Verified,
+    /// None.
+    Drop,
 }
 
 impl OutboundPolicy {

@@ -115,6 +115,8 @@ pub(crate) struct MilterMessage {
     count: u32,
     /// How many of them would rather have the sender unchanged.
     staying: u32,
+    /// Why an outbound message is inspected, and the recipient that decides.
+    inspected: Option<(ContentCheck, Address)>,
     /// Recipients that are changed or removed, or may be.
     recipients: Vec<MilterRecipient>,
     head: HeadReader,
@@ -153,6 +155,7 @@ impl MilterMessage {
             class: None,
             count: 0,
             staying: 0,
+            inspected: None,
             recipients: Vec::new(),
             head: HeadReader::of_chunks(),
             forged: Vec::new(),
@@ -190,6 +193,13 @@ impl MilterMessage {
     #[must_use]
     pub(crate) fn recipients(&self) -> u32 {
         self.count
+    }
+
+    /// Has the content of an outbound message inspected, for the recipient that was added last. With several, the first
+    /// decides: mail of the MTA itself cannot be sent again in parts.
+    pub(crate) fn inspect_outbound(&mut self, check: ContentCheck, path: &str, params: &str, recipient: Address) {
+        self.recipients.push(MilterRecipient { path: path.to_owned(), params: params.to_owned(), to: None });
+        self.inspected.get_or_insert((check, recipient));
     }
 
     /// Adds a recipient of outbound mail. `outbound` is the decision about the sender for this recipient; `None`: the
@@ -266,8 +276,11 @@ impl MilterMessage {
     /// The recipient whose content decides, and why it does.
     #[must_use]
     pub(crate) fn candidate(&self) -> Option<(ContentCheck, &Address)> {
-        let class = self.class.as_ref()?;
-        class.handling.check().zip(class.candidate.as_ref())
+        let inspected = self.inspected.as_ref().map(|(check, recipient)| (*check, recipient));
+        inspected.or_else(|| {
+            let class = self.class.as_ref()?;
+            class.handling.check().zip(class.candidate.as_ref())
+        })
     }
 
     /// Whether the message is accepted and discarded.

@@ -17,8 +17,8 @@ use crate::envelope::bounce::Findings;
 use crate::envelope::evidence;
 use crate::envelope::rules::Rules;
 use crate::envelope::rules::{
-    Caller, Candidate, ContentVerdict, Disposition, Inbound, InboundReason, MapAnswer, MappedRecipient, Outbound,
-    OutboundAction, OutboundReason, RefusalReason,
+    Caller, Candidate, ContentCheck, ContentVerdict, Disposition, Inbound, InboundReason, MapAnswer, MappedRecipient,
+    Outbound, OutboundAction, OutboundReason, RefusalReason,
 };
 use crate::envelope::tag::{Verdict, masked};
 
@@ -49,6 +49,22 @@ impl Evaluator {
             self.log_sender(sender, Some(recipient), &outbound);
         }
         Some(outbound)
+    }
+
+    /// Why a message that leaves is inspected; `None`: it is not.
+    pub(in crate::drive) fn outbound_check(
+        &mut self,
+        sender: &ReversePath,
+        recipient: &Address,
+    ) -> Option<ContentCheck> {
+        if *sender != ReversePath::Null {
+            return None;
+        }
+        let check = self.ask(|rules| rules.outbound_check(sender, recipient));
+        if check.is_some() {
+            self.candidate = masked(recipient);
+        }
+        check
     }
 
     /// The decision about a recipient. If bounces to its tag are counted, one is reserved, so that concurrent queries

@@ -204,8 +204,9 @@ pub(super) async fn mail(context: &mut Context<Client>, arguments: &[CString]) -
         return refuse(&mut context.reply, refusal);
     }
     // The message needs no change. Where mail may also be inbound, recipients are inspected for tags.
-    if outbound.action == OutboundAction::Pass && !outbound.evidence && client.common.mta_service.side == Side::Outbound
-    {
+    let inspects = sender == ReversePath::Null && client.evaluator.app.config().policy.outbound.ndr.is_active();
+    let is_untouched = outbound.action == OutboundAction::Pass && !outbound.evidence && !inspects;
+    if is_untouched && client.common.mta_service.side == Side::Outbound {
         return Status::Accept;
     }
     client.begin(MilterMessage::outbound(sender, &outbound));
@@ -247,7 +248,11 @@ pub(super) async fn rcpt(context: &mut Context<Client>, arguments: &[CString]) -
     // A tag of this site is removed from mail between local users, too: no mailbox has a tagged name.
     let tagged = client.common.mta_service.side == Side::Auto && is_tagged(evaluator, &recipient);
     let taken = if leaves && !tagged {
-        message.add_outbound(evaluator.sender_for(&sender, &recipient).as_ref())
+        let taken = message.add_outbound(evaluator.sender_for(&sender, &recipient).as_ref());
+        if let (Ok(()), Some(check)) = (&taken, evaluator.outbound_check(&sender, &recipient)) {
+            message.inspect_outbound(check, strip_source_route(&path), &params, recipient);
+        }
+        taken
     } else {
         if let Some(work) = evaluator.prepare_recipient(Caller::Milter, &recipient) {
             let prepared = work.await;

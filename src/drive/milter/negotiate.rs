@@ -22,26 +22,29 @@ impl Wanted {
     pub(super) fn new(policy: &Policy, side: Side) -> Self {
         let evidence = policy.outbound.evidence;
         let (leaves, comes) = (side != Side::Inbound, side != Side::Outbound);
-        let headers = comes || evidence;
+        // Bounces that leave are inspected, too, if not all of them are sent.
+        let inspects = comes || policy.outbound.ndr.is_active();
+        let headers = inspects || evidence;
         // Macros name the client, and give the MTA's form of an address that this program cannot parse.
         let mut actions = Actions::REQUEST_MACROS;
         actions.set(Actions::CHANGE_SENDER, leaves);
-        actions.set(Actions::ADD_HEADER, comes || evidence);
-        actions.set(Actions::ADD_RCPT | Actions::DELETE_RCPT | Actions::CHANGE_HEADER, comes);
+        actions.set(Actions::ADD_HEADER, headers);
+        actions.set(Actions::ADD_RCPT | Actions::DELETE_RCPT | Actions::CHANGE_HEADER, inspects);
         let mut options = ProtoOpts::NO_CONNECT
             | ProtoOpts::NO_HELO
             | ProtoOpts::NO_DATA
             | ProtoOpts::NO_EOH
             | ProtoOpts::NO_UNKNOWN
             | ProtoOpts::NOREPLY_HEADER;
-        options.set(ProtoOpts::NO_BODY, !comes);
+        options.set(ProtoOpts::NO_BODY, !inspects);
         options.set(ProtoOpts::NO_HEADER, !headers);
         // Those that the MTA refuses may be unknown.
-        options.set(ProtoOpts::SKIP | ProtoOpts::REJECTED_RCPT, comes);
+        options.set(ProtoOpts::REJECTED_RCPT, comes);
+        options.set(ProtoOpts::SKIP, inspects);
         // The sender is the same for all recipients, and would have been refused at MAIL.
         options.set(ProtoOpts::NOREPLY_RCPT, !comes && !policy.outbound.recipients_matter());
         options.set(ProtoOpts::NOREPLY_HEADER, headers && !comes);
-        Self { headers, bodies: comes, actions, options }
+        Self { headers, bodies: inspects, actions, options }
     }
 }
 

@@ -52,7 +52,8 @@ impl ProxySession {
                 // With `outbound.mixed = "sign"`, no recipient changes the sender of a message.
                 let is_split = self.evaluator.app.config().policy.outbound.mixed == Mixed::Split;
                 let outbound = outbound.filter(|outbound| is_split || !outbound.yields());
-                self.session.answer(Answer::SenderFor(outbound.as_ref(), domain));
+                let check = self.evaluator.outbound_check(sender, recipient);
+                self.session.answer(Answer::SenderFor(outbound.as_ref(), domain, check));
             }
             Question::Rcpt { sender, recipient } => {
                 let (inbound, reservation) = self.evaluator.recipient(Caller::Proxy, sender, recipient);

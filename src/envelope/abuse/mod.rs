@@ -1,5 +1,5 @@
 //! State that the rules keep between messages: tag guesses, bounce counts per tag, the rate of untagged null-sender mail,
-//! and unknown recipients.
+//! unknown recipients, and bounces that this site has sent.
 //!
 //! Time is an argument, every collection is bounded, and what is kept on disk is somebody else's matter. Each process
 //! keeps one [`Memory`]. With a fresh one ([`Memory::default`]) for each query, the rules answer as if nothing had
@@ -7,11 +7,13 @@
 
 mod bounce_replay;
 mod harvesting;
+mod own_bounces;
 mod surge;
 mod tag_guessing;
 
 pub use bounce_replay::{KeptCount, Replay, TagId};
 pub use harvesting::{Admission, Harvests};
+pub use own_bounces::OwnBounces;
 pub use surge::{SurgeChange, Surges};
 pub use tag_guessing::{ForgeryBudget, GuessAccount, Guesses};
 
@@ -64,6 +66,8 @@ pub struct Memory {
     pub surges: Surges,
     /// Unknown recipients by client network.
     pub harvests: Harvests,
+    /// Bounces that this site has sent.
+    pub own_bounces: OwnBounces,
 }
 
 impl Memory {

@@ -22,7 +22,15 @@ pub(super) fn classify(seen: &Seen) -> Findings {
     let doubtful = kind == MessageKind::TextBounce && returns_nothing(seen);
     let recipients =
         if kind.is_ndr() || kind == MessageKind::DsnSuccess { status.recipients().to_vec() } else { Vec::new() };
-    Findings { kind, doubtful, reasons, recipients, returned: seen.returned.clone() }
+    Findings {
+        kind,
+        doubtful,
+        reasons,
+        recipients,
+        returned: seen.returned.clone(),
+        authentication_results: seen.top_results.values(),
+        is_forwarded_bounce: seen.heads.forwarded_bounce,
+    }
 }
 
 /// Whether a notice gives no hint of the message that it is about: no original, no header block, no address of a failed

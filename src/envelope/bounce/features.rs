@@ -6,6 +6,7 @@ use super::lines::{Lines, Piece};
 use super::mime::{Entity, EntitySink, Media};
 use super::original::{Finder, Returned};
 use super::text_excerpt::TextExcerpt;
+use super::top_results::TopResults;
 
 /// Maximum length of the text that is searched for phrases, in octets. Servers put their notice at the beginning.
 const MAX_TEXT: usize = 8 << 10;
@@ -13,6 +14,8 @@ const MAX_TEXT: usize = 8 << 10;
 const MAX_PARTS: usize = 4;
 /// Maximum number of recipient headers that are kept.
 const MAX_ADDRESSES: usize = 8;
+/// The reason in our own mark of a bounce to a reversed SRS address.
+const FORWARDED_BOUNCE: &str = "reason=srs-bounce";
 
 /// Fields of the message's header block.
 #[derive(Debug, Default)]
@@ -37,6 +40,8 @@ pub(super) struct HeaderFields {
     pub calendar: bool,
     /// Whether it is a journal report of Exchange.
     pub journal: bool,
+    /// Whether our own mark says that it is a bounce to a reversed SRS address.
+    pub forwarded_bounce: bool,
 }
 
 #[derive(Debug)]
@@ -59,6 +64,7 @@ pub(super) struct Seen {
     /// Whether an original is attached as a part of its own.
     pub attached: bool,
     pub returned: Returned,
+    pub top_results: TopResults,
     texts: Vec<TextExcerpt>,
     between: Vec<u8>,
     raw: Finder,
@@ -88,6 +94,7 @@ impl Default for Seen {
             has_dmarc_report: false,
             attached: false,
             returned: Returned::default(),
+            top_results: TopResults::default(),
             texts: Vec::new(),
             between: Vec::new(),
             raw: Finder::default(),
@@ -121,10 +128,11 @@ impl Seen {
     }
 
     pub(super) fn finish(&mut self) {
-        let Self { lines, decoded, returned, raw, status, inner_status, .. } = self;
+        let Self { lines, decoded, returned, raw, status, inner_status, top_results, .. } = self;
         lines.finish(|piece| decoded.line(piece, returned));
         decoded.finish(returned);
         raw.finish(returned);
+        top_results.end();
         status.recipient_done();
         inner_status.recipient_done();
     }
@@ -158,6 +166,7 @@ impl Seen {
             b"list-id" | b"list-unsubscribe" | b"list-post" | b"x-mailing-list" | b"x-loop" => heads.list = true,
             b"user-agent" | b"x-newsreader" | b"x-originating-ip" => heads.client = true,
             b"x-ms-journal-report" => heads.journal = true,
+            b"countersign-result" => heads.forwarded_bounce |= lower().contains(FORWARDED_BOUNCE),
             b"content-class" => heads.calendar |= lower().contains("calendarmessage"),
             _ => {}
         }
@@ -168,6 +177,8 @@ impl EntitySink for Seen {
     fn header(&mut self, entity: &Entity, name: &[u8], value: &[u8]) {
         if entity.top {
             self.top_header(name, value);
+        } else if entity.nested == 1 && !entity.guessed {
+            self.top_results.header(name, value);
         }
     }
 
@@ -178,6 +189,9 @@ impl EntitySink for Seen {
         decoded.finish(returned);
         (self.lines, self.transfer) = (Lines::default(), entity.transfer.clone());
         self.in_html = entity.media == Media::Html;
+        if entity.nested > 0 || self.top_results.has_begun() {
+            self.top_results.end();
+        }
         if let Some(report) = entity.report.as_ref().filter(|_| entity.nested == 0 && !entity.guessed) {
             // A delivery status takes precedence over other report types.
             if self.report.is_none() || report.ends_with(b"delivery-status") {
@@ -208,6 +222,9 @@ impl EntitySink for Seen {
         if entity.media == Media::Status && entity.transfer == Transfer::Identity {
             if entity.nested == 0 { &mut self.status } else { &mut self.inner_status }.line(piece);
             return;
+        }
+        if entity.media == Media::Headers && entity.nested == 0 && !entity.guessed {
+            self.top_results.line(piece);
         }
         let is_text = matches!(entity.media, Media::Text | Media::Html) && entity.nested == 0;
         let is_plain = entity.transfer == Transfer::Identity && entity.media != Media::Html;

@@ -90,6 +90,12 @@ pub struct Findings {
     pub recipients: Vec<DsnRecipient>,
     /// Headers of the original that the message returns.
     pub returned: Returned,
+    /// Values of the `Authentication-Results` headers above the topmost Received header of an original that is a part of
+    /// its own, from the top: those of the last server that received it, unless its sender left out all Received headers.
+    pub authentication_results: Vec<String>,
+    /// Whether a listener of this site has marked it as a bounce to a reversed SRS address. Anyone who can send mail
+    /// through the listener that asks could have written that.
+    pub is_forwarded_bounce: bool,
 }
 
 impl Default for Findings {
@@ -100,6 +106,8 @@ impl Default for Findings {
             reasons: Vec::new(),
             recipients: Vec::new(),
             returned: Returned::default(),
+            authentication_results: Vec::new(),
+            is_forwarded_bounce: false,
         }
     }
 }

@@ -2,7 +2,8 @@
 //! pass and in bounded memory: its header block, MIME structure and words, and the parts of a returned original.
 //!
 //! - `lines` and `mime` split the message into lines and parts, `decode` turns octets into text;
-//! - `dsn` reads the fields of RFC 3464, `original` finds the returned original;
+//! - `dsn` reads the fields of RFC 3464, `original` finds the returned original, `top_results` what is above its
+//!   Received headers;
 //! - `features` collects what is found, with `author` (the kind of sender), `text_excerpt` (the text that is kept), and
 //!   `phrases` and `wording` (the words of mail servers); `classify` weighs it, `findings` has the result.
 //!
@@ -20,6 +21,7 @@ mod mime;
 mod original;
 mod phrases;
 mod text_excerpt;
+mod top_results;
 mod wording;
 
 pub use self::dsn::{DsnAction, DsnRecipient, DsnStatus};

@@ -39,7 +39,7 @@ pub enum ContentVerdict {
     /// Deliver the bounce with a mark to this quarantine mailbox.
     Quarantine(Address, ResultHeader),
     /// Discard the bounce, without a notice to its sender.
-    Discard(FailureReason),
+    Discard(RefusalReason),
     /// Refuse the message.
     Refuse(Refusal),
 }
@@ -86,7 +86,8 @@ impl Rules<'_> {
     #[must_use]
     pub fn content(&self, memory: &mut Memory, case: Candidate<'_>, found: &Findings) -> ContentVerdict {
         let content = match case.check {
-            ContentCheck::Srs => returns_something(case, found),
+            ContentCheck::Srs => self.returns_something(case, found),
+            ContentCheck::OwnBounce => self.own_bounce(memory, case, found),
             ContentCheck::UsedUp => self.only_with_evidence(memory, case, found, TAG_USED_UP),
             ContentCheck::Guessing => self.only_with_evidence(memory, case, found, GUESSING),
             ContentCheck::NullSender | ContentCheck::DaemonSender | ContentCheck::Unsignable => {
@@ -163,7 +164,7 @@ impl Rules<'_> {
             }
             FailureAction::Reject => ContentVerdict::Refuse(refusal_of(reason)),
             FailureAction::Defer => ContentVerdict::Refuse(refusal_of(reason).later()),
-            FailureAction::Discard => ContentVerdict::Discard(reason),
+            FailureAction::Discard => ContentVerdict::Discard(RefusalReason::Site(reason)),
         }
     }
 
@@ -254,6 +255,18 @@ impl Rules<'_> {
         !left_signed && self.policy.domains.is_local(author.domain())
     }
 
+    /// Decides about null-sender mail to an SRS address. Null-sender mail of mail servers either returns something or is a
+    /// recognised report. Any other message is from a sender who uses the address for relaying.
+    fn returns_something(&self, case: Candidate<'_>, found: &Findings) -> ContentVerdict {
+        if found.kind != MessageKind::Ordinary || found.returned != Returned::default() {
+            self.forwarded_bounce().map_or(ContentVerdict::Deliver, ContentVerdict::Mark)
+        } else if case.complete {
+            ContentVerdict::Refuse(SRS_NO_BOUNCE)
+        } else {
+            ContentVerdict::Later
+        }
+    }
+
     /// Whether a bounce is only about exempt recipients. Mail to them leaves unsigned, so bounces to it have no tag.
     fn is_about_exempt_recipients(&self, found: &Findings) -> bool {
         let outbound = &self.policy.outbound;
@@ -269,23 +282,11 @@ impl Rules<'_> {
     }
 }
 
-/// Decides about null-sender mail to an SRS address. Null-sender mail of mail servers either returns something or is a
-/// recognised report. Any other message is from a sender who uses the address for relaying.
-fn returns_something(case: Candidate<'_>, found: &Findings) -> ContentVerdict {
-    if found.kind != MessageKind::Ordinary || found.returned != Returned::default() {
-        ContentVerdict::Deliver
-    } else if case.complete {
-        ContentVerdict::Refuse(SRS_NO_BOUNCE)
-    } else {
-        ContentVerdict::Later
-    }
-}
-
 /// The reason against a bounce of this kind; `None` if its kind does not matter.
 fn reason(check: ContentCheck, found: &Findings) -> Option<FailureReason> {
     match check {
         ContentCheck::NullSender if found.doubtful => Some(FailureReason::DoubtfulNdr),
-        ContentCheck::Srs | ContentCheck::UsedUp | ContentCheck::Guessing => None,
+        ContentCheck::Srs | ContentCheck::UsedUp | ContentCheck::Guessing | ContentCheck::OwnBounce => None,
         ContentCheck::NullSender => Some(FailureReason::UntaggedNdr),
         ContentCheck::Unsignable => Some(FailureReason::Overflow),
         ContentCheck::DaemonSender if found.kind == MessageKind::TextBounce => Some(FailureReason::TextNdr),

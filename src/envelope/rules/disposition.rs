@@ -95,6 +95,8 @@ pub enum ContentCheck {
     /// A tag that is not verified, because the client has tried too many bad tags of this recipient: a bounce needs
     /// evidence.
     Guessing,
+    /// Null sender, and the message leaves this site: it may be a bounce to a forged sender.
+    OwnBounce,
 }
 
 /// The header that marks a message.

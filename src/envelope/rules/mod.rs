@@ -12,6 +12,7 @@ mod disposition;
 mod inbound;
 mod maps;
 mod outbound;
+mod own_bounces;
 mod ramp;
 mod reasons;
 mod recipients;

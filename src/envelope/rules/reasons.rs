@@ -100,6 +100,14 @@ pub enum RefusalReason {
     UnknownRecipient,
     /// Whether the recipient exists cannot be found out at the moment.
     RecipientUndecided,
+    /// A bounce of this site, which sends none.
+    OwnBounce,
+    /// A bounce of this site to somebody who is not known to have sent the original.
+    OwnBounceUnverified,
+    /// A bounce of this site beyond the limit of an hour.
+    OwnBounceLimit,
+    /// A bounce to a reversed SRS address: there is nothing against it.
+    SrsBounce,
     /// The address cannot be parsed.
     Unreadable,
     /// The ring has no signing key.

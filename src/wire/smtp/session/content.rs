@@ -1,7 +1,7 @@
 //! Handling of message bodies. [`body`](super::body) returns a step for the octets that it was given, and the rules
 //! return a verdict; both are carried out here. Only the end of a chunk is particular to BDAT.
 
-use super::body::{BodySettings, BodyStep, DataBody, Message, MessageFate};
+use super::body::{BodySettings, BodyStep, DataBody, Message, MessageFate, accepted};
 use super::client::Input;
 use super::mail::Asked;
 use super::queue::{ClientCommand, Item, ProxyCommand};
@@ -131,7 +131,10 @@ impl Session {
         }
         let (mark, refused) = (*mark, *refused);
         self.mail.forget_question();
-        if refused {
+        if refused && self.settings.direction == Direction::Outbound {
+            // A bounce of this site is not sent, with or without a copy. A refusal would only be bounced in turn.
+            self.drop_message(accepted());
+        } else if refused {
             self.drop_message(NO_QUARANTINE.reply());
         } else {
             self.message_goes_on(Some(mark), true);

@@ -187,7 +187,7 @@ impl Session {
             Asked::Content => {
                 let (inspector, complete) = transaction.message.inspected()?;
                 let (check, recipient) = inspector.check().zip(transaction.group.candidate.as_ref())?;
-                let found = inspector.findings().unwrap_or_default();
+                let found = Box::new(inspector.findings().unwrap_or_default());
                 let message_id = inspector.message_id();
                 Some(Question::Content { check, recipient, found, complete, message_id })
             }
@@ -204,7 +204,7 @@ impl Session {
     pub fn answer(&mut self, answer: Answer<'_>) {
         match answer {
             Answer::Sender(outbound) => self.sender_answered(outbound),
-            Answer::SenderFor(outbound, domain) => self.sender_for_answered(outbound, domain),
+            Answer::SenderFor(outbound, domain, check) => self.sender_for_answered(outbound, domain, check),
             Answer::Recipient(inbound, domain) => self.recipient_answered(inbound, domain),
             Answer::Hold(room) => self.hold_answered(room),
             Answer::Content(content) => self.content_answered(content),

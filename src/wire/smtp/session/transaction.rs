@@ -6,7 +6,7 @@ use super::queue::{ClientCommand, Item, ProxyCommand};
 use super::{Event, Session};
 use crate::envelope::address::{Address, ReversePath, strip_source_route};
 use crate::envelope::rules::{
-    Delivery, Disposition, Inbound, Outbound, OutboundAction, Refusal, RefusalReason, ResultHeader, Route,
+    ContentCheck, Delivery, Disposition, Inbound, Outbound, OutboundAction, Refusal, RefusalReason, ResultHeader, Route,
 };
 use crate::wire::message::{Direction, NextHopChoice};
 use crate::wire::message::{Handling, RecipientGroup};
@@ -176,8 +176,14 @@ impl Session {
         self.ask(Asked::Rcpt(AskedRcpt { recipient, params, unchanged }));
     }
 
-    /// Accepts the verdict on a recipient's sender. `outbound`: `None` if the sender in MAIL is right.
-    pub(super) fn sender_for_answered(&mut self, outbound: Option<&Outbound>, domain: Option<u16>) {
+    /// Accepts the verdict on a recipient's sender. `outbound`: `None` if the sender in MAIL is right; `check`: why the
+    /// content is inspected.
+    pub(super) fn sender_for_answered(
+        &mut self,
+        outbound: Option<&Outbound>,
+        domain: Option<u16>,
+        check: Option<ContentCheck>,
+    ) {
         let Some(asked) = self.asked_recipient() else { return };
         let has_others = self.mail.transaction().is_some_and(Transaction::has_recipients);
         let outbound = outbound.filter(|outbound| !has_others || !outbound.yields());
@@ -190,7 +196,12 @@ impl Session {
             None => SenderAtHop::AsBefore,
         };
         let target = domain.map_or(NextHopChoice::Main, NextHopChoice::Domain);
-        let group = RecipientGroup { target, ..RecipientGroup::default() };
+        let group = RecipientGroup {
+            handling: check.map_or(Handling::Deliver, Handling::Inspect),
+            candidate: check.map(|_| asked.recipient.clone()),
+            target,
+            mark: None,
+        };
         self.recipient(Recipient { command: asked.unchanged, group, sender });
     }
 

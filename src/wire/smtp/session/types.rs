@@ -170,7 +170,7 @@ pub enum Question<'a> {
         /// The recipient, without a tag.
         recipient: &'a Address,
         /// What the classifier has found.
-        found: Findings,
+        found: Box<Findings>,
         /// Whether the whole message was inspected.
         complete: bool,
         /// The Message-ID, with its angle brackets.
@@ -193,8 +193,8 @@ pub enum Answer<'a> {
     /// The verdict on the sender.
     Sender(&'a Outbound),
     /// The sender with which mail to this recipient leaves (`None`: the sender in MAIL), and the next hop for the
-    /// recipient's domain, if there is one.
-    SenderFor(Option<&'a Outbound>, Option<u16>),
+    /// recipient's domain, if there is one. The last: why the content of the message is inspected; `None`: it is not.
+    SenderFor(Option<&'a Outbound>, Option<u16>, Option<ContentCheck>),
     /// The verdict on the recipient, and the next hop for its domain, if there is one.
     Recipient(&'a Inbound, Option<u16>),
     /// Whether memory is available.

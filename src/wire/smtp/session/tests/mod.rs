@@ -173,7 +173,11 @@ impl Dialogue {
                 match self.session.settings.direction {
                     Direction::Outbound => {
                         let outbound = rules.outbound(None, sender, Some(recipient));
-                        self.session.answer(Answer::SenderFor(Some(&outbound), hop));
+                        self.session.answer(Answer::SenderFor(
+                            Some(&outbound),
+                            hop,
+                            rules.outbound_check(sender, recipient),
+                        ));
                     }
                     Direction::Inbound => {
                         let inbound = rules.inbound(&mut Memory::default(), None, sender, recipient);

@@ -1,0 +1,143 @@
+//! Rules for bounces that this site sends itself: whether they go to somebody who is known to have sent the original.
+
+use super::{Candidate, ContentCheck, ContentVerdict, RefusalReason, ResultHeader, Rules};
+use crate::envelope::abuse::Memory;
+use crate::envelope::address::{Address, ReversePath};
+use crate::envelope::auth_results::AuthResults;
+use crate::envelope::bounce::Findings;
+use crate::envelope::site_policy::OwnBouncePolicy;
+
+/// The value of the mark for a bounce to a reversed SRS address: the next listener that sees it knows by this that the
+/// bounce is not of this site.
+const FORWARDED: ResultHeader =
+    ResultHeader { verdict: "valid", would: "deliver", reason: RefusalReason::SrsBounce, observed: false };
+
+impl Rules<'_> {
+    /// Why a message that leaves is inspected; `None`: it is not. Bounces within the site harm nobody else.
+    #[must_use]
+    pub fn outbound_check(&self, sender: &ReversePath, recipient: &Address) -> Option<ContentCheck> {
+        let (domains, domain) = (&self.policy.domains, recipient.domain());
+        let is_ours = domains.is_local(domain) || domains.relay.contains(domain) || domains.srs.contains(domain);
+        let is_inspected = *sender == ReversePath::Null && !is_ours && self.policy.outbound.ndr.is_active();
+        is_inspected.then_some(ContentCheck::OwnBounce)
+    }
+
+    /// The mark for a bounce to a reversed SRS address, which leaves again; `None` where nobody looks for it.
+    pub(super) fn forwarded_bounce(&self) -> Option<ResultHeader> {
+        self.policy.outbound.ndr.is_active().then_some(FORWARDED)
+    }
+
+    /// Decides about a message from the null sender that leaves this site.
+    pub(super) fn own_bounce(&self, memory: &mut Memory, case: Candidate<'_>, found: &Findings) -> ContentVerdict {
+        // Vacation replies and receipts are no bounces. Bounces to forwarded mail are those of another site.
+        if !found.kind.is_ndr() || found.is_forwarded_bounce {
+            return ContentVerdict::Deliver;
+        }
+        let ndr = &self.policy.outbound.ndr;
+        let domain = case.recipient.domain();
+        let reason = match ndr.policy {
+            OwnBouncePolicy::Drop => Some(RefusalReason::OwnBounce),
+            OwnBouncePolicy::Verified if !self.is_authenticated(domain, found) => {
+                Some(RefusalReason::OwnBounceUnverified)
+            }
+            OwnBouncePolicy::Verified | OwnBouncePolicy::Pass => None,
+        };
+        let limited = || {
+            let admitted = memory.own_bounces.admits(domain, ndr.per_domain_per_hour, ndr.per_hour, self.now);
+            (!admitted).then_some(RefusalReason::OwnBounceLimit)
+        };
+        let Some(reason) = reason.or_else(limited) else { return ContentVerdict::Deliver };
+        match &ndr.copy_to {
+            Some(to) => {
+                let mark = ResultHeader { verdict: "untagged", would: "discard", reason, observed: false };
+                ContentVerdict::Quarantine(to.clone(), mark)
+            }
+            None => ContentVerdict::Discard(reason),
+        }
+    }
+
+    /// Whether this site has found that the returned original came from this domain. Only the topmost result of its own
+    /// server counts (RFC 8601 section 5): below it, a sender can write what it likes.
+    fn is_authenticated(&self, domain: &str, found: &Findings) -> bool {
+        let server = self.policy.outbound.ndr.authserv_id.as_str();
+        let results = found.authentication_results.iter().map(|value| AuthResults::parse(value));
+        results.into_iter().find(|results| results.is_from(server)).is_some_and(|results| results.authenticates(domain))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::bounce::Scanner;
+    use crate::envelope::keyring::{Algorithm, Keyring, NewKey, Secret};
+    use crate::envelope::site_policy::Policy;
+    use crate::envelope::time::Timestamp;
+
+    const NOW: Timestamp = Timestamp(1_795_382_400);
+
+    /// A bounce to victim.example that returns a message with these headers, in a part of this type.
+    fn bounce(part: &str, returned: &str) -> Findings {
+        let text = format!(
+            "From: MAILER-DAEMON@our.example\nSubject: Undelivered Mail Returned to Sender\nMIME-Version: 1.0\n\
+             Content-Type: multipart/report; report-type=delivery-status; boundary=b\n\n--b\n\n\
+             <x@else.example>: host mx said: 550\n    Authentication-Results: mx.our.example; spf=pass\n    \
+             smtp.mailfrom=victim.example\n--b\nContent-Type: message/delivery-status\n\n\
+             Reporting-MTA: dns; mx.our.example\n\nFinal-Recipient: rfc822; x@else.example\nAction: failed\n\
+             Status: 5.1.1\n\n--b\nContent-Type: {part}\n\n{returned}Subject: x\n\nspam\n--b--\n"
+        );
+        let mut scanner = Scanner::of_text();
+        scanner.push(text.as_bytes());
+        scanner.finish();
+        scanner.found()
+    }
+
+    fn verdict(found: &Findings) -> &'static str {
+        let secret = Secret::new(vec![7; 32].into());
+        let key = NewKey { algorithm: Algorithm::HmacSha256, secret, lifetime: 7, srs_lifetime: 21, short_tags: true };
+        let ring = Keyring::create(key, NOW).unwrap();
+        let mut policy = Policy::default();
+        policy.domains.local.insert("our.example");
+        policy.outbound.ndr.policy = OwnBouncePolicy::Verified;
+        policy.outbound.ndr.authserv_id = "mx.our.example".into();
+        let (rules, victim) = (Rules::new(&policy, &ring, NOW), Address::parse("v@victim.example").unwrap());
+        let check = rules.outbound_check(&ReversePath::Null, &victim).unwrap();
+        let case = Candidate { client: None, check, recipient: &victim, complete: true };
+        let verdict = rules.content(&mut Memory::default(), case, found);
+        if verdict == ContentVerdict::Deliver { "sent" } else { verdict.reason() }
+    }
+
+    const OURS: &str = "Authentication-Results: mx.our.example; spf=pass smtp.mailfrom=victim.example\n";
+    const RECEIVED: &str =
+        "Received: from evil (evil [192.0.2.1]) by mx.our.example; Fri, 27 Nov 2026 00:00:00 +0000\n";
+
+    #[test]
+    fn only_results_above_our_own_received_header_count() {
+        let other = OURS.replace("mx.our", "mx.else");
+        let failed = OURS.replace("=pass", "=fail");
+        let folded = OURS.replace("; spf", ";\n\tspf").replace(" smtp", "\n  (a comment)\n smtp");
+        for (returned, result) in [
+            ([OURS, RECEIVED].concat(), "sent"),
+            ([&folded, RECEIVED].concat(), "sent"),
+            (["Return-Path: <v@victim.example>\n", &other, OURS, RECEIVED].concat(), "sent"),
+            ([OURS, &failed, RECEIVED].concat(), "sent"),
+            ([&failed, OURS, RECEIVED].concat(), "own-bounce-unverified"),
+            ([RECEIVED, OURS].concat(), "own-bounce-unverified"),
+            ([RECEIVED, &other, OURS, RECEIVED].concat(), "own-bounce-unverified"),
+            ([&other, RECEIVED].concat(), "own-bounce-unverified"),
+            (RECEIVED.to_owned(), "own-bounce-unverified"),
+            (String::new(), "own-bounce-unverified"),
+        ] {
+            for part in ["message/rfc822", "text/rfc822-headers", "message/global-headers; charset=utf-8"] {
+                assert_eq!(verdict(&bounce(part, &returned)), result, "{part}: {returned}");
+            }
+        }
+        // Elsewhere than in a returned original, they are words of anybody.
+        for part in ["text/plain", "message/delivery-status", "application/octet-stream"] {
+            assert_eq!(verdict(&bounce(part, &[OURS, RECEIVED].concat())), "own-bounce-unverified", "{part}");
+        }
+        let inside = format!("{RECEIVED}Content-Type: message/rfc822\n\n{OURS}");
+        assert_eq!(verdict(&bounce("message/rfc822", &inside)), "own-bounce-unverified");
+        let parts = format!("X: y\nContent-Type: multipart/mixed; boundary=c\n\n--c\n{OURS}\nx\n--c--\n");
+        assert_eq!(verdict(&bounce("message/rfc822", &parts)), "own-bounce-unverified");
+    }
+}
