@@ -371,6 +371,10 @@ fn a_harvester_behind_the_mta_is_put_off() {
         let said = client.say("MAIL FROM:<x@else.example>");
         assert_eq!(said, "450 4.7.1 too many unknown recipients from your network, try again later", "{address}");
     }
+    let mut user = site.connect(0);
+    assert!(user.say("XCLIENT ADDR=192.0.2.1 NAME=[UNAVAILABLE] LOGIN=ann").starts_with("220"));
+    user.say("EHLO client.example");
+    assert!(user.say("MAIL FROM:<ann@our.example>").starts_with("250"), "who has logged in is not limited");
     for address in ["198.51.100.1", "127.0.0.1"] {
         assert!(come_from(address).say("MAIL FROM:<x@else.example>").starts_with("250"), "{address}");
     }

@@ -61,9 +61,13 @@ impl Site {
 
     /// The answer to a query of Postfix.
     fn policy(&self, recipient: &str) -> String {
+        self.policy_for(recipient, "192.0.2.1")
+    }
+
+    fn policy_for(&self, recipient: &str, client: &str) -> String {
         let mut stream = tcp(self.daemon.ports[POLICY]).unwrap();
         let request = format!(
-            "request=smtpd_access_policy\nprotocol_state=RCPT\nclient_address=192.0.2.1\nsender=x@else.example\n\
+            "request=smtpd_access_policy\nprotocol_state=RCPT\nclient_address={client}\nsender=x@else.example\n\
              recipient={recipient}\ninstance=1\n\n"
         );
         stream.write_all(request.as_bytes()).unwrap();
@@ -140,6 +144,11 @@ fn a_policy_service_puts_off_whoever_asks_for_too_many() {
         assert_eq!(site.policy(recipient), put_off);
     }
     assert_eq!(site.policy("postmaster@our.example"), "DUNNO");
+    // Programs on this machine are not limited.
+    for _ in 0..5 {
+        assert_eq!(site.policy_for("nobody@our.example", "127.0.0.1"), UNKNOWN[1]);
+    }
+    assert_eq!(site.policy_for("ann@our.example", "127.0.0.1"), "DUNNO");
 }
 
 #[test]
@@ -179,7 +188,9 @@ fn another_server_is_asked() {
     assert_eq!(asked(), three);
     assert!(server.heard().iter().any(|line| line == "MAIL FROM:<>"));
     assert_eq!(site.policy("nobody@our.example"), UNKNOWN[1]);
-    assert!(site.proxy("Ann@OUR.example").starts_with("250"));
+    for spelling in ["ann@OUR.example", "\"ann\"@our.example", "ann@\u{ff4f}ur.example"] {
+        assert!(site.proxy(spelling).starts_with("250"), "{spelling}");
+    }
     assert_eq!(asked(), three);
     assert_eq!((site.hop.count(), server.count()), (0, 0));
     // Known ones are remembered over a restart, and the answer counts for as long as the server is away.
@@ -190,6 +201,107 @@ fn another_server_is_asked() {
     assert!(site.proxy("ann@our.example").starts_with("250"));
     assert_eq!(site.policy("new@our.example"), format!("DEFER_IF_PERMIT{}", UNDECIDED.trim_start_matches("451")));
     site.daemon.log.wait("the warning", 0, |line| line.contains("a recipient cannot be looked up"));
+}
+
+#[test]
+fn no_spelling_of_a_stranger_makes_a_user_unknown() {
+    // A server that knows `ann` in this spelling alone.
+    let server = NextHop::script()
+        .offers(&["PIPELINING"])
+        .on(At::Rcpt, Does::Says("550 5.1.1 unknown"))
+        .when(At::Rcpt, "<ann@our.example>", Does::Says("250 2.1.5 ok"))
+        .start();
+    let site = Site::start(&format!("\"ask:127.0.0.1:{}\"", server.port));
+    for spelling in ["ann@\u{ff4f}ur.example", "\"ann\"@our.example", "ann@OUR.example", "ann@our\u{3002}example"] {
+        assert!(site.proxy(spelling).starts_with("250"), "{spelling}");
+    }
+    for other in ["ANN@our.example", "\u{e4}nn@our.example"] {
+        assert_eq!(site.proxy(other), UNKNOWN[0], "{other}");
+    }
+    assert!(site.proxy("ann@our.example").starts_with("250"));
+    // Postfix delivers this to Ann, and to nobody else.
+    assert_eq!(site.policy("ann@our.example."), "DUNNO");
+    assert_eq!(site.policy("nobody@our.example."), UNKNOWN[1]);
+}
+
+#[test]
+fn a_refusal_without_a_code_is_understood_if_the_postmaster_is_known() {
+    // As Exim refuses an unknown user.
+    let exim = NextHop::script().when(At::Rcpt, "<no", Does::Says("550 Unrouteable address")).start();
+    let site = Site::start(&format!("\"ask:127.0.0.1:{}\"", exim.port));
+    assert_eq!(site.proxy("nobody@our.example"), UNKNOWN[0]);
+    assert!(site.proxy("ann@our.example").starts_with("250"));
+    // As Exim refuses a domain, or a client.
+    let closed = NextHop::script().on(At::Rcpt, Does::Says("550 relay not permitted")).start();
+    let site = Site::start(&format!("\"ask:127.0.0.1:{}\"", closed.port));
+    assert_eq!(site.proxy("ann@our.example"), UNDECIDED);
+}
+
+#[test]
+fn a_server_that_hangs_up_is_asked_about_others() {
+    let server = NextHop::script()
+        .when(At::Rcpt, "<bad", Does::Closes)
+        .when(At::Rcpt, "<full", Does::Says("421 4.3.2 too busy"))
+        .when(At::Rcpt, "<no", Does::Says("550 5.1.1 unknown"))
+        .start();
+    let site = Site::start(&format!("\"ask:127.0.0.1:{}\"", server.port));
+    for n in 0..3 {
+        assert!(site.proxy(&format!("ann{n}@our.example")).starts_with("250"), "{n}");
+        assert_eq!(site.proxy(&format!("bad{n}@our.example")), UNDECIDED, "{n}");
+        assert_eq!(site.proxy(&format!("full{n}@our.example")), UNDECIDED, "{n}");
+        assert_eq!(site.proxy(&format!("nobody{n}@our.example")), UNKNOWN[0], "{n}");
+    }
+}
+
+#[test]
+fn a_list_that_has_lost_most_of_its_entries_is_not_believed() {
+    let site = Site::start("\"file:users\"");
+    let users = site.path().join("users");
+    let all: String = (0..10).map(|n| format!("user{n}@our.example\n")).collect();
+    std::fs::write(&users, &all).unwrap();
+    poll_for("the list", || site.proxy("user9@our.example").starts_with("250").then_some(()));
+    // A program that writes it has stopped half-way.
+    let before = site.daemon.log.all().len();
+    std::fs::write(&users, "user0@our.example\n").unwrap();
+    site.daemon.log.wait("the error", before, |line| line.contains("has lost more than half of its entries"));
+    assert!(site.proxy("user9@our.example").starts_with("250"));
+    // It is right.
+    run_ok(site.path(), &["reload", "-c", "countersign.toml"]);
+    poll_for("the list", || (site.proxy("user9@our.example") == UNKNOWN[0]).then_some(()));
+    assert!(site.proxy("user0@our.example").starts_with("250"));
+}
+
+#[test]
+fn the_entry_that_says_most_about_a_domain_counts() {
+    let folder = folder();
+    std::fs::write(folder.path().join("users"), "ann@users.our.example\n").unwrap();
+    run_ok(folder.path(), &["keys", "init"]);
+    let (all, one) = (NextHop::start(), NextHop::start());
+    let config = format!(
+        "domains.local = [\".our.example\", \"fwd.example\"]\ninbound.mode = \"enforce\"\n\
+         domains.srs_domain = {{ \".third.example\" = \"a.fwd.example\", \"x.third.example\" = \"b.fwd.example\" }}\n\
+         inbound.recipients = {{ \".our.example\" = \"next_hop\", \"users.our.example\" = \"file:users\" }}\n\
+         [[listener]]\nrole = \"inbound\"\nlisten = \"127.0.0.1:0\"\nnext_hop = \"127.0.0.1:9\"\n\
+         by_domain = {{ \".our.example\" = \"127.0.0.1:{}\", \"users.our.example\" = \"127.0.0.1:{}\" }}\n",
+        all.port, one.port
+    );
+    std::fs::write(folder.path().join("countersign.toml"), &config).unwrap();
+    let explained = run_ok(folder.path(), &["sign", "-c", "countersign.toml", "bob@x.third.example"]);
+    assert!(explained.trim().ends_with("@b.fwd.example"), "{explained}");
+    let next = NextHop::start();
+    let config = config.replace("127.0.0.1:9\"", &format!("127.0.0.1:{}\"", next.port));
+    let daemon = Daemon::start(folder.path(), &config);
+    let rcpt = |recipient: &str| {
+        let mut client = Client::connect(daemon.ports[0]);
+        client.say("EHLO client.example");
+        client.say("MAIL FROM:<x@else.example>");
+        client.say(&format!("RCPT TO:<{recipient}>"))
+    };
+    assert_eq!(rcpt("nobody@users.our.example"), UNKNOWN[0]);
+    assert!(rcpt("ann@users.our.example").starts_with("250") && rcpt("any@x.our.example").starts_with("250"));
+    let asked = |hop: &NextHop| hop.heard().into_iter().filter(|line| line.starts_with("RCPT")).collect::<Vec<_>>();
+    assert_eq!(asked(&one), ["RCPT TO:<ann@users.our.example>"]);
+    assert_eq!(asked(&all), ["RCPT TO:<any@x.our.example>"]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::choices::{
 use super::mta_services::{self, MtaService};
 use super::raw;
 use super::words::Endpoint;
-use crate::envelope::match_lists::{DomainSet, Networks};
+use crate::envelope::match_lists::{DomainSet, Networks, most_specific_first};
 
 /// A proxy listener.
 #[derive(Debug, Clone)]
@@ -214,8 +214,11 @@ fn listener(
         raw.clients.iter().map(|n| n.0).collect()
     };
     let next_hop: Vec<Endpoint> = raw.next_hop.ok_or_else(|| missing("next_hop", "127.0.0.1:10026"))?.into();
+    let mut by_domain: Vec<(String, Vec<Endpoint>)> =
+        raw.by_domain.into_iter().map(|(name, hops)| (name.0, hops.into())).collect();
+    most_specific_first(&mut by_domain);
     let by_domain: Vec<(DomainSet, Vec<Endpoint>)> =
-        raw.by_domain.into_iter().map(|(name, hops)| (DomainSet::from_iter([name.0]), hops.into())).collect();
+        by_domain.into_iter().map(|(name, hops)| (DomainSet::from_iter([name]), hops)).collect();
     let hops = || by_domain.iter().map(|(_, hops)| hops).chain([&next_hop]);
     if hops().any(Vec::is_empty) {
         return Err((start, "a list of next hops is empty; name at least one, \"127.0.0.1:10026\"".into()));

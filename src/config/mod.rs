@@ -33,7 +33,7 @@ use self::words::one_of;
 pub use self::words::{Endpoint, listed};
 use crate::envelope::address::Address;
 use crate::envelope::bounce::MessageKind;
-use crate::envelope::match_lists::{AddressSet, AliasDomains, DomainSet};
+use crate::envelope::match_lists::{AddressSet, AliasDomains, DomainSet, most_specific_first};
 use crate::envelope::site_policy::{
     FailureAction, FailureActions, FailureReason, InboundPolicy, OutboundPolicy, Policy, SiteDomains,
 };
@@ -300,7 +300,11 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, LocatedError> {
     let mut aliases = AliasDomains::default();
     match raw.domains.srs_domain {
         Some(SrsDomain::One(name)) => aliases.insert("*", &name.0),
-        Some(SrsDomain::Table(table)) => table.iter().for_each(|(sender, alias)| aliases.insert(sender, &alias.0)),
+        Some(SrsDomain::Table(table)) => {
+            let mut table: Vec<_> = table.into_iter().collect();
+            most_specific_first(&mut table);
+            table.iter().for_each(|(sender, alias)| aliases.insert(sender, &alias.0));
+        }
         None => {}
     }
     let a = &inbound.actions;

@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::choices::LocatedError;
 use super::words::{Endpoint, Name};
-use crate::envelope::match_lists::DomainSet;
+use crate::envelope::match_lists::{DomainSet, most_specific_first};
 use crate::envelope::site_policy::{RecipientSource, RecipientSources, SiteDomains};
 
 /// The setting as typed.
@@ -66,8 +66,10 @@ impl RecipientLookups {
         domains: &SiteDomains,
         folder: &Path,
     ) -> Result<RecipientSources, String> {
+        let mut table: Vec<(String, String)> = table.into_iter().map(|(Name(name), word)| (name, word)).collect();
+        most_specific_first(&mut table);
         let mut by_domain = Vec::new();
-        for (Name(name), word) in table {
+        for (name, word) in table {
             let entry = name.strip_prefix('*').filter(|rest| rest.starts_with('.')).unwrap_or(&name).to_lowercase();
             let is_ours = domains.is_local(&name)
                 || domains.relay.contains(&name)

@@ -70,6 +70,11 @@ impl Dialogue {
         }
     }
 
+    /// Whether nothing was received that is not read yet.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.unread.is_empty()
+    }
+
     /// Encrypts the connection. What was read before the handshake is not part of it, and is dropped.
     pub(super) async fn secured(self, connector: &Connector, host: &str) -> Result<Self, String> {
         let Stream::Plain(plain) = self.stream else { return Err("the connection is encrypted already".to_owned()) };

@@ -11,8 +11,8 @@ use super::app_state::AppState;
 use super::harvest_gate::Waiter;
 use crate::envelope::abuse::{Admission, surge_network};
 
-/// How long a query waits for others of its network.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a query waits for others of its network: by a proxy, and by an MTA, which does not wait for long itself.
+pub(super) const PATIENCE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(5));
 
 /// A query about a recipient whose answer the client does not have yet. It counts as one about an unknown recipient while
 /// it exists, and afterwards only if it was.
@@ -62,10 +62,15 @@ pub(in crate::drive) fn admit(app: &Arc<AppState>, client: IpAddr, limit: u32) -
     }
 }
 
-/// Waits until a query may be answered. `None`: it may not.
-pub(in crate::drive) async fn admitted(app: &Arc<AppState>, client: IpAddr, limit: u32) -> Option<PendingQuery> {
+/// Waits for some time until a query may be answered. `None`: it may not.
+pub(in crate::drive) async fn admitted(
+    app: &Arc<AppState>,
+    client: IpAddr,
+    limit: u32,
+    patience: Duration,
+) -> Option<PendingQuery> {
     let waiter = Waiter::new(&app.harvest, surge_network(client));
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience;
     loop {
         let mut woken = std::pin::pin!(waiter.notify.notified());
         // From here on, no call is missed.

@@ -6,7 +6,7 @@ use tracing::info;
 use super::evaluate::{Evaluator, shown};
 use crate::drive::bounce_reservation::Reservation;
 use crate::drive::metrics::MessageLabels;
-use crate::envelope::address::Address;
+use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::bounce::Findings;
 use crate::envelope::rules::{RefusalReason, Rules};
 use crate::envelope::tag::{masked, masked_text, srs};
@@ -75,7 +75,12 @@ impl Evaluator {
         }
         match direction {
             Direction::Outbound => self.count_sent(finished, tally.evidence.as_deref()),
-            Direction::Inbound => self.count_bounced(finished, tally),
+            Direction::Inbound => {
+                self.count_bounced(finished, tally);
+                if finished.sender != ReversePath::Null {
+                    self.count_accepted();
+                }
+            }
         }
     }
 

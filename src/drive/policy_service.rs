@@ -24,6 +24,8 @@ pub(super) fn answer(
         return Ok(RequestStep::Waits(work));
     }
     let advice = about_recipient(evaluator, &request).unwrap_or(PolicyAdvice::GoOn);
+    // Whatever was answered: the query is over.
+    drop(evaluator.take_pending());
     match advice {
         PolicyAdvice::GoOn => AccessAction::Dunno,
         PolicyAdvice::Refuse(refusal) if refusal.reason == RefusalReason::Harvest => {
@@ -48,6 +50,7 @@ fn prepare(evaluator: &mut Evaluator, request: &PolicyRequest<'_>) -> Option<Pre
     }
     let recipient = Address::parse(from_utf8(request.recipient).ok()?).ok()?;
     evaluator.client = client_of(request);
+    evaluator.is_spared = evaluator.client.is_none_or(|client| client.is_loopback());
     evaluator.prepare_recipient(Caller::Policy, &recipient)
 }
 

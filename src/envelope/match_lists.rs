@@ -91,6 +91,17 @@ impl DomainSet {
     }
 }
 
+/// Sorts entries of a table by domain, so that the first one that includes a domain is the one that says most about it: the
+/// domain itself, then its nearest parent, then `*`.
+pub fn most_specific_first<T>(entries: &mut [(String, T)]) {
+    let rank = |name: &str| {
+        let parent = name.strip_prefix("*.").or_else(|| name.strip_prefix('.'));
+        let labels = parent.unwrap_or(name).split('.').count();
+        (name == "*", parent.is_some(), core::cmp::Reverse(labels))
+    };
+    entries.sort_by_key(|(name, _)| rank(name));
+}
+
 impl<S: AsRef<str>> FromIterator<S> for DomainSet {
     fn from_iter<I: IntoIterator<Item = S>>(names: I) -> Self {
         let mut set = Self::default();
@@ -279,6 +290,19 @@ impl FromIterator<IpNet> for Networks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_entry_that_says_most_about_a_domain_comes_first() {
+        let names =
+            ["*", ".our.example", "a.our.example", "*.b.our.example", ".example", "z.b.our.example", "our.example"];
+        let mut table: Vec<(String, usize)> = names.iter().enumerate().map(|(n, name)| (name.to_string(), n)).collect();
+        most_specific_first(&mut table);
+        let sorted: Vec<&str> = table.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(
+            sorted,
+            ["z.b.our.example", "a.our.example", "our.example", "*.b.our.example", ".our.example", ".example", "*"]
+        );
+    }
 
     #[test]
     fn domains_and_their_subdomains() {

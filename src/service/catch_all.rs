@@ -24,7 +24,7 @@ use crate::wire::message::NextHopChoice;
 const LOOK: Duration = Duration::from_secs(5);
 /// Seconds after the start before the first question: the mail server may start at the same time.
 const FIRST: i64 = 60;
-/// Seconds before a domain is asked about again whose server could not be asked.
+/// Seconds before a domain is asked about again whose server gave no answer; then twice as long, and so on, up to a day.
 const RETRY: i64 = 600;
 /// Key of the answers, in the store.
 const ANSWERS: &[u8] = b"catch-all";
@@ -34,13 +34,17 @@ const ANSWERS: &[u8] = b"catch-all";
 struct Answer {
     /// When it was asked, in seconds since 1970.
     at: i64,
-    /// Whether it takes mail for a made-up name; `None`: it could not be asked.
+    /// Whether it takes mail for a made-up name; `None`: it gave no answer.
     takes_all: Option<bool>,
+    /// How often in a row it gave none.
+    #[serde(default)]
+    failures: u32,
 }
 
 impl Answer {
     fn is_due(self, now: Timestamp) -> bool {
-        let pause = if self.takes_all.is_some() { SECONDS_PER_DAY } else { RETRY };
+        let again = RETRY << self.failures.saturating_sub(1).min(8);
+        let pause = if self.takes_all.is_some() { SECONDS_PER_DAY } else { again.min(SECONDS_PER_DAY) };
         !(0..pause).contains(&(now.0 - self.at))
     }
 }
@@ -60,10 +64,11 @@ pub(super) async fn watch(app: Arc<AppState>, listeners: SharedListeners, store:
             if is_early || answers.get(&domain).is_some_and(|answer| !answer.is_due(now)) {
                 continue;
             }
-            let earlier = answers.get(&domain).and_then(|answer| answer.takes_all);
+            let (earlier, failures) = answers.get(&domain).map_or((None, 0), |it| (it.takes_all, it.failures));
             let takes_all = ask(&app, &listeners, &domain).await;
             tell(&domain, earlier, takes_all.as_ref());
-            answers.insert(domain, Answer { at: now.0, takes_all: takes_all.ok() });
+            let failures = if takes_all.is_ok() { 0 } else { failures.saturating_add(1) };
+            answers.insert(domain, Answer { at: now.0, takes_all: takes_all.ok(), failures });
         }
         let known = answers.iter().filter_map(|(domain, answer)| Some((domain.clone(), answer.takes_all?)));
         app.set_catch_alls(known.collect());
@@ -95,7 +100,7 @@ fn tell(domain: &str, earlier: Option<bool>, takes_all: Result<&bool, &String>) 
 fn domains(app: &AppState, listeners: &SharedListeners) -> Vec<String> {
     let config = app.config();
     let policy = &config.policy;
-    let has_hop = inbound_listener(listeners).is_some();
+    let has_hop = listeners.load().iter().any(|it| it.listener.role == Role::Inbound);
     let mut domains = [policy.domains.local.names(), policy.domains.relay.names()].concat();
     domains.retain(|name| {
         let is_one_domain = !name.starts_with('.') && name != "*";
@@ -109,8 +114,11 @@ fn domains(app: &AppState, listeners: &SharedListeners) -> Vec<String> {
     domains
 }
 
-fn inbound_listener(listeners: &SharedListeners) -> Option<Arc<ProxyListener>> {
-    listeners.load().iter().find(|it| it.listener.role == Role::Inbound).cloned()
+/// The inbound listener that has a next hop for this domain alone, or the first.
+fn inbound_listener(listeners: &SharedListeners, domain: &str) -> Option<Arc<ProxyListener>> {
+    let listeners = listeners.load();
+    let inbound = || listeners.iter().filter(|it| it.listener.role == Role::Inbound);
+    inbound().find(|it| it.domain(domain).is_some()).or_else(|| inbound().next()).cloned()
 }
 
 /// Whether the server of a domain takes mail for a made-up name.
@@ -123,12 +131,29 @@ async fn ask(app: &AppState, listeners: &SharedListeners, domain: &str) -> Resul
         let server = app.config().recipients.servers.get(n).cloned().ok_or("the config has changed")?;
         return ask_server(&server, &recipient).await;
     }
-    let listener = inbound_listener(listeners).ok_or("there is no next hop")?;
+    let listener = inbound_listener(listeners, domain).ok_or("there is no next hop")?;
     let choice = listener.domain(domain).map_or(NextHopChoice::Main, NextHopChoice::Domain);
-    let starttls = listener
-        .connector
-        .as_ref()
-        .filter(|_| matches!(listener.listener.hop_tls.mode, TlsMode::May | TlsMode::Require));
+    let starttls = listener.connector.as_ref().zip(match listener.listener.hop_tls.mode {
+        TlsMode::May => Some(false),
+        TlsMode::Require => Some(true),
+        TlsMode::Off | TlsMode::Implicit => None,
+    });
     let lmtp = listener.listener.protocol == Protocol::Lmtp;
     ask_once(listener.hops(choice), lmtp, starttls, &recipient).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_domain_is_asked_about_once_a_day_and_one_without_an_answer_less_and_less_often() {
+        let now = Timestamp(1_795_382_400);
+        let is_due =
+            |takes_all, failures, seconds| Answer { at: now.0, takes_all, failures }.is_due(Timestamp(now.0 + seconds));
+        assert!(!is_due(Some(true), 0, 86_399) && is_due(Some(false), 0, 86_400));
+        for (failures, pause) in [(1, 600), (2, 1200), (3, 2400), (9, 86_400), (4_000_000_000, 86_400)] {
+            assert!(!is_due(None, failures, pause - 1) && is_due(None, failures, pause), "{failures}");
+        }
+    }
 }

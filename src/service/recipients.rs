@@ -1,6 +1,6 @@
-//! Lists of recipients, which are read again when they change, and answers about recipients, which survive a restart.
+//! Lists of recipients, which are read again when they change, and recipients that are known, which survive a restart.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::file_version::{Version, version};
 use super::start_error::StartError;
 use crate::config::RecipientLookups;
 use crate::drive::app_state::AppState;
-use crate::drive::recipients::{CacheKey, KeptAnswer};
+use crate::drive::recipients::CacheKey;
 use crate::envelope::recipient_list::RecipientList;
 use crate::envelope::time::Timestamp;
 use crate::state::recipient_file;
@@ -24,7 +24,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// # Errors
 /// A list cannot be read.
 pub(super) fn load(app: &AppState, lookups: &RecipientLookups) -> Result<(), StartError> {
-    for path in lookups.files.iter().filter(|path| !app.recipients.has_list(path)) {
+    for path in lookups.files.iter().filter(|path| app.recipients.entries(path).is_none()) {
         let list = recipient_file::load(path).map_err(StartError::Recipients)?;
         put_in_force(app, path, list);
     }
@@ -58,62 +58,77 @@ impl Seen {
     }
 }
 
-/// Reads lists again when they change. Never ends. One with an error changes nothing.
+/// Reads lists again when they change. Never ends. One with an error changes nothing, and neither does one that has lost
+/// more than half of its entries, unless a reload asks for it: a program that writes it may have failed half-way.
 pub(super) async fn watch(app: Arc<AppState>) {
     let mut seen: HashMap<PathBuf, Seen> = HashMap::new();
+    let mut unnamed = HashSet::new();
     loop {
         let lookups = app.config().recipients.clone();
-        app.recipients.tidy(&lookups);
+        app.recipients.tidy_servers(&lookups);
+        // A reload puts lists in force before the config that names them.
+        let now_unnamed = app.recipients.unnamed_lists(&lookups);
+        let gone: HashSet<PathBuf> = now_unnamed.intersection(&unnamed).cloned().collect();
+        if !gone.is_empty() {
+            app.recipients.forget_lists(&gone);
+        }
+        unnamed = now_unnamed;
         seen.retain(|path, _| lookups.files.contains(path));
+        let is_asked_for = app.recipients.take_reads_again();
         for path in lookups.files {
-            if !seen.entry(path.clone()).or_default().is_due(version(&path)) {
-                continue;
-            }
-            let here = path.clone();
-            match tokio::task::spawn_blocking(move || recipient_file::load(&here)).await {
-                Ok(Ok(list)) => put_in_force(&app, &path, list),
-                Ok(Err(error)) => {
-                    error!(error, "a list of recipients cannot be loaded; the last good one stays in force");
-                }
-                Err(error) => error!(%error, "a list of recipients cannot be loaded; the last good one stays in force"),
+            let is_due = seen.entry(path.clone()).or_default().is_due(version(&path));
+            if is_due || is_asked_for {
+                read_again(&app, path, is_asked_for).await;
             }
         }
         tokio::time::sleep(INTERVAL).await;
     }
 }
 
-/// Puts back the answers that an earlier process has kept, and removes those that are of no use.
-///
-/// # Errors
-/// The store cannot be read or written.
-pub(super) fn restore(store: &dyn Store, app: &AppState) -> Result<(), StoreError> {
-    let mut useless = Vec::new();
-    store.scan(Table::Recipient, &mut |key, value| match (CacheKey::try_from(key).ok(), read(value)) {
-        (Some(key), Some(answer)) if answer.known => app.recipients.restore(key, answer),
-        // An unknown recipient is asked for again after minutes anyway.
-        _ => useless.push(Change { table: Table::Recipient, key: key.to_vec(), value: None }),
-    })?;
-    if useless.is_empty() { Ok(()) } else { store.commit(&useless) }
+async fn read_again(app: &AppState, path: PathBuf, is_asked_for: bool) {
+    let here = path.clone();
+    let read = tokio::task::spawn_blocking(move || recipient_file::load(&here)).await;
+    let list = match read.unwrap_or_else(|error| Err(error.to_string())) {
+        Ok(list) => list,
+        Err(error) => {
+            return error!(error, "a list of recipients cannot be loaded; the last good one stays in force");
+        }
+    };
+    match app.recipients.entries(&path) {
+        Some(before) if !is_asked_for && list.len() < before / 2 => error!(
+            path = %path.display(),
+            entries = list.len(),
+            before,
+            "a list of recipients has lost more than half of its entries; the last one stays in force. If it is right: countersign reload"
+        ),
+        _ => put_in_force(app, &path, list),
+    }
 }
 
-/// The answers that have changed since the last call.
-pub(super) fn changes(app: &AppState) -> impl Iterator<Item = Change> {
-    app.recipients.take_changes().into_iter().map(|(key, answer)| Change {
-        table: Table::Recipient,
-        key: key.to_vec(),
-        value: answer.map(written),
+/// Puts back the recipients that an earlier process knew.
+///
+/// # Errors
+/// The store cannot be read.
+pub(super) fn restore(store: &dyn Store, app: &AppState) -> Result<(), StoreError> {
+    store.scan(Table::Recipient, &mut |key, value| {
+        if let (Ok(key), Some(at)) = (CacheKey::try_from(key), read(value)) {
+            app.recipients.restore(key, at);
+        }
     })
 }
 
-/// An answer in a store: whether the recipient is known, and when that was answered.
-fn written(answer: KeptAnswer) -> Vec<u8> {
-    std::iter::once(u8::from(answer.known)).chain(answer.at.0.to_be_bytes()).collect()
+/// The recipients that have become known since the last call, or are not any more.
+pub(super) fn changes(app: &AppState) -> impl Iterator<Item = Change> {
+    app.recipients.take_changes().into_iter().map(|(key, at)| Change {
+        table: Table::Recipient,
+        key: key.to_vec(),
+        value: at.map(|at| at.0.to_be_bytes().to_vec()),
+    })
 }
 
-fn read(value: &[u8]) -> Option<KeptAnswer> {
-    let (known, at) = value.split_first()?;
-    let at = i64::from_be_bytes(at.try_into().ok()?);
-    Some(KeptAnswer { known: *known == 1, at: Timestamp(at) })
+/// The moment in a store at which a recipient was known.
+fn read(value: &[u8]) -> Option<Timestamp> {
+    Some(Timestamp(i64::from_be_bytes(value.try_into().ok()?)))
 }
 
 #[cfg(test)]
@@ -133,18 +148,6 @@ mod tests {
             [(None, false), (None, true), (None, false), (at(3), false), (at(3), true)].into_iter().enumerate()
         {
             assert_eq!(seen.is_due(version), is_due, "{step}");
-        }
-    }
-
-    #[test]
-    fn an_answer_is_kept_as_it_was() {
-        for answer in
-            [KeptAnswer { known: true, at: Timestamp(-7) }, KeptAnswer { known: false, at: Timestamp(1 << 40) }]
-        {
-            assert_eq!(read(&written(answer)), Some(answer));
-        }
-        for broken in [&[][..], &[1], &[1; 10]] {
-            assert_eq!(read(broken), None);
         }
     }
 }

@@ -165,6 +165,7 @@ pub(super) enum ReloadError {
 /// The file has an error, or what it asks for cannot be had, and nothing changes.
 pub(super) fn reload_config(app: &AppState, listeners: &Listeners) -> Result<ConfigChanges, ReloadError> {
     let _alone = listeners.lock();
+    app.recipients.read_lists_again();
     put_in_force(app, listeners).inspect_err(|error| {
         error!(%error, "the config cannot be loaded; the last good one stays in force");
     })

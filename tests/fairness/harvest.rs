@@ -81,8 +81,17 @@ fn many_sessions_find_out_no_more_than_one() {
     // What is learned from many networks is the limit times their number.
     let learned: usize = (10..20).map(|network| harvest(&site, network, 4, 20)[0]).sum();
     assert_eq!(learned, 10 * 25);
+    // A network that sends much mail may err more often.
+    for n in 0..20 {
+        let mut client = begin(&site, "203.0.30.1", "bob@else.example");
+        for line in ["RCPT TO:<ann@our.example>", "DATA"] {
+            assert!(client.say(line).starts_with(['2', '3']), "{n}: {line}");
+        }
+        assert!(client.say("Subject: x\r\n\r\nx\r\n.").starts_with("250"), "{n}");
+    }
+    assert_eq!(harvest(&site, 30, 4, 20), [27, 53, 0]);
     let metrics = site.get("/metrics");
-    assert!(metrics.contains("countersign_unknown_users_total 276"), "{metrics}");
+    assert!(metrics.contains("countersign_unknown_users_total 303"), "{metrics}");
 }
 
 #[test]

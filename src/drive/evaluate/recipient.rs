@@ -47,10 +47,11 @@ impl Evaluator {
         let (is_watched, wanted) = self.ask(|rules| {
             let is_watched = limit > 0 && !self.is_spared && rules.reveals_users(caller, self.client, recipient);
             // A map does not decide about recipients.
-            (is_watched, rules.recipient_to_look_up(recipient).filter(|_| caller != Caller::Map))
+            (is_watched, rules.recipient_to_look_up(caller, recipient).filter(|_| caller != Caller::Map))
         });
         // An MTA has no process to spare for a delay.
         let is_delayed = caller == Caller::Proxy && !config.limits.tarpit.is_zero();
+        let patience = if caller == Caller::Proxy { harvest::PATIENCE.0 } else { harvest::PATIENCE.1 };
         let app = Arc::clone(&self.app);
         let Some(client) = self.client.filter(|_| is_watched) else { return self.look_up(wanted?, None) };
         match harvest::admit(&app, client, limit) {
@@ -70,7 +71,7 @@ impl Evaluator {
                 None
             }
             Admitted::Later => Some(Box::pin(async move {
-                if let Some(pending) = harvest::admitted(&app, client, limit).await {
+                if let Some(pending) = harvest::admitted(&app, client, limit, patience).await {
                     let existence = match wanted {
                         Some(wanted) => Some(looked_up(&app, wanted).await),
                         None => None,
@@ -114,6 +115,15 @@ impl Evaluator {
     /// The query about the last recipient, if it is pending: the client is told nothing before the next hop replies.
     pub(in crate::drive) fn take_pending(&mut self) -> Option<PendingQuery> {
         self.pending.take()
+    }
+
+    /// Counts an ordinary message that was accepted: a network that sends much mail may err more often.
+    pub(in crate::drive) fn count_accepted(&self) {
+        let is_limited = !self.is_spared && self.app.config().limits.unknown_recipients_per_hour > 0;
+        if let Some(client) = self.client.filter(|_| is_limited) {
+            let now = self.app.now();
+            self.app.memory().harvests.accepted(client, now);
+        }
     }
 
     /// Counts a recipient that the client was told is unknown, or a command that asks for one.

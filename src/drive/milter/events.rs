@@ -172,7 +172,8 @@ pub(super) async fn mail(context: &mut Context<Client>, arguments: &[CString]) -
         );
         return Status::Tempfail;
     };
-    client.evaluator.is_spared = client.is_one_of_us(&mail) || mail.client.is_none_or(|it| it.is_loopback());
+    client.evaluator.is_spared =
+        mail.user || client.is_one_of_us(&mail) || mail.client.is_none_or(|it| it.is_loopback());
     let Some(sender) = mail.sender else {
         // Only the MTA can parse the address. Own programs may use such addresses, but strangers may not.
         if direction == Direction::Inbound {

@@ -11,7 +11,7 @@ use crate::drive::client_dialogue::{Dialogue, host_name, offers};
 use crate::drive::next_hops::{NextHops, ProxyAddresses};
 use crate::drive::tls::Connector;
 use crate::envelope::address::Address;
-use crate::wire::smtp::reply::user_exists;
+use crate::wire::smtp::reply::{User, user_of};
 
 /// Timeout for an answer, with the time to connect.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -19,6 +19,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const MAX_CONNECTIONS: usize = 50;
 /// Questions that may wait for a connection.
 const MAX_WAITING: usize = 1000;
+/// Why nothing is asked.
+const RESTS: &str = "it has just failed, and is left alone for a while";
 /// How long a server is left alone after it has failed.
 const REST: Duration = Duration::from_secs(5);
 /// How long a connection is kept for the next question.
@@ -68,18 +70,17 @@ impl Asker {
     /// In words: it cannot be asked, or says neither yes nor no.
     pub(super) async fn ask(&self, recipient: &Address) -> Result<bool, String> {
         if self.rests() {
-            return Err("it has just failed, and is left alone for a while".to_owned());
+            return Err(RESTS.to_owned());
         }
         let _place = self.waiting.try_acquire().map_err(|_| "too many questions wait for it")?;
-        let asked = async {
-            let _connection = self.connections.acquire().await.map_err(|error| error.to_string())?;
-            // Others that have waited before may have found that it fails.
-            if self.rests() {
-                return Err("it has just failed, and is left alone for a while".to_owned());
-            }
-            self.ask_at_once(recipient).await
-        };
-        match tokio::time::timeout(PATIENCE, asked).await {
+        // Time in which others are asked about is not the server's fault.
+        let permit = tokio::time::timeout(PATIENCE, self.connections.acquire()).await;
+        let _connection = permit.map_err(|_| "too many questions wait for it")?.map_err(|error| error.to_string())?;
+        // Others that have waited before may have found that it fails.
+        if self.rests() {
+            return Err(RESTS.to_owned());
+        }
+        match tokio::time::timeout(PATIENCE, self.ask_at_once(recipient)).await {
             Ok(answer) => answer,
             Err(_) => {
                 self.fails();
@@ -89,28 +90,18 @@ impl Asker {
     }
 
     async fn ask_at_once(&self, recipient: &Address) -> Result<bool, String> {
-        // A server may close a connection at any time; then another one is tried.
-        while let Some(mut connection) = self.take_idle() {
-            if let Ok(answer) = connection.ask(recipient).await {
-                self.keep(connection);
-                return answer;
-            }
+        // A server may close a connection at any time; then another one is opened.
+        if let Some(mut connection) = self.take_idle()
+            && let Ok(answer) = connection.ask(recipient).await
+        {
+            self.keep(connection);
+            return answer;
         }
-        let opened = Connection::open(&self.hops, self.lmtp, None).await;
-        let asked = match opened {
-            Ok(mut connection) => connection.ask(recipient).await.map(|answer| (connection, answer)),
-            Err(error) => Err(error),
-        };
-        match asked {
-            Ok((connection, answer)) => {
-                self.keep(connection);
-                answer
-            }
-            Err(error) => {
-                self.fails();
-                Err(error)
-            }
-        }
+        let mut connection = Connection::open(&self.hops, self.lmtp, None).await.inspect_err(|_| self.fails())?;
+        // A server that closes the connection because of one recipient can be asked about others.
+        let answer = connection.ask(recipient).await?;
+        self.keep(connection);
+        answer
     }
 
     fn take_idle(&self) -> Option<Connection> {
@@ -120,7 +111,7 @@ impl Asker {
     }
 
     fn keep(&self, connection: Connection) {
-        if connection.questions < MAX_QUESTIONS && connection.unknown < MAX_UNKNOWN {
+        if connection.questions < MAX_QUESTIONS && connection.unknown < MAX_UNKNOWN && connection.is_at_rest() {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
         }
     }
@@ -153,14 +144,15 @@ pub(crate) async fn ask_server(server: &RecipientServer, recipient: &Address) ->
     ask_once(&hops_of(server), server.lmtp, None, recipient).await
 }
 
-/// As [`ask_server`], for next hops. `starttls`: the client side of TLS, which is used where it is offered.
+/// As [`ask_server`], for next hops. `starttls`: the client side of TLS, which is used where it is offered, and whether
+/// nothing is asked without it.
 ///
 /// # Errors
 /// See [`ask_server`].
 pub(crate) async fn ask_once(
     hops: &NextHops,
     lmtp: bool,
-    starttls: Option<&Connector>,
+    starttls: Option<(&Connector, bool)>,
     recipient: &Address,
 ) -> Result<bool, String> {
     let asked = async { Connection::open(hops, lmtp, starttls).await?.ask(recipient).await? };
@@ -168,15 +160,19 @@ pub(crate) async fn ask_once(
 }
 
 impl Connection {
-    async fn open(hops: &NextHops, lmtp: bool, starttls: Option<&Connector>) -> Result<Self, String> {
+    async fn open(hops: &NextHops, lmtp: bool, starttls: Option<(&Connector, bool)>) -> Result<Self, String> {
         let (mut dialogue, host, encrypted) = Dialogue::of(hops.reach(ProxyAddresses::default()).await?);
         dialogue.expect(220, "the greeting").await?;
         let hello = format!("{} {}", if lmtp { "LHLO" } else { "EHLO" }, host_name());
         let mut offer = dialogue.say(&hello, 250).await?;
-        if let Some(connector) = starttls.filter(|_| !encrypted && offers(&offer, b"STARTTLS")) {
-            dialogue.say("STARTTLS", 220).await?;
-            dialogue = dialogue.secured(connector, &host).await?;
-            offer = dialogue.say(&hello, 250).await?;
+        match starttls.filter(|_| !encrypted) {
+            Some((connector, _)) if offers(&offer, b"STARTTLS") => {
+                dialogue.say("STARTTLS", 220).await?;
+                dialogue = dialogue.secured(connector, &host).await?;
+                offer = dialogue.say(&hello, 250).await?;
+            }
+            Some((_, true)) => return Err("it does not offer STARTTLS".to_owned()),
+            Some((_, false)) | None => {}
         }
         Ok(Self {
             dialogue,
@@ -191,13 +187,32 @@ impl Connection {
     /// Asks about a recipient. The outer error: the connection is of no more use. The inner one: the server says neither
     /// yes nor no.
     async fn ask(&mut self, recipient: &Address) -> Result<Result<bool, String>, String> {
-        let utf8 = match recipient.as_str().is_ascii() {
-            true => "",
+        if !recipient.as_str().is_ascii() && !self.utf8 {
             // A server without the extension has no such user.
-            false if !self.utf8 => return Ok(Ok(false)),
-            false => " SMTPUTF8",
+            return Ok(Ok(false));
+        }
+        let line = match self.verdict(recipient.as_str()).await? {
+            Ok(line) => line,
+            Err(refused) => return Ok(Err(refused)),
         };
+        let known = match user_of(&line) {
+            User::Known => true,
+            User::Unknown => false,
+            User::NotSaid => return Ok(Err(line)),
+            // A server that refuses its postmaster as well refuses this client, or the whole domain.
+            User::Doubtful => match self.verdict(&format!("postmaster@{}", recipient.domain())).await? {
+                Ok(postmaster) if user_of(&postmaster) == User::Known => false,
+                Ok(_) | Err(_) => return Ok(Err(line)),
+            },
+        };
+        self.unknown += u32::from(!known);
+        Ok(Ok(known))
+    }
+
+    /// The reply to RCPT. The inner error: the server refuses the null sender, which says nothing about recipients.
+    async fn verdict(&mut self, recipient: &str) -> Result<Result<String, String>, String> {
         (self.questions, self.since) = (self.questions + 1, Instant::now());
+        let utf8 = if recipient.is_ascii() { "" } else { " SMTPUTF8" };
         let (mail, rcpt) = (format!("MAIL FROM:<>{utf8}\r\n"), format!("RCPT TO:<{recipient}>\r\n"));
         let dialogue = &mut self.dialogue;
         let (taken, answer) = if self.pipelining {
@@ -211,15 +226,16 @@ impl Connection {
             dialogue.send("RSET\r\n").await?;
             (taken, answer)
         };
+        if let Some(leaves) = [&taken, &answer].into_iter().find(|reply| reply.code == 421) {
+            return Err(leaves.first_line());
+        }
         dialogue.expect(250, "RSET").await?;
         self.since = Instant::now();
-        if !taken.is_positive() {
-            // Who refuses the null sender says nothing about recipients.
-            return Ok(Err(taken.first_line()));
-        }
-        let line = answer.first_line();
-        let exists = user_exists(&line);
-        self.unknown += u32::from(exists == Some(false));
-        Ok(exists.ok_or(line))
+        Ok(if taken.is_positive() { Ok(answer.first_line()) } else { Err(taken.first_line()) })
+    }
+
+    /// Whether all replies were read. What a server sends unasked would be taken for the reply to the next question.
+    fn is_at_rest(&self) -> bool {
+        self.dialogue.is_at_rest()
     }
 }

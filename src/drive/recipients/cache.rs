@@ -18,11 +18,11 @@ const MAX_UNKNOWN: usize = 20_000;
 /// Identifies a recipient at a server.
 pub(crate) type CacheKey = [u8; 16];
 
-/// The key of a recipient at a server. `server`: its address, as the config names it.
+/// The key of a recipient at a server, which is asked about exactly this address. `server`: its own address, as the
+/// config names it.
 pub(super) fn key_of(server: &str, recipient: &Address) -> CacheKey {
-    let content = recipient.content().to_ascii_lowercase();
     let mut hash = Sha256::new();
-    for part in [server, &content, &recipient.canonical_domain()] {
+    for part in [server, recipient.as_str()] {
         hash.update(part.as_bytes());
         hash.update([0]);
     }
@@ -42,9 +42,9 @@ pub(super) enum Remembered {
     KnownOnce,
 }
 
-/// An answer that is kept over a restart.
+/// What a server has answered about a recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct KeptAnswer {
+pub(super) struct KnownOrNot {
     /// Whether the recipient is known.
     pub known: bool,
     /// When that was answered.
@@ -73,55 +73,54 @@ impl Cache {
     }
 
     /// Remembers an answer in place of an earlier one.
-    pub(super) fn insert(&mut self, key: CacheKey, answer: KeptAnswer) {
+    pub(super) fn insert(&mut self, key: CacheKey, answer: KnownOrNot) {
         let (into, from, most) = match answer.known {
             true => (&mut self.known, &mut self.unknown, MAX_KNOWN),
             false => (&mut self.unknown, &mut self.known, MAX_UNKNOWN),
         };
-        from.remove(&key);
+        let had_other = from.remove(&key).is_some();
         if into.len() >= most && !into.contains_key(&key) {
-            forget_the_oldest(into, &mut self.changed);
+            let gone = forget_the_oldest(into);
+            self.changed.extend(gone.into_iter().filter(|_| answer.known));
         }
         into.insert(key, answer.at.0);
-        self.changed.insert(key);
-    }
-
-    /// Puts back an answer that was kept.
-    pub(super) fn restore(&mut self, key: CacheKey, answer: KeptAnswer) {
-        let is_new = !self.changed.contains(&key);
-        self.insert(key, answer);
-        if is_new {
-            self.changed.remove(&key);
+        // Unknown ones are asked for again within minutes, and are not kept.
+        if answer.known || had_other {
+            self.changed.insert(key);
         }
     }
 
-    /// The answers that have changed since the last call. `None`: it is forgotten.
-    pub(super) fn take_changes(&mut self) -> Vec<(CacheKey, Option<KeptAnswer>)> {
-        let answer = |key: &CacheKey| {
-            let of =
-                |map: &HashMap<CacheKey, i64>, known| map.get(key).map(|at| KeptAnswer { known, at: Timestamp(*at) });
-            of(&self.known, true).or_else(|| of(&self.unknown, false))
-        };
+    /// Puts back a recipient that was known at this moment.
+    pub(super) fn restore(&mut self, key: CacheKey, at: Timestamp) {
+        if self.known.len() < MAX_KNOWN {
+            self.known.insert(key, at.0);
+        }
+    }
+
+    /// When the recipients became known that have since the last call. `None`: they are not known any more.
+    pub(super) fn take_changes(&mut self) -> Vec<(CacheKey, Option<Timestamp>)> {
+        let answer = |key: &CacheKey| self.known.get(key).copied().map(Timestamp);
         let changes = self.changed.iter().map(|key| (*key, answer(key))).collect();
         self.changed.clear();
         changes
     }
 }
 
-/// Drops the older half.
-fn forget_the_oldest(answers: &mut HashMap<CacheKey, i64>, changed: &mut HashSet<CacheKey>) {
+/// Drops the older half, and returns it.
+fn forget_the_oldest(answers: &mut HashMap<CacheKey, i64>) -> Vec<CacheKey> {
     let mut all: Vec<i64> = answers.values().copied().collect();
     all.sort_unstable();
     let median = all.get(all.len() / 2).copied().unwrap_or(i64::MAX);
-    let mut spare = answers.len() / 2;
+    let (mut spare, mut gone) = (answers.len() / 2, Vec::new());
     answers.retain(|key, at| {
         let stays = *at > median || spare == 0;
         if !stays {
             spare -= 1;
-            changed.insert(*key);
+            gone.push(*key);
         }
         stays
     });
+    gone
 }
 
 #[cfg(test)]
@@ -134,8 +133,8 @@ mod tests {
         key_of("127.0.0.1:25", &Address::parse(&format!("user{n}@our.example")).unwrap())
     }
 
-    fn answer(known: bool, at: i64) -> KeptAnswer {
-        KeptAnswer { known, at: Timestamp(NOW.0 + at) }
+    fn answer(known: bool, at: i64) -> KnownOrNot {
+        KnownOrNot { known, at: Timestamp(NOW.0 + at) }
     }
 
     #[test]
@@ -156,10 +155,11 @@ mod tests {
     }
 
     #[test]
-    fn spellings_of_a_recipient_are_one_and_servers_are_not() {
+    fn an_answer_is_about_one_address_at_one_server() {
         let address = |text: &str| Address::parse(text).unwrap();
         let one = key_of("10.0.0.1:25", &address("ann@our.example"));
-        assert_eq!(key_of("10.0.0.1:25", &address("\"Ann\"@OUR.example")), one);
+        // A server may know `ann` and not `ANN`: what a stranger asks for must not decide about others.
+        assert_ne!(key_of("10.0.0.1:25", &address("ANN@our.example")), one);
         assert_ne!(key_of("10.0.0.2:25", &address("ann@our.example")), one);
         assert_ne!(key_of("10.0.0.1:25", &address("ann@your.example")), one);
     }
@@ -171,9 +171,7 @@ mod tests {
         (1000..1000 + 3 * MAX_UNKNOWN).for_each(|n| cache.insert(key(n), answer(false, i64::try_from(n).unwrap())));
         assert!(cache.unknown.len() <= MAX_UNKNOWN);
         assert!((0..1000).all(|n| cache.get(&key(n), NOW) == Some(Remembered::Known)));
-        // What is forgotten is not kept, and the newest are there.
-        let gone = cache.take_changes().iter().filter(|(_, answer)| answer.is_none()).count();
-        assert!(gone >= 2 * MAX_UNKNOWN, "{gone}");
+        assert!(cache.take_changes().iter().all(|(_, at)| at.is_some()), "unknown ones are not kept");
         assert!(cache.unknown.contains_key(&key(999 + 3 * MAX_UNKNOWN)));
     }
 
@@ -181,11 +179,17 @@ mod tests {
     fn what_is_kept_is_restored() {
         let mut cache = Cache::default();
         cache.insert(key(1), answer(true, 0));
+        cache.insert(key(2), answer(false, 0));
         let mut later = Cache::default();
-        for (key, answer) in cache.take_changes() {
-            later.restore(key, answer.unwrap());
+        for (key, at) in cache.take_changes() {
+            later.restore(key, at.unwrap());
         }
         assert_eq!(later.get(&key(1), NOW), Some(Remembered::Known));
         assert_eq!((later.take_changes(), cache.take_changes()), (vec![], vec![]));
+        // Who is not known any more is removed, and so is who is forgotten.
+        cache.insert(key(1), answer(false, 1));
+        assert_eq!(cache.take_changes(), [(key(1), None)]);
+        (0..=MAX_KNOWN).for_each(|n| cache.insert(key(n), answer(true, i64::try_from(n).unwrap())));
+        assert_eq!(cache.take_changes().iter().filter(|(_, at)| at.is_none()).count(), MAX_KNOWN / 2);
     }
 }

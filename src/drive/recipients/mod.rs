@@ -3,18 +3,19 @@
 mod asker;
 mod cache;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
 use self::asker::Asker;
 pub(crate) use self::asker::{ask_once, ask_server};
-use self::cache::{Cache, Remembered, key_of};
-pub(crate) use self::cache::{CacheKey, KeptAnswer};
+pub(crate) use self::cache::CacheKey;
+use self::cache::{Cache, KnownOrNot, Remembered, key_of};
 use super::limited_warn;
 use super::metrics::{LookupLabels, Metrics};
 use crate::config::{RecipientLookups, RecipientServer};
@@ -31,6 +32,7 @@ type Lists = HashMap<PathBuf, Arc<RecipientList>>;
 #[derive(Debug, Default)]
 pub(crate) struct Recipients {
     lists: ArcSwap<Lists>,
+    reads_again: AtomicBool,
     servers: Mutex<HashMap<RecipientServer, Arc<Asker>>>,
     cache: Mutex<Cache>,
 }
@@ -61,19 +63,36 @@ impl Recipients {
         });
     }
 
-    /// Whether the list of a file is in force.
-    pub(crate) fn has_list(&self, path: &PathBuf) -> bool {
-        self.lists.load().contains_key(path)
+    /// The number of entries of a list; `None`: it is not in force.
+    pub(crate) fn entries(&self, path: &Path) -> Option<usize> {
+        self.lists.load().get(path).map(|list| list.len())
     }
 
-    /// Forgets lists and servers that the config does not name, and closes connections that are idle.
-    pub(crate) fn tidy(&self, lookups: &RecipientLookups) {
-        if self.lists.load().keys().any(|path| !lookups.files.contains(path)) {
-            self.lists.rcu(|lists| {
-                let kept = lists.iter().filter(|(path, _)| lookups.files.contains(*path));
-                kept.map(|(path, list)| (path.clone(), Arc::clone(list))).collect::<Lists>()
-            });
-        }
+    /// Has all lists read again, whatever they have.
+    pub(crate) fn read_lists_again(&self) {
+        self.reads_again.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether all lists are to be read again, since the last call.
+    pub(crate) fn take_reads_again(&self) -> bool {
+        self.reads_again.swap(false, Ordering::Relaxed)
+    }
+
+    /// The lists that the config does not name.
+    pub(crate) fn unnamed_lists(&self, lookups: &RecipientLookups) -> HashSet<PathBuf> {
+        self.lists.load().keys().filter(|path| !lookups.files.contains(path)).cloned().collect()
+    }
+
+    /// Forgets lists.
+    pub(crate) fn forget_lists(&self, paths: &HashSet<PathBuf>) {
+        self.lists.rcu(|lists| {
+            let kept = lists.iter().filter(|(path, _)| !paths.contains(*path));
+            kept.map(|(path, list)| (path.clone(), Arc::clone(list))).collect::<Lists>()
+        });
+    }
+
+    /// Forgets servers that the config does not name, and closes connections that are idle.
+    pub(crate) fn tidy_servers(&self, lookups: &RecipientLookups) {
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
         servers.retain(|server, _| lookups.servers.contains(server));
         servers.values().for_each(|asker| asker.close_idle());
@@ -130,7 +149,7 @@ impl Recipients {
         let Asked { server, key, answer } = asked;
         let (existence, result) = match answer {
             Ok(known) => {
-                self.cache().insert(key, KeptAnswer { known, at: now });
+                self.cache().insert(key, KnownOrNot { known, at: now });
                 if known { (Existence::Known, "known") } else { (Existence::Unknown, "unknown") }
             }
             Err(error) => {
@@ -145,13 +164,13 @@ impl Recipients {
         existence
     }
 
-    /// Puts back an answer that an earlier process has kept.
-    pub(crate) fn restore(&self, key: CacheKey, answer: KeptAnswer) {
-        self.cache().restore(key, answer);
+    /// Puts back a recipient that an earlier process has kept, and when it was known.
+    pub(crate) fn restore(&self, key: CacheKey, at: Timestamp) {
+        self.cache().restore(key, at);
     }
 
-    /// The answers that have changed since the last call. `None`: it is forgotten.
-    pub(crate) fn take_changes(&self) -> Vec<(CacheKey, Option<KeptAnswer>)> {
+    /// The recipients that have become known since the last call, and when. `None`: they are not known any more.
+    pub(crate) fn take_changes(&self) -> Vec<(CacheKey, Option<Timestamp>)> {
         self.cache().take_changes()
     }
 

@@ -78,6 +78,7 @@ impl ProxySession {
                     info!(session = %self.evaluator.id, client = self.evaluator.who(), event = "login");
                 }
                 Event::RecipientSent => self.asked.push_back(self.evaluator.take_pending()),
+                Event::RecipientNotSent => drop(self.evaluator.take_pending()),
                 Event::RecipientAnswered { unknown } => {
                     if let Some(pending) = self.asked.pop_front().flatten().filter(|_| unknown) {
                         pending.told_unknown();

@@ -49,6 +49,9 @@ pub(super) struct ConnectedClient {
 
 /// If unwritten output for one side exceeds this many octets, the other side is not read.
 const BACKLOG: usize = 8 << 10;
+/// The longest time that the answer to a question is prepared: for others of the network, for a server, and for
+/// `limits.tarpit`.
+const PREPARING: Duration = Duration::from_secs(180);
 /// Of so many messages of a session, the time that one takes is measured, beginning with the first.
 const MEASURED: u32 = 8;
 pub(super) type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -206,7 +209,10 @@ impl ProxySession {
     /// The timeout for silence in the current state.
     fn wait(&self) -> Duration {
         let timeouts = &self.evaluator.app.config().timeouts;
-        if self.connecting.is_some() {
+        if self.preparing.is_some() {
+            // It has time limits of its own.
+            timeouts.command.max(PREPARING)
+        } else if self.connecting.is_some() {
             self.reach
         } else if self.session.is_opening() || self.session.is_securing() {
             timeouts.connect

@@ -2,7 +2,8 @@
 //!
 //! A spammer that tries made-up names learns from each answer whether the name exists. Unknown recipients are counted by
 //! client network. A query that is not answered yet counts as one that will be, so that many queries at the same time
-//! learn no more than many in a row.
+//! learn no more than many in a row. A network that sends much mail may err more often: each ten messages that are
+//! accepted from it add one to its limit.
 
 use core::net::IpAddr;
 use std::collections::HashMap;
@@ -18,6 +19,8 @@ const HOUR: i64 = 3600;
 const MAX_NETWORKS: usize = 40_000;
 /// The limit of an IPv6 site (/48), as a multiple of that of one of its 256 networks (/56).
 const SITE_FACTOR: u32 = 4;
+/// Accepted messages for which a network may find out about one more unknown recipient.
+const EARNED_BY: u32 = 10;
 /// Maximum number of networks whose alarm is not taken yet.
 const MAX_ALARMS: usize = 1000;
 
@@ -46,6 +49,8 @@ pub struct Harvests {
 struct Count {
     /// Unknown recipients of this hour.
     unknown: u32,
+    /// Accepted messages of this hour.
+    accepted: u32,
     /// Queries that are not answered yet.
     pending: u32,
     /// Whether queries wait for the pending ones.
@@ -55,15 +60,32 @@ struct Count {
 }
 
 impl Count {
-    fn unknown_now(&self, now: Timestamp) -> u32 {
-        if (0..HOUR).contains(&(now.0 - self.since)) { self.unknown } else { 0 }
+    fn is_of(&self, now: Timestamp) -> bool {
+        (0..HOUR).contains(&(now.0 - self.since))
     }
-}
 
-/// The limit of an account of this size.
-fn limit_of(network: IpNet, limit: u32) -> u32 {
-    let is_site = network.prefix_len() == 48;
-    limit.saturating_mul(if is_site { SITE_FACTOR } else { 1 })
+    fn unknown_now(&self, now: Timestamp) -> u32 {
+        if self.is_of(now) { self.unknown } else { 0 }
+    }
+
+    /// The limit of an account of this size: with `limit` for a network, and what it has earned.
+    fn limit(&self, network: IpNet, limit: u32, now: Timestamp) -> u32 {
+        let is_site = network.prefix_len() == 48;
+        let earned = if self.is_of(now) { self.accepted / EARNED_BY } else { 0 };
+        limit.saturating_mul(if is_site { SITE_FACTOR } else { 1 }).saturating_add(earned)
+    }
+
+    /// Whether nothing is known about the account that matters.
+    fn is_idle(&self, now: Timestamp) -> bool {
+        self.pending == 0 && !(self.is_of(now) && (self.unknown > 0 || self.accepted > 0))
+    }
+
+    /// Begins another hour, if this one is over.
+    fn begin(&mut self, now: Timestamp) {
+        if !self.is_of(now) {
+            (self.unknown, self.accepted, self.since) = (0, 0, now.0);
+        }
+    }
 }
 
 /// The accounts of a client: its network, and the site of an IPv6 client.
@@ -90,7 +112,7 @@ impl Harvests {
         let mut waits = false;
         for account in accounts(client).filter(|_| limit > 0) {
             if let Some(count) = self.networks.get_mut(&account)
-                && count.unknown_now(now).saturating_add(count.pending) >= limit_of(account, limit)
+                && count.unknown_now(now).saturating_add(count.pending) >= count.limit(account, limit, now)
             {
                 count.is_waited_for = true;
                 waits = true;
@@ -111,8 +133,7 @@ impl Harvests {
     #[must_use]
     pub fn is_limited(&self, client: IpAddr, limit: u32, now: Timestamp) -> bool {
         let reached = |account: IpNet| {
-            let unknown = self.networks.get(&account).map_or(0, |count| count.unknown_now(now));
-            unknown >= limit_of(account, limit)
+            self.networks.get(&account).is_some_and(|it| it.unknown_now(now) >= it.limit(account, limit, now))
         };
         limit > 0 && accounts(client).any(reached)
     }
@@ -128,7 +149,7 @@ impl Harvests {
             let Some(count) = self.networks.get_mut(&account) else { continue };
             count.pending = count.pending.saturating_sub(1);
             is_waited_for |= std::mem::take(&mut count.is_waited_for);
-            if count.pending == 0 && count.unknown_now(now) == 0 {
+            if count.is_idle(now) {
                 self.networks.remove(&account);
             }
         }
@@ -139,13 +160,20 @@ impl Harvests {
     pub fn unknown(&mut self, client: IpAddr, limit: u32, now: Timestamp) {
         for account in accounts(client) {
             let Some(count) = self.count(account, now) else { continue };
-            if count.unknown_now(now) == 0 {
-                (count.unknown, count.since) = (0, now.0);
-            }
+            count.begin(now);
             count.unknown = count.unknown.saturating_add(1);
-            if count.unknown == limit_of(account, limit) && self.alarms.len() < MAX_ALARMS {
+            if count.unknown == count.limit(account, limit, now) && self.alarms.len() < MAX_ALARMS {
                 self.alarms.push(account);
             }
+        }
+    }
+
+    /// Counts a message of this client that was accepted.
+    pub fn accepted(&mut self, client: IpAddr, now: Timestamp) {
+        for account in accounts(client) {
+            let Some(count) = self.count(account, now) else { continue };
+            count.begin(now);
+            count.accepted = count.accepted.saturating_add(1);
         }
     }
 
@@ -163,7 +191,8 @@ impl Harvests {
     /// The networks that have reached the limit now.
     #[must_use]
     pub fn networks(&self, limit: u32, now: Timestamp) -> usize {
-        let is_limited = |(account, count): &(&IpNet, &Count)| count.unknown_now(now) >= limit_of(**account, limit);
+        let is_limited =
+            |(account, count): &(&IpNet, &Count)| count.unknown_now(now) >= count.limit(**account, limit, now);
         if limit == 0 { 0 } else { self.networks.iter().filter(is_limited).count() }
     }
 
@@ -239,6 +268,28 @@ mod tests {
             assert!(!harvests.settle(client(1), false, 25, NOW));
         }
         assert!(harvests.networks.is_empty());
+    }
+
+    #[test]
+    fn a_network_that_sends_much_mail_may_err_more_often() {
+        let mut harvests = Harvests::default();
+        (0..100).for_each(|_| harvests.accepted(client(1), NOW));
+        let admits = |harvests: &mut Harvests, n: u32, seconds| {
+            let admitted = harvests.admit(client(n), 25, after(seconds)) == Admission::Answer;
+            if admitted {
+                harvests.settle(client(n), true, 25, after(seconds));
+            }
+            admitted
+        };
+        assert_eq!((0..100).filter(|_| admits(&mut harvests, 1, 10)).count(), 35);
+        assert_eq!((0..100).filter(|_| admits(&mut harvests, 2, 10)).count(), 25);
+        // What was earned is of that hour.
+        assert_eq!((0..100).filter(|_| admits(&mut harvests, 1, HOUR)).count(), 25);
+        // Others are not remembered for longer than their hour.
+        harvests.accepted(client(3), NOW);
+        assert_eq!(harvests.admit(client(3), 25, after(HOUR)), Admission::Answer);
+        harvests.settle(client(3), false, 25, after(HOUR));
+        assert!(!harvests.networks.contains_key(&network(client(3))));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! it exists.
 
 use core::net::IpAddr;
+use std::borrow::Cow;
 
 use super::{Caller, Rules};
 use crate::envelope::address::Address;
@@ -32,11 +33,19 @@ pub enum Existence {
     Undecided,
 }
 
+/// The recipient as this caller delivers to it: an MTA delivers `ann@our.example.` to Ann.
+pub(super) fn without_dot(caller: Caller, recipient: &Address) -> Cow<'_, Address> {
+    let bare = recipient.as_str().strip_suffix('.').filter(|_| caller.is_mta());
+    let bare = bare.and_then(|bare| Address::parse(bare).ok());
+    bare.map_or(Cow::Borrowed(recipient), Cow::Owned)
+}
+
 impl Rules<'_> {
     /// Whether the answer about this recipient may tell the client who is a user here. The postmaster and abuse mailboxes
     /// exist everywhere, a valid tag was given out by this site, and a map does not answer clients.
     #[must_use]
     pub fn reveals_users(&self, caller: Caller, client: Option<IpAddr>, recipient: &Address) -> bool {
+        let recipient = &*without_dot(caller, recipient);
         let is_watched = client.is_some_and(|client| !self.policy.inbound.trusted_relays.contains(client));
         if !is_watched || caller == Caller::Map || !self.has_users(recipient.domain()) {
             return false;
@@ -46,15 +55,18 @@ impl Rules<'_> {
         !is_general && !self.is_srs_address(recipient) && !self.has_valid_tag(recipient)
     }
 
-    /// Where a recipient has to be looked up (`inbound.recipients`), and its address without a tag. `None`: nowhere.
+    /// Where a recipient has to be looked up (`inbound.recipients`), and its address without a tag, in the one spelling of
+    /// its domain and without quotes that are not needed. `None`: nowhere.
     #[must_use]
-    pub fn recipient_to_look_up(&self, recipient: &Address) -> Option<(RecipientSource, Address)> {
+    pub fn recipient_to_look_up(&self, caller: Caller, recipient: &Address) -> Option<(RecipientSource, Address)> {
+        let recipient = &*without_dot(caller, recipient);
         let sources = &self.policy.inbound.recipients;
         if sources.are_left_to_the_next_hop() || !self.has_users(recipient.domain()) || self.is_srs_address(recipient) {
             return None;
         }
         let bare = if self.policy.domains.is_local(recipient.domain()) { batv::strip(recipient) } else { None };
         let bare = bare.unwrap_or_else(|| recipient.clone());
+        let bare = Address::from_content(&bare.content(), &bare.canonical_domain()).unwrap_or(bare);
         // RFC 5321 section 4.5.1 has it exist.
         let is_postmaster = bare.content().eq_ignore_ascii_case("postmaster");
         let source = sources.of(bare.domain());
@@ -139,15 +151,21 @@ mod tests {
     fn recipients_are_looked_up_without_a_tag() {
         let (policy, ring) = site();
         let rules = Rules::new(&policy, &ring, NOW);
-        let look_up = |recipient: &str| rules.recipient_to_look_up(&Address::parse(recipient).unwrap());
+        let look_up = |recipient: &str| rules.recipient_to_look_up(Caller::Proxy, &Address::parse(recipient).unwrap());
         let ann = (RecipientSource::File(0), Address::parse("ann@our.example").unwrap());
         assert_eq!(look_up("ann@our.example"), Some(ann.clone()));
-        assert_eq!(rules.recipient_to_look_up(&signed(&rules, "ann@our.example")), Some(ann));
+        assert_eq!(rules.recipient_to_look_up(Caller::Proxy, &signed(&rules, "ann@our.example")), Some(ann.clone()));
+        for spelling in ["\"ann\"@our.example", "ann@OUR.Example", "ann@\u{ff4f}ur.example"] {
+            assert_eq!(look_up(spelling), Some(ann.clone()), "{spelling}");
+        }
+        let dotted = Address::parse("ann@our.example.").unwrap();
+        assert_eq!(rules.recipient_to_look_up(Caller::Policy, &dotted), Some(ann));
+        assert!(rules.reveals_users(Caller::Milter, Some([192, 0, 2, 1].into()), &dotted));
         assert!(look_up("x@other.example").is_some());
         for recipient in ["x@branch.example", "x@else.example", "postmaster@our.example"] {
             assert_eq!(look_up(recipient), None, "{recipient}");
         }
-        assert_eq!(rules.recipient_to_look_up(&signed(&rules, "bob@third.example")), None);
+        assert_eq!(rules.recipient_to_look_up(Caller::Proxy, &signed(&rules, "bob@third.example")), None);
     }
 
     #[test]

@@ -52,7 +52,7 @@ pub(crate) enum Table {
     Replay,
     /// What became of mail, by hour.
     History,
-    /// Whether recipients exist, by the hash of server and address.
+    /// When recipients were known, by the hash of server and address.
     Recipient,
     /// Settings of the running daemon that are not in its config, by name.
     Daemon,

@@ -53,29 +53,40 @@ impl Reply {
     }
 }
 
-/// Whether a reply to RCPT says that there is no such user: 550 with the enhanced code 5.1.1 or 5.1.6 (RFC 3463 section
-/// 3.2) or 5.1.10 (Exchange), or without one.
+/// Whether a reply to RCPT says, or may say, that there is no such user.
 pub(crate) fn is_unknown_user(reply: &str) -> bool {
-    let Some(text) = reply.strip_prefix("550").and_then(|rest| rest.strip_prefix([' ', '-'])) else { return false };
-    let word = text.split(' ').next().unwrap_or_default();
-    let is_enhanced = word.starts_with("5.") && word.chars().all(|c| c.is_ascii_digit() || c == '.');
-    !is_enhanced || matches!(word, "5.1.1" | "5.1.6" | "5.1.10")
+    matches!(user_of(reply), User::Unknown | User::Doubtful)
 }
 
-/// What a reply to RCPT says about the user; `None`: nothing. A mailbox that is full exists. Besides those of
-/// [`is_unknown_user`], 550, 551 and 553 with any code of RFC 3463 section 3.2 about the address, 5.2.1 (disabled) and
-/// 5.4.1 (Exchange Online) say that there is no such user.
-pub(crate) fn user_exists(reply: &str) -> Option<bool> {
-    let code = reply.get(..3)?;
+/// What a reply to RCPT says about the user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum User {
+    /// The user exists; the mailbox may be full.
+    Known,
+    /// There is no such user.
+    Unknown,
+    /// A refusal without an enhanced code. Some servers refuse unknown users like that, and clients, too.
+    Doubtful,
+    /// Nothing.
+    NotSaid,
+}
+
+/// What a reply to RCPT says about the user, by its enhanced code (RFC 3463 section 3): 5.1.1 and 5.1.6, 5.1.10
+/// (Exchange), 5.2.1 (disabled) and 5.4.1 (Exchange Online) are about the recipient; other codes of 5.1 may be about
+/// the sender.
+pub(crate) fn user_of(reply: &str) -> User {
+    if !matches!(reply.as_bytes().get(3), Some(b' ' | b'-')) {
+        return User::NotSaid;
+    }
+    let code = reply.get(..3).unwrap_or_default();
     let word = reply.get(4..).and_then(|text| text.split(' ').next()).unwrap_or_default();
     let has_status = word.split('.').count() == 3 && word.chars().all(|c| c.is_ascii_digit() || c == '.');
     match (code, word) {
-        _ if code.starts_with('2') || (has_status && word.ends_with(".2.2")) => Some(true),
-        ("552" | "452", _) if !has_status => Some(true),
-        ("550" | "551" | "553", _) if !has_status => Some(false),
-        (_, "5.2.1" | "5.4.1") if code.starts_with('5') => Some(false),
-        _ if code.starts_with('5') && has_status && word.starts_with("5.1.") => Some(false),
-        _ => None,
+        _ if code.starts_with('2') || (has_status && word.ends_with(".2.2")) => User::Known,
+        (_, "5.1.1" | "5.1.6" | "5.1.10" | "5.2.1" | "5.4.1") if code.starts_with('5') => User::Unknown,
+        ("552", _) if !has_status => User::Known,
+        ("550" | "551" | "553", _) if !has_status => User::Doubtful,
+        _ => User::NotSaid,
     }
 }
 
@@ -188,38 +199,50 @@ mod tests {
         ] {
             assert!(is_unknown_user(reply), "{reply}");
         }
-        for reply in
-            ["550 5.7.1 relaying denied", "553 5.1.1 no", "450 4.1.1 later", "250 2.1.5 ok", "550", "5501 x", ""]
-        {
+        for reply in [
+            "550 5.7.1 relaying denied",
+            "550 5.1.8 bad sender",
+            "450 4.1.1 later",
+            "250 2.1.5 ok",
+            "550",
+            "5501 x",
+            "",
+        ] {
             assert!(!is_unknown_user(reply), "{reply}");
         }
     }
 
     #[test]
     fn a_reply_says_whether_a_user_exists() {
-        for (reply, exists) in [
-            ("250 2.1.5 Ok", Some(true)),
-            ("252 2.0.0 cannot verify", Some(true)),
-            ("452 4.2.2 mailbox full", Some(true)),
-            ("552 5.2.2 over quota", Some(true)),
-            ("552 mailbox full", Some(true)),
-            ("550 5.1.1 no", Some(false)),
-            ("550 5.1.10 RESOLVER.ADR.RecipientNotFound", Some(false)),
-            ("550 5.4.1 Recipient address rejected: Access denied", Some(false)),
-            ("550 5.2.1 disabled", Some(false)),
-            ("554 5.1.1 no", Some(false)),
-            ("550 no such user", Some(false)),
-            ("550-no such user", Some(false)),
-            ("553 not here", Some(false)),
-            ("550 5.7.1 relaying denied", None),
-            ("554 5.7.1 client host blocked", None),
-            ("554 no", None),
-            ("450 4.2.0 greylisted", None),
-            ("450 4.1.1 being verified", None),
-            ("421 4.3.2 shutting down", None),
-            ("", None),
+        for (reply, user) in [
+            ("250 2.1.5 Ok", User::Known),
+            ("252 2.0.0 cannot verify", User::Known),
+            ("452 4.2.2 mailbox full", User::Known),
+            ("552 5.2.2 over quota", User::Known),
+            ("552 mailbox full", User::Known),
+            ("550 5.1.1 no", User::Unknown),
+            ("554 5.1.1 no", User::Unknown),
+            ("551 5.1.6 moved", User::Unknown),
+            ("550 5.1.10 RESOLVER.ADR.RecipientNotFound", User::Unknown),
+            ("550 5.4.1 Recipient address rejected: Access denied", User::Unknown),
+            ("550 5.2.1 disabled", User::Unknown),
+            ("550 no such user", User::Doubtful),
+            ("550-relay not permitted", User::Doubtful),
+            ("553 not here", User::Doubtful),
+            ("550 5.7.1 relaying denied", User::NotSaid),
+            ("550 5.1.8 sender domain", User::NotSaid),
+            ("550 5.1.7 bad sender", User::NotSaid),
+            ("554 5.7.1 client host blocked", User::NotSaid),
+            ("554 no", User::NotSaid),
+            ("452 too many recipients", User::NotSaid),
+            ("450 4.2.0 greylisted", User::NotSaid),
+            ("450 4.1.1 being verified", User::NotSaid),
+            ("421 4.3.2 shutting down", User::NotSaid),
+            ("550", User::NotSaid),
+            ("5501 x", User::NotSaid),
+            ("", User::NotSaid),
         ] {
-            assert_eq!(user_exists(reply), exists, "{reply}");
+            assert_eq!(user_of(reply), user, "{reply}");
         }
     }
 

@@ -10,7 +10,7 @@ use core::net::IpAddr;
 
 use self::answers::{against, deliver, disposition, inspect, refuse, untouched};
 use self::query::{RcptQuery, routes_onward};
-use super::recipients::ALWAYS_THERE;
+use super::recipients::{ALWAYS_THERE, without_dot};
 use super::refusals::{
     HARVEST, NO_SUCH_SRS, NO_SUCH_USER, OWN_SENDER, RELAYING_DENIED, TAG_USED_UP, USER_UNDECIDED, refusal_of,
 };
@@ -53,10 +53,7 @@ impl Rules<'_> {
         if self.recipient.is_limited {
             return refuse(Verdict::Untagged, HARVEST);
         }
-        // An MTA delivers `ann@our.example.` to Ann.
-        let bare = recipient.as_str().strip_suffix('.').filter(|_| caller.is_mta());
-        let bare = bare.and_then(|bare| Address::parse(bare).ok());
-        let recipient = bare.as_ref().unwrap_or(recipient);
+        let recipient = &*without_dot(caller, recipient);
         // The caller of a map can invent the client's address, so `exempt_clients` does not apply to maps.
         let known = client.filter(|_| caller != Caller::Map);
         let asked = RcptQuery { memory, client, lenient: self.is_lenient(known, recipient.domain()), caller };

@@ -26,6 +26,7 @@ impl Session {
         while self.pipeline.queue.answered().is_some() {}
         self.out.to_hop.clear();
         self.out.events.push_back(Event::CloseHop);
+        self.out.events.push_back(Event::RecipientNotSent);
         let later = OwnReply { code: 451, ..reply };
         self.out.to_client.extend_from_slice(&later.reply().text);
         self.pipeline.barrier = false;

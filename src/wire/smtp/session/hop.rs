@@ -236,6 +236,7 @@ impl Session {
             return;
         }
         if self.mail.end().is_some_and(|transaction| transaction.waiting.is_some()) {
+            self.out.events.push_back(Event::RecipientNotSent);
             self.mistake(NEED_MAIL);
         }
     }

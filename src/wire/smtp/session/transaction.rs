@@ -211,6 +211,7 @@ impl Session {
             return None;
         };
         if self.mail.transaction().is_some_and(|transaction| transaction.is_refused) {
+            self.out.events.push_back(Event::RecipientNotSent);
             self.mistake(NEED_MAIL);
             return None;
         }

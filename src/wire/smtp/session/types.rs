@@ -132,6 +132,8 @@ pub enum Event {
     /// The last inbound recipient that was queried was sent to the next hop, whose reply is reported by
     /// [`Event::RecipientAnswered`]. Replies come in the order of the recipients.
     RecipientSent,
+    /// The last recipient that was queried is not sent to the next hop.
+    RecipientNotSent,
     /// The next hop has replied to an inbound recipient.
     RecipientAnswered {
         /// Whether the client is told that there is no such user.

@@ -151,6 +151,7 @@ impl Dialogue {
                     self.recipients.0 -= 1;
                     self.recipients.1.push(unknown);
                 }
+                Event::RecipientNotSent => {}
                 Event::Verify => self.verified += 1,
                 Event::CloseClient => self.client_closed = true,
                 Event::Refused { .. } | Event::OwnTransaction => {}
