@@ -32,6 +32,7 @@ mod postfix;
 mod ramp;
 mod recipes;
 mod recipients;
+mod reverse_ndr;
 mod settings;
 mod side_by_side;
 mod smtp_features;

@@ -355,6 +355,27 @@ fn accounts_of_guesses() {
 }
 
 #[test]
+fn names_of_harvesters() {
+    let sites = twins(|| Site::start("limits.tarpit = \"0s\""));
+    let site = &sites[0];
+    holds_under("harvesters of 50 networks", &sites, Site::genuine, |attack| {
+        for first in 0..HEAVY {
+            let mut session = first;
+            attack.repeats(BRIEFLY, move || {
+                let mut client = site.client(&format!("100.64.{}.{}", session % 50, session / 50 % 250));
+                client.write("MAIL FROM:<x@else.example>\r\n".as_bytes()).unwrap();
+                client.write("RCPT TO:<refused@our.example>\r\n".repeat(20).as_bytes()).unwrap();
+                for n in 0..=20 {
+                    let reply = client.read_reply().unwrap();
+                    assert!(reply.starts_with(if n == 0 { "250" } else { "550 5.1.1" }) || reply.starts_with("450"));
+                }
+                session += HEAVY;
+            });
+        }
+    });
+}
+
+#[test]
 fn connections_of_the_status_listener() {
     let sites = twins(|| Site::start(""));
     let site = &sites[0];

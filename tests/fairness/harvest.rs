@@ -204,3 +204,61 @@ fn the_answers_of_a_limited_network_tell_nothing() {
     // With 1,000 of each, its standard deviation is 0.013.
     assert!((0.43..0.57).contains(&chance), "{chance}");
 }
+
+/// Sends a message from each of 200 genuine clients of as many networks. All are accepted. Returns the time that each took.
+fn genuine(site: &Site) -> Vec<Duration> {
+    let send = |n: usize| {
+        let begun = Instant::now();
+        let mut client = begin(site, &format!("198.18.{n}.1"), "bob@else.example");
+        for line in ["RCPT TO:<ann@our.example>", "DATA"] {
+            assert!(client.say(line).starts_with(['2', '3']), "{n}: {line}");
+        }
+        assert!(client.say("Subject: hello\r\n\r\nx\r\n.").starts_with("250"), "{n}");
+        begun.elapsed()
+    };
+    let mut times = std::thread::scope(|scope| {
+        let worker = |first: usize| move || (first..200).step_by(4).map(send).collect::<Vec<_>>();
+        let threads: Vec<_> = (0..4).map(|first| scope.spawn(worker(first))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    times.sort();
+    times
+}
+
+/// `COUNTERSIGN_HARVEST` sets the number of names; `scripts/harvest` asks for 100,000.
+#[test]
+fn a_large_harvest_learns_no_more_than_the_limit() {
+    let names = std::env::var("COUNTERSIGN_HARVEST").ok().and_then(|text| text.parse().ok()).unwrap_or(4_000);
+    let hop = next_hop();
+    let site = site(&hop, "[limits]\ntarpit = \"0s\"\nconnections_per_client = 0");
+    let _ = genuine(&site);
+    let alone = genuine(&site);
+    for (networks, first) in [(1, 0), (50, 100)] {
+        let (learned, beside) = std::thread::scope(|scope| {
+            let site = &site;
+            let worker = |worker: usize| {
+                move || {
+                    // A harvester has a machine of its own; here, it must not take the processors from the others.
+                    rustix::process::setpriority_process(None, 19).unwrap();
+                    // A session ends after 20 replies that tell nothing.
+                    (worker..names / 20).step_by(4).fold(0, |learned, n| {
+                        let network = u8::try_from(first + n % networks).unwrap();
+                        let mut client = begin(site, &format!("203.0.{network}.{}", n % 250 + 1), "x@else.example");
+                        let made_up: Vec<String> = (0..20).map(|m| format!("no{n}-{m}")).collect();
+                        let answers = ask_for(&mut client, &made_up);
+                        assert!(answers.iter().all(|it| it == UNKNOWN || it == PUT_OFF), "{answers:?}");
+                        learned + answers.iter().filter(|it| *it == UNKNOWN).count()
+                    })
+                }
+            };
+            let threads: Vec<_> = (0..4).map(|n| scope.spawn(worker(n))).collect();
+            let beside = genuine(site);
+            (threads.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>(), beside)
+        });
+        assert_eq!(learned, 25 * networks, "{names} names from {networks} networks");
+        let ratio = beside[100].as_secs_f64() / alone[100].as_secs_f64();
+        eprintln!(
+            "{names} names from {networks} networks: {learned} learned; genuine mail takes {ratio:.2} times as long"
+        );
+    }
+}
