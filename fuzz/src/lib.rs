@@ -95,7 +95,7 @@ impl Driven {
                 self.session.answer(Answer::Sender(&outbound));
             }
             Question::Rcpt { .. } if self.direction == Direction::Outbound => {
-                self.session.answer(Answer::SenderFor(None, None));
+                self.session.answer(Answer::SenderFor(None, None, None));
             }
             Question::Rcpt { sender, recipient } => {
                 let inbound = rules.inbound(memory, None, sender, recipient);
