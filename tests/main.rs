@@ -11,6 +11,7 @@ mod addresses;
 mod attacks;
 mod classifier;
 mod cli;
+mod content_filters;
 mod control;
 mod crash_safety;
 mod daemon;
