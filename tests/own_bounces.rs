@@ -241,6 +241,41 @@ fn a_bounce_to_forwarded_mail_goes_on_to_its_sender() {
 }
 
 #[test]
+fn a_bounce_may_return_headers_alone() {
+    if !can_run(&["postfix"], "a_bounce_may_return_headers_alone") {
+        return;
+    }
+    let site = Site::start("stripped", "strip_content = true", "");
+    site.reflects("Content-Type: text/plain\r\n");
+    let bounce = &site.bounces()[0];
+    assert_eq!(bounce.to, ["victim@victim.example"]);
+    let text = &bounce.text;
+    assert!(text.contains("Content-Type: text/rfc822-headers\r\n") && !text.contains("message/rfc822"), "{text}");
+    assert!(text.contains("Subject: buy this") && !text.contains("spam"), "{text}");
+    assert!(text.contains("Final-Recipient: rfc822; nobody@our.example"), "{text}");
+    assert!(text.trim_end().lines().next_back().is_some_and(|line| line.ends_with("--")), "{text}");
+    // Longer than what is buffered.
+    let site = bare(NextHop::start(), "strip_content = true", "inbound.hold = \"8 KiB\"");
+    let original = format!("Subject: buy this\r\n\r\n{}", "spam spam spam\r\n..dots\r\n".repeat(5000));
+    let part = format!("--b\r\nContent-Type: message/rfc822\r\n\r\n{original}--b--\r\n");
+    let long = dsn("failed").replace("--b--\r\n", &part);
+    assert!(site.bounce("bob@third.example", long.trim_end()).starts_with("250"));
+    let text = site.hop.last().text;
+    assert!(text.ends_with("text/rfc822-headers\r\n\r\nSubject: buy this\r\n\r\n--b--\r\n"), "{text}");
+    // Chunks have lengths that would change.
+    let mut client = site.client(0);
+    assert!(client.reply.iter().all(|line| !line.contains("CHUNKING")), "{:?}", client.reply);
+    assert!(client.say("MAIL FROM:<>").starts_with("250"));
+    assert!(client.say("RCPT TO:<bob@third.example>").starts_with("250"));
+    assert!(client.say("BDAT 3 LAST\r\nx").starts_with("502"));
+    // Other mail, and bounces within the site, are not touched.
+    for (from, to) in [("ann@our.example", "bob@third.example"), ("", "ann@our.example")] {
+        assert!(site.client(0).send(from, to, long.trim_end()).unwrap().starts_with("250"));
+        assert!(site.hop.last().text.contains("spam spam"), "{to}");
+    }
+}
+
+#[test]
 fn a_milter_sees_the_bounces_that_its_postfix_shows() {
     if !can_run(&["postfix"], "a_milter_sees_the_bounces_that_its_postfix_shows") {
         return;

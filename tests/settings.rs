@@ -363,6 +363,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("outbound.ndr.authserv_id", "\"mx.our.example\""),
     ("outbound.ndr.per_domain_per_hour", "7"),
     ("outbound.ndr.per_hour", "7"),
+    ("outbound.ndr.strip_content", "true"),
     ("outbound.ndr.copy_to", "\"bea@our.example\""),
     ("limits.unknown_recipients_per_hour", "7"),
     ("limits.tarpit", "\"0s\""),

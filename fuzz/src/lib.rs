@@ -62,6 +62,7 @@ impl Driven {
             hop_verified: false,
             srs_tls: Tls::Off,
             trusted: false,
+            strips_content: hold % 2 == 1,
             limits: SessionLimits::default(),
         };
         let session = Session::new(settings, None);

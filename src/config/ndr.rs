@@ -22,6 +22,7 @@ pub(super) fn build(raw: RawNdr) -> Result<OwnBounces, LocatedError> {
         authserv_id,
         per_domain_per_hour: raw.per_domain_per_hour,
         per_hour: raw.per_hour,
+        strip_content: raw.strip_content,
         copy_to: copy_to.transpose()?,
     })
 }

@@ -151,6 +151,7 @@ pub(super) struct RawNdr {
     pub authserv_id: Option<String>,
     pub per_domain_per_hour: u32,
     pub per_hour: u32,
+    pub strip_content: bool,
     pub copy_to: Option<Spanned<String>>,
 }
 

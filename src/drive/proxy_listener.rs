@@ -98,6 +98,7 @@ impl ProxyListener {
             hop_verified: self.listener.hop_tls.verify,
             srs_tls: self.srs_tls,
             trusted,
+            strips_content: self.listener.role == Role::Outbound && config.policy.outbound.ndr.strip_content,
             limits: SessionLimits {
                 commands: limits.commands,
                 bad_commands: limits.bad_commands,

@@ -149,13 +149,15 @@ pub struct OwnBounces {
     pub per_hour: u32,
     /// Who gets those that are not sent.
     pub copy_to: Option<Address>,
+    /// Whether they return the headers of the original alone.
+    pub strip_content: bool,
 }
 
 impl OwnBounces {
-    /// Whether any bounce may not be sent, so that they are inspected.
+    /// Whether any bounce may be changed or not sent, so that they are inspected.
     #[must_use]
     pub fn is_active(&self) -> bool {
-        self.policy != OwnBouncePolicy::Pass || self.per_domain_per_hour > 0 || self.per_hour > 0
+        self.policy != OwnBouncePolicy::Pass || self.per_domain_per_hour > 0 || self.per_hour > 0 || self.strip_content
     }
 }
 

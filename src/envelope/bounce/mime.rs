@@ -310,7 +310,7 @@ pub(super) fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// A header value without its comments (RFC 5322 section 3.2.2).
-pub(super) fn without_comments(value: &[u8]) -> Vec<u8> {
+pub(crate) fn without_comments(value: &[u8]) -> Vec<u8> {
     if !value.contains(&b'(') {
         return value.to_vec();
     }
@@ -336,7 +336,7 @@ pub(super) fn without_comments(value: &[u8]) -> Vec<u8> {
 }
 
 /// A parameter of a header value (RFC 2045 section 5.1), without quotes. Comments between parameters are skipped.
-pub(super) fn parameter(value: &[u8], name: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn parameter(value: &[u8], name: &[u8]) -> Option<Vec<u8>> {
     let mut rest = value;
     loop {
         // Up to the next `;` outside quotes.

@@ -29,6 +29,7 @@ use self::features::Seen;
 pub use self::findings::{Findings, MessageKind};
 use self::lines::{Lines, Piece};
 use self::mime::Walker;
+pub(crate) use self::mime::{parameter, without_comments};
 pub use self::original::{ReceivedHop, Returned};
 
 /// Reads and classifies one message.

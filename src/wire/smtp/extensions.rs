@@ -51,6 +51,8 @@ pub(crate) struct Ours {
     pub requires_tls: bool,
     /// Whether the client may name another client (XCLIENT, XFORWARD).
     pub trusted: bool,
+    /// Whether messages may come in chunks (CHUNKING, BINARYMIME).
+    pub chunking: bool,
     /// The longest message in octets; 0: as long as the next hop accepts.
     pub message: u64,
     /// The most recipients of a message.
@@ -92,8 +94,8 @@ pub(crate) fn filter(reply: &Reply, ours: &Ours) -> Vec<u8> {
             keyword if PASSED.contains(&keyword) => kept.push(line.into_owned()),
             "SIZE" => kept.push(size(words, ours.message)),
             "LIMITS" => kept.push(limits(words, ours.recipients)),
-            "CHUNKING" => kept.push(line.into_owned()),
-            "BINARYMIME" if offer.chunking => kept.push(line.into_owned()),
+            "CHUNKING" if ours.chunking => kept.push(line.into_owned()),
+            "BINARYMIME" if offer.chunking && ours.chunking => kept.push(line.into_owned()),
             "REQUIRETLS" if ours.requires_tls => kept.push(line.into_owned()),
             "AUTH" if ours.auth => kept.extend(auth(words)),
             _ => {}
@@ -194,8 +196,15 @@ mod tests {
 
     #[test]
     fn what_is_done_here_is_offered() {
-        let ours =
-            Ours { starttls: true, auth: true, requires_tls: true, trusted: true, message: 1000, recipients: 20 };
+        let ours = Ours {
+            starttls: true,
+            auth: true,
+            requires_tls: true,
+            trusted: true,
+            chunking: true,
+            message: 1000,
+            recipients: 20,
+        };
         let text = String::from_utf8(filter(&reply(ALL), &ours)).unwrap();
         for line in
             ["AUTH PLAIN LOGIN\r\n", "SIZE 1000\r\n", "RCPTMAX=20\r\n", "REQUIRETLS", "STARTTLS", "XCLIENT NAME "]

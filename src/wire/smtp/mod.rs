@@ -13,5 +13,6 @@ mod message_id;
 pub(crate) mod outgoing_header;
 pub(crate) mod replies;
 pub(crate) mod reply;
+mod returned_content;
 pub(crate) mod session;
 pub(crate) mod size_limits;

@@ -46,7 +46,7 @@ impl Session {
             }
             return true;
         }
-        if !self.hop.facts.offer.chunking {
+        if !self.hop.facts.offer.chunking || self.settings.strips_content {
             return self.swallow_bad(size, NO_BDAT.reply());
         }
         let Some(transaction) = self.mail.transaction_mut().filter(|transaction| transaction.is_begun()) else {

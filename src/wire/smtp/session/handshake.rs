@@ -187,7 +187,7 @@ impl Session {
             self.hop.facts.offer = Extensions { pipelining: offer.pipelining && extended, ..offer };
         }
         if handshake.for_client {
-            self.client.offered_chunking = extended && self.hop.facts.offer.chunking;
+            self.client.offered_chunking = extended && self.hop.facts.offer.chunking && !self.settings.strips_content;
             self.out.to_client.extend_from_slice(&self.greeting_of(&reply, extended));
             self.client.hello = Some(handshake.hello);
         }
@@ -211,6 +211,7 @@ impl Session {
             auth: !self.auth_needs_tls() && !self.client.authenticated,
             requires_tls: self.may_require_tls(),
             trusted: self.settings.trusted,
+            chunking: !self.settings.strips_content,
             message: self.settings.limits.message,
             recipients: self.settings.limits.recipients,
         }

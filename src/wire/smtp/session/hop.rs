@@ -183,7 +183,7 @@ impl Session {
             _ if !reply.is_positive() => return,
             _ => {}
         }
-        self.client.offered_chunking = extended && self.hop.facts.offer.chunking;
+        self.client.offered_chunking = extended && self.hop.facts.offer.chunking && !self.settings.strips_content;
         reply.text = self.greeting_of(reply, extended);
         self.client.hello = asked;
     }

@@ -389,7 +389,8 @@ impl Session {
         let (limits, check) = (self.settings.limits, transaction.group.handling.check());
         match chunk {
             None if room => {
-                self.begin_data(DataBody::held(limits, check));
+                let strips = self.settings.strips_content && check == Some(ContentCheck::OwnBounce);
+                self.begin_data(DataBody::held(limits, check, strips));
                 self.say(GO_ON);
             }
             None => self.say(NO_ROOM),

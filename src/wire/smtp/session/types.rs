@@ -83,6 +83,9 @@ pub struct Settings {
     pub srs_tls: Tls,
     /// Whether the client may name the client that it speaks for (XCLIENT, XFORWARD, `AUTH=`).
     pub trusted: bool,
+    /// Whether bounces of this site return headers alone. Then messages in chunks, whose length is announced, are not
+    /// accepted.
+    pub strips_content: bool,
     /// Limits for the client.
     pub limits: SessionLimits,
 }

@@ -8,6 +8,7 @@ use crate::wire::smtp::data::{DataScanner, Progress};
 use crate::wire::smtp::incoming_header::HeaderFilter;
 use crate::wire::smtp::outgoing_header::HeadReader;
 use crate::wire::smtp::reply::Reply;
+use crate::wire::smtp::returned_content::ContentStripper;
 use crate::wire::smtp::session::types::SessionLimits;
 
 /// A message by DATA, from 354 to the final dot and the reply to it.
@@ -41,6 +42,8 @@ struct Text {
     inspector: Inspector,
     /// Removes Countersign's own headers.
     filter: Option<HeaderFilter>,
+    /// Removes the content of a returned message.
+    stripper: Option<ContentStripper>,
     /// Finds the end of the header block.
     head: Option<HeadReader>,
 }
@@ -49,19 +52,26 @@ impl Text {
     /// Appends the octets to be passed on to `out`. Returns the position in `out` at which the header block ended, if
     /// it is looked for and has ended.
     fn push(&mut self, input: &[u8], out: &mut Vec<u8>) -> (Progress, Option<usize>) {
-        let Self { scanner, inspector, filter, head } = self;
+        let Self { scanner, inspector, filter, stripper, head } = self;
         let mut head_ends = None;
+        let mut pass = |part: &[u8], out: &mut Vec<u8>| match stripper {
+            Some(stripper) => stripper.push(part, out),
+            None => out.extend_from_slice(part),
+        };
         let progress = scanner.push(input, |part| {
             inspector.push(part);
             match (&mut *filter, &mut *head) {
-                (Some(filter), _) if !filter.is_done() => filter.push(part, |part| out.extend_from_slice(part)),
+                (Some(filter), _) if !filter.is_done() => filter.push(part, |part| pass(part, out)),
                 (None, Some(head)) => head_ends = head_ends.or(head.push(part, out)),
-                _ => out.extend_from_slice(part),
+                _ => pass(part, out),
             }
         });
         if let Progress::End(_) = progress {
             if let Some(filter) = filter {
-                filter.finish(|part| out.extend_from_slice(part));
+                filter.finish(|part| pass(part, out));
+            }
+            if let Some(stripper) = stripper {
+                stripper.finish(out);
             }
             if let Some(head) = head {
                 head_ends = head_ends.or(head.finish(out));
@@ -75,15 +85,17 @@ impl Text {
 impl DataBody {
     fn new(limits: SessionLimits, stage: DataStage) -> Self {
         let inspector = Inspector::new(limits);
-        let text = Text { scanner: DataScanner::default(), inspector, filter: None, head: None };
+        let text = Text { scanner: DataScanner::default(), inspector, filter: None, stripper: None, head: None };
         Self { text, stage, ended: false }
     }
 
     /// A message whose content decides whether it is delivered.
-    pub(crate) fn held(limits: SessionLimits, check: Option<ContentCheck>) -> Self {
+    /// `strips`: a message that it returns is replaced by its headers.
+    pub(crate) fn held(limits: SessionLimits, check: Option<ContentCheck>, strips: bool) -> Self {
         let mut body = Self::new(limits, DataStage::Held(Vec::new()));
         body.text.inspector = body.text.inspector.classifying(Scanner::of_data(), check);
         body.text.filter = Some(HeaderFilter::default());
+        body.text.stripper = strips.then(ContentStripper::default);
         body
     }
 
@@ -234,6 +246,7 @@ impl DataBody {
     /// Discards the rest of the message; at its end, this reply is sent.
     pub(crate) fn refuse(&mut self, reply: Reply) {
         self.text.filter = None;
+        self.text.stripper = None;
         self.text.head = None;
         self.text.inspector.stop_classifying();
         self.stage = DataStage::Unwanted(reply);

@@ -74,6 +74,7 @@ impl Dialogue {
             hop_verified: true,
             srs_tls: Tls::Off,
             trusted: false,
+            strips_content: false,
             limits: SessionLimits { bad_commands: 50, ..SessionLimits::default() },
         };
         change(&mut settings);
