@@ -234,6 +234,16 @@ fn a_bounce_to_forwarded_mail_goes_on_to_its_sender() {
     assert!(site.bounce("bob@third.example", reversed.text.trim_end()).starts_with("250"));
     assert_eq!((site.hop.count(), site.hop.last().to), (3, vec!["bob@third.example".to_owned()]));
     assert!(!site.hop.last().text.contains("Countersign-"));
+    // The mail server itself bounces forwarded mail that the next hop refuses, to whoever seems to have sent it.
+    let returned = "--b\r\nContent-Type: message/rfc822\r\n\r\nReceived: from x by HOST (Postfix); today\r\nSubject: x\r\n\r\ny\r\n--b--\r\n";
+    for (host, sent) in [("mail.our.example", 0), ("mx.third.example", 1)] {
+        let before = site.hop.count();
+        let own = dsn("failed").replace("--b--\r\n", &returned.replace("HOST", host));
+        assert!(site.client(1).send("", &srs, own.trim_end()).unwrap().starts_with("250"));
+        let reversed = site.hop.last().text;
+        assert!(site.bounce("bob@third.example", reversed.trim_end()).starts_with("250"));
+        assert_eq!(site.hop.count(), before + 1 + sent, "{host}");
+    }
     // A stranger cannot write that himself.
     let forged = format!("Countersign-Result: reason=srs-bounce\r\n{}", dsn("failed").trim_end());
     assert!(site.client(1).send("", "postmaster@our.example", &forged).unwrap().starts_with("250"));

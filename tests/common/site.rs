@@ -68,6 +68,7 @@ impl Site<'_> {
         self.bounces_come_home(&signed);
         self.false_bounces_do_not(&signed);
         self.all_else_is_as_ever();
+        self.nothing_is_reflected(&signed);
         if self.can.srs != Srs::No {
             self.submit("bob@else.example", "carol@third.example", "Subject: for-bob\r\n\r\nx");
             self.has_a_way_back("Subject: for-bob");
@@ -213,6 +214,27 @@ impl Site<'_> {
         for from in ["bob@third.example", "ann@our.example", ""] {
             self.refused(from, "carol@third.example", "x", "55");
         }
+    }
+
+    /// A stranger writes in the name of a victim: whatever is not delivered is refused, and nothing leaves for the victim.
+    fn nothing_is_reflected(&self, signed: &Message) {
+        let victim = "victim@victim.example";
+        let expired = signed.from.replace("prvs=1", "prvs=9");
+        for to in ["nosuch@our.example", "nosuch+ann@our.example", "prvs=1000abcdef=nosuch@our.example"] {
+            self.refused(victim, to, "Subject: buy this\r\n\r\nspam", "550");
+        }
+        // A tag of an unknown key is refused or deferred, or delivered to Ann.
+        let reply = self.knock(victim, &expired, "Subject: buy this\r\n\r\nspam");
+        assert!(reply.starts_with(['2', '4', '5']), "{reply}");
+        self.taken(victim, "ann@our.example", "Subject: last\r\n\r\nx");
+        self.delivered("Subject: last");
+        let reflected: Vec<_> = self.world.all().into_iter().filter(|it| it.to.iter().any(|to| to == victim)).collect();
+        assert!(
+            reflected.is_empty(),
+            "{:?}\n{}",
+            reflected.iter().map(|it| &it.text).collect::<Vec<_>>(),
+            (self.log)()
+        );
     }
 
     fn has_a_way_back(&self, what: &str) {

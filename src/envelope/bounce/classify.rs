@@ -29,6 +29,7 @@ pub(super) fn classify(seen: &Seen) -> Findings {
         recipients,
         returned: seen.returned.clone(),
         authentication_results: seen.top_results.values(),
+        returned_by: seen.top_results.received_by(),
         is_forwarded_bounce: seen.heads.forwarded_bounce,
     }
 }

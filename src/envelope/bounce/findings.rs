@@ -93,6 +93,8 @@ pub struct Findings {
     /// Values of the `Authentication-Results` headers above the topmost Received header of an original that is a part of
     /// its own, from the top: those of the last server that received it, unless its sender left out all Received headers.
     pub authentication_results: Vec<String>,
+    /// The host in the topmost Received header of such an original, in lower case: the last that has received it.
+    pub returned_by: Option<String>,
     /// Whether a listener of this site has marked it as a bounce to a reversed SRS address. Anyone who can send mail
     /// through the listener that asks could have written that.
     pub is_forwarded_bounce: bool,
@@ -107,6 +109,7 @@ impl Default for Findings {
             recipients: Vec::new(),
             returned: Returned::default(),
             authentication_results: Vec::new(),
+            returned_by: None,
             is_forwarded_bounce: false,
         }
     }

@@ -1,4 +1,4 @@
-//! The Authentication-Results at the top of a returned original.
+//! What is at the top of a returned original: Authentication-Results, and the topmost Received header.
 //!
 //! Only an original that is a part of its own is read (`message/rfc822` or `text/rfc822-headers`): a failed recipient's
 //! server chooses the words in the text of a bounce, and could quote such a header there.
@@ -15,6 +15,7 @@ const MAX_VALUE: usize = 4096;
 #[derive(Debug, Default)]
 pub(super) struct TopResults {
     values: Vec<String>,
+    received_by: Option<String>,
     is_over: bool,
     /// A header of a `text/rfc822-headers` part that may continue.
     pending: Option<(Vec<u8>, Vec<u8>)>,
@@ -27,6 +28,10 @@ impl TopResults {
             return;
         }
         if name.eq_ignore_ascii_case(b"received") {
+            let text = String::from_utf8_lossy(value);
+            let mut words = text.split_ascii_whitespace();
+            let by = words.find(|word| word.eq_ignore_ascii_case("by")).and_then(|_| words.next());
+            self.received_by = by.map(|host| host.trim_end_matches([';', ',']).to_ascii_lowercase());
             self.is_over = true;
         } else if name.eq_ignore_ascii_case(b"authentication-results") && self.values.len() < MAX_KEPT {
             self.values.push(String::from_utf8_lossy(value).into_owned());
@@ -55,7 +60,7 @@ impl TopResults {
 
     /// Whether a header of an original was read.
     pub(super) fn has_begun(&self) -> bool {
-        self.pending.is_some() || !self.values.is_empty()
+        self.pending.is_some() || !self.values.is_empty() || self.is_over
     }
 
     /// Ends the headers of an original. Those of another one, or of its parts, are not read.
@@ -68,6 +73,11 @@ impl TopResults {
         if let Some((name, value)) = self.pending.take() {
             self.header(&name, &value);
         }
+    }
+
+    /// The host that has added the topmost Received header, as it says, in lower case.
+    pub(super) fn received_by(&self) -> Option<String> {
+        self.received_by.clone()
     }
 
     /// The values, from the top.

@@ -241,7 +241,7 @@ impl Rules<'_> {
         Some(own.chars().filter(|c| !c.is_control()).take(100).collect())
     }
 
-    fn is_own_host(&self, host: &str) -> bool {
+    pub(super) fn is_own_host(&self, host: &str) -> bool {
         let local = &self.policy.domains.local;
         local.entry(host).is_some() || host.split_once('.').is_some_and(|(_, domain)| local.contains(domain))
     }

@@ -29,11 +29,15 @@ impl Rules<'_> {
 
     /// Decides about a message from the null sender that leaves this site.
     pub(super) fn own_bounce(&self, memory: &mut Memory, case: Candidate<'_>, found: &Findings) -> ContentVerdict {
-        // Vacation replies and receipts are no bounces. Bounces to forwarded mail are those of another site.
-        if !found.kind.is_ndr() || found.is_forwarded_bounce {
+        let ndr = &self.policy.outbound.ndr;
+        let is_own = |host: &String| self.is_own_host(host) || *host == ndr.authserv_id.to_ascii_lowercase();
+        // A bounce to forwarded mail is usually of another site. If its original was received last by this one, the next hop
+        // has refused it, and the bounce is of this site after all.
+        let is_of_others = found.is_forwarded_bounce && !found.returned_by.as_ref().is_some_and(is_own);
+        // Vacation replies and receipts are no bounces.
+        if !found.kind.is_ndr() || is_of_others {
             return ContentVerdict::Deliver;
         }
-        let ndr = &self.policy.outbound.ndr;
         let domain = case.recipient.domain();
         let reason = match ndr.policy {
             OwnBouncePolicy::Drop => Some(RefusalReason::OwnBounce),
