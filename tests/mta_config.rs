@@ -128,6 +128,31 @@ fn what_is_wrong_around_the_milter() {
                 "submission inet n - n - - smtpd\n9025 inet n - n - - smtpd\n",
                 "wrong: 9025 is a service of this Postfix itself (smtpd), and status.listen of Countersign",
             ),
+            (
+                "main",
+                end,
+                "milter_default_action = tempfail\nsmtpd_reject_unlisted_recipient = no\n",
+                "careful: takes mail for unknown users, which is bounced to forged senders: smtpd_reject_unlisted",
+            ),
+            (
+                "master",
+                "smtp inet n - n - - smtpd\n",
+                "smtp inet n - n - - smtpd\n  -o receive_override_options=no_unknown_recipient_checks\n",
+                "careful: remove no_unknown_recipient_checks",
+            ),
+            (
+                "main",
+                end,
+                "milter_default_action = tempfail\nlocal_recipient_maps =\nmydestination = our.example\n",
+                "careful: local_recipient_maps is empty, so mail for unknown users of our.example",
+            ),
+            (
+                "main",
+                "relay_domains = ",
+                "relay_domains = our.example ",
+                "careful: relay_recipient_maps is empty, so mail for unknown users of our.example",
+            ),
+            ("main", end, "milter_default_action = tempfail\nluser_relay = ann\n", "careful: luser_relay = ann"),
             ("main", "= tempfail", "= accept", "wrong: milter_default_action = accept"),
             (
                 "main",
@@ -520,4 +545,16 @@ fn a_port_that_comes_back_from_a_filter_asks_no_milter() {
     recipe.master_cf += "127.0.0.1:10026 inet n - n - - smtpd\n";
     let output = said(&recipe.check("ours"));
     assert!(output.contains("nothing goes to the outbound proxy, so mail leaves unsigned"), "{output}");
+}
+
+#[test]
+fn unknown_users_that_countersign_refuses_are_no_matter_of_postfix() {
+    if !can_run(&["postconf"], "check --mta-config, recipients") {
+        return;
+    }
+    let mut recipe = Recipe::of("milter", true);
+    recipe.main_cf += "smtpd_reject_unlisted_recipient = no\nluser_relay = ann\n";
+    assert!(said(&recipe.check("ours")).contains("inbound.recipients"));
+    recipe.config = format!("inbound.recipients = \"ask:127.0.0.1:24\"\n{}", recipe.config);
+    assert!(!said(&recipe.check("ours")).contains("unknown users"), "{}", said(&recipe.check("ours")));
 }

@@ -101,8 +101,8 @@ fn of_the_daemon(report: &Report, config: &Config) -> Vec<String> {
     }
     lines.extend(report.catch_all.iter().map(|domain| {
         format!(
-            "{YELLOW}catch-all{YELLOW:#}: {domain} takes mail for users that do not exist. If that is not a catch-all mailbox, it \
-             is bounced later, to forged senders: see inbound.recipients"
+            "{YELLOW}catch-all{YELLOW:#}: {domain} accepts mail for unknown recipients. If that is not a catch-all mailbox, it is \
+             bounced later to forged senders: see inbound.recipients"
         )
     }));
     lines

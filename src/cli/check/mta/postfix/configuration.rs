@@ -10,13 +10,15 @@ use crate::cli::check::mta::finding::{Finding, ask, names, program};
 use crate::config::Endpoint;
 
 /// The parameters that are read.
-const PARAMETERS: [&str; 40] = [
+const PARAMETERS: [&str; 43] = [
     "access_map_reject_code",
     "bounce_queue_lifetime",
     "cleanup_service_name",
     "content_filter",
     "default_process_limit",
     "default_transport",
+    "local_recipient_maps",
+    "luser_relay",
     "master_service_disable",
     "maximal_queue_lifetime",
     "milter_default_action",
@@ -29,6 +31,7 @@ const PARAMETERS: [&str; 40] = [
     "recipient_canonical_maps",
     "in_flow_delay",
     "relay_domains",
+    "relay_recipient_maps",
     "relayhost",
     "sender_bcc_maps",
     "sender_canonical_classes",

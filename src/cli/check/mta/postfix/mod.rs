@@ -3,6 +3,7 @@
 mod configuration;
 mod mta_services;
 mod proxies;
+mod reflects;
 
 use std::path::Path;
 
@@ -11,6 +12,7 @@ use anyhow::Result;
 use self::configuration::Postfix;
 use self::mta_services::{maps, milter, policy, signed_before_the_queue};
 use self::proxies::{inbound, is_behind, nobody_listens, outbound, sends_to_the_world};
+use self::reflects::reflects;
 use super::finding::Finding::{self, Careful, Wrong};
 use crate::config::{Config, Role, ServiceProtocol};
 
@@ -41,6 +43,7 @@ pub(super) fn findings(config: &Config, place: &Path) -> Result<Vec<Finding>> {
         nobody_listens(next_hop, "inbound.srs_next_hop", &postfix, &mut found);
     }
     domains(config, &postfix, &mut found);
+    reflects(config, &postfix, &mut found);
     queue(config, &postfix, &mut found);
     Ok(found)
 }

@@ -1,0 +1,76 @@
+//! Settings by which Postfix takes mail for unknown users, and bounces it later to senders that may be forged.
+
+use super::configuration::{MasterService, Postfix};
+use crate::cli::check::mta::finding::Finding::{self, Careful};
+use crate::config::Config;
+use crate::envelope::site_policy::RecipientSource;
+
+/// What the remedy is besides the setting itself.
+const OR: &str = "Or let Countersign refuse them: inbound.recipients (docs/reverse-ndr.md)";
+
+/// Finds settings by which unknown users are taken, for domains whose recipients Countersign leaves to the next hop.
+pub(super) fn reflects(config: &Config, postfix: &Postfix, found: &mut Vec<Finding>) {
+    let policy = &config.policy;
+    let is_left = |name: &str| policy.inbound.recipients.of(name) == RecipientSource::NextHop;
+    let ours = [policy.domains.local.names(), policy.domains.relay.names()].concat();
+    if !ours.iter().any(|name| is_left(name)) {
+        return;
+    }
+    for service in postfix.running("smtpd") {
+        unlisted(service, postfix, found);
+    }
+    let has =
+        |list: &str, name: &str| postfix.get(list).split([' ', ',', '\t']).any(|word| word.eq_ignore_ascii_case(name));
+    let is_empty = |maps: &str| postfix.set.contains_key(maps) && postfix.get(maps).is_empty();
+    let taken = ours.iter().filter(|name| is_left(name));
+    let local: Vec<&str> = taken.clone().filter(|name| has("mydestination", name)).map(String::as_str).collect();
+    if is_empty("local_recipient_maps") && !local.is_empty() {
+        found.push(Careful(format!(
+            "local_recipient_maps is empty, so mail for unknown users of {} is taken and bounced to forged senders: \
+             local_recipient_maps = proxy:unix:passwd.byname $alias_maps. {OR}",
+            local.join(", ")
+        )));
+    }
+    if !postfix.get("luser_relay").is_empty() {
+        found.push(Careful(format!("luser_relay = {} takes mail for all unknown users", postfix.get("luser_relay"))));
+    }
+    let relayed: Vec<&str> = taken.filter(|name| has("relay_domains", name)).map(String::as_str).collect();
+    if postfix.get("relay_recipient_maps").is_empty()
+        && !relayed.is_empty()
+        && !verifies(postfix.get("smtpd_recipient_restrictions"))
+        && !verifies(postfix.get("smtpd_relay_restrictions"))
+    {
+        found.push(Careful(format!(
+            "relay_recipient_maps is empty, so mail for unknown users of {} is taken, and bounced to forged senders when the \
+             next server refuses it: relay_recipient_maps, or reject_unverified_recipient in smtpd_recipient_restrictions. {OR}",
+            relayed.join(", ")
+        )));
+    }
+}
+
+/// Finds smtpd services on port 25 that take recipients without looking them up.
+fn unlisted(service: &MasterService, postfix: &Postfix, found: &mut Vec<Finding>) {
+    let restrictions = postfix.of(service, "smtpd_recipient_restrictions");
+    let looks_up = restrictions.contains("reject_unlisted_recipient") || verifies(restrictions);
+    // A filter in the session asks the smtpd behind it.
+    let is_filtered = !postfix.of(service, "smtpd_proxy_filter").is_empty();
+    if service.port() != Some("25") || looks_up || is_filtered {
+        return;
+    }
+    let name = &service.name;
+    if postfix.of(service, "smtpd_reject_unlisted_recipient") == "no" {
+        found.push(Careful(format!(
+            "{name} takes mail for unknown users, which is bounced to forged senders: smtpd_reject_unlisted_recipient = yes. {OR}"
+        )));
+    }
+    if postfix.of(service, "receive_override_options").contains("no_unknown_recipient_checks") {
+        found.push(Careful(format!(
+            "{name} takes mail for unknown users, which is bounced to forged senders: remove no_unknown_recipient_checks from its \
+             receive_override_options. {OR}"
+        )));
+    }
+}
+
+fn verifies(restrictions: &str) -> bool {
+    restrictions.contains("reject_unverified_recipient")
+}
