@@ -6,11 +6,12 @@
 //! # The way of a message
 //!
 //! A client connects to a `drive::listener`, which gives the socket to one of the threads of [`service`]. There
-//! `drive::smtp` finds out who it is (`wire::proxy_header`, `drive::connection_limit`) and carries bytes between it and the next hop
-//! that `drive::next_hops` reaches, encrypted by `drive::tls` where the config says so, through the machine of
-//! `wire::smtp::session`, in one task. The machine reads commands (`wire::smtp::command`) and replies
+//! `drive::smtp` finds out who it is (`wire::proxy_header`, `drive::connection_limit`) and carries bytes between it and
+//! the next hop that `drive::next_hops` reaches, encrypted by `drive::tls` where the config says so, through the
+//! machine of `wire::smtp::session`, in one task. The machine reads commands (`wire::smtp::command`) and replies
 //! (`wire::smtp::reply`), tells the next hop whose mail it is (`wire::smtp::identity`), watches bodies go by
-//! (`wire::smtp::data`, `wire::smtp::size_limits`) and edits their heads (`wire::smtp::incoming_header`). What it cannot know it asks:
+//! (`wire::smtp::data`, `wire::smtp::size_limits`) and edits their heads (`wire::smtp::incoming_header`). What it
+//! cannot know it asks:
 //!
 //! - outbound, at MAIL and RCPT: what becomes of this sender? [`envelope::rules::Rules::outbound`] answers with an address
 //!   that [`envelope::tag::batv`] or [`envelope::tag::srs`] has signed, or lets it pass;
@@ -19,9 +20,10 @@
 //! - inbound, for those: the machine holds the head of the message, [`envelope::bounce`] says what it is, and
 //!   [`envelope::rules::Rules::content`] what becomes of it.
 //!
-//! A mail server may also keep its mail and ask. `drive::request_server` takes its questions: `wire::milter` is told of each message
-//! and says what to change, `wire::socketmap` and `wire::policy_service` are about one address. All of them, and the machine above, ask through the same
-//! `drive::evaluate`, which puts the question to the rules, counts, and writes the log.
+//! A mail server may also keep its mail and ask. `drive::request_server` takes its questions: `wire::milter` is told of
+//! each message and says what to change, `wire::socketmap` and `wire::policy_service` are about one address. All of
+//! them, and the machine above, ask through the same `drive::evaluate`, which puts the question to the rules, counts,
+//! and writes the log.
 //!
 //! Keys come from [`envelope::keyring`], as [`state::ring_file`] reads them from a file; what the site has decided from
 //! [`envelope::site_policy`], as [`config`] builds it. 250 after a message means that the next hop has said 250.

@@ -1,7 +1,8 @@
 //! How each mail server is told of Countersign: the code blocks of `docs/mta/*.md`, which are the one place where they
 //! are written.
 //!
-//! `countersign init` prints them and the end-to-end tests run them, so neither can say something else than the documents.
+//! `countersign init` prints them and the end-to-end tests run them, so neither can say something else than the
+//! documents.
 
 use std::fmt;
 

@@ -9,5 +9,5 @@ config['regexp']['COUNTERSIGN_FALSE_BOUNCE'] = {
   re = 'Countersign-Result=/\\bwould=(reject|discard|quarantine|defer)\\b/H',
   score = 8.0,
   group = 'countersign',
-  description = 'Countersign would have refused this bounce: it is not about mail of this site',
+  description = 'Countersign has marked this message: without an exemption it would be refused',
 }

@@ -328,7 +328,7 @@ fn lines(report: &Report) -> Vec<String> {
     ));
     if report.harvest_networks > 0 {
         lines.push(format!(
-            "  {} client networks have asked for too many unknown users, and are put off until their hour is over",
+            "  {} client networks have tried too many unknown recipients, and are deferred for up to an hour",
             report.harvest_networks
         ));
     }

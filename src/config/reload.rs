@@ -75,8 +75,8 @@ impl Versions<'_> {
     }
 
     fn needs_restart(self, key: &str) -> bool {
-        // It is safe only with the clients of the listeners, and open connections were admitted by the old ones. Its end
-        // is safe at once.
+        // It is safe only with the clients of the listeners, and open connections were admitted by the old ones. Its
+        // end is safe at once.
         if key == "inbound.foreign" {
             return self.new.get(key).is_some_and(|value| value.trim_matches('"') == "pass");
         }

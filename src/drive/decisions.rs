@@ -1,5 +1,5 @@
-//! Recent decisions about bounces, for `countersign trace`. Accepted mail with a sender leaves no trace if its recipient
-//! has no tag.
+//! Recent decisions about bounces, for `countersign trace`. Accepted mail with a sender leaves no trace if its
+//! recipient has no tag.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;

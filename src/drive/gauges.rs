@@ -110,7 +110,7 @@ impl Gauges {
         registry.register_with_unit("ramp_end_timestamp", ramp_end, Unit::Seconds, self.ramp_end.clone());
         let harvest = "Client networks past limits.unknown_recipients_per_hour";
         registry.register("harvest_networks", harvest, self.harvest_networks.clone());
-        let catch_all = "1 where a domain takes mail for users that do not exist";
+        let catch_all = "1 where a domain accepts mail for unknown recipients";
         registry.register("catch_all", catch_all, self.catch_all.clone());
         registry.register_with_unit("held", "Octets of messages held", Unit::Bytes, self.held.clone());
         registry.register("next_hop_up", "1 if a next hop can be reached", self.hop_up.clone());

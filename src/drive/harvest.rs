@@ -1,5 +1,5 @@
-//! Queries of strangers about recipients, until they are answered: so many unknown recipients an hour, in whatever order
-//! and however many at a time.
+//! Queries of strangers about recipients, until they are answered: so many unknown recipients an hour, in whatever
+//! order and however many at a time.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,11 +11,12 @@ use super::app_state::AppState;
 use super::harvest_gate::Waiter;
 use crate::envelope::abuse::{Admission, surge_network};
 
-/// How long a query waits for others of its network: by a proxy, and by an MTA, which does not wait for long itself.
+/// Maximum wait of a query for pending ones of its network: in a proxy; in a milter or policy service, whose MTA does
+/// not wait for long itself.
 pub(super) const PATIENCE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(5));
 
-/// A query about a recipient whose answer the client does not have yet. It counts as one about an unknown recipient while
-/// it exists, and afterwards only if it was.
+/// A query about a recipient whose answer the client does not have yet. While pending, it counts as one
+/// about an unknown recipient; afterwards only if the client was told so.
 #[derive(Debug)]
 pub(in crate::drive) struct PendingQuery {
     app: Arc<AppState>,
@@ -44,11 +45,11 @@ impl Drop for PendingQuery {
 /// Whether a query may be answered.
 #[derive(Debug)]
 pub(in crate::drive) enum Admitted {
-    /// It may.
+    /// The query may be answered.
     Now(PendingQuery),
-    /// It has to wait; see [`admitted`].
+    /// Pending queries have to be settled first; see [`admitted`].
     Later,
-    /// It may not.
+    /// The limit is reached.
     Never,
 }
 

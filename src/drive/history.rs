@@ -1,5 +1,5 @@
-//! What became of mail, hour by hour, for a week: how much was signed, which bounces were genuine, and what was refused,
-//! by reason, client network and recipient domain. Memory is bounded.
+//! What became of mail, hour by hour, for a week: how much was signed, which bounces were genuine, and what was
+//! refused, by reason, client network and recipient domain. Memory is bounded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

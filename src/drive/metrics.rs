@@ -188,7 +188,7 @@ impl Metrics {
         registry.register("senders", "Envelope senders asked about on the way out", self.senders.clone());
         registry.register("aliases", "Aliases of long senders stored or looked up", self.aliases.clone());
         registry.register("recipients", "Recipients asked about on the way in", self.recipients.clone());
-        registry.register("recipient_lookups", "Questions to servers about recipients", self.lookups.clone());
+        registry.register("recipient_lookups", "Queries to servers about recipients", self.lookups.clone());
         registry.register("contents", "Candidates judged by their content", self.contents.clone());
         registry.register("messages", "Messages answered", self.messages.clone());
         registry.register("would_refuse", "What enforcing would have refused", self.would_refuse.clone());

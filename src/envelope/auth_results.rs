@@ -93,7 +93,8 @@ fn domain_of(text: &str) -> String {
     canonical_domain(domain).into_owned()
 }
 
-/// Whether a signature of `signer` speaks for `domain`: it is the domain itself, or a parent that is more than one label.
+/// Whether a signature of `signer` speaks for `domain`: it is the domain itself, or a parent that is more than one
+/// label.
 fn is_aligned(domain: &str, signer: &str) -> bool {
     domain == signer || (signer.contains('.') && domain.strip_suffix(signer).is_some_and(|rest| rest.ends_with('.')))
 }

@@ -91,8 +91,8 @@ impl DomainSet {
     }
 }
 
-/// Sorts entries of a table by domain, so that the first one that includes a domain is the one that says most about it: the
-/// domain itself, then its nearest parent, then `*`.
+/// Sorts entries of a table by domain, so that the first one that includes a domain is the one that says most about it:
+/// the domain itself, then its nearest parent, then `*`.
 pub fn most_specific_first<T>(entries: &mut [(String, T)]) {
     let rank = |name: &str| {
         let parent = name.strip_prefix("*.").or_else(|| name.strip_prefix('.'));

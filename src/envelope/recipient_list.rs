@@ -42,8 +42,8 @@ pub struct RecipientListError {
 }
 
 impl RecipientList {
-    /// Reads a list. A line has an address, `@domain` for all of a domain, or `local-part@` for all domains. What follows
-    /// after white space is ignored, as in tables of Postfix; so are empty lines and those that begin with `#`.
+    /// Reads a list. A line has an address, `@domain` for all of a domain, or `local-part@` for all domains. What
+    /// follows after white space is ignored, as in tables of Postfix; so are empty lines and those that begin with `#`.
     ///
     /// # Errors
     /// The first line that cannot be read.

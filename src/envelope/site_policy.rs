@@ -356,7 +356,7 @@ pub struct InboundPolicy {
     pub exempt_recipients: AddressSet,
     /// Clients whose mail is marked at most, never refused as a false bounce.
     pub exempt_clients: Networks,
-    /// Clients that pass on mail of others; their bad tags are never limited.
+    /// Clients that relay mail of others; their bad tags and unknown recipients are not limited.
     pub trusted_relays: Networks,
     /// Bad tags per minute that one client network may try at one recipient; 0: no limit.
     pub guesses_per_minute: u32,

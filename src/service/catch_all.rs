@@ -87,10 +87,10 @@ fn tell(domain: &str, earlier: Option<bool>, takes_all: Result<&bool, &String>) 
     match takes_all {
         Ok(true) if earlier != Some(true) => warn!(
             domain,
-            "the mail server takes mail for users that do not exist: unless this is a catch-all mailbox, it bounces that mail \
-             later, to forged senders; see inbound.recipients"
+            "the mail server accepts mail for unknown recipients and, unless this is a catch-all mailbox, bounces it later to forged \
+             senders; see inbound.recipients"
         ),
-        Ok(false) if earlier == Some(true) => info!(domain, "the mail server refuses users that do not exist again"),
+        Ok(false) if earlier == Some(true) => info!(domain, "the mail server refuses unknown recipients again"),
         Ok(_) => debug!(domain, "asked about a user that does not exist"),
         Err(error) => debug!(domain, error, "no answer about a user that does not exist"),
     }

@@ -99,7 +99,7 @@ async fn read_again(app: &AppState, path: PathBuf, is_asked_for: bool) {
             path = %path.display(),
             entries = list.len(),
             before,
-            "a list of recipients has lost more than half of its entries; the last one stays in force. If it is right: countersign reload"
+            "a list of recipients has lost more than half of its entries; the last one stays in force. To accept it, run countersign reload"
         ),
         _ => put_in_force(app, &path, list),
     }

@@ -156,7 +156,7 @@ impl Report {
         let catch_all: Vec<String> =
             app.catch_alls().into_iter().filter(|(_, takes_all)| *takes_all).map(|(domain, _)| domain).collect();
         attention.extend(catch_all.iter().map(|domain| {
-            format!("{domain} takes mail for users that do not exist, and may bounce it to forged senders: see inbound.recipients")
+            format!("{domain} accepts mail for unknown recipients, and may bounce it to forged senders: see inbound.recipients")
         }));
         match &newer {
             Err(error) => attention.push(format!("the config file has an error: {error}")),

@@ -43,8 +43,8 @@ impl Alarms {
             warn!(
                 %network,
                 limit = "unknown_recipients_per_hour",
-                "client network exceeded unknown_recipients_per_hour; all its recipients are deferred until the hour is over. If \
-                 it passes on mail of others, name it in inbound.trusted_relays"
+                "client network exceeded unknown_recipients_per_hour; all its recipients are deferred for up to an hour. If it \
+                 relays mail of others, add it to inbound.trusted_relays"
             );
         }
         for flip in self.flips {

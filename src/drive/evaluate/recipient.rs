@@ -1,4 +1,5 @@
-//! What is found out about a recipient before the rules are queried: whether its client may be told, and whether it exists.
+//! What is found out about a recipient before the rules are queried: whether its client may be told, and whether it
+//! exists.
 
 use std::sync::Arc;
 

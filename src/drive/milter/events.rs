@@ -187,8 +187,8 @@ pub(super) async fn mail(context: &mut Context<Client>, arguments: &[CString]) -
         return accept_or_go_on(client);
     };
     if direction == Direction::Inbound {
-        // The MTA refuses unknown recipients whatever a milter answers to RCPT. So that known ones cannot be told from them,
-        // the whole message is put off.
+        // The MTA refuses unknown recipients whatever a milter answers to RCPT. So that known ones cannot be told from
+        // them, the whole message is put off.
         if client.evaluator.is_harvest_limited() {
             client.evaluator.count_put_off();
             return refuse(&mut context.reply, &HARVEST);

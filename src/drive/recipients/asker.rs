@@ -20,7 +20,7 @@ const MAX_CONNECTIONS: usize = 50;
 /// Questions that may wait for a connection.
 const MAX_WAITING: usize = 1000;
 /// Why nothing is asked.
-const RESTS: &str = "it has just failed, and is left alone for a while";
+const RESTS: &str = "it failed within the last 5 seconds and is not queried";
 /// How long a server is left alone after it has failed.
 const REST: Duration = Duration::from_secs(5);
 /// How long a connection is kept for the next question.
@@ -72,10 +72,11 @@ impl Asker {
         if self.rests() {
             return Err(RESTS.to_owned());
         }
-        let _place = self.waiting.try_acquire().map_err(|_| "too many questions wait for it")?;
+        let _place = self.waiting.try_acquire().map_err(|_| "too many queries are waiting for it")?;
         // Time in which others are asked about is not the server's fault.
         let permit = tokio::time::timeout(PATIENCE, self.connections.acquire()).await;
-        let _connection = permit.map_err(|_| "too many questions wait for it")?.map_err(|error| error.to_string())?;
+        let _connection =
+            permit.map_err(|_| "too many queries are waiting for it")?.map_err(|error| error.to_string())?;
         // Others that have waited before may have found that it fails.
         if self.rests() {
             return Err(RESTS.to_owned());
@@ -184,8 +185,8 @@ impl Connection {
         })
     }
 
-    /// Asks about a recipient. The outer error: the connection is of no more use. The inner one: the server says neither
-    /// yes nor no.
+    /// Asks about a recipient. The outer error: the connection is of no more use. The inner one: the server says
+    /// neither yes nor no.
     async fn ask(&mut self, recipient: &Address) -> Result<Result<bool, String>, String> {
         if !recipient.as_str().is_ascii() && !self.utf8 {
             // A server without the extension has no such user.

@@ -1,9 +1,8 @@
 //! Directory harvesting: how many unknown recipients the clients of a network may find out about in an hour.
 //!
-//! A spammer that tries made-up names learns from each answer whether the name exists. Unknown recipients are counted by
-//! client network. A query that is not answered yet counts as one that will be, so that many queries at the same time
-//! learn no more than many in a row. A network that sends much mail may err more often: each ten messages that are
-//! accepted from it add one to its limit.
+//! A spammer that tries made-up names learns from each answer whether the name exists. Unknown recipients are counted
+//! by client network. A query that is not answered yet counts as one that will be, so that many queries at the same
+//! time learn no more than many in a row. Each ten messages that are accepted from a network add one to its limit.
 
 use core::net::IpAddr;
 use std::collections::HashMap;
@@ -27,7 +26,7 @@ const MAX_ALARMS: usize = 1000;
 /// Whether a query about a recipient may be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
-    /// It may. It counts as pending until [`Harvests::settle`].
+    /// The query may be answered. It counts as pending until [`Harvests::settle`].
     Answer,
     /// The limit would be exceeded if all pending queries were about unknown recipients. After one of them is settled,
     /// the query may be made again.
@@ -94,7 +93,8 @@ fn accounts(client: IpAddr) -> impl Iterator<Item = IpNet> {
 }
 
 impl Harvests {
-    /// Whether a query of this client may be answered. `limit`: unknown recipients of a network in an hour; 0: no limit.
+    /// Whether a query of this client may be answered. `limit`: unknown recipients of a network in an hour; 0: no
+    /// limit.
     ///
     /// ```
     /// # use countersign::envelope::{abuse::{Admission, Harvests}, time::Timestamp};

@@ -1,5 +1,5 @@
-//! State that the rules keep between messages: tag guesses, bounce counts per tag, the rate of untagged null-sender mail,
-//! unknown recipients, and bounces that this site has sent.
+//! State that the rules keep between messages: tag guesses, bounce counts per tag, the rate of untagged null-sender
+//! mail, unknown recipients, and bounces that this site has sent.
 //!
 //! Time is an argument, every collection is bounded, and what is kept on disk is somebody else's matter. Each process
 //! keeps one [`Memory`]. With a fresh one ([`Memory::default`]) for each query, the rules answer as if nothing had

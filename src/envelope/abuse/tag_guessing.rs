@@ -235,7 +235,8 @@ impl Guesses {
         self.budget.limited
     }
 
-    /// The forgery budget: the chance, 0 to 1, that at least one of the guesses of the last 30 to 60 days was a valid tag.
+    /// The forgery budget: the chance, 0 to 1, that at least one of the guesses of the last 30 to 60 days was a valid
+    /// tag.
     #[must_use]
     pub fn chance_of_one(&self) -> f64 {
         -(-self.budget.odds - self.budget.earlier_odds).exp_m1()

@@ -34,7 +34,7 @@ impl Rules<'_> {
         // A bounce to forwarded mail is usually of another site. If its original was received last by this one, the next hop
         // has refused it, and the bounce is of this site after all.
         let is_of_others = found.is_forwarded_bounce && !found.returned_by.as_ref().is_some_and(is_own);
-        // Vacation replies and receipts are no bounces.
+        // Vacation replies and receipts are not bounces.
         if !found.kind.is_ndr() || is_of_others {
             return ContentVerdict::Deliver;
         }

@@ -29,7 +29,7 @@ pub enum Existence {
     Known,
     /// It does not exist.
     Unknown,
-    /// Nobody can say at the moment.
+    /// The server or file cannot answer now.
     Undecided,
 }
 

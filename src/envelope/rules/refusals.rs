@@ -87,7 +87,7 @@ pub(super) const NO_SUCH_USER: Refusal =
 pub(super) const USER_UNDECIDED: Refusal = Refusal {
     code: 451,
     status: "4.4.3",
-    text: "whether this user exists cannot be found out now, try again later",
+    text: "recipient cannot be verified now, try again later",
     reason: RefusalReason::RecipientUndecided,
 };
 

@@ -67,7 +67,7 @@ pub(crate) enum User {
     Unknown,
     /// A refusal without an enhanced code. Some servers refuse unknown users like that, and clients, too.
     Doubtful,
-    /// Nothing.
+    /// The reply says nothing about the user.
     NotSaid,
 }
 

@@ -1,5 +1,5 @@
 //! Replaces the message that a bounce returns by its headers: `message/rfc822` becomes `text/rfc822-headers` (RFC 6522
-//! section 4). Whoever gets the bounce learns which message it is about, and does not get its content.
+//! section 4). The recipient of the bounce learns which message it is about, and does not get its content.
 
 use crate::envelope::bounce::{parameter, without_comments};
 
