@@ -23,6 +23,11 @@ fn results(spf: &str) -> String {
 impl Site {
     /// `ndr`: lines of `[outbound.ndr]`. `header`: what Postfix puts above each message from outside.
     fn start(name: &str, ndr: &str, header: &str) -> Self {
+        Self::start_with(name, ndr, header, "")
+    }
+
+    /// `extra`: more lines of main.cf.
+    fn start_with(name: &str, ndr: &str, header: &str, extra: &str) -> Self {
         let (folder, world, port) = (folder(), Sink::start(), reserved_port());
         run_ok(folder.path(), &["keys", "init"]);
         let config = format!(
@@ -42,6 +47,7 @@ impl Site {
             mailboxes: &["ann", "postmaster"],
             ports: &[(port, if header.is_empty() { "smtpd_reject_unlisted_recipient=no" } else { &options })],
             relayhost: daemon.ports[0],
+            extra,
             ..Role::default()
         };
         let postfix = Postfix::start(folder.path(), &role);
@@ -117,6 +123,22 @@ fn only_verified_senders_get_a_bounce() {
         let copy = &site.bounces()[0].text;
         assert!(copy.starts_with("Countersign-Result: v=1; "), "{copy}");
         assert!(copy.contains("would=discard; reason=own-bounce-unverified") && copy.contains("buy this"), "{copy}");
+    }
+}
+
+#[test]
+fn results_below_received_are_trusted_where_strangers_cannot_write_them() {
+    if !can_run(&["postfix"], "results_below_received_are_trusted_where_strangers_cannot_write_them") {
+        return;
+    }
+    let ndr = "policy = \"verified\"\nauthserv_id = \"mx.our.example\"\nresults_below_received = true";
+    let forged = format!("{}\r\n", results("pass"));
+    // The setting of docs/config.md.
+    let removes = "header_checks = regexp:{{/^Authentication-Results:[[:space:]]*mx\\.our\\.example/ IGNORE}}";
+    for (name, extra, sent) in [("believed", "", 1), ("removed", removes, 0)] {
+        let site = Site::start_with(name, ndr, "", extra);
+        site.reflects(&forged);
+        assert_eq!(site.bounces().len(), sent, "{name}");
     }
 }
 

@@ -361,6 +361,7 @@ const OTHERS: &[(&str, &str)] = &[
     ("inbound.recipients", "\"ask:127.0.0.1:25\""),
     ("outbound.ndr.policy", "\"drop\""),
     ("outbound.ndr.authserv_id", "\"mx.our.example\""),
+    ("outbound.ndr.results_below_received", "true"),
     ("outbound.ndr.per_domain_per_hour", "7"),
     ("outbound.ndr.per_hour", "7"),
     ("outbound.ndr.strip_content", "true"),

@@ -20,6 +20,7 @@ pub(super) fn build(raw: RawNdr) -> Result<OwnBounces, LocatedError> {
     Ok(OwnBounces {
         policy,
         authserv_id,
+        results_below_received: raw.results_below_received,
         per_domain_per_hour: raw.per_domain_per_hour,
         per_hour: raw.per_hour,
         strip_content: raw.strip_content,

@@ -149,6 +149,7 @@ pub(super) struct RawNdr {
     #[serde(deserialize_with = "words::own_bounces")]
     pub policy: Option<OwnBouncePolicy>,
     pub authserv_id: Option<String>,
+    pub results_below_received: bool,
     pub per_domain_per_hour: u32,
     pub per_hour: u32,
     pub strip_content: bool,

@@ -13,7 +13,7 @@ const MAX_RESULTS: usize = 50;
 /// let value = "mx.our.example; spf=pass smtp.mailfrom=bob@third.example; dkim=none";
 /// let results = AuthResults::parse(value);
 /// assert_eq!(results.server, "mx.our.example");
-/// assert!(results.authenticates("third.example") && !results.authenticates("else.example"));
+/// assert!(results.has_spf("pass", "third.example") && !results.has_spf("pass", "else.example"));
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuthResults {
@@ -51,18 +51,34 @@ impl AuthResults {
         !self.server.is_empty() && canonical_domain(&self.server) == canonical_domain(server)
     }
 
-    /// Whether the message provably came from this domain: SPF passed for an envelope sender in it (RFC 7208), or a
-    /// signature of it or of a parent domain is valid (RFC 6376).
+    /// Combines the headers of one server, from the top: its filters may write one each. What the topmost says about a
+    /// method counts.
     #[must_use]
-    pub fn authenticates(&self, domain: &str) -> bool {
+    pub fn combined(headers: impl IntoIterator<Item = Self>) -> Self {
+        headers.into_iter().fold(Self::default(), |mut all, below| {
+            let known = all.results.clone();
+            let is_new = |result: &AuthResult| known.iter().all(|it| it.method != result.method);
+            all.results.extend(below.results.into_iter().filter(is_new));
+            Self { server: below.server, ..all }
+        })
+    }
+
+    /// Whether SPF (RFC 7208) has this result, such as `pass`, for an envelope sender in this domain.
+    #[must_use]
+    pub fn has_spf(&self, result: &str, domain: &str) -> bool {
         let domain = canonical_domain(domain);
-        self.results.iter().filter(|it| it.result == "pass").any(|it| match it.method.as_str() {
-            "spf" => it.value("smtp.mailfrom").is_some_and(|sender| domain_of(sender) == domain),
-            "dkim" => {
-                let signer = it.value("header.d").or_else(|| it.value("header.i")).map(domain_of);
-                signer.is_some_and(|signer| is_aligned(&domain, &signer))
-            }
-            _ => false,
+        let mut spf = self.results.iter().filter(|it| it.method == "spf" && it.result == result);
+        spf.any(|it| it.value("smtp.mailfrom").is_some_and(|sender| domain_of(sender) == domain))
+    }
+
+    /// Whether a signature of this domain or of a parent domain is valid (DKIM, RFC 6376).
+    #[must_use]
+    pub fn is_signed_by(&self, domain: &str) -> bool {
+        let domain = canonical_domain(domain);
+        let mut valid = self.results.iter().filter(|it| it.method == "dkim" && it.result == "pass");
+        valid.any(|it| {
+            let signer = it.value("header.d").or_else(|| it.value("header.i")).map(domain_of);
+            signer.is_some_and(|signer| is_aligned(&domain, &signer))
         })
     }
 }
@@ -172,6 +188,10 @@ mod tests {
 
     use super::*;
 
+    fn authenticates(results: &AuthResults, domain: &str) -> bool {
+        results.has_spf("pass", domain) || results.is_signed_by(domain)
+    }
+
     #[test]
     fn results_are_read_as_servers_write_them() {
         for value in [
@@ -187,12 +207,12 @@ mod tests {
         ] {
             let results = AuthResults::parse(value);
             assert!(results.is_from("mx.our.example"), "{results:?}");
-            assert!(results.authenticates("third.example"), "{results:?}");
-            assert!(!results.authenticates("else.example"), "{results:?}");
+            assert!(authenticates(&results, "third.example"), "{results:?}");
+            assert!(!authenticates(&results, "else.example"), "{results:?}");
         }
         let signed = AuthResults::parse("mx.our.example; dkim=pass header.d=third.example");
-        assert!(signed.authenticates("mail.third.example") && !signed.authenticates("notthird.example"));
-        assert!(!AuthResults::parse("mx; dkim=pass header.d=example").authenticates("third.example"));
+        assert!(signed.is_signed_by("mail.third.example") && !signed.is_signed_by("notthird.example"));
+        assert!(!AuthResults::parse("mx; dkim=pass header.d=example").is_signed_by("third.example"));
     }
 
     #[test]
@@ -215,14 +235,32 @@ mod tests {
             "mx.our.example; iprev=pass policy.iprev=192.0.2.1",
             "mx.our.example spf=pass smtp.mailfrom=third.example",
         ] {
-            assert!(!AuthResults::parse(value).authenticates("third.example"), "{value}");
+            assert!(!authenticates(&AuthResults::parse(value), "third.example"), "{value}");
         }
+    }
+
+    #[test]
+    fn the_topmost_result_of_a_method_counts() {
+        let combined = |values: &[&str]| AuthResults::combined(values.iter().map(|value| AuthResults::parse(value)));
+        let (pass, fail) = ("mx; spf=pass smtp.mailfrom=third.example", "mx; spf=fail smtp.mailfrom=third.example");
+        for (values, passes) in [
+            (&[pass][..], true),
+            (&["mx; dkim=none", pass][..], true),
+            (&[pass, fail][..], true),
+            (&[fail, pass][..], false),
+            (&["mx; dkim=fail; spf=none", pass][..], false),
+            (&[][..], false),
+        ] {
+            assert_eq!(combined(values).has_spf("pass", "third.example"), passes, "{values:?}");
+        }
+        let two = "mx; dkim=fail header.d=else.example; dkim=pass header.d=third.example";
+        assert!(combined(&[two, pass]).is_signed_by("third.example"));
     }
 
     proptest! {
         #[test]
         fn any_text_is_read(value in "\\PC{0,200}|[a-z=;.()\"\\\\ @]{0,100}") {
-            let _ = AuthResults::parse(&value).authenticates("third.example");
+            let _ = authenticates(&AuthResults::parse(&value), "third.example");
         }
     }
 }

@@ -143,6 +143,8 @@ pub struct OwnBounces {
     pub policy: OwnBouncePolicy,
     /// The name of this site's server in its Authentication-Results.
     pub authserv_id: String,
+    /// Whether it adds them below its own Received header.
+    pub results_below_received: bool,
     /// The most to one domain in an hour; 0: no limit.
     pub per_domain_per_hour: u32,
     /// The most in an hour; 0: no limit.

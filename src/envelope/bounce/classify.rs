@@ -28,8 +28,7 @@ pub(super) fn classify(seen: &Seen) -> Findings {
         reasons,
         recipients,
         returned: seen.returned.clone(),
-        authentication_results: seen.top_results.values(),
-        returned_by: seen.top_results.received_by(),
+        trace: seen.trace.trace(),
         is_forwarded_bounce: seen.heads.forwarded_bounce,
     }
 }

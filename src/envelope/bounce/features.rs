@@ -6,7 +6,7 @@ use super::lines::{Lines, Piece};
 use super::mime::{Entity, EntitySink, Media};
 use super::original::{Finder, Returned};
 use super::text_excerpt::TextExcerpt;
-use super::top_results::TopResults;
+use super::trace::TraceReader;
 
 /// Maximum length of the text that is searched for phrases, in octets. Servers put their notice at the beginning.
 const MAX_TEXT: usize = 8 << 10;
@@ -64,7 +64,7 @@ pub(super) struct Seen {
     /// Whether an original is attached as a part of its own.
     pub attached: bool,
     pub returned: Returned,
-    pub top_results: TopResults,
+    pub trace: TraceReader,
     texts: Vec<TextExcerpt>,
     between: Vec<u8>,
     raw: Finder,
@@ -94,7 +94,7 @@ impl Default for Seen {
             has_dmarc_report: false,
             attached: false,
             returned: Returned::default(),
-            top_results: TopResults::default(),
+            trace: TraceReader::default(),
             texts: Vec::new(),
             between: Vec::new(),
             raw: Finder::default(),
@@ -128,11 +128,11 @@ impl Seen {
     }
 
     pub(super) fn finish(&mut self) {
-        let Self { lines, decoded, returned, raw, status, inner_status, top_results, .. } = self;
+        let Self { lines, decoded, returned, raw, status, inner_status, trace, .. } = self;
         lines.finish(|piece| decoded.line(piece, returned));
         decoded.finish(returned);
         raw.finish(returned);
-        top_results.end();
+        trace.end();
         status.recipient_done();
         inner_status.recipient_done();
     }
@@ -178,7 +178,7 @@ impl EntitySink for Seen {
         if entity.top {
             self.top_header(name, value);
         } else if entity.nested == 1 && !entity.guessed {
-            self.top_results.header(name, value);
+            self.trace.header(name, value);
         }
     }
 
@@ -189,8 +189,8 @@ impl EntitySink for Seen {
         decoded.finish(returned);
         (self.lines, self.transfer) = (Lines::default(), entity.transfer.clone());
         self.in_html = entity.media == Media::Html;
-        if entity.nested > 0 || self.top_results.has_begun() {
-            self.top_results.end();
+        if entity.nested > 0 || self.trace.has_begun() {
+            self.trace.end();
         }
         if let Some(report) = entity.report.as_ref().filter(|_| entity.nested == 0 && !entity.guessed) {
             // A delivery status takes precedence over other report types.
@@ -224,7 +224,7 @@ impl EntitySink for Seen {
             return;
         }
         if entity.media == Media::Headers && entity.nested == 0 && !entity.guessed {
-            self.top_results.line(piece);
+            self.trace.line(piece);
         }
         let is_text = matches!(entity.media, Media::Text | Media::Html) && entity.nested == 0;
         let is_plain = entity.transfer == Transfer::Identity && entity.media != Media::Html;

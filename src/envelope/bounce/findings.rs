@@ -2,6 +2,7 @@
 
 use super::dsn::DsnRecipient;
 use super::original::Returned;
+use super::trace::Trace;
 
 /// The kind of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -90,11 +91,8 @@ pub struct Findings {
     pub recipients: Vec<DsnRecipient>,
     /// Headers of the original that the message returns.
     pub returned: Returned,
-    /// Values of the `Authentication-Results` headers above the topmost Received header of an original that is a part of
-    /// its own, from the top: those of the last server that received it, unless its sender left out all Received headers.
-    pub authentication_results: Vec<String>,
-    /// The host in the topmost Received header of such an original, in lower case: the last that has received it.
-    pub returned_by: Option<String>,
+    /// The trace of an original that is a part of its own.
+    pub trace: Trace,
     /// Whether a listener of this site has marked it as a bounce to a reversed SRS address. Anyone who can send mail
     /// through the listener that asks could have written that.
     pub is_forwarded_bounce: bool,
@@ -108,8 +106,7 @@ impl Default for Findings {
             reasons: Vec::new(),
             recipients: Vec::new(),
             returned: Returned::default(),
-            authentication_results: Vec::new(),
-            returned_by: None,
+            trace: Trace::default(),
             is_forwarded_bounce: false,
         }
     }

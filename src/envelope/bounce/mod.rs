@@ -2,8 +2,7 @@
 //! pass and in bounded memory: its header block, MIME structure and words, and the parts of a returned original.
 //!
 //! - `lines` and `mime` split the message into lines and parts, `decode` turns octets into text;
-//! - `dsn` reads the fields of RFC 3464, `original` finds the returned original, `top_results` what is above its
-//!   Received headers;
+//! - `dsn` reads the fields of RFC 3464, `original` finds the returned original, `trace` reads its trace headers;
 //! - `features` collects what is found, with `author` (the kind of sender), `text_excerpt` (the text that is kept), and
 //!   `phrases` and `wording` (the words of mail servers); `classify` weighs it, `findings` has the result.
 //!
@@ -21,7 +20,7 @@ mod mime;
 mod original;
 mod phrases;
 mod text_excerpt;
-mod top_results;
+mod trace;
 mod wording;
 
 pub use self::dsn::{DsnAction, DsnRecipient, DsnStatus};
@@ -31,6 +30,7 @@ use self::lines::{Lines, Piece};
 use self::mime::Walker;
 pub(crate) use self::mime::{parameter, without_comments};
 pub use self::original::{ReceivedHop, Returned};
+pub use self::trace::{Trace, TraceHeader};
 
 /// Reads and classifies one message.
 ///

@@ -4,8 +4,10 @@ use super::{Candidate, ContentCheck, ContentVerdict, RefusalReason, ResultHeader
 use crate::envelope::abuse::Memory;
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::auth_results::AuthResults;
-use crate::envelope::bounce::Findings;
+use crate::envelope::bounce::{Findings, Trace, TraceHeader};
+use crate::envelope::evidence::author;
 use crate::envelope::site_policy::OwnBouncePolicy;
+use crate::envelope::tag::batv;
 
 /// The value of the mark for a bounce to a reversed SRS address: the next listener that sees it knows by this that the
 /// bounce is not of this site.
@@ -30,10 +32,10 @@ impl Rules<'_> {
     /// Decides about a message from the null sender that leaves this site.
     pub(super) fn own_bounce(&self, memory: &mut Memory, case: Candidate<'_>, found: &Findings) -> ContentVerdict {
         let ndr = &self.policy.outbound.ndr;
-        let is_own = |host: &String| self.is_own_host(host) || *host == ndr.authserv_id.to_ascii_lowercase();
         // A bounce to forwarded mail is usually of another site. If its original was received last by this one, the next hop
         // has refused it, and the bounce is of this site after all.
-        let is_of_others = found.is_forwarded_bounce && !found.returned_by.as_ref().is_some_and(is_own);
+        let is_own = found.trace.received_by().is_some_and(|host| self.is_own_server(host));
+        let is_of_others = found.is_forwarded_bounce && !is_own;
         // Vacation replies and receipts are not bounces.
         if !found.kind.is_ndr() || is_of_others {
             return ContentVerdict::Deliver;
@@ -41,7 +43,7 @@ impl Rules<'_> {
         let domain = case.recipient.domain();
         let reason = match ndr.policy {
             OwnBouncePolicy::Drop => Some(RefusalReason::OwnBounce),
-            OwnBouncePolicy::Verified if !self.is_authenticated(domain, found) => {
+            OwnBouncePolicy::Verified if !self.is_authenticated(case.recipient, found) => {
                 Some(RefusalReason::OwnBounceUnverified)
             }
             OwnBouncePolicy::Verified | OwnBouncePolicy::Pass => None,
@@ -60,12 +62,41 @@ impl Rules<'_> {
         }
     }
 
-    /// Whether this site has found that the returned original came from this domain. Only the topmost result of its own
-    /// server counts (RFC 8601 section 5): below it, a sender can write what it likes.
-    fn is_authenticated(&self, domain: &str, found: &Findings) -> bool {
-        let server = self.policy.outbound.ndr.authserv_id.as_str();
-        let results = found.authentication_results.iter().map(|value| AuthResults::parse(value));
-        results.into_iter().find(|results| results.is_from(server)).is_some_and(|results| results.authenticates(domain))
+    /// Whether this site has found that the returned original came from the domain of the bounce's recipient.
+    ///
+    /// A signed message can be sent again by anyone, with any envelope sender. So a signature counts only for a bounce
+    /// to the author of the message, and not if the domain disowns the host that has sent it (`spf=fail`).
+    fn is_authenticated(&self, recipient: &Address, found: &Findings) -> bool {
+        let (results, domain) = (self.own_results(&found.trace), recipient.domain());
+        let is_author = || {
+            let author = found.trace.from.as_deref().and_then(author);
+            let mailbox = batv::strip(recipient);
+            author.is_some_and(|author| author.same_mailbox(mailbox.as_ref().unwrap_or(recipient)))
+        };
+        results.has_spf("pass", domain)
+            || (results.is_signed_by(domain) && !results.has_spf("fail", domain) && is_author())
+    }
+
+    /// What this site's own servers have found out about an original (RFC 8601 section 5). Above the topmost Received
+    /// header, nobody else can write. If they write below it, they have to remove what a sender has written.
+    fn own_results(&self, trace: &Trace) -> AuthResults {
+        let ndr = &self.policy.outbound.ndr;
+        let is_received = |header: &TraceHeader| matches!(header, TraceHeader::Received(_));
+        let ends = |header: &TraceHeader| match header {
+            TraceHeader::Received(by) => !(ndr.results_below_received && self.is_own_server(by)),
+            TraceHeader::Results(_) => false,
+        };
+        // Without any Received header, no server has received it.
+        let own = trace.headers.iter().take_while(|header| !ends(header));
+        let values = own.filter(|_| trace.headers.iter().any(is_received)).filter_map(|header| match header {
+            TraceHeader::Results(value) => Some(AuthResults::parse(value)),
+            TraceHeader::Received(_) => None,
+        });
+        AuthResults::combined(values.filter(|results| results.is_from(&ndr.authserv_id)))
+    }
+
+    fn is_own_server(&self, host: &str) -> bool {
+        self.is_own_host(host) || self.policy.outbound.ndr.authserv_id.eq_ignore_ascii_case(host)
     }
 }
 
@@ -96,6 +127,10 @@ mod tests {
     }
 
     fn verdict(found: &Findings) -> &'static str {
+        verdict_if(false, found)
+    }
+
+    fn verdict_if(results_below_received: bool, found: &Findings) -> &'static str {
         let secret = Secret::new(vec![7; 32].into());
         let key = NewKey { algorithm: Algorithm::HmacSha256, secret, lifetime: 7, srs_lifetime: 21, short_tags: true };
         let ring = Keyring::create(key, NOW).unwrap();
@@ -103,6 +138,7 @@ mod tests {
         policy.domains.local.insert("our.example");
         policy.outbound.ndr.policy = OwnBouncePolicy::Verified;
         policy.outbound.ndr.authserv_id = "mx.our.example".into();
+        policy.outbound.ndr.results_below_received = results_below_received;
         let (rules, victim) = (Rules::new(&policy, &ring, NOW), Address::parse("v@victim.example").unwrap());
         let check = rules.outbound_check(&ReversePath::Null, &victim).unwrap();
         let case = Candidate { client: None, check, recipient: &victim, complete: true };
@@ -129,6 +165,15 @@ mod tests {
             ([RECEIVED, &other, OURS, RECEIVED].concat(), "own-bounce-unverified"),
             ([&other, RECEIVED].concat(), "own-bounce-unverified"),
             (RECEIVED.to_owned(), "own-bounce-unverified"),
+            // Two filters write one each.
+            (["Authentication-Results: mx.our.example; dkim=none\n", OURS, RECEIVED].concat(), "sent"),
+            // No server has received it.
+            (OURS.to_owned(), "own-bounce-unverified"),
+            // Too long to be read as a whole.
+            (
+                [&OURS.replace("; spf", &format!("; iprev=pass ({}); spf", "x".repeat(2000))), RECEIVED].concat(),
+                "own-bounce-unverified",
+            ),
             (String::new(), "own-bounce-unverified"),
         ] {
             for part in ["message/rfc822", "text/rfc822-headers", "message/global-headers; charset=utf-8"] {
@@ -143,5 +188,51 @@ mod tests {
         assert_eq!(verdict(&bounce("message/rfc822", &inside)), "own-bounce-unverified");
         let parts = format!("X: y\nContent-Type: multipart/mixed; boundary=c\n\n--c\n{OURS}\nx\n--c--\n");
         assert_eq!(verdict(&bounce("message/rfc822", &parts)), "own-bounce-unverified");
+    }
+
+    #[test]
+    fn results_below_our_own_received_headers_count_where_the_config_says_so() {
+        let (ours_again, other) =
+            (RECEIVED.replace("from evil", "from 127.0.0.1"), RECEIVED.replace("by mx.our", "by mx.else"));
+        let hop = RECEIVED.replace("by mx.our.example", "by scanner.our.example");
+        let failed = OURS.replace("=pass", "=fail");
+        for (returned, result) in [
+            ([RECEIVED, OURS].concat(), "sent"),
+            ([RECEIVED, OURS, &other].concat(), "sent"),
+            ([OURS, RECEIVED].concat(), "sent"),
+            ([&ours_again, &hop, RECEIVED, OURS, &other].concat(), "sent"),
+            ([RECEIVED, &failed, OURS].concat(), "own-bounce-unverified"),
+            ([RECEIVED, &other, OURS].concat(), "own-bounce-unverified"),
+            ([&other, OURS].concat(), "own-bounce-unverified"),
+            (OURS.to_owned(), "own-bounce-unverified"),
+        ] {
+            for part in ["message/rfc822", "text/rfc822-headers"] {
+                assert_eq!(verdict_if(true, &bounce(part, &returned)), result, "{part}: {returned}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_signature_authenticates_the_author_alone() {
+        let signed = |more: &str| {
+            format!("Authentication-Results: mx.our.example; dkim=pass header.d=victim.example{more}\n{RECEIVED}")
+        };
+        let from = |author: &str| format!("From: {author}\n");
+        for (returned, result) in [
+            ([signed(""), from("Victor <V@Victim.example>")].concat(), "sent"),
+            ([signed("; spf=softfail smtp.mailfrom=victim.example"), from("v@victim.example")].concat(), "sent"),
+            // Anyone can send a signed message again, in the name of another mailbox.
+            ([signed(""), from("mallory@victim.example")].concat(), "own-bounce-unverified"),
+            (
+                [signed("; spf=fail smtp.mailfrom=victim.example"), from("v@victim.example")].concat(),
+                "own-bounce-unverified",
+            ),
+            ([signed(""), from("m@victim.example"), from("v@victim.example")].concat(), "own-bounce-unverified"),
+            (signed(""), "own-bounce-unverified"),
+        ] {
+            for part in ["message/rfc822", "text/rfc822-headers"] {
+                assert_eq!(verdict(&bounce(part, &returned)), result, "{part}: {returned}");
+            }
+        }
     }
 }
