@@ -178,13 +178,16 @@ mod tests {
 
     #[test]
     fn what_is_not_done_here_is_not_offered() {
-        let text = String::from_utf8(filter(&reply(ALL), &Ours { recipients: 100, ..Ours::default() })).unwrap();
+        let text = String::from_utf8(filter(&reply(ALL), &Ours { recipients: 100, chunking: true, ..Ours::default() }))
+            .unwrap();
         assert_eq!(
             text,
             "250-mx.example\r\n250-PIPELINING\r\n250-SIZE 10240000\r\n250-ENHANCEDSTATUSCODES\r\n250-8bitmime\r\n\
              250-DSN\r\n250-SMTPUTF8\r\n250-LIMITS MAILMAX=9 RCPTMAX=50\r\n250-DELIVERBY 240\r\n\
              250-FUTURERELEASE 9 10\r\n250-BINARYMIME\r\n250 CHUNKING\r\n"
         );
+        let unchunked = String::from_utf8(filter(&reply(ALL), &Ours::default())).unwrap();
+        assert!(!unchunked.contains("CHUNKING") && !unchunked.contains("BINARYMIME"), "{unchunked}");
         let alone = filter(&reply("250 mx.example\r\n"), &Ours::default());
         assert_eq!(alone, b"250 mx.example\r\n");
         assert!(
