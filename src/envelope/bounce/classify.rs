@@ -29,7 +29,7 @@ pub(super) fn classify(seen: &Seen) -> Findings {
         recipients,
         returned: seen.returned.clone(),
         trace: seen.trace.trace(),
-        is_forwarded_bounce: seen.heads.forwarded_bounce,
+        inbound_mark: seen.heads.inbound_mark,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::decode::{Transfer, fold, shown_lines, text, without_tags, words};
 use super::dsn::DsnStatus;
+use super::findings::InboundMark;
 use super::lines::{Lines, Piece};
 use super::mime::{Entity, EntitySink, Media};
 use super::original::{Finder, Returned};
@@ -40,8 +41,8 @@ pub(super) struct HeaderFields {
     pub calendar: bool,
     /// Whether it is a journal report of Exchange.
     pub journal: bool,
-    /// Whether our own mark says that it is a bounce to a reversed SRS address.
-    pub forwarded_bounce: bool,
+    /// Our own mark.
+    pub inbound_mark: Option<InboundMark>,
 }
 
 #[derive(Debug)]
@@ -166,7 +167,10 @@ impl Seen {
             b"list-id" | b"list-unsubscribe" | b"list-post" | b"x-mailing-list" | b"x-loop" => heads.list = true,
             b"user-agent" | b"x-newsreader" | b"x-originating-ip" => heads.client = true,
             b"x-ms-journal-report" => heads.journal = true,
-            b"countersign-result" => heads.forwarded_bounce |= lower().contains(FORWARDED_BOUNCE),
+            b"countersign-result" => {
+                let forwarded = lower().contains(FORWARDED_BOUNCE);
+                heads.inbound_mark = Some(if forwarded { InboundMark::Forwarded } else { InboundMark::Accepted });
+            }
             b"content-class" => heads.calendar |= lower().contains("calendarmessage"),
             _ => {}
         }

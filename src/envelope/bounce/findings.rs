@@ -77,6 +77,15 @@ impl MessageKind {
     }
 }
 
+/// How a listener of this site has marked a message that it accepted from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InboundMark {
+    /// As a bounce to a reversed SRS address.
+    Forwarded,
+    /// In another way.
+    Accepted,
+}
+
 /// The findings in a message. They are claims of its sender, not proven.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Findings {
@@ -93,9 +102,9 @@ pub struct Findings {
     pub returned: Returned,
     /// The trace of an original that is a part of its own.
     pub trace: Trace,
-    /// Whether a listener of this site has marked it as a bounce to a reversed SRS address. Anyone who can send mail
-    /// through the listener that asks could have written that.
-    pub is_forwarded_bounce: bool,
+    /// The mark of a listener of this site. Anyone who can send mail through the listener that asks could have written
+    /// it.
+    pub inbound_mark: Option<InboundMark>,
 }
 
 impl Default for Findings {
@@ -107,7 +116,7 @@ impl Default for Findings {
             recipients: Vec::new(),
             returned: Returned::default(),
             trace: Trace::default(),
-            is_forwarded_bounce: false,
+            inbound_mark: None,
         }
     }
 }

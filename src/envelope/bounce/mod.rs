@@ -25,10 +25,10 @@ mod wording;
 
 pub use self::dsn::{DsnAction, DsnRecipient, DsnStatus};
 use self::features::Seen;
-pub use self::findings::{Findings, MessageKind};
+pub use self::findings::{Findings, InboundMark, MessageKind};
 use self::lines::{Lines, Piece};
 use self::mime::Walker;
-pub(crate) use self::mime::{parameter, without_comments};
+pub(crate) use self::mime::{field, parameter, without_comments};
 pub use self::original::{ReceivedHop, Returned};
 pub use self::trace::{Trace, TraceHeader};
 

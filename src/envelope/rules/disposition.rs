@@ -58,8 +58,8 @@ impl Disposition {
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Deliver(Delivery { mark: Some(_), .. }) => "mark",
-            Self::Deliver(Delivery { mark: None, .. }) => "deliver",
+            Self::Deliver(Delivery { mark: Some(mark), .. }) if mark.would != DELIVER => "mark",
+            Self::Deliver(_) => DELIVER,
             Self::Inspect(..) => "content",
             Self::Discard => "discard",
             Self::Refuse(refusal) if refusal.is_temporary() => "defer",
@@ -104,8 +104,8 @@ pub enum ContentCheck {
 pub struct ResultHeader {
     /// The verdict on the tag.
     pub verdict: &'static str,
-    /// The action without the mark: `reject`, `defer`, `discard`, `quarantine`, or `mark` if marking is the configured
-    /// action.
+    /// The action without the mark: `reject`, `defer`, `discard`, `quarantine`, `deliver`, or `mark` if marking is the
+    /// configured action.
     pub would: &'static str,
     /// The reason for that action.
     pub reason: RefusalReason,
@@ -113,6 +113,8 @@ pub struct ResultHeader {
     pub observed: bool,
 }
 
+/// The action of a mark that says nothing against the message.
+pub(super) const DELIVER: &str = "deliver";
 /// The name of the header that marks a message.
 pub const MARK: &str = "Countersign-Result";
 

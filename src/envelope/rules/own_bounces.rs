@@ -1,18 +1,19 @@
 //! Rules for bounces that this site sends itself: whether they go to somebody who is known to have sent the original.
 
-use super::{Candidate, ContentCheck, ContentVerdict, RefusalReason, ResultHeader, Rules};
+use super::disposition::DELIVER;
+use super::{Candidate, ContentCheck, ContentVerdict, Disposition, Inbound, RefusalReason, ResultHeader, Route, Rules};
 use crate::envelope::abuse::Memory;
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::auth_results::AuthResults;
-use crate::envelope::bounce::{Findings, Trace, TraceHeader};
+use crate::envelope::bounce::{Findings, InboundMark, Trace, TraceHeader};
 use crate::envelope::evidence::author;
 use crate::envelope::site_policy::OwnBouncePolicy;
 use crate::envelope::tag::batv;
 
-/// The value of the mark for a bounce to a reversed SRS address: the next listener that sees it knows by this that the
+/// The mark for a bounce to a reversed SRS address: the listener through which it leaves again knows by this that the
 /// bounce is not of this site.
 const FORWARDED: ResultHeader =
-    ResultHeader { verdict: "valid", would: "deliver", reason: RefusalReason::SrsBounce, observed: false };
+    ResultHeader { verdict: "valid", would: DELIVER, reason: RefusalReason::SrsBounce, observed: false };
 
 impl Rules<'_> {
     /// Why a message that leaves is inspected; `None`: it is not. Bounces within the site harm nobody else.
@@ -29,13 +30,30 @@ impl Rules<'_> {
         self.policy.outbound.ndr.is_active().then_some(FORWARDED)
     }
 
+    /// Marks a message that was accepted from the null sender, unless it has a mark. Its recipient may forward it to a
+    /// mailbox elsewhere.
+    pub(super) fn mark_accepted(&self, inbound: &mut Inbound) {
+        let reason = RefusalReason::AcceptedBounce;
+        let accepted = ResultHeader { verdict: inbound.verdict.name(), would: DELIVER, reason, observed: false };
+        let (Disposition::Deliver(delivery) | Disposition::Inspect(delivery, _)) = &mut inbound.disposition else {
+            return;
+        };
+        if delivery.mark.is_none() && self.policy.outbound.ndr.is_active() {
+            let srs = delivery.route == Route::SrsNextHop;
+            delivery.mark = Some(if srs { FORWARDED } else { accepted });
+        }
+    }
+
     /// Decides about a message from the null sender that leaves this site.
     pub(super) fn own_bounce(&self, memory: &mut Memory, case: Candidate<'_>, found: &Findings) -> ContentVerdict {
         let ndr = &self.policy.outbound.ndr;
-        // A bounce to forwarded mail is usually of another site. If its original was received last by this one, the next hop
-        // has refused it, and the bounce is of this site after all.
-        let is_own = found.trace.received_by().is_some_and(|host| self.is_own_server(host));
-        let is_of_others = found.is_forwarded_bounce && !is_own;
+        let is_of_others = match found.inbound_mark {
+            Some(InboundMark::Accepted) => true,
+            // A bounce to forwarded mail is usually of another site. If its original was received last by this one, the
+            // next hop has refused it, and the bounce is of this site after all.
+            Some(InboundMark::Forwarded) => !found.trace.received_by().is_some_and(|host| self.is_own_server(host)),
+            None => false,
+        };
         // Vacation replies and receipts are not bounces.
         if !found.kind.is_ndr() || is_of_others {
             return ContentVerdict::Deliver;
@@ -105,6 +123,7 @@ mod tests {
     use super::*;
     use crate::envelope::bounce::Scanner;
     use crate::envelope::keyring::{Algorithm, Keyring, NewKey, Secret};
+    use crate::envelope::rules::Caller;
     use crate::envelope::site_policy::Policy;
     use crate::envelope::time::Timestamp;
 
@@ -233,6 +252,30 @@ mod tests {
             for part in ["message/rfc822", "text/rfc822-headers"] {
                 assert_eq!(verdict(&bounce(part, &returned)), result, "{part}: {returned}");
             }
+        }
+    }
+
+    #[test]
+    fn what_is_accepted_from_the_null_sender_is_marked_while_somebody_looks_for_it() {
+        let secret = Secret::new(vec![7; 32].into());
+        let key = NewKey { algorithm: Algorithm::HmacSha256, secret, lifetime: 7, srs_lifetime: 21, short_tags: true };
+        let ring = Keyring::create(key, NOW).unwrap();
+        let mut policy = Policy::default();
+        policy.domains.local.insert("our.example");
+        for (active, sender, recipient, caller, expected) in [
+            (true, "", "ann@our.example", Caller::Proxy, Some("accepted-bounce")),
+            (true, "", "ann@our.example", Caller::Milter, Some("accepted-bounce")),
+            (true, "bob@third.example", "ann@our.example", Caller::Proxy, None),
+            (false, "", "ann@our.example", Caller::Proxy, None),
+        ] {
+            policy.outbound.ndr.policy = if active { OwnBouncePolicy::Drop } else { OwnBouncePolicy::Pass };
+            let rules = Rules::new(&policy, &ring, NOW);
+            let sender = Address::parse(sender).map_or(ReversePath::Null, ReversePath::Mailbox);
+            let recipient = Address::parse(recipient).unwrap();
+            let inbound = rules.inbound_for(caller, &mut Memory::default(), None, &sender, &recipient);
+            let mark = inbound.disposition.delivery().unwrap().mark;
+            assert_eq!(mark.map(|mark| mark.reason.name()), expected, "{sender} {recipient} {active}");
+            assert_ne!(inbound.disposition.name(), "mark");
         }
     }
 }

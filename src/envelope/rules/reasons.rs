@@ -108,6 +108,8 @@ pub enum RefusalReason {
     OwnBounceLimit,
     /// A bounce to a reversed SRS address: there is nothing against it.
     SrsBounce,
+    /// Another message from the null sender that was accepted: there is nothing against it.
+    AcceptedBounce,
     /// The address cannot be parsed.
     Unreadable,
     /// The ring has no signing key.

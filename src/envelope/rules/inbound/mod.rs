@@ -70,6 +70,9 @@ impl Rules<'_> {
             *mark =
                 Some(ResultHeader { verdict: "untagged", would: "reject", reason: OWN_SENDER.reason, observed: true });
         }
+        if *sender == ReversePath::Null {
+            self.mark_accepted(&mut inbound);
+        }
         if !matches!(inbound.disposition, Disposition::Refuse(_)) {
             match self.recipient.existence {
                 Some(Existence::Unknown) => return refuse(inbound.verdict, NO_SUCH_USER),

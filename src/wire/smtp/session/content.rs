@@ -122,8 +122,8 @@ impl Session {
         let asked = self.mail.transaction_mut().and_then(|transaction| transaction.asked.as_mut());
         let Some(Asked::Quarantine { mark, due, refused }) = asked else { return };
         *due = due.saturating_sub(1);
-        *refused |= !reply.is_positive();
         if !reply.is_positive() {
+            refused.get_or_insert(reply.code);
             self.out.events.push_back(Event::Refused { command: "RCPT", reply: reply.first_line() });
         }
         if *due > 0 {
@@ -131,21 +131,21 @@ impl Session {
         }
         let (mark, refused) = (*mark, *refused);
         self.mail.forget_question();
-        if refused && self.settings.direction == Direction::Outbound {
+        let is_own_bounce = self.settings.direction == Direction::Outbound;
+        match refused {
+            None => self.message_goes_on(Some(mark), true),
             // A bounce of this site is not sent, with or without a copy. A refusal would only be bounced in turn.
-            self.drop_message(accepted());
-        } else if refused {
-            self.drop_message(NO_QUARANTINE.reply());
-        } else {
-            self.message_goes_on(Some(mark), true);
+            Some(500..) if is_own_bounce => self.drop_message(accepted()),
+            Some(_) => self.drop_message(NO_QUARANTINE.reply()),
         }
     }
 
-    /// Delivers the message, with this header in front if there is one. `decided`: the rest of the content cannot
-    /// change the verdict.
+    /// Delivers the message, with this mark in front, or else with that of its recipients. `decided`: the rest of the
+    /// content cannot change the verdict.
     fn message_goes_on(&mut self, mark: Option<ResultHeader>, decided: bool) {
-        if let (Some(mark), Some(transaction)) = (mark, self.mail.transaction_mut()) {
-            transaction.group.mark = Some(mark);
+        let mark = mark.or(self.mail.transaction().and_then(|transaction| transaction.group.mark));
+        if let Some(transaction) = self.mail.transaction_mut() {
+            transaction.group.mark = mark;
         }
         let header = mark.map(|mark| mark.header());
         match self.mail.message_mut() {
