@@ -225,6 +225,12 @@ fn a_bounce_that_is_not_sent_is_accepted_whatever_happens_to_its_copy() {
     let site = bare(hop, "policy = \"drop\"\ncopy_to = \"postmaster@our.example\"", "inbound.hold = \"8 KiB\"");
     assert_eq!(site.bounce("bob@third.example", dsn("failed").trim_end()), "250 2.0.0 Ok");
     assert_eq!(site.hop.count(), 0);
+    // Later, there may be one.
+    let hop = NextHop::script().when(At::Rcpt, "postmaster@", Does::Says("450 4.2.0 busy")).start();
+    let site = bare(hop, "policy = \"drop\"\ncopy_to = \"postmaster@our.example\"", "inbound.hold = \"8 KiB\"");
+    let said = site.bounce("bob@third.example", dsn("failed").trim_end());
+    assert_eq!(said, "451 4.3.0 quarantine mailbox unavailable, try again later");
+    assert_eq!(site.hop.count(), 0);
     // Longer than what is buffered, by DATA and by BDAT.
     let site =
         bare(NextHop::start(), "policy = \"drop\"\ncopy_to = \"postmaster@our.example\"", "inbound.hold = \"8 KiB\"");
@@ -266,6 +272,26 @@ fn a_bounce_to_forwarded_mail_goes_on_to_its_sender() {
         assert!(site.bounce("bob@third.example", reversed.trim_end()).starts_with("250"));
         assert_eq!(site.hop.count(), before + 1 + sent, "{host}");
     }
+    // Bounces to users of this site, who forward their mail: to signed mail, whoever has bounced it, and a notice that
+    // needs no tag.
+    assert!(client.send("ann@our.example", "carol@else.example", "x").unwrap().starts_with("250"));
+    let ann = site.hop.last().from;
+    assert!(ann.starts_with("prvs="), "{ann}");
+    for host in ["mail.our.example", "mx.third.example"] {
+        let bounce = dsn("failed").replace("--b--\r\n", &returned.replace("HOST", host));
+        assert!(site.client(1).send("", &ann, bounce.trim_end()).unwrap().starts_with("250"));
+        let accepted = site.hop.last();
+        let mark = "Countersign-Result: v=1; verdict=valid; would=deliver; reason=accepted-bounce\r\n";
+        assert!(accepted.text.starts_with(mark), "{}", accepted.text);
+        assert!(site.bounce("ann@elsewhere.example", accepted.text.trim_end()).starts_with("250"));
+        assert_eq!(site.hop.last().to, ["ann@elsewhere.example"]);
+        assert!(!site.hop.last().text.contains("Countersign-Result"));
+    }
+    assert!(
+        site.client(1).send("", "ann@our.example", "Subject: away\r\n\r\nuntil Monday").unwrap().starts_with("250")
+    );
+    let untagged = "Countersign-Result: v=1; verdict=untagged; would=deliver; reason=accepted-bounce\r\nSubject: away";
+    assert!(site.hop.last().text.starts_with(untagged), "{}", site.hop.last().text);
     // A stranger cannot write that himself.
     let forged = format!("Countersign-Result: reason=srs-bounce\r\n{}", dsn("failed").trim_end());
     assert!(site.client(1).send("", "postmaster@our.example", &forged).unwrap().starts_with("250"));

@@ -1,12 +1,15 @@
 //! How many bounces this site has sent, in total and to each domain.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use crate::envelope::address::canonical_domain;
 use crate::envelope::time::Timestamp;
 
 /// Seconds for which bounces are counted, from the first.
 const HOUR: i64 = 3600;
+/// Minimum number of seconds between two searches for old domains.
+const SWEEP: i64 = 60;
 /// Maximum number of domains.
 const MAX_DOMAINS: usize = 10_000;
 
@@ -15,6 +18,10 @@ const MAX_DOMAINS: usize = 10_000;
 pub struct OwnBounces {
     all: Count,
     domains: HashMap<String, Count>,
+    /// Domains for which there was no room: they share one limit.
+    others: Count,
+    /// When old domains were removed last.
+    swept: i64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -48,22 +55,30 @@ impl OwnBounces {
             return false;
         }
         if per_domain > 0 {
-            if self.domains.len() >= MAX_DOMAINS {
-                self.domains.retain(|_, count| *count.now(now) > 0);
+            let bounces = self.of_domain(domain, now);
+            if !fits(*bounces, per_domain) {
+                return false;
             }
-            let domain = canonical_domain(domain).into_owned();
-            // Without room for another domain, only the limit in total holds.
-            if self.domains.len() < MAX_DOMAINS || self.domains.contains_key(&domain) {
-                let bounces = self.domains.entry(domain).or_default().now(now);
-                if !fits(*bounces, per_domain) {
-                    return false;
-                }
-                *bounces = bounces.saturating_add(1);
-            }
+            *bounces = bounces.saturating_add(1);
         }
         let all = self.all.now(now);
         *all = all.saturating_add(1);
         true
+    }
+
+    fn of_domain(&mut self, domain: &str, now: Timestamp) -> &mut u32 {
+        let is_full = self.domains.len() >= MAX_DOMAINS;
+        if is_full && !(0..SWEEP).contains(&(now.0 - self.swept)) {
+            self.swept = now.0;
+            self.domains.retain(|_, count| *count.now(now) > 0);
+        }
+        let has_room = self.domains.len() < MAX_DOMAINS;
+        let domain = canonical_domain(domain).into_owned();
+        match self.domains.entry(domain) {
+            Entry::Occupied(known) => known.into_mut().now(now),
+            Entry::Vacant(new) if has_room => new.insert(Count::default()).now(now),
+            Entry::Vacant(_) => self.others.now(now),
+        }
     }
 }
 
@@ -95,9 +110,11 @@ mod tests {
         let mut bounces = OwnBounces::default();
         assert!((0..100).all(|_| bounces.admits("third.example", 0, 0, NOW)));
         assert!(bounces.domains.is_empty());
-        for n in 0..MAX_DOMAINS + 10 {
+        for n in 0..=MAX_DOMAINS {
             assert!(bounces.admits(&format!("d{n}.example"), 1, 0, NOW));
         }
+        assert!(!bounces.admits("one-more.example", 1, 0, NOW), "the others share one limit");
+        assert!(bounces.admits("one-more.example", 2, 0, NOW));
         assert_eq!(bounces.domains.len(), MAX_DOMAINS);
         assert!(!bounces.admits("d7.example", 1, 0, NOW));
         assert!(bounces.admits("d7.example", 1, 0, after(HOUR)));

@@ -301,7 +301,7 @@ impl Walker {
 }
 
 /// The name and value of a header field (RFC 5322 section 2.2). White space before the colon is the obsolete syntax.
-pub(super) fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(crate) fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = memchr::memchr(b':', line)?;
     let (name, value) = line.split_at_checked(colon)?;
     let name = name.trim_ascii_end();

@@ -1,7 +1,7 @@
 //! Replaces the message that a bounce returns by its headers: `message/rfc822` becomes `text/rfc822-headers` (RFC 6522
 //! section 4). The recipient of the bounce learns which message it is about, and does not get its content.
 
-use crate::envelope::bounce::{parameter, without_comments};
+use crate::envelope::bounce::{field, parameter, without_comments};
 
 /// The longest beginning of a line by which is decided, in octets. A boundary line has at most 74 (RFC 2046 section 5.1.1).
 const MAX_LINE: usize = 1000;
@@ -130,6 +130,11 @@ impl ContentStripper {
             }
             Position::Top | Position::Head => self.header_line(bare),
             Position::Returned if bare.is_empty() => self.position = Position::Content,
+            // Not a header: the content begins without an empty line, or the whole message is encoded.
+            Position::Returned if !is_header(bare) => {
+                self.position = Position::Content;
+                return false;
+            }
             Position::Content => return false,
             Position::Returned | Position::Parts | Position::Done => {}
         }
@@ -170,6 +175,12 @@ fn content_type(line: &[u8]) -> Option<&[u8]> {
     let colon = memchr::memchr(b':', line)?;
     let (name, value) = line.split_at_checked(colon)?;
     name.trim_ascii_end().eq_ignore_ascii_case(b"content-type").then(|| value.get(1..).unwrap_or_default())
+}
+
+/// Whether a line can be part of the headers of a returned message, or the line before them in a mailbox file.
+fn is_header(line: &[u8]) -> bool {
+    let begins = |prefix: &[u8]| line.starts_with(prefix);
+    begins(b" ") || begins(b"\t") || begins(b"From ") || begins(b">From ") || field(line).is_some()
 }
 
 fn media_type(value: &[u8]) -> Vec<u8> {
@@ -243,6 +254,19 @@ mod tests {
             let after = report(&format!("Content-Type: {headers}\r\n"), "");
             for size in 1..before.len() {
                 assert_eq!(stripped(&before, size), after, "{kind} in pieces of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_header_is_content() {
+        for content in ["buy this\r\nUrl: x\r\n", "U3ViamVjdDogYnV5\r\n", "..\r\nA: b\r\n\r\nspam\r\n"] {
+            let before = report("Content-Type: message/rfc822\r\n", CONTENT)
+                .replace(&format!("{RETURNED}{CONTENT}"), &format!("From x\r\nA: b\r\n c\r\n{content}"));
+            let after =
+                report("Content-Type: text/rfc822-headers\r\n", "").replace(RETURNED, "From x\r\nA: b\r\n c\r\n");
+            for size in [1, 7, before.len()] {
+                assert_eq!(stripped(&before, size), after, "{content}");
             }
         }
     }

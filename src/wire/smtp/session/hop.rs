@@ -287,8 +287,8 @@ impl Session {
                     // The client relied on the extensions of the first next hop; mail must not be lost because this one
                     // lacks them.
                     let lacks = elsewhere && reply.code == 555;
+                    transaction.quarantine_failed(reply.code);
                     transaction.refused = Some(if lacks { HOP_LACKS_EXTENSION.reply() } else { reply });
-                    transaction.quarantine_failed();
                 }
             }
             ProxyCommand::Rcpt => self.quarantine_answered(&reply),

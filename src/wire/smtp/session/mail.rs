@@ -149,12 +149,12 @@ pub(super) enum Asked {
         message_id: Option<String>,
         from: Option<String>,
     },
-    /// The next hop's replies about the quarantine mailbox: the mark of the message, how many replies are due, and
-    /// whether one of them was negative.
+    /// The next hop's replies about the quarantine mailbox: the mark of the message, how many replies are due, and the
+    /// code of the first negative one.
     Quarantine {
         mark: ResultHeader,
         due: u32,
-        refused: bool,
+        refused: Option<u16>,
     },
 }
 
@@ -236,9 +236,9 @@ pub(super) struct AtHop {
 
 impl Transaction {
     /// Records that MAIL for the quarantine mailbox was refused, so that its recipients cannot be accepted.
-    pub(super) fn quarantine_failed(&mut self) {
+    pub(super) fn quarantine_failed(&mut self, code: u16) {
         if let Some(Asked::Quarantine { refused, .. }) = &mut self.asked {
-            *refused = true;
+            refused.get_or_insert(code);
         }
     }
 

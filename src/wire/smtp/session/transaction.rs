@@ -378,7 +378,7 @@ impl Session {
             self.send(&rcpt_line(to.as_str(), ""), Item::Swallowed(ProxyCommand::Rcpt));
         }
         if let Some(transaction) = self.mail.transaction_mut() {
-            transaction.asked = Some(Asked::Quarantine { mark: *mark, due: times, refused: false });
+            transaction.asked = Some(Asked::Quarantine { mark: *mark, due: times, refused: None });
         }
     }
 
