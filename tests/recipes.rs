@@ -81,7 +81,10 @@ impl Recipe {
 
     fn config(&self) -> String {
         let text = self.text("countersign.toml").replace("0.0.0.0:", "127.0.0.1:");
-        format!("inbound.mode = \"enforce\"\n{}", text.replace("/etc/ssl/mail", self.path().to_str().unwrap()))
+        format!(
+            "inbound.mode = \"enforce\"\noutbound.ndr.policy = \"drop\"\n{}",
+            text.replace("/etc/ssl/mail", self.path().to_str().unwrap())
+        )
     }
 
     /// Writes the config, for a recipe without a daemon.
@@ -124,7 +127,7 @@ fn postfix(method: &'static str, srs: bool, can: Can) {
     let daemon = recipe.daemon();
     let world = Sink::start();
     let (submit, smtp) = (reserved_port(), reserved_port());
-    let forwards = "{fwd@our.example = carol@third.example}";
+    let forwards = "{fwd@our.example = carol@third.example}, {fwd2@our.example = refused@third.example}";
     let mut main_cf = recipe.text("main.cf");
     if main_cf.contains("virtual_alias_maps = inline:{ ") {
         main_cf =
@@ -137,8 +140,12 @@ fn postfix(method: &'static str, srs: bool, can: Can) {
         main_cf += &format!("relayhost = [127.0.0.1]:{}\n", world.port);
     }
     // The delimiters also occur in tags.
+    main_cf += "transport_maps = inline:{ full@our.example=full: }\n";
     main_cf += "smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination\nrecipient_delimiter = +=-\n\
         smtpd_authorized_xclient_hosts = 127.0.0.0/8\n";
+    if can.bounces_sent == 0 && method == "milter" {
+        main_cf += "internal_mail_filter_classes = bounce\n";
+    }
     let master_cf = recipe.text("master.cf");
     let at = |name: &str, port: u16, text: &str| {
         let lines =
@@ -148,7 +155,8 @@ fn postfix(method: &'static str, srs: bool, can: Can) {
             });
         lines.collect::<String>()
     };
-    let services = at("smtp", smtp, &at("submission", submit, &master_cf));
+    let services = at("smtp", smtp, &at("submission", submit, &master_cf))
+        + "full unix - n n - - pipe flags= user=nobody argv=/bin/false\n";
     // Port 25 itself is Countersign's.
     let edge = method == "edge";
     let ports = [(submit, ""), (smtp, "")];
@@ -157,7 +165,7 @@ fn postfix(method: &'static str, srs: bool, can: Can) {
         &Role {
             name: "ours",
             domain: "our.example",
-            mailboxes: &["ann", "postmaster"],
+            mailboxes: &["ann", "postmaster", "full"],
             ports: if edge { &ports[..1] } else { &ports },
             extra: &main_cf,
             services: &services,
@@ -200,37 +208,38 @@ fn postfix(method: &'static str, srs: bool, can: Can) {
 
 #[test]
 fn postfix_with_the_milter() {
-    postfix("milter", false, Can { evidence: true, untagged: true, srs: Srs::No });
+    postfix("milter", false, Can { evidence: true, untagged: true, srs: Srs::No, bounces_sent: 2 });
 }
 
 #[test]
 fn postfix_with_the_milter_and_an_srs_domain() {
-    postfix("milter", true, Can { evidence: true, untagged: true, srs: Srs::Sent });
+    postfix("milter", true, Can { evidence: true, untagged: true, srs: Srs::Sent, bounces_sent: 0 });
 }
 
 #[test]
 fn postfix_between_the_proxies() {
-    postfix("proxy", false, Can { evidence: true, untagged: true, srs: Srs::No });
+    // The instance behind the outbound listener sends its own bounces itself.
+    postfix("proxy", false, Can { evidence: true, untagged: true, srs: Srs::No, bounces_sent: 1 });
 }
 
 #[test]
 fn postfix_between_the_proxies_as_a_forwarder() {
-    postfix("proxy", true, Can { evidence: true, untagged: true, srs: Srs::Forwarded });
+    postfix("proxy", true, Can { evidence: true, untagged: true, srs: Srs::Forwarded, bounces_sent: 0 });
 }
 
 #[test]
 fn postfix_behind_port_25() {
-    postfix("edge", true, Can { evidence: true, untagged: true, srs: Srs::Forwarded });
+    postfix("edge", true, Can { evidence: true, untagged: true, srs: Srs::Forwarded, bounces_sent: 0 });
 }
 
 #[test]
 fn postfix_with_maps_and_policy() {
-    postfix("maps", false, Can { evidence: false, untagged: false, srs: Srs::No });
+    postfix("maps", false, Can { evidence: false, untagged: false, srs: Srs::No, bounces_sent: 2 });
 }
 
 #[test]
 fn postfix_with_maps_as_a_forwarder() {
-    postfix("maps", true, Can { evidence: false, untagged: false, srs: Srs::Forwarded });
+    postfix("maps", true, Can { evidence: false, untagged: false, srs: Srs::Forwarded, bounces_sent: 2 });
 }
 
 #[test]
@@ -252,7 +261,7 @@ fn sendmail_with_the_milter() {
             world: &world,
             mailbox: &|| mtas::mbox(&sendmail.folder.join("mail/ann")),
             log: &|| format!("{}\n{}", sendmail.log(), daemon.log.all().join("\n")),
-            can: Can { evidence: true, untagged: true, srs },
+            can: Can { evidence: true, untagged: true, srs, bounces_sent: 2 },
         };
         site.holds();
         // IPv6, for which Sendmail writes client addresses in a special form.
@@ -322,32 +331,32 @@ fn fits(recipe: &Recipe, place: &Path, programs: &[&Path]) {
 
 #[test]
 fn exim_between_the_proxies() {
-    exim("proxy", Can { evidence: true, untagged: true, srs: Srs::No });
+    exim("proxy", Can { evidence: true, untagged: true, srs: Srs::No, bounces_sent: 0 });
 }
 
 #[test]
 fn exim_between_the_proxies_as_a_forwarder() {
-    exim("proxy", Can { evidence: true, untagged: true, srs: Srs::Forwarded });
+    exim("proxy", Can { evidence: true, untagged: true, srs: Srs::Forwarded, bounces_sent: 0 });
 }
 
 #[test]
 fn exim_with_the_map() {
-    exim("map", Can { evidence: false, untagged: true, srs: Srs::No });
+    exim("map", Can { evidence: false, untagged: true, srs: Srs::No, bounces_sent: 2 });
 }
 
 #[test]
 fn exim_with_the_map_as_a_forwarder() {
-    exim("map", Can { evidence: false, untagged: true, srs: Srs::Forwarded });
+    exim("map", Can { evidence: false, untagged: true, srs: Srs::Forwarded, bounces_sent: 2 });
 }
 
 #[test]
 fn exim_that_runs_the_program() {
-    exim("run", Can { evidence: false, untagged: true, srs: Srs::No });
+    exim("run", Can { evidence: false, untagged: true, srs: Srs::No, bounces_sent: 2 });
 }
 
 #[test]
 fn exim_that_runs_the_program_as_a_forwarder() {
-    exim("run", Can { evidence: false, untagged: true, srs: Srs::Forwarded });
+    exim("run", Can { evidence: false, untagged: true, srs: Srs::Forwarded, bounces_sent: 2 });
 }
 
 #[test]
@@ -371,7 +380,7 @@ fn opensmtpd_between_the_proxies() {
                 folders.concat()
             },
             log: &|| format!("{}\n{}", smtpd.log(), daemon.log.all().join("\n")),
-            can: Can { evidence: true, untagged: true, srs },
+            can: Can { evidence: true, untagged: true, srs, bounces_sent: 0 },
         };
         site.holds();
     }

@@ -292,7 +292,8 @@ pub fn sendmail(base: &Path, mx: u16, submit: u16, relay: u16, lines: &str) -> S
     );
     fs::write(folder.join("sendmail.mc"), mc).unwrap();
     let aliases = format!("ann: {d}/mail/ann\npostmaster: {d}/mail/postmaster\nmailer-daemon: postmaster\n");
-    fs::write(folder.join("aliases"), aliases + "fwd: carol@third.example\n").unwrap();
+    let others = "fwd: carol@third.example\nfwd2: refused@third.example\nfull: \"|exit 69\"\n";
+    fs::write(folder.join("aliases"), aliases + others).unwrap();
     fs::write(folder.join("switch"), "hosts files\naliases files\npasswd files\n").unwrap();
     chown("mail:mail", &folder.join("mail"));
     let cf = unpacked("sendmail-cf").join("usr/share/sendmail/cf");
@@ -370,10 +371,14 @@ pub fn exim_site_config(folder: &Path, mx: u16, submit: u16, relay: u16, piece: 
          begin routers\n{}world:\n  driver = manualroute\n  domains = ! +local_domains\n  route_list = * 127.0.0.1\n  \
          self = send\n  transport = remote_smtp\n  no_more\n\
          forwards:\n  driver = redirect\n  domains = our.example\n  local_parts = fwd\n  data = carol@third.example\n\
+         refused_forwards:\n  driver = redirect\n  domains = our.example\n  local_parts = fwd2\n  \
+         data = refused@third.example\n\
+         full:\n  driver = accept\n  domains = our.example\n  local_parts = full\n  transport = full\n\
          mailbox:\n  driver = accept\n  domains = our.example\n  local_part_suffix = +*\n  local_part_suffix_optional\n  \
          local_parts = dsearch,filter=subdir;{d}/mail\n  transport = mailbox\n  \
          cannot_route_message = no such user\n\
-         begin transports\n{}remote_smtp:\n  driver = smtp\n  port = {relay}\n  hosts_try_dane =\n{}\
+         begin transports\nfull:\n  driver = pipe\n  command = /bin/false\n  user = Debian-exim\n\
+         {}remote_smtp:\n  driver = smtp\n  port = {relay}\n  hosts_try_dane =\n{}\
          mailbox:\n  driver = appendfile\n  directory = {d}/mail/$local_part_data\n  maildir_format\n  \
          user = Debian-exim\n  group = Debian-exim\n  mode = 0644\n  mode_fail_narrower = false\n  return_path_add\n\
          begin retry\n{}* * F,5d,1m\n",
@@ -399,17 +404,21 @@ pub fn opensmtpd_site(base: &Path, submit: u16, relay: u16, lines: &str) -> Serv
         &format!("action \"world\" relay host \"smtp+notls://127.0.0.1:{relay}\"\n"),
     );
     let mut recipients = String::new();
-    for address in ["ann@our.example", "fwd@our.example", "postmaster@our.example", "postmaster@srs.our.example"] {
-        recipients += &format!("{address}\n");
+    for user in ["ann", "fwd", "fwd2", "full", "postmaster"] {
+        recipients += &format!("{user}@our.example\n");
     }
+    recipients += "postmaster@srs.our.example\n";
     fs::create_dir_all(base.join("opensmtpd-site")).unwrap();
     fs::write(base.join("opensmtpd-site/sites"), recipients).unwrap();
     let config = format!(
         "table recipients file:@D@/sites\n\
          table virtuals {{ \"ann@our.example\" = vmail, \"fwd@our.example\" = \"carol@third.example\", \
+         \"fwd2@our.example\" = \"refused@third.example\", \"full@our.example\" = vmail, \
          \"postmaster@our.example\" = vmail, \"postmaster@srs.our.example\" = vmail }}\n\
          table users {{ vmail = \"65534:65534:@D@/mail\" }}\n\
-         action \"box\" maildir \"@D@/mail/%{{dest.user:raw}}\" userbase <users> virtual <virtuals>\n{lines}"
+         action \"box\" maildir \"@D@/mail/%{{dest.user:raw}}\" userbase <users> virtual <virtuals>\n\
+         action \"full\" mda \"exit 69\" userbase <users> virtual <virtuals>\n\
+         match from any for rcpt-to {{ \"full@our.example\" }} action \"full\"\n{lines}"
     );
     opensmtpd(base, "opensmtpd-site", submit, &config)
 }

@@ -2,7 +2,8 @@
 
 use super::{Client, Message, Sink, dsn, poll_for};
 
-/// The ports and mailboxes of a site. The mailbox is Ann's; `fwd@our.example` forwards to Carol.
+/// The ports and mailboxes of a site. The mailbox is Ann's; `fwd@our.example` forwards to Carol, `fwd2@our.example` to
+/// a mailbox that does not exist, and `full@our.example` takes mail and cannot be delivered.
 pub struct Site<'a> {
     /// The port for submission.
     pub submit: u16,
@@ -46,6 +47,9 @@ pub struct Can {
     /// Bounces to an address without a tag are refused.
     pub untagged: bool,
     pub srs: Srs,
+    /// How many of the server's two bounces to a victim Countersign does not see, so that they are sent in spite of
+    /// `outbound.ndr.policy = "drop"`.
+    pub bounces_sent: usize,
 }
 
 const DESK: &str = "From: MAILER-DAEMON@third.example\r\nContent-Type: multipart/report; \
@@ -69,6 +73,7 @@ impl Site<'_> {
         self.false_bounces_do_not(&signed);
         self.all_else_is_as_ever();
         self.nothing_is_reflected(&signed);
+        self.only_replies_reach_the_victim();
         if self.can.srs != Srs::No {
             self.submit("bob@else.example", "carol@third.example", "Subject: for-bob\r\n\r\nx");
             self.has_a_way_back("Subject: for-bob");
@@ -235,6 +240,36 @@ impl Site<'_> {
             reflected.iter().map(|it| &it.text).collect::<Vec<_>>(),
             (self.log)()
         );
+    }
+
+    /// What the server takes and cannot deliver, and a vacation reply. Each server bounces the former to a victim, unless
+    /// Countersign sees the bounce.
+    fn only_replies_reach_the_victim(&self) {
+        let victim = "victim@victim.example";
+        let to_victim = || {
+            let sent = self.world.all().into_iter().filter(|it| it.to.iter().any(|to| to == victim));
+            sent.collect::<Vec<Message>>()
+        };
+        for (n, to) in ["full@our.example", "fwd2@our.example"].into_iter().enumerate() {
+            self.taken(victim, to, "Subject: buy this\r\n\r\nspam");
+            poll_for(&format!("the end of the bounce of {to}: {}", (self.log)()), || {
+                let held = (self.log)().matches("\"reason\":\"own-bounce\"").count();
+                (held + to_victim().len() > n).then_some(())
+            });
+        }
+        let bounces = to_victim();
+        let expected = self.can.bounces_sent;
+        assert_eq!(bounces.len(), expected, "{bounces:?}\n{}", (self.log)());
+        assert!(bounces.iter().all(|bounce| bounce.from.is_empty()), "{bounces:?}");
+        // The victim's own absence notice answers Ann's, and that is the end of it.
+        self.submit("", victim, "Auto-Submitted: auto-replied\r\nSubject: vacation\r\n\r\nuntil Monday");
+        let notice = self.arrived("Subject: vacation");
+        assert_eq!((notice.from.as_str(), notice.to.concat().as_str()), ("", victim));
+        self.taken("", "ann@our.example", "Auto-Submitted: auto-replied\r\nSubject: also away\r\n\r\nx");
+        self.delivered("Subject: also away");
+        self.submit("ann@our.example", "bob@third.example", "Subject: the end\r\n\r\nx");
+        self.arrived("Subject: the end");
+        assert_eq!(to_victim().len(), expected + 1, "{}", (self.log)());
     }
 
     fn has_a_way_back(&self, what: &str) {

@@ -86,7 +86,7 @@ impl Rules<'_> {
     #[must_use]
     pub fn content(&self, memory: &mut Memory, case: Candidate<'_>, found: &Findings) -> ContentVerdict {
         let content = match case.check {
-            ContentCheck::Srs => self.returns_something(case, found),
+            ContentCheck::Srs => self.returns_something(memory, case, found),
             ContentCheck::OwnBounce => self.own_bounce(memory, case, found),
             ContentCheck::UsedUp => self.only_with_evidence(memory, case, found, TAG_USED_UP),
             ContentCheck::Guessing => self.only_with_evidence(memory, case, found, GUESSING),
@@ -257,9 +257,9 @@ impl Rules<'_> {
 
     /// Decides about null-sender mail to an SRS address. Null-sender mail of mail servers either returns something or is a
     /// recognised report. Any other message is from a sender who uses the address for relaying.
-    fn returns_something(&self, case: Candidate<'_>, found: &Findings) -> ContentVerdict {
+    fn returns_something(&self, memory: &mut Memory, case: Candidate<'_>, found: &Findings) -> ContentVerdict {
         if found.kind != MessageKind::Ordinary || found.returned != Returned::default() {
-            self.forwarded_bounce().map_or(ContentVerdict::Deliver, ContentVerdict::Mark)
+            self.forwarded_bounce(memory, case, found)
         } else if case.complete {
             ContentVerdict::Refuse(SRS_NO_BOUNCE)
         } else {

@@ -1,7 +1,7 @@
 //! Rules for bounces that this site sends itself: whether they go to somebody who is known to have sent the original.
 
 use super::disposition::DELIVER;
-use super::{Candidate, ContentCheck, ContentVerdict, Disposition, Inbound, RefusalReason, ResultHeader, Route, Rules};
+use super::{Candidate, ContentCheck, ContentVerdict, Disposition, Inbound, RefusalReason, ResultHeader, Rules};
 use crate::envelope::abuse::Memory;
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::auth_results::AuthResults;
@@ -10,8 +10,8 @@ use crate::envelope::evidence::author;
 use crate::envelope::site_policy::OwnBouncePolicy;
 use crate::envelope::tag::batv;
 
-/// The mark for a bounce to a reversed SRS address: the listener through which it leaves again knows by this that the
-/// bounce is not of this site.
+/// The mark for a bounce to a reversed SRS address whose content was not inspected: the listener through which it leaves
+/// again has to find out whether the bounce is of this site.
 const FORWARDED: ResultHeader =
     ResultHeader { verdict: "valid", would: DELIVER, reason: RefusalReason::SrsBounce, observed: false };
 
@@ -25,39 +25,60 @@ impl Rules<'_> {
         is_inspected.then_some(ContentCheck::OwnBounce)
     }
 
-    /// The mark for a bounce to a reversed SRS address, which leaves again; `None` where nobody looks for it.
-    pub(super) fn forwarded_bounce(&self) -> Option<ResultHeader> {
-        self.policy.outbound.ndr.is_active().then_some(FORWARDED)
+    /// Decides about a bounce to a reversed SRS address, which leaves again, and not always through an outbound
+    /// listener.
+    ///
+    /// It is usually of another site. If its original was received last by this one, the next hop has refused what was
+    /// forwarded, and the bounce is of this site after all.
+    pub(super) fn forwarded_bounce(
+        &self,
+        memory: &mut Memory,
+        case: Candidate<'_>,
+        found: &Findings,
+    ) -> ContentVerdict {
+        if !self.policy.outbound.ndr.is_active() {
+            return ContentVerdict::Deliver;
+        }
+        let verdict =
+            if self.is_returned_here(found) { self.of_this_site(memory, case, found) } else { ContentVerdict::Deliver };
+        let accepted = ResultHeader { reason: RefusalReason::AcceptedBounce, ..FORWARDED };
+        if verdict == ContentVerdict::Deliver { ContentVerdict::Mark(accepted) } else { verdict }
+    }
+
+    fn is_returned_here(&self, found: &Findings) -> bool {
+        found.trace.received_by().is_some_and(|host| self.is_own_server(host))
     }
 
     /// Marks a message that was accepted from the null sender, unless it has a mark. Its recipient may forward it to a
     /// mailbox elsewhere.
-    pub(super) fn mark_accepted(&self, inbound: &mut Inbound) {
+    pub(super) fn mark_accepted(&self, recipient: &Address, inbound: &mut Inbound) {
         let reason = RefusalReason::AcceptedBounce;
         let accepted = ResultHeader { verdict: inbound.verdict.name(), would: DELIVER, reason, observed: false };
         let (Disposition::Deliver(delivery) | Disposition::Inspect(delivery, _)) = &mut inbound.disposition else {
             return;
         };
         if delivery.mark.is_none() && self.policy.outbound.ndr.is_active() {
-            let srs = delivery.route == Route::SrsNextHop;
-            delivery.mark = Some(if srs { FORWARDED } else { accepted });
+            let is_srs = self.policy.domains.srs.contains(recipient.domain());
+            delivery.mark = Some(if is_srs { FORWARDED } else { accepted });
         }
     }
 
     /// Decides about a message from the null sender that leaves this site.
     pub(super) fn own_bounce(&self, memory: &mut Memory, case: Candidate<'_>, found: &Findings) -> ContentVerdict {
-        let ndr = &self.policy.outbound.ndr;
         let is_of_others = match found.inbound_mark {
             Some(InboundMark::Accepted) => true,
-            // A bounce to forwarded mail is usually of another site. If its original was received last by this one, the
-            // next hop has refused it, and the bounce is of this site after all.
-            Some(InboundMark::Forwarded) => !found.trace.received_by().is_some_and(|host| self.is_own_server(host)),
+            Some(InboundMark::Forwarded) => !self.is_returned_here(found),
             None => false,
         };
+        if is_of_others { ContentVerdict::Deliver } else { self.of_this_site(memory, case, found) }
+    }
+
+    fn of_this_site(&self, memory: &mut Memory, case: Candidate<'_>, found: &Findings) -> ContentVerdict {
         // Vacation replies and receipts are not bounces.
-        if !found.kind.is_ndr() || is_of_others {
+        if !found.kind.is_ndr() {
             return ContentVerdict::Deliver;
         }
+        let ndr = &self.policy.outbound.ndr;
         let domain = case.recipient.domain();
         let reason = match ndr.policy {
             OwnBouncePolicy::Drop => Some(RefusalReason::OwnBounce),

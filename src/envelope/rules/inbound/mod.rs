@@ -71,7 +71,7 @@ impl Rules<'_> {
                 Some(ResultHeader { verdict: "untagged", would: "reject", reason: OWN_SENDER.reason, observed: true });
         }
         if *sender == ReversePath::Null {
-            self.mark_accepted(&mut inbound);
+            self.mark_accepted(recipient, &mut inbound);
         }
         if !matches!(inbound.disposition, Disposition::Refuse(_)) {
             match self.recipient.existence {
