@@ -193,13 +193,21 @@ fn what_is_not_a_bounce_to_others_is_sent() {
             .starts_with("250")
     );
     assert_eq!(site.hop.count(), 5);
-    // Success notices were asked for.
-    assert!(site.bounce("bob@third.example", dsn("delivered").trim_end()).starts_with("250"));
-    assert_eq!(site.hop.count(), 6);
-    for action in ["failed", "delayed"] {
+    // Longer than what is buffered, by DATA and by BDAT.
+    let (long, to) =
+        (format!("{VACATION}\r\n{}the end", "all work and no play\r\n".repeat(20_000)), "bob@third.example");
+    assert!(site.bounce(to, &long).starts_with("250"));
+    assert!(site.hop.last().text.trim_end().ends_with("the end"));
+    let mut client = site.client(0);
+    client.say("MAIL FROM:<>");
+    client.say("RCPT TO:<bob@third.example>");
+    assert!(client.say(&format!("BDAT {} LAST\r\n{long}", long.len() + 2)).starts_with("250"));
+    assert_eq!(site.hop.count(), 7);
+    // Who forges a sender can ask for success notices, too.
+    for action in ["failed", "delayed", "delivered"] {
         assert_eq!(site.bounce("bob@third.example", dsn(action).trim_end()), "250 2.0.0 Ok");
     }
-    assert_eq!(site.hop.count(), 6);
+    assert_eq!(site.hop.count(), 7);
 }
 
 #[test]
@@ -231,6 +239,27 @@ fn a_bounce_that_is_not_sent_is_accepted_whatever_happens_to_its_copy() {
     let said = site.bounce("bob@third.example", dsn("failed").trim_end());
     assert_eq!(said, "451 4.3.0 quarantine mailbox unavailable, try again later");
     assert_eq!(site.hop.count(), 0);
+    // The mailbox takes no such content, or has no room for it at the moment.
+    for (at, code, answer) in [
+        (At::End, "554 5.7.1 spam", "250 2.0.0 Ok"),
+        (At::Data, "554 5.7.1 no", "250 2.0.0 Ok"),
+        (At::End, "452 4.2.2 full", "452 4.2.2 full"),
+    ] {
+        let hop = NextHop::script().when(at, "", Does::Says(code)).start();
+        let site = bare(hop, "policy = \"drop\"\ncopy_to = \"postmaster@our.example\"", "");
+        assert_eq!(site.bounce("bob@third.example", dsn("failed").trim_end()), answer, "{code}");
+        assert_eq!(site.hop.count(), 0);
+    }
+    // The same at an inbound listener, for a bounce of what was forwarded.
+    let hop = NextHop::script().when(At::Rcpt, "postmaster@", Does::Says("550 5.1.1 unknown")).start();
+    let site = bare(hop, "policy = \"drop\"\ncopy_to = \"postmaster@our.example\"", "");
+    assert!(site.client(0).send("bob@third.example", "carol@else.example", "x").unwrap().starts_with("250"));
+    let returned =
+        "--b\r\nContent-Type: message/rfc822\r\n\r\nReceived: from x by mail.our.example; today\r\n\r\ny\r\n--b--\r\n";
+    let own = dsn("failed").replace("--b--\r\n", returned);
+    let srs = site.hop.last().from;
+    assert_eq!(site.client(1).send("", &srs, own.trim_end()).unwrap(), "250 2.0.0 Ok");
+    assert_eq!(site.hop.count(), 1);
     // Longer than what is buffered, by DATA and by BDAT.
     let site =
         bare(NextHop::start(), "policy = \"drop\"\ncopy_to = \"postmaster@our.example\"", "inbound.hold = \"8 KiB\"");
@@ -257,7 +286,8 @@ fn a_bounce_to_forwarded_mail_goes_on_to_its_sender() {
     assert!(site.client(1).send("", &srs, dsn("failed").trim_end()).unwrap().starts_with("250"));
     let reversed = site.hop.last();
     assert_eq!(reversed.to, ["bob@third.example"]);
-    let mark = "Countersign-Result: v=1; verdict=valid; would=deliver; reason=accepted-bounce\r\n";
+    // Without an original, the listener cannot know who has bounced it.
+    let mark = "Countersign-Result: v=1; verdict=valid; would=deliver; reason=srs-bounce\r\n";
     assert!(reversed.text.starts_with(mark), "{}", reversed.text);
     // The mail server relays it, through the outbound listener again.
     assert!(site.bounce("bob@third.example", reversed.text.trim_end()).starts_with("250"));
@@ -265,7 +295,9 @@ fn a_bounce_to_forwarded_mail_goes_on_to_its_sender() {
     assert!(!site.hop.last().text.contains("Countersign-"));
     // The mail server itself bounces forwarded mail that the next hop refuses, to whoever seems to have sent it.
     let returned = "--b\r\nContent-Type: message/rfc822\r\n\r\nReceived: from x by HOST (Postfix); today\r\nSubject: x\r\n\r\ny\r\n--b--\r\n";
-    for (host, sent) in [("mail.our.example", 0), ("mx.third.example", 1)] {
+    for (host, sent) in
+        [("mail.our.example", 0), ("by (unknown [192.0.2.1]) by mail.our.example", 0), ("mx.third.example", 1)]
+    {
         let before = site.hop.count();
         let own = dsn("failed").replace("--b--\r\n", &returned.replace("HOST", host));
         assert!(site.client(1).send("", &srs, own.trim_end()).unwrap().starts_with("250"));

@@ -13,7 +13,7 @@ const MAX_RESULTS: usize = 50;
 /// let value = "mx.our.example; spf=pass smtp.mailfrom=bob@third.example; dkim=none";
 /// let results = AuthResults::parse(value);
 /// assert_eq!(results.server, "mx.our.example");
-/// assert!(results.has_spf("pass", "third.example") && !results.has_spf("pass", "else.example"));
+/// assert!(results.passes_spf("third.example") && !results.passes_spf("else.example"));
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AuthResults {
@@ -63,12 +63,25 @@ impl AuthResults {
         })
     }
 
-    /// Whether SPF (RFC 7208) has this result, such as `pass`, for an envelope sender in this domain.
+    /// Whether SPF (RFC 7208) passed for an envelope sender in this domain. If there are several results, for which a
+    /// client may have found a way, all have to pass.
     #[must_use]
-    pub fn has_spf(&self, result: &str, domain: &str) -> bool {
+    pub fn passes_spf(&self, domain: &str) -> bool {
         let domain = canonical_domain(domain);
-        let mut spf = self.results.iter().filter(|it| it.method == "spf" && it.result == result);
-        spf.any(|it| it.value("smtp.mailfrom").is_some_and(|sender| domain_of(sender) == domain))
+        let about = |it: &AuthResult| it.value("smtp.mailfrom").is_some_and(|sender| domain_of(sender) == domain);
+        self.spf().any(about) && self.spf().all(|it| it.result == "pass")
+    }
+
+    /// Whether SPF says `fail`: the domain of the envelope sender disowns the client.
+    #[must_use]
+    pub fn fails_spf(&self) -> bool {
+        self.spf().any(|it| it.result == "fail")
+    }
+
+    /// The results of SPF for the envelope sender, not for the client's name.
+    fn spf(&self) -> impl Iterator<Item = &AuthResult> {
+        let is_of_name = |it: &AuthResult| it.value("smtp.helo").is_some() && it.value("smtp.mailfrom").is_none();
+        self.results.iter().filter(move |it| it.method == "spf" && !is_of_name(it))
     }
 
     /// Whether a signature of this domain or of a parent domain is valid (DKIM, RFC 6376).
@@ -189,7 +202,7 @@ mod tests {
     use super::*;
 
     fn authenticates(results: &AuthResults, domain: &str) -> bool {
-        results.has_spf("pass", domain) || results.is_signed_by(domain)
+        results.passes_spf(domain) || results.is_signed_by(domain)
     }
 
     #[test]
@@ -204,6 +217,7 @@ mod tests {
             "mx.our.example; dkim=fail header.d=third.example; dkim=pass header.d=third.example header.s=s1",
             "mx.our.example; dkim=pass (2048-bit key) header.i=@third.example",
             "mx.our.example; dkim/1=pass header.d=third.example",
+            "mx.our.example; spf=fail smtp.helo=x; spf=pass smtp.mailfrom=third.example",
         ] {
             let results = AuthResults::parse(value);
             assert!(results.is_from("mx.our.example"), "{results:?}");
@@ -228,6 +242,8 @@ mod tests {
             "mx.our.example; spf=pass smtp.mailfrom=third.example@else.example",
             "mx.our.example; spf=pass (smtp.mailfrom=third.example)",
             "mx.our.example; (spf=pass smtp.mailfrom=third.example",
+            "mx.our.example; spf=fail (helo=x); spf=pass smtp.mailfrom=third.example ( ) smtp.mailfrom=v@third.example",
+            "mx.our.example; spf=fail (helo=x); spf=pass smtp.mailfrom=third.example",
             "mx.our.example; spf=none reason=\"x; spf=pass smtp.mailfrom=third.example\"",
             "mx.our.example; spf=pass smtp.mailfrom=else.example smtp.mailfrom=third.example",
             "mx.our.example; dkim=pass header.d=else.example header.i=@third.example",
@@ -251,7 +267,7 @@ mod tests {
             (&["mx; dkim=fail; spf=none", pass][..], false),
             (&[][..], false),
         ] {
-            assert_eq!(combined(values).has_spf("pass", "third.example"), passes, "{values:?}");
+            assert_eq!(combined(values).passes_spf("third.example"), passes, "{values:?}");
         }
         let two = "mx; dkim=fail header.d=else.example; dkim=pass header.d=third.example";
         assert!(combined(&[two, pass]).is_signed_by("third.example"));

@@ -10,7 +10,7 @@ use super::lines::Piece;
 /// Maximum depth of nested parts.
 const MAX_DEPTH: usize = 50;
 /// Maximum length of a header value, folded lines included, in octets.
-const MAX_VALUE: usize = 4096;
+pub(super) const MAX_VALUE: usize = 4096;
 /// Maximum length of a boundary, in octets; RFC 2046 section 5.1.1 allows 70.
 const MAX_BOUNDARY: usize = 150;
 

@@ -4,6 +4,7 @@
 //! A separate scan, line by line and in bounded memory, for those headers of the original that identify it.
 
 use super::lines::Piece;
+use super::trace::hosts_after_by;
 use crate::envelope::evidence::message_id;
 
 /// Maximum number of values of each header.
@@ -62,13 +63,11 @@ impl Returned {
                 self.from.get_or_insert_with(|| text.into_owned());
             }
             OriginalHeader::Received => {
-                let word_after = |word: &str| {
-                    let mut words = text.split_ascii_whitespace();
-                    let host = words.find(|w| w.eq_ignore_ascii_case(word)).and_then(|_| words.next())?;
-                    // The date may follow at once: `by mx.our.example; Fri, 27 Nov`.
-                    Some(host.trim_end_matches([';', ',']).to_ascii_lowercase())
-                };
-                let hop = ReceivedHop { from: word_after("from"), by: word_after("by") };
+                let mut words = text.split_ascii_whitespace();
+                let from = words.find(|word| word.eq_ignore_ascii_case("from")).and_then(|_| words.next());
+                let from = from.map(|host| host.trim_end_matches([';', ',']).to_ascii_lowercase());
+                // A client can have another host written before the last.
+                let hop = ReceivedHop { from, by: hosts_after_by(value).pop() };
                 if (hop.from.is_some() || hop.by.is_some()) && self.received.len() < MAX_KEPT {
                     self.received.push(hop);
                 }

@@ -3,20 +3,23 @@
 //! Only an original that is a part of its own is read (`message/rfc822` or `text/rfc822-headers`): a failed recipient's
 //! server chooses the words in the text of a bounce, and could quote such headers there.
 
-use super::lines::Piece;
-use super::mime::field;
+use super::lines::{MAX_PIECE, Piece};
+use super::mime::{self, field, without_comments};
 
 /// Maximum number of headers that are kept.
 const MAX_KEPT: usize = 16;
 /// Maximum length of a value, folded lines included, in octets. A longer one may have gaps, which could change what it
 /// says.
 const MAX_VALUE: usize = 2000;
+/// No shorter value has lost a piece.
+const _: () = assert!(MAX_VALUE + MAX_PIECE <= mime::MAX_VALUE);
 
 /// A header that mail servers add at the top of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TraceHeader {
-    /// `Received` (RFC 5321 section 4.4): the host after its `by`, in lower case; empty if it names none.
-    Received(String),
+    /// `Received` (RFC 5321 section 4.4): the hosts after each `by`, in lower case. There should be one, but a client
+    /// can have another one written before it, by the name in its HELO.
+    Received(Vec<String>),
     /// `Authentication-Results` (RFC 8601): its value.
     Results(String),
 }
@@ -32,14 +35,15 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// The host that has received it last, as that host says, in lower case.
+    /// The host that has received it last, as that host says, in lower case; several if that is not certain, and none if
+    /// it is unknown. Headers that name no host are those of programs between servers, such as qmail's.
     #[must_use]
-    pub fn received_by(&self) -> Option<&str> {
+    pub fn received_by(&self) -> &[String] {
         let hosts = self.headers.iter().filter_map(|header| match header {
-            TraceHeader::Received(by) => Some(by.as_str()),
+            TraceHeader::Received(by) => Some(by.as_slice()),
             TraceHeader::Results(_) => None,
         });
-        hosts.into_iter().next().filter(|host| !host.is_empty())
+        hosts.into_iter().find(|by| !by.is_empty()).unwrap_or_default()
     }
 }
 
@@ -66,7 +70,7 @@ impl TraceReader {
             self.trace.from = (self.authors == 1 && value.len() < MAX_VALUE).then(text);
         }
         let header = if is("received") {
-            Some(TraceHeader::Received(host_after_by(&text())))
+            Some(TraceHeader::Received(hosts_after_by(value)))
         } else if is("authentication-results") && value.len() < MAX_VALUE {
             Some(TraceHeader::Results(text()))
         } else {
@@ -118,9 +122,35 @@ impl TraceReader {
     }
 }
 
-fn host_after_by(received: &str) -> String {
-    let mut words = received.split_ascii_whitespace();
-    let by = words.find(|word| word.eq_ignore_ascii_case("by")).and_then(|_| words.next()).unwrap_or_default();
+/// The hosts after each `by` of a Received header, in lower case.
+pub(super) fn hosts_after_by(received: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(&without_comments(received)).to_ascii_lowercase();
+    let words = text.split_ascii_whitespace();
+    let pairs = words.clone().zip(words.skip(1));
     // The date may follow at once: `by mx.our.example; Fri, 27 Nov`.
-    by.trim_end_matches([';', ',']).to_ascii_lowercase()
+    pairs.filter(|(by, _)| *by == "by").map(|(_, host)| host.trim_end_matches([';', ',']).to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_after_by_is_found_whatever_the_client_is_called() {
+        for (received, hosts) in [
+            (
+                "from a (a [192.0.2.1]) by MX.our.example (Postfix) with ESMTP id 1; Fri, 27 Nov",
+                &["mx.our.example"][..],
+            ),
+            ("by mx.our.example; Fri, 27 Nov", &["mx.our.example"]),
+            ("from by (unknown [192.0.2.1]) by mx.our.example; x", &["by", "mx.our.example"]),
+            ("from by x (unknown [192.0.2.1]) by mx.our.example; x", &["x", "mx.our.example"]),
+            ("from ( (unknown [192.0.2.1]) by mx.our.example; x", &["mx.our.example"]),
+            ("(qmail 1 invoked by uid 89); 27 Nov", &[]),
+            ("from a", &[]),
+            ("from a by", &[]),
+        ] {
+            assert_eq!(hosts_after_by(received.as_bytes()), hosts, "{received}");
+        }
+    }
 }

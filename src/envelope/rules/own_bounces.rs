@@ -5,7 +5,7 @@ use super::{Candidate, ContentCheck, ContentVerdict, Disposition, Inbound, Refus
 use crate::envelope::abuse::Memory;
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::auth_results::AuthResults;
-use crate::envelope::bounce::{Findings, InboundMark, Trace, TraceHeader};
+use crate::envelope::bounce::{Findings, InboundMark, MessageKind, Trace, TraceHeader};
 use crate::envelope::evidence::author;
 use crate::envelope::site_policy::OwnBouncePolicy;
 use crate::envelope::tag::batv;
@@ -42,11 +42,16 @@ impl Rules<'_> {
         let verdict =
             if self.is_returned_here(found) { self.of_this_site(memory, case, found) } else { ContentVerdict::Deliver };
         let accepted = ResultHeader { reason: RefusalReason::AcceptedBounce, ..FORWARDED };
-        if verdict == ContentVerdict::Deliver { ContentVerdict::Mark(accepted) } else { verdict }
+        match verdict {
+            // The original was not read as far as that.
+            ContentVerdict::Deliver if found.trace.received_by().is_empty() => ContentVerdict::Mark(FORWARDED),
+            ContentVerdict::Deliver => ContentVerdict::Mark(accepted),
+            other => other,
+        }
     }
 
     fn is_returned_here(&self, found: &Findings) -> bool {
-        found.trace.received_by().is_some_and(|host| self.is_own_server(host))
+        found.trace.received_by().iter().any(|host| self.is_own_server(host))
     }
 
     /// Marks a message that was accepted from the null sender, unless it has a mark. Its recipient may forward it to a
@@ -74,9 +79,10 @@ impl Rules<'_> {
     }
 
     fn of_this_site(&self, memory: &mut Memory, case: Candidate<'_>, found: &Findings) -> ContentVerdict {
-        // Vacation replies and receipts are not bounces.
-        if !found.kind.is_ndr() {
-            return ContentVerdict::Deliver;
+        // Vacation replies and receipts are not bounces. Notices of success are as good for an attack as others: who
+        // forges the sender can request them.
+        if !found.kind.is_ndr() && found.kind != MessageKind::DsnSuccess {
+            return if case.complete { ContentVerdict::Deliver } else { ContentVerdict::Later };
         }
         let ndr = &self.policy.outbound.ndr;
         let domain = case.recipient.domain();
@@ -104,7 +110,7 @@ impl Rules<'_> {
     /// Whether this site has found that the returned original came from the domain of the bounce's recipient.
     ///
     /// A signed message can be sent again by anyone, with any envelope sender. So a signature counts only for a bounce
-    /// to the author of the message, and not if the domain disowns the host that has sent it (`spf=fail`).
+    /// to the author of the message, and not if the sender's domain disowns the host that has sent it (`spf=fail`).
     fn is_authenticated(&self, recipient: &Address, found: &Findings) -> bool {
         let (results, domain) = (self.own_results(&found.trace), recipient.domain());
         let is_author = || {
@@ -112,8 +118,7 @@ impl Rules<'_> {
             let mailbox = batv::strip(recipient);
             author.is_some_and(|author| author.same_mailbox(mailbox.as_ref().unwrap_or(recipient)))
         };
-        results.has_spf("pass", domain)
-            || (results.is_signed_by(domain) && !results.has_spf("fail", domain) && is_author())
+        results.passes_spf(domain) || (results.is_signed_by(domain) && !results.fails_spf() && is_author())
     }
 
     /// What this site's own servers have found out about an original (RFC 8601 section 5). Above the topmost Received
@@ -122,7 +127,11 @@ impl Rules<'_> {
         let ndr = &self.policy.outbound.ndr;
         let is_received = |header: &TraceHeader| matches!(header, TraceHeader::Received(_));
         let ends = |header: &TraceHeader| match header {
-            TraceHeader::Received(by) => !(ndr.results_below_received && self.is_own_server(by)),
+            // Content filters on the same machine call themselves so.
+            TraceHeader::Received(by) => {
+                let is_own = |host: &String| self.is_own_server(host) || host == "localhost";
+                !(ndr.results_below_received && by.iter().all(is_own))
+            }
             TraceHeader::Results(_) => false,
         };
         // Without any Received header, no server has received it.

@@ -165,6 +165,12 @@ impl RefusalReason {
             other => other.into(),
         }
     }
+
+    /// Whether it is about a bounce of this site, which is answered 250 in any case: a refusal would be bounced in turn.
+    #[must_use]
+    pub fn is_of_own_bounce(self) -> bool {
+        matches!(self, Self::OwnBounce | Self::OwnBounceUnverified | Self::OwnBounceLimit)
+    }
 }
 
 impl MapReason {

@@ -131,11 +131,10 @@ impl Session {
         }
         let (mark, refused) = (*mark, *refused);
         self.mail.forget_question();
-        let is_own_bounce = self.settings.direction == Direction::Outbound;
         match refused {
             None => self.message_goes_on(Some(mark), true),
-            // A bounce of this site is not sent, with or without a copy. A refusal would only be bounced in turn.
-            Some(500..) if is_own_bounce => self.drop_message(accepted()),
+            // A bounce of this site is not sent, with or without a copy.
+            Some(500..) if mark.reason.is_of_own_bounce() => self.drop_message(accepted()),
             Some(_) => self.drop_message(NO_QUARANTINE.reply()),
         }
     }
@@ -173,8 +172,21 @@ impl Session {
             }
             return;
         }
-        self.refuse_body(if reply.code < 400 { HOP_UNEXPECTED_DATA_REPLY.reply() } else { reply });
+        let reply = if reply.code < 400 { HOP_UNEXPECTED_DATA_REPLY.reply() } else { reply };
+        let mark = self.mail.transaction().and_then(|transaction| transaction.group.mark);
+        let reply = self.reply_about_copy(mark, reply);
+        self.refuse_body(reply);
         self.send(b"RSET", Item::Swallowed(ProxyCommand::Rset));
+    }
+
+    /// The reply to the client about a message with this mark. If it is the copy of a bounce of this site, a permanent
+    /// refusal is not passed on: it would be bounced in turn.
+    pub(super) fn reply_about_copy(&mut self, mark: Option<ResultHeader>, reply: Reply) -> Reply {
+        if reply.code < 500 || !mark.is_some_and(|mark| mark.reason.is_of_own_bounce()) {
+            return reply;
+        }
+        self.out.events.push_back(Event::Refused { command: "DATA", reply: reply.first_line() });
+        accepted()
     }
 
     /// Refuses or discards the message, with this reply at its end. A message that the next hop has begun to read is

@@ -199,6 +199,8 @@ impl Session {
         if reply.code < 400 && (senseless || reply.code >= 300) {
             reply = NO_SENSE.reply();
         }
+        let mark = self.mail.ended.front().and_then(|ended| ended.group.mark);
+        let reply = self.reply_about_copy(mark, reply);
         self.count_reply(&reply);
         (reply, senseless)
     }
