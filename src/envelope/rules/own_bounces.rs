@@ -15,6 +15,9 @@ use crate::envelope::tag::batv;
 const FORWARDED: ResultHeader =
     ResultHeader { verdict: "valid", would: DELIVER, reason: RefusalReason::SrsBounce, observed: false };
 
+/// What a content filter on the same machine calls itself.
+const LOCALHOST: &str = "localhost";
+
 impl Rules<'_> {
     /// Why a message that leaves is inspected; `None`: it is not. Bounces within the site harm nobody else.
     #[must_use]
@@ -127,9 +130,8 @@ impl Rules<'_> {
         let ndr = &self.policy.outbound.ndr;
         let is_received = |header: &TraceHeader| matches!(header, TraceHeader::Received(_));
         let ends = |header: &TraceHeader| match header {
-            // Content filters on the same machine call themselves so.
             TraceHeader::Received(by) => {
-                let is_own = |host: &String| self.is_own_server(host) || host == "localhost";
+                let is_own = |host: &String| self.is_own_server(host) || host == LOCALHOST;
                 !(ndr.results_below_received && by.iter().all(is_own))
             }
             TraceHeader::Results(_) => false,
@@ -250,6 +252,11 @@ mod tests {
             ([RECEIVED, OURS, &other].concat(), "sent"),
             ([OURS, RECEIVED].concat(), "sent"),
             ([&ours_again, &hop, RECEIVED, OURS, &other].concat(), "sent"),
+            (
+                [&ours_again, &hop.replace("scanner.our.example", "localhost (x [127.0.0.1])"), RECEIVED, OURS]
+                    .concat(),
+                "sent",
+            ),
             ([RECEIVED, &failed, OURS].concat(), "own-bounce-unverified"),
             ([RECEIVED, &other, OURS].concat(), "own-bounce-unverified"),
             ([&other, OURS].concat(), "own-bounce-unverified"),
