@@ -13,6 +13,7 @@
 mod script;
 mod session;
 
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -212,8 +213,15 @@ impl NextHop {
 /// Serves each connection in a thread, up to the number of sessions.
 fn accept_all(listener: &TcpListener, shared: &Arc<Shared>) {
     loop {
-        shared.wait(|state| state.open < shared.script.sessions);
-        let Ok((stream, _)) = listener.accept() else { return };
+        let has_room = |state: &State| state.open < shared.script.sessions;
+        shared.wait(|state| has_room(state) || shared.script.refuses_more);
+        let Ok((mut stream, _)) = listener.accept() else { return };
+        let mut is_taken = true;
+        shared.change(|state| is_taken = has_room(state));
+        if !is_taken {
+            let _ = stream.write_all(b"421 4.7.0 too many connections\r\n");
+            continue;
+        }
         let mut once = None;
         shared.change(|state| {
             state.open += 1;

@@ -63,6 +63,7 @@ pub struct Script {
     pub(super) offers: Vec<&'static str>,
     pub(super) rules: Vec<Rule>,
     pub(super) sessions: usize,
+    pub(super) refuses_more: bool,
     pub(super) backlog: i32,
     pub(super) receive_buffer: Option<usize>,
     pub(super) takes_any_line_end: bool,
@@ -78,6 +79,7 @@ impl Script {
             offers: vec!["PIPELINING", "SMTPUTF8", "8BITMIME", "DSN", "CHUNKING", "BINARYMIME", "SIZE 99999999"],
             rules: vec![],
             sessions: usize::MAX,
+            refuses_more: false,
             backlog: 1024,
             receive_buffer: None,
             takes_any_line_end: false,
@@ -107,6 +109,12 @@ impl Script {
     /// The number of simultaneous sessions. Further connections wait in the backlog, as with Postfix.
     pub fn sessions(mut self, sessions: usize) -> Self {
         self.sessions = sessions;
+        self
+    }
+
+    /// Further connections are closed, as with Exim.
+    pub fn refuses_more(mut self) -> Self {
+        self.refuses_more = true;
         self
     }
 
