@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Output;
 
+use crate::common::delivery::Agent;
 use crate::common::{can_run, countersign, folder, mtas, run};
 use countersign::recipes::Mta;
 
@@ -462,7 +463,8 @@ fn exim(method: &str, srs: bool, spoil: impl Fn(&mut String, &mut String)) -> (O
     let kept = |line: &&str| !line.starts_with("certificate") && !line.starts_with("private_key");
     let mut config: String = config.lines().filter(kept).map(|line| format!("{line}\n")).collect();
     let piece = |name: &str| text(&format!("exim.conf/{name}"));
-    let mut exim = mtas::exim_site_config(folder.path(), 10091, 10092, 10093, &piece);
+    let mut exim =
+        mtas::exim_site_config(folder.path(), 10091, 10092, 10093, &piece, &Agent::new(folder.path(), 10092));
     spoil(&mut config, &mut exim);
     fs::write(folder.path().join("countersign.toml"), config).unwrap();
     fs::write(folder.path().join("exim.conf"), exim).unwrap();

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use crate::common::delivery::{self, Agent};
 use crate::common::postfix::{Postfix, Role};
 use crate::common::site::{Can, Site, Srs, Strangers};
 use crate::common::skip::skip_for_good;
@@ -140,7 +141,10 @@ fn postfix(method: &'static str, srs: bool, can: Can) {
         main_cf += &format!("relayhost = [127.0.0.1]:{}\n", world.port);
     }
     // The delimiters also occur in tags.
-    main_cf += "transport_maps = inline:{ full@our.example=full: }\n";
+    let agent = Agent::new(recipe.path(), submit);
+    let transports: Vec<String> = delivery::USERS.iter().map(|user| format!("{user}@our.example=agent:")).collect();
+    main_cf +=
+        &format!("transport_maps = inline:{{ {} }}\nagent_destination_recipient_limit = 1\n", transports.join(", "));
     main_cf += "smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination\nrecipient_delimiter = +=-\n\
         smtpd_authorized_xclient_hosts = 127.0.0.0/8\n";
     if can.bounces_sent == 0 && method == "milter" {
@@ -156,7 +160,10 @@ fn postfix(method: &'static str, srs: bool, can: Can) {
         lines.collect::<String>()
     };
     let services = at("smtp", smtp, &at("submission", submit, &master_cf))
-        + "full unix - n n - - pipe flags= user=nobody argv=/bin/false\n";
+        + &format!(
+            "agent unix - n n - - pipe flags= user=nobody null_sender= argv={} ${{sender}}\n",
+            agent.program("${user}").display()
+        );
     // Port 25 itself is Countersign's.
     let edge = method == "edge";
     let ports = [(submit, ""), (smtp, "")];
@@ -165,7 +172,7 @@ fn postfix(method: &'static str, srs: bool, can: Can) {
         &Role {
             name: "ours",
             domain: "our.example",
-            mailboxes: &["ann", "postmaster", "full"],
+            mailboxes: &[&["ann", "postmaster"][..], &delivery::USERS].concat(),
             ports: if edge { &ports[..1] } else { &ports },
             extra: &main_cf,
             services: &services,
@@ -200,6 +207,7 @@ fn postfix(method: &'static str, srs: bool, can: Can) {
         world: &world,
         mailbox: &|| ours.mailbox("ann"),
         log: &log,
+        agent,
         can,
     };
     site.holds();
@@ -253,7 +261,8 @@ fn sendmail_with_the_milter() {
         let daemon = recipe.daemon_with("outbound_clients = [\"127.0.0.1/32\"]\n");
         let world = Sink::start();
         let (submit, mx) = (reserved_port(), reserved_port());
-        let sendmail = mtas::sendmail(recipe.path(), mx, submit, world.port, &recipe.text("sendmail.mc"));
+        let agent = Agent::new(recipe.path(), submit);
+        let sendmail = mtas::sendmail(recipe.path(), mx, submit, world.port, &recipe.text("sendmail.mc"), &agent);
         let site = Site {
             submit,
             mx,
@@ -261,6 +270,7 @@ fn sendmail_with_the_milter() {
             world: &world,
             mailbox: &|| mtas::mbox(&sendmail.folder.join("mail/ann")),
             log: &|| format!("{}\n{}", sendmail.log(), daemon.log.all().join("\n")),
+            agent,
             can: Can { evidence: true, untagged: true, srs, bounces_sent: 2 },
         };
         site.holds();
@@ -299,7 +309,8 @@ fn exim(method: &'static str, can: Can) {
         mtas::give_to_exim(&recipe.path().join("keys"));
     }
     let (submit, mx) = (recipe.port("587"), if method == "proxy" { recipe.port("25") } else { reserved_port() });
-    let exim = mtas::exim_site(recipe.path(), mx, submit, world.port, &text);
+    let agent = Agent::new(recipe.path(), submit);
+    let exim = mtas::exim_site(recipe.path(), mx, submit, world.port, &text, &agent);
     let log = || {
         let ours = daemon.as_ref().map(|daemon| daemon.log.all().join("\n")).unwrap_or_default();
         format!("{}\n{ours}", exim.log())
@@ -311,6 +322,7 @@ fn exim(method: &'static str, can: Can) {
         world: &world,
         mailbox: &|| mtas::maildir(&exim.folder.join("mail/ann")),
         log: &log,
+        agent,
         can,
     };
     site.holds();
@@ -369,7 +381,8 @@ fn opensmtpd_between_the_proxies() {
         let daemon = recipe.daemon();
         let world = Sink::start();
         let submit = recipe.port("587");
-        let smtpd = mtas::opensmtpd_site(recipe.path(), submit, world.port, &recipe.text("smtpd.conf"));
+        let agent = Agent::new(recipe.path(), submit);
+        let smtpd = mtas::opensmtpd_site(recipe.path(), submit, world.port, &recipe.text("smtpd.conf"), &agent);
         let site = Site {
             submit,
             mx: recipe.port("25"),
@@ -380,6 +393,7 @@ fn opensmtpd_between_the_proxies() {
                 folders.concat()
             },
             log: &|| format!("{}\n{}", smtpd.log(), daemon.log.all().join("\n")),
+            agent,
             can: Can { evidence: true, untagged: true, srs, bounces_sent: 0 },
         };
         site.holds();

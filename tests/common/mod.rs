@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod cases;
+pub mod delivery;
 pub mod guard;
 pub mod map;
 pub mod mtas;

@@ -8,6 +8,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
+use super::delivery::{self, Agent};
 use super::guard::{Guard, end_group};
 use super::skip::skip;
 use super::{Client, can_run, poll_for};
@@ -268,7 +269,7 @@ pub fn has_ipv6() -> bool {
 
 /// A Sendmail for our.example with Ann's mailbox, an MX port and a submission port; all other mail is sent to a port of
 /// this machine. `lines` are added at the end of its .mc file.
-pub fn sendmail(base: &Path, mx: u16, submit: u16, relay: u16, lines: &str) -> Server {
+pub fn sendmail(base: &Path, mx: u16, submit: u16, relay: u16, lines: &str, agent: &Agent) -> Server {
     let folder = folder(base, "sendmail", &["queue", "log", "run"]);
     let d = folder.display();
     let six = if has_ipv6() {
@@ -292,8 +293,10 @@ pub fn sendmail(base: &Path, mx: u16, submit: u16, relay: u16, lines: &str) -> S
     );
     fs::write(folder.join("sendmail.mc"), mc).unwrap();
     let aliases = format!("ann: {d}/mail/ann\npostmaster: {d}/mail/postmaster\nmailer-daemon: postmaster\n");
-    let others = "fwd: carol@third.example\nfwd2: refused@third.example\nfull: \"|exit 69\"\n";
-    fs::write(folder.join("aliases"), aliases + others).unwrap();
+    let forwards = "fwd: carol@third.example\nfwd2: refused@third.example\n";
+    let program = |user: &str| agent.program(user).display().to_string();
+    let agents: String = delivery::USERS.iter().map(|user| format!("{user}: \"|{}\"\n", program(user))).collect();
+    fs::write(folder.join("aliases"), aliases + forwards + &agents).unwrap();
     fs::write(folder.join("switch"), "hosts files\naliases files\npasswd files\n").unwrap();
     chown("mail:mail", &folder.join("mail"));
     let cf = unpacked("sendmail-cf").join("usr/share/sendmail/cf");
@@ -341,9 +344,16 @@ pub fn give_to_exim(folder: &Path) {
 
 /// An Exim for our.example with Ann's mailbox, a submission port and, unless the recipe sets where it listens, an MX
 /// port; all other mail is sent to a port of this machine. `piece` returns a part of the recipe by its name.
-pub fn exim_site(base: &Path, mx: u16, submit: u16, relay: u16, piece: &dyn Fn(&str) -> String) -> Server {
+pub fn exim_site(
+    base: &Path,
+    mx: u16,
+    submit: u16,
+    relay: u16,
+    piece: &dyn Fn(&str) -> String,
+    agent: &Agent,
+) -> Server {
     let folder = folder(base, "exim-site", &["spool", "log", "mail/ann", "mail/postmaster"]);
-    fs::write(folder.join("exim.conf"), exim_site_config(&folder, mx, submit, relay, piece)).unwrap();
+    fs::write(folder.join("exim.conf"), exim_site_config(&folder, mx, submit, relay, piece, agent)).unwrap();
     chown("Debian-exim:", &folder);
     chown("root:", &folder.join("exim.conf"));
     Server::start(
@@ -354,13 +364,22 @@ pub fn exim_site(base: &Path, mx: u16, submit: u16, relay: u16, piece: &dyn Fn(&
 }
 
 /// The configuration of [`exim_site`].
-pub fn exim_site_config(folder: &Path, mx: u16, submit: u16, relay: u16, piece: &dyn Fn(&str) -> String) -> String {
+pub fn exim_site_config(
+    folder: &Path,
+    mx: u16,
+    submit: u16,
+    relay: u16,
+    piece: &dyn Fn(&str) -> String,
+    agent: &Agent,
+) -> String {
     let d = folder.display();
     let main = piece("main");
     let unless = |setting: &str, line: String| if main.contains(setting) { String::new() } else { line };
     let common = EXIM_COMMON.replace("local_interfaces = 127.0.0.1\n", "");
     // Exim does not accept a setting twice.
     let (exim, common) = (exim(folder), common.replace("smtp_accept_max = 200\n", ""));
+    let agent = agent.program("$local_part_data").display().to_string();
+    let users = delivery::USERS.join(" : ");
     format!(
         "{common}exim_path = {}\nprimary_hostname = mail.our.example\nqualify_domain = our.example\n\
          spool_directory = {d}/spool\nlog_file_path = {d}/log/%slog\npid_file_path = {d}/exim.pid\n\
@@ -373,11 +392,12 @@ pub fn exim_site_config(folder: &Path, mx: u16, submit: u16, relay: u16, piece: 
          forwards:\n  driver = redirect\n  domains = our.example\n  local_parts = fwd\n  data = carol@third.example\n\
          refused_forwards:\n  driver = redirect\n  domains = our.example\n  local_parts = fwd2\n  \
          data = refused@third.example\n\
-         full:\n  driver = accept\n  domains = our.example\n  local_parts = full\n  transport = full\n\
+         agent:\n  driver = accept\n  domains = our.example\n  local_parts = {users}\n  transport = agent\n\
          mailbox:\n  driver = accept\n  domains = our.example\n  local_part_suffix = +*\n  local_part_suffix_optional\n  \
          local_parts = dsearch,filter=subdir;{d}/mail\n  transport = mailbox\n  \
          cannot_route_message = no such user\n\
-         begin transports\nfull:\n  driver = pipe\n  command = /bin/false\n  user = Debian-exim\n\
+         begin transports\nagent:\n  driver = pipe\n  command = {agent}\n  \
+         user = Debian-exim\n  return_fail_output\n  message_prefix =\n\
          {}remote_smtp:\n  driver = smtp\n  port = {relay}\n  hosts_try_dane =\n{}\
          mailbox:\n  driver = appendfile\n  directory = {d}/mail/$local_part_data\n  maildir_format\n  \
          user = Debian-exim\n  group = Debian-exim\n  mode = 0644\n  mode_fail_narrower = false\n  return_path_add\n\
@@ -398,27 +418,36 @@ pub fn exim_site_config(folder: &Path, mx: u16, submit: u16, relay: u16, piece: 
 
 /// An OpenSMTPD for our.example with Ann's mailbox and the lines of a recipe; mail to other domains is sent to a port
 /// of this machine.
-pub fn opensmtpd_site(base: &Path, submit: u16, relay: u16, lines: &str) -> Server {
+pub fn opensmtpd_site(base: &Path, submit: u16, relay: u16, lines: &str, agent: &Agent) -> Server {
     let lines = lines.replace(
         "action \"world\" relay\n",
         &format!("action \"world\" relay host \"smtp+notls://127.0.0.1:{relay}\"\n"),
     );
     let mut recipients = String::new();
-    for user in ["ann", "fwd", "fwd2", "full", "postmaster"] {
+    for user in ["ann", "fwd", "fwd2", "postmaster"].iter().chain(&delivery::USERS) {
         recipients += &format!("{user}@our.example\n");
     }
     recipients += "postmaster@srs.our.example\n";
     fs::create_dir_all(base.join("opensmtpd-site")).unwrap();
     fs::write(base.join("opensmtpd-site/sites"), recipients).unwrap();
+    let mut agents = String::new();
+    let mut virtuals = String::new();
+    for user in delivery::USERS {
+        virtuals += &format!("\"{user}@our.example\" = vmail, ");
+        agents += &format!(
+            "action \"{user}\" mda \"{}\" userbase <users> virtual <virtuals>\n\
+             match from any for rcpt-to {{ \"{user}@our.example\" }} action \"{user}\"\n",
+            agent.program(user).display()
+        );
+    }
     let config = format!(
         "table recipients file:@D@/sites\n\
          table virtuals {{ \"ann@our.example\" = vmail, \"fwd@our.example\" = \"carol@third.example\", \
-         \"fwd2@our.example\" = \"refused@third.example\", \"full@our.example\" = vmail, \
+         \"fwd2@our.example\" = \"refused@third.example\", {virtuals}\
          \"postmaster@our.example\" = vmail, \"postmaster@srs.our.example\" = vmail }}\n\
          table users {{ vmail = \"65534:65534:@D@/mail\" }}\n\
          action \"box\" maildir \"@D@/mail/%{{dest.user:raw}}\" userbase <users> virtual <virtuals>\n\
-         action \"full\" mda \"exit 69\" userbase <users> virtual <virtuals>\n\
-         match from any for rcpt-to {{ \"full@our.example\" }} action \"full\"\n{lines}"
+         {agents}{lines}"
     );
     opensmtpd(base, "opensmtpd-site", submit, &config)
 }

@@ -1,9 +1,10 @@
 //! A site whose mail server uses Countersign, and what is expected of it with every method.
 
+use super::delivery::Agent;
 use super::{Client, Message, Sink, dsn, poll_for};
 
-/// The ports and mailboxes of a site. The mailbox is Ann's; `fwd@our.example` forwards to Carol, `fwd2@our.example` to
-/// a mailbox that does not exist, and `full@our.example` takes mail and cannot be delivered.
+/// The ports and mailboxes of a site. The mailbox is Ann's; `fwd@our.example` forwards to Carol, and `fwd2@our.example` to
+/// a mailbox that does not exist. Others are those of [`super::delivery::Agent`].
 pub struct Site<'a> {
     /// The port for submission.
     pub submit: u16,
@@ -15,6 +16,7 @@ pub struct Site<'a> {
     pub mailbox: &'a dyn Fn() -> Vec<String>,
     /// The server's log, for failures.
     pub log: &'a dyn Fn() -> String,
+    pub agent: Agent,
     pub can: Can,
 }
 
@@ -242,34 +244,48 @@ impl Site<'_> {
         );
     }
 
-    /// What the server takes and cannot deliver, and a vacation reply. Each server bounces the former to a victim, unless
-    /// Countersign sees the bounce.
+    /// What the server takes and cannot deliver is bounced to a victim, unless Countersign sees the bounce. Absence notices
+    /// are sent, each once.
     fn only_replies_reach_the_victim(&self) {
         let victim = "victim@victim.example";
         let to_victim = || {
             let sent = self.world.all().into_iter().filter(|it| it.to.iter().any(|to| to == victim));
             sent.collect::<Vec<Message>>()
         };
-        for (n, to) in ["full@our.example", "fwd2@our.example"].into_iter().enumerate() {
-            self.taken(victim, to, "Subject: buy this\r\n\r\nspam");
-            poll_for(&format!("the end of the bounce of {to}: {}", (self.log)()), || {
+        for (n, user) in ["full", "fwd2", "full2"].into_iter().enumerate() {
+            self.taken(victim, &format!("{user}@our.example"), "Subject: buy this\r\n\r\nspam");
+            poll_for(&format!("the end of the bounce of {user}: {}", (self.log)()), || {
                 let held = (self.log)().matches("\"reason\":\"own-bounce\"").count();
                 (held + to_victim().len() > n).then_some(())
             });
         }
+        assert_eq!(self.agent.log().matches("rejected: Quota exceeded").count(), 2, "{}", self.agent.log());
         let bounces = to_victim();
-        let expected = self.can.bounces_sent;
+        // The agent submits its own, like mail.
+        let expected = self.can.bounces_sent + usize::from(!self.can.evidence);
         assert_eq!(bounces.len(), expected, "{bounces:?}\n{}", (self.log)());
         assert!(bounces.iter().all(|bounce| bounce.from.is_empty()), "{bounces:?}");
-        // The victim's own absence notice answers Ann's, and that is the end of it.
-        self.submit("", victim, "Auto-Submitted: auto-replied\r\nSubject: vacation\r\n\r\nuntil Monday");
-        let notice = self.arrived("Subject: vacation");
-        assert_eq!((notice.from.as_str(), notice.to.concat().as_str()), ("", victim));
-        self.taken("", "ann@our.example", "Auto-Submitted: auto-replied\r\nSubject: also away\r\n\r\nx");
-        self.delivered("Subject: also away");
+        self.absence_notices_end(victim);
+        assert_eq!(to_victim().len(), expected + 1, "{}", (self.log)());
+    }
+
+    /// Two users who are away write to each other, and to somebody whose program answers whatever it gets.
+    fn absence_notices_end(&self, outside: &str) {
+        self.taken(outside, "away@our.example", "To: away@our.example\r\nSubject: are you there\r\n\r\nx");
+        let notice = self.arrived("Subject: until Monday");
+        assert_eq!((notice.from.as_str(), notice.to.concat().as_str()), ("", outside));
+        let heads = ["Auto-Submitted: auto-replied\r\nSubject: away, too", "Subject: and without a mark"];
+        for (from, head) in [("", heads[0]), (outside, heads[0]), (outside, heads[1])] {
+            self.taken(from, "away@our.example", &format!("To: away@our.example\r\n{head}\r\n\r\nx"));
+        }
+        self.submit("away@our.example", "away2@our.example", "To: away2@our.example\r\nSubject: within\r\n\r\nx");
+        // Away has got four messages from outside, and the other one's notice.
+        poll_for(&format!("the end of the notices: {}\n{}", (self.log)(), self.agent.log()), || {
+            (self.agent.stored("away") == 5).then_some(())
+        });
         self.submit("ann@our.example", "bob@third.example", "Subject: the end\r\n\r\nx");
         self.arrived("Subject: the end");
-        assert_eq!(to_victim().len(), expected + 1, "{}", (self.log)());
+        assert_eq!((self.agent.stored("away"), self.agent.stored("away2")), (5, 1), "{}", self.agent.log());
     }
 
     fn has_a_way_back(&self, what: &str) {
