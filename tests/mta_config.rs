@@ -29,7 +29,8 @@ impl Recipe {
         let config = text("countersign.toml").replace("tls = \"may\"\n", "");
         let kept = |line: &&str| !line.starts_with("certificate") && !line.starts_with("private_key");
         let config: String = config.lines().filter(kept).map(|line| format!("{line}\n")).collect();
-        let own = "compatibility_level = 3.6\nmyhostname = mail.our.example\nmydestination =\nvirtual_mailbox_domains = our.example\n";
+        let own = "compatibility_level = 3.6\nmyhostname = mail.our.example\nmydestination =\nvirtual_mailbox_domains = our.example\n\
+            virtual_mailbox_maps = inline:{ {ann@our.example = ann/} }\n";
         let main_cf = own.to_owned() + &text("main.cf");
         let services = text("master.cf");
         let mut master_cf = services.clone();
@@ -154,6 +155,43 @@ fn what_is_wrong_around_the_milter() {
                 "careful: relay_recipient_maps is empty, so mail for unknown users of our.example",
             ),
             ("main", end, "milter_default_action = tempfail\nluser_relay = ann\n", "careful: luser_relay = ann"),
+            (
+                "main",
+                "virtual_mailbox_maps = inline:{ {ann@our.example = ann/} }\n",
+                "",
+                "careful: virtual_mailbox_maps is empty, so mail for unknown users of our.example",
+            ),
+            (
+                "main",
+                "{ann@our.example = ann/}",
+                "{@our.example = all/}",
+                "careful: virtual_mailbox_maps knows every name at our.example",
+            ),
+            (
+                "main",
+                end,
+                "milter_default_action = tempfail\nlocal_recipient_maps = static:all\nmydestination = our.example\n",
+                "careful: local_recipient_maps knows every name at our.example",
+            ),
+            (
+                "main",
+                "relay_domains = ",
+                "relay_recipient_maps = inline:{ {ann@our.example = x}, {@our.example = x} }\nrelay_domains = our.example ",
+                "careful: relay_recipient_maps knows every name at our.example",
+            ),
+            (
+                "config",
+                "[[listener]]",
+                "[outbound.ndr]\npolicy = \"drop\"\n\n[[listener]]",
+                "careful: internal_mail_filter_classes = bounce",
+            ),
+            (
+                "config",
+                "[[listener]]",
+                "[outbound.ndr]\npolicy = \"verified\"\nauthserv_id = \"mx.our.example\"\nresults_below_received = true\n\
+                 [[listener]]",
+                "careful: header_checks = regexp:{{/^Authentication-Results:[[:space:]]*mx\\.our\\.example/ IGNORE}}",
+            ),
             ("main", "= tempfail", "= accept", "wrong: milter_default_action = accept"),
             (
                 "main",
@@ -547,6 +585,41 @@ fn a_port_that_comes_back_from_a_filter_asks_no_milter() {
     recipe.master_cf += "127.0.0.1:10026 inet n - n - - smtpd\n";
     let output = said(&recipe.check("ours"));
     assert!(output.contains("nothing goes to the outbound proxy, so mail leaves unsigned"), "{output}");
+}
+
+#[test]
+fn results_that_postfix_removes_from_its_own_bounces_are_missed() {
+    if !can_run(&["postconf"], "check --mta-config, nested_header_checks") {
+        return;
+    }
+    let mut recipe = Recipe::of("milter", true);
+    let ndr =
+        "[outbound.ndr]\npolicy = \"verified\"\nauthserv_id = \"mx.our.example\"\nresults_below_received = true\n";
+    recipe.config = recipe.config.replacen("[[listener]]", &format!("{ndr}\n[[listener]]"), 1);
+    recipe.main_cf += "internal_mail_filter_classes = bounce\n\
+        header_checks = regexp:{{/^Authentication-Results:[[:space:]]*mx\\.our\\.example/ IGNORE}}\n";
+    let output = recipe.check("ours");
+    assert!(output.status.code() == Some(1) && said(&output).contains("nested_header_checks ="), "{}", said(&output));
+    assert!(!said(&output).contains("results_below_received"), "{}", said(&output));
+    recipe.main_cf += "nested_header_checks =\n";
+    assert!(said(&recipe.check("ours")).contains(" fits."), "{}", said(&recipe.check("ours")));
+}
+
+#[test]
+fn a_catch_all_alias_is_named() {
+    if !can_run(&["postconf"], "check --mta-config, aliases") {
+        return;
+    }
+    for (table, is_named) in [
+        ("inline:{ {@our.example = @else.example} }", true),
+        ("inline:{ {ann@our.example = bob@else.example} }", false),
+        ("regexp:{{/^(.*)@our\\.example$$/ $$1@else.example}}", true),
+    ] {
+        let mut recipe = Recipe::of("proxy", false);
+        recipe.main_cf += &format!("virtual_alias_maps = {table}\n");
+        let said = said(&recipe.check("ours"));
+        assert_eq!(said.contains("virtual_alias_maps takes every name at our.example"), is_named, "{table}: {said}");
+    }
 }
 
 #[test]

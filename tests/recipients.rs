@@ -265,8 +265,15 @@ fn a_list_that_has_lost_most_of_its_entries_is_not_believed() {
     std::fs::write(&users, "user0@our.example\n").unwrap();
     site.daemon.log.wait("the error", before, |line| line.contains("has lost more than half of its entries"));
     assert!(site.proxy("user9@our.example").starts_with("250"));
+    let status = || String::from_utf8(run(site.path(), &["status", "-c", "countersign.toml"]).stdout).unwrap();
+    assert!(
+        status().contains("users: it has 1 entries, and had 10; to accept that: countersign reload"),
+        "{}",
+        status()
+    );
     // It is right.
     run_ok(site.path(), &["reload", "-c", "countersign.toml"]);
+    poll_for("the end of the complaint", || (!status().contains("a list of recipients")).then_some(()));
     poll_for("the list", || (site.proxy("user9@our.example") == UNKNOWN[0]).then_some(()));
     assert!(site.proxy("user0@our.example").starts_with("250"));
 }
@@ -452,6 +459,7 @@ fn a_milter_refuses_what_its_postfix_takes() {
     run_ok(folder.path(), &["keys", "init"]);
     let config = format!(
         "domains.local = [\"our.example\"]\ninbound.mode = \"enforce\"\ninbound.recipients = \"ask:127.0.0.1:{}\"\n\
+         limits.unknown_recipients_per_hour = 2\n\
          [[listener]]\nprotocol = \"milter\"\nrole = \"inbound\"\nlisten = \"127.0.0.1:0\"\n",
         server.port
     );
@@ -462,11 +470,13 @@ fn a_milter_refuses_what_its_postfix_takes() {
         domain: "our.example",
         mailboxes: &["ann"],
         ports: &[(port, &options)],
-        extra: "milter_default_action = tempfail",
+        extra: "milter_default_action = tempfail\nsmtpd_authorized_xclient_hosts = 127.0.0.0/8\nsmtpd_relay_restrictions = reject_unauth_destination",
         ..Role::default()
     };
     let postfix = Postfix::start(folder.path(), &role);
     let mut client = Client::connect(port);
+    client.say("EHLO client.example");
+    assert!(client.say("XCLIENT ADDR=192.0.2.7 NAME=[UNAVAILABLE]").starts_with("220"));
     client.say("EHLO client.example");
     assert!(client.say("MAIL FROM:<x@else.example>").starts_with("250"));
     assert_eq!(client.say("RCPT TO:<nobody@our.example>"), UNKNOWN[0]);
@@ -474,4 +484,39 @@ fn a_milter_refuses_what_its_postfix_takes() {
     assert!(client.say("DATA").starts_with("354"));
     assert!(client.say("Subject: one\r\n\r\nx\r\n.").starts_with("250"));
     poll_for("the message", || (postfix.mailbox("ann").len() == 1).then_some(()));
+    // The last one that is answered is logged at once, not when somebody asks next.
+    assert!(client.say("MAIL FROM:<x@else.example>").starts_with("250"));
+    assert_eq!(client.say("RCPT TO:<nobody2@our.example>"), UNKNOWN[0]);
+    daemon.log.wait("the warning", 0, |line| line.contains("client network exceeded unknown_recipients_per_hour"));
+}
+
+#[test]
+fn check_reads_the_lists_and_says_who_is_asked() {
+    let folder = folder();
+    run_ok(folder.path(), &["keys", "init"]);
+    std::fs::write(folder.path().join("countersign.toml"), config(25, "\"file:users\"")).unwrap();
+    let check = || {
+        let output = run(folder.path(), &["check"]);
+        (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let (status, said) = check();
+    assert!(
+        status == Some(2) && said.contains("inbound.recipients: ") && said.contains("users: No such file"),
+        "{said}"
+    );
+    std::fs::write(folder.path().join("users"), "ann\n").unwrap();
+    assert_eq!(check().0, Some(2));
+    std::fs::write(folder.path().join("users"), "ann@our.example\n").unwrap();
+    let (status, said) = check();
+    assert!(status == Some(0) && said.contains("our.example: ") && said.contains("users (1 entries)"), "{said}");
+    let ours = "{ \"our.example\" = \"ask:10.0.4.7:25\" }\noutbound.ndr.policy = \"drop\"\noutbound.ndr.strip_content = true\n\
+        outbound.ndr.copy_to = \"bob@our.example\"";
+    std::fs::write(folder.path().join("countersign.toml"), config(25, ours)).unwrap();
+    let (_, said) = check();
+    assert!(said.contains("branch.example: the next hop; our.example: 10.0.4.7:25 is asked"), "{said}");
+    assert!(
+        said.contains("not sent (policy = \"drop\"); without the content of what they return, but not here"),
+        "{said}"
+    );
+    assert!(said.contains("outbound.ndr.copy_to = \"bob@our.example\" is one of your addresses"), "{said}");
 }

@@ -91,16 +91,23 @@ async fn read_again(app: &AppState, path: PathBuf, is_asked_for: bool) {
     let list = match read.unwrap_or_else(|error| Err(error.to_string())) {
         Ok(list) => list,
         Err(error) => {
-            return error!(error, "a list of recipients cannot be loaded; the last good one stays in force");
+            error!(error, "a list of recipients cannot be loaded; the last good one stays in force");
+            return app.recipients.refuse_list(path, error);
         }
     };
     match app.recipients.entries(&path) {
-        Some(before) if !is_asked_for && list.len() < before / 2 => error!(
-            path = %path.display(),
-            entries = list.len(),
-            before,
-            "a list of recipients has lost more than half of its entries; the last one stays in force. To accept it, run countersign reload"
-        ),
+        Some(before) if !is_asked_for && list.len() < before / 2 => {
+            let (shown, entries) = (path.display().to_string(), list.len());
+            error!(
+                path = shown,
+                entries,
+                before,
+                "a list of recipients has lost more than half of its entries; the last one stays in force. To accept it, run countersign reload"
+            );
+            let why =
+                format!("{shown}: it has {entries} entries, and had {before}; to accept that: countersign reload");
+            app.recipients.refuse_list(path, why);
+        }
         _ => put_in_force(app, &path, list),
     }
 }

@@ -251,6 +251,8 @@ fn attention(
     if app.metrics.gauges.ring_loaded.get() == 0 {
         list.push("the key ring cannot be read; the last good one is in use; see: countersign check".to_owned());
     }
+    let refused = app.recipients.refusals().into_iter();
+    list.extend(refused.map(|why| format!("a list of recipients is not in force, the one before is: {why}")));
     if app.metrics.gauges.state_written.get() == 0 {
         list.push("the state file cannot be written; what it should keep is in memory; see the log".to_owned());
     }

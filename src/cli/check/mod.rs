@@ -16,7 +16,8 @@ use crate::envelope::keyring::{KeyState, Keyring};
 use crate::envelope::match_lists::Networks;
 use crate::envelope::rules::{Ramp, Rules};
 use crate::envelope::site_policy::{
-    FailureAction, FailureReason, InboundMode, LongSrs, OutboundMode, Overflow, RejectAt,
+    FailureAction, FailureReason, InboundMode, LongSrs, OutboundMode, Overflow, OwnBouncePolicy, RecipientSource,
+    RejectAt,
 };
 use crate::service::ramp_words;
 use crate::service::report::Report;
@@ -48,12 +49,18 @@ pub(super) struct Check {
 /// Prints what the config means, with warnings about settings that have surprising effects. `false`: the mail server's
 /// configuration is wrong.
 pub(super) fn run(args: &Check) -> Result<bool> {
-    let config = find_config(args.config.as_deref())?.context("there is no config; name one with -c FILE")?;
+    let config = find_config(args.config.as_deref())?
+        .context("there is no config; name one with -c FILE, or write one: countersign init --help")?;
     let ring = state::ring_file::load(&config.ring)?;
     for listener in &config.listeners {
         ProxyListener::new(listener, &config)
             .map_err(anyhow::Error::msg)
             .with_context(|| format!("{}: TLS of the listener {}", config.path.display(), listener.listen))?;
+    }
+    let mut lists = Vec::new();
+    for path in &config.recipients.files {
+        let list = state::recipient_file::load(path).map_err(anyhow::Error::msg).context("inbound.recipients")?;
+        lists.push(list.len());
     }
     anstream::println!("{GREEN}{} and {} are good.{GREEN:#}", config.path.display(), config.ring.display());
     match state::ring_file::sweep(&config.ring) {
@@ -66,7 +73,8 @@ pub(super) fn run(args: &Check) -> Result<bool> {
             "{YELLOW}warning:{YELLOW:#} interrupted changes have left copies of the key ring beside it: {error}"
         ),
     }
-    for line in keys(&config, &ring).into_iter().chain(outbound(&config)).chain(inbound(&config)) {
+    let lines = keys(&config, &ring).into_iter().chain(outbound(&config)).chain(own_bounces(&config));
+    for line in lines.chain(inbound(&config)).chain(recipients(&config, &lists)) {
         anstream::println!("  {line}");
     }
     for listener in &config.listeners {
@@ -156,6 +164,58 @@ fn outbound(config: &Config) -> Vec<String> {
         LongSrs::Overflow(Overflow::Reject) => ", foreign ones are rejected",
     };
     vec![format!("{BOLD}Outbound{BOLD:#}: {ours}; {foreign}; senders too long to be signed {long}{long_foreign}.")]
+}
+
+/// What becomes of bounces of this site; nothing if all are sent.
+fn own_bounces(config: &Config) -> Option<String> {
+    let ndr = &config.policy.outbound.ndr;
+    if !ndr.is_active() {
+        return None;
+    }
+    let mut parts = vec![match ndr.policy {
+        OwnBouncePolicy::Pass => "sent".to_owned(),
+        OwnBouncePolicy::Verified => {
+            format!("sent if {} has authenticated who gets them (policy = \"verified\")", ndr.authserv_id)
+        }
+        OwnBouncePolicy::Drop => "not sent (policy = \"drop\")".to_owned(),
+    }];
+    let limits = [(ndr.per_domain_per_hour, "to a domain"), (ndr.per_hour, "to all")].into_iter();
+    let limits: Vec<String> =
+        limits.filter(|(limit, _)| *limit > 0).map(|(limit, what)| format!("{limit} an hour {what}")).collect();
+    if !limits.is_empty() {
+        parts.push(format!("at most {}", limits.join(" and ")));
+    }
+    let has_proxy = config.listeners.iter().any(|listener| listener.role == Role::Outbound);
+    if ndr.strip_content {
+        let only = if has_proxy { "" } else { ", but not here: only an outbound proxy does that" };
+        parts.push(format!("without the content of what they return{only}"));
+    }
+    if let Some(to) = &ndr.copy_to {
+        parts.push(format!("those that are not sent go to {to}"));
+    }
+    Some(format!("{BOLD}Own bounces{BOLD:#} to other sites: {}.", parts.join("; ")))
+}
+
+/// Who says which recipients exist; nothing if it is the next hop for all domains. `lists`: the entries of each file.
+fn recipients(config: &Config, lists: &[usize]) -> Vec<String> {
+    let policy = &config.policy;
+    let names = [policy.domains.local.names(), policy.domains.relay.names()].concat();
+    let of = |name: &String| match policy.inbound.recipients.of(name) {
+        RecipientSource::NextHop => None,
+        RecipientSource::Server(n) => Some(format!("{} is asked", config.recipients.servers.get(n)?.endpoint)),
+        RecipientSource::File(n) => {
+            let entries = lists.get(n).copied().unwrap_or(0);
+            Some(format!("{} ({entries} entries)", config.recipients.files.get(n)?.display()))
+        }
+    };
+    if names.iter().all(|name| of(name).is_none()) {
+        return Vec::new();
+    }
+    let one = |name: &String| format!("{name}: {}", of(name).unwrap_or_else(|| "the next hop".to_owned()));
+    vec![format!(
+        "{BOLD}Recipients{BOLD:#}: unknown ones are refused. {}",
+        names.iter().map(one).collect::<Vec<_>>().join("; ")
+    )]
 }
 
 fn inbound(config: &Config) -> Vec<String> {
@@ -305,7 +365,7 @@ fn service_line(mta_service: &MtaService) -> String {
     let (listen, clients) = (&mta_service.listen, whom(&mta_service.clients, "MTAs on this machine"));
     match mta_service.protocol {
         ServiceProtocol::Socketmap => format!(
-            "{BOLD}Socketmap{BOLD:#} on {listen} for {clients}: maps sign (forward) and verify (reverse); it refuses nothing by itself"
+            "{BOLD}Socketmap{BOLD:#} on {listen} for {clients}: its maps are sign (forward), verify (reverse) and strip; it refuses nothing by itself"
         ),
         ServiceProtocol::Policy => {
             format!("{BOLD}Policy service{BOLD:#} on {listen} for {clients}: refuses at RCPT, and sees no content")

@@ -2,6 +2,7 @@
 
 use crate::cli::common_args::now;
 use crate::config::{Config, Endpoint, Listener, MtaService, Protocol, Role, ServiceProtocol, Side, TlsMode};
+use crate::envelope::address::Address;
 use crate::envelope::keyring::Keyring;
 use crate::envelope::rules::{Ramp, Rules};
 use crate::envelope::site_policy::{InboundMode, OutboundMode, Policy, RejectAt};
@@ -72,6 +73,14 @@ pub(in crate::cli) fn all(config: &Config, ring: &Keyring) -> Vec<String> {
              back, by a mailing list, is refused"
                 .into(),
         );
+    }
+    let copy_to = policy.outbound.ndr.copy_to.as_ref().filter(|to| policy.domains.is_local(to.domain()));
+    let is_exempt = |to: &Address| policy.inbound.exempt_recipients.contains(to);
+    if let Some(to) = copy_to.filter(|to| policy.outbound.ndr.is_active() && !is_exempt(to)) {
+        warnings.push(format!(
+            "outbound.ndr.copy_to = \"{to}\" is one of your addresses: a copy has the null sender and no tag, so an inbound listener \
+             on its way refuses it. Name it in inbound.exempt_recipients, or use postmaster@"
+        ));
     }
     if config.status.as_ref().is_some_and(|status| !status.is_loopback()) {
         warnings.push("status.listen can be reached from outside, and asks for no password".into());

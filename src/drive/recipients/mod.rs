@@ -35,6 +35,8 @@ pub(crate) struct Recipients {
     reads_again: AtomicBool,
     servers: Mutex<HashMap<RecipientServer, Arc<Asker>>>,
     cache: Mutex<Cache>,
+    /// Lists whose newer version is not in force, and why.
+    refused: Mutex<HashMap<PathBuf, String>>,
 }
 
 /// Whether a recipient exists.
@@ -56,11 +58,28 @@ impl Recipients {
     /// Puts a list in force.
     pub(crate) fn set_list(&self, path: PathBuf, list: RecipientList) {
         let list = Arc::new(list);
+        self.refused_lists().remove(&path);
         self.lists.rcu(|lists| {
             let mut lists = Lists::clone(lists);
             lists.insert(path.clone(), Arc::clone(&list));
             lists
         });
+    }
+
+    /// A newer version of a list is not put in force.
+    pub(crate) fn refuse_list(&self, path: PathBuf, why: String) {
+        self.refused_lists().insert(path, why);
+    }
+
+    /// Why newer versions of lists are not in force, in words.
+    pub(crate) fn refusals(&self) -> Vec<String> {
+        let mut all: Vec<String> = self.refused_lists().values().cloned().collect();
+        all.sort();
+        all
+    }
+
+    fn refused_lists(&self) -> MutexGuard<'_, HashMap<PathBuf, String>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The number of entries of a list; `None`: it is not in force.
@@ -85,6 +104,7 @@ impl Recipients {
 
     /// Forgets lists.
     pub(crate) fn forget_lists(&self, paths: &HashSet<PathBuf>) {
+        self.refused_lists().retain(|path, _| !paths.contains(path));
         self.lists.rcu(|lists| {
             let kept = lists.iter().filter(|(path, _)| !paths.contains(*path));
             kept.map(|(path, list)| (path.clone(), Arc::clone(list))).collect::<Lists>()

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -10,13 +10,15 @@ use crate::cli::check::mta::finding::{Finding, ask, names, program};
 use crate::config::Endpoint;
 
 /// The parameters that are read.
-const PARAMETERS: [&str; 43] = [
+const PARAMETERS: [&str; 48] = [
     "access_map_reject_code",
     "bounce_queue_lifetime",
     "cleanup_service_name",
     "content_filter",
     "default_process_limit",
     "default_transport",
+    "header_checks",
+    "internal_mail_filter_classes",
     "local_recipient_maps",
     "luser_relay",
     "master_service_disable",
@@ -25,6 +27,7 @@ const PARAMETERS: [&str; 43] = [
     "milter_protocol",
     "mydestination",
     "mynetworks",
+    "nested_header_checks",
     "non_smtpd_milters",
     "receive_override_options",
     "recipient_canonical_classes",
@@ -53,7 +56,9 @@ const PARAMETERS: [&str; 43] = [
     "smtpd_relay_restrictions",
     "transport_maps",
     "virtual_alias_domains",
+    "virtual_alias_maps",
     "virtual_mailbox_domains",
+    "virtual_mailbox_maps",
 ];
 
 /// The settings of a Postfix instance.
@@ -63,7 +68,13 @@ pub(super) struct Postfix {
     /// The parameters that main.cf sets.
     pub set: BTreeMap<String, String>,
     pub services: Vec<MasterService>,
+    /// The folder of main.cf.
+    place: PathBuf,
 }
+
+/// Kinds of tables that are in files, or in the setting itself. Others are servers, or tables of this machine.
+const STATIC_TABLES: [&str; 10] =
+    ["btree", "cdb", "hash", "inline", "lmdb", "pcre", "regexp", "static", "texthash", "dbm"];
 
 /// A service in master.cf.
 pub(super) struct MasterService {
@@ -121,6 +132,19 @@ impl Postfix {
             main: settings(&asked(&[["-x"].as_slice(), &PARAMETERS].concat())?),
             set: settings(&asked(&["-n"])?),
             services,
+            place: place.to_owned(),
+        })
+    }
+
+    /// What the first table of a list finds for a key. Tables that are not in files are not asked.
+    pub(super) fn look_up(&self, tables: &str, key: &str) -> Option<String> {
+        let postmap = program(&["postmap"])?;
+        tables_of(tables).into_iter().find_map(|table| {
+            let kind = table.split(':').next().unwrap_or_default();
+            let place = ["-c".as_ref(), self.place.as_os_str()].into_iter();
+            let query = ["-q", key, table].into_iter().map(AsRef::as_ref);
+            // Without a result, the exit status is 1.
+            STATIC_TABLES.contains(&kind).then(|| ask(&postmap, place.chain(query)).ok()).flatten()
         })
     }
 
@@ -175,6 +199,20 @@ impl Postfix {
     }
 }
 
+/// The tables in a setting. White space and commas within braces belong to a table.
+fn tables_of(setting: &str) -> Vec<&str> {
+    let mut depth = 0_usize;
+    let parts = setting.split(move |c: char| {
+        match c {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth == 0 && matches!(c, ' ' | ',' | '\t')
+    });
+    parts.filter(|table| !table.is_empty()).collect()
+}
+
 fn settings(text: &str) -> BTreeMap<String, String> {
     let pair = |line: &str| line.split_once('=').map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()));
     text.lines().filter_map(pair).collect()
@@ -208,4 +246,18 @@ pub(super) fn networks(list: &str) -> impl Iterator<Item = ipnet::IpNet> {
         let bare = word.replace(['[', ']'], "");
         bare.parse().ok().or_else(|| bare.parse::<IpAddr>().ok().map(Into::into))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_told_apart() {
+        assert_eq!(
+            tables_of("inline:{ {a@b = c}, {d = e} }, hash:/etc/x  static:all"),
+            ["inline:{ {a@b = c}, {d = e} }", "hash:/etc/x", "static:all"]
+        );
+        assert!(tables_of("").is_empty());
+    }
 }

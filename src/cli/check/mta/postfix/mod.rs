@@ -2,6 +2,7 @@
 
 mod configuration;
 mod mta_services;
+mod own_bounces;
 mod proxies;
 mod reflects;
 
@@ -11,6 +12,7 @@ use anyhow::Result;
 
 use self::configuration::Postfix;
 use self::mta_services::{maps, milter, policy, signed_before_the_queue};
+use self::own_bounces::own_bounces;
 use self::proxies::{inbound, is_behind, nobody_listens, outbound, sends_to_the_world};
 use self::reflects::reflects;
 use super::finding::Finding::{self, Careful, Wrong};
@@ -44,6 +46,7 @@ pub(super) fn findings(config: &Config, place: &Path) -> Result<Vec<Finding>> {
     }
     domains(config, &postfix, &mut found);
     reflects(config, &postfix, &mut found);
+    own_bounces(config, &postfix, &mut found);
     queue(config, &postfix, &mut found);
     Ok(found)
 }

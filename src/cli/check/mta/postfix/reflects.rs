@@ -16,13 +16,25 @@ pub(super) fn reflects(config: &Config, postfix: &Postfix, found: &mut Vec<Findi
     if !ours.iter().any(|name| is_left(name)) {
         return;
     }
-    for service in postfix.running("smtpd") {
+    for service in facing_strangers(postfix) {
         unlisted(service, postfix, found);
     }
     let has =
         |list: &str, name: &str| postfix.get(list).split([' ', ',', '\t']).any(|word| word.eq_ignore_ascii_case(name));
     let is_empty = |maps: &str| postfix.set.contains_key(maps) && postfix.get(maps).is_empty();
     let taken = ours.iter().filter(|name| is_left(name));
+    for name in taken.clone().filter(|name| !name.starts_with('.')) {
+        every_name(name, postfix, &has, found);
+    }
+    let boxes: Vec<&str> =
+        taken.clone().filter(|name| has("virtual_mailbox_domains", name)).map(String::as_str).collect();
+    if postfix.get("virtual_mailbox_maps").is_empty() && !boxes.is_empty() {
+        found.push(Careful(format!(
+            "virtual_mailbox_maps is empty, so mail for unknown users of {} is taken, and bounced to forged senders if it cannot be \
+             delivered: list the mailboxes. {OR}",
+            boxes.join(", ")
+        )));
+    }
     let local: Vec<&str> = taken.clone().filter(|name| has("mydestination", name)).map(String::as_str).collect();
     if is_empty("local_recipient_maps") && !local.is_empty() {
         found.push(Careful(format!(
@@ -48,13 +60,57 @@ pub(super) fn reflects(config: &Config, postfix: &Postfix, found: &mut Vec<Findi
     }
 }
 
-/// Finds smtpd services on port 25 that take recipients without looking them up.
+/// A name that no user has.
+const NOBODY: &str = "no-such-user-7f3a9c";
+
+/// Finds tables that know every name of a domain.
+fn every_name(domain: &str, postfix: &Postfix, has: &impl Fn(&str, &str) -> bool, found: &mut Vec<Finding>) {
+    let finds = |tables: &str| {
+        let tables = postfix.get(tables);
+        let keys = [format!("@{domain}"), format!("{NOBODY}@{domain}")];
+        keys.iter().find_map(|key| postfix.look_up(tables, key))
+    };
+    if let Some(target) = finds("virtual_alias_maps") {
+        let target = target.trim();
+        found.push(Careful(format!(
+            "virtual_alias_maps takes every name at {domain} and sends it to {target}. Unless that is a mailbox, mail for unknown users \
+             is bounced to forged senders: list the names. {OR}"
+        )));
+    }
+    let lists = [
+        ("mydestination", "local_recipient_maps"),
+        ("relay_domains", "relay_recipient_maps"),
+        ("virtual_mailbox_domains", "virtual_mailbox_maps"),
+    ];
+    for (_, maps) in lists.into_iter().filter(|(class, _)| has(class, domain)) {
+        if finds(maps).is_some() {
+            found.push(Careful(format!(
+                "{maps} knows every name at {domain}, so mail for unknown users is taken, and bounced to forged senders if it cannot be \
+                 delivered: list the names. {OR}"
+            )));
+        }
+    }
+}
+
+/// The smtpd services to which strangers may send mail: those on port 25, or without one, those that are not for
+/// submission.
+fn facing_strangers(postfix: &Postfix) -> Vec<&MasterService> {
+    let is_25 = |service: &&MasterService| service.port() == Some("25");
+    let all: Vec<&MasterService> = postfix.running("smtpd").filter(is_25).collect();
+    if !all.is_empty() {
+        return all;
+    }
+    let is_for_users = |service: &MasterService| matches!(service.port(), Some("465" | "587"));
+    postfix.running("smtpd").filter(|service| service.port().is_some() && !is_for_users(service)).collect()
+}
+
+/// Finds smtpd services that take recipients of strangers without looking them up.
 fn unlisted(service: &MasterService, postfix: &Postfix, found: &mut Vec<Finding>) {
     let restrictions = postfix.of(service, "smtpd_recipient_restrictions");
     let looks_up = restrictions.contains("reject_unlisted_recipient") || verifies(restrictions);
     // A filter in the session asks the smtpd behind it.
     let is_filtered = !postfix.of(service, "smtpd_proxy_filter").is_empty();
-    if service.port() != Some("25") || looks_up || is_filtered {
+    if looks_up || is_filtered {
         return;
     }
     let name = &service.name;
