@@ -441,6 +441,26 @@ fn address_of(key: &str) -> &'static str {
 }
 
 #[test]
+fn own_bounces_need_a_restart_only_of_a_milter_for_mail_that_leaves() {
+    for (role, needs_restart) in [("auto", false), ("outbound", true)] {
+        let milter = format!("[[listener]]\nprotocol = \"milter\"\nrole = \"{role}\"\nlisten = \"127.0.0.1:1\"");
+        let of = |line: &str| {
+            let text = format!("domains.local = [\"our.example\"]\n{line}\n{milter}\n");
+            Config::parse(Path::new("countersign.toml"), &text).unwrap()
+        };
+        let (running, newer) = (of(""), of("outbound.ndr.policy = \"drop\""));
+        let changes = running.changes_to(&newer);
+        assert_eq!(
+            (changes.applied.len(), changes.need_restart.len()),
+            if needs_restart { (0, 1) } else { (1, 0) },
+            "{role}"
+        );
+        let reloaded = running.reloaded(newer);
+        assert_eq!(reloaded.policy.outbound.ndr.is_active(), !needs_restart, "{role}");
+    }
+}
+
+#[test]
 fn each_setting_is_reloaded_or_named_as_needing_a_restart() {
     // Sets are printed in any order.
     let words = |config: &Config| {

@@ -198,6 +198,9 @@ impl Config {
             let old = self.policy.inbound.actions.by_reason.iter();
             actions.extend(old.filter(|(reason, _)| *reason == FailureReason::Overflow));
         }
+        if self.has_outbound_milter() {
+            newer.policy.outbound.ndr = self.policy.outbound.ndr.clone();
+        }
         newer.policy.inbound.pass_foreign &= self.policy.inbound.pass_foreign;
         if self.versions(&newer).has_services_with_default() {
             let default = self.limits.connections;
@@ -213,7 +216,13 @@ impl Config {
     }
 
     fn versions<'a>(&'a self, newer: &'a Self) -> reload::Versions<'a> {
-        reload::Versions { old: &self.settings, new: &newer.settings, has_milter: self.has_milter() }
+        let (has_milter, has_outbound_milter) = (self.has_milter(), self.has_outbound_milter());
+        reload::Versions { old: &self.settings, new: &newer.settings, has_milter, has_outbound_milter }
+    }
+
+    fn has_outbound_milter(&self) -> bool {
+        let is_one = |it: &MtaService| it.protocol == ServiceProtocol::Milter && it.side == Side::Outbound;
+        self.mta_services.iter().any(is_one)
     }
 
     fn has_milter(&self) -> bool {
@@ -464,6 +473,9 @@ fn in_our_words(message: &str) -> String {
     let hint = match message.rsplit_once("expected ") {
         Some((_, "u8" | "u16" | "u32" | "usize")) if message.starts_with("invalid value") => {
             "; write a number that is neither negative nor that large"
+        }
+        None if message == "duplicate key" => {
+            "; a table is begun once: a line such as inbound.mode = … begins [inbound], and its other keys are lines of that form, too"
         }
         _ if !message.starts_with("invalid type") => "",
         Some((_, "a sequence")) => "; write a list, for example [\"our.example\"]",

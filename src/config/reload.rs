@@ -8,16 +8,17 @@ pub(super) type Settings = BTreeMap<String, String>;
 /// Keys that take effect only at a start, or tables of such keys.
 const NEED_RESTART: [&str; 5] = ["control", "log.format", "state.max_size", "state.path", "status.listen"];
 /// Keys that a milter tells its mail server when they connect, or reads when it begins.
-const NEED_RESTART_OF_MILTERS: [&str; 7] = [
+const NEED_RESTART_OF_MILTERS: [&str; 6] = [
     // Its default depends on outbound.evidence.
     "inbound.actions.overflow",
     "outbound.evidence",
     "outbound.exempt_recipients",
     "outbound.mixed",
-    "outbound.ndr",
     "timeouts.drain",
     "timeouts.transaction",
 ];
+/// A milter for mail that leaves tells its mail server whether it inspects bounces.
+const NEED_RESTART_OF_OUTBOUND_MILTERS: [&str; 1] = ["outbound.ndr"];
 /// Protocols by which a mail server asks.
 const SERVICES: [&str; 3] = ["milter", "policy", "socketmap"];
 /// Keys of a listener that belong to its socket.
@@ -47,6 +48,8 @@ pub(super) struct Versions<'a> {
     pub new: &'a Settings,
     /// Whether the running daemon has a milter.
     pub has_milter: bool,
+    /// Whether it has one for mail that leaves.
+    pub has_outbound_milter: bool,
 }
 
 impl Versions<'_> {
@@ -87,7 +90,11 @@ impl Versions<'_> {
         }
         match key.strip_prefix("listener[").and_then(|rest| rest.rsplit_once("].")) {
             Some((number, name)) => self.of_listener(&format!("listener[{number}]"), name),
-            None => NEED_RESTART.iter().any(&is_of) || (self.has_milter && NEED_RESTART_OF_MILTERS.iter().any(is_of)),
+            None => {
+                let of_milters = self.has_milter && NEED_RESTART_OF_MILTERS.iter().any(&is_of);
+                let of_outbound = self.has_outbound_milter && NEED_RESTART_OF_OUTBOUND_MILTERS.iter().any(&is_of);
+                NEED_RESTART.iter().any(&is_of) || of_milters || of_outbound
+            }
         }
     }
 
