@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use tokio::time::Instant;
+use tracing::warn;
 
 use super::app_state::AppState;
 use super::harvest_gate::Waiter;
@@ -35,10 +37,27 @@ impl PendingQuery {
 impl Drop for PendingQuery {
     fn drop(&mut self) {
         let now = self.app.now();
-        let is_waited_for = self.app.memory().harvests.settle(self.client, self.unknown, self.limit, now);
+        let (is_waited_for, harvesters) = {
+            let mut memory = self.app.memory();
+            let is_waited_for = memory.harvests.settle(self.client, self.unknown, self.limit, now);
+            (is_waited_for, memory.harvests.take_alarms())
+        };
+        log_harvesters(&harvesters);
         if is_waited_for {
             self.app.harvest.wake(surge_network(self.client));
         }
+    }
+}
+
+/// Logs networks that have reached the limit.
+pub(in crate::drive) fn log_harvesters(networks: &[IpNet]) {
+    for network in networks {
+        warn!(
+            %network,
+            limit = "unknown_recipients_per_hour",
+            "client network exceeded unknown_recipients_per_hour; all its recipients are deferred for up to an hour. If it \
+             relays mail of others, add it to inbound.trusted_relays"
+        );
     }
 }
 

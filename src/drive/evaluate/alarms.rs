@@ -3,6 +3,7 @@
 use ipnet::IpNet;
 use tracing::warn;
 
+use crate::drive::harvest::log_harvesters;
 use crate::drive::log_flip;
 use crate::envelope::abuse::{GuessAccount, Memory, SurgeChange};
 
@@ -39,14 +40,7 @@ impl Alarms {
                 ),
             }
         }
-        for network in self.harvesters {
-            warn!(
-                %network,
-                limit = "unknown_recipients_per_hour",
-                "client network exceeded unknown_recipients_per_hour; all its recipients are deferred for up to an hour. If it \
-                 relays mail of others, add it to inbound.trusted_relays"
-            );
-        }
+        log_harvesters(&self.harvesters);
         for flip in self.flips {
             log_flip(&flip);
         }
