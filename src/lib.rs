@@ -77,6 +77,7 @@
 pub mod config;
 pub mod envelope;
 pub mod machines;
+pub mod mail_log;
 pub mod recipes;
 pub mod service;
 pub mod state;

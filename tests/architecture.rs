@@ -56,6 +56,16 @@ fn the_core_knows_no_world() {
 }
 
 #[test]
+fn the_logs_of_others_are_read_elsewhere() {
+    forbid("mail_log", &IMPURE);
+    forbid("mail_log", &["clap"]);
+    forbid(
+        "mail_log",
+        &["crate::wire", "crate::drive", "crate::state", "crate::config", "crate::service", "crate::cli"],
+    );
+}
+
+#[test]
 fn the_machines_know_no_world() {
     forbid("wire", &IMPURE);
     forbid("wire", &["crate::drive", "crate::state", "crate::config", "crate::service", "crate::cli"]);

@@ -33,6 +33,7 @@ mod postfix;
 mod ramp;
 mod recipes;
 mod recipients;
+mod report;
 mod reverse_ndr;
 mod settings;
 mod side_by_side;

@@ -189,3 +189,21 @@ fn parse_time(text: &str) -> Result<Timestamp> {
     let at: jiff::Timestamp = text.parse().ok().context("write 2026-11-22T12:00:00Z or seconds since 1970")?;
     Ok(Timestamp(at.as_second()))
 }
+
+/// A length of time in seconds, from a number with s, m, h or d.
+///
+/// # Errors
+/// In words: it is not written so, or not above 0.
+pub(super) fn span_of(text: &str) -> Result<i64, String> {
+    let wrong = || "write a number with s, m, h or d, for example 24h".to_owned();
+    let unit = text.chars().next_back().ok_or_else(wrong)?;
+    let factor = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        _ => return Err(wrong()),
+    };
+    let number = text.strip_suffix(unit).and_then(|number| number.parse::<i64>().ok()).filter(|number| *number > 0);
+    number.and_then(|number| number.checked_mul(factor)).ok_or_else(wrong)
+}

@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand. They call the library and print results; they decide nothing.
 
+mod bars;
 mod check;
 mod classify;
 mod colours;
@@ -9,6 +10,7 @@ mod explain;
 mod init;
 mod keys;
 mod ramp;
+mod report;
 mod serve;
 mod status;
 mod status_client;
@@ -53,6 +55,8 @@ enum Command {
     Status(status::Status),
     /// Show what became of bounces: by address, Message-ID or client
     Trace(status::TraceCommand),
+    /// Show what mail logs say about backscatter; needs no set-up
+    Report(report::Report),
     /// Have the running daemon only observe all domains for a while
     Observe(status::ObserveCommand),
     /// Have the running daemon read its config, key ring and certificates again
@@ -85,6 +89,7 @@ pub fn run() -> ExitCode {
         Command::Serve(command) => serve::run(&command),
         Command::Status(command) => status::status(&command),
         Command::Trace(command) => status::trace(&command),
+        Command::Report(command) => report::run(&command),
         Command::Observe(command) => status::observe(&command),
         Command::Reload(command) => status::reload(&command),
         Command::Keys(command) => keys::run(command),

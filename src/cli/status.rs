@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use serde::de::DeserializeOwned;
 
-use super::common_args::{find_config, now};
+use super::bars::bars;
+use super::common_args::{find_config, now, span_of};
 use crate::cli::colours::{BOLD, GREEN, RED, YELLOW};
 use crate::config::{Config, ControlSocket};
 use crate::envelope::time::Timestamp;
@@ -28,9 +29,6 @@ const PACKAGED: &str = "/run/countersign/control";
 const PACKAGED_CONFIG: &str = "/etc/countersign";
 /// Why nothing is answered to other users.
 const STRANGER: &str = "only root and the daemon's own user may ask";
-/// Bars of the chart by hour, from none to the most.
-const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-
 /// No daemon answers. Exit status 3.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -118,20 +116,6 @@ fn pause(text: &str) -> Result<Pause, String> {
         "off" => Ok(Pause(None)),
         text => span_of(text).map(|seconds| Pause(Some(seconds))).map_err(|wrong| format!("{wrong}, or `off`")),
     }
-}
-
-fn span_of(text: &str) -> Result<i64, String> {
-    let wrong = || "write a number with s, m, h or d, for example 24h".to_owned();
-    let unit = text.chars().next_back().ok_or_else(wrong)?;
-    let factor = match unit {
-        's' => 1,
-        'm' => 60,
-        'h' => 3600,
-        'd' => 86_400,
-        _ => return Err(wrong()),
-    };
-    let number = text.strip_suffix(unit).and_then(|number| number.parse::<i64>().ok()).filter(|number| *number > 0);
-    number.and_then(|number| number.checked_mul(factor)).ok_or_else(wrong)
 }
 
 /// Prints the state of the running daemon. `false`: something needs attention.
@@ -310,7 +294,7 @@ fn lines(report: &Report) -> Vec<String> {
         lines.push(format!("  refused {} in 24 hours: {}", total(&report.refused), listed(&report.refused)));
         lines.push(format!("    by network: {}", listed(&report.refused_networks)));
         lines.push(format!("    by domain: {}", listed(&report.refused_domains)));
-        lines.push(format!("    by hour: {}  most in an hour: {}", chart(&report.refused_by_hour), most(report)));
+        lines.push(format!("    by hour: {}  most in an hour: {}", bars(&report.refused_by_hour), most(report)));
     }
     if !report.would_refuse.is_empty() {
         lines.push(format!(
@@ -343,17 +327,6 @@ fn most(report: &Report) -> u64 {
     report.refused_by_hour.iter().copied().max().unwrap_or(0)
 }
 
-/// A bar for each hour.
-fn chart(hours: &[u64]) -> String {
-    let most = hours.iter().copied().max().unwrap_or(0).max(1);
-    let steps = BARS.len() as u64 - 1;
-    let bar = |count: &u64| {
-        let step = if *count == 0 { 0 } else { (count * steps).div_ceil(most) };
-        usize::try_from(step).ok().and_then(|step| BARS.get(step)).copied().unwrap_or(' ')
-    };
-    hours.iter().map(bar).collect()
-}
-
 /// A length of time, in its two largest units.
 fn span(seconds: i64) -> String {
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
@@ -382,8 +355,8 @@ mod tests {
 
     #[test]
     fn a_chart_shows_each_hour_that_is_not_empty() {
-        assert_eq!(chart(&[0, 1, 50, 100]), " ▁▄█");
-        assert_eq!(chart(&[0, 0]), "  ");
+        assert_eq!(bars(&[0, 1, 50, 100]), " ▁▄█");
+        assert_eq!(bars(&[0, 0]), "  ");
     }
 
     #[test]

@@ -6,9 +6,9 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::top::Top;
 use crate::envelope::abuse::network;
 use crate::envelope::time::Timestamp;
+use crate::envelope::top::Top;
 
 /// Hours that are kept.
 pub(crate) const HOURS: i64 = 24 * 7;

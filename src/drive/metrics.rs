@@ -12,8 +12,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::gauges::Gauges;
-use super::top::Top;
 use crate::envelope::abuse::network;
+use crate::envelope::top::Top;
 
 /// Labels of a decision about a sender.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]

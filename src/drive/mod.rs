@@ -36,7 +36,6 @@ mod socketmap;
 pub(crate) mod stream;
 pub(crate) mod submission;
 pub(crate) mod tls;
-pub(crate) mod top;
 mod work_budget;
 
 pub(crate) use self::log_throttle::{limited, limited_by, limited_warn};

@@ -14,3 +14,4 @@ pub mod rules;
 pub mod site_policy;
 pub mod tag;
 pub mod time;
+pub(crate) mod top;

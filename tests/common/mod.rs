@@ -4,6 +4,7 @@
 pub mod cases;
 pub mod delivery;
 pub mod guard;
+pub mod mail_log;
 pub mod map;
 pub mod mtas;
 pub mod next_hop;

@@ -140,6 +140,35 @@ pub fn exim_server(base: &Path, port: u16, tls: bool) -> Server {
     Server::start(&folder, port, Command::new(exim(&folder)).arg("-C").arg(folder.join("exim.conf")).arg("-bdf"))
 }
 
+/// An Exim for our.example with Ann's mailbox, and a forward to `refused@third.example`. It believes PROXY headers, refuses
+/// unknown users at the port `strict`, and accepts them at `lax`; all other mail is sent to the port `relay`.
+pub fn exim_that_reflects(base: &Path, strict: u16, lax: u16, relay: u16) -> Server {
+    let folder = folder(base, "exim-reflects", &["spool", "log", "mail/ann"]);
+    let d = folder.display();
+    let head = exim_head(&folder, strict)
+        .replace(&format!("daemon_smtp_ports = {strict}"), &format!("daemon_smtp_ports = {strict} : {lax}"));
+    let config = format!(
+        "{head}tls_advertise_hosts =\nqualify_domain = our.example\nhosts_proxy = 127.0.0.1\nsmtp_max_unknown_commands = 100\n\
+         acl_smtp_rcpt = rcpt\nbegin acl\nrcpt:\n  require domains = our.example\n  \
+         accept condition = ${{if eq{{$received_port}}{{{lax}}}}}\n  require verify = recipient\n  accept\n\
+         begin routers\nforward:\n  driver = redirect\n  domains = our.example\n  local_parts = fwd\n  \
+         data = refused@third.example\nworld:\n  driver = manualroute\n  domains = ! our.example\n  \
+         route_list = * 127.0.0.1\n  self = send\n  transport = world\n  no_more\n\
+         box:\n  driver = accept\n  local_parts = ann\n  transport = mailbox\n\
+         begin transports\nworld:\n  driver = smtp\n  port = {relay}\n  hosts_try_dane =\n\
+         mailbox:\n  driver = appendfile\n  directory = {d}/mail/ann\n  maildir_format\n  user = Debian-exim\n  \
+         mode = 0644\n  mode_fail_narrower = false\nbegin retry\n"
+    );
+    fs::write(folder.join("exim.conf"), config).unwrap();
+    chown("Debian-exim:", &folder);
+    chown("root:", &folder.join("exim.conf"));
+    Server::start(
+        &folder,
+        strict,
+        Command::new(exim(&folder)).arg("-C").arg(folder.join("exim.conf")).args(["-bdf", "-q1m"]),
+    )
+}
+
 /// Sends one message with Exim, and waits for the result. `options` are lines of its smtp transport.
 pub fn exim_send(base: &Path, port: u16, from: &str, to: &str, message: &Path, options: &[&str]) -> Output {
     let folder = folder(base, &format!("exim-client-{port}"), &["spool", "log"]);

@@ -22,6 +22,19 @@ impl<const MAX: usize> Top<MAX> {
         }
     }
 
+    /// Counts a name this many times. A name that is known already costs no memory.
+    pub(crate) fn count_text(&mut self, name: &str, times: u64) {
+        match self.0.get_mut(name) {
+            Some(count) => *count += times,
+            None => self.count_times(name.to_owned(), times),
+        }
+    }
+
+    /// How many names are counted; at most `MAX`.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     fn count_times(&mut self, name: String, times: u64) {
         if self.0.len() >= MAX && !self.0.contains_key(&name) {
             let mut counts: Vec<u64> = self.0.values().copied().collect();

@@ -1,0 +1,172 @@
+//! `report`: what mail logs say about backscatter, and whether this server sends it itself.
+
+mod journal;
+mod progress;
+mod queue;
+mod reader;
+mod reading;
+mod sources;
+mod text;
+
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+
+use self::reading::Reading;
+use self::sources::Log;
+use super::common_args::{now, span_of};
+use crate::cli::colours::RED;
+use crate::mail_log::figures::Summary;
+use crate::mail_log::summary::summary;
+use crate::mail_log::tally::Section;
+use crate::mail_log::waiting::Waiting;
+
+/// `countersign report`
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  countersign report                                 the usual logs of this machine
+  countersign report --queue /var/log/mail.log*      rotated logs, plain or gz, zst, xz; and the queue
+  countersign report --journal --since 7d            the journal, the last seven days
+  countersign report --explain reflector mail.log    the lines behind the figures of a section
+  countersign report --queue-ids | postsuper -d -    delete the bounces that wait in Postfix's queue
+
+Reads logs of Postfix, Exim, Sendmail, OpenSMTPD and Countersign, which need not be installed. docs/report.md
+says what each figure means.
+
+Exit status: 0 nothing to do, 1 something is to be done, 2 a log could not be read.")]
+pub(super) struct Report {
+    /// Log files; `-` for standard input [default: /var/log/mail.log and the like]
+    files: Vec<PathBuf>,
+    /// Read the journal of systemd
+    #[arg(long)]
+    journal: bool,
+    /// Show what waits in the queue of Postfix or Exim
+    #[arg(long)]
+    queue: bool,
+    /// Print only the names of the bounces in the queue
+    #[arg(long, conflicts_with_all = ["files", "journal", "queue", "json", "explain"])]
+    queue_ids: bool,
+    /// Only what is not older: a number with m, h or d
+    #[arg(long, value_name = "TIME", value_parser = span_of)]
+    since: Option<i64>,
+    /// Only mail to this domain; may be repeated
+    #[arg(long, value_name = "DOMAIN")]
+    domain: Vec<String>,
+    /// Print the lines behind a section of the report
+    #[arg(long, value_name = "SECTION", conflicts_with = "json")]
+    explain: Option<SectionName>,
+    /// Print everything as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// A section, as it is written.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum SectionName {
+    Backscatter,
+    Reflector,
+    Harvest,
+    Unsigned,
+}
+
+impl SectionName {
+    fn section(self) -> Section {
+        match self {
+            Self::Backscatter => Section::Backscatter,
+            Self::Reflector => Section::Reflector,
+            Self::Harvest => Section::Harvest,
+            Self::Unsigned => Section::Unsigned,
+        }
+    }
+}
+
+/// Prints the report. `false`: something is to be done.
+pub(super) fn run(args: &Report) -> Result<bool> {
+    if args.queue_ids {
+        queue::waiting()?.ids.iter().for_each(|id| anstream::println!("{id}"));
+        return Ok(true);
+    }
+    let waiting = if args.queue { Some(queue::waiting()?) } else { None };
+    let begun = Instant::now();
+    let (logs, unreadable) = logs(args)?;
+    let since = args.since.map_or(i64::MIN, |span| sources::wall(now().0.saturating_sub(span)).0);
+    let mut reading = Reading::new(&args.domain, since, args.explain.map(SectionName::section), &logs);
+    let mut failed = unreadable;
+    for log in &logs {
+        if let Err(error) = reading.read(log) {
+            if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe) {
+                return Err(error);
+            }
+            reading.clear();
+            anstream::eprintln!("{RED}countersign:{RED:#} {log}: {error:#}");
+            failed = true;
+        }
+    }
+    let (tally, extent) = reading.end()?;
+    if extent.of_mail == 0 {
+        let since = if args.since.is_some() { " since then" } else { "" };
+        bail!("no line of Postfix, Exim, Sendmail, OpenSMTPD or Countersign was found{since}");
+    }
+    let summary = summary(tally, extent);
+    if args.explain.is_none() {
+        print(args, &summary, waiting.as_ref(), begun.elapsed())?;
+    }
+    if failed {
+        bail!("the report is incomplete: not all logs could be read");
+    }
+    Ok(!summary.wants_action())
+}
+
+fn print(args: &Report, summary: &Summary, waiting: Option<&Waiting>, time: Duration) -> Result<()> {
+    if args.json {
+        let mut whole = serde_json::to_value(summary)?;
+        if let (Some(waiting), Some(object)) = (waiting, whole.as_object_mut()) {
+            object.insert("queue".to_owned(), serde_json::to_value(waiting)?);
+        }
+        anstream::println!("{whole}");
+        return Ok(());
+    }
+    for line in text::lines(summary, waiting, time.as_secs()) {
+        anstream::println!("{line}");
+    }
+    Ok(())
+}
+
+/// The logs that are meant, in the order of their times; whether one cannot be read.
+fn logs(args: &Report) -> Result<(Vec<Log>, bool)> {
+    let since = args.since.map(|span| now().0.saturating_sub(span));
+    let mut files = args.files.clone();
+    let is_default = files.is_empty() && !args.journal;
+    if is_default {
+        files = sources::usual();
+        if files.is_empty() {
+            bail!("there is no log in the usual places; name the files, or use --journal");
+        }
+    }
+    let mut failed = false;
+    let mut logs = Vec::new();
+    for file in files {
+        let log = if file.as_os_str() == "-" { Log::Stdin } else { Log::File(file) };
+        match log.begin() {
+            Ok(begin) => logs.push((begin.is_none(), begin, log)),
+            Err(error) => {
+                anstream::eprintln!("{RED}countersign:{RED:#} {log}: {error:#}");
+                failed = true;
+            }
+        }
+    }
+    // Those without a time come last.
+    logs.sort_by_key(|(has_no_time, begin, _)| (*has_no_time, *begin));
+    let mut logs: Vec<Log> = logs.into_iter().map(|(_, _, log)| log).collect();
+    if args.journal {
+        logs.push(Log::Journal(since));
+    }
+    if logs.is_empty() {
+        bail!("no log could be read");
+    }
+    Ok((logs, failed))
+}
