@@ -92,7 +92,7 @@ impl Reading {
     /// Reads lines with two threads: the other one reads the second part while this one counts the first.
     fn halves(&mut self, text: &[u8], lines: &mut Lines, meanwhile: &mut dyn FnMut()) {
         // This thread also reads on, and counts the events of both parts.
-        let middle = text.len() / 3;
+        let middle = text.len() * 3 / 8;
         let middle =
             text.get(middle..).and_then(|rest| memchr::memchr(b'\n', rest)).map_or(text.len(), |at| middle + at + 1);
         let (first, second) = text.split_at_checked(middle).unwrap_or((text, b""));

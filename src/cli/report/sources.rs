@@ -146,18 +146,15 @@ fn read(input: &mut dyn BufRead, lines: &mut Lines, reader: &mut dyn Reader) -> 
     if is_export(input)? {
         return journal::read(input, lines, reader);
     }
-    let mut batch = Vec::with_capacity(BATCH);
-    let mut next = Vec::with_capacity(BATCH);
-    let mut result = fill(input, &mut batch);
-    while !batch.is_empty() {
-        let is_last = batch.len() < BATCH || result.is_err();
-        let end = memchr::memrchr(b'\n', &batch).filter(|_| !is_last).map_or(batch.len(), |at| at + 1);
-        let (text, begun) = batch.split_at_checked(end).unwrap_or((&batch, b""));
-        next.clear();
-        next.extend_from_slice(begun);
+    let (mut batch, mut next) = (Batch::new(), Batch::new());
+    let mut result = batch.fill(input);
+    while batch.length > 0 {
+        let is_last = batch.length < BATCH || result.is_err();
+        let (text, begun) = batch.lines(is_last);
+        next.begin(begun);
         reader.batch(text, lines, &mut || {
             if !is_last {
-                result = fill(input, &mut next);
+                result = next.fill(input);
             }
         });
         std::mem::swap(&mut batch, &mut next);
@@ -166,10 +163,42 @@ fn read(input: &mut dyn BufRead, lines: &mut Lines, reader: &mut dyn Reader) -> 
     Ok(result?)
 }
 
-/// Reads until a batch is full, or the input is at its end.
-fn fill(input: &mut dyn BufRead, batch: &mut Vec<u8>) -> io::Result<()> {
-    let room = (BATCH - batch.len()) as u64;
-    input.take(room).read_to_end(batch).map(drop)
+/// A part of a log.
+struct Batch {
+    octets: Vec<u8>,
+    length: usize,
+}
+
+impl Batch {
+    fn new() -> Self {
+        Self { octets: vec![0; BATCH], length: 0 }
+    }
+
+    /// Begins with what is left of the batch before.
+    fn begin(&mut self, begun: &[u8]) {
+        self.length = begun.len();
+        self.octets.iter_mut().zip(begun).for_each(|(to, from)| *to = *from);
+    }
+
+    /// Reads until it is full, or the input is at its end.
+    fn fill(&mut self, input: &mut dyn BufRead) -> io::Result<()> {
+        while let Some(room @ [_, ..]) = self.octets.get_mut(self.length..) {
+            match input.read(room) {
+                Ok(0) => break,
+                Ok(read) => self.length += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Its whole lines, and the beginning of another one.
+    fn lines(&self, is_last: bool) -> (&[u8], &[u8]) {
+        let text = self.octets.get(..self.length).unwrap_or_default();
+        let end = memchr::memrchr(b'\n', text).filter(|_| !is_last).map_or(text.len(), |at| at + 1);
+        text.split_at_checked(end).unwrap_or((text, b""))
+    }
 }
 
 /// The lines of a text, without their ends.
