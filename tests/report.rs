@@ -343,3 +343,35 @@ fn logs_of_all_forms_are_read() {
         }
     }
 }
+
+#[test]
+fn the_page_needs_nothing_else_and_obeys_no_stranger() {
+    let folder = folder();
+    let (log, _) = made_up(folder.path());
+    // Whatever the time of the file, lines without a year are in their order.
+    let odd = "Jan 18 23:50:00 mx1 postfix/smtpd[812]: NOQUEUE: reject: RCPT from <script>alert(1)</script>[203.9.9.5]: 550 5.1.1 \
+        <\u{1b}[2Jann\"&@our.example>: User unknown; from=<> to=<\u{1b}[2Jann\"&@our.example> proto=ESMTP helo=<x>\n";
+    let mut whole = std::fs::read_to_string(&log).unwrap();
+    whole += &odd.repeat(20_000);
+    std::fs::write(&log, whole).unwrap();
+    let output = report(folder.path(), &["--html", "report.html", "mail.log"]);
+    assert!(!text(&output).contains('\u{1b}') && text(&output).contains("?[2jann\"&@our.example"), "{}", text(&output));
+    let page = std::fs::read_to_string(folder.path().join("report.html")).unwrap();
+    for wanted in
+        ["<svg", "Fri 20 Nov 2026 00:00", "20,000", "?[2jann&quot;&amp;@our.example", "&lt;script&gt;alert(1)"]
+    {
+        assert!(page.contains(wanted), "{wanted}");
+    }
+    for forbidden in ["<script", "src=", "href=\"http", "@import", "url("] {
+        assert!(!page.contains(forbidden), "{forbidden}");
+    }
+    assert!(page.len() < 60_000, "{}", page.len());
+    let explained = text(&report(folder.path(), &["--explain", "backscatter", "mail.log"]));
+    assert!(!explained.contains('\u{1b}') && explained.contains("?[2Jann"));
+    let output = report(folder.path(), &["--html", "nowhere/report.html", "mail.log"]);
+    assert!(
+        output.status.code() == Some(2) && text(&output).contains("--html nowhere/report.html"),
+        "{}",
+        text(&output)
+    );
+}

@@ -97,9 +97,10 @@ pub(super) fn domain_of(address: &[u8]) -> &[u8] {
     address.iter().rposition(|octet| *octet == b'@').and_then(|at| address.get(at + 1..)).unwrap_or(b"")
 }
 
-/// A text as it is shown.
+/// A text as it is shown. What a terminal would obey is replaced.
 pub(super) fn text_of(text: &[u8]) -> String {
-    String::from_utf8_lossy(text).into_owned()
+    let text = String::from_utf8_lossy(text);
+    if text.chars().any(char::is_control) { text.replace(char::is_control, "?") } else { text.into_owned() }
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ const UNUSUAL: u64 = 5;
 const END_OF_ATTACK: i64 = 24;
 /// The last hours of a log, by which it is judged whether an attack goes on.
 const LAST_HOURS: i64 = 6;
+/// The last hours in which an attack that calms down has less than a third of its most.
+const CALMING: i64 = 3;
 /// Bounces to strangers that are a few, however long the log is, and those of a day.
 const A_FEW: u64 = 20;
 const A_FEW_A_DAY: u64 = 20;
@@ -56,8 +58,8 @@ pub(super) fn attack(hours: &[HourOfMail]) -> Option<Attack> {
     }
     let mut found = found?;
     found.goes_on = end - found.until < LAST_HOURS;
-    let last: u64 = hours.iter().filter(|hour| end - hour.hour < LAST_HOURS).map(|hour| hour.null_sender).sum();
-    found.calms_down = found.goes_on && last * 3 < found.most * LAST_HOURS.unsigned_abs();
+    let last = hours.iter().filter(|hour| end - hour.hour < CALMING).map(|hour| hour.null_sender).max().unwrap_or(0);
+    found.calms_down = found.goes_on && last * 3 < found.most;
     Some(found)
 }
 

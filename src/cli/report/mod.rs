@@ -1,5 +1,6 @@
 //! `report`: what mail logs say about backscatter, and whether this server sends it itself.
 
+mod html;
 mod journal;
 mod progress;
 mod queue;
@@ -8,11 +9,13 @@ mod reading;
 mod sources;
 mod text;
 
-use std::io;
-use std::path::PathBuf;
+use std::fs::Permissions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 
 use self::reading::Reading;
@@ -31,6 +34,7 @@ Examples:
   countersign report                                 the usual logs of this machine
   countersign report --queue /var/log/mail.log*      rotated logs, plain or gz, zst, xz; and the queue
   countersign report --journal --since 7d            the journal, the last seven days
+  countersign report --html report.html mail.log     a page for the browser, too
   countersign report --explain reflector mail.log    the lines behind the figures of a section
   countersign report --queue-ids | postsuper -d -    delete the bounces that wait in Postfix's queue
 
@@ -59,6 +63,9 @@ pub(super) struct Report {
     /// Print the lines behind a section of the report
     #[arg(long, value_name = "SECTION", conflicts_with = "json")]
     explain: Option<SectionName>,
+    /// Also write the report as a page of HTML, which needs no other file
+    #[arg(long, value_name = "FILE", conflicts_with = "explain")]
+    html: Option<PathBuf>,
     /// Print everything as one JSON object
     #[arg(long)]
     json: bool,
@@ -112,6 +119,9 @@ pub(super) fn run(args: &Report) -> Result<bool> {
         bail!("no line of Postfix, Exim, Sendmail, OpenSMTPD or Countersign was found{since}");
     }
     let summary = summary(tally, extent);
+    if let Some(path) = &args.html {
+        write(&html::page(&summary, waiting.as_ref()), path)?;
+    }
     if args.explain.is_none() {
         print(args, &summary, waiting.as_ref(), begun.elapsed())?;
     }
@@ -119,6 +129,17 @@ pub(super) fn run(args: &Report) -> Result<bool> {
         bail!("the report is incomplete: not all logs could be read");
     }
     Ok(!summary.wants_action())
+}
+
+/// Writes the page to another file first, so that nobody sees half of it.
+fn write(page: &str, path: &Path) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let write = || {
+        let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o644)).tempfile_in(folder)?;
+        file.write_all(page.as_bytes())?;
+        file.persist(path).map_err(|error| error.error)
+    };
+    write().map(drop).with_context(|| format!("--html {}", path.display()))
 }
 
 fn print(args: &Report, summary: &Summary, waiting: Option<&Waiting>, time: Duration) -> Result<()> {

@@ -13,6 +13,8 @@ use crate::mail_log::tally::{Section, Sections, Tally};
 
 /// Less than this is read by one thread, in octets.
 const SMALL: usize = 64 << 10;
+/// Lines that may stand before the first one with a time.
+const HEAD: usize = 1000;
 
 /// The state of a report, from the first log to the last.
 pub(super) struct Reading {
@@ -85,7 +87,9 @@ impl Reading {
         let is_printed = self.explain.is_some_and(|section| sections.has(section)) && self.error.is_none();
         if is_printed {
             let line = if shown.is_empty() { line } else { shown };
-            self.error = self.out.write_all(line).and_then(|()| self.out.write_all(b"\n")).err();
+            // A terminal must not obey what a stranger has written.
+            let line = String::from_utf8_lossy(line).replace(|c: char| c.is_control() && c != '\t', "?");
+            self.error = writeln!(self.out, "{line}").err();
         }
     }
 
@@ -96,6 +100,8 @@ impl Reading {
         let middle =
             text.get(middle..).and_then(|rest| memchr::memchr(b'\n', rest)).map_or(text.len(), |at| middle + at + 1);
         let (first, second) = text.split_at_checked(middle).unwrap_or((text, b""));
+        // The first time in a log tells the year of those that follow.
+        let _ = lines_of(first).take(HEAD).find(|line| !matches!(lines.read(line, &mut |_| {}), Read::NotUnderstood));
         let (mut ahead, since) = (lines.clone(), self.since);
         let there = std::thread::scope(|scope| {
             let there = scope.spawn(move || {

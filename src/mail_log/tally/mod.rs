@@ -335,15 +335,14 @@ impl Tally {
             Decided::WouldRefuse | Decided::Delivered => counts.accepted.add(is_null, 1),
         }
         let mut sections = Sections::default();
-        if let Some(host) = decision.unsigned_host.as_deref()
-            && (self.unsigned.len() < MAX_REASONS || self.unsigned.contains_key(host))
-        {
-            let seen = self.unsigned.entry(host.to_owned()).or_insert((0, told.at));
+        let host = decision.unsigned_host.as_deref().map(|host| text_of(host.as_bytes()));
+        if let Some(host) = host.filter(|host| self.unsigned.len() < MAX_REASONS || self.unsigned.contains_key(host)) {
+            let seen = self.unsigned.entry(host).or_insert((0, told.at));
             *seen = (seen.0 + 1, seen.1.max(told.at));
             sections = Sections::of(Section::Unsigned, true);
         }
         if is_null {
-            self.decided.entry(decided).or_default().count_text(&decision.reason, 1);
+            self.decided.entry(decided).or_default().count_text(&text_of(decision.reason.as_bytes()), 1);
             if matches!(decided, Decided::Refused | Decided::WouldRefuse) {
                 self.forged.count(decision.to.as_bytes(), decision.client, None, 1);
             }
