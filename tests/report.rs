@@ -8,7 +8,7 @@ use std::process::Output;
 use serde_json::Value;
 
 use crate::common::postfix::{Postfix, Role};
-use crate::common::{Client, Sink, can_run, folder, mail_log, mtas, poll_for, reserved_port, run};
+use crate::common::{Client, Sink, can_run, countersign, folder, mail_log, mtas, poll_for, reserved_port, run};
 
 fn report(folder: &Path, arguments: &[&str]) -> Output {
     run(folder, &[&["report"], arguments].concat())
@@ -373,5 +373,38 @@ fn the_page_needs_nothing_else_and_obeys_no_stranger() {
         output.status.code() == Some(2) && text(&output).contains("--html nowhere/report.html"),
         "{}",
         text(&output)
+    );
+}
+
+#[test]
+fn the_report_is_mailed_by_the_sendmail_of_this_machine() {
+    let folder = folder();
+    made_up(folder.path());
+    let program = folder.path().join("sendmail");
+    let mail = |exit: u8| {
+        let script = format!("#!/bin/sh\nprintf '%s|' \"$@\" > arguments\ncat > message\nexit {exit}\n");
+        std::fs::write(&program, script).unwrap();
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let mut command = countersign();
+        command.current_dir(folder.path()).env("PATH", format!("{}:/usr/bin:/bin", folder.path().display()));
+        command.args(["report", "--mail", "postmaster@our.example", "mail.log"]).output().unwrap()
+    };
+    assert_eq!(mail(0).status.code(), Some(1));
+    let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
+    assert_eq!(read("arguments"), "-oi|-f||--|postmaster@our.example|");
+    let message = read("message");
+    assert!(
+        message.starts_with(
+            "To: postmaster@our.example\nSubject: Mail logs: reflector: act today, harvest: act this week\n"
+        ),
+        "{message}"
+    );
+    assert!(message.contains("\n\n9.2 MiB of logs of Postfix") && message.contains("REFLECTOR       YES"), "{message}");
+    let refused = mail(75);
+    assert!(
+        refused.status.code() == Some(2) && text(&refused).contains("has not accepted the message"),
+        "{}",
+        text(&refused)
     );
 }

@@ -2,6 +2,7 @@
 
 mod html;
 mod journal;
+mod mail;
 mod progress;
 mod queue;
 mod reader;
@@ -22,6 +23,7 @@ use self::reading::Reading;
 use self::sources::Log;
 use super::common_args::{now, span_of};
 use crate::cli::colours::RED;
+use crate::envelope::address::Address;
 use crate::mail_log::figures::Summary;
 use crate::mail_log::summary::summary;
 use crate::mail_log::tally::Section;
@@ -35,6 +37,7 @@ Examples:
   countersign report --queue /var/log/mail.log*      rotated logs, plain or gz, zst, xz; and the queue
   countersign report --journal --since 7d            the journal, the last seven days
   countersign report --html report.html mail.log     a page for the browser, too
+  countersign report --since 7d --mail postmaster@our.example > /dev/null    once a week, by cron
   countersign report --explain reflector mail.log    the lines behind the figures of a section
   countersign report --queue-ids | postsuper -d -    delete the bounces that wait in Postfix's queue
 
@@ -66,6 +69,9 @@ pub(super) struct Report {
     /// Also write the report as a page of HTML, which needs no other file
     #[arg(long, value_name = "FILE", conflicts_with = "explain")]
     html: Option<PathBuf>,
+    /// Also mail the report to this address, by the mail server of this machine
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "explain", value_parser = address)]
+    mail: Option<Address>,
     /// Print everything as one JSON object
     #[arg(long)]
     json: bool,
@@ -89,6 +95,10 @@ impl SectionName {
             Self::Unsigned => Section::Unsigned,
         }
     }
+}
+
+fn address(text: &str) -> Result<Address, String> {
+    Address::parse(text).map_err(|error| error.to_string())
 }
 
 /// Prints the report. `false`: something is to be done.
@@ -121,6 +131,9 @@ pub(super) fn run(args: &Report) -> Result<bool> {
     let summary = summary(tally, extent);
     if let Some(path) = &args.html {
         write(&html::page(&summary, waiting.as_ref()), path)?;
+    }
+    if let Some(to) = &args.mail {
+        mail::send(&summary, &text::lines(&summary, waiting.as_ref(), begun.elapsed().as_secs()), to)?;
     }
     if args.explain.is_none() {
         print(args, &summary, waiting.as_ref(), begun.elapsed())?;
