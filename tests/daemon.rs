@@ -315,6 +315,32 @@ fn mistakes_in_the_config_are_named_with_file_and_line() {
 }
 
 #[test]
+fn a_demo_that_stays_shows_what_passes() {
+    let mut demo = countersign().args(["demo", "--stay"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let output = std::io::BufReader::new(demo.stdout.take().unwrap());
+    let mut lines = std::io::BufRead::lines(output).map(Result::unwrap);
+    let mut line_with = |what: &str| lines.find(|line| line.contains(what)).unwrap_or_else(|| panic!("no `{what}`"));
+    let port = |line: &str| line.split(" -p ").nth(1).unwrap().split(' ').next().unwrap().parse::<u16>().unwrap();
+    let outbound = port(&line_with("a message that leaves"));
+    let inbound = port(&line_with("a false bounce"));
+    line_with("What passes:");
+    let send = |port: u16, from: &str, to: &str, text: &str| {
+        let mut client = Client::connect(port);
+        client.say("EHLO client.example");
+        client.send(from, to, text).unwrap()
+    };
+    assert!(send(outbound, "ann@our.example", "bob@else.example", "Subject: x\r\n\r\nx").starts_with("250"));
+    line_with("leaves  ann@our.example  signed");
+    line_with("answer  250");
+    let refused = send(inbound, "", "ann@our.example", crate::common::dsn("failed").trim_end());
+    assert!(refused.starts_with("550 5.7.1"), "{refused}");
+    line_with("comes in  <> to ann@our.example  refused: a bounce without a tag (dsn-failed)");
+    let pid = rustix::process::Pid::from_child(&demo);
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    assert!(demo.wait().unwrap().success());
+}
+
+#[test]
 fn the_demo_goes_as_it_should() {
     let started = std::time::Instant::now();
     let output = countersign().arg("demo").output().unwrap();

@@ -8,6 +8,7 @@ pub mod bounce;
 pub mod evidence;
 pub mod keyring;
 pub mod match_lists;
+pub(crate) mod printable;
 pub mod ramp_record;
 pub mod recipient_list;
 pub mod rules;

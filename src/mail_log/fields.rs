@@ -4,6 +4,8 @@ use core::net::IpAddr;
 
 use memchr::{memchr, memmem, memrchr};
 
+use crate::envelope::printable::printable;
+
 /// What stands behind `key`, to the end.
 pub(super) fn after<'a>(text: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
     text.get(memmem::find(text, key)? + key.len()..)
@@ -99,8 +101,7 @@ pub(super) fn domain_of(address: &[u8]) -> &[u8] {
 
 /// A text as it is shown. What a terminal would obey is replaced.
 pub(super) fn text_of(text: &[u8]) -> String {
-    let text = String::from_utf8_lossy(text);
-    if text.chars().any(char::is_control) { text.replace(char::is_control, "?") } else { text.into_owned() }
+    printable(&String::from_utf8_lossy(text)).into_owned()
 }
 
 #[cfg(test)]

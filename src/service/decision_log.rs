@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::AddressDetail;
 use crate::drive::decisions::{Decision, is_about};
 use crate::envelope::address::Address;
+use crate::envelope::printable::is_dangerous;
 use crate::envelope::time::{SECONDS_PER_DAY, Timestamp};
 use crate::state::store::{Change, Store, StoreError, Table};
 use crate::state::time_format::rfc3339;
@@ -205,18 +206,11 @@ impl StoredDecision {
 
 /// Text that a stranger may have written, for a file and a terminal: without control characters, and not too long.
 fn clean(text: &str) -> String {
-    let shown = |c: char| {
-        if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
-            '?'
-        } else {
-            c
-        }
-    };
-    text.chars().take(MAX_TEXT).map(shown).collect()
+    text.chars().take(MAX_TEXT).map(|c| if is_dangerous(c) { '?' } else { c }).collect()
 }
 
 /// What was done, and why.
-fn in_words(event: &str, found: &str, action: &str, reason: &str) -> String {
+pub(crate) fn in_words(event: &str, found: &str, action: &str, reason: &str) -> String {
     let why = match reason {
         "valid" => "the tag is valid",
         "forged" => "the tag was not made here",

@@ -1,5 +1,6 @@
 //! `demo`: shows signing and verification in one process on loopback, for readers who do not know BATV.
 
+mod live;
 mod mta;
 
 use std::net::SocketAddr;
@@ -24,7 +25,7 @@ use crate::state::ring_file;
 /// `countersign demo`
 #[derive(Debug, Args)]
 pub(super) struct Demo {
-    /// Keep running afterwards, and print commands to try
+    /// Keep running afterwards, print commands to try, and show what passes
     #[arg(long)]
     stay: bool,
 }
@@ -325,8 +326,10 @@ impl Story {
              \x20 a false bounce            swaks -s 127.0.0.1 -p {inbound} -f '<>' -t {ANN} -d @{dsn_file}\n\
              \x20 an ordinary message       swaks -s 127.0.0.1 -p {inbound} -f {BOB} -t {ANN}\n\
              \x20 what a tag says           countersign explain -c {config} '{signed}'\n\
-             \x20 another key               countersign keys rotate -c {config}\n"
+             \x20 another key               countersign keys rotate -c {config}\n\n\
+             {BOLD}What passes:{BOLD:#}"
         ));
+        live::begin();
         runtime::control()?.block_on(async {
             let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
             tokio::select! {

@@ -7,6 +7,7 @@ use anyhow::Result;
 use super::progress::Progress;
 use super::reader::Reader;
 use super::sources::{Log, Position, lines_of};
+use crate::envelope::printable::is_dangerous;
 use crate::mail_log::figures::Extent;
 use crate::mail_log::line::{Lines, Read, Told};
 use crate::mail_log::tally::{Section, Sections, Tally};
@@ -88,7 +89,7 @@ impl Reading {
         if is_printed {
             let line = if shown.is_empty() { line } else { shown };
             // A terminal must not obey what a stranger has written.
-            let line = String::from_utf8_lossy(line).replace(|c: char| c.is_control() && c != '\t', "?");
+            let line = String::from_utf8_lossy(line).replace(|c: char| is_dangerous(c) && c != '\t', "?");
             self.error = writeln!(self.out, "{line}").err();
         }
     }
