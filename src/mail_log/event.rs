@@ -40,6 +40,8 @@ pub(crate) enum Event<'a> {
     Bounced { id: &'a [u8], notice: &'a [u8], kind: NoticeKind },
     /// The server has refused a recipient or a message in the SMTP dialogue.
     Refused(Refused<'a>),
+    /// A client has asked for an unknown user by VRFY.
+    Asked { client: IpAddr, to: &'a [u8] },
     /// A message has left the queue.
     Gone { id: &'a [u8] },
     /// Countersign has decided about a recipient.

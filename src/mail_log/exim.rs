@@ -3,7 +3,7 @@
 use core::net::IpAddr;
 
 use super::event::{Client, Delivery, Event, Outcome, Received, Refused};
-use super::fields::{after, between, codes, cut, cut_at, ip, path, until};
+use super::fields::{address, after, between, codes, cut, cut_at, ip, path, until};
 use super::postfix::why;
 
 /// The event of a line.
@@ -41,8 +41,10 @@ pub(super) fn is_message_id(id: &[u8]) -> bool {
 
 /// `sender H=name (helo) [192.0.2.7]:port P=esmtp S=100 id=…`, or of a bounce `<> R=ID U=user P=local S=…`.
 fn received<'a>(id: &'a [u8], rest: &'a [u8]) -> Event<'a> {
-    let (sender, fields) = cut(rest, b' ').unwrap_or((rest, b""));
+    let (sender, fields) = address(rest, b' ').unwrap_or((rest, b""));
     let sender = path(sender).unwrap_or(sender);
+    // Behind the size stand the Message-ID and the subject, in which anything may stand.
+    let fields = cut_at(fields, b" S=").map_or(fields, |(fields, _)| fields);
     let bounce_of = field(fields, b" R=").filter(|id| is_message_id(id));
     let by = match host(fields) {
         _ if field(fields, b" A=").is_some() => Client::User,
@@ -78,7 +80,8 @@ fn delivery<'a>(id: &'a [u8], rest: &'a [u8], result: Outcome) -> Option<Event<'
         to,
         asked,
         by: host.or(transport).unwrap_or(b"its routers"),
-        is_local: host.is_none() && result == Outcome::Delivered,
+        // A reply that an autoreply has made is shown with `>`.
+        is_local: host.is_none() && result == Outcome::Delivered && !to.starts_with(b">"),
         result,
         enhanced: codes(said).1,
         words,
@@ -87,27 +90,35 @@ fn delivery<'a>(id: &'a [u8], rest: &'a [u8], result: Outcome) -> Option<Event<'
 
 /// `H=name (helo) [192.0.2.7]:port F=<sender> rejected RCPT <recipient>: words`, or `rejected after DATA: words`.
 fn refused(text: &[u8]) -> Option<Event<'_>> {
-    let (head, tail) = cut_at(text, b" rejected ")?;
-    let (is_later, head) = match head.strip_suffix(b" temporarily") {
-        Some(head) => (true, head),
-        None => (false, head),
+    // A sender may contain the words that come behind it.
+    let (head, sender, tail) = match cut_at(text, b" F=<") {
+        Some((head, rest)) => {
+            let (sender, tail) = address(rest, b'>')?;
+            (head, Some(sender), tail)
+        }
+        None => {
+            let at = memchr::memmem::find(text, b" rejected ")?;
+            (text.get(..at)?, None, text.get(at..)?)
+        }
     };
-    let sender = field(head, b" F=").map(|sender| path(sender).unwrap_or(sender));
-    let (to, words, is_filter) = if let Some(rest) = tail.strip_prefix(b"RCPT ") {
-        (path(rest)?, after(rest, b">: ").unwrap_or(b""), false)
+    if field(head, b" A=").is_some() {
+        return None;
+    }
+    let (is_later, tail) = match tail.strip_prefix(b" temporarily") {
+        Some(tail) => (true, tail),
+        None => (false, tail),
+    };
+    let tail = tail.strip_prefix(b" rejected ")?;
+    let (to, words, is_filter) = if let Some(rest) = tail.strip_prefix(b"RCPT <") {
+        let (to, rest) = address(rest, b'>')?;
+        (to, rest.strip_prefix(b": ").unwrap_or(b""), false)
     } else {
         (&b""[..], after(tail, b"after DATA: ").or_else(|| after(tail, b"by DATA ACL: "))?, true)
     };
     let (code, enhanced, said) = codes(words);
     let name = between(head, b"H=", b' ').filter(|name| !name.starts_with(b"(") && !name.starts_with(b"["));
-    Some(Event::Refused(Refused {
-        client: host(head),
-        session: None,
-        name,
-        sender,
-        to,
-        why: why(if is_later { Some(450) } else { code }, enhanced, said, is_filter),
-    }))
+    let why = why(if is_later { Some(450) } else { code }, enhanced, said, is_filter);
+    Some(Event::Refused(Refused { client: host(head), session: None, name, sender, to, why }))
 }
 
 /// A field of a line. Not the first one.
@@ -117,10 +128,16 @@ fn field<'a>(fields: &'a [u8], key: &[u8]) -> Option<&'a [u8]> {
     first.map(|rest| until(rest, b' ')).or_else(|| between(fields, key, b' '))
 }
 
-/// The client's address: `H=name (helo) [192.0.2.7]:port`.
+/// The client's address: `H=name (helo) [192.0.2.7]:port`. The name in HELO may be an address, too, and in brackets.
 fn host(fields: &[u8]) -> Option<IpAddr> {
-    let rest = if fields.starts_with(b"H=") { Some(fields) } else { after(fields, b" H=") }?;
-    ip(between(rest, b"[", b']')?)
+    let mut rest = if let Some(rest) = fields.strip_prefix(b"H=") { rest } else { after(fields, b" H=")? };
+    if !rest.starts_with(b"(") && !rest.starts_with(b"[") {
+        rest = cut(rest, b' ')?.1;
+    }
+    if let Some(helo) = rest.strip_prefix(b"(") {
+        rest = cut_at(helo, b") ")?.1;
+    }
+    ip(until(rest.strip_prefix(b"[")?, b']'))
 }
 
 #[cfg(test)]

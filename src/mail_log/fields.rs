@@ -35,7 +35,30 @@ pub(super) fn cut_at<'a>(text: &'a [u8], separator: &[u8]) -> Option<(&'a [u8], 
 
 /// An address in angle brackets at the beginning of a text.
 pub(super) fn path(text: &[u8]) -> Option<&[u8]> {
-    text.strip_prefix(b"<").map(|rest| until(rest, b'>'))
+    text.strip_prefix(b"<").and_then(|rest| address(rest, b'>')).map(|(address, _)| address)
+}
+
+/// An address before `end`, and what is behind that. A quoted local part may contain anything.
+pub(super) fn address(text: &[u8], end: u8) -> Option<(&[u8], &[u8])> {
+    if !text.starts_with(b"\"") {
+        return cut(text, end);
+    }
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    let ends = |octet: &u8| {
+        match octet {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_quoted => is_escaped = true,
+            b'"' => is_quoted = !is_quoted,
+            octet if !is_quoted && *octet == end => return true,
+            _ => {}
+        }
+        false
+    };
+    // Without the other quotation mark, nothing is quoted.
+    match text.iter().position(ends) {
+        Some(at) => Some((text.get(..at)?, text.get(at + 1..)?)),
+        None => cut(text, end),
+    }
 }
 
 /// Whether a text contains another one, whatever the case of its letters. `word` is in lower case.
@@ -121,6 +144,9 @@ mod tests {
         assert_eq!(codes(b"5.7.1 Relaying"), (None, Some([5, 7, 1]), &b"Relaying"[..]));
         assert_eq!(codes(b"3.1.1 x"), (None, None, &b"3.1.1 x"[..]));
         assert_eq!(queue_id(b"4Vx1Bz0QpzzW: from=<>"), Some((&b"4Vx1Bz0QpzzW"[..], &b"from=<>"[..])));
+        assert_eq!(address(b"a>b", b'>'), Some((&b"a"[..], &b"b"[..])));
+        assert_eq!(address(br#""a>\"b"@c> d"#, b'>'), Some((&br#""a>\"b"@c"#[..], &b" d"[..])));
+        assert_eq!(address(br#""a>b"#, b'>'), Some((&br#""a"#[..], &b"b"[..])));
         assert_eq!(queue_id(b"warning: x"), None);
         assert_eq!(queue_id(b"connect from x"), None);
         assert!(has(b"User Unknown in table", b"user unknown") && !has(b"user", b"user unknown"));

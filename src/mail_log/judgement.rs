@@ -25,42 +25,63 @@ const A_FEW_A_DAY: u64 = 20;
 
 /// The share of the null sender in the middle one of all hours, in thousandths.
 fn usual_share(hours: &[HourOfMail]) -> u64 {
-    let mut shares: Vec<u64> = hours.iter().map(|hour| hour.null_sender * 1000 / hour.mail_in.max(1)).collect();
+    let mut shares: Vec<u64> =
+        hours.iter().map(|hour| hour.null_sender.saturating_mul(1000) / hour.mail_in.max(1)).collect();
     shares.sort_unstable();
     shares.get(shares.len() / 2).copied().unwrap_or(0)
 }
 
-/// The last attack in a log.
-pub(super) fn attack(hours: &[HourOfMail]) -> Option<Attack> {
-    let end = hours.last()?.hour;
+/// All attacks in a log, in their order. `end`: the hour of its last line.
+pub(super) fn attacks(hours: &[HourOfMail], end: i64) -> Vec<Attack> {
     let usual = usual_share(hours);
-    let mut found: Option<Attack> = None;
+    let mut found: Vec<Attack> = Vec::new();
     for hour in hours {
-        let share = hour.null_sender * 1000 / hour.mail_in.max(1);
+        let share = hour.null_sender.saturating_mul(1000) / hour.mail_in.max(1);
         let is_much = share >= LARGE_SHARE || share >= SOME_SHARE.max(usual * UNUSUAL);
         if hour.null_sender < MANY_IN_AN_HOUR || !is_much {
             continue;
         }
-        let it = found.filter(|before| hour.hour - before.until <= END_OF_ATTACK);
-        let mut it = it.unwrap_or(Attack {
-            since: hour.hour,
-            until: hour.hour,
-            most_at: hour.hour,
-            most: 0,
-            goes_on: false,
-            calms_down: false,
-        });
-        it.until = hour.hour;
-        if hour.null_sender > it.most {
-            (it.most_at, it.most) = (hour.hour, hour.null_sender);
+        match found.last_mut().filter(|before| hour.hour - before.until <= END_OF_ATTACK) {
+            Some(it) => {
+                it.until = hour.hour;
+                if hour.null_sender > it.most {
+                    (it.most_at, it.most) = (hour.hour, hour.null_sender);
+                }
+            }
+            None => found.push(Attack {
+                since: hour.hour,
+                until: hour.hour,
+                most_at: hour.hour,
+                most: hour.null_sender,
+                goes_on: false,
+                calms_down: false,
+            }),
         }
-        found = Some(it);
     }
-    let mut found = found?;
-    found.goes_on = end - found.until < LAST_HOURS;
-    let last = hours.iter().filter(|hour| end - hour.hour < CALMING).map(|hour| hour.null_sender).max().unwrap_or(0);
-    found.calms_down = found.goes_on && last * 3 < found.most;
-    Some(found)
+    if let Some(last) = found.last_mut() {
+        last.goes_on = end - last.until < LAST_HOURS;
+        let recent =
+            hours.iter().filter(|hour| end - hour.hour < CALMING).map(|hour| hour.null_sender).max().unwrap_or(0);
+        last.calms_down = last.goes_on && recent.saturating_mul(3) < last.most;
+    }
+    found
+}
+
+/// Whether nearly all mail without a sender was refused during an attack.
+fn is_refused(attack: &Attack, hours: &[HourOfMail]) -> bool {
+    let within = hours.iter().filter(|hour| (attack.since..=attack.until).contains(&hour.hour));
+    let sum = |(null, refused): (u64, u64), hour: &HourOfMail| {
+        (null.saturating_add(hour.null_sender), refused.saturating_add(hour.refused))
+    };
+    let (null, refused) = within.fold((0, 0), sum);
+    // A tenth of it is delivered: some of that is genuine.
+    refused / 9 >= null / 10
+}
+
+/// The attack that matters most: the last one of those that came through, or else the last one.
+pub(super) fn worst(attacks: &[Attack], hours: &[HourOfMail]) -> Option<Attack> {
+    let through = attacks.iter().rev().find(|attack| !is_refused(attack, hours));
+    through.or(attacks.last()).copied()
 }
 
 /// Bounces that come in. `would_refuse`: those that Countersign has only marked.
@@ -72,11 +93,7 @@ pub(super) fn backscatter(attack: Option<Attack>, hours: &[HourOfMail], has_ours
         (true, false) => format!("attack since {}", time(attack.since)),
         (false, _) => format!("attack from {} to {}, over", time(attack.since), time(attack.until)),
     };
-    let within = hours.iter().filter(|hour| (attack.since..=attack.until).contains(&hour.hour));
-    let (null, refused) =
-        within.fold((0, 0), |(null, refused), hour| (null + hour.null_sender, refused + hour.refused));
-    // A tenth of it is delivered: some of that is genuine.
-    let is_refused = refused * 10 >= null * 9;
+    let is_refused = is_refused(&attack, hours);
     let level = match (is_refused, attack.goes_on) {
         (true, _) => Level::Calm,
         (false, true) => Level::Today,
@@ -107,7 +124,8 @@ pub(super) fn reflector(bounces: u64, causes: &[CauseOfBounces], lines: &Extent)
         return Verdict::new(Level::Calm, "no bounces to strangers");
     }
     let of = |cause: Cause| causes.iter().find(|it| it.cause == cause);
-    let unknown = of(Cause::UnknownUser).map_or(0, |it| it.count);
+    // Those that were not sent may be among them.
+    let unknown = of(Cause::UnknownUser).map_or(0, |it| it.count).min(bounces);
     let days = lines.first.zip(lines.last).map_or(1, |(first, last)| (last.0 - first.0).unsigned_abs() / 86_400 + 1);
     let plural = if bounces == 1 { "" } else { "s" };
     let found = format!("{} bounce{plural} to strangers", grouped(bounces));
@@ -204,30 +222,45 @@ mod tests {
 
     #[test]
     fn an_attack_begins_and_ends() {
-        assert!(attack(&hours(&[2, 3, 24, 2])).is_none(), "few");
-        let found = attack(&hours(&[2, 50, 400, 300, 90, 90])).unwrap();
+        assert!(attacks(&hours(&[2, 3, 24, 2]), 3).is_empty(), "few");
+        let found = attacks(&hours(&[2, 50, 400, 300, 90, 90]), 5)[0];
         assert_eq!((found.since, found.until, found.most_at, found.most), (1, 5, 2, 400));
         assert!(found.goes_on && !found.calms_down);
         let mut calming = vec![2, 5000, 5000, 4000];
         calming.extend([40; 7]);
-        let found = attack(&hours(&calming)).unwrap();
+        let found = attacks(&hours(&calming), 10)[0];
         assert!(found.goes_on && found.calms_down, "{found:?}");
         let mut two = vec![400];
         two.extend([1; 30]);
         two.extend([50, 60]);
         two.extend([1; 10]);
-        let found = attack(&hours(&two)).unwrap();
+        let all = attacks(&hours(&two), 42);
+        let found = all[1];
+        assert_eq!((all.len(), all[0].since, all[0].most), (2, 0, 400));
         assert_eq!((found.since, found.until, found.goes_on), (31, 32, false));
     }
 
     #[test]
     fn bounces_that_are_refused_need_no_action() {
         let all = hours(&[2, 50, 400]);
-        let of = |all: &[HourOfMail], ours, marked| backscatter(attack(all), all, ours, marked);
+        let of = |all: &[HourOfMail], ours, marked| backscatter(worst(&attacks(all, 2), all), all, ours, marked);
         assert_eq!(of(&all, true, 0).level, Level::Calm);
         let delivered: Vec<HourOfMail> = all.iter().map(|hour| HourOfMail { refused: 0, ..*hour }).collect();
         assert_eq!(of(&delivered, false, 0).level, Level::Today);
         assert!(of(&delivered, false, 0).advice[0].contains("countersign init"));
         assert!(of(&delivered, true, 9).advice[0].contains("marks 9 false bounces"));
+    }
+
+    #[test]
+    fn an_attack_that_came_through_is_not_hidden_by_a_later_one() {
+        let mut all = hours(&[400]);
+        all[0].refused = 0;
+        all.push(HourOfMail { hour: 40, mail_in: 30, null_sender: 30, refused: 30 });
+        let attacks = attacks(&all, 40);
+        assert_eq!(attacks.len(), 2);
+        let verdict = backscatter(worst(&attacks, &all), &all, false, 0);
+        assert_eq!(verdict.level, Level::ThisWeek);
+        // A log that goes on without mail ends an attack, too.
+        assert!(!super::attacks(&all[..1], 10)[0].goes_on);
     }
 }

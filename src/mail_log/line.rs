@@ -69,7 +69,7 @@ impl Lines {
         tell: &mut dyn FnMut(Told<'a>),
     ) -> Read {
         let at = self.stamps.wall_of(seconds);
-        if text.starts_with(b"{") {
+        if text.starts_with(b"{") && identifier == b"countersign" {
             return self.json(text, tell).unwrap_or(Read::NotUnderstood);
         }
         self.program(at, host, identifier, text, tell)
@@ -85,7 +85,12 @@ impl Lines {
         let Some((tag, rest)) = cut(rest, b' ') else { return Read::NotUnderstood };
         let mut parts = rest.splitn(4, |octet| *octet == b' ');
         let (_pid, _id, data) = (parts.next(), parts.next(), parts.next());
-        let text = if data == Some(b"-") { parts.next() } else { None };
+        let text = match data {
+            Some(b"-") => parts.next(),
+            Some(data) if data.starts_with(b"[") => after(rest, b"] "),
+            _ => None,
+        };
+        let text = text.map(|text| text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text));
         match text {
             Some(text) => self.program(at, host, until(tag, b'['), text, tell),
             None if tag == b"last" || tag == b"---" => Read::Foreign(at),
@@ -164,11 +169,15 @@ fn without_priority(line: &[u8]) -> &[u8] {
     rest.strip_prefix(b"1 ").unwrap_or(rest)
 }
 
+/// More repetitions of a line are not believed: a stranger may have written it.
+const MOST_REPEATED: u64 = 100_000;
+
 /// `message repeated 3 times: [ text]` of rsyslog.
 fn repeated(text: &[u8]) -> (&[u8], u64) {
     let found = text.strip_prefix(b"message repeated ").and_then(|rest| cut_at(rest, b" times: ["));
     let Some((times, inner)) = found else { return (text, 1) };
     let times = std::str::from_utf8(times).ok().and_then(|times| times.parse().ok()).unwrap_or(1);
+    let times = u64::min(times, MOST_REPEATED);
     let inner = inner.strip_suffix(b"]").unwrap_or(inner);
     (inner.trim_ascii_start(), times)
 }

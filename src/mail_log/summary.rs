@@ -6,6 +6,7 @@ use super::figures::{
     Unsigned, UnsignedHost,
 };
 use super::judgement;
+use super::stamp::Wall;
 use super::tally::{Cause, Counts, Decided, Forged, HARVEST_LIMIT, Hour, Pair, Tally};
 
 /// How many names of each kind are listed.
@@ -19,12 +20,17 @@ pub(crate) fn summary(tally: Tally, lines: Extent) -> Summary {
     let has_server = lines.software.iter().any(|software| *software != Software::Countersign);
     let whose = Whose { has_ours, has_server };
     Summary {
-        backscatter: backscatter(&tally, whose),
+        backscatter: backscatter(&tally, whose, lines.last.map_or(0, Wall::hour)),
         reflector: reflector(&tally, &lines),
         harvest: harvest(&tally),
         unsigned: unsigned(&tally, has_ours),
         lines,
     }
+}
+
+/// What a filter of the server has refused in an hour, as far as it is Countersign, and in its log, too.
+fn in_both(hour: &Hour) -> Pair {
+    hour.server.filtered.least(hour.countersign.refused)
 }
 
 /// Whose logs there are. Where both are, the same mail is in both.
@@ -37,15 +43,13 @@ struct Whose {
 impl Whose {
     /// The mail that was refused in an hour.
     fn refused(self, hour: &Hour) -> Pair {
-        let of_server = |counts: Counts| {
-            // What its filter has refused is in our log, if there is one.
-            if self.has_ours { counts.refused.minus(counts.filtered) } else { counts.refused }
-        };
+        let of_server =
+            |counts: Counts| counts.refused.minus(if self.has_ours { in_both(hour) } else { Pair::default() });
         let servers = of_server(hour.server);
         if !self.has_ours {
-            return servers.plus(of_server(hour.inner));
+            return servers.plus(hour.inner.refused);
         }
-        let next_hop = if self.has_server { of_server(hour.inner) } else { hour.countersign.next_hop };
+        let next_hop = if self.has_server { hour.inner.refused } else { hour.countersign.next_hop };
         servers.plus(next_hop).plus(hour.countersign.refused)
     }
 
@@ -64,17 +68,20 @@ impl Whose {
     }
 }
 
-fn backscatter(tally: &Tally, whose: Whose) -> Backscatter {
+fn backscatter(tally: &Tally, whose: Whose, end: i64) -> Backscatter {
     let hours: Vec<HourOfMail> = tally.hours.iter().map(|hour| whose.hour(hour)).collect();
     let sum = |part: fn(&HourOfMail) -> u64| hours.iter().map(part).sum::<u64>();
     let (mail_in, null_sender, refused_null) = (sum(|h| h.mail_in), sum(|h| h.null_sender), sum(|h| h.refused));
-    let attack = judgement::attack(&hours);
+    let attacks = judgement::attacks(&hours, end);
+    let attack = judgement::worst(&attacks, &hours);
     let mut refused = Vec::new();
     let mut delivered = Vec::new();
     let ours = |decided: Decided| tally.decided.get(&decided).map(|top| top.first(LISTED)).unwrap_or_default();
+    let in_both: u64 = if whose.has_ours { tally.hours.iter().map(|(_, hour)| in_both(hour).null).sum() } else { 0 };
     for (why, count) in &tally.refused {
-        if *why != Refusal::Filter || !whose.has_ours {
-            refused.push(Named { name: why.words().to_owned(), count: *count });
+        let count = if *why == Refusal::Filter { count.saturating_sub(in_both) } else { *count };
+        if count > 0 {
+            refused.push(Named { name: why.words().to_owned(), count });
         }
     }
     for decided in [Decided::Refused, Decided::Deferred] {
@@ -96,7 +103,7 @@ fn backscatter(tally: &Tally, whose: Whose) -> Backscatter {
     delivered.sort_by_key(|named| std::cmp::Reverse(named.count));
     let would_refuse = ours(Decided::WouldRefuse).iter().map(|(_, count)| count).sum();
     let (mut names, mut networks) = (tally.forged.names.clone(), tally.forged.networks.clone());
-    if !whose.has_ours {
+    if in_both == 0 {
         names.add(&tally.forged_in_filter.names);
         networks.add(&tally.forged_in_filter.networks);
     }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::envelope::printable::printable;
 use crate::envelope::top::Top;
 
 /// Domains that are told apart.
@@ -69,8 +70,10 @@ impl Waiting {
         };
         for line in text.lines() {
             let words: Vec<&str> = line.split_whitespace().collect();
+            // Recipients stand further to the right, and may contain anything.
+            let is_message = line.len() - line.trim_start().len() < 4;
             match words.as_slice() {
-                [age, size, id, sender, ..] if super::exim::is_message_id(id.as_bytes()) => {
+                [age, size, id, sender, ..] if is_message && super::exim::is_message_id(id.as_bytes()) => {
                     end(&mut bounce, self);
                     self.messages += 1;
                     bounce = (*sender == "<>")
@@ -91,7 +94,7 @@ impl Waiting {
         self.ids.push(id.to_owned());
         for address in to {
             let domain = address.rsplit_once('@').map_or(address, |(_, domain)| domain);
-            self.by_domain.count_text(&domain.to_ascii_lowercase(), 1);
+            self.by_domain.count_text(&printable(&domain.to_ascii_lowercase()), 1);
         }
         self.domains = self.by_domain.first(LISTED);
     }

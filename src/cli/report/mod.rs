@@ -24,6 +24,7 @@ use self::sources::Log;
 use super::common_args::{now, span_of};
 use crate::cli::colours::RED;
 use crate::envelope::address::Address;
+use crate::envelope::printable::printable;
 use crate::mail_log::figures::Summary;
 use crate::mail_log::summary::summary;
 use crate::mail_log::tally::Section;
@@ -119,7 +120,7 @@ pub(super) fn run(args: &Report) -> Result<bool> {
                 return Err(error);
             }
             reading.clear();
-            anstream::eprintln!("{RED}countersign:{RED:#} {log}: {error:#}");
+            complain(log, &error);
             failed = true;
         }
     }
@@ -161,13 +162,20 @@ fn print(args: &Report, summary: &Summary, waiting: Option<&Waiting>, time: Dura
         if let (Some(waiting), Some(object)) = (waiting, whole.as_object_mut()) {
             object.insert("queue".to_owned(), serde_json::to_value(waiting)?);
         }
-        anstream::println!("{whole}");
+        writeln!(io::stdout(), "{whole}")?;
         return Ok(());
     }
+    let mut out = anstream::AutoStream::auto(io::stdout());
     for line in text::lines(summary, waiting, time.as_secs()) {
-        anstream::println!("{line}");
+        writeln!(out, "{line}")?;
     }
-    Ok(())
+    Ok(out.flush()?)
+}
+
+/// Says why a log cannot be read. Its name may have been chosen by a stranger.
+fn complain(log: &Log, error: &anyhow::Error) {
+    let text = format!("{log}: {error:#}");
+    anstream::eprintln!("{RED}countersign:{RED:#} {}", printable(&text));
 }
 
 /// The logs that are meant, in the order of their times; whether one cannot be read.
@@ -188,7 +196,7 @@ fn logs(args: &Report) -> Result<(Vec<Log>, bool)> {
         match log.begin() {
             Ok(begin) => logs.push((begin.is_none(), begin, log)),
             Err(error) => {
-                anstream::eprintln!("{RED}countersign:{RED:#} {log}: {error:#}");
+                complain(&log, &error);
                 failed = true;
             }
         }

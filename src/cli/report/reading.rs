@@ -52,7 +52,6 @@ impl Reading {
         let position = Position::default();
         self.progress.begin(&position);
         let result = log.read(&position, self);
-        self.extent.octets += position.get();
         self.progress.end(&position);
         match self.error.take() {
             Some(error) => Err(error.into()),
@@ -131,6 +130,7 @@ impl Reading {
 
 impl Reader for Reading {
     fn batch(&mut self, text: &[u8], lines: &mut Lines, meanwhile: &mut dyn FnMut()) {
+        self.extent.octets += text.len() as u64;
         if self.explain.is_some() || text.len() < SMALL {
             for line in lines_of(text) {
                 self.line(line, b"", |tell| lines.read(line, &mut |told| tell(&told)));
@@ -144,6 +144,7 @@ impl Reader for Reading {
 
     fn entry(&mut self, seconds: i64, host: &[u8], identifier: &[u8], text: &[u8], lines: &mut Lines) {
         let shown = if self.explain.is_some() { [identifier, b": ", text].concat() } else { Vec::new() };
+        self.extent.octets += text.len() as u64;
         self.line(text, &shown, |tell| lines.journal(seconds, host, identifier, text, &mut |told| tell(&told)));
     }
 }

@@ -57,7 +57,11 @@ pub(super) fn usual() -> Vec<PathBuf> {
     let entries = folder.read_dir().into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
     let is_one = |path: &PathBuf| {
         let rest = path.file_name().and_then(|it| it.to_str()).and_then(|it| it.strip_prefix(name));
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '-']))
+        // `mail.log.1`, `mail.log-20261122.gz`; and not `mail.info` beside `mail`.
+        let is_rotated = |rest: &str| {
+            rest.starts_with(['.', '-']) && rest.get(1..).is_some_and(|it| it.starts_with(|c: char| c.is_ascii_digit()))
+        };
+        rest.is_some_and(|rest| rest.is_empty() || is_rotated(rest))
     };
     entries.filter(is_one).collect()
 }
@@ -77,6 +81,13 @@ pub(super) fn wall(seconds: i64) -> Wall {
 pub(super) type Position = Rc<Cell<u64>>;
 
 impl Log {
+    fn path(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Stdin | Self::Journal(_) => None,
+        }
+    }
+
     /// The size in octets, as far as it is known.
     pub(super) fn size(&self) -> u64 {
         match self {
@@ -90,7 +101,8 @@ impl Log {
     /// # Errors
     /// The log cannot be read.
     pub(super) fn begin(&self) -> Result<Option<Wall>> {
-        let Self::File(path) = self else { return Ok(None) };
+        // What is read of a pipe cannot be read again.
+        let Some(path) = self.path().filter(|path| !path.exists() || path.is_file()) else { return Ok(None) };
         let mut lines = Lines::new(Stamps::new(offset, self.latest()));
         let mut first = None;
         let mut input = open(path, &Position::default())?;

@@ -37,11 +37,16 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(super) fn add(&mut self, is_null: bool, times: u64) {
-        *(if is_null { &mut self.null } else { &mut self.other }) += times;
+        let count = if is_null { &mut self.null } else { &mut self.other };
+        *count = count.saturating_add(times);
     }
 
     pub(crate) fn plus(self, more: Self) -> Self {
-        Self { null: self.null + more.null, other: self.other + more.other }
+        Self { null: self.null.saturating_add(more.null), other: self.other.saturating_add(more.other) }
+    }
+
+    pub(crate) fn least(self, other: Self) -> Self {
+        Self { null: self.null.min(other.null), other: self.other.min(other.other) }
     }
 
     pub(crate) fn minus(self, less: Self) -> Self {

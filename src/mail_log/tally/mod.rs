@@ -1,19 +1,23 @@
 //! Counts what has happened.
 
 mod distinct;
+mod forged;
 mod harvest;
 mod hours;
 mod own_bounces;
 mod queue;
+mod sections;
 mod sessions;
 
 use core::net::IpAddr;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 pub(crate) use self::distinct::Distinct;
+pub(crate) use self::forged::Forged;
 pub(crate) use self::harvest::{Harvest, LIMIT as HARVEST_LIMIT};
 pub(crate) use self::hours::{Counts, Hour, Hours, Pair};
 pub(crate) use self::own_bounces::{Cause, OwnBounces};
+pub(crate) use self::sections::{Section, Sections};
 
 use self::own_bounces::Failure;
 use self::queue::{Message, Origin, OwnBounce, Queue};
@@ -21,45 +25,15 @@ use self::sessions::Sessions;
 use super::event::{
     Client, Decision, DecisionResult, Delivery, Event, NoticeKind, Outcome, Received, Refusal, Refused, Software,
 };
-use super::fields::{after, domain_of, text_of, until};
+use super::fields::{after, domain_of, ip, text_of, until};
 use super::line::Told;
 use super::stamp::Wall;
-use crate::envelope::abuse::network;
 use crate::envelope::top::Top;
 
-/// Names that are counted before the rarest are forgotten.
-const MAX_NAMES: usize = 20_000;
 /// Reasons in our own log; there are fewer than 40.
 const MAX_REASONS: usize = 100;
 /// Domains with mailboxes here.
 const MAX_DOMAINS: usize = 100_000;
-
-/// A part of the report.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Section {
-    Backscatter,
-    Reflector,
-    Harvest,
-    Unsigned,
-}
-
-/// The parts of the report in which an event counts.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Sections(u8);
-
-impl Sections {
-    fn of(section: Section, counts: bool) -> Self {
-        Self(u8::from(counts) << (section as u8))
-    }
-
-    fn and(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    pub(crate) fn has(self, section: Section) -> bool {
-        self.0 & (1 << (section as u8)) != 0
-    }
-}
 
 /// What all lines have said so far. Memory is bounded, whatever a log contains.
 #[derive(Debug, Default)]
@@ -87,33 +61,6 @@ pub(crate) struct Tally {
     pub harvest: Harvest,
     /// Hosts by which mail has left unsigned, of genuine bounces, and when the last came.
     pub unsigned: BTreeMap<String, (u64, Wall)>,
-}
-
-/// Names that forgers have used, and the networks whose servers have believed them.
-#[derive(Debug, Default)]
-pub(crate) struct Forged {
-    pub names: Top<MAX_NAMES>,
-    pub networks: Top<MAX_NAMES>,
-    /// The name of a client in some of the networks.
-    pub network_names: HashMap<String, String>,
-}
-
-impl Forged {
-    fn count(&mut self, to: &[u8], client: Option<IpAddr>, name: Option<&[u8]>, times: u64) {
-        if !to.is_empty() {
-            self.names.count_text(&without_tag(&text_of(to).to_ascii_lowercase()), times);
-        }
-        if let Some(client) = client {
-            let network = network(client).to_string();
-            if let Some(name) = name
-                && self.network_names.len() < MAX_NAMES
-                && !self.network_names.contains_key(&network)
-            {
-                self.network_names.insert(network.clone(), text_of(name));
-            }
-            self.networks.count_text(&network, times);
-        }
-    }
 }
 
 /// What Countersign has done with a bounce.
@@ -151,6 +98,13 @@ impl Tally {
                 Sections::default()
             }
             Event::Decision(decision) => self.decision(told, decision),
+            Event::Asked { client, to } => {
+                let counts = self.is_of_interest(to) && !is_private(*client);
+                if counts {
+                    self.harvest.count(*client, told.at, told.times);
+                }
+                Sections::of(Section::Harvest, counts)
+            }
             Event::Session { name, by } => {
                 self.sessions.note(*name, *by);
                 Sections::default()
@@ -165,13 +119,16 @@ impl Tally {
     }
 
     fn received(&mut self, told: &Told<'_>, received: &Received<'_>) -> Sections {
-        if let Some(about) = received.bounce_of {
+        if let Some(about) = received.bounce_of
+            && self.is_bounce(told.host, about)
+        {
             return self.bounced(told.host, about, received.id, NoticeKind::Failure);
         }
         let key = self.queue.key(told.host, received.id);
         let by = self.known(received.by);
         let message = self.queue.message(key);
-        message.origin = origin(by);
+        // The name may have been used before.
+        *message = Message { origin: origin(by), ..Message::default() };
         if let Some(sender) = received.sender {
             message.has_null_sender = Some(sender.is_empty());
             // OpenSMTPD does not say what its bounces are about.
@@ -181,6 +138,12 @@ impl Tally {
             }
         }
         Sections::default()
+    }
+
+    /// Whether what Exim has made about a message is a bounce: of a message that is known, a recipient has failed. It may
+    /// also be the reply of a vacation program.
+    fn is_bounce(&self, host: &[u8], about: &[u8]) -> bool {
+        self.queue.find(self.queue.key(host, about)).is_none_or(|message| message.failure.is_some())
     }
 
     /// A client, by its session if it has one.
@@ -211,7 +174,8 @@ impl Tally {
     fn delivery(&mut self, told: &Told<'_>, delivery: &Delivery<'_>) -> Sections {
         let key = self.queue.key(told.host, delivery.id);
         let domain = domain_of(delivery.to);
-        if delivery.is_local && *self.local_before != *domain && self.ours.len() < MAX_DOMAINS {
+        let is_here = delivery.is_local && delivery.result == Outcome::Delivered;
+        if is_here && *self.local_before != *domain && self.ours.len() < MAX_DOMAINS {
             self.ours.insert(domain.to_ascii_lowercase().into());
             self.local_before = domain.into();
         }
@@ -228,9 +192,11 @@ impl Tally {
                 counts = Sections::of(Section::Backscatter, is_null);
             }
             let message = self.queue.message(key);
-            if delivery.result == Outcome::Failed && is_of_interest {
+            // What is deferred for too long is bounced, too.
+            if delivery.result != Outcome::Delivered && is_of_interest {
                 message.failure = Some(Box::new(Failure::of(delivery)));
-                counts = counts.and(Sections::of(Section::Reflector, message.origin == Origin::World));
+                let is_told = delivery.result == Outcome::Failed && message.origin == Origin::World;
+                counts = counts.and(Sections::of(Section::Reflector, is_told));
             }
         }
         self.pass_on(key, told.host, delivery);
@@ -287,6 +253,9 @@ impl Tally {
             Client::Unknown | Client::User | Client::OfSession(_) => None,
         });
         let is_inner = client.is_some_and(|client| client.is_loopback());
+        if client.is_some_and(is_private) && !is_inner {
+            return Sections::default();
+        }
         let hour = self.hours.at(told.at);
         let counts = if is_inner { &mut hour.inner } else { &mut hour.server };
         counts.refused.add(is_null, told.times);
@@ -295,7 +264,8 @@ impl Tally {
         }
         let is_unknown = refused.why == Refusal::UnknownUser;
         if is_null {
-            *self.refused.entry(refused.why).or_default() += told.times;
+            let count = self.refused.entry(refused.why).or_default();
+            *count = count.saturating_add(told.times);
             let is_filter = refused.why == Refusal::Filter;
             let forged = if is_filter { &mut self.forged_in_filter } else { &mut self.forged };
             forged.count(refused.to, client, refused.name, told.times);
@@ -383,13 +353,9 @@ fn is_private(ip: IpAddr) -> bool {
 
 /// Whether a relay is this machine: `127.0.0.1[127.0.0.1]:10025`, `localhost`.
 fn is_this_machine(relay: &[u8]) -> bool {
-    [&b"127."[..], b"localhost", b"[127.", b"::1", b"[::1"].iter().any(|start| relay.starts_with(start))
-}
-
-/// An address behind a BATV tag.
-fn without_tag(address: &str) -> String {
-    match address.strip_prefix("prvs=").and_then(|rest| rest.split_once('=')) {
-        Some((_, plain)) if plain.contains('@') => plain.to_owned(),
-        _ => address.to_owned(),
+    // The name before the address is the server's own.
+    match memchr::memchr(b'[', relay).and_then(|at| relay.get(at + 1..)) {
+        Some(address) => ip(until(address, b']')).is_some_and(|ip| ip.is_loopback()),
+        None => relay == b"localhost" || relay.starts_with(b"127."),
     }
 }
