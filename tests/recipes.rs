@@ -198,7 +198,13 @@ fn postfix(method: &'static str, srs: bool, can: Can) {
         format!("{}\n{out}\n{}", ours.log(), daemon.log.all().join("\n"))
     };
     for instance in std::iter::once(&ours).chain(&out) {
-        fits(&recipe, &instance.folder().join("etc"), &[]);
+        // Here, the milter does not see the server's own bounces, and the config wants them dropped.
+        let verdict = if can.bounces_sent == 2 && method == "milter" {
+            "internal_mail_filter_classes = bounce"
+        } else {
+            " fits."
+        };
+        is_told(&recipe, &instance.folder().join("etc"), &[], verdict);
     }
     let site = Site {
         submit,
@@ -326,11 +332,12 @@ fn exim(method: &'static str, can: Can) {
         can,
     };
     site.holds();
-    fits(&recipe, &exim.folder.join("exim.conf"), &[&mtas::unpacked("exim4-daemon-heavy").join("usr/sbin")]);
+    let programs = mtas::unpacked("exim4-daemon-heavy").join("usr/sbin");
+    is_told(&recipe, &exim.folder.join("exim.conf"), &[&programs], " fits.");
 }
 
-/// Checks that `check --mta-config` finds nothing wrong.
-fn fits(recipe: &Recipe, place: &Path, programs: &[&Path]) {
+/// Checks that `check --mta-config` finds nothing wrong, and says this.
+fn is_told(recipe: &Recipe, place: &Path, programs: &[&Path], verdict: &str) {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let path =
         std::env::join_paths(programs.iter().map(|p| p.to_path_buf()).chain(std::env::split_paths(&path))).unwrap();
@@ -338,7 +345,7 @@ fn fits(recipe: &Recipe, place: &Path, programs: &[&Path]) {
     check.current_dir(recipe.path()).env("PATH", path).arg("check").arg("--mta-config").arg(place);
     let output = check.output().unwrap();
     let said = String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned();
-    assert!(output.status.success() && said.contains(" fits."), "{} {}: {said}", recipe.mta, recipe.method);
+    assert!(output.status.success() && said.contains(verdict), "{} {}: {said}", recipe.mta, recipe.method);
 }
 
 #[test]
