@@ -1,8 +1,8 @@
 //! Mail logs, and what they say about backscatter: for `countersign report`. Pure: lines in, a summary out.
 //!
-//! [`line::Lines`] reads lines of Postfix, Exim, Sendmail, OpenSMTPD and Countersign into [`event::Event`]s, and
-//! [`tally::Tally`] counts them, in memory that does not grow with the log. [`summary::summary`] makes [`figures`] of it, with
-//! a [`verdict`] for each.
+//! `line::Lines` reads lines of Postfix, Exim, Sendmail, OpenSMTPD and Countersign into `event::Event`s, and
+//! `tally::Tally` counts them, in memory that does not grow with the log. `summary::summary` makes `figures` of it, with
+//! a `verdict` for each.
 
 pub(crate) mod event;
 pub(crate) mod figures;
