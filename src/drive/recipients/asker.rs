@@ -49,6 +49,8 @@ pub(super) struct Asker {
     not_taken: AtomicUsize,
     /// Held by each open connection.
     open: Arc<()>,
+    /// Held by each connection that is being opened: the server may count it already.
+    opening: Arc<()>,
     waiting: Semaphore,
     rests_until: Mutex<Option<Instant>>,
 }
@@ -82,6 +84,7 @@ impl Asker {
             connections: Semaphore::new(MAX_CONNECTIONS),
             not_taken: AtomicUsize::new(0),
             open: Arc::default(),
+            opening: Arc::default(),
             waiting: Semaphore::new(MAX_WAITING),
             rests_until: Mutex::default(),
         }
@@ -139,19 +142,22 @@ impl Asker {
     }
 
     async fn open(&self, deadline: Instant) -> Result<Connection, Failed> {
+        let opening = Arc::clone(&self.opening);
         let opened = tokio::time::timeout_at(deadline, Connection::open(&self.hops, self.lmtp, None)).await;
-        match opened.unwrap_or_else(|_| Err(LATE.to_owned())) {
+        // This one is not among the others.
+        let others = |held: &Arc<()>, own: usize| Arc::strong_count(held) > 1 + own;
+        let has_others = others(&self.open, 0) || (opened.is_ok() && others(&self.opening, 1));
+        let result = match opened.unwrap_or_else(|_| Err(LATE.to_owned())) {
             Ok(connection) => Ok(Connection { _open: Some(Arc::clone(&self.open)), ..connection }),
-            Err(_) if self.open_connections() > 0 => Err(Failed::NotTaken),
+            Err(_) if has_others => Err(Failed::NotTaken),
             Err(error) => {
                 self.fails();
                 Err(Failed::Other(error))
             }
-        }
-    }
-
-    fn open_connections(&self) -> usize {
-        Arc::strong_count(&self.open).saturating_sub(1)
+        };
+        // Not before it is held as an open one.
+        drop(opening);
+        result
     }
 
     fn take_idle(&self) -> Option<Connection> {
