@@ -118,8 +118,8 @@ impl Reading {
             meanwhile();
             there.join()
         });
-        // A thread that panics has said why.
-        let Ok((events, extent, ahead)) = there else { return };
+        // A report that lacks lines must not be printed.
+        let (events, extent, ahead) = there.unwrap_or_else(|cause| std::panic::resume_unwind(cause));
         for told in events.iter().filter(|told| told.at.0 >= since) {
             self.tally.count(told);
         }
