@@ -128,7 +128,7 @@ fn backscatter(found: &Backscatter) -> Markup {
                 div.scroll { table {
                     caption {
                         "Forged as"
-                        @if found.unknown_names > 0 { " (" (grouped(found.unknown_names as u64)) " names that nobody has)" }
+                        @if found.unknown_names > 0 { " (" (grouped(found.unknown_names as u64)) " names that do not exist)" }
                     }
                     thead { tr { th { "address" } th.n { "refused" } } }
                     tbody { (rows(&found.forged_as)) }

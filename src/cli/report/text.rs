@@ -91,7 +91,7 @@ fn backscatter(found: &Backscatter) -> Vec<String> {
     if !found.forged_as.is_empty() {
         let unknown = match found.unknown_names {
             0 => String::new(),
-            n => format!("; {} names that nobody has", grouped(n as u64)),
+            n => format!("; {} names that do not exist", grouped(n as u64)),
         };
         lines.push(format!("  forged as  {}{unknown}", with_shares(&found.forged_as, refused)));
     }

@@ -30,7 +30,7 @@ pub(super) fn own_bounces(config: &Config, postfix: &Postfix, found: &mut Vec<Fi
     if ndr.results_below_received && !removes("header_checks") {
         found.push(Careful(format!(
             "results_below_received is set, and nothing removes Authentication-Results of {} that a sender has written, so that its \
-             bounce is sent to whom it says: header_checks = regexp:{{{{/^Authentication-Results:[[:space:]]*{}/ IGNORE}}}}",
+             bounce goes to a forged sender: header_checks = regexp:{{{{/^Authentication-Results:[[:space:]]*{}/ IGNORE}}}}",
             ndr.authserv_id,
             ndr.authserv_id.replace('.', "\\.")
         )));
