@@ -83,25 +83,7 @@ impl Dialogue {
     }
 }
 
-/// Whether a reply to EHLO offers an extension.
-pub(super) fn offers(hello: &Reply, extension: &[u8]) -> bool {
-    hello
-        .lines()
-        .any(|line| line.split(|octet| *octet == b' ').next().is_some_and(|word| word.eq_ignore_ascii_case(extension)))
-}
-
 /// The name of this machine.
 pub(crate) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn extensions_are_whole_words() {
-        let hello = Reply { code: 250, text: b"250-x\r\n250-SIZE 100\r\n250 starttls\r\n".to_vec() };
-        assert!(offers(&hello, b"STARTTLS") && offers(&hello, b"SIZE") && !offers(&hello, b"8BITMIME"));
-    }
 }

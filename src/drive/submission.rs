@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::client_dialogue::{Dialogue, offers};
+use super::client_dialogue::Dialogue;
 use super::next_hops::{NextHops, ProxyAddresses};
 use super::tls::Connector;
 
@@ -50,7 +50,7 @@ async fn dialogue(
     line.expect(220, "the greeting").await?;
     let mut hello = line.say(&format!("EHLO {name}"), 250).await?;
     if let Some((connector, required)) = starttls.filter(|_| !encrypted) {
-        if offers(&hello, b"STARTTLS") {
+        if hello.offers(b"STARTTLS") {
             line.say("STARTTLS", 220).await?;
             line = line.secured(connector, &host).await?;
             hello = line.say(&format!("EHLO {name}"), 250).await?;
@@ -58,7 +58,7 @@ async fn dialogue(
             return Err("the next hop does not offer STARTTLS".to_owned());
         }
     }
-    let body = if offers(&hello, b"8BITMIME") { " BODY=8BITMIME" } else { "" };
+    let body = if hello.offers(b"8BITMIME") { " BODY=8BITMIME" } else { "" };
     line.say(&format!("MAIL FROM:<{}>{body}", message.from), 250).await?;
     let mut refused = Vec::new();
     for to in &message.to {

@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::config::{RecipientServer, SendProxy};
-use crate::drive::client_dialogue::{Dialogue, host_name, offers};
+use crate::drive::client_dialogue::{Dialogue, host_name};
 use crate::drive::next_hops::{NextHops, ProxyAddresses};
 use crate::drive::tls::Connector;
 use crate::envelope::address::Address;
@@ -226,7 +226,7 @@ impl Connection {
         let hello = format!("{} {}", if lmtp { "LHLO" } else { "EHLO" }, host_name());
         let mut offer = dialogue.say(&hello, 250).await?;
         match starttls.filter(|_| !encrypted) {
-            Some((connector, _)) if offers(&offer, b"STARTTLS") => {
+            Some((connector, _)) if offer.offers(b"STARTTLS") => {
                 dialogue.say("STARTTLS", 220).await?;
                 dialogue = dialogue.secured(connector, &host).await?;
                 offer = dialogue.say(&hello, 250).await?;
@@ -236,8 +236,8 @@ impl Connection {
         }
         Ok(Self {
             dialogue,
-            pipelining: offers(&offer, b"PIPELINING"),
-            utf8: offers(&offer, b"SMTPUTF8"),
+            pipelining: offer.offers(b"PIPELINING"),
+            utf8: offer.offers(b"SMTPUTF8"),
             questions: 0,
             unknown: 0,
             since: Instant::now(),

@@ -51,6 +51,14 @@ impl Reply {
     pub fn lines(&self) -> impl Iterator<Item = &[u8]> {
         self.text.split(|&b| b == b'\n').filter_map(|line| line.trim_ascii_end().get(4..))
     }
+
+    /// Whether a reply to EHLO offers an extension.
+    #[must_use]
+    pub(crate) fn offers(&self, extension: &[u8]) -> bool {
+        self.lines().any(|line| {
+            line.split(|octet| *octet == b' ').next().is_some_and(|word| word.eq_ignore_ascii_case(extension))
+        })
+    }
 }
 
 /// Whether a reply to RCPT says, or may say, that there is no such user.
@@ -163,6 +171,12 @@ impl ReplyReader {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn extensions_are_whole_words() {
+        let hello = Reply { code: 250, text: b"250-x\r\n250-SIZE 100\r\n250 starttls\r\n".to_vec() };
+        assert!(hello.offers(b"STARTTLS") && hello.offers(b"SIZE") && !hello.offers(b"8BITMIME"));
+    }
 
     fn read(text: &[u8], size: usize) -> Result<Vec<Reply>, ReplyError> {
         let (mut reader, mut replies) = (ReplyReader::default(), Vec::new());
