@@ -84,6 +84,7 @@ pub mod state;
 
 mod cli;
 mod drive;
+mod probe;
 mod wire;
 
 pub use cli::run;

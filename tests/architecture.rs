@@ -66,6 +66,16 @@ fn the_logs_of_others_are_read_elsewhere() {
 }
 
 #[test]
+fn the_checks_of_a_probe_know_no_world() {
+    forbid("probe", &IMPURE);
+    forbid("probe", &["clap"]);
+    forbid(
+        "probe",
+        &["crate::drive", "crate::state", "crate::config", "crate::service", "crate::cli", "crate::mail_log"],
+    );
+}
+
+#[test]
 fn the_machines_know_no_world() {
     forbid("wire", &IMPURE);
     forbid("wire", &["crate::drive", "crate::state", "crate::config", "crate::service", "crate::cli"]);

@@ -30,6 +30,7 @@ mod mta_config;
 mod notices;
 mod own_bounces;
 mod postfix;
+mod probe;
 mod ramp;
 mod recipes;
 mod recipients;

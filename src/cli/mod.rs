@@ -6,9 +6,14 @@ mod classify;
 mod colours;
 mod common_args;
 mod demo;
+#[cfg_attr(not(feature = "dns"), path = "no_dns.rs")]
+mod dns;
 mod explain;
 mod init;
 mod keys;
+mod mail_sink;
+mod page;
+mod probe;
 mod ramp;
 mod report;
 mod serve;
@@ -57,6 +62,8 @@ enum Command {
     Trace(status::TraceCommand),
     /// Show what mail logs say about backscatter; needs no set-up
     Report(report::Report),
+    /// Audit your own mail server from outside; it need not run Countersign
+    Probe(probe::Probe),
     /// Have the running daemon only observe all domains for a while
     Observe(status::ObserveCommand),
     /// Have the running daemon read its config, key ring and certificates again
@@ -90,6 +97,7 @@ pub fn run() -> ExitCode {
         Command::Status(command) => status::status(&command),
         Command::Trace(command) => status::trace(&command),
         Command::Report(command) => report::run(&command),
+        Command::Probe(command) => probe::run(&command),
         Command::Observe(command) => status::observe(&command),
         Command::Reload(command) => status::reload(&command),
         Command::Keys(command) => keys::run(command),

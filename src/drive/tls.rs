@@ -11,7 +11,10 @@ use tokio_rustls::rustls::pki_types::pem::{self, PemObject as _};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::{ClientHello, ParsedCertificate, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
-use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme};
+use tokio_rustls::rustls::{
+    ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, RootCertStore, ServerConfig, SignatureScheme,
+    WantsVerifier,
+};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::stream::{Plain, Stream};
@@ -149,17 +152,14 @@ impl Connector {
     /// # Errors
     /// The authorities cannot be read, or there are none.
     pub(crate) fn load(settings: &HopTls) -> Result<Self, String> {
-        let provider = Arc::new(ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?;
-        let config = if settings.verify {
-            builder.with_root_certificates(roots(settings.ca.as_deref())?).with_no_client_auth()
-        } else {
-            let anybody = Arc::new(AcceptAnyCertificate(provider));
-            builder.dangerous().with_custom_certificate_verifier(anybody).with_no_client_auth()
+        let config = match settings.verify {
+            true => {
+                let builder = client_builder(Arc::new(ring::default_provider()))?;
+                Arc::new(builder.with_root_certificates(roots(settings.ca.as_deref())?).with_no_client_auth())
+            }
+            false => any_certificate()?,
         };
-        Ok(Self { connector: Arc::new(config).into(), name: settings.name.clone() })
+        Ok(Self { connector: config.into(), name: settings.name.clone() })
     }
 
     /// Performs the handshake with a next hop. `host` is its name, unless the config has another.
@@ -174,6 +174,22 @@ impl Connector {
         let stream = self.connector.connect(name, hop).await?;
         Ok(Stream::Tls(Box::new(TlsStream::Client(stream))))
     }
+}
+
+fn client_builder(provider: Arc<CryptoProvider>) -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, String> {
+    let builder = ClientConfig::builder_with_provider(provider);
+    builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())
+}
+
+/// The client side of TLS without verification: encrypts, and does not know with whom.
+///
+/// # Errors
+/// The library of TLS does not work.
+pub(crate) fn any_certificate() -> Result<Arc<ClientConfig>, String> {
+    let provider = Arc::new(ring::default_provider());
+    let anybody = Arc::new(AcceptAnyCertificate(Arc::clone(&provider)));
+    let builder = client_builder(provider)?.dangerous();
+    Ok(Arc::new(builder.with_custom_certificate_verifier(anybody).with_no_client_auth()))
 }
 
 /// The reason why a handshake failed, in words.

@@ -7,6 +7,7 @@ pub mod guard;
 pub mod mail_log;
 pub mod map;
 pub mod mtas;
+pub mod name_server;
 pub mod next_hop;
 pub mod ports;
 pub mod postfix;

@@ -169,6 +169,38 @@ pub fn exim_that_reflects(base: &Path, strict: u16, lax: u16, relay: u16) -> Ser
     )
 }
 
+/// An Exim for our.example with Ann's mailbox, that refuses unknown users; all other mail is sent to the port `relay`.
+/// `main`, `acl` and `routers` are lines at the end of the main section, and before those of the ACL for RCPT and of the
+/// routers.
+pub fn exim_of_ann(base: &Path, name: &str, [port, relay]: [u16; 2], [main, acl, routers]: [&str; 3]) -> Server {
+    let folder = folder(base, name, &["spool", "log", "mail/ann"]);
+    let (d, head) = (folder.display(), exim_head(&folder, port));
+    let config = format!(
+        "{head}tls_advertise_hosts =\nqualify_domain = our.example\nacl_smtp_rcpt = rcpt\n{main}begin acl\nyes:\n  accept\n\
+         rcpt:\n{acl}  require domains = our.example\n  require verify = recipient\n  accept\nbegin routers\n{routers}\
+         world:\n  driver = manualroute\n  domains = ! our.example\n  route_list = * 127.0.0.1\n  self = send\n  \
+         transport = world\n  no_more\nbox:\n  driver = accept\n  local_parts = ann : postmaster\n  \
+         transport = mailbox\nbegin transports\nworld:\n  driver = smtp\n  port = {relay}\n  hosts_try_dane =\n\
+         mailbox:\n  driver = appendfile\n  directory = {d}/mail/ann\n  maildir_format\n  user = Debian-exim\n  \
+         mode = 0644\n  mode_fail_narrower = false\nbegin retry\n"
+    );
+    fs::write(folder.join("exim.conf"), config).unwrap();
+    chown("Debian-exim:", &folder);
+    chown("root:", &folder.join("exim.conf"));
+    Server::start(
+        &folder,
+        port,
+        Command::new(exim(&folder)).arg("-C").arg(folder.join("exim.conf")).args(["-bdf", "-q1m"]),
+    )
+}
+
+/// The number of messages in the queue of an Exim.
+pub fn exim_queue(server: &Server) -> String {
+    let mut command = Command::new(exim(&server.folder));
+    let output = command.arg("-C").arg(server.folder.join("exim.conf")).arg("-bpc").output().unwrap();
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
 /// Sends one message with Exim, and waits for the result. `options` are lines of its smtp transport.
 pub fn exim_send(base: &Path, port: u16, from: &str, to: &str, message: &Path, options: &[&str]) -> Output {
     let folder = folder(base, &format!("exim-client-{port}"), &["spool", "log"]);

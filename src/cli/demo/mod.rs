@@ -1,7 +1,7 @@
 //! `demo`: shows signing and verification in one process on loopback, for readers who do not know BATV.
 
+mod client;
 mod live;
-mod mta;
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -11,9 +11,10 @@ use clap::Args;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-use self::mta::{DemoReply, DemoSink, send};
+use self::client::{DemoReply, send};
 use super::common_args::now;
 use super::keys::{new_own_key, rotate_quietly};
+use super::mail_sink::{MailSink, Takes};
 use crate::cli::colours::{BOLD, DIM, GREEN, RED, YELLOW};
 use crate::config::{Config, Endpoint, Role};
 use crate::envelope::address::Address;
@@ -65,8 +66,8 @@ struct Stage {
     config: Config,
     outbound: SocketAddr,
     inbound: SocketAddr,
-    world: DemoSink,
-    ours: DemoSink,
+    world: MailSink,
+    ours: MailSink,
     reload: Reload,
     stop: oneshot::Sender<()>,
     daemon: std::thread::JoinHandle<Result<()>>,
@@ -75,7 +76,9 @@ struct Stage {
 impl Stage {
     fn set() -> Result<Self> {
         let folder = TempDir::with_prefix("countersign-demo-").context("no temporary folder")?;
-        let (world, ours) = (DemoSink::start("mx.else.example")?, DemoSink::start("mail.our.example")?);
+        let users = ["ann", "postmaster"].map(str::to_owned).to_vec();
+        let ours = Takes::Users { domain: "our.example".to_owned(), users };
+        let (world, ours) = (sink("mx.else.example", Takes::All)?, sink("mail.our.example", ours)?);
         let text = format!(
             "[domains]\nlocal = [\"our.example\"]\nsrs_domain = \"srs.our.example\"\n[keys]\nring = \"ring.toml\"\n\
              [inbound]\nmode = \"enforce\"\nsrs_next_hop = \"{ours}\"\n\
@@ -116,6 +119,11 @@ impl Stage {
         }
         self.folder.close().context("the demo's folder could not be removed")
     }
+}
+
+/// A mail server on a free port of loopback.
+fn sink(name: &str, takes: Takes) -> Result<MailSink> {
+    MailSink::start((std::net::Ipv4Addr::LOCALHOST, 0).into(), name, takes)
 }
 
 fn address_of(addresses: &[(Role, Endpoint)], role: Role) -> Result<SocketAddr> {
@@ -326,7 +334,8 @@ impl Story {
              \x20 a false bounce            swaks -s 127.0.0.1 -p {inbound} -f '<>' -t {ANN} -d @{dsn_file}\n\
              \x20 an ordinary message       swaks -s 127.0.0.1 -p {inbound} -f {BOB} -t {ANN}\n\
              \x20 what a tag says           countersign explain -c {config} '{signed}'\n\
-             \x20 another key               countersign keys rotate -c {config}\n\n\
+             \x20 another key               countersign keys rotate -c {config}\n\
+             \x20 an audit                  countersign probe 127.0.0.1:{inbound} --user {ANN} --sender {BOB} -c {config}\n\n\
              {BOLD}What passes:{BOLD:#}"
         ));
         live::begin();

@@ -1,14 +1,14 @@
 //! The report as one page of HTML: no script, no other file.
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{DOCTYPE, Markup, html};
 
 use super::text::{age, percent, size};
+use crate::cli::page::{head, with_code};
 use crate::mail_log::figures::{Backscatter, HarvestSummary, HourOfMail, Named, Reflector, Summary, Unsigned};
 use crate::mail_log::stamp::Wall;
 use crate::mail_log::verdict::{Level, Verdict, grouped};
 use crate::mail_log::waiting::Waiting;
 
-const STYLE: &str = include_str!("report.css");
 /// The most bars of the chart.
 const MAX_BARS: usize = 180;
 /// The size of the chart, in units of the picture.
@@ -26,13 +26,7 @@ pub(super) fn page(summary: &Summary, waiting: Option<&Waiting>) -> String {
     let page: Markup = html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
-                title { "Mail logs, " (time(read.first)) " to " (time(read.last)) }
-                style { (PreEscaped(STYLE)) }
-            }
+            (head(&format!("Mail logs, {} to {}", time(read.first), time(read.last))))
             body {
                 header {
                     h1 { "What the mail logs say" }
@@ -85,15 +79,6 @@ fn advice(verdict: &Verdict) -> Markup {
     html! {
         @if !verdict.advice.is_empty() {
             ul.advice { @for line in &verdict.advice { li { (with_code(line)) } } }
-        }
-    }
-}
-
-/// A text in which commands stand between backticks.
-fn with_code(text: &str) -> Markup {
-    html! {
-        @for (n, part) in text.split('`').enumerate() {
-            @if n % 2 == 1 { code { (part) } } @else { (part) }
         }
     }
 }

@@ -10,18 +10,17 @@ mod reading;
 mod sources;
 mod text;
 
-use std::fs::Permissions;
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
 use self::reading::Reading;
 use self::sources::Log;
 use super::common_args::{now, span_of};
+use super::page::write_page;
 use crate::cli::colours::RED;
 use crate::envelope::address::Address;
 use crate::envelope::printable::printable;
@@ -131,7 +130,7 @@ pub(super) fn run(args: &Report) -> Result<bool> {
     }
     let summary = summary(tally, extent);
     if let Some(path) = &args.html {
-        write(&html::page(&summary, waiting.as_ref()), path)?;
+        write_page(&html::page(&summary, waiting.as_ref()), path)?;
     }
     if let Some(to) = &args.mail {
         mail::send(&summary, &text::lines(&summary, waiting.as_ref(), begun.elapsed().as_secs()), to)?;
@@ -143,17 +142,6 @@ pub(super) fn run(args: &Report) -> Result<bool> {
         bail!("the report is incomplete: not all logs could be read");
     }
     Ok(!summary.wants_action())
-}
-
-/// Writes the page to another file first, so that nobody sees half of it.
-fn write(page: &str, path: &Path) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let write = || {
-        let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o644)).tempfile_in(folder)?;
-        file.write_all(page.as_bytes())?;
-        file.persist(path).map_err(|error| error.error)
-    };
-    write().map(drop).with_context(|| format!("--html {}", path.display()))
 }
 
 fn print(args: &Report, summary: &Summary, waiting: Option<&Waiting>, time: Duration) -> Result<()> {

@@ -1,0 +1,151 @@
+//! A run of a probe: which tests are wanted, and what they have found.
+
+use std::collections::BTreeMap;
+
+use super::finding::{Finding, Outcome, Test};
+use super::messages::Messages;
+use super::server::{Expected, Host, Server, Session, Trouble, transaction};
+use super::site::Site;
+use crate::envelope::printable::printable;
+use crate::wire::smtp::reply::Reply;
+
+/// A check: the tests that it makes, and what it does.
+pub(super) struct Check {
+    pub tests: &'static [Test],
+    pub run: fn(&mut Run<'_>) -> Result<(), Trouble>,
+}
+
+/// A run in progress.
+pub(crate) struct Run<'a> {
+    pub(super) server: &'a mut dyn Server,
+    pub(super) site: &'a Site,
+    pub(super) findings: Vec<Finding>,
+    /// Domains of which it is known whether the server accepts any name.
+    takes_all: BTreeMap<String, bool>,
+}
+
+impl<'a> Run<'a> {
+    pub(super) fn new(server: &'a mut dyn Server, site: &'a Site) -> Self {
+        Self { server, site, findings: Vec::new(), takes_all: BTreeMap::new() }
+    }
+
+    pub(super) fn messages(&self) -> Messages<'a> {
+        Messages::of(self.site)
+    }
+
+    /// The reply to a name in this domain that nobody has.
+    pub(super) fn reply_to_nobody(&mut self, nobody: &str, domain: &str) -> Result<Reply, Trouble> {
+        let site = self.site;
+        let reply = transaction(self.open()?.as_mut(), &site.sender, nobody, None, Expected::Refused)?;
+        self.takes_all.insert(domain.to_owned(), reply.is_positive());
+        Ok(reply)
+    }
+
+    /// Whether the server accepts a name in this domain that nobody has. It is asked once.
+    pub(super) fn takes_all(&mut self, domain: &str) -> Result<bool, Trouble> {
+        match self.takes_all.get(domain) {
+            Some(takes_all) => Ok(*takes_all),
+            None => Ok(self.reply_to_nobody(&format!("{}@{domain}", self.site.nobody(70)), domain)?.is_positive()),
+        }
+    }
+
+    /// Whether one of these tests is wanted.
+    pub(super) fn wants(&self, tests: &[Test]) -> bool {
+        tests.iter().any(|test| self.site.wanted.contains(test))
+    }
+
+    /// Opens a session with the server that is probed.
+    pub(super) fn open(&mut self) -> Result<Box<dyn Session + '_>, Trouble> {
+        self.server.open(Host::Probed)
+    }
+
+    /// Notes a result, if the test is wanted. `about`: what was tested where, or nothing.
+    pub(super) fn note(&mut self, test: Test, outcome: Outcome, about: &str, detail: impl Into<String>) {
+        if self.site.wanted.contains(&test) {
+            self.findings.push(Finding { test, outcome, about: about.to_owned(), detail: detail.into() });
+        }
+    }
+
+    pub(super) fn passed(&mut self, test: Test, detail: impl Into<String>) {
+        self.note(test, Outcome::Passed, "", detail);
+    }
+
+    pub(super) fn failed(&mut self, test: Test, detail: impl Into<String>) {
+        self.note(test, Outcome::Failed, "", detail);
+    }
+
+    pub(super) fn warning(&mut self, test: Test, detail: impl Into<String>) {
+        self.note(test, Outcome::Warning, "", detail);
+    }
+
+    pub(super) fn untested(&mut self, test: Test, why: impl Into<String>) {
+        self.note(test, Outcome::Untested, "", why);
+    }
+
+    /// Notes that tests could not be made. Those that have a result already keep it.
+    pub(super) fn all_untested(&mut self, tests: &[Test], why: &str) {
+        for test in tests {
+            if !self.findings.iter().any(|finding| finding.test == *test) {
+                self.untested(*test, why);
+            }
+        }
+    }
+
+    /// Notes a reply to something that must be refused.
+    pub(super) fn must_refuse(&mut self, test: Test, reply: &Reply) {
+        let outcome = match reply.code {
+            200..300 => Outcome::Failed,
+            400..500 => Outcome::Untested,
+            _ => Outcome::Passed,
+        };
+        self.note(test, outcome, "", decided(reply, outcome));
+    }
+
+    /// Notes a reply to something that must be accepted. `refused`: how bad a refusal is.
+    pub(super) fn must_accept(&mut self, test: Test, reply: &Reply, refused: Outcome) {
+        let outcome = match reply.code {
+            200..300 => Outcome::Passed,
+            400..500 => Outcome::Untested,
+            _ => refused,
+        };
+        self.note(test, outcome, "", decided(reply, outcome));
+    }
+
+    /// Runs transactions with the null sender or another, each for a test, in one session. Returns their replies; those
+    /// after a trouble are missing.
+    pub(super) fn transactions(
+        &mut self,
+        tries: &[(Test, String, String, Option<String>)],
+        expected: Expected,
+    ) -> Result<Vec<(Test, Reply)>, Trouble> {
+        let wanted: Vec<_> = tries.iter().filter(|(test, ..)| self.site.wanted.contains(test)).collect();
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut session = self.open()?;
+        let mut replies = Vec::new();
+        for (test, sender, recipient, message) in wanted {
+            match transaction(session.as_mut(), sender, recipient, message.as_deref(), expected) {
+                Ok(reply) => replies.push((*test, reply)),
+                Err(trouble) if replies.is_empty() => return Err(trouble),
+                Err(_) => break,
+            }
+        }
+        Ok(replies)
+    }
+}
+
+/// The reply as a detail of a result.
+fn decided(reply: &Reply, outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Untested => format!("put off: {}", shown(reply)),
+        _ => shown(reply),
+    }
+}
+
+/// The first line of a reply, as text that is safe to print.
+pub(super) fn shown(reply: &Reply) -> String {
+    let line = reply.first_line();
+    let short: String = line.chars().take(120).collect();
+    printable(&short).into_owned()
+}
