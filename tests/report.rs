@@ -7,6 +7,7 @@ use std::process::Output;
 
 use serde_json::Value;
 
+use crate::common::name_server::{NameServer, Record};
 use crate::common::postfix::{Postfix, Role};
 use crate::common::{Client, Sink, can_run, countersign, folder, mail_log, mtas, poll_for, reserved_port, run};
 
@@ -407,4 +408,74 @@ fn the_report_is_mailed_by_the_sendmail_of_this_machine() {
         "{}",
         text(&refused)
     );
+}
+
+/// A log in which nothing is wrong.
+const CALM: &str = "2026-11-27T16:02:50Z mx1 postfix/smtpd[1]: A1: client=x[203.0.113.5]\n\
+    2026-11-27T16:02:50Z mx1 postfix/qmgr[1]: A1: from=<bob@else.example>, size=1, nrcpt=1 (queue active)\n\
+    2026-11-27T16:02:51Z mx1 postfix/virtual[1]: A1: to=<ann@our.example>, relay=virtual, delay=1, dsn=2.0.0, status=sent (delivered)\n\
+    2026-11-27T16:02:51Z mx1 postfix/qmgr[1]: A1: removed\n";
+
+#[test]
+fn the_dns_tells_who_is_listed_and_what_the_domains_ask_for() {
+    let folder = folder();
+    std::fs::write(folder.path().join("mail.log"), CALM).unwrap();
+    let address = |name| Record::A(name, [127, 0, 0, 2]);
+    let dns = NameServer::start(vec![
+        address("2.0.0.127.ips.backscatterer.org"),
+        address("25.2.0.192.ips.backscatterer.org"),
+        Record::Txt("25.2.0.192.ips.backscatterer.org", "sent bounces\u{1b}[2J to traps".into()),
+        address("2.0.0.127.bl.spamcop.net"),
+        // A list that was given up, and that lists everything since.
+        address("2.0.0.127.psbl.surriel.com"),
+        address("1.0.0.127.psbl.surriel.com"),
+        address("25.2.0.192.psbl.surriel.com"),
+        address("2.0.0.127.bl.our.example"),
+        Record::Txt("our.example", "v=spf1 mx -all".into()),
+        Record::Txt("_dmarc.our.example", "v=DMARC1; p=none".into()),
+        Record::Txt("_dmarc.branch.example", "v=DMARC1; p=reject; sp=quarantine".into()),
+    ]);
+    let addresses = ["--address", "192.0.2.25", "--address", "2001:db8::19", "--block-list", "bl.our.example"];
+    let domains = ["--domain", "our.example", "--domain", "north.branch.example"];
+    let arguments = [&["--dns", "--name-server", &dns.address][..], &addresses, &domains, &["mail.log"]].concat();
+    let output = report(folder.path(), &arguments);
+    let shown = text(&output);
+    assert_eq!(output.status.code(), Some(1), "{shown}");
+    for line in [
+        "  LISTED     192.0.2.25 in ips.backscatterer.org   sent bounces?[2J to traps",
+        "  not listed 2001:db8::19 in ips.backscatterer.org",
+        "  not listed 192.0.2.25 in bl.spamcop.net",
+        "  no answer  192.0.2.25 in psbl.surriel.com",
+        "  not listed 192.0.2.25 in bl.our.example",
+        "  policy     our.example: SPF -all, DMARC p=none",
+        "  policy     north.branch.example: SPF none, DMARC p=quarantine",
+        "  → 192.0.2.25 is in a block list.",
+        "  → Fewer servers accept mail forged as our.example if its DMARC record says p=reject (now p=none).",
+        "  → north.branch.example has no SPF record",
+    ] {
+        assert!(shown.contains(line), "{line}\n{shown}");
+    }
+    let found = json(folder.path(), &arguments);
+    assert_eq!(found["dns"]["listings"][0]["state"], "yes");
+    assert_eq!(found["dns"]["listings"].as_array().unwrap().len(), 8);
+    assert_eq!(
+        found["dns"]["domains"][0],
+        serde_json::json!({ "domain": "our.example", "spf": "fail", "dmarc": "nothing" })
+    );
+    let page = folder.path().join("report.html");
+    report(folder.path(), &[&arguments[..], &["--html", page.to_str().unwrap()]].concat());
+    assert!(std::fs::read_to_string(page).unwrap().contains("ips.backscatterer.org"));
+    // Nobody is listed, and then that no name server answers: nothing is to be done.
+    let one = ["--address", "192.0.2.26", "--domain", "our.example", "mail.log"];
+    let output = report(folder.path(), &[&["--dns", "--name-server", &dns.address][..], &one].concat());
+    assert!(
+        output.status.success() && text(&output).contains("not listed 192.0.2.26 in bl.spamcop.net"),
+        "{}",
+        text(&output)
+    );
+    let nobody = format!("127.0.0.1:{}", reserved_port());
+    let output = report(folder.path(), &[&["--dns", "--name-server", &nobody][..], &one].concat());
+    let shown = text(&output);
+    assert!(output.status.success() && shown.contains("no answer  192.0.2.26 in ips.backscatterer.org"), "{shown}");
+    assert!(shown.contains("policy     our.example: SPF no answer, DMARC no answer"), "{shown}");
 }

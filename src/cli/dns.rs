@@ -6,8 +6,9 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
-use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError};
+use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{RData, RecordType};
 use tokio::runtime::Runtime;
 
@@ -76,15 +77,23 @@ impl Dns {
     /// # Errors
     /// No name server has answered.
     pub(super) fn addresses(&self, host: &str) -> Result<Vec<IpAddr>> {
-        let mut addresses = Vec::new();
-        for kind in [RecordType::A, RecordType::AAAA] {
-            addresses.extend(self.look_up(host, kind, |data| match data {
-                RData::A(address) => Some(IpAddr::V4(address.0)),
-                RData::AAAA(address) => Some(IpAddr::V6(address.0)),
-                _ => None,
-            })?);
-        }
+        let mut addresses = self.ipv4(host)?;
+        addresses.extend(self.look_up(host, RecordType::AAAA, |data| match data {
+            RData::AAAA(address) => Some(IpAddr::V6(address.0)),
+            _ => None,
+        })?);
         Ok(addresses)
+    }
+
+    /// The IPv4 addresses of a name.
+    ///
+    /// # Errors
+    /// No name server has answered.
+    pub(super) fn ipv4(&self, name: &str) -> Result<Vec<IpAddr>> {
+        self.look_up(name, RecordType::A, |data| match data {
+            RData::A(address) => Some(IpAddr::V4(address.0)),
+            _ => None,
+        })
     }
 
     fn look_up<T>(&self, name: &str, kind: RecordType, pick: impl Fn(&RData) -> Option<T>) -> Result<Vec<T>> {
@@ -98,8 +107,10 @@ impl Dns {
     }
 }
 
+/// Whether a name server has said that there is no such record.
 fn is_absent(error: &NetError) -> bool {
-    error.is_no_records_found() || error.is_nx_domain()
+    let NetError::Dns(DnsError::NoRecordsFound(none)) = error else { return false };
+    matches!(none.response_code, ResponseCode::NoError | ResponseCode::NXDomain)
 }
 
 fn config_for(address: SocketAddr) -> ResolverConfig {

@@ -10,6 +10,7 @@ mod demo;
 mod dns;
 mod explain;
 mod init;
+mod interfaces;
 mod keys;
 mod mail_sink;
 mod page;

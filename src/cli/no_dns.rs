@@ -25,4 +25,8 @@ impl Dns {
     pub(super) fn addresses(&self, _: &str) -> Result<Vec<IpAddr>> {
         match *self {}
     }
+
+    pub(super) fn ipv4(&self, _: &str) -> Result<Vec<IpAddr>> {
+        match *self {}
+    }
 }

@@ -6,9 +6,11 @@ use serde::Serialize;
 
 use super::event::Software;
 use super::line::Read;
+use super::published::Published;
 use super::stamp::Wall;
 use super::tally::Cause;
 use super::verdict::Verdict;
+use super::waiting::Waiting;
 
 /// What was read.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -72,6 +74,12 @@ pub(crate) struct Summary {
     pub reflector: Reflector,
     pub harvest: HarvestSummary,
     pub unsigned: Unsigned,
+    /// What waits in the queue, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<Waiting>,
+    /// What the DNS says, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns: Option<Published>,
 }
 
 /// Bounces that come in.
@@ -195,6 +203,7 @@ impl Summary {
         [&self.backscatter.verdict, &self.reflector.verdict, &self.harvest.verdict, &self.unsigned.verdict]
             .iter()
             .any(|verdict| verdict.level.wants_action())
+            || self.dns.as_ref().is_some_and(Published::is_listed)
     }
 }
 

@@ -7,6 +7,7 @@
 pub(crate) mod event;
 pub(crate) mod figures;
 pub(crate) mod line;
+pub(crate) mod published;
 pub(crate) mod stamp;
 pub(crate) mod summary;
 pub(crate) mod tally;

@@ -24,6 +24,8 @@ pub(crate) fn summary(tally: Tally, lines: Extent) -> Summary {
         reflector: reflector(&tally, &lines),
         harvest: harvest(&tally),
         unsigned: unsigned(&tally, has_ours),
+        queue: None,
+        dns: None,
         lines,
     }
 }

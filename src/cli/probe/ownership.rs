@@ -10,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 use super::arguments::{Probe, Proof};
 use super::real_server::RealServer;
 use crate::cli::dns::Dns;
+use crate::cli::interfaces::own_addresses;
 use crate::probe::messages::Messages;
 use crate::probe::server::{Expected, transaction};
 use crate::probe::site::Site;
@@ -45,13 +46,7 @@ const OTHERWISE: &str = "prove that the server is yours by --prove code or --pro
 
 /// Whether an address is one of this machine.
 pub(super) fn is_own(address: IpAddr) -> bool {
-    let of_interface = |interface: nix::ifaddrs::InterfaceAddress| {
-        let storage = interface.address?;
-        let v4 = storage.as_sockaddr_in().map(|it| IpAddr::V4(it.ip()));
-        v4.or_else(|| storage.as_sockaddr_in6().map(|it| IpAddr::V6(it.ip())))
-    };
-    address.is_loopback()
-        || nix::ifaddrs::getifaddrs().is_ok_and(|mut all| all.any(|it| of_interface(it) == Some(address)))
+    address.is_loopback() || own_addresses().contains(&address)
 }
 
 /// Mails a code to the user, and asks for it.

@@ -5,6 +5,7 @@ use maud::{DOCTYPE, Markup, html};
 use super::text::{age, percent, size};
 use crate::cli::page::{head, with_code};
 use crate::mail_log::figures::{Backscatter, HarvestSummary, HourOfMail, Named, Reflector, Summary, Unsigned};
+use crate::mail_log::published::Published;
 use crate::mail_log::stamp::Wall;
 use crate::mail_log::verdict::{Level, Verdict, grouped};
 use crate::mail_log::waiting::Waiting;
@@ -20,7 +21,7 @@ const BELOW: f64 = 30.0;
 const TIME: &str = "%a %-d %b %Y %H:%M";
 
 /// The page.
-pub(super) fn page(summary: &Summary, waiting: Option<&Waiting>) -> String {
+pub(super) fn page(summary: &Summary) -> String {
     let read = &summary.lines;
     let software: Vec<&str> = read.software.iter().map(|software| software.name()).collect();
     let page: Markup = html! {
@@ -44,9 +45,10 @@ pub(super) fn page(summary: &Summary, waiting: Option<&Waiting>) -> String {
                         (tile("Unsigned mail", "#unsigned", &summary.unsigned.verdict))
                     }
                     (backscatter(&summary.backscatter))
-                    (reflector(&summary.reflector, waiting))
+                    (reflector(&summary.reflector, summary.queue.as_ref()))
                     (harvest(&summary.harvest))
                     (unsigned(&summary.unsigned))
+                    @if let Some(found) = &summary.dns { (dns(found)) }
                 }
                 footer { p.quiet { "Made by countersign report " (env!("CARGO_PKG_VERSION")) } }
             }
@@ -270,6 +272,35 @@ fn reflector(found: &Reflector, waiting: Option<&Waiting>) -> Markup {
                     @if waiting.bounces > 0 { ", " (size(waiting.octets)) ", the oldest " (age(waiting.oldest)) " old" }
                     "."
                 }
+            }
+        }
+    }
+}
+
+fn dns(found: &Published) -> Markup {
+    html! {
+        section #dns {
+            h2 { "DNS" }
+            ul.advice { @for line in &found.advice { li { (with_code(line)) } } }
+            @if !found.listings.is_empty() {
+                div.scroll { table {
+                    caption { "Block lists" }
+                    thead { tr { th { "address" } th { "list" } th { "listed" } th { "reason" } } }
+                    tbody {
+                        @for it in &found.listings {
+                            tr {
+                                td { (it.address) } td { (it.list) } td { (it.state.words()) } td { div { (it.reason) } }
+                            }
+                        }
+                    }
+                } }
+            }
+            @if !found.domains.is_empty() {
+                div.scroll { table {
+                    caption { "Domains" }
+                    thead { tr { th { "domain" } th { "policies" } } }
+                    tbody { @for it in &found.domains { tr { td { (it.domain) } td { (it.words()) } } } }
+                } }
             }
         }
     }

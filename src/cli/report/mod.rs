@@ -4,6 +4,7 @@ mod html;
 mod journal;
 mod mail;
 mod progress;
+mod published;
 mod queue;
 mod reader;
 mod reading;
@@ -11,15 +12,18 @@ mod sources;
 mod text;
 
 use std::io::{self, Write as _};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
+use self::published::Subject;
 use self::reading::Reading;
 use self::sources::Log;
 use super::common_args::{now, span_of};
+use super::dns::Dns;
 use super::page::write_page;
 use crate::cli::colours::RED;
 use crate::envelope::address::Address;
@@ -27,7 +31,6 @@ use crate::envelope::printable::printable;
 use crate::mail_log::figures::Summary;
 use crate::mail_log::summary::summary;
 use crate::mail_log::tally::Section;
-use crate::mail_log::waiting::Waiting;
 
 /// `countersign report`
 #[derive(Debug, Args)]
@@ -36,6 +39,7 @@ Examples:
   countersign report                                 the usual logs of this machine
   countersign report --queue /var/log/mail.log*      rotated logs, plain or gz, zst, xz; and the queue
   countersign report --journal --since 7d            the journal, the last seven days
+  countersign report --dns --domain our.example      block lists, SPF and DMARC, too
   countersign report --html report.html mail.log     a page for the browser, too
   countersign report --since 7d --mail postmaster@our.example > /dev/null    once a week, by cron
   countersign report --explain reflector mail.log    the lines behind the figures of a section
@@ -63,6 +67,19 @@ pub(super) struct Report {
     /// Only mail to this domain; may be repeated
     #[arg(long, value_name = "DOMAIN")]
     domain: Vec<String>,
+    /// Look up this server's addresses in block lists, and SPF and DMARC of its domains
+    #[arg(long, conflicts_with = "explain")]
+    dns: bool,
+    /// For --dns: an address from which this server sends; may be repeated [default: public ones of this machine and of
+    /// the domains' MX hosts]
+    #[arg(long, value_name = "ADDRESS", requires = "dns")]
+    address: Vec<IpAddr>,
+    /// For --dns: another block list; may be repeated
+    #[arg(long, value_name = "ZONE", requires = "dns")]
+    block_list: Vec<String>,
+    /// For --dns: ask this name server, instead of those of this machine
+    #[arg(long, value_name = "ADDRESS:PORT", requires = "dns")]
+    name_server: Option<SocketAddr>,
     /// Print the lines behind a section of the report
     #[arg(long, value_name = "SECTION", conflicts_with = "json")]
     explain: Option<SectionName>,
@@ -107,7 +124,8 @@ pub(super) fn run(args: &Report) -> Result<bool> {
         queue::waiting()?.ids.iter().for_each(|id| anstream::println!("{id}"));
         return Ok(true);
     }
-    let waiting = if args.queue { Some(queue::waiting()?) } else { None };
+    let queue = if args.queue { Some(queue::waiting()?) } else { None };
+    let dns = if args.dns { Some(Dns::new(args.name_server)?) } else { None };
     let begun = Instant::now();
     let (logs, unreadable) = logs(args)?;
     let since = args.since.map_or(i64::MIN, |span| sources::wall(now().0.saturating_sub(span)).0);
@@ -128,15 +146,18 @@ pub(super) fn run(args: &Report) -> Result<bool> {
         let since = if args.since.is_some() { " since then" } else { "" };
         bail!("no line of Postfix, Exim, Sendmail, OpenSMTPD or Countersign was found{since}");
     }
-    let summary = summary(tally, extent);
+    let mut summary = summary(tally, extent);
+    summary.queue = queue;
+    let subject = Subject { addresses: &args.address, domains: &args.domain, block_lists: &args.block_list };
+    summary.dns = dns.map(|dns| published::look_up(&dns, &subject, &summary));
     if let Some(path) = &args.html {
-        write_page(&html::page(&summary, waiting.as_ref()), path)?;
+        write_page(&html::page(&summary), path)?;
     }
     if let Some(to) = &args.mail {
-        mail::send(&summary, &text::lines(&summary, waiting.as_ref(), begun.elapsed().as_secs()), to)?;
+        mail::send(&summary, &text::lines(&summary, begun.elapsed().as_secs()), to)?;
     }
     if args.explain.is_none() {
-        print(args, &summary, waiting.as_ref(), begun.elapsed())?;
+        print(args, &summary, begun.elapsed())?;
     }
     if failed {
         bail!("the report is incomplete: not all logs could be read");
@@ -144,17 +165,13 @@ pub(super) fn run(args: &Report) -> Result<bool> {
     Ok(!summary.wants_action())
 }
 
-fn print(args: &Report, summary: &Summary, waiting: Option<&Waiting>, time: Duration) -> Result<()> {
+fn print(args: &Report, summary: &Summary, time: Duration) -> Result<()> {
     if args.json {
-        let mut whole = serde_json::to_value(summary)?;
-        if let (Some(waiting), Some(object)) = (waiting, whole.as_object_mut()) {
-            object.insert("queue".to_owned(), serde_json::to_value(waiting)?);
-        }
-        writeln!(io::stdout(), "{whole}")?;
+        writeln!(io::stdout(), "{}", serde_json::to_string(summary)?)?;
         return Ok(());
     }
     let mut out = anstream::AutoStream::auto(io::stdout());
-    for line in text::lines(summary, waiting, time.as_secs()) {
+    for line in text::lines(summary, time.as_secs()) {
         writeln!(out, "{line}")?;
     }
     Ok(out.flush()?)

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use crate::cli::bars::bars;
 use crate::cli::colours::{BOLD, DIM, GREEN, RED, YELLOW};
 use crate::mail_log::figures::{Backscatter, Extent, HarvestSummary, Named, Reflector, Summary, Unsigned};
+use crate::mail_log::published::{Listed, Published};
 use crate::mail_log::stamp::Wall;
 use crate::mail_log::verdict::{Level, Verdict, grouped};
 use crate::mail_log::waiting::Waiting;
@@ -15,7 +16,7 @@ const MAX_CHART: usize = 72;
 const BAR: u64 = 20;
 
 /// All lines of the report.
-pub(super) fn lines(summary: &Summary, waiting: Option<&Waiting>, seconds: u64) -> Vec<String> {
+pub(super) fn lines(summary: &Summary, seconds: u64) -> Vec<String> {
     let mut lines = vec![head(&summary.lines, seconds), String::new()];
     for (name, verdict) in [
         ("BACKSCATTER", &summary.backscatter.verdict),
@@ -26,9 +27,10 @@ pub(super) fn lines(summary: &Summary, waiting: Option<&Waiting>, seconds: u64) 
         lines.push(verdict_line(name, verdict));
     }
     lines.extend(backscatter(&summary.backscatter));
-    lines.extend(reflector(&summary.reflector, waiting));
+    lines.extend(reflector(&summary.reflector, summary.queue.as_ref()));
     lines.extend(harvest(&summary.harvest));
     lines.extend(unsigned(&summary.unsigned));
+    lines.extend(summary.dns.iter().flat_map(dns));
     lines
 }
 
@@ -214,6 +216,18 @@ fn unsigned(found: &Unsigned) -> Vec<String> {
         lines.push(format!("  {:>12}  {}, last {last}", grouped(it.bounces), it.host));
     }
     lines.extend(advice(&found.verdict));
+    lines
+}
+
+fn dns(found: &Published) -> Vec<String> {
+    let mut lines = Vec::from(title("DNS".to_owned()));
+    for it in &found.listings {
+        let colour = if it.state == Listed::Yes { RED } else { DIM };
+        let reason = if it.reason.is_empty() { String::new() } else { format!("   {DIM}{}{DIM:#}", it.reason) };
+        lines.push(format!("  {colour}{:10}{colour:#} {} in {}{reason}", it.state.words(), it.address, it.list));
+    }
+    lines.extend(found.domains.iter().map(|it| format!("  {:10} {}: {}", "policy", it.domain, it.words())));
+    lines.extend(found.advice.iter().map(|advice| format!("  {YELLOW}→{YELLOW:#} {advice}")));
     lines
 }
 
