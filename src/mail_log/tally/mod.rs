@@ -101,7 +101,7 @@ impl Tally {
             Event::Asked { client, to } => {
                 let counts = self.is_of_interest(to) && !is_private(*client);
                 if counts {
-                    self.harvest.count(*client, told.at, told.times);
+                    self.harvest.count(*client, to, told.at, told.times);
                 }
                 Sections::of(Section::Harvest, counts)
             }
@@ -275,7 +275,7 @@ impl Tally {
         }
         let harvests = is_unknown && refused.sender.is_some_and(|sender| !sender.is_empty());
         if let Some(client) = client.filter(|_| harvests) {
-            self.harvest.count(client, told.at, told.times);
+            self.harvest.count(client, refused.to, told.at, told.times);
         }
         Sections::of(Section::Backscatter, is_null).and(Sections::of(Section::Harvest, harvests))
     }
@@ -319,7 +319,7 @@ impl Tally {
         } else if decision.reason == UNKNOWN_RECIPIENT
             && let Some(client) = decision.client
         {
-            self.harvest.count(client, told.at, 1);
+            self.harvest.count(client, decision.to.as_bytes(), told.at, 1);
             sections = sections.and(Sections::of(Section::Harvest, true));
         }
         sections.and(Sections::of(Section::Backscatter, is_null))
