@@ -174,7 +174,11 @@ impl Tally {
     fn delivery(&mut self, told: &Told<'_>, delivery: &Delivery<'_>) -> Sections {
         let key = self.queue.key(told.host, delivery.id);
         let domain = domain_of(delivery.to);
-        let is_here = delivery.is_local && delivery.result == Outcome::Delivered;
+        // A gateway hands mail of the world to a server inside. What it forwards had another recipient before.
+        let is_inside = self.queue.message(key).origin == Origin::World
+            && delivery.asked.is_none_or(|asked| domain_of(asked).eq_ignore_ascii_case(domain))
+            && host_of(delivery.by).is_some_and(|host| is_private(host) && !host.is_loopback());
+        let is_here = (delivery.is_local || is_inside) && delivery.result == Outcome::Delivered;
         if is_here && *self.local_before != *domain && self.ours.len() < MAX_DOMAINS {
             self.ours.insert(domain.to_ascii_lowercase().into());
             self.local_before = domain.into();
@@ -353,9 +357,14 @@ fn is_private(ip: IpAddr) -> bool {
 
 /// Whether a relay is this machine: `127.0.0.1[127.0.0.1]:10025`, `localhost`.
 fn is_this_machine(relay: &[u8]) -> bool {
-    // The name before the address is the server's own.
-    match memchr::memchr(b'[', relay).and_then(|at| relay.get(at + 1..)) {
-        Some(address) => ip(until(address, b']')).is_some_and(|ip| ip.is_loopback()),
-        None => relay == b"localhost" || relay.starts_with(b"127."),
+    match relay.contains(&b'[') {
+        true => host_of(relay).is_some_and(|ip| ip.is_loopback()),
+        false => relay == b"localhost" || relay.starts_with(b"127."),
     }
+}
+
+/// The address in a relay. The name before it is the server's own.
+fn host_of(relay: &[u8]) -> Option<IpAddr> {
+    let address = memchr::memchr(b'[', relay).and_then(|at| relay.get(at + 1..))?;
+    ip(until(address, b']'))
 }
