@@ -17,7 +17,7 @@ impl Software {
     /// The name.
     pub(crate) fn name(self) -> &'static str {
         match self {
-            Self::Countersign => "Countersign",
+            Self::Countersign => "with Countersign",
             Self::Postfix => "Postfix",
             Self::Exim => "Exim",
             Self::Sendmail => "Sendmail",
@@ -49,13 +49,12 @@ pub(crate) struct Advice {
 }
 
 impl Advice {
-    /// What to change: with Countersign, and in this mail server. If the mail server is not known, all of them.
+    /// What to change: in this mail server, and with Countersign. If the mail server is not known, all of them.
     pub(crate) fn changes(&self, server: Option<Software>) -> impl Iterator<Item = (&'static str, &'static str)> {
-        let fits = move |it: Software| it == Countersign || server.is_none_or(|server| it == server);
-        self.changes
-            .iter()
-            .filter(move |(software, _)| fits(*software))
-            .map(|(software, text)| (software.name(), *text))
+        let fits = move |it: Software| it != Countersign && server.is_none_or(|server| it == server);
+        let of_server = self.changes.iter().filter(move |(software, _)| fits(*software));
+        let of_ours = self.changes.iter().filter(|(software, _)| *software == Countersign);
+        of_server.chain(of_ours).map(|(software, text)| (software.name(), *text))
     }
 }
 
@@ -127,12 +126,15 @@ const UNKNOWN_USERS: &[(Software, &str)] = &[
     (Countersign, "inbound.recipients = \"ask:HOST:25\", with the server that has the mailboxes, or \"file:PATH\""),
     (
         Postfix,
-        "relay_recipient_maps for relay_domains; local_recipient_maps not empty; no @domain in virtual_alias_maps; \
-         smtpd_reject_unlisted_recipient = yes",
+        "relay_recipient_maps for relay_domains; local_recipient_maps not empty; remove @domain from virtual_alias_maps \
+         and virtual_mailbox_maps; smtpd_reject_unlisted_recipient = yes",
     ),
     (Exim, "in acl_smtp_rcpt: require verify = recipient, with /callout for domains that are passed on"),
-    (Sendmail, "no LUSER_RELAY, and no @domain in virtusertable; for relayed domains, a list in access_db"),
-    (OpenSmtpd, "match … for domain … rcpt-to <users>; no @ or catchall in virtual tables"),
+    (
+        Sendmail,
+        "remove LUSER_RELAY, and @domain from virtusertable; for relayed domains, a milter that asks the next server",
+    ),
+    (OpenSmtpd, "match … for domain … rcpt-to <users>; remove @ and @domain from virtual tables"),
     (Exchange, "Set-RecipientFilterConfig -RecipientValidationEnabled $true"),
 ];
 
@@ -142,25 +144,25 @@ const REPLY_TEXT: Advice = Advice {
 };
 
 const VRFY: Advice = Advice {
-    meaning: "VRFY tells which users exist, without a message and beside all limits for recipients.",
+    meaning: "VRFY tells which users exist. Limits for recipients do not apply to it.",
     changes: &[
         (Postfix, "disable_vrfy_command = yes"),
-        (Exim, "no acl_smtp_vrfy"),
+        (Exim, "remove acl_smtp_vrfy"),
         (Sendmail, "define(`confPRIVACY_FLAGS', `goaway')"),
     ],
 };
 
 const EXPN: Advice = Advice {
     meaning: "EXPN shows the members of lists and the targets of aliases.",
-    changes: &[(Exim, "no acl_smtp_expn"), (Sendmail, "define(`confPRIVACY_FLAGS', `goaway')")],
+    changes: &[(Exim, "remove acl_smtp_expn"), (Sendmail, "define(`confPRIVACY_FLAGS', `goaway')")],
 };
 
 const BAD_TAG: Advice = Advice {
     meaning: "A bounce to a return address that was not made here, or is not valid now, is accepted.",
     changes: &[
         (Countersign, "countersign check: is it in the way of every recipient? Is the domain in domains.local?"),
-        (Postfix, "no catch-all that accepts prvs=…@domain"),
-        (Exim, "no catch-all; ${prvscheck…} before the recipient is accepted"),
+        (Postfix, "remove the catch-all that accepts prvs=…@domain"),
+        (Exim, "remove the catch-all, and check ${prvscheck…} before the recipient is accepted"),
     ],
 };
 
@@ -178,10 +180,11 @@ const REPLAYED: Advice = Advice {
 };
 
 const GENUINE: Advice = Advice {
-    meaning: "The bounces of your users' own mail are lost.",
+    meaning: "Bounces of your users' own mail are refused, or cannot be told from false ones because the mail leaves unsigned.",
     changes: &[(
         Countersign,
-        "countersign verify ADDRESS says why; all hosts need the same ring: countersign keys list on each",
+        "unsigned: its outbound listener, map or milter must be in the way. Refused: countersign verify ADDRESS says why; \
+         all hosts need the same ring",
     )],
 };
 
@@ -189,17 +192,17 @@ const FALSE_BOUNCES: Advice = Advice {
     meaning: "False bounces reach your users: bounces of mail that they never sent.",
     changes: &[(
         Countersign,
-        "put it in the way of inbound mail; if it only observes, countersign status says what holds the domain's ramp",
+        "it refuses them once it is in the way of inbound and outbound mail; countersign status says whether it only observes",
     )],
 };
 
 const WANTED_MAIL: Advice = Advice {
     meaning: "Mail that rightly has no sender is lost: not only bounces have the null sender (RFC 5321 section 4.5.5).",
     changes: &[
-        (Countersign, "inbound.actions: leave this kind at \"deliver\""),
-        (Postfix, "no <> in check_sender_access; no reject_unverified_sender for it"),
-        (Exim, "no deny with senders = : in the ACLs"),
-        (Sendmail, "no <> in access_db"),
+        (Countersign, "leave this kind at \"deliver\" in inbound.actions"),
+        (Postfix, "remove <> from tables of check_sender_access"),
+        (Exim, "remove deny rules with senders = : from the ACLs"),
+        (Sendmail, "remove <> from access_db"),
     ],
 };
 
@@ -208,8 +211,8 @@ const RELAY: Advice = Advice {
     changes: &[
         (
             Postfix,
-            "smtpd_relay_restrictions = permit_mynetworks, permit_sasl_authenticated, reject_unauth_destination; \
-             allow_untrusted_routing = no; no permit that depends on the sender",
+            "smtpd_relay_restrictions = permit_mynetworks, permit_sasl_authenticated, reject_unauth_destination; mynetworks \
+             no wider than your own hosts; allow_untrusted_routing = no; remove rules that permit by sender",
         ),
         (
             Exim,
@@ -218,10 +221,10 @@ const RELAY: Advice = Advice {
         ),
         (
             Sendmail,
-            "no FEATURE(`promiscuous_relay'), (`relay_based_on_MX'), (`loose_relay_check'), (`relay_local_from')",
+            "remove FEATURE(`promiscuous_relay'), (`relay_based_on_MX'), (`loose_relay_check') and (`relay_local_from')",
         ),
         (OpenSmtpd, "match from any for domain <yours>; for any: only match from local and match auth from any"),
-        (Exchange, "no Ms-Exch-SMTP-Accept-Any-Recipient for anonymous users on the receive connector"),
+        (Exchange, "remove Ms-Exch-SMTP-Accept-Any-Recipient of anonymous users from the receive connector"),
         (Countersign, "domains.local and domains.relay name your domains; they are refused at RCPT otherwise"),
     ],
 };
@@ -230,8 +233,8 @@ const SRS: Advice = Advice {
     meaning: "Anybody can send mail through this server to anybody, by a made-up SRS address.",
     changes: &[
         (Countersign, "domains.srs_domain is a domain of its own, and Countersign is in the way of its mail"),
-        (Postfix, "no catch-all for the SRS domain; the secret of its SRS daemon is not empty"),
-        (Exim, "${if inbound_srs…} with a secret that is not empty"),
+        (Postfix, "remove the catch-all of the SRS domain; the secret of its SRS daemon must not be empty"),
+        (Exim, "check ${if inbound_srs…} with a secret that is not empty"),
     ],
 };
 
@@ -239,9 +242,16 @@ const SMUGGLING: Advice = Advice {
     meaning: "A message ends at a line end that other servers pass on as text. A stranger can hide a second message in a \
               first, in anybody's name (SMTP smuggling).",
     changes: &[
-        (Postfix, "smtpd_forbid_bare_newline = normalize (3.9, and 3.5.25, 3.6.15, 3.7.11, 3.8.6 with their updates)"),
+        (
+            Postfix,
+            "smtpd_forbid_bare_newline = normalize: the default of 3.9; later releases of 3.5 to 3.8 have it (3.5.24, 3.6.14, \
+             3.7.10, 3.8.5)",
+        ),
         (Exim, "4.97.1 or later"),
-        (Sendmail, "8.18.1 or later, and no srv_features o, O, g, u or U"),
+        (
+            Sendmail,
+            "8.18.1 or later, and no O, G or U in srv_features; the security updates of distributions have it, too",
+        ),
         (OpenSmtpd, "the current release"),
         (Countersign, "in front of the server: it refuses such messages whatever stray_newline says"),
     ],
@@ -272,7 +282,11 @@ const XFORWARD: Advice = Advice {
 const PROXY_HEADER: Advice = Advice {
     meaning: "A stranger can say to be any other client, so every rule about client addresses can be evaded.",
     changes: &[
-        (Postfix, "smtpd_upstream_proxy_protocol only on a port that nobody but the proxy reaches"),
+        (
+            Postfix,
+            "smtpd_upstream_proxy_protocol and postscreen_upstream_proxy_protocol only on a port that nobody but the proxy \
+             reaches",
+        ),
         (Exim, "hosts_proxy: own proxies only"),
         (Countersign, "trusted_proxies: own proxies only"),
     ],
@@ -282,9 +296,9 @@ const MX_UNKNOWN: Advice = Advice {
     meaning: "Spammers prefer such a host: what it accepts is refused by the first one, and it bounces to forged senders.",
     changes: &[
         (Countersign, "on that host, too: inbound.recipients = \"ask:HOST:25\""),
-        (Postfix, "relay_recipient_maps, or reject_unverified_recipient with address_verify_map"),
+        (Postfix, "relay_recipient_maps, or reject_unverified_recipient with unverified_recipient_reject_code = 550"),
         (Exim, "require verify = recipient/callout"),
-        (Sendmail, "no backup MX without a list of recipients"),
+        (Sendmail, "a milter that asks the first host; or remove the host from the domain's MX records"),
     ],
 };
 
@@ -299,20 +313,31 @@ const HARVEST_SESSION: Advice = Advice {
         (Countersign, "limits.refused_recipients = 50 and limits.unknown_recipients_per_hour = 25, the defaults"),
         (Postfix, "smtpd_hard_error_limit = 20, the default"),
         (Exim, "in acl_smtp_rcpt: drop condition = ${if >{$rcpt_fail_count}{5}}"),
-        (Sendmail, "define(`confBAD_RCPT_THROTTLE', `2')"),
+        (Sendmail, "define(`confBAD_RCPT_THROTTLE', `2') makes it slow"),
         (Exchange, "Set-ReceiveConnector … -MaxProtocolErrors 5 -TarpitInterval 00:00:05"),
     ],
 };
 
 const HARVEST_SESSIONS: Advice = Advice {
-    meaning: "A spammer finds out which users exist: each new session gets as many answers as the one before.",
+    meaning: "A spammer finds out which users exist: a new session gets as many answers as the one before, or known users \
+              are answered in another way than unknown ones.",
     changes: &[
-        (Countersign, "limits.unknown_recipients_per_hour = 25, the default; the client is not in trusted_relays"),
-        (Postfix, "smtpd_client_recipient_rate_limit (it counts known recipients, too)"),
-        (Exim, "in acl_smtp_rcpt: defer ratelimit = 25 / 1h / per_rcpt / strict, after the recipient was not verified"),
+        (
+            Countersign,
+            "limits.unknown_recipients_per_hour = 25, the default; it does not count loopback, trusted_relays and \
+             trusted_proxies",
+        ),
+        (Postfix, "smtpd_client_recipient_rate_limit = 25 (it counts known recipients, too)"),
+        (Exim, EXIM_LIMIT),
         (Sendmail, "FEATURE(`ratecontrol') limits connections, not names"),
     ],
 };
+
+/// Counts unknown recipients, and defers all mail after too many. Exim counts a key once in a command, so the count is
+/// looked at in another one.
+const EXIM_LIMIT: &str = "in acl_smtp_mail: defer ratelimit = 25 / 1h / readonly / per_cmd / unknown-$sender_host_address; in \
+                          acl_smtp_rcpt, in place of require verify = recipient: deny !verify = recipient and, below it, \
+                          ratelimit = 0 / 1h / strict / per_cmd / unknown-$sender_host_address";
 
 const REPLY_TIME: Advice = Advice {
     meaning: "The text of the replies tells nothing, but the time does: known users are answered faster or slower.",
@@ -341,8 +366,8 @@ mod tests {
         let postfix = Software::of_greeting("220 mail.our.example ESMTP Postfix (Debian/GNU)");
         let names =
             |server| advice(Test::Xforward, Outcome::Failed).changes(server).map(|(name, _)| name).collect::<Vec<_>>();
-        assert_eq!(names(postfix), ["Postfix", "Countersign"]);
-        assert_eq!(names(Some(Exim)), ["Countersign"]);
+        assert_eq!(names(postfix), ["Postfix", "with Countersign"]);
+        assert_eq!(names(Some(Exim)), ["with Countersign"]);
         assert_eq!(Software::of_greeting("220 mail.our.example ESMTP"), None);
     }
 }

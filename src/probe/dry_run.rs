@@ -2,15 +2,18 @@
 
 use core::time::Duration;
 
+use super::finding::Test;
 use super::server::{Bounce, Expected, Host, Server, Session, Trouble};
 use crate::wire::smtp::reply::Reply;
 
 /// A line of the dialogue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Spoken {
+    /// What the sessions that follow are for: the names of tests.
+    Purpose(String),
     /// A session begins, with this host.
     Opens(String),
-    /// What is sent. Octets that are not text are escaped.
+    /// What is sent. In octets that are no lines, line ends and NUL are written out.
     Client(String),
     /// What a server without holes answers.
     Server(String),
@@ -32,12 +35,13 @@ impl DryRun {
     pub(crate) fn new(host: &str, hello: &str) -> Self {
         Self { host: host.to_owned(), hello: hello.to_owned(), spoken: Vec::new(), is_limited: false }
     }
-}
 
-impl DryRun {
-    fn session(&mut self) -> Box<DrySession<'_>> {
+    fn session(&mut self, host: String, first: Option<&[u8]>) -> DrySession<'_> {
+        self.spoken.push(Spoken::Opens(host));
+        self.spoken.extend(first.map(|octets| Spoken::Client(written_out(octets))));
+        self.spoken.push(Spoken::Server("220 server".to_owned()));
         let Self { spoken, is_limited, .. } = self;
-        Box::new(DrySession { spoken, is_limited, hello: hello(), is_asked_for_tls: false, commands: 0 })
+        DrySession { spoken, is_limited, hello: hello(), is_asked_for_tls: false, is_raw: false, commands: 0 }
     }
 }
 
@@ -47,33 +51,40 @@ impl Server for DryRun {
             Host::Probed => self.host.clone(),
             Host::Other(address) => address.to_string(),
         };
-        self.spoken.push(Spoken::Opens(host));
-        self.spoken.push(Spoken::Client(format!("EHLO {}", self.hello)));
-        Ok(self.session())
+        let ehlo = format!("EHLO {}", self.hello);
+        let mut session = self.session(host, None);
+        session.say(&ehlo, Expected::Accepted)?;
+        session.commands = 0;
+        Ok(Box::new(session))
     }
 
     fn open_with(&mut self, first: &[u8]) -> Result<Box<dyn Session + '_>, Trouble> {
-        self.spoken.push(Spoken::Opens(self.host.clone()));
-        self.spoken.push(Spoken::Client(escaped(first)));
-        Ok(self.session())
+        Ok(Box::new(self.session(self.host.clone(), Some(first))))
     }
 
     fn bounce(&mut self, _: &str) -> Option<Bounce> {
         None
     }
 
-    fn progress(&mut self, _: usize, _: usize) {}
+    fn progress(&mut self, _: usize, _: usize, next: &[Test]) {
+        let names: Vec<&str> = next.iter().map(|test| test.name()).collect();
+        self.spoken.push(Spoken::Purpose(names.join(", ")));
+    }
 }
 
 fn hello() -> Reply {
     Reply { code: 250, text: b"250-server\r\n250-PIPELINING\r\n250-STARTTLS\r\n250 8BITMIME\r\n".to_vec() }
 }
 
-fn escaped(octets: &[u8]) -> String {
-    String::from_utf8_lossy(octets.strip_suffix(b"\r\n").unwrap_or(octets))
-        .replace("\r\n", "\n")
-        .replace('\0', "<NUL>")
-        .replace('\r', "<CR>")
+/// Octets as text. Those that are no line between CR LF show their line ends.
+fn written_out(octets: &[u8]) -> String {
+    let text = String::from_utf8_lossy(octets);
+    let lines = text.strip_suffix("\r\n").unwrap_or(&text);
+    let is_lines = !lines.replace("\r\n", "").contains(['\r', '\n', '\0']) && !lines.starts_with("\r\n");
+    match is_lines {
+        true => lines.replace("\r\n", "\n"),
+        false => text.replace('\0', "<NUL>").replace('\r', "<CR>").replace('\n', "<LF>"),
+    }
 }
 
 struct DrySession<'a> {
@@ -81,6 +92,8 @@ struct DrySession<'a> {
     is_limited: &'a mut bool,
     hello: Reply,
     is_asked_for_tls: bool,
+    /// Whether the session ends in the middle of a message.
+    is_raw: bool,
     commands: usize,
 }
 
@@ -101,7 +114,7 @@ impl Session for DrySession<'_> {
     }
 
     fn say(&mut self, line: &str, expected: Expected) -> Result<Reply, Trouble> {
-        self.spoken.push(Spoken::Client(escaped(line.as_bytes())));
+        self.spoken.push(Spoken::Client(written_out(line.as_bytes())));
         self.commands += 1;
         *self.is_limited |= expected == Expected::Refused && self.commands > TELLS;
         let says_no_more = *self.is_limited || self.commands > TELLS;
@@ -110,13 +123,15 @@ impl Session for DrySession<'_> {
             Expected::Accepted => self.answers(250, "ok"),
             Expected::GoOn => self.answers(354, "go on"),
             Expected::Refused => self.answers(550, "refused"),
+            Expected::Anything if line.starts_with("RCPT") => self.answers(250, "ok"),
             Expected::Anything => self.answers(252, "not told"),
         })
     }
 
     fn send(&mut self, octets: &[u8]) -> Result<(), Trouble> {
         self.is_asked_for_tls = octets.starts_with(b"STARTTLS");
-        self.spoken.push(Spoken::Client(escaped(octets)));
+        self.is_raw = !self.is_asked_for_tls;
+        self.spoken.push(Spoken::Client(written_out(octets)));
         Ok(())
     }
 
@@ -135,13 +150,19 @@ impl Session for DrySession<'_> {
     }
 }
 
+impl Drop for DrySession<'_> {
+    fn drop(&mut self) {
+        self.spoken.push(Spoken::Client(if self.is_raw { "(the connection is closed)" } else { "QUIT" }.to_owned()));
+    }
+}
+
 #[cfg(test)]
 pub(in crate::probe) mod tests {
     use strum::IntoEnumIterator as _;
 
     use super::*;
     use crate::envelope::time::Day;
-    use crate::probe::finding::{Outcome, Test};
+    use crate::probe::finding::Outcome;
     use crate::probe::site::{OtherHost, Site};
     use crate::probe::tags::Tags;
 
@@ -156,6 +177,7 @@ pub(in crate::probe) mod tests {
             unsigned: None,
             run: "4f91c2d3e4f5".to_owned(),
             by: "root@mail.our.example".to_owned(),
+            date: "Fri, 27 Nov 2026 12:00:00 +0000".to_owned(),
             is_inside: false,
             needs_header: false,
             sees_bounces: true,
@@ -174,6 +196,15 @@ pub(in crate::probe) mod tests {
             let found = findings.iter().find(|finding| finding.test == test);
             assert_eq!(found.map(|finding| finding.outcome), Some(Outcome::Passed), "{test:?}: {found:?}");
         }
+        let shown: Vec<&str> = server
+            .spoken
+            .iter()
+            .filter_map(|it| if let Spoken::Client(it) = it { Some(it.as_str()) } else { None })
+            .collect();
+        assert!(
+            shown.contains(&"<LF>.<LF>NOOP<CR><LF>") && shown.contains(&"<CR><LF><NUL>.<CR><LF>NOOP<CR><LF>"),
+            "{shown:?}"
+        );
         let sessions = server.spoken.iter().filter(|line| matches!(line, Spoken::Opens(_))).count();
         assert!(sessions <= 40, "{sessions}");
     }

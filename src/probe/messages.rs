@@ -9,6 +9,9 @@ const BOUNDARY: &str = "countersign-probe";
 const WHY: &str = "This message is part of an audit of your own mail server by countersign probe. If you can read it, the\r\n\
                    server has accepted it. It can be deleted.\r\n";
 
+/// The subject of the message that the user sends.
+pub(crate) const OF_USER: &str = "Probe of the return address";
+
 /// The messages of a run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Messages<'a> {
@@ -22,9 +25,9 @@ impl<'a> Messages<'a> {
 
     /// The header fields that every message has. `extra`: more of them, each with its line end.
     fn head(self, from: &str, to: &str, subject: &str, extra: &str) -> String {
-        let Site { run, by, .. } = self.site;
+        let Site { run, by, date, .. } = self.site;
         format!(
-            "X-Countersign-Probe: {run} by {by}\r\nFrom: <{from}>\r\nTo: <{to}>\r\nSubject: {subject}\r\n\
+            "X-Countersign-Probe: {run} by {by}\r\nDate: {date}\r\nFrom: <{from}>\r\nTo: <{to}>\r\nSubject: {subject}\r\n\
              Message-ID: <{run}.{number}@countersign-probe.invalid>\r\nMIME-Version: 1.0\r\n{extra}",
             number = subject.len()
         )
@@ -45,6 +48,12 @@ impl<'a> Messages<'a> {
              If it is not, tell nobody the code, and nothing happens.\r\n"
         );
         self.ordinary(sender, user, "Code for countersign probe", &text)
+    }
+
+    /// A message of the user, whose return address is looked at where it arrives.
+    pub(crate) fn of_user(self) -> String {
+        let Site { user, sender, .. } = self.site;
+        self.ordinary(user, sender, OF_USER, "What is the return address of this message?\r\n")
     }
 
     /// A delivery status notification (RFC 3464) to an address, about mail that went to `failed`.

@@ -34,7 +34,7 @@ pub(crate) fn run(server: &mut dyn Server, site: &Site) -> Vec<Finding> {
     let checks: Vec<_> = checks::ALL.iter().filter(wanted).collect();
     let mut run = Run::new(server, site);
     for (n, check) in checks.iter().enumerate() {
-        run.server.progress(n, checks.len());
+        run.server.progress(n, checks.len(), check.tests);
         let result = (check.run)(&mut run);
         // A test without a result has met trouble: its own, or that of an earlier one in the same session.
         let why = match result {
@@ -44,7 +44,7 @@ pub(crate) fn run(server: &mut dyn Server, site: &Site) -> Vec<Finding> {
         let open: Vec<_> = check.tests.iter().copied().filter(|test| is_open(&run, *test)).collect();
         run.all_untested(&open, &why);
     }
-    run.server.progress(checks.len(), checks.len());
+    run.server.progress(checks.len(), checks.len(), &[]);
     let mut findings = run.findings;
     findings.sort_by_key(|finding| finding.test);
     findings
@@ -55,10 +55,8 @@ fn is_open(run: &Run<'_>, test: finding::Test) -> bool {
     use finding::Test;
     let is_answered = |test: Test| run.findings.iter().any(|finding| finding.test == test);
     match test {
-        Test::LateBounce | Test::ReplyText => {
-            !is_answered(Test::UnknownUser) && !is_answered(Test::LateBounce) && !is_answered(Test::ReplyText)
-        }
-        Test::UnknownUser => !is_answered(Test::UnknownUser) && !is_answered(Test::LateBounce),
+        // Unknown users are either refused, or a bounce shows what becomes of them.
+        Test::LateBounce | Test::UnknownUser => !is_answered(Test::UnknownUser) && !is_answered(Test::LateBounce),
         test => !is_answered(test),
     }
 }

@@ -35,10 +35,15 @@ impl<'a> Run<'a> {
 
     /// The reply to a name in this domain that nobody has.
     pub(super) fn reply_to_nobody(&mut self, nobody: &str, domain: &str) -> Result<Reply, Trouble> {
-        let site = self.site;
-        let reply = transaction(self.open()?.as_mut(), &site.sender, nobody, None, Expected::Refused)?;
+        let reply = self.reply_to(nobody)?;
         self.takes_all.insert(domain.to_owned(), reply.is_positive());
         Ok(reply)
+    }
+
+    /// The reply to a recipient of mail from outside.
+    pub(super) fn reply_to(&mut self, recipient: &str) -> Result<Reply, Trouble> {
+        let site = self.site;
+        transaction(self.open()?.as_mut(), &site.sender, recipient, None, Expected::Refused)
     }
 
     /// Whether the server accepts a name in this domain that nobody has. It is asked once.
@@ -101,12 +106,12 @@ impl<'a> Run<'a> {
         self.note(test, outcome, "", decided(reply, outcome));
     }
 
-    /// Notes a reply to something that must be accepted. `refused`: how bad a refusal is.
-    pub(super) fn must_accept(&mut self, test: Test, reply: &Reply, refused: Outcome) {
+    /// Notes a reply to something that must be accepted.
+    pub(super) fn must_accept(&mut self, test: Test, reply: &Reply) {
         let outcome = match reply.code {
             200..300 => Outcome::Passed,
             400..500 => Outcome::Untested,
-            _ => refused,
+            _ => Outcome::Warning,
         };
         self.note(test, outcome, "", decided(reply, outcome));
     }
@@ -143,9 +148,15 @@ fn decided(reply: &Reply, outcome: Outcome) -> String {
     }
 }
 
+/// The most that is shown of a reply, in characters.
+const LONGEST: usize = 120;
+
 /// The first line of a reply, as text that is safe to print.
 pub(super) fn shown(reply: &Reply) -> String {
     let line = reply.first_line();
-    let short: String = line.chars().take(120).collect();
+    let mut short: String = line.chars().take(LONGEST).collect();
+    if short.len() < line.len() {
+        short.push('…');
+    }
     printable(&short).into_owned()
 }

@@ -6,6 +6,7 @@
 use core::net::IpAddr;
 use core::time::Duration;
 
+use super::finding::Test;
 use crate::wire::smtp::reply::Reply;
 
 /// The reply that a well-kept server gives. It is what a dry run answers, and what it prints.
@@ -58,8 +59,8 @@ pub(crate) trait Server {
     /// Waits for a bounce that contains this text. Returns it, and how long it took.
     fn bounce(&mut self, marker: &str) -> Option<Bounce>;
 
-    /// What comes next, for a person who waits.
-    fn progress(&mut self, done: usize, all: usize);
+    /// These tests come next. `done` of `all` steps are made.
+    fn progress(&mut self, done: usize, all: usize, next: &[Test]);
 }
 
 /// A server of the domain.
@@ -132,13 +133,13 @@ pub(crate) fn transaction(
     let at_rcpt = if message.is_some() { Expected::Accepted } else { expected };
     let rcpt = session.say(&format!("RCPT TO:<{recipient}>"), at_rcpt)?;
     let Some(message) = message.filter(|_| rcpt.is_positive()) else {
-        // A server that refuses RSET ends the session at the next command, and that is noticed there.
-        let _ = session.say("RSET", Expected::Accepted)?;
+        // A server that ends the session after its reply is noticed at the next command.
+        let _ = session.say("RSET", Expected::Accepted);
         return Ok(rcpt);
     };
     let data = session.say("DATA", Expected::GoOn)?;
     if data.code != 354 {
-        let _ = session.say("RSET", Expected::Accepted)?;
+        let _ = session.say("RSET", Expected::Accepted);
         return Ok(data);
     }
     session.say(&format!("{}\r\n.", message.trim_end()), expected)

@@ -24,6 +24,8 @@ pub(crate) struct Site {
     pub run: String,
     /// Who runs the probe, for the header of each message.
     pub by: String,
+    /// The date of messages (RFC 5322 section 3.3).
+    pub date: String,
     /// Whether the server may trust the client, because it is the same machine.
     pub is_inside: bool,
     /// Whether the server greets nobody without a PROXY header.

@@ -175,8 +175,10 @@ pub fn exim_that_reflects(base: &Path, strict: u16, lax: u16, relay: u16) -> Ser
 pub fn exim_of_ann(base: &Path, name: &str, [port, relay]: [u16; 2], [main, acl, routers]: [&str; 3]) -> Server {
     let folder = folder(base, name, &["spool", "log", "mail/ann"]);
     let (d, head) = (folder.display(), exim_head(&folder, port));
+    // The lines may begin the ACLs themselves.
+    let acls = if main.contains("begin acl") { "" } else { "begin acl\n" };
     let config = format!(
-        "{head}tls_advertise_hosts =\nqualify_domain = our.example\nacl_smtp_rcpt = rcpt\n{main}begin acl\nyes:\n  accept\n\
+        "{head}tls_advertise_hosts =\nqualify_domain = our.example\nacl_smtp_rcpt = rcpt\n{main}{acls}yes:\n  accept\n\
          rcpt:\n{acl}  require domains = our.example\n  require verify = recipient\n  accept\nbegin routers\n{routers}\
          world:\n  driver = manualroute\n  domains = ! our.example\n  route_list = * 127.0.0.1\n  self = send\n  \
          transport = world\n  no_more\nbox:\n  driver = accept\n  local_parts = ann : postmaster\n  \

@@ -1,7 +1,7 @@
 //! The arguments of `probe`.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -24,9 +24,9 @@ Examples:
   countersign probe mx.our.example --user ann@our.example --sender me@elsewhere.example --bounces listen:25
   countersign probe --only failed                                     again, after mending
 
-Only your own server may be probed. The proof is an address of this machine, a code that is mailed to --user, or a TXT
-record of the domain. A probe opens 40 sessions at most, 5 a second, and leaves nothing behind. It needs no Countersign on
-the server. docs/probe.md says what each test means.
+Only your own server may be probed. The proof is an address of this machine, a code that is mailed
+to --user, or a TXT record of the domain. A probe opens 40 sessions at most, 5 a second, and leaves
+nothing in a queue. The server needs no Countersign. docs/probe.md says what each test means.
 
 Exit status: 0 no finding, 1 something is weak, 2 not allowed or not reached.")]
 pub(in crate::cli) struct Probe {
@@ -52,7 +52,7 @@ pub(in crate::cli) struct Probe {
     #[arg(short, long, value_name = "FILE")]
     pub(super) config: Option<PathBuf>,
     /// A signed return address of --user, as in the Return-Path of a message that was sent today
-    #[arg(long, value_name = "ADDRESS", value_parser = address, conflicts_with = "config")]
+    #[arg(long, value_name = "ADDRESS", value_parser = return_path, conflicts_with = "config")]
     pub(super) signed: Option<Address>,
     /// The server through which --user sends, to send a message to --sender and read its return address; needs --bounces
     #[arg(long, value_name = "HOST:PORT", requires = "bounces", conflicts_with_all = ["config", "signed"])]
@@ -103,10 +103,16 @@ fn tests_named(word: &str) -> Result<Named, String> {
     }
     let section = word.parse::<Section>().map_err(|_| {
         let sections: Vec<&'static str> = Section::iter().map(Into::into).collect();
-        let tests: Vec<&str> = Test::iter().map(Test::name).collect();
-        format!("no such test. Sections: {}. Tests: {}", sections.join(", "), tests.join(", "))
+        let tests: Vec<&str> = Test::iter().map(Test::name).filter(|name| name.contains(word)).collect();
+        let tests = if tests.is_empty() { "docs/probe.md has the names of tests".to_owned() } else { tests.join(", ") };
+        format!("no such test; {tests}. Sections: {}", sections.join(", "))
     })?;
     Ok(Named(Test::iter().filter(|test| test.section() == section).collect()))
+}
+
+/// An address as in Return-Path, with or without its brackets.
+fn return_path(text: &str) -> Result<Address, String> {
+    address(text.trim().trim_start_matches('<').trim_end_matches('>'))
 }
 
 fn address(text: &str) -> Result<Address, String> {
@@ -130,6 +136,15 @@ impl Probe {
                 Test::iter().filter(|test| named.contains(test)).collect()
             }
         }
+    }
+
+    /// The same, with paths as they are seen from another folder.
+    pub(super) fn started_in(mut self, folder: &Path) -> Self {
+        self.config = self.config.map(|path| folder.join(path));
+        if let Some(BouncePlace::Maildir(path)) = &mut self.bounces {
+            *path = folder.join(&*path);
+        }
+        self
     }
 
     pub(super) fn patience(&self) -> Duration {

@@ -63,7 +63,7 @@ impl Bounces {
             }
             BouncePlace::Maildir(folder) => {
                 let old = files(folder).with_context(|| {
-                    format!("{} is not a Maildir: it has no folder `new` that can be read", folder.display())
+                    format!("{}: no folder `new` that can be read; send the mailbox a message first", folder.display())
                 })?;
                 Self::Maildir { folder: folder.clone(), old: old.into_iter().collect() }
             }

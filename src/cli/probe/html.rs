@@ -21,6 +21,7 @@ pub(super) fn page(results: &Results) -> String {
                     p.quiet {
                         (results.address) (software) ", " (results.domains.join(", ")) ", " (at) ", " (results.sessions)
                         " sessions in " (results.seconds) " s"
+                        @if let Some(from) = results.from { ", from " (from) }
                     }
                 }
                 main {
@@ -28,11 +29,16 @@ pub(super) fn page(results: &Results) -> String {
                         (tile(results.failed, "Holes", "today", "strangers can use them"))
                         (tile(results.warnings, "Warnings", "week", "weak, or mail can be lost"))
                         (tile(results.untested, "Not tested", "unknown", "the reason is below"))
+                        (tile(results.passed, "Passed", "calm", "as it should be"))
                     }
                     @for section in results.results.chunk_by(|a, b| a.section == b.section) { (of_section(section)) }
                 }
                 footer {
-                    p.quiet { "Made by countersign probe " (env!("CARGO_PKG_VERSION")) " as " (results.run) }
+                    @if !results.is_clean() { p { "Again, after mending: " code { "countersign probe --only failed" } } }
+                    p.quiet {
+                        (results.proof.words()) ". Made by countersign probe " (env!("CARGO_PKG_VERSION")) ", run " (results.run)
+                        "."
+                    }
                 }
             }
         }
@@ -62,14 +68,20 @@ fn of_section(section: &[ResultOf]) -> Markup {
             div.scroll { table.results {
                 thead { tr { th { "result" } th { "test" } th { "answer" } } }
                 tbody {
-                    @for group in section.chunk_by(|a, b| a.meaning == b.meaning) {
-                        @for it in group { (row(it)) }
-                        @if let Some(first) = group.first().filter(|first| first.finding.outcome.is_finding()) { (advice(first)) }
+                    @for (n, it) in section.iter().enumerate() {
+                        (row(it))
+                        @if is_last_of_its_meaning(section, n) { (advice(it)) }
                     }
                 }
             } }
         }
     }
+}
+
+/// Whether what a result means is not said by a later one.
+fn is_last_of_its_meaning(section: &[ResultOf], n: usize) -> bool {
+    let Some(it) = section.get(n).filter(|it| it.finding.outcome.is_finding()) else { return false };
+    section.iter().skip(n + 1).all(|later| later.meaning != it.meaning)
 }
 
 fn row(it: &ResultOf) -> Markup {
@@ -82,7 +94,7 @@ fn row(it: &ResultOf) -> Markup {
     html! {
         tr {
             td { span.outcome.(class) { (word) } }
-            td { (it.title) @if !it.finding.about.is_empty() { ", " (it.finding.about) } }
+            td { (it.title) " " span.quiet { "(" (it.finding.test.name()) ")" } @if !it.finding.about.is_empty() { ", " (it.finding.about) } }
             td { div { (it.finding.detail) } }
         }
     }
@@ -94,7 +106,7 @@ fn advice(it: &ResultOf) -> Markup {
             td {}
             td.wide colspan="2" {
                 p { (it.meaning) }
-                ul.advice { @for change in &it.change { li { (change.program) ": " code { (change.text) } } } }
+                ul.advice { @for change in &it.change { li { b { (change.program) } ": " (change.text) } } }
             }
         }
     }

@@ -8,12 +8,15 @@ use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::results::Results;
-use crate::probe::finding::Test;
+use crate::probe::finding::{Outcome, Test};
 
 /// The last run.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct LastRun {
-    /// Its arguments, without those about its output.
+    /// The server, as it was typed.
+    pub host: String,
+    /// The folder in which it was started, and its arguments without those about its output.
+    pub folder: PathBuf,
     pub arguments: Vec<String>,
     /// The tests that had a finding.
     pub failed: Vec<Test>,
@@ -24,16 +27,27 @@ impl LastRun {
     pub(super) fn of(results: &Results) -> Self {
         let arguments: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
         let mut arguments = repeatable(arguments.iter().skip_while(|word| *word != "probe").skip(1));
-        // A run that repeats the last one names no server.
-        if !arguments.contains(&results.host)
-            && let Ok(last) = Self::load()
+        let mut folder = std::env::current_dir().unwrap_or_default();
+        let mut failed: Vec<Test> = Vec::new();
+        if let Ok(last) = Self::load()
+            && last.host == results.host
         {
-            arguments = last.arguments;
+            // What this run has not tested again is as it was.
+            let is_decided = |test: Test| {
+                let mut of_test = results.results.iter().filter(|it| it.finding.test == test);
+                of_test.any(|it| it.finding.outcome != Outcome::Untested)
+            };
+            failed.extend(last.failed.into_iter().filter(|test| !is_decided(*test)));
+            // A run that repeats the last one names no server.
+            if !arguments.contains(&results.host) {
+                (arguments, folder) = (last.arguments, last.folder);
+            }
         }
         let found = results.results.iter().filter(|it| it.finding.outcome.is_finding());
-        let mut failed: Vec<Test> = found.map(|it| it.finding.test).collect();
+        failed.extend(found.map(|it| it.finding.test));
+        failed.sort();
         failed.dedup();
-        Self { arguments, failed }
+        Self { host: results.host.clone(), folder, arguments, failed }
     }
 
     /// The last run of this user.

@@ -38,12 +38,16 @@ pub(super) fn run(args: &Probe) -> Result<bool> {
         anstream::println!("The last run had no finding. Without --only, all tests are made again.");
         return Ok(true);
     }
-    if args.host.is_some() {
+    if let Some(host) = &args.host {
+        if *host != last.host {
+            bail!("the last run was of {}, not of {host}; leave out --only", last.host);
+        }
         return audit(args, last.failed);
     }
     let again = Again::try_parse_from(std::iter::once("probe".to_owned()).chain(last.arguments))
         .context("the arguments of the last run cannot be read; name HOST and --user again")?;
-    let again = Probe { json: args.json, plan: args.plan, html: args.html.clone(), ..again.probe };
+    let again = again.probe.started_in(&last.folder);
+    let again = Probe { json: args.json, plan: args.plan, html: args.html.clone(), ..again };
     audit(&again, last.failed)
 }
 
@@ -51,7 +55,7 @@ fn audit(args: &Probe, wanted: Vec<Test>) -> Result<bool> {
     let Some(host) = &args.host else { bail!("which server? countersign probe HOST --user ADDRESS") };
     let mut site = set_up::site(args, wanted)?;
     if args.plan {
-        print(plan::lines(host, &mut site))?;
+        print(plan::lines(args, host, &mut site)?)?;
         return Ok(true);
     }
     let begun = Instant::now();
@@ -62,7 +66,7 @@ fn audit(args: &Probe, wanted: Vec<Test>) -> Result<bool> {
     set_up::tags(args, &mut server, &mut site)?;
     set_up::other_hosts(args, host, &mut site);
     if io::stderr().is_terminal() && !args.json {
-        anstream::eprintln!("{DIM}{}. This takes some minutes.{DIM:#}", proof.words());
+        anstream::eprintln!("{DIM}{}. This takes up to three minutes.{DIM:#}", proof.words());
     }
     let findings = probe::run(&mut server, &site);
     let results = Results::of(host, &server, &site, proof, started, begun.elapsed(), findings);
@@ -75,6 +79,9 @@ fn audit(args: &Probe, wanted: Vec<Test>) -> Result<bool> {
         writeln!(io::stdout(), "{}", serde_json::to_string(&results)?)?;
     } else {
         print(text::lines(&results, kept.is_ok()))?;
+    }
+    if results.passed == 0 && results.is_clean() {
+        bail!("no test could be made; see above");
     }
     Ok(results.is_clean())
 }

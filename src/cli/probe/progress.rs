@@ -12,13 +12,13 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Shows how many of the checks are made.
+    /// Shows how many of the steps are made.
     pub(super) fn show(&mut self, done: usize, all: usize) {
         if !io::stderr().is_terminal() {
             return;
         }
         let bar = self.bar.get_or_insert_with(|| {
-            let style = "{bar:30} {pos} of {len} checks, {elapsed} {msg}";
+            let style = "{bar:30} step {pos} of {len}, {elapsed} {msg}";
             let style = ProgressStyle::with_template(style).unwrap_or_else(|_| ProgressStyle::default_bar());
             let bar = ProgressBar::new(all as u64).with_style(style);
             bar.enable_steady_tick(Duration::from_millis(250));

@@ -9,6 +9,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::bounces::Bounces;
 use super::progress::Progress;
 use super::session::TcpSession;
+use crate::probe::finding::Test;
 use crate::probe::server::{Bounce, Expected, Host, Server, Session, Trouble};
 
 /// Sessions of one probe, those for its proof included.
@@ -125,7 +126,7 @@ impl Server for RealServer {
         Some(Bounce { text: found.text, after: begun.elapsed() })
     }
 
-    fn progress(&mut self, done: usize, all: usize) {
+    fn progress(&mut self, done: usize, all: usize, _: &[Test]) {
         self.progress.show(done, all);
     }
 }

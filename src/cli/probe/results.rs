@@ -1,5 +1,6 @@
 //! The results of a probe, for people and for scripts.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -33,7 +34,11 @@ pub(super) struct Results {
     pub seconds: u64,
     /// Sessions that it opened.
     pub sessions: usize,
-    /// The number of tests with a hole, with a warning, and without a result.
+    /// The address of this machine from which it came, if that was chosen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<IpAddr>,
+    /// The number of tests that passed, with a hole, with a warning, and without a result.
+    pub passed: usize,
     pub failed: usize,
     pub warnings: usize,
     pub untested: usize,
@@ -65,6 +70,11 @@ pub(super) struct Change {
     pub text: &'static str,
 }
 
+/// A number of things.
+pub(super) fn many(n: usize, one: &str) -> String {
+    format!("{n} {one}{}", if n == 1 { "" } else { "s" })
+}
+
 impl Results {
     pub(super) fn of(
         host: &str,
@@ -89,6 +99,8 @@ impl Results {
             started: started.0,
             seconds: took.as_secs(),
             sessions: server.sessions,
+            from: server.from,
+            passed: count(Outcome::Passed),
             failed: count(Outcome::Failed),
             warnings: count(Outcome::Warning),
             untested: count(Outcome::Untested),
@@ -103,7 +115,6 @@ impl Results {
 
     /// The counts in words.
     pub(super) fn summary(&self) -> String {
-        let many = |n: usize, one: &str| format!("{n} {one}{}", if n == 1 { "" } else { "s" });
         let found = match self.is_clean() {
             true => "No finding".to_owned(),
             false => format!("{}, {}", many(self.failed, "hole"), many(self.warnings, "warning")),

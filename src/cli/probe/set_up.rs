@@ -14,12 +14,15 @@ use crate::cli::dns::Dns;
 use crate::config::Config;
 use crate::drive::client_dialogue::host_name;
 use crate::envelope::address::Address;
+use crate::envelope::tag::batv::Prvs;
+use crate::envelope::time::Day;
 use crate::probe::finding::{Section, Test};
-use crate::probe::messages::Messages;
+use crate::probe::messages::{Messages, OF_USER};
 use crate::probe::server::{Expected, Trouble, transaction};
 use crate::probe::site::{OtherHost, Site};
 use crate::probe::tags::Tags;
 use crate::state::ring_file;
+use crate::state::time_format::mail_date;
 
 /// The port of mail between servers.
 const SMTP: u16 = 25;
@@ -58,6 +61,7 @@ pub(super) fn site(args: &Probe, wanted: Vec<Test>) -> Result<Site> {
         unsigned: None,
         run: random()?,
         by: format!("{by}@{machine}"),
+        date: mail_date(now()),
         is_inside: false,
         needs_header: false,
         sees_bounces: args.bounces.is_some(),
@@ -149,9 +153,7 @@ pub(super) fn tags(args: &Probe, server: &mut RealServer, site: &mut Site) -> Re
         let user = Address::parse(&site.user)?;
         site.tags = Ok(Tags::signed(key, &config.policy.batv, today, &user, ANOTHER)?);
     } else if let Some(signed) = &args.signed {
-        let tags = Tags::captured(signed.as_str(), today, ANOTHER);
-        site.tags =
-            Ok(tags.with_context(|| format!("--signed {signed}: it has no tag of the form prvs=…=name@domain"))?);
+        site.tags = Ok(captured(signed, today, &site.user).with_context(|| format!("--signed {signed}"))?);
     } else if let Some(through) = &args.submit {
         let sent = sent_by(through, server, site)?;
         match Tags::captured(&sent, today, ANOTHER) {
@@ -165,25 +167,34 @@ pub(super) fn tags(args: &Probe, server: &mut RealServer, site: &mut Site) -> Re
     Ok(())
 }
 
+/// Tags from an address that the person who runs the probe has named.
+fn captured(signed: &Address, today: Day, user: &str) -> Result<Tags> {
+    let local = signed.local();
+    let prvs = Prvs::parse(local).context("it has no tag of the form prvs=…=name@domain")?;
+    let of = format!("{}@{}", prvs.core, signed.domain());
+    if !of.eq_ignore_ascii_case(user) {
+        bail!("it is the return address of {of}, and --user is {user}");
+    }
+    if prvs.day.ahead_of(today) < 0 {
+        bail!("it has expired; take it from a message that was sent today");
+    }
+    Tags::captured(signed.as_str(), today, ANOTHER).context("it cannot be used")
+}
+
 /// Sends a message as the user does, and returns the return address with which it arrives.
 fn sent_by(through: &str, server: &mut RealServer, site: &Site) -> Result<String> {
     let (name, port) = split_port(through)?;
     let mut submission = RealServer::new(address_of(name, port)?, None, server.hello.clone());
-    let message = Messages::of(site).ordinary(
-        &site.user,
-        &site.sender,
-        "Probe of the return address",
-        "What is the return address of this message?\r\n",
-    );
+    let message = Messages::of(site).of_user();
     let address = submission.address;
     let mut session = submission.open_at(address).with_context(|| format!("--submit {through}"))?;
     let reply = transaction(&mut session, &site.user, &site.sender, Some(&message), Expected::Accepted)?;
     if !reply.is_positive() {
         bail!("--submit {through}: {}", reply.first_line());
     }
-    let marker = "Subject: Probe of the return address";
+    let marker = format!("Subject: {OF_USER}");
     let bounces = server.bounces.as_ref().context("--submit needs --bounces")?;
-    let arrived = bounces.wait(server.patience, |it| it.text.contains(marker) && it.text.contains(&site.run));
+    let arrived = bounces.wait(server.patience, |it| it.text.contains(&marker) && it.text.contains(&site.run));
     let seconds = server.patience.as_secs();
     let arrived = arrived
         .with_context(|| format!("the message to {} has not arrived at --bounces within {seconds} s", site.sender))?;
@@ -196,7 +207,7 @@ pub(super) fn other_hosts(args: &Probe, host: &str, site: &mut Site) {
         return;
     }
     site.other_hosts = match hosts(args, host, site) {
-        Ok(hosts) if hosts.is_empty() => Err("the domain has no other MX host".to_owned()),
+        Ok(hosts) if hosts.is_empty() => Err(format!("{} has no other MX host", site.domain())),
         Ok(hosts) => Ok(hosts),
         Err(error) => Err(format!("{error:#}")),
     };
@@ -207,7 +218,11 @@ fn hosts(args: &Probe, host: &str, site: &Site) -> Result<Vec<OtherHost>> {
     let (name, port) = split_port(host)?;
     let own: Vec<IpAddr> = address_of(name, port).into_iter().map(|address| address.ip()).collect();
     let mut others = Vec::new();
-    for (_, exchange) in dns.mx(site.domain())? {
+    let hosts = dns.mx(site.domain())?;
+    if hosts.is_empty() {
+        bail!("the DNS has no MX record of {}", site.domain());
+    }
+    for (_, exchange) in hosts {
         // A null MX (RFC 7505) has no name.
         if exchange.is_empty() || exchange.eq_ignore_ascii_case(name) {
             continue;

@@ -1,6 +1,6 @@
 //! The results as text for a terminal.
 
-use super::results::{ResultOf, Results};
+use super::results::{ResultOf, Results, many};
 use crate::cli::colours::{BOLD, DIM, GREEN, RED, YELLOW};
 use crate::probe::finding::Outcome;
 
@@ -37,20 +37,23 @@ fn head(results: &Results) -> String {
     let Results { host, address, software, sessions, seconds, .. } = results;
     let address = if host == address { String::new() } else { format!(" = {address}") };
     let software = if software.is_empty() { String::new() } else { format!(" ({software})") };
-    let tests = results.results.len();
-    format!("{host}{address}{software}{DIM}   {tests} tests, {sessions} sessions, {seconds} s{DIM:#}")
+    let (tests, sessions) = (many(results.results.len(), "test"), many(*sessions, "session"));
+    format!("{host}{address}{software}{DIM}   {tests}, {sessions}, {seconds} s{DIM:#}")
 }
 
 fn of_section(section: &[ResultOf]) -> Vec<String> {
     let mut lines = Vec::new();
     // Neighbours with the same answer, or the same meaning, belong together.
-    for group in section.chunk_by(|a, b| key(a) == key(b)) {
+    let groups: Vec<&[ResultOf]> = section.chunk_by(|a, b| key(a) == key(b)).collect();
+    for (n, group) in groups.iter().enumerate() {
         let Some(first) = group.first() else { continue };
+        let comes_again =
+            || groups.iter().skip(n + 1).flat_map(|later| later.first()).any(|it| it.meaning == first.meaning);
         match first.finding.outcome {
             Outcome::Passed | Outcome::Untested if group.len() >= MANY => lines.extend(list(first, group)),
             _ => lines.extend(group.iter().flat_map(line)),
         }
-        if first.finding.outcome.is_finding() {
+        if first.finding.outcome.is_finding() && !comes_again() {
             lines.extend(advice(first));
         }
     }
@@ -87,7 +90,9 @@ fn detail(it: &ResultOf) -> String {
 /// One test: on one line if it fits.
 fn line(it: &ResultOf) -> Vec<String> {
     let about = if it.finding.about.is_empty() { String::new() } else { format!(", {}", it.finding.about) };
-    let (mark, name, detail) = (mark(it.finding.outcome), format!("{}{about}", it.title), detail(it));
+    let by_name =
+        if it.finding.outcome.is_finding() { format!(" ({})", it.finding.test.name()) } else { String::new() };
+    let (mark, name, detail) = (mark(it.finding.outcome), format!("{}{about}{by_name}", it.title), detail(it));
     match 5 + name.chars().count().max(NAME) + detail.chars().count() <= WIDTH {
         true => vec![format!("  {mark} {name:NAME$} {detail}")],
         false => std::iter::once(format!("  {mark} {name}")).chain(wrapped(&detail, "      ")).collect(),

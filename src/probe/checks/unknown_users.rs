@@ -1,8 +1,10 @@
 //! Names that nobody has: are they refused at once, or accepted and bounced later? And do VRFY and EXPN tell them?
 
+use super::relaying::INSIDE;
 use crate::probe::finding::{Outcome, Test};
 use crate::probe::run::{Check, Run, shown};
 use crate::probe::server::{Expected, Trouble, transaction};
+use crate::wire::smtp::reply::Reply;
 
 pub(super) const RECIPIENTS: Check =
     Check { tests: &[Test::UnknownUser, Test::LateBounce, Test::ReplyText], run: recipients };
@@ -23,19 +25,40 @@ fn recipients(run: &mut Run<'_>) -> Result<(), Trouble> {
         let nobody = format!("{}@{domain}", run.site.nobody(n));
         let reply = run.reply_to_nobody(&nobody, domain)?;
         match reply.code {
-            200..300 => {
-                accepted(run, &nobody, domain)?;
-            }
-            400..500 => run.note(Test::UnknownUser, Outcome::Untested, domain, format!("put off: {}", shown(&reply))),
-            _ => {
-                run.note(Test::UnknownUser, Outcome::Passed, domain, format!("{} to {nobody}", shown(&reply)));
-                let text = reply.first_line().to_ascii_lowercase();
-                match TABLES.iter().find(|table| text.contains(*table)) {
-                    Some(_) => run.note(Test::ReplyText, Outcome::Warning, domain, shown(&reply)),
-                    None => run.note(Test::ReplyText, Outcome::Passed, domain, "names no table"),
-                }
-            }
+            200..300 if run.site.is_inside => run.note(refusal(run), Outcome::Untested, domain, INSIDE),
+            200..300 => accepted(run, &nobody, domain)?,
+            400..500 => run.note(refusal(run), Outcome::Untested, domain, format!("put off: {}", shown(&reply))),
+            _ => refused(run, &reply, &nobody, domain)?,
         }
+        if !reply.is_permanent() {
+            run.note(Test::ReplyText, Outcome::Untested, domain, "needs a refusal of an unknown user");
+        }
+    }
+    Ok(())
+}
+
+/// The test that a refusal answers. If only the bounce is asked for, a refusal answers that.
+fn refusal(run: &Run<'_>) -> Test {
+    if run.wants(&[Test::UnknownUser]) { Test::UnknownUser } else { Test::LateBounce }
+}
+
+fn refused(run: &mut Run<'_>, reply: &Reply, nobody: &str, domain: &str) -> Result<(), Trouble> {
+    // The user is accepted in the first domain. The others may be mistyped.
+    if domain != run.site.domain() {
+        let postmaster = run.reply_to(&format!("postmaster@{domain}"))?;
+        if postmaster.is_permanent() {
+            let why =
+                format!("postmaster@{domain} is refused, too; is this a domain of the server? {}", shown(&postmaster));
+            run.note(refusal(run), Outcome::Untested, domain, why.clone());
+            run.note(Test::ReplyText, Outcome::Untested, domain, why);
+            return Ok(());
+        }
+    }
+    run.note(refusal(run), Outcome::Passed, domain, format!("{} to {nobody}", shown(reply)));
+    let text = reply.first_line().to_ascii_lowercase();
+    match TABLES.iter().any(|table| text.contains(table)) {
+        true => run.note(Test::ReplyText, Outcome::Warning, domain, shown(reply)),
+        false => run.note(Test::ReplyText, Outcome::Passed, domain, "names no table"),
     }
     Ok(())
 }
@@ -44,7 +67,7 @@ fn recipients(run: &mut Run<'_>) -> Result<(), Trouble> {
 fn accepted(run: &mut Run<'_>, nobody: &str, domain: &str) -> Result<(), Trouble> {
     if !run.site.sees_bounces {
         let text = format!("250 to {nobody}; whether it bounces later shows with --bounces");
-        run.note(Test::UnknownUser, Outcome::Warning, domain, text);
+        run.note(refusal(run), Outcome::Warning, domain, text);
         return Ok(());
     }
     let sender = &run.site.sender;
@@ -63,7 +86,7 @@ fn accepted(run: &mut Run<'_>, nobody: &str, domain: &str) -> Result<(), Trouble
         }
         None => {
             let text = format!("any name @{domain} is accepted, and no bounce has come: a catch-all, or a slow queue");
-            run.note(Test::UnknownUser, Outcome::Warning, domain, text);
+            run.note(refusal(run), Outcome::Warning, domain, text);
         }
     }
     Ok(())
@@ -77,7 +100,7 @@ fn queries(run: &mut Run<'_>) -> Result<(), Trouble> {
     let unknown = ask(format!("VRFY {nobody}"))?;
     let members = ask(format!("EXPN {user}"))?;
     drop(session);
-    let replies = format!("{} to a user, {} to {nobody}", shown(&known), shown(&unknown));
+    let replies = format!("to a known user: {}; to an unknown one: {}", shown(&known), shown(&unknown));
     // 252 says that the server does not tell.
     let tells = known.code != unknown.code || matches!(known.code, 250 | 251);
     match tells {

@@ -32,6 +32,12 @@ impl Reply {
         (200..300).contains(&self.code)
     }
 
+    /// Whether the code is 5xx.
+    #[must_use]
+    pub(crate) fn is_permanent(&self) -> bool {
+        self.code >= 500
+    }
+
     /// The first line as text, for a log.
     #[must_use]
     pub fn first_line(&self) -> String {
