@@ -60,7 +60,12 @@ fn help() {
 fn check() {
     let folder = folder();
     run_ok(folder.path(), &["init", "--domain", "our.example", "--mta", "postfix"]);
-    same!(run_ok(folder.path(), &["check"]), r"Connection refused \(os error \d+\)" => "[error]");
+    // Where this is installed, the folder of the sockets is there.
+    same!(
+        run_ok(folder.path(), &["check"]),
+        r"Connection refused \(os error \d+\)" => "[error]",
+        r"warning: there is no folder .*\n" => ""
+    );
 }
 
 #[test]

@@ -142,7 +142,7 @@ pub(super) fn build(
             .iter()
             .flat_map(|(_, hops)| hops)
             .chain(&next.next_hop)
-            .any(|hop| leads_to(hop, &next.listen));
+            .any(|hop| hop.leads_to(&next.listen));
         if fixed && itself {
             let text = format!("the next_hop {} is the listener itself: mail would go round for ever", next.listen);
             return Err((start, text));
@@ -163,17 +163,6 @@ fn access(raw: &mut Spanned<raw::RawListener>) -> Result<Access, LocatedError> {
         return Err((start, text.into()));
     }
     Ok(access)
-}
-
-/// Whether connections to `hop` end at the listener on `listen`.
-fn leads_to(hop: &Endpoint, listen: &Endpoint) -> bool {
-    let everywhere = |host: &str| host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_unspecified());
-    match (hop, listen) {
-        (Endpoint::Tcp { port, .. }, Endpoint::Tcp { host, port: listening }) if everywhere(host) => {
-            port == listening && hop.is_loopback()
-        }
-        _ => hop == listen,
-    }
 }
 
 fn listener(

@@ -38,6 +38,20 @@ impl Endpoint {
     }
 }
 
+impl Endpoint {
+    /// Whether connections to this endpoint end at a listener on `listen`.
+    pub(crate) fn leads_to(&self, listen: &Self) -> bool {
+        match (self, listen) {
+            (Self::Tcp { host, port }, Self::Tcp { host: listening, port: on }) if port == on => {
+                let everywhere = listening.parse::<IpAddr>().is_ok_and(|ip| ip.is_unspecified());
+                let is_localhost = host == "localhost" && matches!(listening.as_str(), "127.0.0.1" | "::1");
+                host == listening || is_localhost || (everywhere && self.is_loopback())
+            }
+            _ => self == listen,
+        }
+    }
+}
+
 impl FromStr for Endpoint {
     type Err = String;
 

@@ -274,6 +274,13 @@ impl Networks {
         self.0.is_empty()
     }
 
+    /// A network that is wider than a prefix of this length, in bits of IPv4 and of IPv6.
+    #[must_use]
+    pub fn wider_than(&self, v4: u8, v6: u8) -> Option<IpNet> {
+        let least = |net: &IpNet| if net.addr().is_ipv4() { v4 } else { v6 };
+        self.0.iter().find(|net| net.prefix_len() < least(net)).copied()
+    }
+
     /// The networks as written in a config.
     #[must_use]
     pub fn names(&self) -> Vec<String> {

@@ -1,15 +1,16 @@
 //! `check`: validates the config, and prints what it means.
 
+mod dangers;
 mod mta;
 mod warnings;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use super::common_args::{find_config, now};
-use crate::cli::colours::{BOLD, GREEN, YELLOW};
+use crate::cli::colours::{BOLD, GREEN, RED, YELLOW};
 use crate::config::{Config, Listener, MtaService, Protocol, Role, ServiceProtocol, Side, TlsMode, listed};
 use crate::drive::proxy_listener::ProxyListener;
 use crate::envelope::keyring::{KeyState, Keyring};
@@ -35,7 +36,8 @@ Examples:
   countersign check --mta-config /etc/postfix     does Postfix fit? What is missing, what is dangerous?
   countersign check --mta-config /etc/exim4
 
-Exit status: 0 the config is good (warnings may still be worth reading), 1 the mail server's is not, 2 ours is not.")]
+Exit status: 0 the config is good (warnings may still be worth reading), 1 the mail server's is not,
+or with --strict there is a warning, 2 ours is wrong or dangerous.")]
 pub(super) struct Check {
     /// Config file [default: countersign.toml here, then /etc/countersign/countersign.toml; or the files in
     /// COUNTERSIGN_CONFIG_PATH]
@@ -44,6 +46,9 @@ pub(super) struct Check {
     /// Check that Postfix (the folder of main.cf) or Exim (its folder or file) fits the config
     #[arg(long, value_name = "PLACE")]
     mta_config: Option<PathBuf>,
+    /// Exit with 1 if there is a warning
+    #[arg(long)]
+    strict: bool,
 }
 
 /// Prints what the config means, with warnings about settings that have surprising effects. `false`: the mail server's
@@ -62,7 +67,9 @@ pub(super) fn run(args: &Check) -> Result<bool> {
         let list = state::recipient_file::load(path).map_err(anyhow::Error::msg).context("inbound.recipients")?;
         lists.push(list.len());
     }
-    anstream::println!("{GREEN}{} and {} are good.{GREEN:#}", config.path.display(), config.ring.display());
+    let dangers = dangers::all(&config);
+    let (good, colour) = if dangers.is_empty() { ("are good", GREEN) } else { ("can be read", YELLOW) };
+    anstream::println!("{colour}{} and {} {good}.{colour:#}", config.path.display(), config.ring.display());
     match state::ring_file::sweep(&config.ring) {
         Ok(0) => {}
         Ok(1) => anstream::println!("  Removed a copy of the key ring that an interrupted change had left beside it."),
@@ -94,10 +101,19 @@ pub(super) fn run(args: &Check) -> Result<bool> {
     for line in daemon.lines.into_iter().chain(running.iter().flat_map(|report| of_the_daemon(report, &config))) {
         anstream::println!("  {line}");
     }
-    for warning in warnings(&config, &ring) {
+    let warnings = warnings(&config, &ring);
+    for danger in &dangers {
+        anstream::println!("{RED}danger:{RED:#} {danger}");
+    }
+    for warning in &warnings {
         anstream::println!("{YELLOW}warning:{YELLOW:#} {warning}");
     }
-    args.mta_config.as_deref().map_or(Ok(true), |place| mta::check(&config, place))
+    let fits = args.mta_config.as_deref().map_or(Ok(true), |place| mta::check(&config, place))?;
+    match dangers.len() {
+        0 => Ok(fits && (warnings.is_empty() || !args.strict)),
+        1 => bail!("{} has a dangerous setting; see above", config.path.display()),
+        n => bail!("{} has {n} dangerous settings; see above", config.path.display()),
+    }
 }
 
 /// What only a running daemon knows.

@@ -1,5 +1,8 @@
 //! Warnings about a valid config: settings with surprising effects.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use crate::cli::common_args::now;
 use crate::config::{Config, Endpoint, Listener, MtaService, Protocol, Role, ServiceProtocol, Side, TlsMode};
 use crate::envelope::address::Address;
@@ -116,10 +119,49 @@ pub(in crate::cli) fn all(config: &Config, ring: &Keyring) -> Vec<String> {
             warnings.push(format!("key {} is from the future; is the clock right?", key.id));
         }
     }
+    warnings.extend(missing_folders(config));
+    if signs_and_strips_nothing(config) {
+        warnings.push(
+            "outbound mail is signed, and nothing here takes the tags off again: bounces go to prvs=…, which is no user. Add \
+             [[listener]] role = \"inbound\", or do that on another host with the same key ring"
+                .into(),
+        );
+    }
+    if let Some(name) = policy.domains.srs.names().into_iter().find(|name| policy.domains.local.names_exactly(name)) {
+        warnings.push(format!(
+            "srs_domain = \"{name}\" is one of domains.local: forwarded mail of others then leaves in the name of your own domain, and \
+             its SPF and DMARC records answer for it. A domain of its own is better: srs_domain = \"srs.{name}\""
+        ));
+    }
     if config.listeners.is_empty() && config.mta_services.is_empty() {
         warnings.push("there is no [[listener]]: `serve` would have nothing to do".into());
     }
     warnings
+}
+
+/// Folders of sockets that do not exist.
+fn missing_folders(config: &Config) -> Vec<String> {
+    let sockets = config.listeners.iter().map(|it| &it.listen).chain(config.mta_services.iter().map(|it| &it.listen));
+    let folders = sockets.filter_map(|it| if let Endpoint::Unix(path) = it { path.parent() } else { None });
+    let missing: BTreeSet<&Path> = folders.filter(|folder| !folder.is_dir()).collect();
+    let line = |folder: &Path| {
+        let folder = folder.display();
+        format!("there is no folder {folder} for the sockets in it: install -d -o countersign -m 755 {folder}")
+    };
+    missing.into_iter().map(line).collect()
+}
+
+/// Whether mail is signed here, and bounces to it are not taken by this config.
+fn signs_and_strips_nothing(config: &Config) -> bool {
+    let is_of = |side: Side| move |it: &MtaService| it.protocol == ServiceProtocol::Milter && it.side == side;
+    // A map is asked about both, and a milter without a side sees both.
+    let has_map = config.mta_services.iter().any(|it| it.protocol == ServiceProtocol::Socketmap);
+    let has_both = config.mta_services.iter().any(is_of(Side::Auto));
+    let signs = config.listeners.iter().any(|it| it.role == Role::Outbound)
+        || config.mta_services.iter().any(is_of(Side::Outbound));
+    let strips = config.listeners.iter().any(|it| it.role == Role::Inbound)
+        || config.mta_services.iter().any(is_of(Side::Inbound));
+    config.policy.outbound.mode != OutboundMode::Off && signs && !strips && !has_map && !has_both
 }
 
 fn of_listener(listener: &Listener, policy: &Policy) -> Vec<String> {
