@@ -11,12 +11,13 @@ use anyhow::{Context as _, Result};
 
 /// The longest line that is read, and the most that is kept of a message, in octets.
 const MAX_LINE: u64 = 8192;
-const MAX_MESSAGE: usize = 256 << 10;
-/// Messages that are kept, and connections at a time.
-const MAX_KEPT: usize = 1000;
+const MAX_MESSAGE: usize = 64 << 10;
+/// Messages that are kept, connections at a time, and recipients of a message.
+const MAX_KEPT: usize = 200;
 const MAX_CONNECTIONS: usize = 32;
+const MAX_RECIPIENTS: usize = 10;
 /// How long a client may be silent.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A message as a mail server received it.
 #[derive(Debug, Clone, Default)]
@@ -31,8 +32,8 @@ pub(super) struct Received {
 pub(super) enum Takes {
     /// All.
     All,
-    /// All of this domain.
-    Domain(String),
+    /// All of this domain. Of messages, those are kept that have a text in them.
+    Marked { domain: String, marker: String },
     /// All but unknown users of this domain; these are its users.
     Users { domain: String, users: Vec<String> },
 }
@@ -42,7 +43,7 @@ impl Takes {
         let (user, at) = recipient.rsplit_once('@').unwrap_or((recipient, ""));
         match self {
             Self::All => true,
-            Self::Domain(domain) => at.eq_ignore_ascii_case(domain),
+            Self::Marked { domain, .. } => at.eq_ignore_ascii_case(domain),
             Self::Users { domain, users } => {
                 !at.eq_ignore_ascii_case(domain) || users.iter().any(|it| it.eq_ignore_ascii_case(user))
             }
@@ -81,7 +82,12 @@ impl MailSink {
         });
         let store = Arc::clone(&mailbox);
         std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
+            for stream in listener.incoming() {
+                // Nobody can be served for now, but later.
+                let Ok(stream) = stream else {
+                    std::thread::yield_now();
+                    continue;
+                };
                 let store = Arc::clone(&store);
                 if store.connections.fetch_add(1, Ordering::Relaxed) >= MAX_CONNECTIONS {
                     store.connections.fetch_sub(1, Ordering::Relaxed);
@@ -149,7 +155,7 @@ impl Mailbox {
                     write!(out, "250 2.1.0 ok\r\n")?;
                 }
                 "RCPT" if !self.takes.takes(&path()) => write!(out, "550 5.1.1 no such user here\r\n")?,
-                "RCPT" if message.to.len() >= 100 => write!(out, "452 4.5.3 too many recipients\r\n")?,
+                "RCPT" if message.to.len() >= MAX_RECIPIENTS => write!(out, "452 4.5.3 too many recipients\r\n")?,
                 "RCPT" => {
                     message.to.push(path());
                     write!(out, "250 2.1.5 ok\r\n")?;
@@ -159,7 +165,7 @@ impl Mailbox {
                     write!(out, "354 go on\r\n")?;
                     message.text = body(&mut lines)?;
                     let kept = self.keep(std::mem::take(&mut message));
-                    let reply = if kept { "250 2.0.0 delivered" } else { "452 4.3.1 no room for more messages" };
+                    let reply = if kept { "250 2.0.0 delivered" } else { "451 4.3.0 not now, try again later" };
                     write!(out, "{reply}\r\n")?;
                 }
                 "QUIT" => return write!(out, "221 2.0.0 bye\r\n"),
@@ -173,6 +179,12 @@ impl Mailbox {
     }
 
     fn keep(&self, message: Received) -> bool {
+        if let Takes::Marked { marker, .. } = &self.takes
+            && !message.text.contains(marker)
+        {
+            // It may be somebody's mail to this domain, and is sent again when this listener is gone.
+            return false;
+        }
         let mut received = self.received();
         let has_room = received.len() < MAX_KEPT;
         if has_room {

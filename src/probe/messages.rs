@@ -1,5 +1,7 @@
 //! The messages of a probe. Each is small, and says what it is and who has sent it.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use super::site::Site;
 
 /// The boundary of messages with several parts.
@@ -26,10 +28,13 @@ impl<'a> Messages<'a> {
     /// The header fields that every message has. `extra`: more of them, each with its line end.
     fn head(self, from: &str, to: &str, subject: &str, extra: &str) -> String {
         let Site { run, by, date, .. } = self.site;
+        // Each message of a run has an identifier of its own.
+        let mut hasher = DefaultHasher::new();
+        (to, subject).hash(&mut hasher);
+        let number = hasher.finish();
         format!(
             "X-Countersign-Probe: {run} by {by}\r\nDate: {date}\r\nFrom: <{from}>\r\nTo: <{to}>\r\nSubject: {subject}\r\n\
-             Message-ID: <{run}.{number}@countersign-probe.invalid>\r\nMIME-Version: 1.0\r\n{extra}",
-            number = subject.len()
+             Message-ID: <{run}.{number:x}@countersign-probe.invalid>\r\nMIME-Version: 1.0\r\n{extra}"
         )
     }
 

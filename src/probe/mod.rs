@@ -15,7 +15,7 @@ mod checks;
 pub(crate) mod dry_run;
 pub(crate) mod finding;
 pub(crate) mod messages;
-mod run;
+pub(crate) mod run;
 mod samples;
 pub(crate) mod server;
 pub(crate) mod site;

@@ -1,5 +1,6 @@
 //! A run of a probe: which tests are wanted, and what they have found.
 
+use core::time::Duration;
 use std::collections::BTreeMap;
 
 use super::finding::{Finding, Outcome, Test};
@@ -22,11 +23,12 @@ pub(crate) struct Run<'a> {
     pub(super) findings: Vec<Finding>,
     /// Domains of which it is known whether the server accepts any name.
     takes_all: BTreeMap<String, bool>,
+    control: Option<Control>,
 }
 
 impl<'a> Run<'a> {
     pub(super) fn new(server: &'a mut dyn Server, site: &'a Site) -> Self {
-        Self { server, site, findings: Vec::new(), takes_all: BTreeMap::new() }
+        Self { server, site, findings: Vec::new(), takes_all: BTreeMap::new(), control: None }
     }
 
     pub(super) fn messages(&self) -> Messages<'a> {
@@ -116,28 +118,86 @@ impl<'a> Run<'a> {
         self.note(test, outcome, "", decided(reply, outcome));
     }
 
-    /// Runs transactions with the null sender or another, each for a test, in one session. Returns their replies; those
-    /// after a trouble are missing.
-    pub(super) fn transactions(
-        &mut self,
-        tries: &[(Test, String, String, Option<String>)],
-        expected: Expected,
-    ) -> Result<Vec<(Test, Reply)>, Trouble> {
-        let wanted: Vec<_> = tries.iter().filter(|(test, ..)| self.site.wanted.contains(test)).collect();
-        if wanted.is_empty() {
-            return Ok(Vec::new());
+    /// Runs transactions, each for a test, in one session or, if the server ends it, in several. Returns their replies;
+    /// those after a trouble are missing.
+    pub(super) fn transactions(&mut self, tries: &[Try], expected: Expected) -> Result<Vec<(Test, Reply)>, Trouble> {
+        let wanted: Vec<&Try> = tries.iter().filter(|it| self.site.wanted.contains(&it.test)).collect();
+        let mut replies: Vec<(Test, Reply)> = Vec::new();
+        while let Some(rest) = wanted.get(replies.len()..).filter(|rest| !rest.is_empty()) {
+            match self.in_one_session(rest, expected) {
+                Ok(made) => replies.extend(made),
+                Err(trouble) if replies.is_empty() => return Err(trouble),
+                Err(_) => break,
+            }
         }
+        if expected == Expected::Refused && !replies.is_empty() {
+            self.still_answers()?;
+        }
+        Ok(replies)
+    }
+
+    /// Runs at least one transaction, and more as long as the session lasts.
+    fn in_one_session(&mut self, tries: &[&Try], expected: Expected) -> Result<Vec<(Test, Reply)>, Trouble> {
         let mut session = self.open()?;
         let mut replies = Vec::new();
-        for (test, sender, recipient, message) in wanted {
-            match transaction(session.as_mut(), sender, recipient, message.as_deref(), expected) {
-                Ok(reply) => replies.push((*test, reply)),
+        for Try { test, from, to, message } in tries {
+            match transaction(session.as_mut(), from, to, message.as_deref(), expected) {
+                Ok(reply) => {
+                    let is_within_data = expected == Expected::Refused && reply.is_positive() && message.is_none();
+                    replies.push((*test, reply));
+                    if is_within_data {
+                        break;
+                    }
+                }
                 Err(trouble) if replies.is_empty() => return Err(trouble),
                 Err(_) => break,
             }
         }
         Ok(replies)
     }
+
+    /// Makes sure that refusals were not meant for this client: some servers ban it in the middle of a probe.
+    fn still_answers(&mut self) -> Result<(), Trouble> {
+        let site = self.site;
+        let reply = transaction(self.open()?.as_mut(), &site.sender, &site.user, None, Expected::Accepted)?;
+        match reply.is_positive() {
+            true => Ok(()),
+            false => {
+                Err(Trouble::Unwilling(format!("{} to mail for {}: it bans this client", shown(&reply), site.user)))
+            }
+        }
+    }
+
+    /// What an ordinary message from outside to the user is answered. It is sent once.
+    pub(super) fn control(&mut self) -> Result<Control, Trouble> {
+        if let Some(control) = &self.control {
+            return Ok(control.clone());
+        }
+        let site = self.site;
+        let message =
+            self.messages().ordinary(&site.sender, &site.user, "Probe of an ordinary message", "Does this arrive?\r\n");
+        let mut session = self.open()?;
+        let reply = transaction(session.as_mut(), &site.sender, &site.user, Some(&message), Expected::Accepted)?;
+        let control = Control { took: session.took(), reply };
+        drop(session);
+        self.control = Some(control.clone());
+        Ok(control)
+    }
+}
+
+/// A transaction for a test.
+pub(super) struct Try {
+    pub test: Test,
+    pub from: String,
+    pub to: String,
+    pub message: Option<String>,
+}
+
+/// The reply to an ordinary message, and how long it took.
+#[derive(Debug, Clone)]
+pub(super) struct Control {
+    pub reply: Reply,
+    pub took: Duration,
 }
 
 /// The reply as a detail of a result.
@@ -152,7 +212,7 @@ fn decided(reply: &Reply, outcome: Outcome) -> String {
 const LONGEST: usize = 120;
 
 /// The first line of a reply, as text that is safe to print.
-pub(super) fn shown(reply: &Reply) -> String {
+pub(crate) fn shown(reply: &Reply) -> String {
     let line = reply.first_line();
     let mut short: String = line.chars().take(LONGEST).collect();
     if short.len() < line.len() {

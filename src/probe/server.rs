@@ -37,6 +37,12 @@ pub(crate) enum Trouble {
     /// A greeting, EHLO or another step that every session begins with was refused. The first line of the reply.
     #[error("the server answered {0}")]
     Unwilling(String),
+    /// The server has said something before it was asked, so replies cannot be matched to commands.
+    #[error("the server said {0} before it was asked")]
+    OutOfStep(String),
+    /// The time that a probe may take is over. Minutes.
+    #[error("the {0} minutes of a probe are over")]
+    TimeUp(u64),
     /// All sessions that a probe may open are used up.
     #[error("all {0} sessions of a probe are used up")]
     NoSessionLeft(usize),
@@ -115,7 +121,8 @@ pub(crate) trait Session {
 }
 
 /// Runs a transaction up to the reply that decides: of MAIL, RCPT, DATA or the message. Without a message it ends after
-/// RCPT, and is reset.
+/// RCPT, and is reset. If a recipient is accepted that should be refused, DATA is said, too: some servers refuse it
+/// there. Where they do not, the session ends in the middle of a message, and must be dropped.
 ///
 /// # Errors
 /// There is no reply.
@@ -132,6 +139,10 @@ pub(crate) fn transaction(
     }
     let at_rcpt = if message.is_some() { Expected::Accepted } else { expected };
     let rcpt = session.say(&format!("RCPT TO:<{recipient}>"), at_rcpt)?;
+    if message.is_none() && expected == Expected::Refused && rcpt.is_positive() {
+        let data = session.say("DATA", Expected::Refused)?;
+        return Ok(if data.code == 354 { rcpt } else { data });
+    }
     let Some(message) = message.filter(|_| rcpt.is_positive()) else {
         // A server that ends the session after its reply is noticed at the next command.
         let _ = session.say("RSET", Expected::Accepted);

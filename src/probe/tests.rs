@@ -22,6 +22,9 @@ struct Scripted<'a> {
     took: &'a dyn Fn(&str) -> u64,
 }
 
+/// In place of a code: what follows comes five seconds later.
+const LATE: u16 = 1;
+
 struct ScriptedSession<'a> {
     server: &'a Scripted<'a>,
     hello: Reply,
@@ -64,6 +67,8 @@ impl Session for ScriptedSession<'_> {
             Expected::Refused => 550,
             Expected::Anything => 252,
         };
+        // DATA is said to learn whether a recipient is refused there.
+        let usual = if line == "DATA" { 354 } else { usual };
         match (self.server.rule)(line).unwrap_or(usual) {
             0 => Err(Trouble::Closed),
             code => Ok(reply(code)),
@@ -71,14 +76,20 @@ impl Session for ScriptedSession<'_> {
     }
 
     fn send(&mut self, octets: &[u8]) -> Result<(), Trouble> {
-        self.due = match octets.starts_with(b"STARTTLS") {
+        self.due.extend(match octets.starts_with(b"STARTTLS") {
             true => vec![220],
             false => (self.server.raw)(octets),
-        };
+        });
         Ok(())
     }
 
-    fn reply_within(&mut self, _: Duration) -> Result<Option<Reply>, Trouble> {
+    fn reply_within(&mut self, patience: Duration) -> Result<Option<Reply>, Trouble> {
+        if self.due.first() == Some(&LATE) {
+            self.due.remove(0);
+            if patience < Duration::from_secs(5) {
+                return Ok(None);
+            }
+        }
         match self.due.is_empty() {
             true => Ok(None),
             false => match self.due.remove(0) {
@@ -130,7 +141,7 @@ fn unknown_users_that_are_accepted_are_a_hole_if_they_bounce() {
     assert_eq!(found(&mut server, &site, &tests), [(Test::UnknownUser, Outcome::Warning)]);
     // Without a place for bounces no message is sent.
     let sends_nothing = |line: &str| match line {
-        "DATA" => panic!("a message was sent"),
+        line if line.ends_with("\r\n.") => panic!("a message was sent"),
         line => accepts(line),
     };
     let blind = Site { sees_bounces: false, ..site.clone() };
@@ -180,6 +191,44 @@ fn vrfy_tells_by_250_or_by_a_difference() {
     let expands = |line: &str| line.starts_with("EXPN").then_some(250);
     let mut server = Scripted { rule: &expands, ..GOOD };
     assert_eq!(found(&mut server, &site, &[Test::Vrfy, Test::Expn]), [(Test::Expn, Outcome::Warning)]);
+}
+
+#[test]
+fn refusals_by_a_ban_are_no_results() {
+    let refused = core::cell::Cell::new(0);
+    // After four refusals, the server takes nothing from this client.
+    let bans = |line: &str| {
+        let is_rcpt = line.starts_with("RCPT") && !line.contains("<ann@our.example>");
+        refused.set(refused.get() + usize::from(is_rcpt));
+        (refused.get() > 4 && line.starts_with("MAIL")).then_some(554)
+    };
+    let tests = [Test::RelayPlain, Test::RelayNullSender, Test::RelayOwnSender, Test::RelayPercent, Test::RelayBang];
+    let untested: Vec<_> = tests.iter().map(|test| (*test, Outcome::Untested)).collect();
+    assert_eq!(found(&mut Scripted { rule: &bans, ..GOOD }, &site(), &tests), untested);
+}
+
+#[test]
+fn a_server_that_closes_after_each_refusal_is_tested_all_the_same() {
+    // Exim's `drop`: the refusal is read, and the next command finds no connection.
+    let closes = |line: &str| (line == "RSET").then_some(0);
+    let tests = [Test::RelayPlain, Test::RelayNullSender, Test::RelayPercent];
+    let mut server = Scripted { rule: &closes, ..GOOD };
+    assert_eq!(found(&mut server, &site(), &tests), []);
+}
+
+#[test]
+fn what_is_refused_at_data_is_refused() {
+    let at_data = |line: &str| if line == "DATA" { Some(554) } else { is_rcpt_to(line, "else.example").then_some(250) };
+    let tests = [Test::RelayPlain, Test::RelayNullSender];
+    assert_eq!(found(&mut Scripted { rule: &at_data, ..GOOD }, &site(), &tests), []);
+}
+
+#[test]
+fn content_says_nothing_where_no_message_is_accepted() {
+    let refuses = |line: &str| line.ends_with("\r\n.").then_some(550);
+    let tests = [Test::UntaggedDsn, Test::TextBounce, Test::Vacation];
+    let mut server = Scripted { rule: &refuses, ..GOOD };
+    assert_eq!(found(&mut server, &site(), &tests), tests.map(|test| (test, Outcome::Untested)));
 }
 
 #[test]
@@ -241,7 +290,21 @@ fn a_message_that_ends_too_early_is_a_hole() {
     // The message is accepted, and the command behind it is executed.
     let mut server = Scripted { raw: &after(&[250, 250]), ..GOOD };
     assert_eq!(found(&mut server, &site(), &tests), [(Test::SmuggleCrCr, Outcome::Failed)]);
-    assert_eq!(server.sessions, 2, "a session ends with the variant that ended its message");
+    assert_eq!(
+        server.sessions, 5,
+        "one for an ordinary message, one for all variants, one for each up to the hole, one for the rest"
+    );
+    // A server whose filter takes five seconds: the hole is found, and not another one.
+    let late = |octets: &[u8]| if octets.starts_with(b"\n.\n") { vec![LATE, 250, 250] } else { Vec::new() };
+    let took = |line: &str| if line.ends_with("\r\n.") { 5000 } else { 1 };
+    let mut server = Scripted { raw: &late, took: &took, ..GOOD };
+    assert_eq!(found(&mut server, &site(), &tests), [(Test::SmuggleLfLf, Outcome::Failed)]);
+    let mut server = Scripted { raw: &late, took: &took, ..GOOD };
+    assert_eq!(found(&mut server, &site(), &[Test::SmuggleLfLf]), [(Test::SmuggleLfLf, Outcome::Failed)]);
+    // A server that takes no ordinary message either.
+    let refuses = |line: &str| line.ends_with("\r\n.").then_some(550);
+    let mut server = Scripted { rule: &refuses, ..GOOD };
+    assert_eq!(found(&mut server, &site(), &tests), tests.map(|test| (test, Outcome::Untested)));
     // Even a refusal: the command behind it was executed.
     let mut server = Scripted { raw: &after(&[550, 250]), ..GOOD };
     assert_eq!(found(&mut server, &site(), &tests), [(Test::SmuggleCrCr, Outcome::Failed)]);
@@ -309,7 +372,11 @@ fn harvesters_are_told_a_few_names_and_nothing_by_words_or_time() {
     assert_eq!(run(26, [450, 450], &slower), [(Test::ReplyTime, Outcome::Warning)]);
     // A server that is slow on purpose.
     let slow = |_: &str| 3000;
-    assert_eq!(run(1000, [450, 450], &slow).first(), Some(&(Test::HarvestSessions, Outcome::Failed)));
+    assert_eq!(run(1000, [450, 450], &slow), [(Test::ReplyTime, Outcome::Untested)]);
+    // A limit whose refusals are permanent, for known and unknown users alike.
+    assert_eq!(run(32, [550, 550], &same).first(), Some(&(Test::HarvestSession, Outcome::Warning)));
+    // Greylisting: nothing is told, and nothing can be said.
+    assert_eq!(run(0, [450, 450], &same), tests.map(|test| (test, Outcome::Untested)));
 }
 
 #[test]

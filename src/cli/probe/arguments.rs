@@ -34,8 +34,11 @@ pub(in crate::cli) struct Probe {
     #[arg(value_name = "HOST[:PORT]")]
     pub(super) host: Option<String>,
     /// A domain whose mail it accepts; may be repeated [default: that of --user]
-    #[arg(long, value_name = "DOMAIN")]
+    #[arg(long, value_name = "DOMAIN", value_parser = domain)]
     pub(super) domain: Vec<String>,
+    /// The name that is said in EHLO [default: this machine's, or its address]
+    #[arg(long, value_name = "NAME", value_parser = domain)]
+    pub(super) helo: Option<String>,
     /// A mailbox of yours on this server
     #[arg(long, value_name = "ADDRESS", value_parser = address)]
     pub(super) user: Option<Address>,
@@ -86,6 +89,9 @@ pub(in crate::cli) struct Probe {
     pub(super) html: Option<PathBuf>,
 }
 
+/// The longest time for which a bounce is waited for, in seconds: a probe has half an hour.
+const LONGEST_WAIT: u64 = 1200;
+
 /// Which tests of the last run are made again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Only {
@@ -113,6 +119,10 @@ fn tests_named(word: &str) -> Result<Named, String> {
 /// An address as in Return-Path, with or without its brackets.
 fn return_path(text: &str) -> Result<Address, String> {
     address(text.trim().trim_start_matches('<').trim_end_matches('>'))
+}
+
+fn domain(text: &str) -> Result<String, String> {
+    Address::parse(&format!("x@{text}")).map(|it| it.domain().to_owned()).map_err(|error| error.to_string())
 }
 
 fn address(text: &str) -> Result<Address, String> {
@@ -148,7 +158,7 @@ impl Probe {
     }
 
     pub(super) fn patience(&self) -> Duration {
-        Duration::from_secs(self.wait.unsigned_abs())
+        Duration::from_secs(self.wait.unsigned_abs().min(LONGEST_WAIT))
     }
 }
 

@@ -52,15 +52,17 @@ pub(super) enum Bounces {
 }
 
 impl Bounces {
-    /// Starts the listener, or looks at what is in the Maildir already. `domain`: that of the sender.
+    /// Starts the listener, or looks at what is in the Maildir already. `domain`: that of the sender;
+    /// `run`: what its messages have in them.
     ///
     /// # Errors
     /// The address or the folder cannot be used.
-    pub(super) fn open(place: &BouncePlace, name: &str, domain: &str) -> Result<Self> {
+    pub(super) fn open(place: &BouncePlace, name: &str, domain: &str, run: &str) -> Result<Self> {
         Ok(match place {
-            BouncePlace::Listen(address) => {
-                Self::Listener(MailSink::start(*address, name, Takes::Domain(domain.to_owned()))?)
-            }
+            BouncePlace::Listen(address) => Self::Listener({
+                let takes = Takes::Marked { domain: domain.to_owned(), marker: run.to_owned() };
+                MailSink::start(*address, name, takes)?
+            }),
             BouncePlace::Maildir(folder) => {
                 let old = files(folder).with_context(|| {
                     format!("{}: no folder `new` that can be read; send the mailbox a message first", folder.display())
@@ -102,6 +104,8 @@ fn files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
 /// A message of a Maildir. Its sender is in the header that the mail server has written on delivery.
 fn message(file: &Path) -> Option<Received> {
     use std::io::Read as _;
+    // Something else than a file might never end.
+    fs::metadata(file).ok().filter(fs::Metadata::is_file)?;
     let mut octets = Vec::new();
     fs::File::open(file).ok()?.take(MAX_FILE).read_to_end(&mut octets).ok()?;
     let text = String::from_utf8_lossy(&octets).into_owned();
@@ -130,7 +134,8 @@ mod tests {
         fs::create_dir(folder.path().join("new")).unwrap();
         let write = |name: &str, text: &str| fs::write(folder.path().join("new").join(name), text).unwrap();
         write("1", "Return-Path: <old@else.example>\nSubject: bounce\n\nx\n");
-        let bounces = Bounces::open(&BouncePlace::Maildir(folder.path().into()), "here", "else.example").unwrap();
+        let bounces =
+            Bounces::open(&BouncePlace::Maildir(folder.path().into()), "here", "else.example", "run").unwrap();
         assert!(bounces.wait(Duration::ZERO, |_| true).is_none());
         write("2", "Return-Path: <prvs=1=ann@our.example>\nSubject: bounce\n\nReturn-Path: <no@no.example>\n");
         assert_eq!(bounces.wait(Duration::ZERO, |_| true).unwrap().from, "prvs=1=ann@our.example");

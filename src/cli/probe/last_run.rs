@@ -26,7 +26,7 @@ impl LastRun {
     /// This run, with the arguments of the process.
     pub(super) fn of(results: &Results) -> Self {
         let arguments: Vec<String> = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
-        let mut arguments = repeatable(arguments.iter().skip_while(|word| *word != "probe").skip(1));
+        let mut arguments = repeatable(arguments.iter().skip(1).skip_while(|word| *word != "probe").skip(1));
         let mut folder = std::env::current_dir().unwrap_or_default();
         let mut failed: Vec<Test> = Vec::new();
         if let Ok(last) = Self::load()

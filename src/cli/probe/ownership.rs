@@ -12,6 +12,7 @@ use super::real_server::RealServer;
 use crate::cli::dns::Dns;
 use crate::cli::interfaces::own_addresses;
 use crate::probe::messages::Messages;
+use crate::probe::run::shown;
 use crate::probe::server::{Expected, transaction};
 use crate::probe::site::Site;
 
@@ -37,6 +38,10 @@ pub(super) fn prove(args: &Probe, server: &mut RealServer, site: &Site) -> Resul
         Proof::Local if is_own(server.address.ip()) => {}
         Proof::Local => bail!("{} is not an address of this machine; {OTHERWISE}", server.address.ip()),
         Proof::Code => by_code(server, site)?,
+        // A name server that the person has chosen may say anything.
+        Proof::Txt if args.name_server.is_some() && !is_own(server.address.ip()) => {
+            bail!("--name-server cannot be used for the proof of another machine's server; leave it out")
+        }
         Proof::Txt => by_txt(args, site)?,
     }
     Ok(proof)
@@ -54,10 +59,10 @@ fn by_code(server: &mut RealServer, site: &Site) -> Result<()> {
     let mut octets = [0; 3];
     getrandom::fill(&mut octets).context("the system has no random numbers")?;
     let code = data_encoding::HEXUPPER.encode(&octets);
-    let shown: Vec<&str> = [code.get(..2), code.get(2..4), code.get(4..)].into_iter().flatten().collect();
-    let message = Messages::of(site).code(&shown.join("-"));
+    let pairs: Vec<&str> = [code.get(..2), code.get(2..4), code.get(4..)].into_iter().flatten().collect();
+    let message = Messages::of(site).code(&pairs.join("-"));
     let address = server.address;
-    let mut session = server.open_at(address).with_context(|| format!("{address} cannot be probed"))?;
+    let mut session = server.open_first().with_context(|| format!("{address} cannot be probed"))?;
     let reply = transaction(&mut session, &site.sender, &site.user, Some(&message), Expected::Accepted)?;
     drop(session);
     if !reply.is_positive() {
@@ -66,7 +71,7 @@ fn by_code(server: &mut RealServer, site: &Site) -> Result<()> {
              Name an address of yours elsewhere by --sender, or prove that the server is yours by --prove txt",
             site.user,
             site.sender,
-            reply.first_line()
+            shown(&reply)
         );
     }
     for _ in 0..TRIES {
@@ -97,6 +102,9 @@ fn by_txt(args: &Probe, site: &Site) -> Result<()> {
             record(&token)
         )
     };
+    if token.len() < 16 {
+        bail!("--token is too short to be a secret; --prove txt without it makes one");
+    }
     let found = Dns::new(args.name_server)?.txt(&name)?;
     let expected = record(token);
     match found.iter().any(|text| text.trim().eq_ignore_ascii_case(&expected)) {

@@ -8,10 +8,13 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use super::bounces::Bounces;
 use super::progress::Progress;
-use super::session::TcpSession;
+use super::session::{MINUTES, TcpSession};
 use crate::probe::finding::Test;
+use crate::probe::run::shown;
 use crate::probe::server::{Bounce, Expected, Host, Server, Session, Trouble};
 
+/// The port of mail between servers.
+pub(super) const SMTP: u16 = 25;
 /// Sessions of one probe, those for its proof included.
 pub(super) const MAX_SESSIONS: usize = 40;
 /// Time between two sessions: five a second.
@@ -38,7 +41,10 @@ pub(super) struct RealServer {
     pub bounces: Option<Bounces>,
     pub patience: Duration,
     pub progress: Progress,
+    /// Whether each session begins with STARTTLS, because the server takes no mail without.
+    pub uses_tls: bool,
     last: Option<Instant>,
+    ends: Instant,
 }
 
 impl RealServer {
@@ -53,7 +59,22 @@ impl RealServer {
             bounces: None,
             patience: Duration::from_secs(60),
             progress: Progress::default(),
+            uses_tls: false,
             last: None,
+            ends: Instant::now() + Duration::from_secs(MINUTES * 60),
+        }
+    }
+
+    /// Opens the first session. Some servers greet nobody without a PROXY header; the others then get one, too.
+    pub(super) fn open_first(&mut self) -> Result<TcpSession, Trouble> {
+        let address = self.address;
+        match self.open_at(address) {
+            Err(trouble @ (Trouble::Broken(_) | Trouble::NoSessionLeft(_) | Trouble::TimeUp(_))) => Err(trouble),
+            Err(trouble) if !self.needs_header => {
+                self.needs_header = true;
+                self.open_at(address).map_err(|_| trouble)
+            }
+            opened => opened,
         }
     }
 
@@ -70,14 +91,25 @@ impl RealServer {
             None => format!("[{}]", literal(session.own_address().map_err(|e| Trouble::Broken(e.to_string()))?.ip())),
         };
         session.hello = session.say(&format!("EHLO {name}"), Expected::Accepted)?;
+        if self.uses_tls {
+            let reply = session.say("STARTTLS", Expected::Accepted)?;
+            if reply.code != 220 {
+                return Err(Trouble::Unwilling(shown(&reply)));
+            }
+            session.encrypt()?;
+            session.hello = session.say(&format!("EHLO {name}"), Expected::Accepted)?;
+        }
         match session.hello.is_positive() {
             true => Ok(session),
-            false => Err(Trouble::Unwilling(session.hello.first_line())),
+            false => Err(Trouble::Unwilling(shown(&session.hello))),
         }
     }
 
     /// Connects, no sooner than the pace allows.
     fn connect(&mut self, address: SocketAddr) -> Result<TcpSession, Trouble> {
+        if Instant::now() >= self.ends {
+            return Err(Trouble::TimeUp(MINUTES));
+        }
         if self.sessions >= MAX_SESSIONS {
             return Err(Trouble::NoSessionLeft(MAX_SESSIONS));
         }
@@ -87,18 +119,18 @@ impl RealServer {
         self.sessions += 1;
         self.last = Some(Instant::now());
         let stream = connected(address, self.from).map_err(|error| Trouble::Broken(in_words(address, &error)))?;
-        Ok(TcpSession::new(stream))
+        Ok(TcpSession::new(stream, self.ends))
     }
 
     fn read_greeting(&mut self, session: &mut TcpSession) -> Result<(), Trouble> {
         let greeting = session.reply_within(FOR_GREETING)?.ok_or(Trouble::Silent(FOR_GREETING.as_secs()))?;
         match greeting.code {
             220 => {
-                self.greeting.get_or_insert_with(|| greeting.first_line());
+                self.greeting.get_or_insert_with(|| shown(&greeting));
                 session.is_in_commands();
                 Ok(())
             }
-            _ => Err(Trouble::Unwilling(greeting.first_line())),
+            _ => Err(Trouble::Unwilling(shown(&greeting))),
         }
     }
 }
@@ -107,7 +139,9 @@ impl Server for RealServer {
     fn open(&mut self, host: Host) -> Result<Box<dyn Session + '_>, Trouble> {
         let address = match host {
             Host::Probed => self.address,
-            Host::Other(address) => SocketAddr::new(address, self.address.port()),
+            // Only on this machine are servers tested at another port than that of mail.
+            Host::Other(address) if address.is_loopback() => SocketAddr::new(address, self.address.port()),
+            Host::Other(address) => SocketAddr::new(address, SMTP),
         };
         Ok(Box::new(self.open_at(address)?))
     }
@@ -161,11 +195,15 @@ fn connected(address: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream>
     Ok(socket.into())
 }
 
+/// The system's error for an address of another family.
+const AFNOSUPPORT: i32 = rustix::io::Errno::AFNOSUPPORT.raw_os_error();
+
 fn in_words(address: SocketAddr, error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::ConnectionRefused => format!("nothing listens on {address}"),
         ErrorKind::TimedOut => format!("{address} does not answer"),
         ErrorKind::AddrNotAvailable => "the address of --from is not one of this machine".to_owned(),
+        _ if error.raw_os_error() == Some(AFNOSUPPORT) => format!("--from and {address} are of different families"),
         _ => format!("{address}: {error}"),
     }
 }

@@ -4,10 +4,11 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use tokio_rustls::rustls::ClientConnection;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConnection, StreamOwned};
 
 use crate::drive::tls::any_certificate;
+use crate::probe::run::shown;
 use crate::probe::server::{Expected, Session, Trouble};
 use crate::wire::smtp::reply::{Reply, ReplyReader};
 
@@ -17,11 +18,13 @@ const FOR_MESSAGE: Duration = Duration::from_secs(180);
 /// How long it may take to read what is sent, and to say goodbye.
 const FOR_WRITE: Duration = Duration::from_secs(30);
 const FOR_GOODBYE: Duration = Duration::from_secs(1);
+/// How long a probe may take. Minutes.
+pub(super) const MINUTES: u64 = 30;
 
 /// The connection. `None`: a handshake has failed.
 enum Line {
     Plain(TcpStream),
-    Tls(Box<StreamOwned<ClientConnection, TcpStream>>),
+    Tls(Box<ClientConnection>, TcpStream),
 }
 
 /// A session over TCP.
@@ -32,14 +35,17 @@ pub(super) struct TcpSession {
     unread: Vec<u8>,
     reader: ReplyReader,
     took: Duration,
+    ends: Instant,
     /// Whether the server may read what is sent next as part of a message or a header: then it is not told QUIT.
     is_raw: bool,
 }
 
 impl TcpSession {
-    pub(super) fn new(stream: TcpStream) -> Self {
+    /// `ends`: when the whole probe must end.
+    pub(super) fn new(stream: TcpStream, ends: Instant) -> Self {
         Self {
             line: Some(Line::Plain(stream)),
+            ends,
             hello: Reply { code: 220, text: Vec::new() },
             unread: Vec::new(),
             reader: ReplyReader::default(),
@@ -69,15 +75,29 @@ impl TcpSession {
     fn socket(&self) -> io::Result<&TcpStream> {
         match &self.line {
             Some(Line::Plain(stream)) => Ok(stream),
-            Some(Line::Tls(stream)) => Ok(stream.get_ref()),
+            Some(Line::Tls(_, stream)) => Ok(stream),
             None => Err(ErrorKind::NotConnected.into()),
         }
     }
 
+    /// Reads once from the connection. `WouldBlock`: nothing has come in time, or nothing that is complete.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match &mut self.line {
             Some(Line::Plain(stream)) => stream.read(buffer),
-            Some(Line::Tls(stream)) => stream.read(buffer),
+            Some(Line::Tls(tls, stream)) => match tls.reader().read(buffer) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if tls.read_tls(stream)? == 0 {
+                        return Ok(0);
+                    }
+                    tls.process_new_packets().map_err(io::Error::other)?;
+                    match tls.reader().read(buffer) {
+                        // What has come is part of a record.
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => Err(ErrorKind::Interrupted.into()),
+                        read => read,
+                    }
+                }
+                read => read,
+            },
             None => Ok(0),
         }
     }
@@ -86,7 +106,13 @@ impl TcpSession {
         self.socket()?.set_write_timeout(Some(FOR_WRITE))?;
         match &mut self.line {
             Some(Line::Plain(stream)) => stream.write_all(octets),
-            Some(Line::Tls(stream)) => stream.write_all(octets).and_then(|()| stream.flush()),
+            Some(Line::Tls(tls, stream)) => {
+                tls.writer().write_all(octets)?;
+                while tls.wants_write() {
+                    tls.write_tls(stream)?;
+                }
+                Ok(())
+            }
             None => Err(ErrorKind::NotConnected.into()),
         }
     }
@@ -105,6 +131,9 @@ impl Session for TcpSession {
     }
 
     fn say(&mut self, line: &str, _: Expected) -> Result<Reply, Trouble> {
+        if let Some(early) = self.unread_reply()? {
+            return Err(Trouble::OutOfStep(shown(&early)));
+        }
         self.write(format!("{line}\r\n").as_bytes()).map_err(|error| broken(&error))?;
         let patience = if line.contains('\n') { FOR_MESSAGE } else { FOR_REPLY };
         let begun = Instant::now();
@@ -120,14 +149,14 @@ impl Session for TcpSession {
     }
 
     fn reply_within(&mut self, patience: Duration) -> Result<Option<Reply>, Trouble> {
-        let deadline = Instant::now() + patience;
+        let deadline = (Instant::now() + patience).min(self.ends);
         loop {
             if let Some(reply) = self.unread_reply()? {
                 return Ok(Some(reply));
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Ok(None);
+                return if Instant::now() >= self.ends { Err(Trouble::TimeUp(MINUTES)) } else { Ok(None) };
             }
             self.socket().and_then(|socket| socket.set_read_timeout(Some(left))).map_err(|error| broken(&error))?;
             let mut buffer = [0; 2048];
@@ -147,17 +176,18 @@ impl Session for TcpSession {
         };
         // What the server has said before the handshake is not encrypted, and counts for nothing.
         (self.unread, self.reader) = (Vec::new(), ReplyReader::default());
-        stream.set_read_timeout(Some(FOR_REPLY)).map_err(|error| broken(&error))?;
         let name = ServerName::try_from("localhost").map_err(|error| Trouble::Broken(error.to_string()))?;
         let config = any_certificate().map_err(Trouble::Broken)?;
         let mut tls = ClientConnection::new(config, name).map_err(|error| Trouble::Broken(error.to_string()))?;
+        let deadline = Instant::now() + FOR_REPLY;
         while tls.is_handshaking() {
-            tls.complete_io(&mut stream).map_err(|error| match error.kind() {
-                ErrorKind::UnexpectedEof => Trouble::Closed,
-                _ => Trouble::Broken(format!("TLS handshake: {error}")),
-            })?;
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Trouble::Silent(FOR_REPLY.as_secs()));
+            }
+            handshake(&mut tls, &mut stream, left)?;
         }
-        self.line = Some(Line::Tls(Box::new(StreamOwned::new(tls, stream))));
+        self.line = Some(Line::Tls(Box::new(tls), stream));
         Ok(())
     }
 
@@ -172,6 +202,26 @@ impl Drop for TcpSession {
         if !self.is_raw && self.write(b"QUIT\r\n").is_ok() {
             let _ = self.reply_within(FOR_GOODBYE);
         }
+    }
+}
+
+/// One step of a handshake: writes, or reads once.
+fn handshake(tls: &mut ClientConnection, stream: &mut TcpStream, left: Duration) -> Result<(), Trouble> {
+    let timeouts = stream.set_read_timeout(Some(left)).and_then(|()| stream.set_write_timeout(Some(left)));
+    timeouts.map_err(|error| broken(&error))?;
+    if tls.wants_write() {
+        return tls.write_tls(stream).map(drop).map_err(|error| broken(&error));
+    }
+    match tls.read_tls(stream) {
+        Ok(0) => Err(Trouble::Closed),
+        Ok(_) => {
+            tls.process_new_packets().map(drop).map_err(|error| Trouble::Broken(format!("TLS handshake: {error}")))
+        }
+        Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
+        Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+            Err(Trouble::Silent(left.as_secs()))
+        }
+        Err(error) => Err(broken(&error)),
     }
 }
 

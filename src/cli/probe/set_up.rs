@@ -8,7 +8,7 @@ use nix::unistd::{User, getuid};
 use super::arguments::Probe;
 use super::bounces::Bounces;
 use super::ownership::is_own;
-use super::real_server::{RealServer, address_of, literal};
+use super::real_server::{RealServer, SMTP, address_of, literal};
 use crate::cli::common_args::now;
 use crate::cli::dns::Dns;
 use crate::config::Config;
@@ -18,16 +18,17 @@ use crate::envelope::tag::batv::Prvs;
 use crate::envelope::time::Day;
 use crate::probe::finding::{Section, Test};
 use crate::probe::messages::{Messages, OF_USER};
-use crate::probe::server::{Expected, Trouble, transaction};
+use crate::probe::run::shown;
+use crate::probe::server::{Expected, transaction};
 use crate::probe::site::{OtherHost, Site};
 use crate::probe::tags::Tags;
 use crate::state::ring_file;
 use crate::state::time_format::mail_date;
 
-/// The port of mail between servers.
-const SMTP: u16 = 25;
 /// The user whose name is put behind another user's tag. Every domain has this one (RFC 5321 section 4.5.1).
 const ANOTHER: &str = "postmaster";
+/// Domains that are tested.
+const MAX_DOMAINS: usize = 8;
 /// Other MX hosts that are asked.
 const MAX_HOSTS: usize = 3;
 
@@ -36,6 +37,9 @@ pub(super) fn site(args: &Probe, wanted: Vec<Test>) -> Result<Site> {
     let Some(user) = &args.user else { bail!("which mailbox of yours is on this server? --user ADDRESS") };
     let own = user.domain().to_ascii_lowercase();
     let mut domains: Vec<String> = args.domain.iter().map(|domain| domain.to_ascii_lowercase()).collect();
+    if domains.len() > MAX_DOMAINS {
+        bail!("a probe tests {MAX_DOMAINS} domains at most");
+    }
     if !domains.is_empty() && !domains.contains(&own) {
         bail!("--user {user} is in none of the domains that --domain names: add --domain {own}");
     }
@@ -85,10 +89,12 @@ pub(super) fn server(args: &Probe, host: &str, site: &mut Site) -> Result<RealSe
     site.is_inside = args.from.is_none() && is_own(address.ip());
     site.literal = literal(address.ip());
     let machine = host_name();
-    let mut server = RealServer::new(address, args.from, machine.contains('.').then(|| machine.clone()));
+    let name = args.helo.clone().or_else(|| machine.contains('.').then(|| machine.clone()));
+    let mut server = RealServer::new(address, args.from, name);
     server.patience = args.patience();
     let domain = site.sender_parts().1;
-    server.bounces = args.bounces.as_ref().map(|place| Bounces::open(place, &machine, domain)).transpose()?;
+    server.bounces =
+        args.bounces.as_ref().map(|place| Bounces::open(place, &machine, domain, &site.run)).transpose()?;
     Ok(server)
 }
 
@@ -112,26 +118,18 @@ pub(super) fn split_port(text: &str) -> Result<(&str, u16)> {
 /// Makes sure that the server is there, and takes mail for the user from the sender.
 pub(super) fn greet(server: &mut RealServer, site: &mut Site) -> Result<()> {
     let address = server.address;
-    let mut session = match server.open_at(address) {
-        Ok(session) => session,
-        Err(trouble @ (Trouble::Broken(_) | Trouble::NoSessionLeft(_))) => {
-            return Err(trouble).with_context(|| format!("{address} cannot be probed"));
-        }
-        // Some servers greet nobody without a PROXY header. That is found, and the rest is tested with one.
-        Err(trouble) => {
-            server.needs_header = true;
-            let Ok(session) = server.open_at(address) else {
-                return Err(trouble).with_context(|| format!("{address} cannot be probed"));
-            };
-            site.needs_header = true;
-            session
-        }
-    };
+    let mut session = server.open_first().with_context(|| format!("{address} cannot be probed"))?;
+    site.needs_header = server.needs_header;
     let (sender, user) = (&site.sender, &site.user);
     let reply = transaction(&mut session, sender, user, None, Expected::Accepted)?;
-    let line = reply.first_line();
+    let line = shown(&reply);
     match reply.code {
         200..300 => Ok(()),
+        530 if !server.uses_tls => {
+            drop(session);
+            server.uses_tls = true;
+            greet(server, site)
+        }
         400..500 => bail!(
             "the server puts off mail from {sender} to {user}, so nothing can be tested now: {line}\n\
              Is this greylisting? Then run the probe again in some minutes"
@@ -184,13 +182,17 @@ fn captured(signed: &Address, today: Day, user: &str) -> Result<Tags> {
 /// Sends a message as the user does, and returns the return address with which it arrives.
 fn sent_by(through: &str, server: &mut RealServer, site: &Site) -> Result<String> {
     let (name, port) = split_port(through)?;
-    let mut submission = RealServer::new(address_of(name, port)?, None, server.hello.clone());
+    let address = address_of(name, port)?;
+    if !is_own(address.ip()) && address.ip() != server.address.ip() {
+        bail!("--submit {through}: it must be the server that is probed, or a server of this machine");
+    }
+    let mut submission = RealServer::new(address, None, server.hello.clone());
     let message = Messages::of(site).of_user();
-    let address = submission.address;
+    server.sessions += 1;
     let mut session = submission.open_at(address).with_context(|| format!("--submit {through}"))?;
     let reply = transaction(&mut session, &site.user, &site.sender, Some(&message), Expected::Accepted)?;
     if !reply.is_positive() {
-        bail!("--submit {through}: {}", reply.first_line());
+        bail!("--submit {through}: {}", shown(&reply));
     }
     let marker = format!("Subject: {OF_USER}");
     let bounces = server.bounces.as_ref().context("--submit needs --bounces")?;
@@ -222,7 +224,7 @@ fn hosts(args: &Probe, host: &str, site: &Site) -> Result<Vec<OtherHost>> {
     if hosts.is_empty() {
         bail!("the DNS has no MX record of {}", site.domain());
     }
-    for (_, exchange) in hosts {
+    for (_, exchange) in hosts.into_iter().take(2 * MAX_HOSTS) {
         // A null MX (RFC 7505) has no name.
         if exchange.is_empty() || exchange.eq_ignore_ascii_case(name) {
             continue;

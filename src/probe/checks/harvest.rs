@@ -32,23 +32,32 @@ struct Told {
     stopped: Option<String>,
 }
 
+impl Told {
+    fn is_slow(&self) -> bool {
+        u32::try_from(self.names).is_ok_and(|names| names > 0 && self.time / names > SLOW)
+    }
+}
+
 fn harvest(run: &mut Run<'_>) -> Result<(), Trouble> {
     if run.takes_all(run.site.domain())? {
         run.all_untested(HARVEST.tests, "any name is accepted, so there is nothing to find out");
         return Ok(());
     }
     let one = ask(run, 100, IN_ONE)?;
-    let by = |told: &Told| told.stopped.clone().unwrap_or_default();
+    if let Some(stopped) = one.stopped.as_ref().filter(|_| one.names == 0) {
+        run.all_untested(HARVEST.tests, &format!("no name was told: {stopped}"));
+        return Ok(());
+    }
     let names = one.names;
-    match one.stopped {
-        None if one.time / IN_ONE as u32 > SLOW => {
-            run.passed(Test::HarvestSession, format!("{names} names, slowly: {} s", one.time.as_secs()));
+    match &one.stopped {
+        None if one.is_slow() => {
+            run.passed(Test::HarvestSession, format!("{names} names, slowly: in {} s", one.time.as_secs()));
         }
         None => {
             let text = format!("{names} names in one session were told, in {:.1} s", one.time.as_secs_f64());
             told(run, Test::HarvestSession, Outcome::Warning, text);
         }
-        Some(_) => run.passed(Test::HarvestSession, format!("after {names} names: {}", by(&one))),
+        Some(stopped) => run.passed(Test::HarvestSession, format!("after {names} names: {stopped}")),
     }
     if !run.wants(&[Test::HarvestSessions, Test::ReplyTime]) {
         return Ok(());
@@ -67,7 +76,19 @@ fn harvest(run: &mut Run<'_>) -> Result<(), Trouble> {
             break;
         }
     }
-    between_sessions(run, &all)
+    match all.stopped.clone() {
+        Some(stopped) => once_limited(run, &stopped, names + all.names),
+        None => {
+            let text =
+                format!("{} names in {SESSIONS} sessions were told, in {:.1} s", all.names, all.time.as_secs_f64());
+            match all.is_slow() {
+                true => run.passed(Test::HarvestSessions, format!("slowly: {text}")),
+                false => told(run, Test::HarvestSessions, Outcome::Failed, text),
+            }
+            run.untested(Test::ReplyTime, "not needed: the replies themselves tell which users exist");
+            Ok(())
+        }
+    }
 }
 
 /// Notes that all names were told. A server may trust this machine.
@@ -78,19 +99,24 @@ fn told(run: &mut Run<'_>, test: Test, outcome: Outcome, text: String) {
     }
 }
 
-/// Asks for names that nobody has, until the server says that it has had enough.
+/// Asks for names that nobody has, until the server says that it has had enough: to the mail, to a known user, or to one
+/// of the names.
 fn ask(run: &mut Run<'_>, first: usize, names: usize) -> Result<Told, Trouble> {
     let (site, mut told) = (run.site, Told::default());
     let mut session = run.open()?;
-    let mail = session.say(&format!("MAIL FROM:<{}>", site.sender), Expected::Accepted)?;
-    if !mail.is_positive() {
-        told.stopped = Some(format!("{} to MAIL", shown(&mail)));
-        return Ok(told);
+    for (line, what) in
+        [(format!("MAIL FROM:<{}>", site.sender), "MAIL"), (format!("RCPT TO:<{}>", site.user), "a known user")]
+    {
+        let reply = session.say(&line, Expected::Anything)?;
+        if !reply.is_positive() {
+            told.stopped = Some(format!("{} to {what}", shown(&reply)));
+            return Ok(told);
+        }
     }
     for n in first..first + names {
         let line = format!("RCPT TO:<{}@{}>", site.nobody(n), site.domain());
         match session.say(&line, Expected::Refused) {
-            Ok(reply) if reply.code >= 500 => {
+            Ok(reply) if reply.is_permanent() => {
                 told.names += 1;
                 told.time += session.took();
             }
@@ -107,22 +133,29 @@ fn ask(run: &mut Run<'_>, first: usize, names: usize) -> Result<Told, Trouble> {
     Ok(told)
 }
 
-fn between_sessions(run: &mut Run<'_>, all: &Told) -> Result<(), Trouble> {
-    let Some(stopped) = &all.stopped else {
-        let seconds = all.time.as_secs_f64();
-        let text = format!("{} names in {SESSIONS} sessions were told, in {seconds:.1} s", all.names);
-        told(run, Test::HarvestSessions, Outcome::Failed, text);
-        run.untested(Test::ReplyTime, "not needed: the replies themselves tell which users exist");
-        return Ok(());
+/// The server has had enough after so many names. Does it answer known and unknown users alike now?
+fn once_limited(run: &mut Run<'_>, stopped: &str, names: usize) -> Result<(), Trouble> {
+    let nothing = match by_turns(run) {
+        Ok(Ok([known, unknown])) => {
+            compare(run, stopped, &known, &unknown);
+            return Ok(());
+        }
+        Ok(Err(mail)) => format!("after {names} names no mail is taken: {}", shown(&mail)),
+        Err(Trouble::Unwilling(_) | Trouble::Closed) => format!("after {names} names no session is taken: {stopped}"),
+        Err(trouble) => return Err(trouble),
     };
+    run.passed(Test::HarvestSessions, nothing);
+    run.untested(Test::ReplyTime, "not needed: no recipient is answered");
+    Ok(())
+}
+
+/// Asks for known and unknown users by turns. The inner error: the reply to MAIL, if that is refused.
+fn by_turns(run: &mut Run<'_>) -> Result<Result<[Vec<Sample>; 2], Reply>, Trouble> {
     let site = run.site;
     let mut session = run.open()?;
     let mail = session.say(&format!("MAIL FROM:<{}>", site.sender), Expected::Accepted)?;
     if !mail.is_positive() {
-        drop(session);
-        run.passed(Test::HarvestSessions, format!("after {} names no mail is taken: {}", all.names, shown(&mail)));
-        run.untested(Test::ReplyTime, "not needed: no recipient is answered");
-        return Ok(());
+        return Ok(Err(mail));
     }
     let (mut known, mut unknown) = (Vec::new(), Vec::new());
     for n in 0..SAMPLES {
@@ -135,9 +168,7 @@ fn between_sessions(run: &mut Run<'_>, all: &Told) -> Result<(), Trouble> {
             if is_known { known.push(sample) } else { unknown.push(sample) }
         }
     }
-    drop(session);
-    compare(run, stopped, &known, &unknown);
-    Ok(())
+    Ok(Ok([known, unknown]))
 }
 
 /// A reply, and how long it took.

@@ -1,7 +1,7 @@
 //! Mail of strangers to strangers, in the forms in which servers have been open relays.
 
 use crate::probe::finding::{Outcome, Test};
-use crate::probe::run::{Check, Run, shown};
+use crate::probe::run::{Check, Run, Try, shown};
 use crate::probe::server::{Expected, Trouble};
 
 pub(super) const FORMS: Check = Check {
@@ -43,7 +43,7 @@ fn forms(run: &mut Run<'_>) -> Result<(), Trouble> {
         (Test::RelayLiteral, sender.clone(), format!("{local}%{domain}@[{}]", site.literal)),
         (Test::RelayNoDomain, sender.clone(), format!("\"{local}@{domain}\"")),
     ];
-    let tries = tries.map(|(test, from, to)| (test, from, to, None));
+    let tries = tries.map(|(test, from, to)| Try { test, from, to, message: None });
     for some in tries.chunks(IN_A_SESSION) {
         for (test, reply) in run.transactions(some, Expected::Refused)? {
             if reply.is_positive() && site.is_inside {
@@ -60,7 +60,8 @@ fn forms(run: &mut Run<'_>) -> Result<(), Trouble> {
 
 /// Whether the address is one of the server's by its domain, so that a catch-all takes it.
 fn is_local(test: Test) -> bool {
-    matches!(test, Test::RelayPercent | Test::RelayBang | Test::RelayQuoted | Test::RelayNoDomain)
+    use Test::{RelayBang, RelayLiteral, RelayNoDomain, RelayPercent, RelayQuoted};
+    matches!(test, RelayPercent | RelayBang | RelayQuoted | RelayNoDomain | RelayLiteral)
 }
 
 fn srs(run: &mut Run<'_>) -> Result<(), Trouble> {
@@ -72,7 +73,7 @@ fn srs(run: &mut Run<'_>) -> Result<(), Trouble> {
         (Test::Srs0Forged, format!("SRS0={hash}=AA={domain}={local}@{ours}")),
         (Test::Srs1Forged, format!("SRS1={hash}={domain}==AAAA=AA={domain}={local}@{ours}")),
     ];
-    let tries = tries.map(|(test, to)| (test, String::new(), to, None));
+    let tries = tries.map(|(test, to)| Try { test, from: String::new(), to, message: None });
     for (test, reply) in run.transactions(&tries, Expected::Refused)? {
         if reply.is_positive() && run.takes_all(ours)? {
             run.note(test, Outcome::Untested, "", format!("any name @{ours} is accepted: {}", shown(&reply)));

@@ -26,11 +26,16 @@ fn believed(run: &mut Run<'_>, test: Test, reply: &Reply) {
     match reply.is_positive() {
         true if run.site.is_inside => run.untested(test, INSIDE),
         true => run.failed(test, shown(reply)),
+        false if reply.code != 421 && !reply.is_permanent() => run.untested(test, format!("put off: {}", shown(reply))),
         false => run.passed(test, shown(reply)),
     }
 }
 
 fn proxy(run: &mut Run<'_>) -> Result<(), Trouble> {
+    if run.site.needs_header && run.site.is_inside {
+        run.untested(Test::ProxyHeader, INSIDE);
+        return Ok(());
+    }
     if run.site.needs_header {
         run.failed(Test::ProxyHeader, "the server greets nobody without one, and believes it");
         return Ok(());

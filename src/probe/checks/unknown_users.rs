@@ -23,7 +23,15 @@ const TABLES: [&str; 5] = [
 fn recipients(run: &mut Run<'_>) -> Result<(), Trouble> {
     for (n, domain) in run.site.domains.iter().enumerate() {
         let nobody = format!("{}@{domain}", run.site.nobody(n));
-        let reply = run.reply_to_nobody(&nobody, domain)?;
+        let reply = match run.reply_to_nobody(&nobody, domain) {
+            Ok(reply) => reply,
+            Err(trouble) => {
+                for test in RECIPIENTS.tests {
+                    run.note(*test, Outcome::Untested, domain, trouble.to_string());
+                }
+                continue;
+            }
+        };
         match reply.code {
             200..300 if run.site.is_inside => run.note(refusal(run), Outcome::Untested, domain, INSIDE),
             200..300 => accepted(run, &nobody, domain)?,
@@ -74,7 +82,8 @@ fn accepted(run: &mut Run<'_>, nobody: &str, domain: &str) -> Result<(), Trouble
     let message = run.messages().ordinary(sender, nobody, "Probe of an unknown user", "Does this bounce?\r\n");
     let reply = transaction(run.open()?.as_mut(), sender, nobody, Some(&message), Expected::Refused)?;
     if !reply.is_positive() {
-        run.note(Test::LateBounce, Outcome::Passed, domain, format!("{} at the end of the message", shown(&reply)));
+        let outcome = if reply.is_permanent() { Outcome::Passed } else { Outcome::Untested };
+        run.note(Test::LateBounce, outcome, domain, format!("{} at the end of the message", shown(&reply)));
         return Ok(());
     }
     match run.server.bounce(nobody) {
@@ -85,7 +94,9 @@ fn accepted(run: &mut Run<'_>, nobody: &str, domain: &str) -> Result<(), Trouble
             run.note(Test::LateBounce, Outcome::Failed, domain, text);
         }
         None => {
-            let text = format!("any name @{domain} is accepted, and no bounce has come: a catch-all, or a slow queue");
+            let text = format!(
+                "any name @{domain} is accepted, and no bounce has come: a catch-all, or a queue in which it waits"
+            );
             run.note(refusal(run), Outcome::Warning, domain, text);
         }
     }
@@ -103,12 +114,15 @@ fn queries(run: &mut Run<'_>) -> Result<(), Trouble> {
     let replies = format!("to a known user: {}; to an unknown one: {}", shown(&known), shown(&unknown));
     // 252 says that the server does not tell.
     let tells = known.code != unknown.code || matches!(known.code, 250 | 251);
+    let is_put_off = |reply: &Reply| (400..500).contains(&reply.code);
     match tells {
+        _ if is_put_off(&known) || is_put_off(&unknown) => run.untested(Test::Vrfy, replies),
         true => run.warning(Test::Vrfy, replies),
         false => run.passed(Test::Vrfy, shown(&known)),
     }
     match members.code {
         250 => run.warning(Test::Expn, shown(&members)),
+        400..500 => run.untested(Test::Expn, shown(&members)),
         _ => run.passed(Test::Expn, shown(&members)),
     }
     Ok(())
