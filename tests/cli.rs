@@ -632,3 +632,43 @@ fn init_offers_what_a_program_without_milters_can_do() {
     assert!(fs::read_to_string(folder.path().join("countersign.toml")).unwrap().contains("next_hop"), "the proxies");
     run_ok(folder.path(), &["check"]);
 }
+
+#[test]
+fn check_connects_to_next_hops_and_strict_makes_warnings_count() {
+    let folder = folder();
+    run_ok(folder.path(), &["keys", "init"]);
+    let (there, gone) = (crate::common::NextHop::start(), crate::common::reserved_port());
+    let config = |port: u16| {
+        format!(
+            "domains.local = [\"our.example\"]\n[[listener]]\nrole = \"inbound\"\nlisten = \"127.0.0.1:0\"\n\
+             next_hop = \"127.0.0.1:{port}\"\n[inbound]\ntrusted_relays = [\"127.0.0.1\"]\n"
+        )
+    };
+    fs::write(folder.path().join("countersign.toml"), config(there.port)).unwrap();
+    let good = run_ok(folder.path(), &["check", "--connect", "--strict"]);
+    assert!(good.contains("are good") && !good.contains("warning"), "{good}");
+    fs::write(folder.path().join("countersign.toml"), config(gone)).unwrap();
+    let warned = run_ok(folder.path(), &["check", "--connect"]);
+    let line = format!("warning: the inbound next hop 127.0.0.1:{gone} does not answer: nothing listens there.");
+    assert!(warned.contains(&line), "{warned}");
+    assert_eq!(run(folder.path(), &["check", "--connect", "--strict"]).status.code(), Some(1));
+    assert!(!run_ok(folder.path(), &["check"]).contains("does not answer"));
+}
+
+#[test]
+fn check_calls_a_dangerous_config_dangerous() {
+    let folder = folder();
+    run_ok(folder.path(), &["keys", "init"]);
+    let config = "domains.local = [\"*.com\"]\n[[listener]]\nrole = \"outbound\"\nlisten = \"127.0.0.1:0\"\n\
+                  next_hop = \"127.0.0.1:25\"\nclients = [\"0.0.0.0/0\"]\n";
+    fs::write(folder.path().join("countersign.toml"), config).unwrap();
+    let output = run(folder.path(), &["check"]);
+    let shown = String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{shown}");
+    for line in
+        ["countersign.toml and keys/ring.toml can be read.", "danger: domains.local has \"*.com\"", "an open relay"]
+    {
+        assert!(shown.contains(line), "{line}\n{shown}");
+    }
+    assert!(shown.contains("countersign: countersign.toml has 2 dangerous settings; see above"), "{shown}");
+}

@@ -558,3 +558,31 @@ fn a_postfix_behind_countersign_has_no_finding_for_a_stranger() {
     assert!(mail.iter().all(|message| message.contains("X-Countersign-Probe: ")));
     assert!(queue(&postfix).is_empty(), "{}", queue(&postfix));
 }
+
+#[test]
+fn what_a_server_says_and_what_is_typed_does_no_harm() {
+    let folder = folder();
+    let server = crate::common::NextHop::script()
+        .on(crate::common::At::Rcpt, crate::common::Does::Says("550 5.1.1 \u{1b}]0;owned\u{7}\u{1b}[2J no"))
+        .start();
+    let host = format!("127.0.0.1:{}", server.port);
+    let run = |arguments: &[&str]| {
+        let output = probe(folder.path(), &[&[&*host][..], arguments].concat()).output().unwrap();
+        (output.status.code(), text(&output))
+    };
+    let (code, out) = run(&[]);
+    assert!(code == Some(2) && out.contains("550 5.1.1 ?]0;owned??[2J no"), "{out:?}");
+    for (arguments, says) in [
+        (&["--domain", "our.example>\r\nDATA\r\nx <"][..], "invalid value"),
+        (&["--helo", "x\r\nMAIL"], "invalid value"),
+        (&["--domain", "else.example"], "is in none of the domains that --domain names"),
+        (&["--signed", "ann@our.example"], "it has no tag of the form prvs=…=name@domain"),
+        (&["--signed", "<prvs=1000a1b2c3=bob@our.example>"], "it is the return address of bob@our.example"),
+        (&["--bounces", "imap:x"], "write listen:PORT, listen:ADDRESS:PORT or maildir:/PATH"),
+        (&["--tests", "relay"], "relay-plain, relay-null-sender"),
+        (&["--prove", "txt", "--token", "short"], "--token is too short"),
+    ] {
+        let (code, out) = run(arguments);
+        assert!(code == Some(2) && out.contains(says), "{arguments:?}: {out}");
+    }
+}

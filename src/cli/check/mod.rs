@@ -1,9 +1,11 @@
 //! `check`: validates the config, and prints what it means.
 
+mod connect;
 mod dangers;
 mod mta;
 mod warnings;
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -46,6 +48,12 @@ pub(super) struct Check {
     /// Check that Postfix (the folder of main.cf) or Exim (its folder or file) fits the config
     #[arg(long, value_name = "PLACE")]
     mta_config: Option<PathBuf>,
+    /// Connect to each next hop, and warn of those that do not answer [default: on a terminal]
+    #[arg(long)]
+    connect: bool,
+    /// Do not connect to next hops
+    #[arg(long, conflicts_with = "connect")]
+    no_connect: bool,
     /// Exit with 1 if there is a warning
     #[arg(long)]
     strict: bool,
@@ -101,7 +109,10 @@ pub(super) fn run(args: &Check) -> Result<bool> {
     for line in daemon.lines.into_iter().chain(running.iter().flat_map(|report| of_the_daemon(report, &config))) {
         anstream::println!("  {line}");
     }
-    let warnings = warnings(&config, &ring);
+    let mut warnings = warnings(&config, &ring);
+    if args.connect || (std::io::stdout().is_terminal() && !args.no_connect) {
+        warnings.extend(connect::all(&config));
+    }
     for danger in &dangers {
         anstream::println!("{RED}danger:{RED:#} {danger}");
     }

@@ -219,7 +219,7 @@ fn handshake(tls: &mut ClientConnection, stream: &mut TcpStream, left: Duration)
         }
         Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-            Err(Trouble::Silent(left.as_secs()))
+            Err(Trouble::Silent(FOR_REPLY.as_secs()))
         }
         Err(error) => Err(broken(&error)),
     }

@@ -55,13 +55,19 @@ pub(super) fn site(args: &Probe, wanted: Vec<Test>) -> Result<Site> {
         bail!("--sender {sender} is in a domain of the server; name an address of yours elsewhere");
     }
     let config = args.config.as_deref().map(Config::load).transpose()?;
+    let tags = match &args.signed {
+        Some(signed) => {
+            Ok(captured(signed, now().day(), &user.to_string()).with_context(|| format!("--signed {signed}"))?)
+        }
+        None => Err("needs a signed return address: --config, --signed, or --submit with --bounces".to_owned()),
+    };
     let by = User::from_uid(getuid()).ok().flatten().map_or_else(|| getuid().to_string(), |user| user.name);
     Ok(Site {
         domains,
         user: user.to_string(),
         sender,
         literal: "192.0.2.25".to_owned(),
-        tags: Err("needs a signed return address: --config, --signed, or --submit with --bounces".to_owned()),
+        tags,
         unsigned: None,
         run: random()?,
         by: format!("{by}@{machine}"),
@@ -150,8 +156,6 @@ pub(super) fn tags(args: &Probe, server: &mut RealServer, site: &mut Site) -> Re
         let key = ring.batv_signer().context("no key of the ring signs")?;
         let user = Address::parse(&site.user)?;
         site.tags = Ok(Tags::signed(key, &config.policy.batv, today, &user, ANOTHER)?);
-    } else if let Some(signed) = &args.signed {
-        site.tags = Ok(captured(signed, today, &site.user).with_context(|| format!("--signed {signed}"))?);
     } else if let Some(through) = &args.submit {
         let sent = sent_by(through, server, site)?;
         match Tags::captured(&sent, today, ANOTHER) {
@@ -229,7 +233,8 @@ fn hosts(args: &Probe, host: &str, site: &Site) -> Result<Vec<OtherHost>> {
         if exchange.is_empty() || exchange.eq_ignore_ascii_case(name) {
             continue;
         }
-        let addresses = dns.addresses(&exchange)?;
+        // A host that cannot be looked up gets no mail, so it loses none.
+        let addresses = dns.addresses(&exchange).unwrap_or_default();
         match addresses.first() {
             Some(first) if !addresses.iter().any(|address| own.contains(address)) => {
                 others.push(OtherHost { name: exchange, address: *first });

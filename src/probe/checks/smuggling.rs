@@ -206,5 +206,5 @@ fn injected(session: &mut dyn Session) -> Result<Option<Reply>, Trouble> {
         None => return Err(Trouble::Silent(FOR_TLS.as_secs())),
     }
     session.encrypt()?;
-    session.reply_within(FOR_NOOP)
+    session.reply_within(FOR_NOOP * 2)
 }
