@@ -157,6 +157,18 @@ fn what_is_wrong_around_the_milter() {
             ("main", end, "milter_default_action = tempfail\nluser_relay = ann\n", "careful: luser_relay = ann"),
             (
                 "main",
+                end,
+                "milter_default_action = tempfail\nmynetworks = 127.0.0.0/8 0.0.0.0/0\n",
+                "wrong: mynetworks holds 0.0.0.0/0, so strangers may send mail to strangers: an open relay",
+            ),
+            (
+                "main",
+                end,
+                "milter_default_action = tempfail\nsmtpd_relay_restrictions = permit, reject_unauth_destination\n",
+                "wrong: smtp permits everybody by `permit` before it refuses to relay: an open relay",
+            ),
+            (
+                "main",
                 "virtual_mailbox_maps = inline:{ {ann@our.example = ann/} }\n",
                 "",
                 "careful: virtual_mailbox_maps is empty, so mail for unknown users of our.example",

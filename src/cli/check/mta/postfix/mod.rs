@@ -5,6 +5,7 @@ mod mta_services;
 mod own_bounces;
 mod proxies;
 mod reflects;
+mod relays;
 
 use std::path::Path;
 
@@ -15,6 +16,7 @@ use self::mta_services::{maps, milter, policy, signed_before_the_queue};
 use self::own_bounces::own_bounces;
 use self::proxies::{inbound, is_behind, nobody_listens, outbound, sends_to_the_world};
 use self::reflects::reflects;
+use self::relays::relays;
 use super::finding::Finding::{self, Careful, Wrong};
 use crate::config::{Config, Role, ServiceProtocol};
 
@@ -46,6 +48,7 @@ pub(super) fn findings(config: &Config, place: &Path) -> Result<Vec<Finding>> {
     }
     domains(config, &postfix, &mut found);
     reflects(config, &postfix, &mut found);
+    relays(&postfix, &mut found);
     own_bounces(config, &postfix, &mut found);
     queue(config, &postfix, &mut found);
     Ok(found)
