@@ -28,6 +28,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use self::colours::RED;
+use crate::envelope::keyring::ChangeError;
+use crate::state::{Problem, RingFileError};
 
 /// Signs the envelope sender of outbound mail, and refuses bounces to mail that you never sent.
 #[derive(Debug, Parser)]
@@ -118,10 +120,17 @@ pub fn run() -> ExitCode {
             ExitCode::from(match () {
                 () if error.is::<tags::TryLater>() => 75,
                 () if error.is::<status::NoDaemon>() => 3,
+                () if is_too_early(&error) => 1,
                 () => 2,
             })
         }
     }
+}
+
+/// Whether a change of the ring was refused because it would come too early: nothing is wrong, and it can be made later.
+fn is_too_early(error: &anyhow::Error) -> bool {
+    let of_ring = error.downcast_ref::<RingFileError>();
+    of_ring.is_some_and(|it| matches!(it.problem, Problem::Change(ChangeError::StillNeeded { .. })))
 }
 
 /// Nearly every subcommand has keys in memory. On Linux, this disables core dumps, and keeps other processes of the

@@ -4,6 +4,7 @@
 mod choices;
 mod limits;
 mod listeners;
+mod mistakes;
 mod mta_services;
 mod ndr;
 mod notify;
@@ -29,7 +30,6 @@ pub use self::notify::Notify;
 use self::raw::{Raw, SrsDomain};
 pub use self::recipients::{RecipientLookups, RecipientServer};
 pub use self::reload::ConfigChanges;
-use self::words::one_of;
 pub use self::words::{Endpoint, listed};
 use crate::envelope::address::Address;
 use crate::envelope::bounce::MessageKind;
@@ -167,8 +167,10 @@ impl Config {
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         let at = |offset: usize| text.get(..offset).map(|head| head.matches('\n').count() + 1);
         let error = |line, text: String| ConfigError { path: path.to_owned(), line, text };
-        let raw: Raw = toml::from_str(text)
-            .map_err(|e| error(e.span().and_then(|span| at(span.start)), in_our_words(e.message().trim_end())))?;
+        let raw: Raw = toml::from_str(text).map_err(|e| {
+            let line = e.span().and_then(|span| at(span.start));
+            error(line, mistakes::in_our_words(e.message().trim_end(), text, line))
+        })?;
         check(&raw).map_err(|(offset, text)| error(offset.and_then(at), text))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let config = build(raw, path, folder).map_err(|(offset, text)| error(offset.and_then(at), text))?;
@@ -466,40 +468,6 @@ fn control_socket(listen: Option<toml::Spanned<String>>, folder: &Path) -> Resul
 fn quarantine_address(text: toml::Spanned<String>) -> Result<Address, LocatedError> {
     let at = text.span().start;
     Address::parse(text.get_ref()).map_err(|error| (Some(at), format!("inbound.quarantine_to: {error}")))
-}
-
-/// Adds a hint to an error of the TOML reader: the nearest key for an unknown one, the expected form for a wrong type.
-fn in_our_words(message: &str) -> String {
-    let hint = match message.rsplit_once("expected ") {
-        Some((_, "u8" | "u16" | "u32" | "usize")) if message.starts_with("invalid value") => {
-            "; write a number that is neither negative nor that large"
-        }
-        None if message == "duplicate key" => {
-            "; a table is begun once: a line such as inbound.mode = … begins [inbound], and its other keys are lines of that form, too"
-        }
-        _ if !message.starts_with("invalid type") => "",
-        Some((_, "a sequence")) => "; write a list, for example [\"our.example\"]",
-        Some((_, "u8" | "u16" | "u32" | "usize")) => "; write a number, without quotes and unit",
-        Some((_, "a table of actions")) => "; write a table: [inbound.actions], and under it forged = \"discard\"",
-        Some((_, "a table")) => "; write its name in brackets on a line, and its keys on the lines below",
-        Some((_, "a string")) => "; write it in quotes, times and sizes with their unit: \"30s\", \"128 KiB\"",
-        _ => "",
-    };
-    if !hint.is_empty() {
-        return format!("{message}{hint}");
-    }
-    let mut quoted = message.split('`').skip(1).step_by(2);
-    let Some(unknown) = quoted.next().filter(|_| message.starts_with("unknown field")) else {
-        return message.to_owned();
-    };
-    let known = quoted;
-    let near = known.clone().map(|known| (strsim::damerau_levenshtein(unknown, known), known)).min();
-    match near {
-        Some((distance, known)) if distance <= unknown.len().div_ceil(3) + 1 => {
-            format!("unknown key `{unknown}`; did you mean `{known}`?")
-        }
-        _ => format!("unknown key `{unknown}`; there are {}", one_of(&known.collect::<Vec<_>>())),
-    }
 }
 
 #[cfg(test)]
