@@ -653,6 +653,15 @@ fn check_connects_to_next_hops_and_strict_makes_warnings_count() {
     assert!(warned.contains(&line), "{warned}");
     assert_eq!(run(folder.path(), &["check", "--connect", "--strict"]).status.code(), Some(1));
     assert!(!run_ok(folder.path(), &["check"]).contains("does not answer"));
+    let found: Value = serde_json::from_str(&run_ok(folder.path(), &["check", "--connect", "--json"])).unwrap();
+    assert_eq!(found["dangers"], json!([]));
+    assert!(found["warnings"][0].as_str().unwrap().contains("does not answer"), "{found}");
+    // What each reason means is said to those who ask.
+    let brief = run_ok(folder.path(), &["check"]);
+    let full = run_ok(folder.path(), &["check", "--verbose"]);
+    let done = "rejected with 550 5.7.1";
+    assert!(brief.lines().count() <= 15 && brief.contains(&format!("{done}: forged, expired, future")), "{brief}");
+    assert!(full.contains(&format!("forged        a bounce to a tag that is not ours: {done}")), "{full}");
 }
 
 #[test]

@@ -7,35 +7,67 @@ mod exim;
 mod finding;
 mod postfix;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use serde::Serialize;
 
 use self::finding::Finding;
-use crate::cli::colours::RED;
-use crate::cli::colours::{BOLD, GREEN, YELLOW};
+use crate::cli::colours::{BOLD, GREEN, RED, YELLOW};
 use crate::config::Config;
 
-/// Prints what is missing or dangerous. Returns whether nothing is wrong.
-pub(super) fn check(config: &Config, place: &Path) -> Result<bool> {
-    let (name, findings) = if place.join("main.cf").exists() {
+/// What was found in a mail server's configuration.
+#[derive(Debug, Serialize)]
+pub(super) struct MtaFindings {
+    /// The mail server.
+    name: &'static str,
+    /// Its configuration, as it was named.
+    place: PathBuf,
+    /// Errors: mail would be lost, refused, looped, or sent unsigned.
+    wrong: Vec<String>,
+    /// Settings that may be intended.
+    careful: Vec<String>,
+    #[serde(skip)]
+    all: Vec<Finding>,
+}
+
+/// Finds what is missing or dangerous.
+pub(super) fn find(config: &Config, place: &Path) -> Result<MtaFindings> {
+    let (name, all) = if place.join("main.cf").exists() {
         ("Postfix", postfix::findings(config, place)?)
     } else if let Some(file) = exim::config_file(place) {
         ("Exim", exim::findings(config, &file)?)
     } else {
         bail!("{}: neither a main.cf of Postfix nor a configuration file of Exim is there", place.display());
     };
-    let wrong = findings.iter().filter(|finding| matches!(finding, Finding::Wrong(_))).count();
-    if findings.is_empty() {
-        anstream::println!("{GREEN}{name} in {} fits.{GREEN:#}", place.display());
-    } else {
-        anstream::println!("{BOLD}{name}{BOLD:#} in {}:", place.display());
-    }
-    for finding in findings {
+    let (mut wrong, mut careful) = (Vec::new(), Vec::new());
+    for finding in &all {
         match finding {
-            Finding::Wrong(text) => anstream::println!("{RED}wrong:{RED:#} {text}"),
-            Finding::Careful(text) => anstream::println!("{YELLOW}careful:{YELLOW:#} {text}"),
+            Finding::Wrong(text) => wrong.push(text.clone()),
+            Finding::Careful(text) => careful.push(text.clone()),
         }
     }
-    Ok(wrong == 0)
+    Ok(MtaFindings { name, place: place.to_owned(), wrong, careful, all })
+}
+
+impl MtaFindings {
+    /// Whether nothing is wrong.
+    pub(super) fn fits(&self) -> bool {
+        self.wrong.is_empty()
+    }
+
+    /// Prints the findings, in the order in which a message passes the settings.
+    pub(super) fn print(&self) {
+        let (name, place) = (self.name, self.place.display());
+        match self.all.is_empty() {
+            true => anstream::println!("{GREEN}{name} in {place} fits.{GREEN:#}"),
+            false => anstream::println!("{BOLD}{name}{BOLD:#} in {place}:"),
+        }
+        for finding in &self.all {
+            match finding {
+                Finding::Wrong(text) => anstream::println!("{RED}wrong:{RED:#} {text}"),
+                Finding::Careful(text) => anstream::println!("{YELLOW}careful:{YELLOW:#} {text}"),
+            }
+        }
+    }
 }
