@@ -82,7 +82,7 @@ fn answers(server: &Endpoint, greets: bool) -> Result<(), String> {
     };
     match greeting {
         Ok(line) if line.is_empty() || line.starts_with("220") => Ok(()),
-        Ok(line) => Err(format!("answers {}, which is no greeting", printable(&line))),
+        Ok(line) => Err(format!("answers {}, which is not a greeting", printable(&line))),
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
             Err("accepts connections and does not greet within 5 seconds".to_owned())
         }
@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(answers(&server(Some("220 mail ESMTP\r\n")), true), Ok(()));
         assert_eq!(answers(&server(None), false), Ok(()));
         let wrong = |endpoint: &Endpoint| answers(endpoint, true).unwrap_err();
-        assert_eq!(wrong(&server(Some("554 no\u{1b}\r\n"))), "answers 554 no?, which is no greeting");
+        assert_eq!(wrong(&server(Some("554 no\u{1b}\r\n"))), "answers 554 no?, which is not a greeting");
         assert!(wrong(&server(None)).starts_with("closes the connection"));
         // A port that was free a moment ago.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
