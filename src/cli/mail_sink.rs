@@ -15,7 +15,7 @@ const MAX_MESSAGE: usize = 64 << 10;
 /// Messages that are kept, connections at a time, and recipients of a message.
 const MAX_KEPT: usize = 200;
 const MAX_CONNECTIONS: usize = 32;
-const MAX_RECIPIENTS: usize = 10;
+const MAX_RECIPIENTS: usize = 50;
 /// How long a client may be silent.
 const PATIENCE: Duration = Duration::from_secs(20);
 

@@ -123,21 +123,27 @@ impl<'a> Run<'a> {
     pub(super) fn transactions(&mut self, tries: &[Try], expected: Expected) -> Result<Vec<(Test, Reply)>, Trouble> {
         let wanted: Vec<&Try> = tries.iter().filter(|it| self.site.wanted.contains(&it.test)).collect();
         let mut replies: Vec<(Test, Reply)> = Vec::new();
+        let mut answers_user = false;
         while let Some(rest) = wanted.get(replies.len()..).filter(|rest| !rest.is_empty()) {
             match self.in_one_session(rest, expected) {
-                Ok(made) => replies.extend(made),
+                Ok((made, answers)) => {
+                    replies.extend(made);
+                    answers_user = answers;
+                }
                 Err(trouble) if replies.is_empty() => return Err(trouble),
                 Err(_) => break,
             }
         }
-        if expected == Expected::Refused && !replies.is_empty() {
+        if expected == Expected::Refused && !replies.is_empty() && !answers_user {
             self.still_answers()?;
         }
         Ok(replies)
     }
 
-    /// Runs at least one transaction, and more as long as the session lasts.
-    fn in_one_session(&mut self, tries: &[&Try], expected: Expected) -> Result<Vec<(Test, Reply)>, Trouble> {
+    /// Runs at least one transaction, and more as long as the session lasts. Also returns whether mail for the user is
+    /// accepted at its end, if that was asked.
+    fn in_one_session(&mut self, tries: &[&Try], expected: Expected) -> Result<(Vec<(Test, Reply)>, bool), Trouble> {
+        let site = self.site;
         let mut session = self.open()?;
         let mut replies = Vec::new();
         for Try { test, from, to, message } in tries {
@@ -146,14 +152,17 @@ impl<'a> Run<'a> {
                     let is_within_data = expected == Expected::Refused && reply.is_positive() && message.is_none();
                     replies.push((*test, reply));
                     if is_within_data {
-                        break;
+                        return Ok((replies, false));
                     }
                 }
                 Err(trouble) if replies.is_empty() => return Err(trouble),
-                Err(_) => break,
+                Err(_) => return Ok((replies, false)),
             }
         }
-        Ok(replies)
+        let asks = expected == Expected::Refused;
+        let user = asks.then(|| transaction(session.as_mut(), &site.sender, &site.user, None, Expected::Accepted));
+        let answers = matches!(user, Some(Ok(reply)) if reply.is_positive());
+        Ok((replies, answers))
     }
 
     /// Makes sure that refusals were not meant for this client: some servers ban it in the middle of a probe.
