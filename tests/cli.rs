@@ -681,3 +681,29 @@ fn check_calls_a_dangerous_config_dangerous() {
     }
     assert!(shown.contains("countersign: countersign.toml has 2 dangerous settings; see above"), "{shown}");
 }
+
+#[test]
+fn check_warns_of_tags_that_stay_on_of_missing_folders_and_of_an_srs_domain_that_is_local() {
+    let folder = folder();
+    run_ok(folder.path(), &["keys", "init"]);
+    let check = |config: &str| {
+        fs::write(folder.path().join("countersign.toml"), config).unwrap();
+        run_ok(folder.path(), &["check"])
+    };
+    let out = "[[listener]]\nrole = \"outbound\"\nlisten = \"127.0.0.1:0\"\nnext_hop = \"127.0.0.1:25\"\n";
+    let none = folder.path().join("none").display().to_string();
+    let inbound = |listen: &str| {
+        format!("[[listener]]\nrole = \"inbound\"\nlisten = \"{listen}\"\nnext_hop = \"127.0.0.1:25\"\n")
+    };
+    let (stays, missing, local) =
+        ("nothing here takes the tags off again", format!("there is no folder {none} for"), "is one of domains.local");
+    let ours = "domains.local = [\"our.example\"]\n";
+    let warned = check(&format!("{ours}{out}"));
+    assert!(warned.contains(stays) && warned.contains("[[listener]] role = \"inbound\""), "{warned}");
+    let warned = check(&format!("{ours}{out}{}", inbound(&format!("unix:{none}/in"))));
+    assert!(warned.contains(&missing) && warned.contains("install -d") && !warned.contains(stays), "{warned}");
+    let warned = check(&format!("{ours}domains.srs_domain = \"our.example\"\n{out}{}", inbound("127.0.0.1:0")));
+    assert!(warned.contains(local) && warned.contains("srs_domain = \"srs.our.example\""), "{warned}");
+    let good = check(&format!("{ours}{out}{}", inbound("127.0.0.1:0")));
+    assert!(!good.contains(stays) && !good.contains("there is no folder") && !good.contains(local), "{good}");
+}

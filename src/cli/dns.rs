@@ -18,7 +18,7 @@ use crate::service::runtime;
 const PATIENCE: Duration = Duration::from_secs(3);
 const ATTEMPTS: usize = 2;
 
-/// A resolver.
+/// A resolver whose look-ups block the caller.
 pub(super) struct Dns {
     resolver: TokioResolver,
     runtime: Runtime,

@@ -30,7 +30,7 @@ pub(super) struct Received {
 /// The recipients of a mail server.
 #[derive(Debug, Clone)]
 pub(super) enum Takes {
-    /// All.
+    /// Every recipient.
     All,
     /// All of this domain. Of messages, those are kept that have a text in them.
     Marked { domain: String, marker: String },
@@ -83,9 +83,8 @@ impl MailSink {
         let store = Arc::clone(&mailbox);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                // Nobody can be served for now, but later.
                 let Ok(stream) = stream else {
-                    std::thread::yield_now();
+                    pause();
                     continue;
                 };
                 let store = Arc::clone(&store);
@@ -193,6 +192,12 @@ impl Mailbox {
         }
         has_room
     }
+}
+
+/// Waits until connections may have ended that have used up the file descriptors.
+#[expect(clippy::disallowed_methods, reason = "nothing tells when a descriptor is free again")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(100));
 }
 
 /// The next line; empty at the end. The rest of a line that is too long is the next one.

@@ -122,7 +122,7 @@ pub(in crate::cli) fn all(config: &Config, ring: &Keyring) -> Vec<String> {
     warnings.extend(missing_folders(config));
     if signs_and_strips_nothing(config) {
         warnings.push(
-            "outbound mail is signed, and nothing here takes the tags off again: bounces go to prvs=…, which is no user. Add \
+            "outbound mail is signed, and nothing here takes the tags off again: bounces go to prvs=…, which is not a user. Add \
              [[listener]] role = \"inbound\", or do that on another host with the same key ring"
                 .into(),
         );
