@@ -1,4 +1,4 @@
-//! A signing SMTP proxy in one function: `cargo run --example proxy -- 127.0.0.1:10025 127.0.0.1:25`.
+//! A signing SMTP proxy in one function: `cargo run --example proxy -- 127.0.0.1:10225 127.0.0.1:25`.
 //!
 //! Listens on the first address, signs senders in `our.example` with a key that lives as long as the process, and
 //! passes the mail to the second address. Ctrl-C stops it; transactions in progress may finish.

@@ -316,8 +316,8 @@ fn init_prints_the_recipe_and_overwrites_nothing() {
         for piece in mta.recipe(method, srs) {
             // A table in the recipe has one entry for each domain.
             let text = piece.text.replace(
-                "{our.example = smtp:[127.0.0.1]:10027}",
-                "{site.test = smtp:[127.0.0.1]:10027}, {other.test = smtp:[127.0.0.1]:10027}",
+                "{our.example = smtp:[127.0.0.1]:10227}",
+                "{site.test = smtp:[127.0.0.1]:10227}, {other.test = smtp:[127.0.0.1]:10227}",
             );
             let text = text.replace(
                 "{our.example = smtp:[127.0.0.1]:25}",

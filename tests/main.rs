@@ -26,6 +26,7 @@ mod long_srs;
 mod matrix;
 mod milter;
 mod milter_dialogue;
+mod mistakes;
 mod mta_config;
 mod notices;
 mod own_bounces;

@@ -54,7 +54,7 @@ impl Recipe {
         fs::write(base.join("countersign.toml"), &self.config).unwrap();
         for (name, main_cf, master_cf) in [
             ("ours", &self.main_cf, self.master_cf.as_str()),
-            ("out", &self.out_cf, "127.0.0.1:10026 inet n - n - - smtpd\n"),
+            ("out", &self.out_cf, "127.0.0.1:10226 inet n - n - - smtpd\n"),
         ] {
             fs::create_dir_all(base.join(name)).unwrap();
             let file = base.join(name).join("main.cf");
@@ -285,30 +285,30 @@ fn what_is_wrong_around_the_proxies() {
     if !can_run(&["postconf"], "check --mta-config, proxies") {
         return;
     }
-    let relayhost = "relayhost = [127.0.0.1]:10025\n";
+    let relayhost = "relayhost = [127.0.0.1]:10225\n";
     all_are_named(
         "proxy",
         true,
         &[
-            ("main", relayhost, "", "wrong: mail leaves unsigned: relayhost = [127.0.0.1]:10025"),
+            ("main", relayhost, "", "wrong: mail leaves unsigned: relayhost = [127.0.0.1]:10225"),
             (
                 "master",
                 "submission inet",
-                "127.0.0.1:10025 inet n - n - - smtpd\nsubmission inet",
-                "wrong: 127.0.0.1:10025 is a service of this Postfix itself (smtpd), and a listener of Countersign",
+                "127.0.0.1:10225 inet n - n - - smtpd\nsubmission inet",
+                "wrong: 127.0.0.1:10225 is a service of this Postfix itself (smtpd), and a listener of Countersign",
             ),
             // As in amavis's set-up, with another port of Countersign: submission still uses this relayhost.
-            ("main", relayhost, "", "wrong: mail leaves unsigned: relayhost = [127.0.0.1]:10025"),
+            ("main", relayhost, "", "wrong: mail leaves unsigned: relayhost = [127.0.0.1]:10225"),
             (
                 "master",
                 "submission inet",
-                "127.0.0.1:10026 inet n - n - - smtpd\nsubmission inet",
+                "127.0.0.1:10226 inet n - n - - smtpd\nsubmission inet",
                 "wrong: a loop: relayhost sends everything",
             ),
             (
                 "main",
                 relayhost,
-                "relayhost = [127.0.0.1]:10025\nsmtp_tls_security_level = encrypt\n",
+                "relayhost = [127.0.0.1]:10225\nsmtp_tls_security_level = encrypt\n",
                 "wrong: the outbound proxy has no TLS",
             ),
             (
@@ -319,46 +319,46 @@ fn what_is_wrong_around_the_proxies() {
             ),
             (
                 "master",
-                "  -o smtpd_proxy_filter=127.0.0.1:10027\n",
+                "  -o smtpd_proxy_filter=127.0.0.1:10227\n",
                 "",
-                "wrong: no smtpd hands its sessions to the inbound proxy: -o smtpd_proxy_filter=127.0.0.1:10027",
+                "wrong: no smtpd hands its sessions to the inbound proxy: -o smtpd_proxy_filter=127.0.0.1:10227",
             ),
             ("master", "  -o smtpd_reject_unlisted_recipient=no\n", "", "wrong: smtp looks recipients up itself"),
             (
                 "main",
                 relayhost,
-                "relayhost = [127.0.0.1]:10025\nsmtpd_proxy_options = speed_adjust\n",
+                "relayhost = [127.0.0.1]:10225\nsmtpd_proxy_options = speed_adjust\n",
                 "wrong: speed_adjust",
             ),
             (
                 "main",
                 relayhost,
-                "relayhost = [127.0.0.1]:10025\nsmtpd_recipient_restrictions = reject_unverified_recipient\n",
+                "relayhost = [127.0.0.1]:10225\nsmtpd_recipient_restrictions = reject_unverified_recipient\n",
                 "careful: smtp has reject_unverified_recipient",
             ),
             (
                 "main",
                 relayhost,
-                "relayhost = [127.0.0.1]:10025\ncontent_filter = smtp:[127.0.0.1]:10027\n",
+                "relayhost = [127.0.0.1]:10225\ncontent_filter = smtp:[127.0.0.1]:10227\n",
                 "wrong: Use smtpd_proxy_filter",
             ),
             (
                 "master",
-                "127.0.0.1:10028 inet",
+                "127.0.0.1:10228 inet",
                 "127.0.0.1:10098 inet",
-                "careful: next_hop is 127.0.0.1:10028, and no smtpd of this instance listens there",
+                "careful: next_hop is 127.0.0.1:10228, and no smtpd of this instance listens there",
             ),
             (
                 "master",
-                "127.0.0.1:10029 inet",
+                "127.0.0.1:10229 inet",
                 "127.0.0.1:10099 inet",
-                "careful: inbound.srs_next_hop is 127.0.0.1:10029, and no smtpd",
+                "careful: inbound.srs_next_hop is 127.0.0.1:10229, and no smtpd",
             ),
             (
                 "master",
                 "  -o smtpd_proxy_filter=\n",
-                "  -o smtpd_proxy_filter=127.0.0.1:10027\n",
-                "wrong: a loop: 127.0.0.1:10028 hands its sessions to the proxy again",
+                "  -o smtpd_proxy_filter=127.0.0.1:10227\n",
+                "wrong: a loop: 127.0.0.1:10228 hands its sessions to the proxy again",
             ),
             (
                 "master",
@@ -377,9 +377,9 @@ fn what_is_wrong_around_the_proxies() {
                 "master",
                 "smtp      inet  n  -  n  -  -  smtpd",
                 "smtp      inet  n  -  n  -  300  smtpd",
-                "careful: 127.0.0.1:10028 has at most 100 processes, and the inbound proxy lets in 300 sessions",
+                "careful: 127.0.0.1:10228 has at most 100 processes, and the inbound proxy lets in 300 sessions",
             ),
-            ("out", "{our.example = smtp:[127.0.0.1]:10027}, ", "", "wrong: tagged addresses in our.example"),
+            ("out", "{our.example = smtp:[127.0.0.1]:10227}, ", "", "wrong: tagged addresses in our.example"),
             (
                 "out",
                 "master_service_disable =",
@@ -404,7 +404,7 @@ fn what_is_wrong_behind_port_25_itself() {
                 "master",
                 "n  -  200  smtpd",
                 "n  -  -  smtpd",
-                "careful: 127.0.0.1:10028 has at most 100 processes, and the inbound proxy lets in 200 sessions",
+                "careful: 127.0.0.1:10228 has at most 100 processes, and the inbound proxy lets in 200 sessions",
             ),
             (
                 "config",
@@ -540,11 +540,11 @@ fn what_is_wrong_around_exim() {
     }
     let spoilt: [(&str, bool, &str, &str, &str); 9] = [
         ("proxy", false, "smtp_accept_max = 300", "smtp_accept_max = 200", "careful: Exim takes 200 sessions in all"),
-        ("proxy", true, "  port = 10025\n", "  port = 10035\n", "wrong: no transport sends to the outbound proxy"),
+        ("proxy", true, "  port = 10225\n", "  port = 10035\n", "wrong: no transport sends to the outbound proxy"),
         ("proxy", true, "received_port", "acl_c_port", "wrong: a loop"),
         ("proxy", true, "hosts_proxy = ", "# ", "wrong: Exim expects none: hosts_proxy"),
-        ("proxy", true, "127.0.0.1.10028 ;", "", "careful: next_hop is 127.0.0.1:10028"),
-        ("proxy", true, "; 127.0.0.1.10029", "", "careful: inbound.srs_next_hop is 127.0.0.1:10029"),
+        ("proxy", true, "127.0.0.1.10228 ;", "", "careful: next_hop is 127.0.0.1:10228"),
+        ("proxy", true, "; 127.0.0.1.10229", "", "careful: inbound.srs_next_hop is 127.0.0.1:10229"),
         (
             "map",
             false,
@@ -578,7 +578,7 @@ fn a_port_that_comes_back_from_a_filter_asks_no_milter() {
     }
     let filtered = |options: &str| {
         let mut recipe = Recipe::of("milter", false);
-        recipe.main_cf += "content_filter = smtp:[127.0.0.1]:10024\n";
+        recipe.main_cf += "content_filter = smtp:[127.0.0.1]:10224\n";
         recipe.master_cf += &format!("127.0.0.1:10035 inet n - n - - smtpd\n  -o content_filter=\n{options}");
         said(&recipe.check("ours"))
     };
@@ -589,12 +589,12 @@ fn a_port_that_comes_back_from_a_filter_asks_no_milter() {
     }
     // Another address of this machine is another place.
     let mut recipe = Recipe::of("proxy", false);
-    recipe.master_cf += "192.0.2.1:10025 inet n - n - - smtpd\n";
+    recipe.master_cf += "192.0.2.1:10225 inet n - n - - smtpd\n";
     assert!(!said(&recipe.check("ours")).contains("is a service of this Postfix itself"));
     // An instance with a port of the second instance is not mistaken for it.
     let mut recipe = Recipe::of("proxy", false);
-    recipe.main_cf = recipe.main_cf.replace("relayhost = [127.0.0.1]:10025\n", "");
-    recipe.master_cf += "127.0.0.1:10026 inet n - n - - smtpd\n";
+    recipe.main_cf = recipe.main_cf.replace("relayhost = [127.0.0.1]:10225\n", "");
+    recipe.master_cf += "127.0.0.1:10226 inet n - n - - smtpd\n";
     let output = said(&recipe.check("ours"));
     assert!(output.contains("nothing goes to the outbound proxy, so mail leaves unsigned"), "{output}");
 }

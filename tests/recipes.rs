@@ -21,7 +21,7 @@ struct Recipe {
 }
 
 /// The ports that recipes name.
-const PORTS: [&str; 8] = ["10025", "10026", "10027", "10028", "10029", "25", "587", "9025"];
+const PORTS: [&str; 8] = ["10225", "10226", "10227", "10228", "10229", "25", "587", "9025"];
 /// The folders of the sockets in recipes, and their paths in the folder of a test.
 const SOCKETS: [(&str, &str); 2] =
     [("/var/spool/postfix/countersign", "ours/queue/countersign"), ("/run/countersign", "run")];
@@ -185,7 +185,7 @@ fn postfix(method: &'static str, srs: bool, can: Can) {
             &Role {
                 name: "out",
                 domain: "out.example",
-                ports: &[(recipe.port("10026"), "")],
+                ports: &[(recipe.port("10226"), "")],
                 relayhost: world.port,
                 extra: &out_cf,
                 services: &recipe.text("postfix-out/master.cf"),

@@ -1,12 +1,13 @@
 //! Arguments of several subcommands: the config or the options that replace it, the key ring, and the time.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use crate::config::Config;
+use crate::config::{Config, ConfigError};
 use crate::envelope::keyring::Keyring;
 use crate::envelope::match_lists::{AddressSet, AliasDomains};
 use crate::envelope::site_policy::{InboundMode, Policy};
@@ -160,8 +161,31 @@ pub(super) fn default_policy() -> Policy {
 /// The named config, or the first at the default paths.
 pub(super) fn find_config(named: Option<&Path>) -> Result<Option<Config>> {
     let place = named.map(Path::to_owned).or_else(default_config);
-    place.as_deref().map(Config::load).transpose().map_err(Into::into)
+    place.as_deref().map(Config::load).transpose().map_err(|first| Mistakes::of(first).into())
 }
+
+/// All mistakes of a config file, one a line.
+#[derive(Debug)]
+pub(super) struct Mistakes(pub Vec<ConfigError>);
+
+impl Mistakes {
+    /// The first mistake is known; the file is read again for the others.
+    fn of(first: ConfigError) -> Self {
+        let text = std::fs::read_to_string(&first.path).unwrap_or_default();
+        let all = Config::mistakes(&first.path, &text);
+        // A file that cannot be read, or that was changed meanwhile.
+        Self(if all.contains(&first) { all } else { vec![first] })
+    }
+}
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+impl std::error::Error for Mistakes {}
 
 /// The first existing file at the default paths of the config.
 fn default_config() -> Option<PathBuf> {

@@ -40,6 +40,11 @@ pub(super) fn run(args: &Serve) -> Result<bool> {
     for warning in super::check::warnings(&config, &ring) {
         tracing::warn!("{warning}");
     }
+    if let Some(why) = state::ring_file::cannot_change(&config.ring) {
+        tracing::warn!(
+            "the key ring cannot be changed by this process: {why}. Until then a ramp begins only by: countersign keys ramp-start DOMAIN"
+        );
+    }
     fd_limit::raise_descriptors(&config)?;
     let control = runtime::control()?;
     let served = control.block_on(async {

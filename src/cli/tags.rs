@@ -1,15 +1,16 @@
 //! `sign` and `verify`: query the rules about addresses from the arguments or from standard input.
 
-use std::io::{self, BufRead as _, BufReader, BufWriter, Write};
+use std::io::{self, BufRead as _, BufReader, BufWriter, IsTerminal as _, Write};
 
 use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::json;
 
 use super::common_args::{RuleContext, SiteArgs};
+use crate::cli::colours::DIM;
 use crate::envelope::abuse::Memory;
 use crate::envelope::address::{Address, AddressError, MAX_ADDRESS, ReversePath};
-use crate::envelope::rules::{ContentCheck, Disposition, OutboundAction, ResultHeader, Rules};
+use crate::envelope::rules::{ContentCheck, Disposition, OutboundAction, OutboundReason, ResultHeader, Rules};
 use crate::envelope::tag::{Tagged, Verdict};
 use crate::envelope::time::Day;
 use crate::state::time_format::rfc3339;
@@ -67,6 +68,7 @@ pub(super) struct Verify {
 pub(super) fn sign(args: &Sign) -> Result<bool> {
     let site = args.site.load()?;
     one_if_bare(args.bare, &args.addresses)?;
+    let is_for_a_person = io::stdout().is_terminal();
     each_address(&args.addresses, |text, out| {
         // Mail servers pass the null sender as an empty argument.
         let null = args.bare && (text.0.is_empty() || text.0 == b"<>");
@@ -82,7 +84,10 @@ pub(super) fn sign(args: &Sign) -> Result<bool> {
                     OutboundAction::Rewrite(signed) => {
                         ("rewrite", Some(signed.address().to_string()), outbound.reason.name(), String::new())
                     }
-                    OutboundAction::Pass => ("pass", Some(shown(&path)), outbound.reason.name(), String::new()),
+                    OutboundAction::Pass => {
+                        let why = why_unchanged(outbound.reason, &path);
+                        ("pass", Some(shown(&path)), outbound.reason.name(), why)
+                    }
                     OutboundAction::Reject(refusal) => {
                         ("reject", None, outbound.reason.name(), refusal.text.to_owned())
                     }
@@ -91,12 +96,18 @@ pub(super) fn sign(args: &Sign) -> Result<bool> {
         };
         if args.json {
             let line = json!({"address": text.to_string_lossy(), "action": action, "result": result, "reason": reason,
-                "note": Some(&note).filter(|note| !note.is_empty())});
+                "note": Some(&note).filter(|note| result.is_none() && !note.is_empty())});
             writeln!(out, "{line}")?;
         } else {
             match &result {
                 Some(result) if args.bare => write!(out, "{result}")?,
-                Some(result) => writeln!(out, "{result}")?,
+                Some(result) => {
+                    writeln!(out, "{result}")?;
+                    if is_for_a_person && !note.is_empty() {
+                        out.flush()?;
+                        anstream::eprintln!("{DIM}{note}{DIM:#}");
+                    }
+                }
                 None => {
                     out.flush()?;
                     anstream::eprintln!("{}: {note}", text.to_string_lossy());
@@ -138,6 +149,38 @@ pub(super) fn verify(args: &Verify) -> Result<bool> {
         }
         Ok(found.is_delivered)
     })
+}
+
+/// Why a sender leaves as it is, in words.
+fn why_unchanged(reason: OutboundReason, sender: &ReversePath) -> String {
+    let domain = sender.address().map_or("", Address::domain);
+    match reason {
+        OutboundReason::ForeignSender => {
+            format!("unchanged: {domain} is not in domains.local, and there is no srs_domain for foreign senders")
+        }
+        OutboundReason::RelayDomain => format!("unchanged: {domain} is in domains.relay"),
+        OutboundReason::ModeOff => "unchanged: outbound.mode is \"off\"".to_owned(),
+        OutboundReason::NotInPilot => {
+            "unchanged: outbound.mode is \"pilot\", and this sender is not in outbound.pilot".to_owned()
+        }
+        OutboundReason::ExemptSender => "unchanged: this sender is in outbound.exempt_senders".to_owned(),
+        OutboundReason::SignedAlready => "unchanged: it has a valid tag already".to_owned(),
+        OutboundReason::OwnSrsAddress => "unchanged: it is an SRS address of this site".to_owned(),
+        OutboundReason::SameDomain => "unchanged: it is in the SRS domain already".to_owned(),
+        OutboundReason::Overflow => {
+            "unchanged: with a tag, the part before the @ would be longer than 64 characters (outbound.overflow)"
+                .to_owned()
+        }
+        OutboundReason::NullSender => "unchanged: the null sender is nobody's address".to_owned(),
+        // For the others, a recipient or a client is known, or the address is not unchanged.
+        OutboundReason::Signed
+        | OutboundReason::Forwarded
+        | OutboundReason::Aliased
+        | OutboundReason::ExemptClient
+        | OutboundReason::ExemptRecipient
+        | OutboundReason::LocalRecipient
+        | OutboundReason::NoKey => String::new(),
+    }
 }
 
 /// `--bare` is for mail servers, which query one address at a time.

@@ -188,7 +188,7 @@ fn listener(
         let text = "outbound_clients and outbound_daemons are for a milter with role = \"auto\"; who may send through a proxy stands in clients";
         return Err((start, text.into()));
     }
-    let listen = raw.listen.ok_or_else(|| missing("listen", "127.0.0.1:10025"))?;
+    let listen = raw.listen.ok_or_else(|| missing("listen", "127.0.0.1:10225"))?;
     let trusted_proxies: Networks = raw.trusted_proxies.iter().map(|n| n.0).collect();
     let clients: Networks = if raw.clients.is_empty() && role == Role::Outbound {
         if !listen.is_loopback() {
@@ -202,7 +202,7 @@ fn listener(
     } else {
         raw.clients.iter().map(|n| n.0).collect()
     };
-    let next_hop: Vec<Endpoint> = raw.next_hop.ok_or_else(|| missing("next_hop", "127.0.0.1:10026"))?.into();
+    let next_hop: Vec<Endpoint> = raw.next_hop.ok_or_else(|| missing("next_hop", "127.0.0.1:10226"))?.into();
     let mut by_domain: Vec<(String, Vec<Endpoint>)> =
         raw.by_domain.into_iter().map(|(name, hops)| (name.0, hops.into())).collect();
     most_specific_first(&mut by_domain);
@@ -210,7 +210,7 @@ fn listener(
         by_domain.into_iter().map(|(name, hops)| (DomainSet::from_iter([name]), hops)).collect();
     let hops = || by_domain.iter().map(|(_, hops)| hops).chain([&next_hop]);
     if hops().any(Vec::is_empty) {
-        return Err((start, "a list of next hops is empty; name at least one, \"127.0.0.1:10026\"".into()));
+        return Err((start, "a list of next hops is empty; name at least one, \"127.0.0.1:10226\"".into()));
     }
     if hops().flatten().any(|hop| matches!(hop, Endpoint::Systemd(_) | Endpoint::Tcp { port: 0, .. })) {
         return Err((start, "a next hop must be host:port or unix:/path".into()));

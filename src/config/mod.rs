@@ -2,6 +2,7 @@
 //! with their defaults.
 
 mod choices;
+mod every_mistake;
 mod limits;
 mod listeners;
 mod mistakes;
@@ -172,8 +173,14 @@ impl Config {
             error(line, mistakes::in_our_words(e.message().trim_end(), text, line))
         })?;
         check(&raw).map_err(|(offset, text)| error(offset.and_then(at), text))?;
+        let has_domains = !raw.domains.local.is_empty() || raw.domains.srs_domain.is_some();
         let folder = path.parent().unwrap_or(Path::new(""));
         let config = build(raw, path, folder).map_err(|(offset, text)| error(offset.and_then(at), text))?;
+        // Asked last: it may be the only thing that is missing, but hides no other mistake.
+        if !has_domains {
+            let text = "domains.local is empty: name the domains whose mail is yours, local = [\"our.example\"]";
+            return Err(error(None, text.into()));
+        }
         Ok(Self { settings: reload::settings(text), ..config })
     }
 }
@@ -234,12 +241,6 @@ impl Config {
 
 /// Checks what serde cannot: ranges, and values that contradict each other.
 fn check(raw: &Raw) -> Result<(), LocatedError> {
-    if raw.domains.local.is_empty() && raw.domains.srs_domain.is_none() {
-        return Err((
-            None,
-            "domains.local is empty: name the domains whose mail is yours, local = [\"our.example\"]".into(),
-        ));
-    }
     let days = |name: &str, value: &Option<toml::Spanned<u16>>, max: u16| match value {
         Some(days) if !(1..=max).contains(days.get_ref()) => {
             Err((Some(days.span().start), format!("{name} must be 1 to {max} days")))

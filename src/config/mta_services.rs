@@ -57,7 +57,7 @@ pub(super) fn mta_service(
         return Err((start, text.into()));
     }
     let listen = raw.listen.ok_or_else(|| {
-        let text = "this listener has no listen; write listen = \"127.0.0.1:10030\" or \"unix:/path\"";
+        let text = "this listener has no listen; write listen = \"127.0.0.1:10230\" or \"unix:/path\"";
         (start, text.into())
     })?;
     if raw.clients.is_empty() && !listen.is_loopback() {

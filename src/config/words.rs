@@ -56,7 +56,7 @@ impl FromStr for Endpoint {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is neither host:port (\"127.0.0.1:10025\", \"[::1]:25\") nor unix:/path");
+        let wrong = || format!("`{text}` is neither host:port (\"127.0.0.1:10225\", \"[::1]:25\") nor unix:/path");
         if let Some(path) = text.strip_prefix("unix:") {
             return if path.starts_with('/') { Ok(Self::Unix(path.into())) } else { Err(wrong()) };
         }

@@ -26,8 +26,11 @@ pub enum AddressError {
     #[error("the address has no local part; expected local-part@domain")]
     NoLocalPart,
     /// An octet that is not allowed at its place.
-    #[error("octet {0:#04x} is not allowed here in an address; quote the local part or leave it out")]
+    #[error("{} is not allowed here in an address; quote the local part or leave it out", octet_name(*.0))]
     BadOctet(u8),
+    /// A blank or tab before or after the address.
+    #[error("the address begins or ends with a blank; remove it")]
+    Blank,
     /// A control character or line separator outside ASCII, which some programs take for a line end.
     #[error("control characters are not allowed in an address")]
     Control,
@@ -46,6 +49,16 @@ pub enum AddressError {
     /// Octets above 127 that are not UTF-8 (RFC 6531 section 3.3).
     #[error("the address is not UTF-8")]
     NotUtf8,
+}
+
+/// An octet, for people: visible characters as they are, others by number.
+fn octet_name(octet: u8) -> String {
+    match octet {
+        b' ' => "a blank".to_owned(),
+        b'\t' => "a tab".to_owned(),
+        0x21..0x7f => format!("`{}`", char::from(octet)),
+        _ => format!("octet {octet:#04x}"),
+    }
 }
 
 /// An envelope address: local part and domain, as received.
@@ -80,6 +93,9 @@ impl Address {
         }
         if text.len() > MAX_ADDRESS {
             return Err(AddressError::TooLong);
+        }
+        if text.starts_with([' ', '\t']) || text.ends_with([' ', '\t']) {
+            return Err(AddressError::Blank);
         }
         if !text.is_ascii() && text.chars().any(|c| matches!(c, '\u{80}'..='\u{9f}' | '\u{2028}' | '\u{2029}')) {
             return Err(AddressError::Control);

@@ -36,10 +36,11 @@ impl BoundListeners {
         let mut bound = Self { proxies: Vec::new(), services: Vec::new() };
         for listener in &config.listeners {
             let proxy = proxy(listener, config)?;
-            bound.proxies.push((Arc::new(proxy), bind(&listener.listen, &listener.access, inherited)?));
+            let what = proxy_name(listener.role);
+            bound.proxies.push((Arc::new(proxy), bind(what, &listener.listen, &listener.access, inherited)?));
         }
         for service in &config.mta_services {
-            let socket = bind(&service.listen, &access_of(service), inherited)?;
+            let socket = bind(service_name(service.protocol), &service.listen, &access_of(service), inherited)?;
             bound.services.push((Arc::new(service.clone()), socket));
         }
         Ok(bound)
@@ -55,8 +56,30 @@ fn proxy(listener: &crate::config::Listener, config: &Config) -> Result<ProxyLis
     ProxyListener::new(listener, config).map_err(|error| StartError::Tls { listen: listener.listen.clone(), error })
 }
 
-fn bind(listen: &Endpoint, access: &Access, inherited: &mut Inherited) -> Result<Bound, StartError> {
-    Bound::bind(listen, access, inherited).map_err(|error| StartError::Bind { listen: listen.clone(), error })
+/// A proxy listener, in words.
+fn proxy_name(role: Role) -> &'static str {
+    match role {
+        Role::Outbound => "the outbound listener",
+        Role::Inbound => "the inbound listener",
+    }
+}
+
+/// A listener for queries, in words.
+fn service_name(protocol: ServiceProtocol) -> &'static str {
+    match protocol {
+        ServiceProtocol::Milter => "the milter",
+        ServiceProtocol::Socketmap => "the socketmap",
+        ServiceProtocol::Policy => "the policy service",
+    }
+}
+
+fn bind(
+    what: &'static str,
+    listen: &Endpoint,
+    access: &Access,
+    inherited: &mut Inherited,
+) -> Result<Bound, StartError> {
+    Bound::bind(listen, access, inherited).map_err(|error| StartError::bind(what, listen, error))
 }
 
 /// By default, access is limited only by the permissions of the socket's folder, because the MTA runs as another user.
@@ -170,7 +193,7 @@ impl Listeners {
             let before = config.listeners.iter().take(at).filter(|it| it.listen == listener.listen).count();
             let same = inner.proxies.iter().filter(|it| it.current.load().listener.listen == listener.listen);
             let socket = match same.skip(before).count() {
-                0 => Some(bind(&listener.listen, &listener.access, &mut inherited)?),
+                0 => Some(bind(proxy_name(listener.role), &listener.listen, &listener.access, &mut inherited)?),
                 _ => None,
             };
             proxies.push((Arc::new(proxy(listener, config)?), socket));
@@ -180,7 +203,7 @@ impl Listeners {
             let before = config.mta_services.iter().take(at).filter(|it| it.listen == service.listen).count();
             let same = inner.services.iter().filter(|it| it.current.load().listen == service.listen);
             let socket = match same.skip(before).count() {
-                0 => Some(bind(&service.listen, &access_of(service), &mut inherited)?),
+                0 => Some(bind(service_name(service.protocol), &service.listen, &access_of(service), &mut inherited)?),
                 _ => None,
             };
             services.push((Arc::new(service.clone()), socket));

@@ -13,6 +13,7 @@ mod gauges;
 mod listeners;
 pub(crate) mod logs;
 mod notices;
+mod port_holder;
 mod ramp;
 pub(crate) mod ramp_words;
 mod recipients;
@@ -72,7 +73,7 @@ impl Service {
         let listeners = BoundListeners::bind(&config, &mut inherited)?;
         let status = config.status.as_ref().map(|listen| {
             Bound::bind(listen, &Access::default(), &mut inherited)
-                .map_err(|error| StartError::Bind { listen: listen.clone(), error })
+                .map_err(|error| StartError::bind("status.listen", listen, error))
         });
         let status = status.transpose()?;
         for name in inherited.left() {

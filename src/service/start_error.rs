@@ -3,17 +3,23 @@
 use std::fmt;
 use std::io;
 
+use super::port_holder;
 use crate::config::Endpoint;
+use crate::state::ownership::{self, Wanted};
 
 /// Why the daemon does not start.
 #[derive(Debug)]
 pub enum StartError {
     /// A listener cannot be bound.
     Bind {
+        /// The listener, in words.
+        what: &'static str,
         /// The address or socket that could not be opened.
         listen: Endpoint,
         /// The error of the operating system.
         error: io::Error,
+        /// Whose fault it is, and what would be right; may be empty.
+        advice: String,
     },
     /// A certificate cannot be used.
     Tls {
@@ -32,14 +38,64 @@ pub enum StartError {
     Runtime(io::Error),
 }
 
+impl StartError {
+    /// A listener that cannot be bound, with what would be right.
+    pub(super) fn bind(what: &'static str, listen: &Endpoint, error: io::Error) -> Self {
+        let advice = advice(listen, &error);
+        Self::Bind { what, listen: listen.clone(), error, advice }
+    }
+}
+
+/// Ports below this one are for root, or for who has the capability.
+const FIRST_OF_ALL: u16 = 1024;
+
+/// What stands in the way, and what would be right; empty if there is nothing to say.
+fn advice(listen: &Endpoint, error: &io::Error) -> String {
+    use io::ErrorKind::{AddrInUse, AddrNotAvailable, NotFound, PermissionDenied};
+    match (listen, error.kind()) {
+        (Endpoint::Tcp { port, .. }, AddrInUse) => {
+            let holders = port_holder::of(*port);
+            match holders.iter().any(|holder| holder.is_this_process) {
+                true => {
+                    "this daemon has the port already, by another listener; the new address needs a restart".to_owned()
+                }
+                false if holders.is_empty() => format!(
+                    "another program has the port. Which one: ss -ltnp 'sport = :{port}'. Stop it, or give one of them another port"
+                ),
+                false => {
+                    let names: Vec<&str> = holders.iter().map(|holder| holder.name.as_str()).collect();
+                    format!("{} has the port. Stop it, or give one of them another port", names.join(" and "))
+                }
+            }
+        }
+        (Endpoint::Tcp { port, .. }, PermissionDenied) if *port < FIRST_OF_ALL => format!(
+            "{} may not open ports below {FIRST_OF_ALL}. Let systemd open it: packaging/countersign.socket, and here listen = \
+             \"systemd:smtp\". Or let the unit do it: AmbientCapabilities=CAP_NET_BIND_SERVICE",
+            ownership::own_name()
+        ),
+        (Endpoint::Tcp { host, .. }, AddrNotAvailable) => {
+            format!("this machine has no address {host}. ip address shows which it has")
+        }
+        (Endpoint::Unix(path), AddrInUse) => format!("another program answers on {}. Stop it first", path.display()),
+        (Endpoint::Unix(path), NotFound) => {
+            let folder = path.parent().unwrap_or(path).display();
+            format!("there is no folder {folder}. Make it: install -d -o {} -m 755 {folder}", ownership::own_name())
+        }
+        (Endpoint::Unix(path), _) => {
+            let folder = path.parent().unwrap_or(path);
+            ownership::refused(folder, Wanted::WriteIn, error).unwrap_or_default()
+        }
+        _ => String::new(),
+    }
+}
+
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Bind { listen, error } if error.kind() == io::ErrorKind::AddrInUse => write!(
-                f,
-                "cannot listen on {listen}: {error}; where this daemon's own listener has the port, the new address needs a restart"
-            ),
-            Self::Bind { listen, error } => write!(f, "cannot listen on {listen}: {error}"),
+            Self::Bind { what, listen, error, advice } if advice.is_empty() => {
+                write!(f, "{what} cannot listen on {listen}: {error}")
+            }
+            Self::Bind { what, listen, advice, .. } => write!(f, "{what} cannot listen on {listen}: {advice}"),
             Self::Tls { listen, error } => write!(f, "TLS of the listener {listen}: {error}"),
             Self::Recipients(error) => write!(f, "inbound.recipients: {error}"),
             Self::NoListener => f.write_str("the config has no [[listener]]; there is nothing to do"),

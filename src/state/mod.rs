@@ -1,5 +1,6 @@
 //! State that outlives the process: the key ring, in a file of its own.
 
+pub(crate) mod ownership;
 pub(crate) mod recipient_file;
 mod ring_error;
 pub mod ring_file;

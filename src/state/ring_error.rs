@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::ownership::{self, Wanted};
 use crate::envelope::keyring::{ChangeError, RingError};
 
 /// An error in a ring file: its place, and how to correct it.
@@ -50,6 +51,9 @@ pub enum Problem {
         /// The user id of the owner.
         uid: u32,
     },
+    /// The operating system lets this user not read the file, or not write in its folder; says why.
+    #[error("{0}")]
+    Refused(String),
     /// An error of the operating system.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -64,8 +68,20 @@ pub enum Problem {
     Change(#[from] ChangeError),
 }
 
+impl Problem {
+    /// An error of the operating system at `path`: with owner, asker and remedy, if it is one of rights.
+    pub(super) fn refused(path: &Path, wanted: Wanted, error: io::Error) -> Self {
+        ownership::refused(path, wanted, &error).map_or(Self::Io(error), Self::Refused)
+    }
+}
+
 impl fmt::Display for RingFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Problem::Refused(text) = &self.problem
+            && let Some(rest) = text.strip_prefix(&format!("{} ", self.path.display()))
+        {
+            return write!(f, "{}: it {rest}", self.path.display());
+        }
         match self.line {
             Some(line) => write!(f, "{}:{line}: {}", self.path.display(), self.problem),
             None => write!(f, "{}: {}", self.path.display(), self.problem),

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use super::ownership::{self, Wanted};
 use super::ring_error::{Problem, RingFileError, at};
 use super::ring_text::{Secrets, parse, to_text};
 use crate::envelope::keyring::{ChangeError, Keyring};
@@ -26,7 +27,8 @@ pub fn load(path: &Path) -> Result<Keyring, RingFileError> {
     let no_wait = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or_default();
     let mut file = match File::options().read(true).custom_flags(no_wait).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return at(path, Err(Problem::Missing)),
-        file => at(path, file)?,
+        Err(error) => return at(path, Err(Problem::refused(path, Wanted::Read, error))),
+        Ok(file) => file,
     };
     // Metadata of the open file, because the path may lead to another file by now.
     let metadata = at(path, file.metadata())?;
@@ -98,6 +100,14 @@ pub fn update<T>(
     }
 }
 
+/// Why this process could not change the ring, and what would be right; `None` if it could.
+pub(crate) fn cannot_change(path: &Path) -> Option<String> {
+    let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let (folder, wanted) = (folder_of(&real), rustix::fs::Access::WRITE_OK.union(rustix::fs::Access::EXEC_OK));
+    let error = io::Error::from(rustix::fs::access(folder, wanted).err()?);
+    Some(ownership::refused(folder, Wanted::WriteIn, &error).unwrap_or_else(|| error.to_string()))
+}
+
 /// Whether the ring has to be written.
 #[derive(Debug)]
 pub enum Changed<T> {
@@ -125,9 +135,10 @@ fn lock(path: &Path) -> Result<File, RingFileError> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let no_links = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
             let no_links = i32::try_from(no_links.bits()).unwrap_or_default();
-            at(&path, File::options().write(true).custom_flags(no_links).open(&path))?
+            let opened = File::options().write(true).custom_flags(no_links).open(&path);
+            at(&path, opened.map_err(|error| Problem::refused(&path, Wanted::Write, error)))?
         }
-        Err(error) => return at(&path, Err(error)),
+        Err(error) => return at(ring, Err(Problem::refused(folder_of(ring), Wanted::WriteIn, error))),
     };
     // A signal may arrive while another process holds the lock.
     loop {

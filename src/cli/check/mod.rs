@@ -4,6 +4,7 @@ mod connect;
 mod dangers;
 mod description;
 mod mta;
+mod rights;
 mod warnings;
 
 use std::io::{IsTerminal as _, Write as _};
@@ -12,13 +13,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde::Serialize;
+use serde_json::json;
 
 use self::mta::MtaFindings;
+use self::rights::Person;
 pub(super) use self::warnings::all as warnings;
 use self::warnings::writes_evidence;
-use super::common_args::{find_config, now};
+use super::common_args::{Mistakes, find_config, now};
 use crate::cli::colours::{GREEN, RED, YELLOW};
-use crate::config::{Config, ServiceProtocol};
+use crate::config::{Config, ConfigError, ServiceProtocol};
 use crate::drive::proxy_listener::ProxyListener;
 use crate::envelope::keyring::Keyring;
 use crate::envelope::rules::{Ramp, Rules};
@@ -58,6 +61,9 @@ pub(super) struct Check {
     /// Do not connect to next hops
     #[arg(long, conflicts_with = "connect")]
     no_connect: bool,
+    /// Check what this user may read and write, as whom the daemon runs [default: as root, countersign if there is one]
+    #[arg(long, value_name = "USER")]
+    as_user: Option<String>,
     /// Exit with 1 if there is a warning
     #[arg(long)]
     strict: bool,
@@ -66,8 +72,16 @@ pub(super) struct Check {
 /// Prints what the config means, with warnings about settings that have surprising effects. `false`: the mail server's
 /// configuration is wrong.
 pub(super) fn run(args: &Check) -> Result<bool> {
-    let config = find_config(args.config.as_deref())?
-        .context("there is no config; name one with -c FILE, or write one: countersign init --help")?;
+    let config = match find_config(args.config.as_deref()) {
+        Err(error) if args.json => {
+            if let Some(Mistakes(mistakes)) = error.downcast_ref() {
+                writeln!(std::io::stdout(), "{}", mistakes_as_json(mistakes))?;
+            }
+            return Err(error);
+        }
+        config => config?,
+    };
+    let config = config.context("there is no config; name one with -c FILE, or write one: countersign init --help")?;
     let ring = state::ring_file::load(&config.ring)?;
     for listener in &config.listeners {
         ProxyListener::new(listener, &config)
@@ -79,10 +93,13 @@ pub(super) fn run(args: &Check) -> Result<bool> {
         let list = state::recipient_file::load(path).map_err(anyhow::Error::msg).context("inbound.recipients")?;
         lists.push(list.len());
     }
-    let dangers = dangers::all(&config);
+    let mut dangers = dangers::all(&config);
     let mut warnings = warnings(&config, &ring);
     if args.connect || (std::io::stdout().is_terminal() && !args.no_connect && !args.json) {
         warnings.extend(connect::all(&config));
+    }
+    if let Some(person) = Person::asked(args.as_user.as_deref())? {
+        dangers.extend(rights::of_daemon(&config, &person)?);
     }
     let swept = state::ring_file::sweep(&config.ring);
     if let Err(error) = &swept {
@@ -125,6 +142,12 @@ pub(super) fn run(args: &Check) -> Result<bool> {
     found.iter().for_each(MtaFindings::print);
     let fits = found.as_ref().is_none_or(MtaFindings::fits);
     result(&config, &dangers, fits && (warnings.is_empty() || !args.strict))
+}
+
+/// The mistakes of a config that cannot be used, for scripts.
+fn mistakes_as_json(mistakes: &[ConfigError]) -> serde_json::Value {
+    let one = |it: &ConfigError| json!({"file": it.path, "line": it.line, "text": it.text});
+    json!({"mistakes": mistakes.iter().map(one).collect::<Vec<_>>()})
 }
 
 /// Everything that was found, for scripts.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::rights::RUN_FOLDER;
 use crate::cli::common_args::now;
 use crate::config::{Config, Endpoint, Listener, MtaService, Protocol, Role, ServiceProtocol, Side, TlsMode};
 use crate::envelope::address::Address;
@@ -143,7 +144,9 @@ pub(in crate::cli) fn all(config: &Config, ring: &Keyring) -> Vec<String> {
 fn missing_folders(config: &Config) -> Vec<String> {
     let sockets = config.listeners.iter().map(|it| &it.listen).chain(config.mta_services.iter().map(|it| &it.listen));
     let folders = sockets.filter_map(|it| if let Endpoint::Unix(path) = it { path.parent() } else { None });
-    let missing: BTreeSet<&Path> = folders.filter(|folder| !folder.is_dir()).collect();
+    // The unit makes its own when the daemon starts.
+    let missing: BTreeSet<&Path> =
+        folders.filter(|folder| !folder.is_dir() && *folder != Path::new(RUN_FOLDER)).collect();
     let line = |folder: &Path| {
         let folder = folder.display();
         format!("there is no folder {folder} for the sockets in it: install -d -o countersign -m 755 {folder}")

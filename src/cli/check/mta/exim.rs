@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 
 use super::finding::Finding::{self, Careful, Wrong};
 use super::finding::{ask, program};
+use crate::cli::check::rights;
 use crate::config::{Config, Endpoint, Listener, Role, SendProxy};
 
 /// The configuration file: the named file itself, or the usual file in the named folder.
@@ -89,7 +90,11 @@ fn days(text: &str) -> Option<u16> {
 
 /// All findings, in the order in which a message passes the settings.
 pub(super) fn findings(config: &Config, file: &Path) -> Result<Vec<Finding>> {
-    Ok(of(config, &Exim::read(file)?))
+    let exim = Exim::read(file)?;
+    let mut found = of(config, &exim);
+    found
+        .extend(rights::of_mail_server(config, exim.get("exim_user").unwrap_or("Debian-exim"))?.into_iter().map(Wrong));
+    Ok(found)
 }
 
 fn of(config: &Config, exim: &Exim) -> Vec<Finding> {

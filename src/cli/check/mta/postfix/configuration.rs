@@ -10,7 +10,7 @@ use crate::cli::check::mta::finding::{Finding, ask, names, program};
 use crate::config::Endpoint;
 
 /// The parameters that are read.
-const PARAMETERS: [&str; 48] = [
+const PARAMETERS: [&str; 52] = [
     "access_map_reject_code",
     "bounce_queue_lifetime",
     "cleanup_service_name",
@@ -20,7 +20,10 @@ const PARAMETERS: [&str; 48] = [
     "header_checks",
     "internal_mail_filter_classes",
     "local_recipient_maps",
+    "alias_maps",
+    "forward_path",
     "luser_relay",
+    "mail_owner",
     "master_service_disable",
     "maximal_queue_lifetime",
     "milter_default_action",
@@ -55,6 +58,7 @@ const PARAMETERS: [&str; 48] = [
     "smtpd_reject_unlisted_recipient",
     "smtpd_relay_restrictions",
     "transport_maps",
+    "queue_directory",
     "virtual_alias_domains",
     "virtual_alias_maps",
     "virtual_mailbox_domains",

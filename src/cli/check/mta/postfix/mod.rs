@@ -18,6 +18,7 @@ use self::proxies::{inbound, is_behind, nobody_listens, outbound, sends_to_the_w
 use self::reflects::reflects;
 use self::relays::relays;
 use super::finding::Finding::{self, Careful, Wrong};
+use crate::cli::check::rights;
 use crate::config::{Config, Role, ServiceProtocol};
 
 /// All findings, in the order in which a message passes the settings.
@@ -25,6 +26,7 @@ pub(super) fn findings(config: &Config, place: &Path) -> Result<Vec<Finding>> {
     let postfix = Postfix::read(place)?;
     let mut found = Vec::new();
     ports_of_ours(config, &postfix, &mut found);
+    found.extend(rights::of_mail_server(config, postfix.get("mail_owner"))?.into_iter().map(Wrong));
     if let Some(listener) = config.listeners.iter().find(|listener| is_behind(listener, &postfix)) {
         sends_to_the_world(config, listener, &postfix, &mut found);
         return Ok(found);

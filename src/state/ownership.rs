@@ -1,0 +1,88 @@
+//! Who owns a file, and who asks for it: the words for a refusal of the operating system.
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+/// What a process wanted of a file or folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// To read a file.
+    Read,
+    /// To write to a file.
+    Write,
+    /// To write in a folder.
+    WriteIn,
+}
+
+/// The name of a user, or its number if there is no such user.
+pub(crate) fn user_name(uid: u32) -> String {
+    let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();
+    user.map_or_else(|| format!("the user with the id {uid}"), |user| user.name)
+}
+
+/// The name of the user as whom this process runs.
+pub(crate) fn own_name() -> String {
+    user_name(rustix::process::geteuid().as_raw())
+}
+
+/// Why the operating system refuses `wanted` at `path`, and the command that changes it; `None` for other errors.
+pub(crate) fn refused(path: &Path, wanted: Wanted, error: &io::Error) -> Option<String> {
+    if error.kind() == io::ErrorKind::ReadOnlyFilesystem {
+        return Some(format!(
+            "{} is on a file system that is read-only for this process. In a systemd unit, name it in ReadWritePaths=",
+            path.display()
+        ));
+    }
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return None;
+    }
+    // The first thing on the way that this user may not enter, or the thing itself.
+    let folders: Vec<&Path> = path.ancestors().skip(1).filter(|it| !it.as_os_str().is_empty()).collect();
+    let enters = |it: &&Path| rustix::fs::access(*it, rustix::fs::Access::EXEC_OK).is_ok();
+    let closed = folders.into_iter().rev().find(|it| !enters(it));
+    let (obstacle, may) = match (closed, wanted) {
+        (Some(folder), _) => (folder, "enter"),
+        (None, Wanted::Read) => (path, "read"),
+        (None, Wanted::Write) => (path, "write to"),
+        (None, Wanted::WriteIn) => (path, "write in"),
+    };
+    let asker = own_name();
+    let shown = obstacle.display();
+    let owner = std::fs::metadata(obstacle).map(|about| user_name(about.uid()));
+    Some(match owner {
+        // Its rights, and not its owner, are in the way.
+        Ok(owner) if owner == asker => {
+            format!("{shown} is {owner}'s own, and its mode does not let {asker} {may} it; run: chmod u+rwX {shown}")
+        }
+        Ok(owner) => format!(
+            "{shown} belongs to {owner}, and this runs as {asker}, who may not {may} it; run: chown {asker}: {shown}"
+        ),
+        Err(_) => format!("{asker} may not {may} {shown}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_owner_asker_and_remedy() {
+        let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+        let asker = own_name();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ring.toml");
+        std::fs::write(&file, "").unwrap();
+        let shown = file.display();
+        let own = refused(&file, Wanted::Read, &denied).unwrap();
+        assert!(own.ends_with(&format!("does not let {asker} read it; run: chmod u+rwX {shown}")), "{own}");
+        let unwritable = io::Error::from(io::ErrorKind::ReadOnlyFilesystem);
+        let text = refused(folder.path(), Wanted::WriteIn, &unwritable).unwrap();
+        assert!(text.contains("ReadWritePaths="), "{text}");
+        assert_eq!(refused(Path::new("/"), Wanted::Read, &io::Error::from(io::ErrorKind::NotFound)), None);
+        assert_eq!(user_name(0), "root");
+        assert_eq!(user_name(4_000_000_000), "the user with the id 4000000000");
+    }
+}
