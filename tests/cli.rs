@@ -69,7 +69,7 @@ fn json_says_what_the_rules_say() {
     assert_eq!(
         lines[3],
         json!({"address": "x y", "action": "reject", "result": null, "reason": "malformed",
-        "note": "octet 0x20 is not allowed here in an address; quote the local part or leave it out"})
+        "note": "a blank is not allowed here in an address; quote the local part or leave it out"})
     );
     let (tag, srs) = (lines[0]["result"].as_str().unwrap(), lines[1]["result"].as_str().unwrap());
     let verify = run(
