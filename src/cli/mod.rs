@@ -13,6 +13,7 @@ mod init;
 mod interfaces;
 mod keys;
 mod mail_sink;
+mod mta;
 mod page;
 mod probe;
 mod ramp;

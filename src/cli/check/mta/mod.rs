@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use self::finding::Finding;
 use crate::cli::colours::{BOLD, GREEN, RED, YELLOW};
+use crate::cli::mta::exim::config_file;
 use crate::config::Config;
 
 /// What was found in a mail server's configuration.
@@ -35,7 +36,7 @@ pub(super) struct MtaFindings {
 pub(super) fn find(config: &Config, place: &Path) -> Result<MtaFindings> {
     let (name, all) = if place.join("main.cf").exists() {
         ("Postfix", postfix::findings(config, place)?)
-    } else if let Some(file) = exim::config_file(place) {
+    } else if let Some(file) = config_file(place) {
         ("Exim", exim::findings(config, &file)?)
     } else {
         bail!("{}: neither a main.cf of Postfix nor a configuration file of Exim is there", place.display());

@@ -1,6 +1,6 @@
 //! Checks of a Postfix configuration, as `postconf` prints it.
 
-mod configuration;
+mod flow;
 mod mta_services;
 mod own_bounces;
 mod proxies;
@@ -11,7 +11,6 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use self::configuration::Postfix;
 use self::mta_services::{maps, milter, policy, signed_before_the_queue};
 use self::own_bounces::own_bounces;
 use self::proxies::{inbound, is_behind, nobody_listens, outbound, sends_to_the_world};
@@ -19,6 +18,7 @@ use self::reflects::reflects;
 use self::relays::relays;
 use super::finding::Finding::{self, Careful, Wrong};
 use crate::cli::check::rights;
+use crate::cli::mta::postfix::Postfix;
 use crate::config::{Config, Role, ServiceProtocol};
 
 /// All findings, in the order in which a message passes the settings.
@@ -133,8 +133,8 @@ fn days(text: &str) -> Option<u16> {
 
 #[cfg(test)]
 mod tests {
-    use super::configuration::networks;
     use super::*;
+    use crate::cli::mta::postfix::networks;
 
     #[test]
     fn times_are_days() {

@@ -1,8 +1,9 @@
 //! Checks of a Postfix that queries Countersign: milter, maps, policy service.
 
-use super::configuration::{MasterService, Postfix, networks};
+use super::flow::flow_delay;
 use crate::cli::check::mta::finding::Finding::{self, Careful, Wrong};
-use crate::cli::check::mta::finding::names;
+use crate::cli::mta::postfix::{MasterService, MilterEntry, Postfix, milters, networks};
+use crate::cli::mta::tools::names;
 use crate::config::{Config, Endpoint, MtaService, ServiceProtocol, Side};
 
 /// Checks which services query the milter, and what happens to mail while the milter does not answer.
@@ -16,19 +17,10 @@ pub(super) fn milter(config: &Config, mta_service: &MtaService, postfix: &Postfi
     }
     who_does_not_ask(config, mta_service, postfix, found);
     if mta_service.side != Side::Outbound {
-        found.extend(postfix.flow_delay());
+        found.extend(flow_delay(postfix));
     }
-    let main = |parameter: &str| postfix.get(parameter).to_owned();
-    let action = main("milter_default_action");
-    if action == "accept" {
-        found.push(Finding::wrong(
-            "milter_default_action = accept: while Countersign is down, mail leaves unsigned, and its bounces are refused later; set it to tempfail",
-        ));
-    }
-    if main("milter_protocol").parse::<u32>().is_ok_and(|version| version < 6) {
-        found.push(Finding::wrong("milter_protocol is below 6: the sender cannot be changed. Leave it out"));
-    }
-    if mta_service.side != Side::Inbound && !names(&main("non_smtpd_milters"), listen) {
+    while_it_is_down(listen, &asking, postfix, found);
+    if mta_service.side != Side::Inbound && !names(postfix.get("non_smtpd_milters"), listen) {
         found.push(Careful(format!(
             "mail that programs here hand to `sendmail` leaves unsigned: non_smtpd_milters = {}",
             as_milter(listen)
@@ -56,10 +48,9 @@ pub(super) fn milter(config: &Config, mta_service: &MtaService, postfix: &Postfi
             )));
         }
         // A port for mail that returns from a filter.
-        let loopback = service.name.starts_with("127.") || service.name.starts_with("localhost");
         if filters
             && mta_service.side == Side::Auto
-            && loopback
+            && service.is_on_loopback()
             && mta_service.outbound_clients.contains([127, 0, 0, 1].into())
         {
             found.push(Careful(format!(
@@ -90,23 +81,47 @@ fn who_does_not_ask(config: &Config, mta_service: &MtaService, postfix: &Postfix
     };
     for service in postfix.running("smtpd") {
         let list = postfix.of(service, "smtpd_milters");
-        let behind_a_filter = service.own.contains_key("content_filter") || service.name.starts_with("127.");
-        if !asks(service) && !behind_a_filter {
+        // A port for mail that comes back from a filter, or one from which the site has taken all milters.
+        let clients = postfix.of(service, "smtpd_client_restrictions");
+        let is_inside = list.is_empty() && clients.contains("permit_mynetworks") && clients.contains("reject");
+        let is_behind_a_filter = service.own.contains_key("content_filter") && list.is_empty();
+        if !asks(service) && !is_inside && !is_behind_a_filter && !service.is_on_loopback() {
             found.push(Careful(format!(
                 "{} does not ask the milter: what comes or leaves there is neither judged nor signed",
                 service.name
             )));
         }
-        let mut words = list.split([' ', ',', '\t']).filter(|word| !word.is_empty());
+        let milters = milters(list);
+        let mut others = milters.iter().skip_while(|it| !names(it.endpoint, &mta_service.listen)).skip(1);
         if postfix.asks_milter(service, &mta_service.listen)
-            && words.any(|word| names(word, &mta_service.listen))
-            && let Some(next) = words.next()
+            && let Some(next) = others.next()
         {
             found.push(Careful(format!(
-                "{} asks {next} after Countersign: if that one signs with DKIM, it must leave out Countersign-Evidence",
-                service.name
+                "{} asks {} after Countersign: if that one signs with DKIM, it must leave out Countersign-Evidence",
+                service.name, next.endpoint
             )));
         }
+    }
+}
+
+/// Checks what Postfix does with mail while the milter does not answer, and which protocol it speaks.
+fn while_it_is_down(listen: &Endpoint, asking: &[&MasterService], postfix: &Postfix, found: &mut Vec<Finding>) {
+    let lists = asking.iter().map(|service| postfix.of(service, "smtpd_milters"));
+    let entries: Vec<MilterEntry<'_>> = lists.chain([postfix.get("non_smtpd_milters")]).flat_map(milters).collect();
+    let value = |name: &str, of_all: &str| {
+        let ours = entries.iter().filter(|entry| names(entry.endpoint, listen));
+        ours.map(|entry| entry.own(name).unwrap_or(postfix.get(of_all)).to_owned()).collect::<Vec<_>>()
+    };
+    if value("default_action", "milter_default_action").iter().any(|action| action == "accept") {
+        found.push(Wrong(format!(
+            "milter_default_action = accept: while Countersign is down, mail leaves unsigned, and its bounces are refused later; set it to \
+             tempfail, or for this milter alone: {{ {}, default_action=tempfail }}",
+            as_milter(listen)
+        )));
+    }
+    let versions = value("protocol", "milter_protocol");
+    if versions.iter().filter_map(|it| it.parse::<u32>().ok()).any(|version| version < 6) {
+        found.push(Finding::wrong("milter_protocol is below 6: the sender cannot be changed. Leave it out"));
     }
 }
 
@@ -241,7 +256,9 @@ pub(super) fn signed_before_the_queue(config: &Config, postfix: &Postfix, found:
         return;
     }
     for maps in ["sender_dependent_relayhost_maps", "sender_dependent_default_transport_maps", "sender_bcc_maps"] {
-        if !postfix.get(maps).is_empty() {
+        // cleanup asks for copies before the milter changes the sender.
+        let is_asked_before = maps == "sender_bcc_maps" && !by_map;
+        if !postfix.get(maps).is_empty() && !is_asked_before {
             found.push(Careful(format!(
                 "{maps} is asked with the signed sender: entries by address are not found, those by domain (@our.example) are. \
                  The outbound proxy signs later"

@@ -1,7 +1,7 @@
 //! What Countersign sees of Postfix's own bounces, and what it can know about them.
 
-use super::configuration::Postfix;
 use crate::cli::check::mta::finding::Finding::{self, Careful, Wrong};
+use crate::cli::mta::postfix::Postfix;
 use crate::config::{Config, Role, ServiceProtocol, Side};
 use crate::envelope::site_policy::OwnBouncePolicy;
 

@@ -1,8 +1,9 @@
 //! Checks of Postfix in front of the proxies and behind them.
 
-use super::configuration::{MasterService, Postfix, has_domain, networks};
+use super::flow::flow_delay;
 use crate::cli::check::mta::finding::Finding::{self, Careful, Wrong};
-use crate::cli::check::mta::finding::names;
+use crate::cli::mta::postfix::{MasterService, Postfix, has_domain, networks};
+use crate::cli::mta::tools::names;
 use crate::config::{Config, Endpoint, Listener, Role, TlsMode};
 
 /// Whether this is the instance behind the outbound proxy, not the one in front of it.
@@ -184,7 +185,7 @@ fn behind_it(behind: &MasterService, listen: &Endpoint, postfix: &Postfix, found
             "{name} takes {limit} sessions from one client, and the proxy is one: -o smtpd_client_connection_count_limit=0"
         )));
     }
-    found.extend(postfix.flow_delay());
+    found.extend(flow_delay(postfix));
     let knows_clients = !postfix.of(behind, "smtpd_authorized_xclient_hosts").is_empty();
     let trusts = networks(postfix.of(behind, "mynetworks")).any(|net| net.addr().is_loopback());
     let permits = ["smtpd_relay_restrictions", "smtpd_recipient_restrictions"]

@@ -1,7 +1,7 @@
 //! Settings by which Postfix takes mail for unknown users, and bounces it later to senders that may be forged.
 
-use super::configuration::{MasterService, Postfix};
 use crate::cli::check::mta::finding::Finding::{self, Careful};
+use crate::cli::mta::postfix::{MasterService, Postfix};
 use crate::config::Config;
 use crate::envelope::site_policy::RecipientSource;
 
@@ -16,7 +16,7 @@ pub(super) fn reflects(config: &Config, postfix: &Postfix, found: &mut Vec<Findi
     if !ours.iter().any(|name| is_left(name)) {
         return;
     }
-    for service in facing_strangers(postfix) {
+    for service in postfix.facing_strangers() {
         unlisted(service, postfix, found);
     }
     let has =
@@ -46,7 +46,9 @@ pub(super) fn reflects(config: &Config, postfix: &Postfix, found: &mut Vec<Findi
     if !postfix.get("luser_relay").is_empty() {
         found.push(Careful(format!("luser_relay = {} takes mail for all unknown users", postfix.get("luser_relay"))));
     }
-    let relayed: Vec<&str> = taken.filter(|name| has("relay_domains", name)).map(String::as_str).collect();
+    // A domain that is in two lists counts as the local one.
+    let is_relayed = |name: &&String| has("relay_domains", name) && !has("mydestination", name);
+    let relayed: Vec<&str> = taken.filter(is_relayed).map(String::as_str).collect();
     if postfix.get("relay_recipient_maps").is_empty()
         && !relayed.is_empty()
         && !verifies(postfix.get("smtpd_recipient_restrictions"))
@@ -90,18 +92,6 @@ fn every_name(domain: &str, postfix: &Postfix, has: &impl Fn(&str, &str) -> bool
             )));
         }
     }
-}
-
-/// The smtpd services to which strangers may send mail: those on port 25, or without one, those that are not for
-/// submission.
-fn facing_strangers(postfix: &Postfix) -> Vec<&MasterService> {
-    let is_25 = |service: &&MasterService| service.port() == Some("25");
-    let all: Vec<&MasterService> = postfix.running("smtpd").filter(is_25).collect();
-    if !all.is_empty() {
-        return all;
-    }
-    let is_for_users = |service: &MasterService| matches!(service.port(), Some("465" | "587"));
-    postfix.running("smtpd").filter(|service| service.port().is_some() && !is_for_users(service)).collect()
 }
 
 /// Finds smtpd services that take recipients of strangers without looking them up.

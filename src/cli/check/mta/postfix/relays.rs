@@ -1,7 +1,7 @@
 //! Settings by which Postfix sends mail of strangers to strangers.
 
-use super::configuration::{MasterService, Postfix, networks};
 use crate::cli::check::mta::finding::Finding;
+use crate::cli::mta::postfix::{MasterService, Postfix, networks};
 
 /// The widest network that a site can have, in bits of its prefix: IPv4, IPv6.
 const WIDEST: (u8, u8) = (8, 16);
@@ -13,8 +13,7 @@ pub(super) fn relays(postfix: &Postfix, found: &mut Vec<Finding>) {
         networks(setting).find(|net| net.prefix_len() < least(net))
     };
     // Strangers do not reach a port of loopback.
-    let is_local = |name: &str| name.starts_with("127.") || name.starts_with("[::1]") || name.starts_with("localhost:");
-    let of_strangers = |service: &&MasterService| service.port().is_some() && !is_local(&service.name);
+    let of_strangers = |service: &&MasterService| service.port().is_some() && !service.is_on_loopback();
     let services: Vec<&MasterService> = postfix.running("smtpd").filter(of_strangers).collect();
     let mut told: Vec<String> = Vec::new();
     for service in services {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::cli::check::mta::finding::{Finding, ask, names, program};
+use super::tools::{ask, names, program};
 use crate::config::Endpoint;
 
 /// The parameters that are read.
@@ -66,7 +66,7 @@ const PARAMETERS: [&str; 52] = [
 ];
 
 /// The settings of a Postfix instance.
-pub(super) struct Postfix {
+pub(in crate::cli) struct Postfix {
     /// The values of all `PARAMETERS`: from main.cf, or Postfix's defaults.
     pub main: BTreeMap<String, String>,
     /// The parameters that main.cf sets.
@@ -81,9 +81,10 @@ const STATIC_TABLES: [&str; 10] =
     ["btree", "cdb", "hash", "inline", "lmdb", "pcre", "regexp", "static", "texthash", "dbm"];
 
 /// A service in master.cf.
-pub(super) struct MasterService {
+pub(in crate::cli) struct MasterService {
     pub name: String,
-    pub is_inet: bool,
+    /// `inet`, `unix`, `pass`, …
+    pub kind: String,
     /// The limit of processes; `-`: `default_process_limit` applies.
     pub max_processes: String,
     pub command: String,
@@ -95,14 +96,29 @@ pub(super) struct MasterService {
 const PORTS: [(&str, &str); 4] = [("smtp", "25"), ("submission", "587"), ("submissions", "465"), ("smtps", "465")];
 
 impl MasterService {
+    /// Whether the service listens on TCP.
+    pub(in crate::cli) fn is_inet(&self) -> bool {
+        self.kind == "inet"
+    }
+
+    /// Its name and kind, as `postconf -M` and `-P` take them.
+    pub(in crate::cli) fn key(&self) -> String {
+        format!("{}/{}", self.name, self.kind)
+    }
+
+    /// Whether only programs of this machine reach it.
+    pub(in crate::cli) fn is_on_loopback(&self) -> bool {
+        ["127.", "[::1]", "localhost:"].iter().any(|local| self.name.starts_with(local))
+    }
+
     /// The port on which the service listens; `None` if it does not use TCP.
-    pub(super) fn port(&self) -> Option<&str> {
-        let name = self.name.rsplit(':').next().filter(|_| self.is_inet)?;
+    pub(in crate::cli) fn port(&self) -> Option<&str> {
+        let name = self.name.rsplit(':').next().filter(|_| self.is_inet())?;
         Some(PORTS.iter().find(|(known, _)| *known == name).map_or(name, |(_, port)| port))
     }
 
     /// Whether the service listens on this address and port of Countersign.
-    pub(super) fn takes(&self, endpoint: &Endpoint) -> bool {
+    pub(in crate::cli) fn takes(&self, endpoint: &Endpoint) -> bool {
         let Endpoint::Tcp { host, port } = endpoint else { return false };
         let own = self.name.rsplit_once(':').map(|(host, _)| host.trim_matches(['[', ']']));
         // Without a host, a service listens on all addresses that inet_interfaces allows.
@@ -115,7 +131,7 @@ impl MasterService {
 }
 
 impl Postfix {
-    pub(super) fn read(place: &Path) -> Result<Self> {
+    pub(in crate::cli) fn read(place: &Path) -> Result<Self> {
         let postconf = program(&["postconf"]).context("postconf is not here; run this where Postfix is")?;
         let asked = |options: &[&str]| {
             ask(&postconf, ["-c".as_ref(), place.as_os_str()].into_iter().chain(options.iter().map(AsRef::as_ref)))
@@ -127,7 +143,7 @@ impl Postfix {
             let (Some(name), Some(kind), Some(parameter)) = (words.next(), words.next(), words.next()) else {
                 continue;
             };
-            let same = |service: &&mut MasterService| service.name == name && service.is_inet == (kind == "inet");
+            let same = |service: &&mut MasterService| service.name == name && service.kind == kind;
             if let Some(service) = services.iter_mut().find(same) {
                 service.own.insert(parameter.to_owned(), value.trim().to_owned());
             }
@@ -141,7 +157,7 @@ impl Postfix {
     }
 
     /// What the first table of a list finds for a key. Tables that are not in files are not asked.
-    pub(super) fn look_up(&self, tables: &str, key: &str) -> Option<String> {
+    pub(in crate::cli) fn look_up(&self, tables: &str, key: &str) -> Option<String> {
         let postmap = program(&["postmap"])?;
         tables_of(tables).into_iter().find_map(|table| {
             let kind = table.split(':').next().unwrap_or_default();
@@ -153,52 +169,57 @@ impl Postfix {
     }
 
     /// The value of a parameter in main.cf, or its default.
-    pub(super) fn get(&self, parameter: &str) -> &str {
+    pub(in crate::cli) fn get(&self, parameter: &str) -> &str {
         debug_assert!(PARAMETERS.contains(&parameter), "{parameter}");
         self.main.get(parameter).map_or("", String::as_str)
     }
 
-    /// Warns if Postfix takes refused bounces for mail that it cannot deliver fast enough.
-    pub(super) fn flow_delay(&self) -> Option<Finding> {
-        let delay = self.get("in_flow_delay");
-        (delay != "0" && delay != "0s").then(|| {
-            Finding::Careful(format!(
-                "in_flow_delay = {delay} delays all mail during a flood, because refused bounces count as mail that is not delivered: in_flow_delay = 0"
-            ))
-        })
-    }
-
     /// The value of a parameter for one service.
-    pub(super) fn of<'a>(&'a self, service: &'a MasterService, parameter: &str) -> &'a str {
+    pub(in crate::cli) fn of<'a>(&'a self, service: &'a MasterService, parameter: &str) -> &'a str {
         service.own.get(parameter).map_or_else(|| self.get(parameter), String::as_str)
     }
 
     /// The largest number of processes of a service; `None`: no limit.
-    pub(super) fn max_processes(&self, service: &MasterService) -> Option<usize> {
+    pub(in crate::cli) fn max_processes(&self, service: &MasterService) -> Option<usize> {
         let own = service.max_processes.parse().ok();
         own.or_else(|| self.get("default_process_limit").parse().ok()).filter(|limit| *limit > 0)
     }
 
-    pub(super) fn running<'a>(&'a self, command: &'a str) -> impl Iterator<Item = &'a MasterService> {
+    pub(in crate::cli) fn running<'a>(&'a self, command: &'a str) -> impl Iterator<Item = &'a MasterService> {
         self.services.iter().filter(move |service| service.command == command)
     }
 
     /// The smtpd that listens on this port of the local machine.
-    pub(super) fn listening(&self, endpoint: &Endpoint) -> Option<&MasterService> {
+    pub(in crate::cli) fn listening(&self, endpoint: &Endpoint) -> Option<&MasterService> {
         let Endpoint::Tcp { port, .. } = endpoint else { return None };
         let port = port.to_string();
         self.running("smtpd").find(|service| service.port() == Some(port.as_str()))
     }
 
+    /// The smtpd services to which strangers may send mail: those on port 25, behind postscreen if it is there, or
+    /// without such a one, those that are not for submission.
+    pub(in crate::cli) fn facing_strangers(&self) -> Vec<&MasterService> {
+        let is_25 = |service: &&MasterService| service.port() == Some("25");
+        let has_postscreen = self.running("postscreen").any(|service| is_25(&service));
+        let all = self.running("smtpd").filter(|it| is_25(it) || (has_postscreen && it.kind == "pass"));
+        let all: Vec<&MasterService> = all.collect();
+        if !all.is_empty() {
+            return all;
+        }
+        let is_for_users = |service: &MasterService| matches!(service.port(), Some("465" | "587"));
+        let others = self.running("smtpd").filter(|service| service.port().is_some() && !service.is_on_loopback());
+        others.filter(|service| !is_for_users(service)).collect()
+    }
+
     /// Whether an smtpd queries a milter. `no_milters` is for ports where mail returns from a filter.
-    pub(super) fn asks_milter(&self, service: &MasterService, listen: &Endpoint) -> bool {
+    pub(in crate::cli) fn asks_milter(&self, service: &MasterService, listen: &Endpoint) -> bool {
         names(self.of(service, "smtpd_milters"), listen)
             && !self.of(service, "receive_override_options").contains("no_milters")
     }
 
     /// Whether users or the Internet send mail to this instance. An instance that only sends signed mail has no such
     /// port.
-    pub(super) fn is_where_mail_comes_in(&self) -> bool {
+    pub(in crate::cli) fn is_where_mail_comes_in(&self) -> bool {
         self.running("smtpd").any(|service| service.port().is_some_and(|port| ["25", "465", "587"].contains(&port)))
     }
 }
@@ -217,6 +238,32 @@ fn tables_of(setting: &str) -> Vec<&str> {
     parts.filter(|table| !table.is_empty()).collect()
 }
 
+/// A milter in `smtpd_milters` or `non_smtpd_milters`, with the settings that Postfix 3.0 and later take in braces.
+pub(in crate::cli) struct MilterEntry<'a> {
+    /// Where it listens, as Postfix writes it.
+    pub endpoint: &'a str,
+    settings: Vec<(&'a str, &'a str)>,
+}
+
+impl MilterEntry<'_> {
+    /// A setting of its own, such as `default_action`.
+    pub(in crate::cli) fn own(&self, name: &str) -> Option<&str> {
+        self.settings.iter().find(|(key, _)| *key == name).map(|(_, value)| *value)
+    }
+}
+
+/// The milters in a setting.
+pub(in crate::cli) fn milters(setting: &str) -> Vec<MilterEntry<'_>> {
+    let one = |word| {
+        let bare: &str = word;
+        let inner = bare.strip_prefix('{').and_then(|it| it.strip_suffix('}')).unwrap_or(bare);
+        let mut words = inner.split([' ', ',', '\t']).filter(|word| !word.is_empty());
+        let endpoint = words.next().unwrap_or_default();
+        MilterEntry { endpoint, settings: words.filter_map(|word| word.split_once('=')).collect() }
+    };
+    tables_of(setting).into_iter().map(one).collect()
+}
+
 fn settings(text: &str) -> BTreeMap<String, String> {
     let pair = |line: &str| line.split_once('=').map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()));
     text.lines().filter_map(pair).collect()
@@ -228,7 +275,7 @@ fn services(text: &str) -> Vec<MasterService> {
         let (name, kind, max_processes, command) = (words.first()?, words.get(1)?, words.get(6)?, words.get(7)?);
         Some(MasterService {
             name: (*name).to_owned(),
-            is_inet: *kind == "inet",
+            kind: (*kind).to_owned(),
             max_processes: (*max_processes).to_owned(),
             command: (*command).to_owned(),
             own: BTreeMap::new(),
@@ -238,14 +285,14 @@ fn services(text: &str) -> Vec<MasterService> {
 }
 
 /// Whether a setting contains a domain as a whole word.
-pub(super) fn has_domain(setting: &str, domain: &str) -> bool {
+pub(in crate::cli) fn has_domain(setting: &str, domain: &str) -> bool {
     setting
         .split(|c: char| !(c.is_alphanumeric() || matches!(c, '.' | '-' | '_')))
         .any(|word| word.eq_ignore_ascii_case(domain))
 }
 
 /// The networks and addresses in a list. Entries of other forms, such as tables, are skipped.
-pub(super) fn networks(list: &str) -> impl Iterator<Item = ipnet::IpNet> {
+pub(in crate::cli) fn networks(list: &str) -> impl Iterator<Item = ipnet::IpNet> {
     list.split([' ', ',', '\t']).filter_map(|word| {
         let bare = word.replace(['[', ']'], "");
         bare.parse().ok().or_else(|| bare.parse::<IpAddr>().ok().map(Into::into))
@@ -255,6 +302,19 @@ pub(super) fn networks(list: &str) -> impl Iterator<Item = ipnet::IpNet> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn milters_have_settings_of_their_own() {
+        let all =
+            milters("inet:localhost:8891, {unix:countersign/milter,default_action=tempfail} { inet:a:1, protocol=6 }");
+        let named: Vec<(&str, Option<&str>)> = all.iter().map(|it| (it.endpoint, it.own("default_action"))).collect();
+        assert_eq!(
+            named,
+            [("inet:localhost:8891", None), ("unix:countersign/milter", Some("tempfail")), ("inet:a:1", None)]
+        );
+        assert_eq!(all[2].own("protocol"), Some("6"));
+        assert!(milters("").is_empty());
+    }
 
     #[test]
     fn tables_are_told_apart() {
