@@ -19,6 +19,7 @@ mod fairness;
 mod faults;
 mod fortnight;
 mod front_ends;
+mod init;
 mod interop;
 mod lifecycle;
 mod log_lines;

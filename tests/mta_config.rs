@@ -250,12 +250,6 @@ fn what_is_wrong_around_the_milter() {
                 "milter_default_action = tempfail\nsender_dependent_relayhost_maps = inline:{x=y}\n",
                 "careful: sender_dependent_relayhost_maps is asked with the signed sender",
             ),
-            (
-                "main",
-                end,
-                "milter_default_action = tempfail\nsender_bcc_maps = inline:{x=y}\n",
-                "careful: sender_bcc_maps",
-            ),
             ("main", "relay_domains = srs.our.example", "", "wrong: Postfix takes no mail for srs.our.example"),
             ("main", "domains = our.example", "domains = other.example", "careful: our.example is in domains.local"),
             (

@@ -8,7 +8,7 @@ use crate::common::postfix::{Postfix, Role};
 use crate::common::site::{Can, Site, Srs, Strangers};
 use crate::common::skip::skip_for_good;
 use crate::common::tls::certificate;
-use crate::common::{Client, Daemon, PROGRAM, Sink, can_run, countersign, folder, mtas, reserved_port, run_ok};
+use crate::common::{Client, Daemon, PROGRAM, Sink, can_run, countersign, folder, mtas, reserved_port, run, run_ok};
 use countersign::recipes::Mta;
 
 /// A recipe with ports of this run in place of the documented ones.
@@ -218,6 +218,72 @@ fn postfix(method: &'static str, srs: bool, can: Can) {
     };
     site.holds();
     assert!(!log().contains("warning: /"), "{}", log());
+}
+
+/// A Postfix that knows nothing of Countersign, and is changed by `init --from --apply` while it runs.
+#[test]
+fn postfix_changed_by_init() {
+    if !can_run(&["postfix"], "init --from, with mail through it") {
+        return;
+    }
+    let folder = folder();
+    let world = Sink::start();
+    let (submit, smtp) = (reserved_port(), reserved_port());
+    let agent = Agent::new(folder.path(), submit);
+    let transports: Vec<String> = delivery::USERS.iter().map(|user| format!("{user}@our.example=agent:")).collect();
+    let main_cf = format!(
+        "relayhost = [127.0.0.1]:{}\nvirtual_alias_maps = inline:{{ {{fwd@our.example = carol@third.example}}, {{fwd2@our.example = refused@third.example}} }}\n\
+         transport_maps = inline:{{ {} }}\nagent_destination_recipient_limit = 1\nmilter_default_action = accept\n\
+         smtpd_relay_restrictions = permit_mynetworks, reject_unauth_destination\nrecipient_delimiter = +=-\n\
+         smtpd_authorized_xclient_hosts = 127.0.0.0/8\nsender_bcc_maps = inline:{{ {{ann@our.example = copies@our.example}} }}\n",
+        world.port,
+        transports.join(", ")
+    );
+    let ours = Postfix::start(
+        folder.path(),
+        &Role {
+            name: "ours",
+            domain: "our.example",
+            mailboxes: &[&["ann", "postmaster", "copies"][..], &delivery::USERS].concat(),
+            ports: &[(submit, ""), (smtp, "")],
+            extra: &main_cf,
+            services: &format!(
+                "agent unix - n n - - pipe flags= user=nobody null_sender= argv={} ${{sender}}\n",
+                agent.program("${user}").display()
+            ),
+            ..Role::default()
+        },
+    );
+    let place = ours.folder().join("etc");
+    let init = |more: &[&str]| {
+        let fixed = ["init", "--from", place.to_str().unwrap(), "--user", "root"];
+        run(folder.path(), &[&fixed, more].concat())
+    };
+    let files = || ["main.cf", "master.cf"].map(|name| std::fs::read(place.join(name)).unwrap());
+    let before = files();
+    assert_eq!(init(&["--apply"]).status.code(), Some(1), "no daemon runs yet");
+    let text = std::fs::read_to_string(folder.path().join("countersign.toml")).unwrap();
+    let kept: String = text.lines().filter(|it| !it.starts_with("status.listen")).map(|it| format!("{it}\n")).collect();
+    let daemon =
+        Daemon::start(folder.path(), &format!("inbound.mode = \"enforce\"\noutbound.ndr.policy = \"drop\"\n{kept}"));
+    let applied = init(&["--apply"]);
+    assert!(applied.status.success(), "{}", String::from_utf8_lossy(&[applied.stdout, applied.stderr].concat()));
+    let site = Site {
+        submit,
+        mx: smtp,
+        strangers: Strangers::Xclient,
+        world: &world,
+        mailbox: &|| ours.mailbox("ann"),
+        log: &|| format!("{}\n{}", ours.log(), daemon.log.all().join("\n")),
+        agent,
+        can: Can { evidence: true, untagged: true, srs: Srs::No, bounces_sent: 2 },
+    };
+    site.holds();
+    // Copies are made for the plain sender, before the milter signs.
+    assert!(!ours.mailbox("copies").is_empty(), "{}", ours.log());
+    let undone = run(folder.path(), &["init", "--undo"]);
+    assert!(undone.status.success(), "{}", String::from_utf8_lossy(&[undone.stdout, undone.stderr].concat()));
+    assert_eq!(files(), before);
 }
 
 #[test]

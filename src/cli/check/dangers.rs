@@ -5,11 +5,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use crate::cli::mta::WIDEST;
 use crate::config::{Config, Endpoint, Listener, Role, listed};
 use crate::envelope::match_lists::Networks;
-
-/// A prefix shorter than this is more than any site has: a /8 of IPv4, a /16 of IPv6.
-const WIDEST: (u8, u8) = (8, 16);
 
 /// All that is dangerous in a valid config.
 pub(super) fn all(config: &Config) -> Vec<String> {

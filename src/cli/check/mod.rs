@@ -144,6 +144,13 @@ pub(super) fn run(args: &Check) -> Result<bool> {
     result(&config, &dangers, fits && (warnings.is_empty() || !args.strict))
 }
 
+/// Prints whether a mail server's configuration fits a config, and returns it.
+pub(super) fn mail_server(config: &Config, place: &Path) -> Result<bool> {
+    let found = mta::find(config, place)?;
+    found.print();
+    Ok(found.fits())
+}
+
 /// The mistakes of a config that cannot be used, for scripts.
 fn mistakes_as_json(mistakes: &[ConfigError]) -> serde_json::Value {
     let one = |it: &ConfigError| json!({"file": it.path, "line": it.line, "text": it.text});

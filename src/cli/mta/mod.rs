@@ -4,3 +4,6 @@
 pub(super) mod exim;
 pub(super) mod postfix;
 pub(super) mod tools;
+
+/// The shortest prefixes of networks that a site can have: a /8 of IPv4, a /16 of IPv6. Wider ones hold strangers.
+pub(super) const WIDEST: (u8, u8) = (8, 16);

@@ -10,7 +10,7 @@ use super::tools::{ask, names, program};
 use crate::config::Endpoint;
 
 /// The parameters that are read.
-const PARAMETERS: [&str; 52] = [
+const PARAMETERS: [&str; 53] = [
     "access_map_reject_code",
     "bounce_queue_lifetime",
     "cleanup_service_name",
@@ -29,6 +29,7 @@ const PARAMETERS: [&str; 52] = [
     "milter_default_action",
     "milter_protocol",
     "mydestination",
+    "myhostname",
     "mynetworks",
     "nested_header_checks",
     "non_smtpd_milters",
@@ -69,11 +70,11 @@ const PARAMETERS: [&str; 52] = [
 pub(in crate::cli) struct Postfix {
     /// The values of all `PARAMETERS`: from main.cf, or Postfix's defaults.
     pub main: BTreeMap<String, String>,
-    /// The parameters that main.cf sets.
+    /// The parameters that main.cf sets, as they are written, with `$` in them.
     pub set: BTreeMap<String, String>,
     pub services: Vec<MasterService>,
     /// The folder of main.cf.
-    place: PathBuf,
+    pub place: PathBuf,
 }
 
 /// Kinds of tables that are in files, or in the setting itself. Others are servers, or tables of this machine.
@@ -90,6 +91,8 @@ pub(in crate::cli) struct MasterService {
     pub command: String,
     /// Parameters that are overridden with `-o`.
     pub own: BTreeMap<String, String>,
+    /// The same as they are written, with `$` in them.
+    pub raw: BTreeMap<String, String>,
 }
 
 /// Service names that master.cf may have in place of port numbers (services(5)).
@@ -137,16 +140,10 @@ impl Postfix {
             ask(&postconf, ["-c".as_ref(), place.as_os_str()].into_iter().chain(options.iter().map(AsRef::as_ref)))
         };
         let mut services = services(&asked(&["-M"])?);
-        for line in asked(&["-xP"])?.lines() {
-            let Some((key, value)) = line.split_once('=') else { continue };
-            let mut words = key.trim().split('/');
-            let (Some(name), Some(kind), Some(parameter)) = (words.next(), words.next(), words.next()) else {
-                continue;
-            };
-            let same = |service: &&mut MasterService| service.name == name && service.kind == kind;
-            if let Some(service) = services.iter_mut().find(same) {
-                service.own.insert(parameter.to_owned(), value.trim().to_owned());
-            }
+        let (own, raw) = (overridden(&asked(&["-xP"])?), overridden(&asked(&["-P"])?));
+        for service in &mut services {
+            let of = |all: &Overridden| all.get(&service.key()).cloned().unwrap_or_default();
+            (service.own, service.raw) = (of(&own), of(&raw));
         }
         Ok(Self {
             main: settings(&asked(&[["-x"].as_slice(), &PARAMETERS].concat())?),
@@ -168,10 +165,38 @@ impl Postfix {
         })
     }
 
+    /// The keys of a table, or the entries of a file of names; `None` if it cannot be listed.
+    pub(in crate::cli) fn keys(&self, table: &str) -> Option<Vec<String>> {
+        let table = table.strip_prefix("proxy:").unwrap_or(table);
+        let first_words = |text: &str| {
+            let lines = text.lines().filter(|line| !line.starts_with([' ', '\t', '#']));
+            lines.filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect()
+        };
+        match table.split_once(':') {
+            None if table.starts_with('/') => std::fs::read_to_string(table).ok().map(|text| first_words(&text)),
+            Some(("texthash", file)) => std::fs::read_to_string(file).ok().map(|text| first_words(&text)),
+            Some(("inline", inner)) => {
+                let pairs = inner.trim_matches(['{', '}', ' ']).split(['{', '}', ',']);
+                let keys = pairs.filter_map(|pair| pair.split_once('=')).map(|(key, _)| key.trim().to_owned());
+                Some(keys.collect())
+            }
+            Some(("hash" | "btree" | "cdb" | "lmdb" | "dbm" | "sdbm", _)) => {
+                let arguments = ["-c".as_ref(), self.place.as_os_str(), "-s".as_ref(), table.as_ref()];
+                ask(&program(&["postmap"])?, arguments).ok().map(|text| first_words(&text))
+            }
+            _ => None,
+        }
+    }
+
     /// The value of a parameter in main.cf, or its default.
     pub(in crate::cli) fn get(&self, parameter: &str) -> &str {
         debug_assert!(PARAMETERS.contains(&parameter), "{parameter}");
         self.main.get(parameter).map_or("", String::as_str)
+    }
+
+    /// A parameter as it is written in main.cf, with `$` in it; its default where main.cf does not set it.
+    pub(in crate::cli) fn as_written(&self, parameter: &str) -> &str {
+        self.set.get(parameter).map_or_else(|| self.get(parameter), String::as_str)
     }
 
     /// The value of a parameter for one service.
@@ -225,7 +250,7 @@ impl Postfix {
 }
 
 /// The tables in a setting. White space and commas within braces belong to a table.
-fn tables_of(setting: &str) -> Vec<&str> {
+pub(in crate::cli) fn tables_of(setting: &str) -> Vec<&str> {
     let mut depth = 0_usize;
     let parts = setting.split(move |c: char| {
         match c {
@@ -236,6 +261,21 @@ fn tables_of(setting: &str) -> Vec<&str> {
         depth == 0 && matches!(c, ' ' | ',' | '\t')
     });
     parts.filter(|table| !table.is_empty()).collect()
+}
+
+/// Parameters that master.cf overrides, by service.
+type Overridden = BTreeMap<String, BTreeMap<String, String>>;
+
+/// Reads lines such as `smtp/inet/content_filter = `.
+fn overridden(text: &str) -> Overridden {
+    let mut all = Overridden::new();
+    for (key, value) in text.lines().filter_map(|line| line.split_once('=')) {
+        // The name of a service may be a path.
+        if let Some((service, parameter)) = key.trim().rsplit_once('/') {
+            all.entry(service.to_owned()).or_default().insert(parameter.to_owned(), value.trim().to_owned());
+        }
+    }
+    all
 }
 
 /// A milter in `smtpd_milters` or `non_smtpd_milters`, with the settings that Postfix 3.0 and later take in braces.
@@ -279,6 +319,7 @@ fn services(text: &str) -> Vec<MasterService> {
             max_processes: (*max_processes).to_owned(),
             command: (*command).to_owned(),
             own: BTreeMap::new(),
+            raw: BTreeMap::new(),
         })
     };
     text.lines().filter(|line| !line.starts_with(' ')).filter_map(service).collect()
@@ -297,6 +338,20 @@ pub(in crate::cli) fn networks(list: &str) -> impl Iterator<Item = ipnet::IpNet>
         let bare = word.replace(['[', ']'], "");
         bare.parse().ok().or_else(|| bare.parse::<IpAddr>().ok().map(Into::into))
     })
+}
+
+/// Parses a time such as `5d` or `120h` into whole days, rounded up. Without a unit, it is in days.
+pub(in crate::cli) fn days(text: &str) -> Option<u16> {
+    let (number, unit) = text.split_at_checked(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))?;
+    let seconds = match unit.trim() {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "" | "d" => 86_400,
+        "w" => 604_800,
+        _ => return None,
+    };
+    u16::try_from(number.parse::<u64>().ok()?.checked_mul(seconds)?.div_ceil(86_400)).ok()
 }
 
 #[cfg(test)]
@@ -323,5 +378,21 @@ mod tests {
             ["inline:{ {a@b = c}, {d = e} }", "hash:/etc/x", "static:all"]
         );
         assert!(tables_of("").is_empty());
+    }
+
+    #[test]
+    fn times_are_days() {
+        for (text, want) in
+            [("5d", Some(5)), ("1w", Some(7)), ("25h", Some(2)), ("0", Some(0)), ("x", None), ("", None)]
+        {
+            assert_eq!(days(text), want, "{text}");
+        }
+    }
+
+    #[test]
+    fn networks_are_read_as_postfix_writes_them() {
+        let found: Vec<String> =
+            networks("127.0.0.0/8 [::1]/128, 192.0.2.1 hash:/etc/x !10.0.0.1").map(|net| net.to_string()).collect();
+        assert_eq!(found, ["127.0.0.0/8", "::1/128", "192.0.2.1/32"]);
     }
 }

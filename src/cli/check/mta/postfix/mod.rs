@@ -18,7 +18,7 @@ use self::reflects::reflects;
 use self::relays::relays;
 use super::finding::Finding::{self, Careful, Wrong};
 use crate::cli::check::rights;
-use crate::cli::mta::postfix::Postfix;
+use crate::cli::mta::postfix::{Postfix, days};
 use crate::config::{Config, Role, ServiceProtocol};
 
 /// All findings, in the order in which a message passes the settings.
@@ -114,41 +114,5 @@ fn queue(config: &Config, postfix: &Postfix, found: &mut Vec<Finding>) {
         found.push(Careful(format!(
             "Postfix keeps mail for {days} days (maximal_queue_lifetime), and batv.queue_lifetime is {kept}: set it to {days}"
         )));
-    }
-}
-
-/// Parses a time such as `5d` or `120h` into whole days, rounded up. Without a unit, it is in days.
-fn days(text: &str) -> Option<u16> {
-    let (number, unit) = text.split_at_checked(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))?;
-    let seconds = match unit.trim() {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "" | "d" => 86_400,
-        "w" => 604_800,
-        _ => return None,
-    };
-    u16::try_from(number.parse::<u64>().ok()?.checked_mul(seconds)?.div_ceil(86_400)).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cli::mta::postfix::networks;
-
-    #[test]
-    fn times_are_days() {
-        for (text, want) in
-            [("5d", Some(5)), ("1w", Some(7)), ("25h", Some(2)), ("0", Some(0)), ("x", None), ("", None)]
-        {
-            assert_eq!(days(text), want, "{text}");
-        }
-    }
-
-    #[test]
-    fn networks_are_read_as_postfix_writes_them() {
-        let found: Vec<String> =
-            networks("127.0.0.0/8 [::1]/128, 192.0.2.1 hash:/etc/x !10.0.0.1").map(|net| net.to_string()).collect();
-        assert_eq!(found, ["127.0.0.0/8", "::1/128", "192.0.2.1/32"]);
     }
 }

@@ -180,8 +180,11 @@ pub(super) fn maps(config: &Config, mta_service: &MtaService, postfix: &Postfix,
             "sender_canonical_maps in main.cf signs mail from outside, too, that claims to be yours: put it into a cleanup for submission",
         ));
     }
-    let unmapped =
-        |service: &&MasterService| postfix.of(service, "receive_override_options").contains("no_address_mappings");
+    // What a filter hands back has passed a map before it.
+    let comes_back = |service: &MasterService| service.is_on_loopback() && service.own.contains_key("content_filter");
+    let unmapped = |service: &&MasterService| {
+        postfix.of(service, "receive_override_options").contains("no_address_mappings") && !comes_back(service)
+    };
     for service in postfix.running("smtpd").filter(unmapped) {
         found.push(Careful(format!(
             "{} has no_address_mappings: its mail passes no canonical map. That is right only where it has passed one before",

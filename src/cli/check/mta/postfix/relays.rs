@@ -1,10 +1,8 @@
 //! Settings by which Postfix sends mail of strangers to strangers.
 
 use crate::cli::check::mta::finding::Finding;
+use crate::cli::mta::WIDEST;
 use crate::cli::mta::postfix::{MasterService, Postfix, networks};
-
-/// The widest network that a site can have, in bits of its prefix: IPv4, IPv6.
-const WIDEST: (u8, u8) = (8, 16);
 
 /// Finds open relays: networks that are trusted and hold everybody, and restrictions that permit before they refuse.
 pub(super) fn relays(postfix: &Postfix, found: &mut Vec<Finding>) {

@@ -1,66 +1,41 @@
-//! `init`: writes a config and a key ring, and prints the lines to add to the mail server's configuration.
+//! A recipe of docs/mta with the domains of this site: the config is written, the mail server's lines are printed.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use clap::builder::PossibleValue;
-use clap::{Args, ValueEnum};
 
-use super::common_args::now;
-use super::keys;
+use super::files::{make_ring, write_new};
 use crate::cli::colours::{BOLD, DIM, GREEN};
 use crate::config::Config;
-use crate::envelope::keyring::Keyring;
 use crate::recipes::{Mta, RecipePiece};
-use crate::state::ring_file;
 
-/// `countersign init`
-#[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
-pub(super) struct Init {
-    /// A local domain (repeatable)
-    #[arg(long = "domain", value_name = "DOMAIN", required = true)]
-    domains: Vec<String>,
-    /// Your mail server
-    #[arg(long)]
-    mta: Mta,
-    /// The method: how it uses Countersign [default: the first in docs/mta]
-    #[arg(long, alias = "way")]
-    method: Option<String>,
-    /// The SRS domain, for mail that you forward; without it, foreign senders are not rewritten
-    #[arg(long, value_name = "DOMAIN")]
-    srs_domain: Option<String>,
-    /// The folder for countersign.toml and keys/ring.toml
-    #[arg(long, value_name = "FOLDER", default_value = ".")]
-    dir: PathBuf,
+/// What a recipe is filled in with.
+pub(super) struct Recipe<'a> {
+    pub mta: Mta,
+    /// How the mail server uses Countersign; `None`: in the usual way.
+    pub method: Option<&'a str>,
+    pub domains: &'a [String],
+    pub srs_domain: Option<&'a str>,
+    /// The folder of the config.
+    pub dir: &'a Path,
+    /// As whom the daemon runs.
+    pub user: &'a str,
 }
 
-const EXAMPLES: &str = "\
-Examples:
-  countersign init --domain our.example --mta postfix
-  countersign init --domain our.example --mta postfix --method proxy --srs-domain srs.our.example
-  countersign init --domain our.example --domain other.example --mta exim --dir /etc/countersign
-
-Methods: postfix milter, proxy, edge, maps; exim proxy, map, run; opensmtpd proxy; sendmail milter;
-exchange proxy. docs/mta says what each is for, and what every line does.
-Nothing that exists is overwritten. A key ring that is there already stays in use.";
-
-impl ValueEnum for Mta {
-    fn value_variants<'a>() -> &'a [Self] {
-        &Self::ALL
-    }
-
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new(self.name()))
-    }
+/// The words for an SRS domain that is a local domain, too.
+pub(super) fn same_domain(srs: &str) -> String {
+    format!(
+        "--srs-domain {srs} is one of the domains: forwarded mail of others would leave in its name. Use a domain of its own: \
+         --srs-domain srs.{srs}"
+    )
 }
 
 /// Writes the config and the key ring, and prints the mail server's lines.
-pub(super) fn run(args: &Init) -> Result<bool> {
+pub(super) fn run(args: &Recipe<'_>) -> Result<bool> {
     let methods = args.mta.methods();
     let built = args.mta.built_methods();
-    let method = args.method.as_deref().or(built.first().copied()).unwrap_or("milter");
+    let method = args.method.or(built.first().copied()).unwrap_or("milter");
     if !methods.contains(&method) {
         bail!("there is no method `{method}` for {}; there are: {}", args.mta, built.join(", "));
     }
@@ -73,16 +48,16 @@ pub(super) fn run(args: &Init) -> Result<bool> {
     let (config, pieces): (Vec<RecipePiece>, Vec<RecipePiece>) =
         pieces.into_iter().partition(|piece| piece.file == "countersign.toml");
     let config_path = args.dir.join("countersign.toml");
-    let config = config.into_iter().map(|piece| with_domains(&args.in_words(&piece.text), &args.domains));
+    let config = config.into_iter().map(|piece| with_domains(&args.in_words(&piece.text), args.domains));
     let config = args.heading(method) + &config.collect::<String>();
     // Parsing the config also finds invalid domains.
     let parsed = Config::parse(&config_path, &config)?;
-    fs::create_dir_all(&args.dir).with_context(|| args.dir.display().to_string())?;
+    fs::create_dir_all(args.dir).with_context(|| args.dir.display().to_string())?;
     if config_path.exists() {
         bail!("{} is there already: nothing was changed", config_path.display());
     }
     // The ring is written first, and an existing ring is used, so that the command can be repeated after an error.
-    make_ring(&parsed.ring)?;
+    make_ring(&parsed.ring, args.user)?;
     write_new(&config_path, &config)?;
     anstream::println!("{GREEN}Wrote {}.{GREEN:#}", config_path.display());
     anstream::println!(
@@ -98,7 +73,7 @@ pub(super) fn run(args: &Init) -> Result<bool> {
     Ok(true)
 }
 
-impl Init {
+impl Recipe<'_> {
     /// The first line of the config: the recipe that it comes from.
     fn heading(&self, method: &str) -> String {
         format!(
@@ -109,14 +84,14 @@ impl Init {
 
     /// The lines of a recipe with the domains and the folder of this site.
     fn in_words(&self, text: &str) -> String {
-        let text = &one_entry_for_each(text, &self.domains);
-        let text = match &self.srs_domain {
+        let text = &one_entry_for_each(text, self.domains);
+        let text = match self.srs_domain {
             Some(domain) => {
-                text.replace("srs.our.example", "\u{1}").replace_domain(&self.domains).replace('\u{1}', domain)
+                text.replace("srs.our.example", "\u{1}").replace_domain(self.domains).replace('\u{1}', domain)
             }
-            None => text.replace_domain(&self.domains),
+            None => text.replace_domain(self.domains),
         };
-        match fs::canonicalize(&self.dir).ok().as_deref().and_then(Path::to_str) {
+        match fs::canonicalize(self.dir).ok().as_deref().and_then(Path::to_str) {
             Some(folder) => text.replace("/etc/countersign/", &format!("{}/", folder.trim_end_matches('/'))),
             None => text,
         }
@@ -125,7 +100,7 @@ impl Init {
     fn what_is_next(&self) {
         let config = self.dir.join("countersign.toml");
         anstream::println!();
-        if let [first, others @ ..] = self.domains.as_slice()
+        if let [first, others @ ..] = self.domains
             && !others.is_empty()
         {
             anstream::println!("Where {first} stands in these lines, {} belongs, too.", others.join(", "));
@@ -164,30 +139,4 @@ fn with_domains(text: &str, domains: &[String]) -> String {
     let Some(first) = domains.first() else { return text.to_owned() };
     let quoted: Vec<String> = domains.iter().map(|domain| format!("\"{domain}\"")).collect();
     text.replace(&format!("domains.local = [\"{first}\"]"), &format!("domains.local = [{}]", quoted.join(", ")))
-}
-
-fn write_new(path: &Path, text: &str) -> Result<()> {
-    use std::io::Write as _;
-    let mut file =
-        fs::File::options().write(true).create_new(true).open(path).with_context(|| path.display().to_string())?;
-    if let Err(error) = file.write_all(text.as_bytes()).and_then(|()| file.sync_all()) {
-        // An incomplete config is worse than none.
-        let _ = fs::remove_file(path);
-        return Err(error).with_context(|| path.display().to_string());
-    }
-    Ok(())
-}
-
-fn make_ring(path: &Path) -> Result<()> {
-    if path.exists() {
-        ring_file::load(path)?;
-        anstream::println!("{} is there already, and stays in use.", path.display());
-        return Ok(());
-    }
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-    }
-    ring_file::create(path, &Keyring::create(keys::new_own_key()?, now())?)?;
-    anstream::println!("{GREEN}Wrote {}: key 1 signs from now on.{GREEN:#}", path.display());
-    Ok(())
 }

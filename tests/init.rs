@@ -1,0 +1,294 @@
+//! `init --from`: the config fits the mail server, `--apply` changes it so that `check` has nothing against it, and
+//! `--undo` leaves it byte for byte as it was. `tests/stock` holds the settings that matter here of the configurations
+//! that are installed most.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use crate::common::{Daemon, can_run, folder, reserved_port, run};
+
+/// A configuration of `tests/stock`, in a folder of its own.
+struct Stock {
+    folder: tempfile::TempDir,
+}
+
+impl Stock {
+    fn new(name: &str) -> Self {
+        let folder = folder();
+        let place = folder.path().join("postfix");
+        for sub in ["postfix", "queue", "data"] {
+            fs::create_dir(folder.path().join(sub)).unwrap();
+        }
+        let postfix = nix::unistd::User::from_name("postfix").unwrap().unwrap();
+        std::os::unix::fs::chown(folder.path().join("data"), Some(postfix.uid.as_raw()), None).unwrap();
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stock").join(name);
+        for file in fs::read_dir(from).unwrap() {
+            let path = file.unwrap().path();
+            let mut text = fs::read_to_string(&path).unwrap().replace("{D}", place.to_str().unwrap());
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if name == "main.cf" {
+                let here = folder.path().display();
+                text += &format!(
+                    "queue_directory = {here}/queue\ndata_directory = {here}/data\nmail_owner = postfix\n\
+                     setgid_group = postdrop\ncommand_directory = /usr/sbin\ndaemon_directory = /usr/lib/postfix/sbin\n"
+                );
+            }
+            let file = place.join(name);
+            fs::write(&file, text).unwrap();
+            // Postfix waits until a file is a second old, because it may be incomplete.
+            let old = std::time::SystemTime::now() - std::time::Duration::from_secs(60);
+            fs::File::options().write(true).open(&file).unwrap().set_modified(old).unwrap();
+        }
+        fs::write(place.join("dynamicmaps.cf"), "").unwrap();
+        Self { folder }
+    }
+
+    fn place(&self) -> PathBuf {
+        self.folder.path().join("postfix")
+    }
+
+    /// Every file of the mail server, with its content.
+    fn files(&self) -> BTreeMap<PathBuf, Vec<u8>> {
+        let files = fs::read_dir(self.place()).unwrap().map(|file| file.unwrap().path());
+        files.map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+    }
+
+    fn init(&self, more: &[&str]) -> Output {
+        let place = self.place();
+        run(self.folder.path(), &[&["init", "--from", place.to_str().unwrap(), "--user", "root"], more].concat())
+    }
+
+    fn undo(&self) -> Output {
+        run(self.folder.path(), &["init", "--undo"])
+    }
+
+    /// Starts the daemon with the config that was written, but for the port of its status.
+    fn daemon(&self) -> Daemon {
+        let text = fs::read_to_string(self.folder.path().join("countersign.toml")).unwrap();
+        let text: String =
+            text.lines().filter(|it| !it.starts_with("status.listen")).map(|it| format!("{it}\n")).collect();
+        fs::create_dir_all(self.folder.path().join("queue/countersign")).unwrap();
+        Daemon::start(self.folder.path(), &text)
+    }
+
+    fn postconf(&self, arguments: &[&str]) -> String {
+        let place = self.place();
+        let all = [&["-c", place.to_str().unwrap()], arguments].concat();
+        let output = std::process::Command::new(crate::common::which("postconf").unwrap()).args(all).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
+}
+
+/// A configuration, the domains to be named, and what `check` may say about it afterwards.
+type Installed = (&'static str, &'static [&'static str], &'static [&'static str]);
+
+const BY_SENDER: &str = "sender_dependent_relayhost_maps is asked with the signed sender";
+const INSTALLED: [Installed; 5] = [
+    ("debian", &[], &[]),
+    ("docker-mailserver", &[], &[]),
+    (
+        "mailcow",
+        &["--domain", "our.example"],
+        &[
+            "sender_dependent_default_transport_maps is asked with the signed sender",
+            "smtp_sender_dependent_authentication: passwords are looked up by the signed sender",
+        ],
+    ),
+    ("iredmail", &["--domain", "our.example"], &[BY_SENDER]),
+    ("mail-in-a-box", &["--domain", "our.example"], &[]),
+];
+
+#[test]
+fn a_server_is_changed_fits_and_is_as_before() {
+    if !can_run(&["postconf", "postfix"], "init --from, on the usual configurations") {
+        return;
+    }
+    for (name, domains, known) in INSTALLED {
+        let stock = Stock::new(name);
+        let before = stock.files();
+        let printed = stock.init(domains);
+        assert!(printed.status.success(), "{name}: {}", said(&printed));
+        assert!(said(&printed).contains("# undo: postconf"), "{name}: {}", said(&printed));
+        assert_eq!(stock.files(), before, "{name}: without --apply nothing is changed");
+        // Postfix is not told of a daemon that does not run.
+        let early = stock.init(&["--apply"]);
+        assert!(
+            early.status.code() == Some(1) && said(&early).contains("does not run yet"),
+            "{name}: {}",
+            said(&early)
+        );
+        assert_eq!(stock.files(), before, "{name}");
+        let daemon = stock.daemon();
+        let applied = stock.init(&["--apply"]);
+        assert!(applied.status.success(), "{name}: {}", said(&applied));
+        let place = stock.place();
+        let checked = run(stock.folder.path(), &["check", "--mta-config", place.to_str().unwrap()]);
+        let words = said(&checked);
+        assert!(checked.status.success(), "{name}: {words}");
+        let is_finding = |line: &&str| ["wrong:", "careful:", "danger:"].iter().any(|it| line.starts_with(it));
+        let findings: Vec<&str> = words.lines().filter(is_finding).collect();
+        assert_eq!(findings.len(), known.len(), "{name}: {findings:#?}");
+        for want in known {
+            assert!(findings.iter().any(|line| line.contains(want)), "{name}: `{want}` is not in {findings:#?}");
+        }
+        let again = stock.init(&["--apply"]);
+        assert!(again.status.success() && said(&again).contains("nothing was changed"), "{name}: {}", said(&again));
+        let undone = stock.undo();
+        assert!(undone.status.success(), "{name}: {}", said(&undone));
+        assert_eq!(stock.files(), before, "{name}");
+        drop(daemon);
+    }
+}
+
+#[test]
+fn what_was_changed_since_stays() {
+    if !can_run(&["postconf", "postfix"], "init --undo of a changed configuration") {
+        return;
+    }
+    // The one without milters, and the one with milters in master.cf.
+    for (name, domains, _) in [INSTALLED[0], INSTALLED[4]] {
+        let stock = Stock::new(name);
+        let settings = |stock: &Stock| (stock.postconf(&["-n"]), stock.postconf(&["-P"]));
+        let before = settings(&stock);
+        assert!(stock.init(domains).status.success());
+        let _daemon = stock.daemon();
+        assert!(stock.init(&["--apply"]).status.success(), "{name}");
+        assert_ne!(settings(&stock), before, "{name}");
+        stock.postconf(&["-e", "delay_warning_time = 3h"]);
+        let undone = stock.undo();
+        assert!(undone.status.success(), "{name}: {}", said(&undone));
+        assert!(
+            said(&undone).contains("has been changed since, so each step is taken back by itself"),
+            "{}",
+            said(&undone)
+        );
+        let after = settings(&stock);
+        let own = "delay_warning_time = 3h\n";
+        assert!(after.0.contains(own), "{name}: {}", after.0);
+        assert_eq!((after.0.replace(own, ""), after.1), before, "{name}");
+    }
+}
+
+#[test]
+fn a_step_that_fails_leaves_the_server_as_it_was() {
+    if !can_run(&["postconf", "postfix"], "init --apply that fails") {
+        return;
+    }
+    let stock = Stock::new("debian");
+    assert!(stock.init(&[]).status.success());
+    let _daemon = stock.daemon();
+    // `postfix check` does not like this setting, which has nothing to do with the change.
+    stock.postconf(&["-e", "daemon_directory = /no/such/folder"]);
+    let before = stock.files();
+    let failed = stock.init(&["--apply"]);
+    assert!(failed.status.code() == Some(2) && said(&failed).contains("a step failed, and "), "{}", said(&failed));
+    assert_eq!(stock.files(), before);
+    assert!(!stock.folder.path().join("init-undo").exists());
+    let nothing = stock.undo();
+    assert!(said(&nothing).contains("there is no record of a change by `init --apply`"), "{}", said(&nothing));
+}
+
+/// What is changed in main.cf, the arguments, and what is said.
+type Obstacle<'a> = (&'a str, &'a [&'a str], &'a str);
+
+#[test]
+fn what_only_a_person_can_decide_is_asked() {
+    if !can_run(&["postconf"], "init --from, obstacles") {
+        return;
+    }
+    let ours = ["--domain", "our.example"];
+    let cases: [Obstacle<'_>; 8] = [
+        (
+            "sender_canonical_maps = tcp:localhost:10001",
+            &[],
+            "sender_canonical_maps has tcp:localhost:10001: another program rewrites senders",
+        ),
+        (
+            "recipient_canonical_maps = inline:{a=b}",
+            &[],
+            "recipient_canonical_maps = inline:{a=b} rewrites header fields, too",
+        ),
+        (
+            "virtual_mailbox_domains = mysql:/etc/x.cf",
+            &[],
+            "in a table that cannot be listed: virtual_mailbox_domains = mysql:/etc/x.cf. Name each of them (found so far: our.example, mail.our.example)",
+        ),
+        ("mydestination = localhost", &[], "this Postfix has no domain of its own. Name yours"),
+        ("", &["--srs-domain", "our.example"], "--srs-domain our.example is one of the domains"),
+        ("", &["--srs-domain", "OUR.example", "--domain", "our.example"], "is one of the domains"),
+        ("", &["--method", "proxy"], "--from fits the method `milter`, not `proxy`"),
+        ("", &["--apply", "--domain", "our..example"], "our..example"),
+    ];
+    for (line, more, want) in cases {
+        let stock = Stock::new("debian");
+        let main_cf = stock.place().join("main.cf");
+        let text = fs::read_to_string(&main_cf).unwrap();
+        let name = line.split(' ').next().unwrap();
+        let kept: String =
+            text.lines().filter(|it| name.is_empty() || !it.starts_with(name)).map(|it| format!("{it}\n")).collect();
+        fs::write(&main_cf, format!("{kept}{line}\n")).unwrap();
+        let output = stock.init(more);
+        assert!(
+            output.status.code() == Some(2) && said(&output).contains(want),
+            "{line}: `{want}` is not in\n{}",
+            said(&output)
+        );
+    }
+    let stock = Stock::new("debian");
+    let plain = run(
+        stock.folder.path(),
+        &[&["init", "--mta", "exim", "--srs-domain", "our.example"], ours.as_slice()].concat(),
+    );
+    assert!(said(&plain).contains("--srs-domain our.example is one of the domains"), "{}", said(&plain));
+    let nowhere = run(stock.folder.path(), &["init", "--from", "/no/such/place"]);
+    assert!(said(&nowhere).contains("/no/such/place: there is no main.cf of Postfix"), "{}", said(&nowhere));
+    assert!(!stock.folder.path().join("countersign.toml").exists());
+}
+
+#[test]
+fn a_config_fits_the_server_that_it_was_read_from() {
+    if !can_run(&["postconf"], "the config of init --from") {
+        return;
+    }
+    let stock = Stock::new("docker-mailserver");
+    let port = reserved_port();
+    stock.postconf(&[
+        "-e",
+        "maximal_queue_lifetime = 8d",
+        "mynetworks = 127.0.0.0/8 192.0.2.0/24 0.0.0.0/2 cidr:/etc/nets",
+        "relay_domains = branch.example",
+    ]);
+    stock.postconf(&["-Me", &format!("{port}/inet={port} inet n - n - - smtpd")]);
+    let output = stock.init(&["--srs-domain", "srs.our.example"]);
+    let words = said(&output);
+    assert!(
+        output.status.success()
+            && words.contains("mail of our.example, other.example, mail.our.example, and of 3 networks"),
+        "{words}"
+    );
+    let text = fs::read_to_string(stock.folder.path().join("countersign.toml")).unwrap();
+    for want in [
+        "  \"other.example\",                       # virtual_mailbox_domains\n",
+        "domains.relay = [\"branch.example\"]\n",
+        "batv.queue_lifetime = 8 ",
+        "batv.lifetime = 10\n",
+        "domains.srs_domain = \"srs.our.example\"\n",
+        "outbound_clients = [\"127.0.0.0/8\", \"192.0.2.0/24\"] ",
+        "# TODO: name in outbound_clients which of your networks these are: 0.0.0.0/2, cidr:/etc/nets\n",
+    ] {
+        assert!(text.contains(want), "`{want}` is not in\n{text}");
+    }
+    for want in [
+        "relay_domains = branch.example, srs.our.example",
+        "{postmaster@srs.our.example = postmaster@other.example}",
+        "smtpd_milters = $dkim_milter $dmarc_milter, { unix:countersign/milter, default_action=tempfail }",
+    ] {
+        assert!(words.contains(want), "`{want}` is not in\n{words}");
+    }
+}
