@@ -222,7 +222,7 @@ fn what_only_a_person_can_decide_is_asked() {
         ("mydestination = localhost", &[], "this Postfix has no domain of its own. Name yours"),
         ("", &["--srs-domain", "our.example"], "--srs-domain our.example is one of the domains"),
         ("", &["--srs-domain", "OUR.example", "--domain", "our.example"], "is one of the domains"),
-        ("", &["--method", "proxy"], "--from fits the method `milter`, not `proxy`"),
+        ("", &["--method", "proxy"], "--from fits Postfix by the method `milter`, not `proxy`"),
         ("", &["--apply", "--domain", "our..example"], "our..example"),
     ];
     for (line, more, want) in cases {
@@ -247,7 +247,7 @@ fn what_only_a_person_can_decide_is_asked() {
     );
     assert!(said(&plain).contains("--srs-domain our.example is one of the domains"), "{}", said(&plain));
     let nowhere = run(stock.folder.path(), &["init", "--from", "/no/such/place"]);
-    assert!(said(&nowhere).contains("/no/such/place: there is no main.cf of Postfix"), "{}", said(&nowhere));
+    assert!(said(&nowhere).contains("/no/such/place: No such file"), "{}", said(&nowhere));
     assert!(!stock.folder.path().join("countersign.toml").exists());
 }
 

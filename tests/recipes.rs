@@ -414,6 +414,70 @@ fn is_told(recipe: &Recipe, place: &Path, programs: &[&Path], verdict: &str) {
     assert!(output.status.success() && said.contains(verdict), "{} {}: {said}", recipe.mta, recipe.method);
 }
 
+/// An Exim that knows nothing of Countersign, and is changed by `init --from --apply` while it runs.
+#[test]
+fn exim_changed_by_init() {
+    if !mtas::can_run_all("init --from Exim, with mail through it") {
+        return;
+    }
+    let folder = folder();
+    let world = Sink::start();
+    let (submit, mx) = (reserved_port(), reserved_port());
+    let agent = Agent::new(folder.path(), submit);
+    let exim = mtas::exim_site(folder.path(), mx, submit, world.port, &|_| String::new(), &agent);
+    let file = exim.folder.join("exim.conf");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths(std::iter::once(exim.folder.clone()).chain(std::env::split_paths(&path))).unwrap();
+    let ran = |arguments: &[&str]| {
+        let output = countersign().current_dir(folder.path()).env("PATH", &path).args(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned();
+        (output.status.code(), said)
+    };
+    let from = ["init", "--from", file.to_str().unwrap(), "--user", "root"];
+    let before = std::fs::read(&file).unwrap();
+    let (status, said) = ran(&from);
+    assert!(status == Some(0) && said.contains("before `verify = recipient`:"), "{said}");
+    let config = std::fs::read_to_string(folder.path().join("countersign.toml")).unwrap();
+    assert!(config.contains("\"our.example\",") && config.contains("unix:/run/countersign/map"), "{config}");
+    // The unit would make /run/countersign.
+    let run = folder.path().join("run");
+    std::fs::create_dir(&run).unwrap();
+    let config: String =
+        config.lines().filter(|it| !it.starts_with("status.listen")).map(|it| format!("{it}\n")).collect();
+    let config = config.replace("/run/countersign", run.to_str().unwrap());
+    std::fs::write(folder.path().join("countersign.toml"), &config).unwrap();
+    let (status, said) = ran(&[&from, ["--apply"].as_slice()].concat());
+    assert!(status == Some(1) && said.contains("does not run yet"), "{said}");
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+    let daemon =
+        Daemon::start(folder.path(), &format!("inbound.mode = \"enforce\"\noutbound.ndr.policy = \"drop\"\n{config}"));
+    let (status, said) = ran(&[&from, ["--apply"].as_slice()].concat());
+    assert!(status == Some(0) && said.contains(" fits."), "{said}");
+    let site = Site {
+        submit,
+        mx,
+        strangers: Strangers::OtherAddress,
+        world: &world,
+        mailbox: &|| mtas::maildir(&exim.folder.join("mail/ann")),
+        log: &|| format!("{}\n{}", exim.log(), daemon.log.all().join("\n")),
+        agent,
+        can: Can { evidence: false, untagged: false, srs: Srs::No, bounces_sent: 2 },
+    };
+    site.holds();
+    // A file that somebody has changed since keeps that.
+    let now = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, now + "# own\n").unwrap();
+    let (status, said) = ran(&["init", "--undo"]);
+    assert!(status == Some(0) && said.contains("each step is taken back by itself"), "{said}");
+    assert_eq!(std::fs::read(&file).unwrap(), [before.as_slice(), b"# own\n"].concat());
+    std::fs::write(&file, &before).unwrap();
+    let (status, said) = ran(&[&from, ["--apply"].as_slice()].concat());
+    assert!(status == Some(0), "{said}");
+    let (status, said) = ran(&["init", "--undo"]);
+    assert!(status == Some(0) && said.contains("is as it was"), "{said}");
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+}
+
 #[test]
 fn exim_between_the_proxies() {
     exim("proxy", Can { evidence: true, untagged: true, srs: Srs::No, bounces_sent: 0 });

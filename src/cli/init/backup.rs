@@ -2,15 +2,15 @@
 //! back each step.
 
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, fchown};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::step::{Argv, Stage, Step};
+use super::marks;
+use super::step::{Stage, Step};
 use crate::cli::colours::{DIM, GREEN, YELLOW};
 
 /// The folder of the copies, beside the config.
@@ -66,7 +66,10 @@ pub(super) fn change(dir: &Path, place: &str, files: &[PathBuf], prepared: Vec<S
     }
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).with_context(|| folder.display().to_string())?;
     let saved = |path: &PathBuf| {
-        let copy = path.file_name().context("a file has no name")?.to_string_lossy().into_owned();
+        let name = path.file_name().context("a file has no name")?.to_string_lossy();
+        // Files of different folders may have the same name.
+        let number = files.iter().position(|it| it == path).unwrap_or_default();
+        let copy = format!("{number}-{name}");
         fs::copy(path, folder.join(&copy)).with_context(|| path.display().to_string())?;
         Ok(Saved { path: path.clone(), copy, after: String::new() })
     };
@@ -74,13 +77,12 @@ pub(super) fn change(dir: &Path, place: &str, files: &[PathBuf], prepared: Vec<S
     let mut record = Record { place: place.to_owned(), files, steps: prepared, is_complete: false };
     record.write(&folder)?;
     for step in changes {
-        let result = if step.stage == Stage::Reload { reload(step) } else { step.run.run() };
-        if let Err(error) = result {
+        if let Err(error) = step.take() {
             put_back(&folder, &record)?;
             fs::remove_dir_all(&folder)?;
             return Err(error.context(format!("a step failed, and {place} is as it was")));
         }
-        anstream::println!("{DIM}{}{DIM:#}", step.run);
+        anstream::println!("{DIM}{}{DIM:#}", step.shown());
         record.steps.push(step.clone());
     }
     for file in &mut record.files {
@@ -92,28 +94,11 @@ pub(super) fn change(dir: &Path, place: &str, files: &[PathBuf], prepared: Vec<S
     Ok(())
 }
 
-/// Has a running Postfix read its configuration, after it has looked at it. One that does not run needs nothing.
-fn reload(step: &Step) -> Result<()> {
-    let with = |word: &str| step.run.with_last(word);
-    with("check").run()?;
-    if with("status").run().is_ok() { step.run.run() } else { Ok(()) }
-}
-
-/// Writes the copies over the files, each as a whole, with the owner and the mode that it has.
+/// Writes the copies over the files.
 fn put_back(folder: &Path, record: &Record) -> Result<()> {
     for file in &record.files {
         let copy = fs::read(folder.join(&file.copy)).with_context(|| file.copy.clone())?;
-        if fs::read(&file.path).is_ok_and(|now| now == copy) {
-            continue;
-        }
-        let path = fs::canonicalize(&file.path).with_context(|| file.path.display().to_string())?;
-        let about = fs::metadata(&path)?;
-        let place = path.parent().unwrap_or(Path::new("/"));
-        let mut new = tempfile::Builder::new().permissions(about.permissions()).tempfile_in(place)?;
-        new.write_all(&copy)?;
-        fchown(&new, Some(about.uid()), Some(about.gid()))?;
-        new.as_file().sync_all()?;
-        new.persist(&path).with_context(|| path.display().to_string())?;
+        marks::replace(&file.path, &copy)?;
     }
     Ok(())
 }
@@ -127,30 +112,49 @@ pub(super) fn undo(dir: &Path) -> Result<bool> {
     let record: Record = serde_json::from_str(&text).with_context(|| folder.join(RECORD).display().to_string())?;
     let is_as_left = |file: &Saved| Ok(hash(&file.path)? == file.after);
     let are_as_left = record.files.iter().map(is_as_left).collect::<Result<Vec<bool>>>()?.into_iter().all(|it| it);
-    let mut all_well = true;
-    let mut take_back = |command: &Argv| match command.run() {
-        Ok(()) => anstream::println!("{DIM}{command}{DIM:#}"),
-        Err(error) => {
-            all_well = false;
-            anstream::eprintln!("{YELLOW}not taken back:{YELLOW:#} {error:#}");
-        }
-    };
-    let of = |stage: Stage| record.steps.iter().rev().filter(move |step| step.stage == stage);
+    let mut undone = Undone { all_well: true };
     if are_as_left || !record.is_complete {
         put_back(&folder, &record)?;
         anstream::println!("{GREEN}The configuration in {} is as it was.{GREEN:#}", record.place);
     } else {
         anstream::println!("{} has been changed since, so each step is taken back by itself:", record.place);
-        of(Stage::Configure).filter_map(|step| step.undo.as_ref()).for_each(&mut take_back);
+        undone.take_back(&record, Stage::Configure);
     }
-    if let Some(step) = of(Stage::Reload).next() {
-        reload(step)?;
+    // The mail server reads what it was, in the order in which it was told.
+    for step in record.steps.iter().filter(|step| step.stage == Stage::Reload) {
+        undone.report(&step.shown(), step.take());
     }
-    of(Stage::Prepare).filter_map(|step| step.undo.as_ref()).for_each(&mut take_back);
+    undone.take_back(&record, Stage::Prepare);
     fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
     anstream::println!(
         "Bounces to mail that was signed until now go to prvs=…, and are refused as mail to unknown users. If that matters, run --apply \
          again, set outbound.mode = \"off\" in the config, and take it back 8 days later."
     );
-    Ok(all_well)
+    Ok(undone.all_well)
+}
+
+/// How far a change was taken back.
+struct Undone {
+    all_well: bool,
+}
+
+impl Undone {
+    /// Takes back the steps of a stage, the latest first.
+    fn take_back(&mut self, record: &Record, stage: Stage) {
+        for step in record.steps.iter().rev().filter(|step| step.stage == stage) {
+            if let Some(result) = step.take_back() {
+                self.report(&step.undo_shown().unwrap_or_default(), result);
+            }
+        }
+    }
+
+    fn report(&mut self, words: &str, result: Result<()>) {
+        match result {
+            Ok(()) => anstream::println!("{DIM}{words}{DIM:#}"),
+            Err(error) => {
+                self.all_well = false;
+                anstream::eprintln!("{YELLOW}not done:{YELLOW:#} {error:#}");
+            }
+        }
+    }
 }

@@ -1,9 +1,14 @@
 //! `init`: writes a config and a key ring, and prints the lines for the mail server, or changes its configuration.
 
 mod backup;
+mod block;
 mod config;
+mod exim;
+mod exim_places;
 mod files;
+mod fit;
 mod fitted;
+mod marks;
 mod postfix;
 mod recipe;
 mod server;
@@ -32,7 +37,8 @@ pub(super) struct Init {
     /// The method: how it uses Countersign [default: the first in docs/mta]
     #[arg(long, alias = "way")]
     method: Option<String>,
-    /// Read domains, networks, times and filters from this mail server: the folder of Postfix's main.cf
+    /// Read domains, networks, times and filters from this mail server: the folder of Postfix's main.cf, or
+    /// Exim's folder or file
     #[arg(long, value_name = "PLACE")]
     from: Option<PathBuf>,
     /// With --from: save the mail server's configuration, change it, and reload it

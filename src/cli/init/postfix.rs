@@ -1,15 +1,17 @@
 //! What Postfix says about the site, and the steps that tell it of Countersign's milter and map.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use ipnet::IpNet;
 
-use super::server::Server;
+use super::fit::Fit;
+use super::server::{Server, group_of};
 use super::step::{Argv, Stage, Step};
 use crate::cli::mta::postfix::{MasterService, Postfix, days, milters, networks, tables_of};
 use crate::cli::mta::tools::names;
-use crate::config::Endpoint;
+use crate::config::{Config, Endpoint};
+use crate::recipes::Mta;
 
 /// The folder of the sockets, below the queue folder: Postfix finds it inside and outside of a chroot.
 const SOCKETS: &str = "countersign";
@@ -17,8 +19,73 @@ const SOCKETS: &str = "countersign";
 const MILTER: &str = "unix:countersign/milter";
 const MAP: &str = "socketmap:unix:countersign/map:strip";
 
+/// A Postfix that asks by a milter and a map.
+pub(super) struct FittedPostfix {
+    postfix: Postfix,
+}
+
+impl FittedPostfix {
+    /// Reads the instance in a folder.
+    pub(super) fn read(place: &Path) -> Result<Self> {
+        Ok(Self { postfix: Postfix::read(place)? })
+    }
+}
+
+impl Fit for FittedPostfix {
+    fn method(&self) -> (Mta, &'static str) {
+        (Mta::Postfix, "milter")
+    }
+
+    fn name(&self) -> &'static str {
+        "Postfix"
+    }
+
+    fn facts(&self) -> Server {
+        facts(&self.postfix)
+    }
+
+    fn recipe(&self, text: &str) -> String {
+        text.replace("/var/spool/postfix/countersign", &socket_folder(&self.postfix))
+            .replace("group = \"postfix\"", &format!("group = \"{}\"", self.group()))
+    }
+
+    fn group(&self) -> String {
+        group_of(self.postfix.get("mail_owner")).unwrap_or_else(|| "postfix".to_owned())
+    }
+
+    fn socket_folder(&self) -> Option<String> {
+        Some(socket_folder(&self.postfix))
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        ["main.cf", "master.cf"].map(|name| self.postfix.place.join(name)).to_vec()
+    }
+
+    fn lacks(&self, config: &Config) -> Option<String> {
+        let milter = Endpoint::Unix(Path::new(&socket_folder(&self.postfix)).join("milter"));
+        (!config.mta_services.iter().any(|it| it.listen == milter)).then(|| format!("no milter on {milter}"))
+    }
+
+    fn changes(&self, config: &Config, srs_domain: Option<&str>) -> Result<Vec<Step>> {
+        let names = config.policy.domains.local.names();
+        // The machine's own name seldom has people.
+        let has_people = |name: &&String| !name.starts_with('.') && *name != self.postfix.get("myhostname");
+        let domain = names.iter().find(has_people).or(names.first()).map(String::as_str).unwrap_or_default();
+        steps(&self.postfix, srs_domain.map(|srs| (srs, domain)))
+    }
+
+    fn reload(&self) -> Vec<Step> {
+        let command = |word| of_instance("postfix", &self.postfix, [word]);
+        let mut steps = vec![Step::run(Stage::Reload, "Postfix looks at its configuration", command("check"), None)];
+        if command("status").run().is_ok() {
+            steps.push(Step::run(Stage::Reload, "and reads it", command("reload"), None));
+        }
+        steps
+    }
+}
+
 /// Reads domains, networks, times and ports.
-pub(super) fn read(postfix: &Postfix) -> Server {
+fn facts(postfix: &Postfix) -> Server {
     let mut server = Server::default();
     for setting in ["mydestination", "virtual_mailbox_domains", "virtual_alias_domains"] {
         for entry in tables_of(postfix.get(setting)) {
@@ -57,15 +124,8 @@ pub(super) fn read(postfix: &Postfix) -> Server {
 }
 
 /// The folder of the sockets, as a path of this machine.
-pub(super) fn socket_folder(postfix: &Postfix) -> String {
+fn socket_folder(postfix: &Postfix) -> String {
     format!("{}/{SOCKETS}", postfix.get("queue_directory").trim_end_matches('/'))
-}
-
-/// The names that the steps for SRS need.
-pub(super) struct Site<'a> {
-    pub srs_domain: Option<&'a str>,
-    /// The first local domain.
-    pub domain: &'a str,
 }
 
 /// Sets parameters of one instance, and knows how each is taken back.
@@ -103,15 +163,12 @@ impl<'a> Changes<'a> {
     }
 
     fn push(&mut self, why: &str, run: Argv, undo: Argv) {
-        self.steps.push(Step { stage: Stage::Configure, why: why.to_owned(), run, undo: Some(undo) });
+        self.steps.push(Step::run(Stage::Configure, why, run, Some(undo)));
     }
 }
 
-/// The steps in Postfix's own configuration. What is there already is left out.
-///
-/// # Errors
-/// Something else is in the way that only a person can decide about.
-pub(super) fn steps(postfix: &Postfix, site: &Site<'_>) -> Result<Vec<Step>> {
+/// The steps in Postfix's own configuration. `srs`: the SRS domain, and the domain of its postmaster.
+fn steps(postfix: &Postfix, srs: Option<(&str, &str)>) -> Result<Vec<Step>> {
     obstacles(postfix)?;
     let mut changes = Changes::new(postfix);
     let socket = |name: &str| Endpoint::Unix(Path::new(&socket_folder(postfix)).join(name));
@@ -150,8 +207,8 @@ pub(super) fn steps(postfix: &Postfix, site: &Site<'_>) -> Result<Vec<Step>> {
     if !matches!(postfix.get("in_flow_delay"), "0" | "0s") {
         changes.set("Refused bounces do not slow other mail down", "in_flow_delay", "0");
     }
-    if let Some(srs) = site.srs_domain {
-        srs_domain(srs, site.domain, &mut changes);
+    if let Some((srs, domain)) = srs {
+        srs_domain(srs, domain, &mut changes);
     }
     Ok(changes.steps)
 }
@@ -160,7 +217,7 @@ pub(super) fn steps(postfix: &Postfix, site: &Site<'_>) -> Result<Vec<Step>> {
 const USUAL: &str = "/etc/postfix";
 
 /// A command of Postfix for one instance.
-pub(super) fn of_instance<const N: usize>(program: &str, postfix: &Postfix, words: [&str; N]) -> Argv {
+fn of_instance<const N: usize>(program: &str, postfix: &Postfix, words: [&str; N]) -> Argv {
     let place = postfix.place.display().to_string();
     let which: &[&str] = if place == USUAL { &[] } else { &["-c", &place] };
     Argv::of([program].into_iter().chain(which.iter().copied()).chain(words))

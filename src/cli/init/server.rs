@@ -3,6 +3,13 @@
 use std::net::TcpListener;
 
 use ipnet::IpNet;
+use nix::unistd::{Group, User};
+
+/// The group of a user.
+pub(super) fn group_of(user: &str) -> Option<String> {
+    let user = User::from_name(user).ok().flatten()?;
+    Some(Group::from_gid(user.gid).ok().flatten()?.name)
+}
 
 /// The facts that a config is written from.
 #[derive(Debug, Default)]

@@ -1,10 +1,14 @@
 //! The steps that tell a mail server of Countersign: commands, each with the one that takes it back.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
+
+use super::block::Block;
+use super::marks;
 
 /// A program and its arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,14 +18,6 @@ impl Argv {
     /// A command of these words.
     pub(super) fn of<'a>(words: impl IntoIterator<Item = &'a str>) -> Self {
         Self(words.into_iter().map(str::to_owned).collect())
-    }
-
-    /// The same command with another last word.
-    pub(super) fn with_last(&self, word: &str) -> Self {
-        let mut words = self.0.clone();
-        words.pop();
-        words.push(word.to_owned());
-        Self(words)
     }
 
     /// Runs the command; what it prints is shown only if it fails.
@@ -45,7 +41,7 @@ impl fmt::Display for Argv {
     }
 }
 
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@,+%[]".contains(c);
     match !word.is_empty() && word.chars().all(is_plain) {
         true => word.to_owned(),
@@ -62,8 +58,17 @@ pub(super) enum Stage {
     Start,
     /// The mail server's own configuration.
     Configure,
-    /// The mail server reads it.
+    /// The mail server checks it and, if it runs, reads it.
     Reload,
+}
+
+/// What a step does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Action {
+    /// A command, and the one that takes it back; `None`: it may stay.
+    Run(Argv, Option<Argv>),
+    /// Blocks that are put into a file, between marks by which they are found again.
+    Edit(PathBuf, Vec<Block>),
 }
 
 /// One step.
@@ -72,9 +77,46 @@ pub(super) struct Step {
     pub stage: Stage,
     /// What it is for, in a few words.
     pub why: String,
-    pub run: Argv,
-    /// The command that takes it back; `None`: it may stay.
-    pub undo: Option<Argv>,
+    pub action: Action,
+}
+
+impl Step {
+    /// A command.
+    pub(super) fn run(stage: Stage, why: &str, run: Argv, undo: Option<Argv>) -> Self {
+        Self { stage, why: why.to_owned(), action: Action::Run(run, undo) }
+    }
+
+    /// Takes the step.
+    pub(super) fn take(&self) -> Result<()> {
+        match &self.action {
+            Action::Run(command, _) => command.run(),
+            Action::Edit(path, blocks) => marks::put(path, blocks),
+        }
+    }
+
+    /// Takes it back; `None`: there is nothing to take back.
+    pub(super) fn take_back(&self) -> Option<Result<()>> {
+        match &self.action {
+            Action::Run(_, undo) => undo.as_ref().map(Argv::run),
+            Action::Edit(path, _) => Some(marks::remove(path)),
+        }
+    }
+
+    /// What it does, in a line.
+    pub(super) fn shown(&self) -> String {
+        match &self.action {
+            Action::Run(command, _) => command.to_string(),
+            Action::Edit(path, _) => format!("lines for Countersign put into {}", path.display()),
+        }
+    }
+
+    /// What takes it back, in a line.
+    pub(super) fn undo_shown(&self) -> Option<String> {
+        match &self.action {
+            Action::Run(_, undo) => undo.as_ref().map(ToString::to_string),
+            Action::Edit(path, _) => Some(format!("remove these lines from {}", path.display())),
+        }
+    }
 }
 
 #[cfg(test)]
