@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use crate::common::{Daemon, can_run, folder, reserved_port, run};
+use crate::common::{Daemon, can_run, folder, folder_of_group, reserved_port, run};
 
 /// A configuration of `tests/stock`, in a folder of its own.
 struct Stock {
@@ -69,7 +69,7 @@ impl Stock {
         let text = fs::read_to_string(self.folder.path().join("countersign.toml")).unwrap();
         let text: String =
             text.lines().filter(|it| !it.starts_with("status.listen")).map(|it| format!("{it}\n")).collect();
-        fs::create_dir_all(self.folder.path().join("queue/countersign")).unwrap();
+        folder_of_group(&self.folder.path().join("queue/countersign"), "postfix");
         Daemon::start(self.folder.path(), &text)
     }
 

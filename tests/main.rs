@@ -43,5 +43,6 @@ mod side_by_side;
 mod smtp_features;
 mod snapshots;
 mod socketmap;
+mod unit;
 mod vectors;
 mod verdict_table;

@@ -103,6 +103,53 @@ fn all_are_named(method: &str, srs: bool, spoilt: &[Spoilt]) {
 }
 
 #[test]
+fn a_signer_of_the_evidence_header_is_named() {
+    if !can_run(&["postconf"], "check --mta-config, DKIM") {
+        return;
+    }
+    let mut recipe = Recipe::of("milter", false);
+    recipe.main_cf = recipe.main_cf.replace(
+        "\nsmtpd_milters = unix:countersign/milter",
+        "\nsmtpd_milters = unix:countersign/milter, inet:127.0.0.1:8891",
+    );
+    let conf = recipe.folder.path().join("opendkim.conf");
+    let opendkim = |more: &str| fs::write(&conf, format!("Socket inet:8891@localhost\n{more}\n")).unwrap();
+    // It comes after Countersign, and leaves the header out.
+    opendkim("OversignHeaders From");
+    let good = recipe.check("ours");
+    assert!(good.status.success() && said(&good).contains(" fits."), "{}", said(&good));
+    opendkim("SignHeaders From,Subject,Countersign-Evidence");
+    let bad = recipe.check("ours");
+    let want =
+        format!("wrong: {} has DKIM sign Countersign-Evidence, which is taken off before delivery", conf.display());
+    assert!(bad.status.code() == Some(1) && said(&bad).contains(&want), "{}", said(&bad));
+}
+
+#[test]
+fn aliases_that_lead_out_want_srs() {
+    if !can_run(&["postconf"], "check --mta-config, forwards") {
+        return;
+    }
+    let want = "careful: bea@our.example is forwarded to carol@third.example (virtual_alias_maps, and 1 more)";
+    for (srs, is_named) in [(false, true), (true, false)] {
+        let mut recipe = Recipe::of("milter", srs);
+        let aliases = recipe.folder.path().join("aliases");
+        fs::write(&aliases, "office: bea, \"|/bin/program a@b.example\"\nold:\tdan@elsewhere.example\n").unwrap();
+        let text = format!("alias_maps = texthash:{}\n", aliases.display());
+        let map = "{bea@our.example = carol@third.example}, {x@our.example = ann@our.example}, {y@our.example = ann}";
+        recipe.main_cf = match srs {
+            true => recipe
+                .main_cf
+                .replace("virtual_alias_maps = inline:{ ", &format!("virtual_alias_maps = inline:{{ {map}, ")),
+            false => recipe.main_cf + &format!("virtual_alias_maps = inline:{{ {map} }}\n"),
+        } + &text;
+        let output = recipe.check("ours");
+        assert!(output.status.success(), "{}", said(&output));
+        assert_eq!(said(&output).lines().any(|line| line.starts_with(want)), is_named, "{}", said(&output));
+    }
+}
+
+#[test]
 fn what_is_wrong_around_the_milter() {
     if !can_run(&["postconf"], "check --mta-config, milter") {
         return;

@@ -8,7 +8,9 @@ use crate::common::postfix::{Postfix, Role};
 use crate::common::site::{Can, Site, Srs, Strangers};
 use crate::common::skip::skip_for_good;
 use crate::common::tls::certificate;
-use crate::common::{Client, Daemon, PROGRAM, Sink, can_run, countersign, folder, mtas, reserved_port, run, run_ok};
+use crate::common::{
+    Client, Daemon, PROGRAM, Sink, can_run, countersign, folder, folder_of_group, mtas, reserved_port, run, run_ok,
+};
 use countersign::recipes::Mta;
 
 /// A recipe with ports of this run in place of the documented ones.
@@ -72,8 +74,10 @@ impl Recipe {
 
     /// A daemon with more settings of the last listener.
     fn daemon_with(&self, more: &str) -> Daemon {
+        let config = self.config();
+        let group = config.lines().find_map(|line| line.strip_prefix("group = \"")?.split('"').next());
         for (_, folder) in SOCKETS {
-            std::fs::create_dir_all(self.path().join(folder)).unwrap();
+            folder_of_group(&self.path().join(folder), group.unwrap_or_default());
         }
         let daemon = Daemon::start(self.path(), &(self.config() + more));
         self.is_closed_to_other_users();
@@ -201,6 +205,8 @@ fn postfix(method: &'static str, srs: bool, can: Can) {
         // Here, the milter does not see the server's own bounces, and the config wants them dropped.
         let verdict = if can.bounces_sent == 2 && method == "milter" {
             "internal_mail_filter_classes = bounce"
+        } else if !srs && std::ptr::eq(instance, &raw const ours) {
+            "fwd@our.example is forwarded to carol@third.example"
         } else {
             " fits."
         };
@@ -441,7 +447,7 @@ fn exim_changed_by_init() {
     assert!(config.contains("\"our.example\",") && config.contains("unix:/run/countersign/map"), "{config}");
     // The unit would make /run/countersign.
     let run = folder.path().join("run");
-    std::fs::create_dir(&run).unwrap();
+    folder_of_group(&run, "Debian-exim");
     let config: String =
         config.lines().filter(|it| !it.starts_with("status.listen")).map(|it| format!("{it}\n")).collect();
     let config = config.replace("/run/countersign", run.to_str().unwrap());

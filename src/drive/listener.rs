@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::ToSocketAddrs as _;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -165,12 +165,27 @@ impl Bound {
 /// Sets group and permissions of a Unix socket.
 fn guard(path: &Path, access: &Access) -> io::Result<()> {
     if let Some(group) = &access.group {
-        std::os::unix::fs::chown(path, None, Some(gid(group)?))?;
+        give_to(path, group)?;
     }
     match access.mode {
         Some(mode) => std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)),
         None => Ok(()),
     }
+}
+
+/// Gives a socket to a group, unless its folder has done that (setgid).
+fn give_to(path: &Path, group: &str) -> io::Result<()> {
+    let gid = gid(group)?;
+    if std::fs::symlink_metadata(path)?.gid() == gid {
+        return Ok(());
+    }
+    std::os::unix::fs::chown(path, None, Some(gid)).map_err(|error| {
+        let folder = path.parent().unwrap_or(path).display();
+        io::Error::other(format!(
+            "the socket cannot be given to the group {group}: {error}. Let its folder do that: chgrp {group} {folder} && chmod g+s {folder} \
+             (for /run/countersign, Group={group} in the unit: systemctl edit countersign)"
+        ))
+    })
 }
 
 fn uid(name: &str) -> io::Result<u32> {

@@ -220,7 +220,11 @@ fn replace(path: &Path, folder: &Path, text: &str) -> io::Result<()> {
 /// Gives a file to the owner of the ring, because root may rotate keys and the daemon's user reads them. Without
 /// permission to do so, the owner is not changed.
 fn keep_owner(ring: &Path, file: &File) {
-    if let Ok(ring) = fs::metadata(ring) {
+    // The unit does not let the daemon change owners, and there is nothing to change where it writes its own ring.
+    let owner = |about: fs::Metadata| (about.uid(), about.gid());
+    if let Ok(ring) = fs::metadata(ring)
+        && !file.metadata().is_ok_and(|own| owner(own) == (ring.uid(), ring.gid()))
+    {
         let _ = fchown(file, Some(ring.uid()), Some(ring.gid()));
     }
 }

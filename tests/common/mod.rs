@@ -58,12 +58,30 @@ pub fn run_ok(folder: &Path, arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// A command that runs what follows under the system-call filter of the unit. `list`: the names of the calls.
+pub fn under_filter(list: &Path) -> Command {
+    // Debian's own: its module is not in others.
+    let mut command = Command::new("/usr/bin/python3");
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/common/under_unit_filter.py")).arg(list);
+    command
+}
+
 /// A folder that other users may enter, as mail servers need.
 pub fn folder() -> tempfile::TempDir {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::Builder::new().prefix("countersign-test-").tempdir().unwrap();
     std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
     folder
+}
+
+/// Makes a folder in which sockets get this group, as the unit and the recipes have it.
+pub fn folder_of_group(path: &Path, group: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::create_dir_all(path).unwrap();
+    if let Some(group) = nix::unistd::Group::from_name(group).unwrap() {
+        std::os::unix::fs::chown(path, None, Some(group.gid.as_raw())).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o2755)).unwrap();
+    }
 }
 
 /// Lines of output that tests can wait for.
@@ -123,7 +141,16 @@ pub struct Daemon {
 impl Daemon {
     /// Starts the daemon with a config file, and waits until it listens.
     pub fn start(folder: &Path, config: &str) -> Self {
-        Self::start_by(countersign(), folder, config)
+        // Set by the tests of the unit.
+        let command = match std::env::var_os("COUNTERSIGN_UNDER_CALLS") {
+            Some(list) => {
+                let mut command = under_filter(Path::new(&list));
+                command.arg(PROGRAM);
+                command
+            }
+            None => countersign(),
+        };
+        Self::start_by(command, folder, config)
     }
 
     /// Starts the daemon by a command that ends in running the program.

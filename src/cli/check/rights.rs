@@ -136,16 +136,25 @@ pub(super) fn of_daemon(config: &Config, person: &Person) -> Result<Vec<String>>
     let accesses = config.listeners.iter().map(|it| (&it.listen, &it.access));
     let accesses = accesses.chain(config.mta_services.iter().map(|it| (&it.listen, &it.access)));
     for (listen, access) in accesses {
-        if let (Endpoint::Unix(_), Some(group)) = (listen, &access.group)
+        if let (Endpoint::Unix(path), Some(group)) = (listen, &access.group)
             && !person.is_in(group)
+            && let Some(folder) =
+                path.parent().filter(|folder| *folder != Path::new(RUN_FOLDER) && !gives(folder, group))
         {
-            let line = format!(
-                "{user} is not in the group {group}, so it cannot give it the socket {listen}: usermod -a -G {group} {user}"
-            );
-            found.push(line);
+            let folder = folder.display();
+            found.push(format!(
+                "the socket {listen} would not get the group {group}: let its folder give it, chgrp {group} {folder} && chmod g+s {folder}"
+            ));
         }
     }
     Ok(found)
+}
+
+/// Whether what is made in a folder gets this group.
+fn gives(folder: &Path, group: &str) -> bool {
+    let gid = nix::unistd::Group::from_name(group).ok().flatten().map(|group| group.gid.as_raw());
+    let setgid = |about: std::fs::Metadata| about.mode() & 0o2000 != 0 && Some(about.gid()) == gid;
+    std::fs::metadata(folder).is_ok_and(setgid)
 }
 
 fn needs(config: &Config) -> Vec<Need> {

@@ -152,6 +152,9 @@ fn about(domains: &[String], server: &Server) -> String {
     format!("mail of {}{more}{networks}; it waits up to {days} days in the queue", first.join(", "))
 }
 
+/// Where systemd finds what is added to the unit.
+const DROP_IN: &str = "/etc/systemd/system/countersign.service.d";
+
 /// Users, groups and folders, and the start of the daemon.
 fn preparations(args: &Fitted<'_>, mta: &dyn Fit) -> Result<Vec<Step>> {
     let (user, group) = (args.user, mta.group());
@@ -169,17 +172,24 @@ fn preparations(args: &Fitted<'_>, mta: &dyn Fit) -> Result<Vec<Step>> {
         let why = format!("The folder of the sockets, in which {} finds them", mta.name());
         push(&why, run, Some(Argv::of(["rmdir", &folder])));
     }
-    let is_member = known.as_ref().is_some_and(|user| user.uid.is_root() || is_in(user, &group));
-    if !is_member {
+    let has_systemd = Path::new("/run/systemd/system").exists();
+    // Sockets get the group of their folder. In /run/countersign, that is the one of the unit.
+    if mta.socket_folder().is_none() && !known.as_ref().is_some_and(|user| user.uid.is_root() || is_in(user, &group)) {
         let undo = Argv::of(["gpasswd", "-d", user, &group]);
         push(
             "Countersign gives the sockets to this group",
             Argv::of(["usermod", "-a", "-G", &group, user]),
             Some(undo),
         );
+        if has_systemd {
+            let write =
+                format!("mkdir -p {DROP_IN} && printf '[Service]\\nGroup=%s\\n' {group} > {DROP_IN}/group.conf");
+            let undo = Argv::of(["rm", "-f", &format!("{DROP_IN}/group.conf")]);
+            push("also where systemd runs it", Argv::of(["sh", "-c", &write]), Some(undo));
+            push("which reads that", Argv::of(["systemctl", "daemon-reload"]), None);
+        }
     }
-    if Path::new("/run/systemd/system").exists() && Argv::of(["systemctl", "cat", "countersign.service"]).run().is_ok()
-    {
+    if has_systemd && Argv::of(["systemctl", "cat", "countersign.service"]).run().is_ok() {
         let run = Argv::of(["systemctl", "enable", "--now", "countersign.service"]);
         let why = format!("Countersign runs before {} asks it", mta.name());
         steps.push(Step::run(Stage::Start, &why, run, None));

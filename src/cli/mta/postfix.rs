@@ -167,22 +167,33 @@ impl Postfix {
 
     /// The keys of a table, or the entries of a file of names; `None` if it cannot be listed.
     pub(in crate::cli) fn keys(&self, table: &str) -> Option<Vec<String>> {
+        Some(self.entries(table)?.into_iter().map(|(key, _)| key).collect())
+    }
+
+    /// The entries of a table, each with its value; `None` if it cannot be listed.
+    pub(in crate::cli) fn entries(&self, table: &str) -> Option<Vec<(String, String)>> {
         let table = table.strip_prefix("proxy:").unwrap_or(table);
-        let first_words = |text: &str| {
-            let lines = text.lines().filter(|line| !line.starts_with([' ', '\t', '#']));
-            lines.filter_map(|line| line.split_whitespace().next().map(str::to_owned)).collect()
+        let pairs = |text: &str| {
+            let lines = text.lines().filter(|line| !line.starts_with([' ', '\t', '#']) && !line.trim().is_empty());
+            let pair = |line: &str| {
+                let (key, value) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+                // Of alias(5), a colon stands behind the key.
+                (key.trim_end_matches(':').to_owned(), value.trim().to_owned())
+            };
+            lines.map(pair).collect()
         };
         match table.split_once(':') {
-            None if table.starts_with('/') => std::fs::read_to_string(table).ok().map(|text| first_words(&text)),
-            Some(("texthash", file)) => std::fs::read_to_string(file).ok().map(|text| first_words(&text)),
+            None if table.starts_with('/') => std::fs::read_to_string(table).ok().map(|text| pairs(&text)),
+            Some(("texthash", file)) => std::fs::read_to_string(file).ok().map(|text| pairs(&text)),
             Some(("inline", inner)) => {
-                let pairs = inner.trim_matches(['{', '}', ' ']).split(['{', '}', ',']);
-                let keys = pairs.filter_map(|pair| pair.split_once('=')).map(|(key, _)| key.trim().to_owned());
-                Some(keys.collect())
+                let entries = inner.trim_matches(['{', '}', ' ']).split(['{', '}', ',']);
+                let pair =
+                    |entry: &str| entry.split_once('=').map(|(key, value)| (key.trim().into(), value.trim().into()));
+                Some(entries.filter_map(pair).collect())
             }
             Some(("hash" | "btree" | "cdb" | "lmdb" | "dbm" | "sdbm", _)) => {
                 let arguments = ["-c".as_ref(), self.place.as_os_str(), "-s".as_ref(), table.as_ref()];
-                ask(&program(&["postmap"])?, arguments).ok().map(|text| first_words(&text))
+                ask(&program(&["postmap"])?, arguments).ok().map(|text| pairs(&text))
             }
             _ => None,
         }

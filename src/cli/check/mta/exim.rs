@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::dkim::over_evidence_in_exim;
 use super::finding::Finding::{self, Careful, Wrong};
 use crate::cli::check::rights;
 use crate::cli::mta::exim::Exim;
@@ -50,6 +51,7 @@ fn of(config: &Config, exim: &Exim) -> Vec<Finding> {
     for name in local.into_iter().filter(|name| !name.starts_with('.') && !exim.mentions(name)) {
         found.push(Careful(format!("{name} is in domains.local, and named nowhere in Exim's configuration")));
     }
+    over_evidence_in_exim(&exim.lines, &mut found);
     let kept = config.policy.inbound.queue_lifetime;
     if let Some(days) = exim.longest_try().filter(|days| *days > kept) {
         found.push(Careful(format!(

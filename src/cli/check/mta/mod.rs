@@ -3,6 +3,7 @@
 //! The settings are read with the mail server's tools (`postconf`, `exim -bP`), so that defaults and includes count as
 //! they do for the mail server.
 
+mod dkim;
 mod exim;
 mod finding;
 mod postfix;

@@ -1,6 +1,7 @@
 //! Checks of a Postfix configuration, as `postconf` prints it.
 
 mod flow;
+mod forwards;
 mod mta_services;
 mod own_bounces;
 mod proxies;
@@ -11,11 +12,13 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use self::forwards::forwards;
 use self::mta_services::{maps, milter, policy, signed_before_the_queue};
 use self::own_bounces::own_bounces;
 use self::proxies::{inbound, is_behind, nobody_listens, outbound, sends_to_the_world};
 use self::reflects::reflects;
 use self::relays::relays;
+use super::dkim::{over_evidence, signers};
 use super::finding::Finding::{self, Careful, Wrong};
 use crate::cli::check::rights;
 use crate::cli::mta::postfix::{Postfix, days};
@@ -25,6 +28,7 @@ use crate::config::{Config, Role, ServiceProtocol};
 pub(super) fn findings(config: &Config, place: &Path) -> Result<Vec<Finding>> {
     let postfix = Postfix::read(place)?;
     let mut found = Vec::new();
+    let signers = signers(place.parent().unwrap_or(Path::new("/etc")));
     ports_of_ours(config, &postfix, &mut found);
     found.extend(rights::of_mail_server(config, postfix.get("mail_owner"))?.into_iter().map(Wrong));
     if let Some(listener) = config.listeners.iter().find(|listener| is_behind(listener, &postfix)) {
@@ -39,7 +43,7 @@ pub(super) fn findings(config: &Config, place: &Path) -> Result<Vec<Finding>> {
     }
     for mta_service in &config.mta_services {
         match mta_service.protocol {
-            ServiceProtocol::Milter => milter(config, mta_service, &postfix, &mut found),
+            ServiceProtocol::Milter => milter(config, mta_service, &postfix, &signers, &mut found),
             ServiceProtocol::Socketmap => maps(config, mta_service, &postfix, &mut found),
             ServiceProtocol::Policy => policy(mta_service, &postfix, &mut found),
         }
@@ -51,6 +55,8 @@ pub(super) fn findings(config: &Config, place: &Path) -> Result<Vec<Finding>> {
     domains(config, &postfix, &mut found);
     reflects(config, &postfix, &mut found);
     relays(&postfix, &mut found);
+    forwards(config, &postfix, &mut found);
+    over_evidence(&signers, &mut found);
     own_bounces(config, &postfix, &mut found);
     queue(config, &postfix, &mut found);
     Ok(found)

@@ -1,13 +1,20 @@
 //! Checks of a Postfix that queries Countersign: milter, maps, policy service.
 
 use super::flow::flow_delay;
+use crate::cli::check::mta::dkim::Signer;
 use crate::cli::check::mta::finding::Finding::{self, Careful, Wrong};
 use crate::cli::mta::postfix::{MasterService, MilterEntry, Postfix, milters, networks};
 use crate::cli::mta::tools::names;
 use crate::config::{Config, Endpoint, MtaService, ServiceProtocol, Side};
 
 /// Checks which services query the milter, and what happens to mail while the milter does not answer.
-pub(super) fn milter(config: &Config, mta_service: &MtaService, postfix: &Postfix, found: &mut Vec<Finding>) {
+pub(super) fn milter(
+    config: &Config,
+    mta_service: &MtaService,
+    postfix: &Postfix,
+    signers: &[Signer],
+    found: &mut Vec<Finding>,
+) {
     let listen = &mta_service.listen;
     let asking: Vec<&MasterService> =
         postfix.running("smtpd").filter(|service| postfix.asks_milter(service, listen)).collect();
@@ -15,7 +22,8 @@ pub(super) fn milter(config: &Config, mta_service: &MtaService, postfix: &Postfi
         found.push(Wrong(format!("no smtpd asks the milter: smtpd_milters = {}", as_milter(listen))));
         return;
     }
-    who_does_not_ask(config, mta_service, postfix, found);
+    who_does_not_ask(config, postfix, found);
+    who_asks_after(mta_service, &asking, postfix, signers, found);
     if mta_service.side != Side::Outbound {
         found.extend(flow_delay(postfix));
     }
@@ -74,7 +82,7 @@ pub(super) fn milter(config: &Config, mta_service: &MtaService, postfix: &Postfi
 }
 
 /// Warns about services that do not query the milter. A service for mail that returns from a filter need not.
-fn who_does_not_ask(config: &Config, mta_service: &MtaService, postfix: &Postfix, found: &mut Vec<Finding>) {
+fn who_does_not_ask(config: &Config, postfix: &Postfix, found: &mut Vec<Finding>) {
     let asks = |service: &MasterService| {
         let mut milters = config.mta_services.iter().filter(|a| a.protocol == ServiceProtocol::Milter);
         milters.any(|milter| postfix.asks_milter(service, &milter.listen))
@@ -91,11 +99,24 @@ fn who_does_not_ask(config: &Config, mta_service: &MtaService, postfix: &Postfix
                 service.name
             )));
         }
-        let milters = milters(list);
-        let mut others = milters.iter().skip_while(|it| !names(it.endpoint, &mta_service.listen)).skip(1);
-        if postfix.asks_milter(service, &mta_service.listen)
-            && let Some(next) = others.next()
-        {
+    }
+}
+
+/// Warns about milters that see the evidence header because they come after Countersign, unless they are known to leave
+/// it out.
+fn who_asks_after(
+    mta_service: &MtaService,
+    asking: &[&MasterService],
+    postfix: &Postfix,
+    signers: &[Signer],
+    found: &mut Vec<Finding>,
+) {
+    for service in asking {
+        let milters = milters(postfix.of(service, "smtpd_milters"));
+        let mut after = milters.iter().skip_while(|it| !names(it.endpoint, &mta_service.listen)).skip(1);
+        // One that signs the header is reported by itself.
+        let is_known = |it: &&MilterEntry<'_>| signers.iter().any(|signer| signer.is(it.endpoint));
+        if let Some(next) = after.find(|it| !is_known(it)) {
             found.push(Careful(format!(
                 "{} asks {} after Countersign: if that one signs with DKIM, it must leave out Countersign-Evidence",
                 service.name, next.endpoint
