@@ -344,6 +344,8 @@ fn init_prints_the_recipe_and_overwrites_nothing() {
         let checked = run(folder.path(), &["check"]);
         let error = String::from_utf8_lossy(&checked.stderr).into_owned();
         assert!(checked.status.success() || error.contains("/etc/ssl/mail/"), "{mta} {method}: {error}");
+        // What only a person knows is said by `init`, too.
+        assert_eq!(!checked.status.success(), said.contains("What only you know, in ./countersign.toml:"), "{said}");
         let (config, ring) = (folder.path().join("countersign.toml"), folder.path().join("keys/ring.toml"));
         let before = [fs::read(&config).unwrap(), fs::read(&ring).unwrap()];
         assert_eq!(run(folder.path(), &arguments).status.code(), Some(2));

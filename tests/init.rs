@@ -194,6 +194,27 @@ fn a_step_that_fails_leaves_the_server_as_it_was() {
     assert!(said(&nothing).contains("there is no record of a change by `init --apply`"), "{}", said(&nothing));
 }
 
+#[test]
+fn a_link_is_not_replaced_by_a_file() {
+    if !can_run(&["postconf", "postfix"], "init --apply on a link") {
+        return;
+    }
+    let stock = Stock::new("debian");
+    let (main_cf, real) = (stock.place().join("main.cf"), stock.folder.path().join("real.cf"));
+    fs::rename(&main_cf, &real).unwrap();
+    std::os::unix::fs::symlink(&real, &main_cf).unwrap();
+    assert!(stock.init(&[]).status.success());
+    let _daemon = stock.daemon();
+    let before = fs::read(&real).unwrap();
+    let output = stock.init(&["--apply"]);
+    assert!(
+        output.status.code() == Some(2) && said(&output).contains("main.cf is a symbolic link"),
+        "{}",
+        said(&output)
+    );
+    assert!(fs::read_link(&main_cf).is_ok() && fs::read(&real).unwrap() == before);
+}
+
 /// What is changed in main.cf, the arguments, and what is said.
 type Obstacle<'a> = (&'a str, &'a [&'a str], &'a str);
 

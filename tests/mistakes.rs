@@ -60,7 +60,7 @@ fn each_mistake_is_answered_with_what_would_be_right() {
             &no_folder,
             &["serve"],
             2,
-            "the socketmap cannot listen on unix:{D}/no/map: there is no folder {D}/no. Make it: install -d -o ",
+            "the socketmap cannot listen on unix:{D}/no/map: there is no folder {D}/no. Make it: install -d -m 755 -o ",
         ),
         (&no_address, &["serve"], 2, "this machine has no address 192.0.2.77"),
         (&unknown, &["check", "--connect"], 0, "the inbound next hop no-such-host.invalid:25 has no address: "),

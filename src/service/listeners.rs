@@ -79,7 +79,8 @@ fn bind(
     access: &Access,
     inherited: &mut Inherited,
 ) -> Result<Bound, StartError> {
-    Bound::bind(listen, access, inherited).map_err(|error| StartError::bind(what, listen, error))
+    Bound::bind(listen, access, inherited)
+        .map_err(|error| StartError::bind(what, listen, access.group.as_deref(), error))
 }
 
 /// By default, access is limited only by the permissions of the socket's folder, because the MTA runs as another user.

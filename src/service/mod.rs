@@ -73,7 +73,7 @@ impl Service {
         let listeners = BoundListeners::bind(&config, &mut inherited)?;
         let status = config.status.as_ref().map(|listen| {
             Bound::bind(listen, &Access::default(), &mut inherited)
-                .map_err(|error| StartError::bind("status.listen", listen, error))
+                .map_err(|error| StartError::bind("status.listen", listen, None, error))
         });
         let status = status.transpose()?;
         for name in inherited.left() {

@@ -5,7 +5,7 @@ use std::io;
 
 use super::port_holder;
 use crate::config::Endpoint;
-use crate::state::ownership::{self, Wanted};
+use crate::state::ownership::{self, Wanted, make_folder};
 
 /// Why the daemon does not start.
 #[derive(Debug)]
@@ -40,8 +40,8 @@ pub enum StartError {
 
 impl StartError {
     /// A listener that cannot be bound, with what would be right.
-    pub(super) fn bind(what: &'static str, listen: &Endpoint, error: io::Error) -> Self {
-        let advice = advice(listen, &error);
+    pub(super) fn bind(what: &'static str, listen: &Endpoint, group: Option<&str>, error: io::Error) -> Self {
+        let advice = advice(listen, group, &error);
         Self::Bind { what, listen: listen.clone(), error, advice }
     }
 }
@@ -50,7 +50,7 @@ impl StartError {
 const FIRST_OF_ALL: u16 = 1024;
 
 /// What stands in the way, and what would be right; empty if there is nothing to say.
-fn advice(listen: &Endpoint, error: &io::Error) -> String {
+fn advice(listen: &Endpoint, group: Option<&str>, error: &io::Error) -> String {
     use io::ErrorKind::{AddrInUse, AddrNotAvailable, NotFound, PermissionDenied};
     match (listen, error.kind()) {
         (Endpoint::Tcp { port, .. }, AddrInUse) => {
@@ -78,8 +78,9 @@ fn advice(listen: &Endpoint, error: &io::Error) -> String {
         }
         (Endpoint::Unix(path), AddrInUse) => format!("another program answers on {}. Stop it first", path.display()),
         (Endpoint::Unix(path), NotFound) => {
-            let folder = path.parent().unwrap_or(path).display();
-            format!("there is no folder {folder}. Make it: install -d -o {} -m 755 {folder}", ownership::own_name())
+            let folder = path.parent().unwrap_or(path);
+            let make = make_folder(folder, &ownership::own_name(), group);
+            format!("there is no folder {}. Make it: {make}", folder.display())
         }
         (Endpoint::Unix(path), _) => {
             let folder = path.parent().unwrap_or(path);

@@ -26,6 +26,15 @@ pub(crate) fn own_name() -> String {
     user_name(rustix::process::geteuid().as_raw())
 }
 
+/// The command that makes a folder for sockets. With a group, sockets in it get that group, and no other user enters it.
+pub(crate) fn make_folder(folder: &Path, user: &str, group: Option<&str>) -> String {
+    let folder = folder.display();
+    match group {
+        Some(group) => format!("install -d -m 2710 -o {user} -g {group} {folder}"),
+        None => format!("install -d -m 755 -o {user} {folder}"),
+    }
+}
+
 /// Why the operating system refuses `wanted` at `path`, and the command that changes it; `None` for other errors.
 pub(crate) fn refused(path: &Path, wanted: Wanted, error: &io::Error) -> Option<String> {
     if error.kind() == io::ErrorKind::ReadOnlyFilesystem {

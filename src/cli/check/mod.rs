@@ -85,7 +85,7 @@ pub(super) fn run(args: &Check) -> Result<bool> {
     let ring = state::ring_file::load(&config.ring)?;
     for listener in &config.listeners {
         ProxyListener::new(listener, &config)
-            .map_err(anyhow::Error::msg)
+            .map_err(|error| anyhow::anyhow!("{error}. Name yours: certificate and private_key of that listener"))
             .with_context(|| format!("{}: TLS of the listener {}", config.path.display(), listener.listen))?;
     }
     let mut lists = Vec::new();

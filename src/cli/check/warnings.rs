@@ -1,6 +1,6 @@
 //! Warnings about a valid config: settings with surprising effects.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::rights::RUN_FOLDER;
@@ -10,6 +10,7 @@ use crate::envelope::address::Address;
 use crate::envelope::keyring::Keyring;
 use crate::envelope::rules::{Ramp, Rules};
 use crate::envelope::site_policy::{InboundMode, OutboundMode, Policy, RejectAt};
+use crate::state::ownership::make_folder;
 
 pub(in crate::cli) fn all(config: &Config, ring: &Keyring) -> Vec<String> {
     let policy = &config.policy;
@@ -142,14 +143,21 @@ pub(in crate::cli) fn all(config: &Config, ring: &Keyring) -> Vec<String> {
 
 /// Folders of sockets that do not exist.
 fn missing_folders(config: &Config) -> Vec<String> {
-    let sockets = config.listeners.iter().map(|it| &it.listen).chain(config.mta_services.iter().map(|it| &it.listen));
-    let folders = sockets.filter_map(|it| if let Endpoint::Unix(path) = it { path.parent() } else { None });
+    let sockets = config.listeners.iter().map(|it| (&it.listen, &it.access));
+    let sockets = sockets.chain(config.mta_services.iter().map(|it| (&it.listen, &it.access)));
+    let folders = sockets.filter_map(|(listen, access)| match listen {
+        Endpoint::Unix(path) => Some((path.parent()?, access.group.as_deref())),
+        Endpoint::Tcp { .. } | Endpoint::Systemd(_) => None,
+    });
     // The unit makes its own when the daemon starts.
-    let missing: BTreeSet<&Path> =
-        folders.filter(|folder| !folder.is_dir() && *folder != Path::new(RUN_FOLDER)).collect();
-    let line = |folder: &Path| {
-        let folder = folder.display();
-        format!("there is no folder {folder} for the sockets in it: install -d -o countersign -m 755 {folder}")
+    let missing: BTreeMap<&Path, Option<&str>> =
+        folders.filter(|(folder, _)| !folder.is_dir() && *folder != Path::new(RUN_FOLDER)).collect();
+    let line = |(folder, group): (&Path, Option<&str>)| {
+        format!(
+            "there is no folder {} for the sockets in it: {}",
+            folder.display(),
+            make_folder(folder, "countersign", group)
+        )
     };
     missing.into_iter().map(line).collect()
 }

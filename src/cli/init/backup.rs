@@ -66,6 +66,13 @@ pub(super) fn change(dir: &Path, place: &str, files: &[PathBuf], prepared: Vec<S
     }
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).with_context(|| folder.display().to_string())?;
     let saved = |path: &PathBuf| {
+        if fs::symlink_metadata(path).is_ok_and(|about| about.is_symlink()) {
+            bail!(
+                "{} is a symbolic link, and the mail server's own tools put a file in its place. Change it by hand, with the steps that are \
+                 printed without --apply",
+                path.display()
+            );
+        }
         let name = path.file_name().context("a file has no name")?.to_string_lossy();
         // Files of different folders may have the same name.
         let number = files.iter().position(|it| it == path).unwrap_or_default();

@@ -1,12 +1,12 @@
 //! The files of a new site: config and key ring.
 
 use std::fs;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::lchown;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::cli::colours::GREEN;
+use crate::cli::colours::{GREEN, YELLOW};
 use crate::cli::common_args::now;
 use crate::cli::keys;
 use crate::envelope::keyring::Keyring;
@@ -43,6 +43,19 @@ pub(super) fn make_ring(path: &Path, user: &str) -> Result<()> {
     Ok(())
 }
 
+/// Prints the lines of a config that only a person can fill in.
+pub(super) fn print_to_do(path: &Path) {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let lines: Vec<(usize, &str)> = text.lines().enumerate().filter(|(_, line)| line.contains("# TODO")).collect();
+    if lines.is_empty() {
+        return;
+    }
+    anstream::println!("\n{YELLOW}What only you know, in {}:{YELLOW:#}", path.display());
+    for (number, line) in lines {
+        anstream::println!("  line {}: {}", number + 1, line.trim());
+    }
+}
+
 /// Gives files to a user, if this is root and there is such a user.
 fn give(files: &[&Path], user: &str) -> Result<()> {
     let Some(user) = nix::unistd::User::from_name(user).ok().flatten() else { return Ok(()) };
@@ -50,7 +63,8 @@ fn give(files: &[&Path], user: &str) -> Result<()> {
         return Ok(());
     }
     for path in files.iter().filter(|path| path.exists()) {
-        chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).with_context(|| path.display().to_string())?;
+        // The user may own the folder: a link that it puts there is not followed.
+        lchown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).with_context(|| path.display().to_string())?;
     }
     Ok(())
 }

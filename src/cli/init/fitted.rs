@@ -10,7 +10,7 @@ use nix::unistd::{Group, User, geteuid};
 use super::backup;
 use super::config::Draft;
 use super::exim::FittedExim;
-use super::files::{make_ring, write_new};
+use super::files::{make_ring, print_to_do, write_new};
 use super::fit::Fit;
 use super::postfix::FittedPostfix;
 use super::recipe::same_domain;
@@ -96,6 +96,7 @@ fn fit(args: &Fitted<'_>, mta: &dyn Fit) -> Result<bool> {
         true => apply(args, mta, &config, &steps),
         false => {
             print(args, mta, &config_path, &steps);
+            print_to_do(&config_path);
             Ok(true)
         }
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use super::files::{make_ring, write_new};
+use super::files::{make_ring, print_to_do, write_new};
 use crate::cli::colours::{BOLD, DIM, GREEN};
 use crate::config::Config;
 use crate::recipes::{Mta, RecipePiece};
@@ -69,6 +69,7 @@ pub(super) fn run(args: &Recipe<'_>) -> Result<bool> {
         anstream::println!("\n{BOLD}{heading}:{BOLD:#}");
         anstream::println!("\n{}", args.in_words(&piece.text).trim_end());
     }
+    print_to_do(&config_path);
     args.what_is_next();
     Ok(true)
 }
