@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::common::{PROGRAM, can_run, folder, run, run_ok};
+use crate::common::{Daemon, PROGRAM, can_run, folder, run, run_ok};
 
 const OURS: &str = "domains.local = [\"our.example\"]\nstate.path = \"none\"\ncontrol.listen = \"none\"\n";
 
@@ -154,6 +154,21 @@ fn who_lacks_rights_is_told_the_owner_and_the_command() {
         let want = "nobody may not open ports below 1024. Let systemd open it: packaging/countersign.socket";
         assert!(said(&low).contains(want) && said(&low).contains("CAP_NET_BIND_SERVICE"), "{}", said(&low));
     }
+}
+
+#[test]
+fn a_next_hop_without_an_address_is_named_in_the_log() {
+    let folder = folder();
+    run_ok(folder.path(), &["keys", "init"]);
+    let config = format!(
+        "{OURS}[[listener]]\nrole = \"inbound\"\nlisten = \"127.0.0.1:0\"\nnext_hop = \"no-such-host.invalid:25\"\n"
+    );
+    let daemon = Daemon::start(folder.path(), &config);
+    let mut client = std::net::TcpStream::connect(("127.0.0.1", daemon.ports[0])).unwrap();
+    let mut greeting = String::new();
+    std::io::Read::read_to_string(&mut client, &mut greeting).unwrap();
+    assert_eq!(greeting, "421 4.4.1 next hop cannot be reached, try again later\r\n");
+    daemon.log.wait("the reason", 0, |line| line.contains("the name no-such-host.invalid has no address ("));
 }
 
 fn run_chown(path: &Path) {

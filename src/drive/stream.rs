@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::{TcpStream, UnixStream, lookup_host};
 use tokio_rustls::TlsStream;
 
 use crate::config::Endpoint;
@@ -28,7 +28,13 @@ impl Plain {
     pub(crate) async fn connect(to: &Endpoint) -> io::Result<Self> {
         match to {
             Endpoint::Tcp { host, port } => {
-                let stream = TcpStream::connect((host.as_str(), *port)).await?;
+                let unknown = |error| {
+                    io::Error::other(format!(
+                        "the name {host} has no address ({error}); correct it, or this machine's DNS"
+                    ))
+                };
+                let addresses: Vec<SocketAddr> = lookup_host((host.as_str(), *port)).await.map_err(unknown)?.collect();
+                let stream = TcpStream::connect(addresses.as_slice()).await?;
                 if stream.local_addr()? == stream.peer_addr()? {
                     // If nothing listens on a port of the ephemeral range, TCP can connect a socket to itself.
                     return Err(io::ErrorKind::ConnectionRefused.into());
