@@ -709,3 +709,37 @@ fn check_warns_of_tags_that_stay_on_of_missing_folders_and_of_an_srs_domain_that
     let good = check(&format!("{ours}{out}{}", inbound("127.0.0.1:0")));
     assert!(!good.contains(stays) && !good.contains("there is no folder") && !good.contains(local), "{good}");
 }
+
+#[test]
+fn man_pages_and_completions_know_every_command() {
+    let folder = folder();
+    let said = run_ok(folder.path(), &["manual", "--dir", "man"]);
+    let page = |name: &str| fs::read_to_string(folder.path().join("man").join(name)).unwrap();
+    let help = run_ok(folder.path(), &["--help"]);
+    let commands = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let names: Vec<&str> = commands.filter_map(|line| line.strip_prefix("  ")?.split(' ').next()).collect();
+    let names: Vec<&str> = names.into_iter().filter(|name| !name.is_empty() && *name != "help").collect();
+    assert!(names.len() > 15 && names.contains(&"init"), "{names:?}");
+    for name in &names {
+        let text = page(&format!("man1/countersign-{name}.1"));
+        assert!(text.contains(".SH NAME") && text.contains(&format!("countersign {name}")), "{name}: {text}");
+    }
+    assert!(page("man1/countersign-init.1").contains("countersign init \\-\\-undo "));
+    assert!(page("man1/countersign-keys-rotate.1").contains("countersign keys rotate"));
+    let config = page("man5/countersign.toml.5");
+    assert!(config.contains(".SH [outbound]\n") && config.contains("\\fBsrs_domain\\fR\n"), "{config}");
+    assert!(said.contains(&format!("Wrote {} man pages", walk(&folder.path().join("man")))), "{said}");
+    for shell in ["bash", "zsh", "fish"] {
+        let text = run_ok(folder.path(), &["completions", shell]);
+        assert!(names.iter().all(|name| text.contains(name)) && text.contains("from"), "{shell}");
+    }
+    fs::write(folder.path().join("completions"), run_ok(folder.path(), &["completions", "bash"])).unwrap();
+    let parsed = std::process::Command::new("bash").arg("-n").arg(folder.path().join("completions")).status().unwrap();
+    assert!(parsed.success());
+}
+
+/// The number of files below a folder.
+fn walk(folder: &Path) -> usize {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.map(|path| if path.is_dir() { walk(&path) } else { 1 }).sum()
+}

@@ -13,6 +13,7 @@ mod init;
 mod interfaces;
 mod keys;
 mod mail_sink;
+mod manual;
 mod mta;
 mod page;
 mod probe;
@@ -26,7 +27,7 @@ mod tags;
 use std::io;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use self::colours::RED;
 use crate::envelope::keyring::ChangeError;
@@ -86,6 +87,10 @@ enum Command {
     Explain(explain::Explain),
     /// Classify messages, and show what inbound does with them
     Classify(classify::Classify),
+    /// Print completions for a shell
+    Completions(manual::Completions),
+    /// Write the man pages
+    Manual(manual::Manual),
 }
 
 /// Parses the arguments, runs the subcommand, and returns the exit status: 0 for success, 1 if the subcommand returned
@@ -110,6 +115,8 @@ pub fn run() -> ExitCode {
         Command::Verify(command) => tags::verify(&command),
         Command::Explain(command) => explain::run(&command),
         Command::Classify(command) => classify::run(&command),
+        Command::Completions(command) => manual::completions(&command, Cli::command()),
+        Command::Manual(command) => manual::manual(&command, Cli::command()),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
