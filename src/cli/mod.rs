@@ -14,6 +14,7 @@ mod interfaces;
 mod keys;
 mod mail_sink;
 mod manual;
+mod monitoring;
 mod mta;
 mod page;
 mod probe;
@@ -123,6 +124,7 @@ pub fn run() -> ExitCode {
         Ok(false) => ExitCode::from(1),
         // The reader has closed the pipe: `countersign keys list | head`.
         Err(error) if broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if error.is::<status::Told>() => ExitCode::from(2),
         Err(error) => {
             anstream::eprintln!("{RED}countersign:{RED:#} {error:#}");
             ExitCode::from(match () {

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::bars::bars;
 use super::common_args::{find_config, now, span_of};
+use super::monitoring::{self, Form, Health};
 use crate::cli::colours::{BOLD, GREEN, RED, YELLOW};
 use crate::config::{Config, ControlSocket};
 use crate::envelope::time::Timestamp;
@@ -34,6 +35,11 @@ const STRANGER: &str = "only root and the daemon's own user may ask";
 #[error("{0}")]
 pub(super) struct NoDaemon(String);
 
+/// The daemon is down, which standard output has said already. Exit status 2.
+#[derive(Debug, thiserror::Error)]
+#[error("the daemon is down")]
+pub(super) struct Told;
+
 /// How the running daemon is found.
 #[derive(Debug, Args)]
 struct Socket {
@@ -49,6 +55,10 @@ struct Socket {
 /// `countersign status`
 #[derive(Debug, Args)]
 #[command(after_help = "\
+Examples:
+  countersign status                     for you
+  countersign status --check nagios      for Nagios, Icinga or Naemon; or: checkmk
+
 Exit status: 0 all well, 1 something needs attention, 2 wrong usage or config, 3 no daemon answers.")]
 pub(super) struct Status {
     #[command(flatten)]
@@ -56,6 +66,9 @@ pub(super) struct Status {
     /// Print everything as one JSON object
     #[arg(long)]
     json: bool,
+    /// Print one line for a monitoring system; exit status 0 well, 1 attention, 2 down or no daemon
+    #[arg(long, value_name = "FORM", conflicts_with = "json")]
+    check: Option<Form>,
 }
 
 /// `countersign trace`
@@ -120,6 +133,12 @@ fn pause(text: &str) -> Result<Pause, String> {
 
 /// Prints the state of the running daemon. `false`: something needs attention.
 pub(super) fn status(args: &Status) -> Result<bool> {
+    if let Some(form) = args.check {
+        let report = ask(&args.socket, "GET", "/status", "").map_err(|error| format!("{error:#}"));
+        let (line, health) = monitoring::line(form, &report);
+        anstream::println!("{line}");
+        return if health == Health::Down { Err(Told.into()) } else { Ok(health == Health::Well) };
+    }
     let report: Report = ask(&args.socket, "GET", "/status", "")?;
     if args.json {
         anstream::println!("{}", serde_json::to_string(&report)?);
