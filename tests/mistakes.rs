@@ -127,19 +127,18 @@ fn who_lacks_rights_is_told_the_owner_and_the_command() {
     let here = site.path().to_str().unwrap();
     fs::create_dir(site.path().join("closed")).unwrap();
     let ring = run_as_nobody(site.path(), &["check"]);
-    let belongs =
-        "keys/ring.toml: it belongs to root, and this runs as nobody, who may not read it; run: chown nobody: ";
+    let belongs = "keys/ring.toml: it belongs to root, and this runs as nobody, who may not read it; run this as root; or if the daemon is to run as nobody, run: chown nobody ";
     assert!(said(&ring).contains(belongs) && ring.status.code() == Some(2), "{}", said(&ring));
     // The ring is its own now, and the folder is not.
     run_chown(&site.path().join("keys/ring.toml"));
     fs::remove_file(site.path().join("keys/ring.toml.lock")).unwrap();
     let rotate = run_as_nobody(site.path(), &["keys", "rotate"]);
-    let folder = "keys belongs to root, and this runs as nobody, who may not write in it; run: chown nobody: ";
+    let folder = "keys belongs to root, and this runs as nobody, who may not write in it; run this as root; or if the daemon is to run as nobody, run: chown nobody ";
     assert!(said(&rotate).contains(folder) && rotate.status.code() == Some(2), "{}", said(&rotate));
     let serve = run_as_nobody(site.path(), &["serve"]);
     let want = format!(
         "the socketmap cannot listen on unix:{here}/closed/map: {here}/closed belongs to root, and this runs as nobody, who may not \
-         write in it; run: chown nobody: {here}/closed"
+         write in it; run this as root; or if the daemon is to run as nobody, run: chown nobody {here}/closed"
     );
     assert!(said(&serve).contains(&want), "{}", said(&serve));
     let warned = "the key ring cannot be changed by this process: ";
@@ -191,16 +190,16 @@ fn check_tries_the_rights_of_the_daemon() {
     let output = run(site.path(), &["check", "--as-user", "nobody"]);
     let said_now = said(&output);
     for want in [
-        "the key ring keys/ring.toml belongs to root, and nobody may not read it: chown nobody: keys/ring.toml"
+        "the key ring keys/ring.toml belongs to root, and nobody may not read it: chown nobody keys/ring.toml"
             .to_owned(),
-        "the folder of the key ring, keys belongs to root, and nobody may not write in it: chown nobody: keys"
+        "the folder of the key ring, keys belongs to root, and nobody may not write in it: chown nobody keys"
             .to_owned(),
         format!("the folder of the socket, {here}/sockets belongs to root, and nobody may not write in it"),
         format!("the folder of control.listen, {here}/run belongs to root"),
         format!("the folder of state.path, {here}/state belongs to root"),
         format!(
-            "the socket unix:{here}/sockets/map would not get the group mail: let its folder give it, chgrp mail {here}/sockets && \
-             chmod g+s {here}/sockets"
+            "the socket unix:{here}/sockets/map would not get the group mail: give it a folder of its own, install -d -m 2710 -o nobody -g mail \
+             {here}/sockets"
         ),
     ] {
         assert!(said_now.contains(&format!("danger: {want}")), "`{want}` is not in\n{said_now}");
@@ -219,7 +218,7 @@ fn check_tries_the_rights_of_the_daemon() {
     // A folder on the way that is closed.
     fs::set_permissions(site.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     let closed = run(site.path(), &["check", "-c", &format!("{here}/countersign.toml"), "--as-user", "nobody"]);
-    let want = format!("the config {here}/countersign.toml: nobody may not enter {here}: chmod o+x {here}");
+    let want = format!("the config {here}/countersign.toml: nobody may not enter {here}: setfacl -m u:nobody:x {here}");
     assert!(said(&closed).contains(&want) && closed.status.code() == Some(2), "{}", said(&closed));
     let nobody = run(site.path(), &["check", "--as-user", "no-such-user-9"]);
     assert!(said(&nobody).contains("--as-user: there is no user no-such-user-9"), "{}", said(&nobody));

@@ -197,8 +197,8 @@ fn what_is_wrong_around_the_milter() {
             ),
             (
                 "main",
-                "relay_domains = ",
-                "relay_domains = our.example ",
+                end,
+                "milter_default_action = tempfail\nrelay_domains = our.example\n",
                 "careful: relay_recipient_maps is empty, so mail for unknown users of our.example",
             ),
             ("main", end, "milter_default_action = tempfail\nluser_relay = ann\n", "careful: luser_relay = ann"),
@@ -234,8 +234,9 @@ fn what_is_wrong_around_the_milter() {
             ),
             (
                 "main",
-                "relay_domains = ",
-                "relay_recipient_maps = inline:{ {ann@our.example = x}, {@our.example = x} }\nrelay_domains = our.example ",
+                end,
+                "milter_default_action = tempfail\nrelay_domains = our.example\n\
+                 relay_recipient_maps = inline:{ {ann@our.example = x}, {@our.example = x} }\n",
                 "careful: relay_recipient_maps knows every name at our.example",
             ),
             (
@@ -267,6 +268,25 @@ fn what_is_wrong_around_the_milter() {
                 "careful: mail.our.example has mailboxes here",
             ),
             ("main", ":strip", ":verify", "careful: ask `strip` beside a milter"),
+            ("main", ":strip", ":stripp", "wrong: refuses tagged ones as unknown"),
+            (
+                "main",
+                "virtual_alias_domains = $virtual_alias_maps, srs.our.example",
+                "relay_domains = srs.our.example",
+                "careful: relay_domains has srs.our.example, and so takes mail for all of its subdomains",
+            ),
+            (
+                "master",
+                "cleanup unix n - n - 0 cleanup\n",
+                "cleanup unix n - n - 0 cleanup\n  -o non_smtpd_milters=\n",
+                "careful: cleanup has non_smtpd_milters of its own",
+            ),
+            (
+                "master",
+                "cleanup unix n - n - 0 cleanup\n",
+                "cleanup unix n - n - 0 cleanup\n  -o recipient_canonical_maps=\n",
+                "careful: cleanup has recipient_canonical_maps of its own",
+            ),
             (
                 "master",
                 "submission inet n - n - - smtpd\n",
@@ -297,7 +317,12 @@ fn what_is_wrong_around_the_milter() {
                 "milter_default_action = tempfail\nsender_dependent_relayhost_maps = inline:{x=y}\n",
                 "careful: sender_dependent_relayhost_maps is asked with the signed sender",
             ),
-            ("main", "relay_domains = srs.our.example", "", "wrong: Postfix takes no mail for srs.our.example"),
+            (
+                "main",
+                "virtual_alias_domains = $virtual_alias_maps, srs.our.example",
+                "",
+                "wrong: Postfix takes no mail for srs.our.example",
+            ),
             ("main", "domains = our.example", "domains = other.example", "careful: our.example is in domains.local"),
             (
                 "main",
@@ -308,7 +333,7 @@ fn what_is_wrong_around_the_milter() {
             (
                 "master",
                 "smtp inet",
-                "127.0.0.1:10099 inet n - n - - smtpd\n  -o content_filter=\nsmtp inet",
+                "127.0.0.1:10099 inet n - n - - smtpd\n  -o content_filter=\n  -o local_recipient_maps=\nsmtp inet",
                 "careful: what a filter hands back there",
             ),
             (

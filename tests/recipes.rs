@@ -285,6 +285,14 @@ fn postfix_changed_by_init() {
         can: Can { evidence: true, untagged: true, srs: Srs::No, bounces_sent: 2 },
     };
     site.holds();
+    // A daemon that has ended is noticed.
+    drop(daemon);
+    let check = run(folder.path(), &["check", "--mta-config", place.to_str().unwrap()]);
+    let said = String::from_utf8_lossy(&[check.stdout, check.stderr].concat()).into_owned();
+    assert!(
+        check.status.code() == Some(1) && said.contains("and nobody answers there, so all mail is put off"),
+        "{said}"
+    );
     // Copies are made for the plain sender, before the milter signs.
     assert!(!ours.mailbox("copies").is_empty(), "{}", ours.log());
     let undone = run(folder.path(), &["init", "--undo"]);

@@ -102,6 +102,8 @@ fn the_program_is_installed_and_removed_by_one_command() {
     let build = root.path().join("build/release");
     fs::create_dir_all(&build).unwrap();
     fs::create_dir_all(root.path().join("root/etc")).unwrap();
+    fs::create_dir_all(root.path().join("root/var/spool/postfix")).unwrap();
+    fs::write(root.path().join("root/etc/group"), "postfix:x:4711:\n").unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/install");
     let install = |arguments: &[&str]| {
         let mut command = Command::new(&script);
@@ -121,6 +123,7 @@ fn the_program_is_installed_and_removed_by_one_command() {
     let files =
         ["usr/local/bin/countersign", "etc/systemd/system/countersign.service", "etc/tmpfiles.d/countersign.conf"];
     assert!(files.into_iter().all(is_there) && is_there("etc/countersign/keys"), "{}", said(&made));
+    assert!(is_there("var/spool/postfix/countersign"), "{}", said(&made));
     assert!(install(&[]).status.success(), "a second time");
     assert!(install(&["--remove"]).status.success());
     assert!(!files.into_iter().any(is_there) && is_there("etc/countersign/keys"));

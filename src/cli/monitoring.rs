@@ -7,9 +7,10 @@ use crate::service::report::Report;
 /// A form that monitoring systems read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Form {
-    /// A plugin of Nagios, Icinga or Naemon: text, and figures behind a bar
+    // Ordinary comments: clap would print documentation at length.
+    // A plugin of Nagios, Icinga or Naemon: text, and figures behind a bar.
     Nagios,
-    /// A local check of Checkmk
+    // A local check of Checkmk.
     Checkmk,
 }
 

@@ -37,6 +37,9 @@ pub(super) fn run(args: &Serve) -> Result<bool> {
         inbound = config.policy.inbound.mode.name(),
         "starting"
     );
+    for danger in super::check::dangers(&config) {
+        tracing::error!("dangerous: {danger}");
+    }
     for warning in super::check::warnings(&config, &ring) {
         tracing::warn!("{warning}");
     }

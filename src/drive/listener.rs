@@ -182,8 +182,8 @@ fn give_to(path: &Path, group: &str) -> io::Result<()> {
     std::os::unix::fs::chown(path, None, Some(gid)).map_err(|error| {
         let folder = path.parent().unwrap_or(path).display();
         io::Error::other(format!(
-            "the socket cannot be given to the group {group}: {error}. Let its folder do that: chgrp {group} {folder} && chmod g+s {folder} \
-             (for /run/countersign, Group={group} in the unit: systemctl edit countersign)"
+            "the socket cannot be given to the group {group}: {error}. Give it a folder that does that: install -d -m 2710 -g {group} \
+             {folder} (for /run/countersign, Group={group} in the unit: systemctl edit countersign)"
         ))
     })
 }

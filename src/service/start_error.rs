@@ -79,7 +79,7 @@ fn advice(listen: &Endpoint, group: Option<&str>, error: &io::Error) -> String {
         (Endpoint::Unix(path), AddrInUse) => format!("another program answers on {}. Stop it first", path.display()),
         (Endpoint::Unix(path), NotFound) => {
             let folder = path.parent().unwrap_or(path);
-            let make = make_folder(folder, &ownership::own_name(), group);
+            let make = make_folder(folder, &ownership::daemon_user(), group);
             format!("there is no folder {}. Make it: {make}", folder.display())
         }
         (Endpoint::Unix(path), _) => {

@@ -15,10 +15,23 @@ pub(crate) enum Wanted {
     WriteIn,
 }
 
+/// Whether a folder is made for this program, by its name: another may be shared with other programs.
+pub(crate) fn is_ours(path: &Path) -> bool {
+    let whole = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    whole.components().any(|part| part.as_os_str().to_string_lossy().contains("countersign"))
+}
+
 /// The name of a user, or its number if there is no such user.
 pub(crate) fn user_name(uid: u32) -> String {
     let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid)).ok().flatten();
     user.map_or_else(|| format!("the user with the id {uid}"), |user| user.name)
+}
+
+/// As whom the daemon runs, as far as this process can know: root asks for the user of the unit.
+pub(crate) fn daemon_user() -> String {
+    let own = own_name();
+    let has_user = || matches!(nix::unistd::User::from_name("countersign"), Ok(Some(_)));
+    if own == "root" && has_user() { "countersign".to_owned() } else { own }
 }
 
 /// The name of the user as whom this process runs.
@@ -59,16 +72,22 @@ pub(crate) fn refused(path: &Path, wanted: Wanted, error: &io::Error) -> Option<
     let asker = own_name();
     let shown = obstacle.display();
     let owner = std::fs::metadata(obstacle).map(|about| user_name(about.uid()));
-    Some(match owner {
-        // Its rights, and not its owner, are in the way.
-        Ok(owner) if owner == asker => {
-            format!("{shown} is {owner}'s own, and its mode does not let {asker} {may} it; run: chmod u+rwX {shown}")
+    let Ok(owner) = owner else { return Some(format!("{asker} may not {may} {shown}")) };
+    // Its rights, and not its owner, are in the way.
+    if owner == asker {
+        return Some(format!(
+            "{shown} is {owner}'s own, and its mode does not let {asker} {may} it; run: chmod u+rwX {shown}"
+        ));
+    }
+    let remedy = match (closed.is_some(), is_ours(obstacle)) {
+        (true, false) => format!("run: setfacl -m u:{asker}:x {shown}"),
+        (false, false) if wanted == Wanted::WriteIn => "use a folder of its own".to_owned(),
+        _ => {
+            let or_root = if owner == "root" { "" } else { " or root" };
+            format!("run this as {owner}{or_root}; or if the daemon is to run as {asker}, run: chown {asker} {shown}")
         }
-        Ok(owner) => format!(
-            "{shown} belongs to {owner}, and this runs as {asker}, who may not {may} it; run: chown {asker}: {shown}"
-        ),
-        Err(_) => format!("{asker} may not {may} {shown}"),
-    })
+    };
+    Some(format!("{shown} belongs to {owner}, and this runs as {asker}, who may not {may} it; {remedy}"))
 }
 
 #[cfg(test)]
@@ -87,6 +106,8 @@ mod tests {
         let shown = file.display();
         let own = refused(&file, Wanted::Read, &denied).unwrap();
         assert!(own.ends_with(&format!("does not let {asker} read it; run: chmod u+rwX {shown}")), "{own}");
+        assert!(is_ours(Path::new("/etc/countersign/keys")) && is_ours(Path::new("/var/spool/postfix/countersign")));
+        assert!(!is_ours(Path::new("/etc/ssl/private")) && !is_ours(Path::new("/run")));
         let unwritable = io::Error::from(io::ErrorKind::ReadOnlyFilesystem);
         let text = refused(folder.path(), Wanted::WriteIn, &unwritable).unwrap();
         assert!(text.contains("ReadWritePaths="), "{text}");

@@ -10,7 +10,7 @@ use crate::config::{Config, Endpoint, Listener, Role, listed};
 use crate::envelope::match_lists::Networks;
 
 /// All that is dangerous in a valid config.
-pub(super) fn all(config: &Config) -> Vec<String> {
+pub(in crate::cli) fn all(config: &Config) -> Vec<String> {
     let mut found = domains(config);
     for listener in &config.listeners {
         found.extend(of_listener(listener));

@@ -15,6 +15,7 @@ use clap::Args;
 use serde::Serialize;
 use serde_json::json;
 
+pub(super) use self::dangers::all as dangers;
 use self::mta::MtaFindings;
 use self::rights::Person;
 pub(super) use self::warnings::all as warnings;
@@ -93,7 +94,7 @@ pub(super) fn run(args: &Check) -> Result<bool> {
         let list = state::recipient_file::load(path).map_err(anyhow::Error::msg).context("inbound.recipients")?;
         lists.push(list.len());
     }
-    let mut dangers = dangers::all(&config);
+    let mut dangers = dangers(&config);
     let mut warnings = warnings(&config, &ring);
     if args.connect || (std::io::stdout().is_terminal() && !args.no_connect && !args.json) {
         warnings.extend(connect::all(&config));

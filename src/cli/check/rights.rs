@@ -9,7 +9,7 @@ use nix::unistd::{Gid, Uid, User, getegid, geteuid, getgrouplist, getgroups, set
 use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use crate::config::{Config, Endpoint};
-use crate::state::ownership::user_name;
+use crate::state::ownership::{is_ours, user_name};
 
 /// As whom the unit runs the daemon.
 const USER_OF_THE_UNIT: &str = "countersign";
@@ -85,16 +85,18 @@ struct Need {
     what: String,
     path: PathBuf,
     access: Access,
+    remedy: Remedy,
 }
 
 impl Need {
-    fn read(what: impl Into<String>, path: &Path) -> Self {
-        Self { what: what.into(), path: path.to_owned(), access: Access::READ_OK }
+    fn read(what: impl Into<String>, path: &Path, remedy: Remedy) -> Self {
+        Self { what: what.into(), path: path.to_owned(), access: Access::READ_OK, remedy }
     }
 
     fn write_in(what: impl Into<String>, folder: &Path) -> Self {
         let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-        Self { what: what.into(), path: folder.to_owned(), access: Access::WRITE_OK.union(Access::EXEC_OK) }
+        let access = Access::WRITE_OK.union(Access::EXEC_OK);
+        Self { what: what.into(), path: folder.to_owned(), access, remedy: Remedy::Folder }
     }
 
     /// What is in the way of this user, with a command that changes it.
@@ -105,15 +107,32 @@ impl Need {
             return None;
         }
         if let Some(folder) = closed_folder(&self.path) {
-            return Some(format!("{what} {path}: {user} may not enter {folder}: chmod o+x {folder}"));
+            return Some(format!("{what} {path}: {user} may not enter {folder}: setfacl -m u:{user}:x {folder}"));
         }
         let owner = std::fs::metadata(&self.path).map(|about| user_name(about.uid())).unwrap_or_default();
-        Some(if self.access == Access::READ_OK {
-            format!("{what} {path} belongs to {owner}, and {user} may not read it: chown {user}: {path}")
-        } else {
-            format!("{what} {path} belongs to {owner}, and {user} may not write in it: chown {user}: {path}")
-        })
+        let may = if self.access == Access::READ_OK { "read it" } else { "write in it" };
+        let remedy = match self.remedy {
+            Remedy::Own => format!("chown {user} {path}"),
+            Remedy::Folder if is_ours(&self.path) => format!("chown {user} {path}"),
+            Remedy::Folder => "name a folder of its own".to_owned(),
+            Remedy::Group => format!("chgrp {user} {path} && chmod 640 {path}"),
+            Remedy::List => format!("setfacl -m u:{user}:r {path}, or LoadCredential= in the unit"),
+        };
+        Some(format!("{what} {path} belongs to {owner}, and {user} may not {may}: {remedy}"))
     }
+}
+
+/// How a right is given without taking one from another program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Remedy {
+    /// The file is the daemon's alone.
+    Own,
+    /// A folder, which may be shared.
+    Folder,
+    /// Root writes the file, the daemon reads it.
+    Group,
+    /// Other programs read the file, too.
+    List,
 }
 
 /// The first folder on the way that this user may not enter.
@@ -143,7 +162,8 @@ pub(super) fn of_daemon(config: &Config, person: &Person) -> Result<Vec<String>>
         {
             let folder = folder.display();
             found.push(format!(
-                "the socket {listen} would not get the group {group}: let its folder give it, chgrp {group} {folder} && chmod g+s {folder}"
+                "the socket {listen} would not get the group {group}: give it a folder of its own, install -d -m 2710 -o {user} -g {group} \
+                 {folder}"
             ));
         }
     }
@@ -160,15 +180,15 @@ fn gives(folder: &Path, group: &str) -> bool {
 fn needs(config: &Config) -> Vec<Need> {
     let folder = |path: &Path| path.parent().unwrap_or(Path::new(".")).to_owned();
     let mut needs = vec![
-        Need::read("the config", &config.path),
-        Need::read("the key ring", &config.ring),
+        Need::read("the config", &config.path, Remedy::Group),
+        Need::read("the key ring", &config.ring, Remedy::Own),
         Need::write_in("the folder of the key ring,", &folder(&config.ring)),
     ];
     for certificate in config.listeners.iter().filter_map(|it| it.certificate.as_ref()) {
-        needs.push(Need::read("certificate", &certificate.chain));
-        needs.push(Need::read("private_key", &certificate.key));
+        needs.push(Need::read("certificate", &certificate.chain, Remedy::List));
+        needs.push(Need::read("private_key", &certificate.key, Remedy::List));
     }
-    needs.extend(config.recipients.files.iter().map(|path| Need::read("inbound.recipients", path)));
+    needs.extend(config.recipients.files.iter().map(|path| Need::read("inbound.recipients", path, Remedy::List)));
     let sockets = config.listeners.iter().map(|it| &it.listen).chain(config.mta_services.iter().map(|it| &it.listen));
     for path in sockets.filter_map(|it| if let Endpoint::Unix(path) = it { Some(path) } else { None }) {
         let folder = folder(path);
@@ -211,7 +231,7 @@ pub(super) fn of_mail_server(config: &Config, user: &str) -> Result<Vec<String>>
         let closed = |path: &&PathBuf| {
             let folder = closed_folder(path)?;
             Some(format!(
-                "{user} may not enter {folder}, so the mail server cannot reach the socket {}: chgrp {user} {folder} && chmod g+x {folder}",
+                "{user} may not enter {folder}, so the mail server cannot reach the socket {}: setfacl -m u:{user}:x {folder}",
                 path.display()
             ))
         };

@@ -1,7 +1,9 @@
 //! Warnings about a valid config: settings with surprising effects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+
+use nix::unistd::Group;
 
 use super::rights::RUN_FOLDER;
 use crate::cli::common_args::now;
@@ -10,7 +12,7 @@ use crate::envelope::address::Address;
 use crate::envelope::keyring::Keyring;
 use crate::envelope::rules::{Ramp, Rules};
 use crate::envelope::site_policy::{InboundMode, OutboundMode, Policy, RejectAt};
-use crate::state::ownership::make_folder;
+use crate::state::ownership::{daemon_user, make_folder};
 
 pub(in crate::cli) fn all(config: &Config, ring: &Keyring) -> Vec<String> {
     let policy = &config.policy;
@@ -122,6 +124,7 @@ pub(in crate::cli) fn all(config: &Config, ring: &Keyring) -> Vec<String> {
         }
     }
     warnings.extend(missing_folders(config));
+    warnings.extend(unknown_groups(config));
     if signs_and_strips_nothing(config) {
         warnings.push(
             "outbound mail is signed, and nothing here takes the tags off again: bounces go to prvs=…, which is not a user. Add \
@@ -156,10 +159,19 @@ fn missing_folders(config: &Config) -> Vec<String> {
         format!(
             "there is no folder {} for the sockets in it: {}",
             folder.display(),
-            make_folder(folder, "countersign", group)
+            make_folder(folder, &daemon_user(), group)
         )
     };
     missing.into_iter().map(line).collect()
+}
+
+/// Groups of sockets that this machine does not have.
+fn unknown_groups(config: &Config) -> Vec<String> {
+    let accesses = config.listeners.iter().map(|it| &it.access).chain(config.mta_services.iter().map(|it| &it.access));
+    let named: BTreeSet<&str> = accesses.filter_map(|access| access.group.as_deref()).collect();
+    let is_unknown = |name: &&str| name.parse::<u32>().is_err() && !matches!(Group::from_name(name), Ok(Some(_)));
+    let line = |name| format!("group = \"{name}\": this machine has no such group, so `serve` would not start");
+    named.into_iter().filter(is_unknown).map(line).collect()
 }
 
 /// Whether mail is signed here, and bounces to it are not taken by this config.

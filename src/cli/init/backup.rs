@@ -1,8 +1,8 @@
-//! Changes of a mail server's configuration that can be taken back: copies of its files, and the command that takes
-//! back each step.
+//! Changes of a mail server's configuration that can be taken back: copies of its files, and the steps.
 
 use std::fs;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::io::Write as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, lchown};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -17,13 +17,13 @@ use crate::cli::colours::{DIM, GREEN, YELLOW};
 const FOLDER: &str = "init-undo";
 const RECORD: &str = "record.json";
 
-/// What was changed.
+/// What is changed.
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
     /// The mail server's configuration, as it was named.
     place: String,
     files: Vec<Saved>,
-    /// The steps that were taken, the earliest first.
+    /// All steps, also those that were not taken yet.
     steps: Vec<Step>,
     /// Whether all of them were taken.
     is_complete: bool,
@@ -35,38 +35,18 @@ struct Saved {
     path: PathBuf,
     /// The name of the copy in the folder.
     copy: String,
-    /// The hash of its content after the change; empty until then.
-    after: String,
+    /// The hash of its content after the last step.
+    now: String,
+    mode: u32,
+    uid: u32,
+    gid: u32,
 }
 
-impl Record {
-    fn write(&self, folder: &Path) -> Result<()> {
-        let text = serde_json::to_string_pretty(self)?;
-        fs::write(folder.join(RECORD), text).with_context(|| folder.display().to_string())
-    }
-}
-
-fn hash(path: &Path) -> Result<String> {
-    let content = fs::read(path).with_context(|| path.display().to_string())?;
-    Ok(Sha256::digest(content).iter().map(|octet| format!("{octet:02x}")).collect())
-}
-
-/// Saves the files, and takes the steps. If one fails, the files are put back.
-///
-/// # Errors
-/// A step failed, or an earlier change has not been taken back.
-pub(super) fn change(dir: &Path, place: &str, files: &[PathBuf], prepared: Vec<Step>, changes: &[Step]) -> Result<()> {
-    let folder = dir.join(FOLDER);
-    if folder.join(RECORD).exists() {
-        bail!(
-            "{} holds an earlier change. Take that back first: countersign init --undo --dir {}",
-            folder.display(),
-            dir.display()
-        );
-    }
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).with_context(|| folder.display().to_string())?;
-    let saved = |path: &PathBuf| {
-        if fs::symlink_metadata(path).is_ok_and(|about| about.is_symlink()) {
+impl Saved {
+    /// Copies a file into the folder.
+    fn copy(path: &Path, number: usize, folder: &Path) -> Result<Self> {
+        let about = fs::symlink_metadata(path).with_context(|| path.display().to_string())?;
+        if about.is_symlink() {
             bail!(
                 "{} is a symbolic link, and the mail server's own tools put a file in its place. Change it by hand, with the steps that are \
                  printed without --apply",
@@ -75,25 +55,149 @@ pub(super) fn change(dir: &Path, place: &str, files: &[PathBuf], prepared: Vec<S
         }
         let name = path.file_name().context("a file has no name")?.to_string_lossy();
         // Files of different folders may have the same name.
-        let number = files.iter().position(|it| it == path).unwrap_or_default();
         let copy = format!("{number}-{name}");
-        fs::copy(path, folder.join(&copy)).with_context(|| path.display().to_string())?;
-        Ok(Saved { path: path.clone(), copy, after: String::new() })
+        let content = fs::read(path).with_context(|| path.display().to_string())?;
+        write_new(&folder.join(&copy), &content)?;
+        let mode = about.permissions().mode() & 0o7777;
+        Ok(Self { path: path.to_owned(), copy, now: hash(path)?, mode, uid: about.uid(), gid: about.gid() })
+    }
+
+    /// Gives the file the mode and owner that it had: tools that write it as a whole do not keep them.
+    fn restore_rights(&self) -> Result<()> {
+        let about = fs::symlink_metadata(&self.path)?;
+        if (about.uid(), about.gid()) != (self.uid, self.gid) {
+            lchown(&self.path, Some(self.uid), Some(self.gid))?;
+        }
+        if about.permissions().mode() & 0o7777 != self.mode && !about.is_symlink() {
+            fs::set_permissions(&self.path, fs::Permissions::from_mode(self.mode))?;
+        }
+        Ok(())
+    }
+
+    /// Whether nobody has changed the file since the last step.
+    fn is_as_left(&self) -> bool {
+        hash(&self.path).is_ok_and(|now| now == self.now)
+    }
+}
+
+impl Record {
+    /// Writes the record as a whole: a full disk leaves the one before.
+    fn write(&self, folder: &Path) -> Result<()> {
+        let mut new = tempfile::NamedTempFile::new_in(folder)?;
+        new.write_all(serde_json::to_string_pretty(self)?.as_bytes())?;
+        new.as_file().sync_all()?;
+        new.persist(folder.join(RECORD)).with_context(|| folder.display().to_string())?;
+        Ok(())
+    }
+
+    /// The record of a change that is in force, or was interrupted.
+    fn read(folder: &Path) -> Result<Option<Self>> {
+        let path = folder.join(RECORD);
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            text => text.with_context(|| path.display().to_string())?,
+        };
+        is_private(folder)?;
+        Ok(Some(serde_json::from_str(&text).with_context(|| path.display().to_string())?))
+    }
+}
+
+/// Refuses a folder that another user could have written: its commands are run as root.
+fn is_private(folder: &Path) -> Result<()> {
+    let own = rustix::process::geteuid().as_raw();
+    let parent = folder.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    for path in [folder, &folder.join(RECORD), parent] {
+        let Ok(about) = fs::symlink_metadata(path) else { continue };
+        let is_open = about.permissions().mode() & 0o022 != 0 && about.permissions().mode() & 0o1000 == 0;
+        if (about.uid() != own && about.uid() != 0) || is_open || about.is_symlink() {
+            bail!(
+                "{} can be written by other users, so its commands are not run. Take the mail server's settings back by hand",
+                path.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+fn hash(path: &Path) -> Result<String> {
+    let content = fs::read(path).with_context(|| path.display().to_string())?;
+    Ok(Sha256::digest(content).iter().map(|octet| format!("{octet:02x}")).collect())
+}
+
+/// Writes a file that is not there yet, readable by its owner only.
+fn write_new(path: &Path, content: &[u8]) -> Result<()> {
+    let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(path);
+    let file = file.as_mut().map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+    file.write_all(content)?;
+    file.sync_all().with_context(|| path.display().to_string())
+}
+
+/// Makes the folder anew. Without a record, one that is there holds nothing that is needed.
+fn make_folder(folder: &Path) -> Result<()> {
+    if fs::symlink_metadata(folder).is_ok() {
+        is_private(folder)?;
+        fs::remove_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
+    fs::DirBuilder::new().mode(0o700).create(folder).with_context(|| folder.display().to_string())?;
+    is_private(folder)
+}
+
+/// Says that an earlier change is in force or was interrupted.
+///
+/// # Errors
+/// It was interrupted: what it has done is not known before it is taken back.
+pub(super) fn is_whole(dir: &Path) -> Result<()> {
+    match Record::read(&dir.join(FOLDER))? {
+        Some(record) if !record.is_complete && !record.files.is_empty() => bail!(
+            "an earlier --apply was interrupted. Take it back first: countersign init --undo --dir {}",
+            dir.display()
+        ),
+        _ => Ok(()),
+    }
+}
+
+/// Remembers steps that were taken before the mail server can be changed.
+pub(super) fn remember(dir: &Path, place: &str, prepared: Vec<Step>) -> Result<()> {
+    let folder = dir.join(FOLDER);
+    if prepared.is_empty() || Record::read(&folder)?.is_some() {
+        return Ok(());
+    }
+    make_folder(&folder)?;
+    Record { place: place.to_owned(), files: Vec::new(), steps: prepared, is_complete: true }.write(&folder)
+}
+
+/// Saves the files, and takes the steps. If one fails, the files are put back.
+///
+/// # Errors
+/// A step failed, or an earlier change has not been taken back.
+pub(super) fn change(dir: &Path, place: &str, files: &[PathBuf], prepared: Vec<Step>, changes: &[Step]) -> Result<()> {
+    let folder = dir.join(FOLDER);
+    let mut steps = match Record::read(&folder)? {
+        Some(earlier) if !earlier.files.is_empty() => bail!(
+            "{} holds an earlier change. Take that back first: countersign init --undo --dir {}",
+            folder.display(),
+            dir.display()
+        ),
+        earlier => earlier.map(|record| record.steps).unwrap_or_default(),
     };
-    let files = files.iter().map(saved).collect::<Result<Vec<_>>>()?;
-    let mut record = Record { place: place.to_owned(), files, steps: prepared, is_complete: false };
+    make_folder(&folder)?;
+    steps.extend(prepared);
+    steps.extend(changes.iter().cloned());
+    let saved = files.iter().enumerate().map(|(number, path)| Saved::copy(path, number, &folder));
+    let files = saved.collect::<Result<Vec<_>>>().inspect_err(|_| {
+        let _ = fs::remove_dir_all(&folder);
+    })?;
+    let mut record = Record { place: place.to_owned(), files, steps, is_complete: false };
     record.write(&folder)?;
     for step in changes {
-        if let Err(error) = step.take() {
+        if let Err(error) = taken(step, &mut record, &folder) {
             put_back(&folder, &record)?;
+            // It reads again what it was.
+            reload(&record);
             fs::remove_dir_all(&folder)?;
             return Err(error.context(format!("a step failed, and {place} is as it was")));
         }
         anstream::println!("{DIM}{}{DIM:#}", step.shown());
-        record.steps.push(step.clone());
-    }
-    for file in &mut record.files {
-        file.after = hash(&file.path)?;
     }
     record.is_complete = true;
     record.write(&folder)?;
@@ -101,26 +205,47 @@ pub(super) fn change(dir: &Path, place: &str, files: &[PathBuf], prepared: Vec<S
     Ok(())
 }
 
+fn taken(step: &Step, record: &mut Record, folder: &Path) -> Result<()> {
+    step.take()?;
+    for file in &mut record.files {
+        file.restore_rights()?;
+        file.now = hash(&file.path)?;
+    }
+    record.write(folder)
+}
+
+/// Has the mail server read its files. What fails is no reason to stop.
+fn reload(record: &Record) {
+    for step in record.steps.iter().filter(|step| step.stage == Stage::Reload) {
+        if let Err(error) = step.take() {
+            anstream::eprintln!("{YELLOW}not done:{YELLOW:#} {error:#}");
+        }
+    }
+}
+
 /// Writes the copies over the files.
 fn put_back(folder: &Path, record: &Record) -> Result<()> {
     for file in &record.files {
         let copy = fs::read(folder.join(&file.copy)).with_context(|| file.copy.clone())?;
         marks::replace(&file.path, &copy)?;
+        file.restore_rights()?;
     }
     Ok(())
 }
 
-/// Takes back what [`change`] has changed: the files as they were, or if somebody has changed them since, by the
-/// command of each step. `false`: a command failed, and its words are shown.
+/// Takes back what [`change`] has changed: the files as they were, or if somebody has changed them since, each step by
+/// itself. `false`: something could not be taken back, and the record stays.
 pub(super) fn undo(dir: &Path) -> Result<bool> {
     let folder = dir.join(FOLDER);
-    let text = fs::read_to_string(folder.join(RECORD))
-        .with_context(|| format!("{}: there is no record of a change by `init --apply`", folder.display()))?;
-    let record: Record = serde_json::from_str(&text).with_context(|| folder.join(RECORD).display().to_string())?;
-    let is_as_left = |file: &Saved| Ok(hash(&file.path)? == file.after);
-    let are_as_left = record.files.iter().map(is_as_left).collect::<Result<Vec<bool>>>()?.into_iter().all(|it| it);
+    let Some(record) = Record::read(&folder)? else {
+        bail!(
+            "{}: there is no record of a change by `init --apply`. Is the config in another folder? countersign init --undo --dir \
+             /etc/countersign",
+            folder.display()
+        );
+    };
     let mut undone = Undone { all_well: true };
-    if are_as_left || !record.is_complete {
+    if record.files.iter().all(Saved::is_as_left) {
         put_back(&folder, &record)?;
         anstream::println!("{GREEN}The configuration in {} is as it was.{GREEN:#}", record.place);
     } else {
@@ -132,12 +257,20 @@ pub(super) fn undo(dir: &Path) -> Result<bool> {
         undone.report(&step.shown(), step.take());
     }
     undone.take_back(&record, Stage::Prepare);
+    if !undone.all_well {
+        anstream::println!(
+            "The record stays in {}: correct what is named above, and run this again.",
+            folder.display()
+        );
+        return Ok(false);
+    }
     fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
     anstream::println!(
-        "Bounces to mail that was signed until now go to prvs=…, and are refused as mail to unknown users. If that matters, run --apply \
-         again, set outbound.mode = \"off\" in the config, and take it back 8 days later."
+        "Left are the config, the key ring, the user and the daemon, which nobody asks now. Bounces to mail that was signed until now go to \
+         prvs=…, and are refused as mail to unknown users. If that matters, run --apply again, set outbound.mode = \"off\" in the config, \
+         and take it back 8 days later."
     );
-    Ok(undone.all_well)
+    Ok(true)
 }
 
 /// How far a change was taken back.

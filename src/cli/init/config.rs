@@ -86,8 +86,10 @@ impl Draft<'_> {
         let left: Vec<String> =
             wide.iter().map(ToString::to_string).chain(self.server.other_networks.iter().cloned()).collect();
         if !left.is_empty() {
-            text +=
-                &format!("# TODO: name in outbound_clients which of your networks these are: {}\n", left.join(", "));
+            text += &format!(
+                "# TODO: Postfix takes mail of these for yours, too. Add to outbound_clients what is: {}\n",
+                left.join(", ")
+            );
         }
         text
     }
@@ -141,7 +143,7 @@ mod tests {
         assert!(clients.contains([10, 1, 2, 3].into()) && !clients.contains([9, 9, 9, 9].into()));
         assert!(
             text.contains(
-                "# TODO: name in outbound_clients which of your networks these are: 0.0.0.0/1, cidr:/etc/nets"
+                "# TODO: Postfix takes mail of these for yours, too. Add to outbound_clients what is: 0.0.0.0/1, cidr:/etc/nets"
             ),
             "{text}"
         );

@@ -1,15 +1,17 @@
 //! What Exim says about the site, and the lines that have it ask Countersign's map.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use super::argv::{Argv, quoted};
 use super::exim_places::{self, Place};
 use super::fit::Fit;
 use super::marks;
 use super::server::{Server, group_of};
-use super::step::{Action, Argv, Stage, Step, quoted};
+use super::step::{Action, Stage, Step};
 use crate::cli::mta::exim::{Exim, option};
 use crate::cli::mta::tools::program;
 use crate::config::{Config, Endpoint, ServiceProtocol};
@@ -97,8 +99,8 @@ impl Fit for FittedExim {
         map_of(config).is_none().then(|| "no socketmap on a socket in the file system".to_owned())
     }
 
-    fn changes(&self, config: &Config, srs_domain: Option<&str>) -> Result<Vec<Step>> {
-        if srs_domain.is_some() {
+    fn changes(&self, config: &Config) -> Result<Vec<Step>> {
+        if !config.policy.domains.srs.is_empty() {
             bail!(
                 "SRS needs more of Exim's own lines than can be put in by themselves: docs/mta/exim.md#srs says which"
             );
@@ -128,6 +130,11 @@ impl Fit for FittedExim {
             action: Action::Edit(path, blocks),
         };
         Ok(exim_places::find(&texts, &pieces)?.into_iter().map(edit).collect())
+    }
+
+    // Exim looks at its whole configuration when it is asked to.
+    fn greets_at(&self) -> Vec<SocketAddr> {
+        Vec::new()
     }
 
     fn reload(&self) -> Vec<Step> {
@@ -183,8 +190,7 @@ fn pieces(map: &Path, acl: &str) -> Result<Vec<(Place, String)>> {
         (Place::Top, main),
         (Place::BeforeVerify(acl.to_owned()), text("exim.conf/acl_smtp_rcpt_mx").to_owned()),
         (Place::Routers, text("exim.conf/routers").to_owned()),
-        (Place::Transport("remote_smtp".to_owned()), text("exim.conf/remote_smtp").to_owned()),
-        (Place::OtherTransport("remote_smtp_smarthost".to_owned()), text("exim.conf/remote_smtp").to_owned()),
+        (Place::Transports, text("exim.conf/remote_smtp").to_owned()),
     ])
 }
 

@@ -15,10 +15,8 @@ pub(super) enum Place {
     BeforeVerify(String),
     /// Before all routers.
     Routers,
-    /// In this transport, which sends to the world.
-    Transport(String),
-    /// In this transport, if there is one.
-    OtherTransport(String),
+    /// In each transport that sends by SMTP.
+    Transports,
 }
 
 impl Place {
@@ -28,28 +26,40 @@ impl Place {
             Self::Top => "at the beginning".to_owned(),
             Self::BeforeVerify(acl) => format!("in the ACL {acl}, before `verify = recipient`"),
             Self::Routers => "before all routers".to_owned(),
-            Self::Transport(name) | Self::OtherTransport(name) => format!("in the transport {name}"),
+            Self::Transports => "in each transport with driver = smtp".to_owned(),
         }
     }
 
-    /// The line before which it is, counted from 0.
-    fn line(&self, text: &str) -> Option<usize> {
+    /// The lines before which it is, counted from 0.
+    fn lines(&self, text: &str) -> Vec<usize> {
         let lines: Vec<&str> = text.lines().map(str::trim).collect();
         match self {
-            Self::Top => Some(0),
+            Self::Top => vec![0],
             Self::BeforeVerify(acl) => {
-                let start = lines.iter().position(|line| line.strip_suffix(':') == Some(acl))?;
-                before_verify(&lines, start + 1)
+                let start = lines.iter().position(|line| line.strip_suffix(':') == Some(acl));
+                start.and_then(|start| before_verify(&lines, start + 1)).into_iter().collect()
             }
-            Self::Routers => lines.iter().position(|line| *line == "begin routers").map(|at| at + 1),
-            Self::Transport(name) | Self::OtherTransport(name) => {
-                let start = lines.iter().position(|line| line.strip_suffix(':') == Some(name))?;
-                let driver = |line: &&str| line.replace(' ', "") == "driver=smtp";
-                let rest = lines.iter().skip(start + 1).take_while(|line| !is_name(line));
-                rest.clone().position(driver).map(|at| start + 1 + at + 1)
+            Self::Routers => {
+                lines.iter().position(|line| *line == "begin routers").map(|at| at + 1).into_iter().collect()
             }
+            Self::Transports => smtp_transports(&lines),
         }
     }
+}
+
+/// The lines after `driver = smtp`, in the blocks that send to other servers: not by LMTP, and not to this machine.
+fn smtp_transports(lines: &[&str]) -> Vec<usize> {
+    let bare = |line: &&str| line.replace([' ', '\t'], "");
+    let starts = lines.iter().enumerate().filter(|(_, line)| is_name(line)).map(|(at, _)| at);
+    let of_block = |start: usize| {
+        let block: Vec<&&str> = lines.iter().skip(start + 1).take_while(|line| !is_name(line)).collect();
+        let driver = block.iter().position(|line| bare(line) == "driver=smtp")?;
+        let is_inside = block
+            .iter()
+            .any(|line| matches!(bare(line).as_str(), "protocol=lmtp" | "hosts=127.0.0.1" | "hosts=localhost"));
+        (!is_inside).then_some(start + 1 + driver + 1)
+    };
+    starts.filter_map(of_block).collect()
 }
 
 /// The name of an ACL, router or transport on its own line, or a new section.
@@ -91,20 +101,26 @@ fn before_verify(lines: &[&str], start: usize) -> Option<usize> {
 pub(super) fn find(texts: &[(PathBuf, String)], pieces: &[(Place, String)]) -> Result<Vec<(PathBuf, Vec<Block>)>> {
     let mut found: Vec<(PathBuf, Vec<Block>)> = Vec::new();
     for (place, text) in pieces {
-        let at = texts.iter().find_map(|(path, file)| Some((path, place.line(file)?)));
-        let Some((path, line)) = at else {
-            if matches!(place, Place::OtherTransport(_)) {
-                continue;
-            }
+        let places = |(path, file): &(PathBuf, String)| {
+            let lines = place.lines(file);
+            lines.into_iter().map(|line| (path.clone(), line)).collect::<Vec<_>>()
+        };
+        let mut all: Vec<(PathBuf, usize)> = texts.iter().flat_map(places).collect();
+        if *place != Place::Transports {
+            all.truncate(1);
+        }
+        if all.is_empty() {
             bail!(
                 "Exim's configuration has no place {}: put the lines of docs/mta/exim.md#by-the-map in by hand",
                 place.words()
             );
-        };
-        let block = Block { place: place.words(), line, text: text.clone() };
-        match found.iter_mut().find(|(known, _)| known == path) {
-            Some((_, blocks)) => blocks.push(block),
-            None => found.push((path.clone(), vec![block])),
+        }
+        for (path, line) in all {
+            let block = Block { place: place.words(), line, text: text.clone() };
+            match found.iter_mut().find(|(known, _)| *known == path) {
+                Some((_, blocks)) => blocks.push(block),
+                None => found.push((path, vec![block])),
+            }
         }
     }
     Ok(found)
@@ -140,36 +156,38 @@ remote_smtp:
   # comment
   driver = smtp
   hosts = x
+smarthost:
+  driver\t=\tsmtp
+  port = 26
+lmtp:
+  driver = smtp
+  protocol = lmtp
 ";
 
     #[test]
     fn places_are_found() {
-        let line = |place: Place| place.line(CONFIG).and_then(|at| CONFIG.lines().nth(at));
-        assert_eq!(Place::BeforeVerify("check".into()).line(CONFIG), Some(10));
-        assert_eq!(line(Place::BeforeVerify("other".into())), Some("  require verify = recipient"));
-        assert_eq!(line(Place::Routers), Some("world:"));
-        assert_eq!(line(Place::Transport("remote_smtp".into())), Some("  hosts = x"));
-        assert_eq!(line(Place::Top), Some("domainlist local_domains = our.example"));
-        for none in
-            [Place::BeforeVerify("nothing".into()), Place::Transport("local".into()), Place::Transport("x".into())]
-        {
-            assert_eq!(none.line(CONFIG), None, "{none:?}");
-        }
+        let lines = |place: Place| -> Vec<&str> {
+            place.lines(CONFIG).into_iter().filter_map(|at| CONFIG.lines().nth(at)).collect()
+        };
+        assert_eq!(Place::BeforeVerify("check".into()).lines(CONFIG), [10]);
+        assert_eq!(lines(Place::BeforeVerify("other".into())), ["  require verify = recipient"]);
+        assert_eq!(lines(Place::Routers), ["world:"]);
+        assert_eq!(lines(Place::Transports), ["  hosts = x", "  port = 26"]);
+        assert_eq!(lines(Place::Top), ["domainlist local_domains = our.example"]);
+        assert_eq!(lines(Place::BeforeVerify("nothing".into())), [""; 0]);
     }
 
     #[test]
     fn a_piece_without_a_place_is_an_error() {
         let texts = [(PathBuf::from("a"), "x = 1\n".to_owned()), (PathBuf::from("b"), CONFIG.to_owned())];
-        let found = find(
-            &texts,
-            &[(Place::Top, "t".into()), (Place::Routers, "r".into()), (Place::OtherTransport("x".into()), "o".into())],
+        let pieces = [(Place::Top, "t".into()), (Place::Routers, "r".into()), (Place::Transports, "s".into())];
+        let found = find(&texts, &pieces).unwrap();
+        let counts: Vec<_> = found.iter().map(|(path, blocks)| (path.to_str().unwrap(), blocks.len())).collect();
+        assert_eq!(counts, [("a", 1), ("b", 3)]);
+        let error = find(&texts[..1], &[(Place::Transports, "s".into())]).unwrap_err().to_string();
+        assert!(
+            error.starts_with("Exim's configuration has no place in each transport with driver = smtp:"),
+            "{error}"
         );
-        let found = found.unwrap();
-        assert_eq!(
-            found.iter().map(|(path, blocks)| (path.to_str().unwrap(), blocks.len())).collect::<Vec<_>>(),
-            [("a", 1), ("b", 1)]
-        );
-        let error = find(&texts, &[(Place::Transport("x".into()), "o".into())]).unwrap_err().to_string();
-        assert!(error.starts_with("Exim's configuration has no place in the transport x:"), "{error}");
     }
 }

@@ -1,5 +1,6 @@
 //! What `init --from` needs to know of a mail server.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -39,7 +40,10 @@ pub(super) trait Fit {
     ///
     /// # Errors
     /// Something else is in the way that only a person can decide about.
-    fn changes(&self, config: &Config, srs_domain: Option<&str>) -> Result<Vec<Step>>;
+    fn changes(&self, config: &Config) -> Result<Vec<Step>>;
+
+    /// Where clients are greeted without TLS.
+    fn greets_at(&self) -> Vec<SocketAddr>;
 
     /// The commands by which the mail server checks its configuration and, if it runs, reads it.
     fn reload(&self) -> Vec<Step>;

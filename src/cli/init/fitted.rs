@@ -5,17 +5,20 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nix::unistd::{Group, User, geteuid};
+use nix::unistd::geteuid;
 
+use super::argv::{Argv, quoted};
 use super::backup;
 use super::config::Draft;
 use super::exim::FittedExim;
 use super::files::{make_ring, print_to_do, write_new};
 use super::fit::Fit;
+use super::greetings;
 use super::postfix::FittedPostfix;
+use super::prepare::preparations;
 use super::recipe::same_domain;
 use super::server::Server;
-use super::step::{Action, Argv, Stage, Step};
+use super::step::{Action, Stage, Step};
 use crate::cli::check;
 use crate::cli::colours::{BOLD, DIM, GREEN, YELLOW};
 use crate::cli::mta::exim::config_file;
@@ -81,13 +84,17 @@ fn fit(args: &Fitted<'_>, mta: &dyn Fit) -> Result<bool> {
             );
         }
         anstream::println!("{} is there already, and stays in use.", config_path.display());
+        is_in_it(args, &config)?;
         config
     } else {
         new_config(args, mta, &config_path)?
     };
     make_ring(&config.ring, args.user)?;
-    let mut steps = preparations(args, mta)?;
-    let changes = mta.changes(&config, args.srs_domain)?;
+    if args.apply {
+        backup::is_whole(args.dir)?;
+    }
+    let mut steps = preparations(args.user, args.dir, mta)?;
+    let changes = mta.changes(&config)?;
     if !changes.is_empty() {
         steps.extend(changes);
         steps.extend(mta.reload());
@@ -95,11 +102,24 @@ fn fit(args: &Fitted<'_>, mta: &dyn Fit) -> Result<bool> {
     match args.apply {
         true => apply(args, mta, &config, &steps),
         false => {
-            print(args, mta, &config_path, &steps);
+            let is_running = silent(&config, Duration::ZERO).is_none();
+            print(args, mta, &config_path, &steps, is_running);
             print_to_do(&config_path);
             Ok(true)
         }
     }
+}
+
+/// Whether a config that is there already has the domains of the command line.
+fn is_in_it(args: &Fitted<'_>, config: &Config) -> Result<()> {
+    let (domains, path) = (&config.policy.domains, config.path.display());
+    if let Some(name) = args.domains.iter().find(|name| !domains.is_local(name)) {
+        bail!("{name} is not in {path}: add it to domains.local there, and run this again");
+    }
+    if let Some(srs) = args.srs_domain.filter(|srs| !domains.srs.contains(srs)) {
+        bail!("{srs} is not in {path}: write domains.srs_domain = \"{srs}\" there, and run this again");
+    }
+    Ok(())
 }
 
 fn new_config(args: &Fitted<'_>, mta: &dyn Fit, path: &Path) -> Result<Config> {
@@ -153,57 +173,7 @@ fn about(domains: &[String], server: &Server) -> String {
     format!("mail of {}{more}{networks}; it waits up to {days} days in the queue", first.join(", "))
 }
 
-/// Where systemd finds what is added to the unit.
-const DROP_IN: &str = "/etc/systemd/system/countersign.service.d";
-
-/// Users, groups and folders, and the start of the daemon.
-fn preparations(args: &Fitted<'_>, mta: &dyn Fit) -> Result<Vec<Step>> {
-    let (user, group) = (args.user, mta.group());
-    let known = User::from_name(user).context("the users of this machine cannot be read")?;
-    let mut steps = Vec::new();
-    let mut push = |why: &str, run: Argv, undo: Option<Argv>| steps.push(Step::run(Stage::Prepare, why, run, undo));
-    if known.is_none() {
-        let run = Argv::of(["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", user]);
-        push("The user as whom Countersign runs", run, None);
-        let ring = args.dir.join("keys").display().to_string();
-        push("to whom the key ring belongs", Argv::of(["chown", "-R", &format!("{user}:"), &ring]), None);
-    }
-    if let Some(folder) = mta.socket_folder().filter(|folder| !Path::new(folder).is_dir()) {
-        let run = Argv::of(["install", "-d", "-m", "2710", "-o", user, "-g", &group, &folder]);
-        let why = format!("The folder of the sockets, in which {} finds them", mta.name());
-        push(&why, run, Some(Argv::of(["rmdir", &folder])));
-    }
-    let has_systemd = Path::new("/run/systemd/system").exists();
-    // Sockets get the group of their folder. In /run/countersign, that is the one of the unit.
-    if mta.socket_folder().is_none() && !known.as_ref().is_some_and(|user| user.uid.is_root() || is_in(user, &group)) {
-        let undo = Argv::of(["gpasswd", "-d", user, &group]);
-        push(
-            "Countersign gives the sockets to this group",
-            Argv::of(["usermod", "-a", "-G", &group, user]),
-            Some(undo),
-        );
-        if has_systemd {
-            let write =
-                format!("mkdir -p {DROP_IN} && printf '[Service]\\nGroup=%s\\n' {group} > {DROP_IN}/group.conf");
-            let undo = Argv::of(["rm", "-f", &format!("{DROP_IN}/group.conf")]);
-            push("also where systemd runs it", Argv::of(["sh", "-c", &write]), Some(undo));
-            push("which reads that", Argv::of(["systemctl", "daemon-reload"]), None);
-        }
-    }
-    if has_systemd && Argv::of(["systemctl", "cat", "countersign.service"]).run().is_ok() {
-        let run = Argv::of(["systemctl", "enable", "--now", "countersign.service"]);
-        let why = format!("Countersign runs before {} asks it", mta.name());
-        steps.push(Step::run(Stage::Start, &why, run, None));
-    }
-    Ok(steps)
-}
-
-fn is_in(user: &User, group: &str) -> bool {
-    let Ok(Some(group)) = Group::from_name(group) else { return false };
-    group.gid == user.gid || group.mem.contains(&user.name)
-}
-
-fn print(args: &Fitted<'_>, mta: &dyn Fit, config: &Path, steps: &[Step]) {
+fn print(args: &Fitted<'_>, mta: &dyn Fit, config: &Path, steps: &[Step], is_running: bool) {
     let name = mta.name();
     if steps.iter().all(|step| step.stage != Stage::Configure) {
         anstream::println!(
@@ -214,22 +184,23 @@ fn print(args: &Fitted<'_>, mta: &dyn Fit, config: &Path, steps: &[Step]) {
     }
     anstream::println!(
         "\nRun these as root, in this order. Under each stands what takes it back. Or let this program do it, after a backup:\n\n  \
-         {BOLD}countersign init --from {} --dir {} --apply{BOLD:#}\n",
-        args.place.display(),
-        args.dir.display()
+         {BOLD}{}{BOLD:#}\n",
+        apply_command(args)
     );
-    let mut is_started = steps.iter().any(|step| step.stage == Stage::Start);
+    let mut is_started = is_running || steps.iter().any(|step| step.stage == Stage::Start);
     for step in steps {
         if step.stage == Stage::Configure && !is_started {
             is_started = true;
+            // As comments: pasted as they are, they would wait for the daemon's end.
             anstream::println!(
-                "{DIM}# Start Countersign now, and leave it running: {name} puts mail off while it is down{DIM:#}"
+                "{DIM}# Start Countersign now, and leave it running: {name} puts mail off while it is down. A server does that by its unit,\n\
+                 # systemctl enable --now countersign; to try it, run this in another window:{DIM:#}\n# {}\n",
+                serve(args, config)
             );
-            anstream::println!("countersign serve -c {}\n", config.display());
         }
         anstream::println!("{DIM}# {}{DIM:#}", step.why);
         match &step.action {
-            Action::Run(command, _) => anstream::println!("{command}"),
+            Action::Run(..) | Action::Set(_) => anstream::println!("{}", step.shown()),
             Action::Edit(path, blocks) => {
                 for block in blocks {
                     anstream::println!(
@@ -246,17 +217,29 @@ fn print(args: &Fitted<'_>, mta: &dyn Fit, config: &Path, steps: &[Step]) {
         }
         anstream::println!();
     }
-    anstream::println!(
-        "Then see whether it fits: countersign check -c {} --mta-config {}",
-        config.display(),
-        args.place.display()
-    );
+    let check = [
+        "countersign",
+        "check",
+        "-c",
+        &config.display().to_string(),
+        "--mta-config",
+        &args.place.display().to_string(),
+    ];
+    anstream::println!("Then see whether it fits: {}", Argv::of(check));
+}
+
+/// The command that makes the changes.
+fn apply_command(args: &Fitted<'_>) -> String {
+    let (place, dir) = (args.place.display().to_string(), args.dir.display().to_string());
+    let user: &[&str] = if args.user == "countersign" { &[] } else { &["--user", args.user] };
+    let words = ["countersign", "init", "--from", &place, "--dir", &dir].into_iter().chain(user.iter().copied());
+    Argv::of(words.chain(["--apply"])).to_string()
 }
 
 /// The command that runs the daemon as its user.
 fn serve(args: &Fitted<'_>, config: &Path) -> String {
-    let serve = format!("countersign serve -c {}", config.display());
-    if args.user == "root" { serve } else { format!("runuser -u {} -- {serve}", args.user) }
+    let serve = Argv::of(["countersign", "serve", "-c", &config.display().to_string()]);
+    if args.user == "root" { serve.to_string() } else { format!("runuser -u {} -- {serve}", args.user) }
 }
 
 /// How long the daemon may take to listen after its start.
@@ -275,6 +258,8 @@ fn apply(args: &Fitted<'_>, mta: &dyn Fit, config: &Config, steps: &[Step]) -> R
     }
     let patience = if before.iter().any(|it| it.stage == Stage::Start) { START } else { Duration::ZERO };
     if let Some(silent) = silent(config, patience) {
+        let prepared = before.iter().filter(|it| it.stage == Stage::Prepare).map(|it| (*it).clone()).collect();
+        backup::remember(args.dir, &args.place.display().to_string(), prepared)?;
         anstream::println!(
             "{YELLOW}Countersign does not run yet{YELLOW:#} ({silent} does not answer), and {name} would put all mail off. Nothing was \
              changed in {}. Start it by its unit, packaging/countersign.service, or in another window, and run this again:\n  {}",
@@ -287,10 +272,23 @@ fn apply(args: &Fitted<'_>, mta: &dyn Fit, config: &Config, steps: &[Step]) -> R
         anstream::println!("{name} in {} asks Countersign already: nothing was changed.", args.place.display());
     } else {
         let prepared = before.into_iter().cloned().collect();
+        let greeted = greetings::that_greet(&mta.greets_at());
         backup::change(args.dir, &args.place.display().to_string(), &mta.files(), prepared, &changes)?;
-        anstream::println!("Taken back by: countersign init --undo --dir {}\n", args.dir.display());
+        let still = greetings::that_greet(&greeted);
+        if let Some(silent) = greeted.iter().find(|address| !still.contains(address)) {
+            backup::undo(args.dir)?;
+            bail!("{name} did not greet clients at {silent} any more; its log says why. The change was taken back");
+        }
+        anstream::println!(
+            "Taken back by: countersign init --undo --dir {}\n",
+            quoted(&args.dir.display().to_string())
+        );
     }
-    check::mail_server(config, args.place)
+    let fits = check::mail_server(config, args.place)?;
+    if !fits {
+        anstream::println!("What is wrong was not changed here. countersign init --undo takes back what was.");
+    }
+    Ok(fits)
 }
 
 /// A socket of the config on which nobody answers.

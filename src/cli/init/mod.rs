@@ -1,5 +1,6 @@
 //! `init`: writes a config and a key ring, and prints the lines for the mail server, or changes its configuration.
 
+mod argv;
 mod backup;
 mod block;
 mod config;
@@ -8,13 +9,17 @@ mod exim_places;
 mod files;
 mod fit;
 mod fitted;
+mod greetings;
 mod marks;
 mod postfix;
+mod postfix_facts;
+mod prepare;
 mod recipe;
 mod server;
+mod setting;
 mod step;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::builder::PossibleValue;
@@ -29,12 +34,12 @@ use crate::recipes::Mta;
 #[command(after_help = EXAMPLES)]
 pub(super) struct Init {
     /// A local domain (repeatable)
-    #[arg(long = "domain", value_name = "DOMAIN", required_unless_present_any = ["from", "undo"])]
+    #[arg(long = "domain", value_name = "DOMAIN")]
     domains: Vec<String>,
     /// Your mail server
-    #[arg(long, required_unless_present_any = ["from", "undo"], conflicts_with = "from")]
+    #[arg(long, conflicts_with = "from")]
     mta: Option<Mta>,
-    /// The method: how it uses Countersign [default: the first in docs/mta]
+    /// How the mail server uses Countersign [default: the first in docs/mta; with --from, milter for Postfix, map for Exim]
     #[arg(long, alias = "way")]
     method: Option<String>,
     /// Read domains, networks, times and filters from this mail server: the folder of Postfix's main.cf, or
@@ -42,7 +47,7 @@ pub(super) struct Init {
     #[arg(long, value_name = "PLACE")]
     from: Option<PathBuf>,
     /// With --from: save the mail server's configuration, change it, and reload it
-    #[arg(long, requires = "from")]
+    #[arg(long)]
     apply: bool,
     /// Take back what --apply has changed in the mail server's configuration
     #[arg(long, conflicts_with_all = ["domains", "mta", "method", "from", "apply", "srs_domain"])]
@@ -67,7 +72,7 @@ Examples:
   countersign init --domain our.example --domain other.example --mta exim --dir /etc/countersign
 
 Methods: postfix milter, proxy, edge, maps; exim proxy, map, run; opensmtpd proxy; sendmail milter;
-exchange proxy. docs/mta says what each is for, and what every line does. --from uses the milter.
+exchange proxy. docs/mta says what each is for, and what every line does. --from uses milter and map.
 Nothing that exists is overwritten. A key ring that is there already stays in use.";
 
 impl ValueEnum for Mta {
@@ -86,6 +91,13 @@ pub(super) fn run(args: &Init) -> Result<bool> {
     if args.undo {
         return backup::undo(&args.dir);
     }
+    if args.from.is_none() && (args.apply || args.domains.is_empty() || args.mta.is_none()) {
+        bail!(
+            "name your mail server's configuration: countersign init --from /etc/postfix (or /etc/exim4){}. For other mail servers, or another \
+             method: countersign init --domain our.example --mta sendmail",
+            if args.apply { "; --apply needs that" } else { "" }
+        );
+    }
     let srs_domain = args.srs_domain.as_deref();
     if let Some(srs) = srs_domain
         && args.domains.iter().any(|domain| domain.eq_ignore_ascii_case(srs))
@@ -102,7 +114,7 @@ pub(super) fn run(args: &Init) -> Result<bool> {
             user: &args.user,
         }),
         Some(place) => fitted::run(&Fitted {
-            place,
+            place: folder_of(place),
             method: args.method.as_deref(),
             domains: &args.domains,
             srs_domain,
@@ -111,4 +123,10 @@ pub(super) fn run(args: &Init) -> Result<bool> {
             apply: args.apply,
         }),
     }
+}
+
+/// The folder of a main.cf that was named itself.
+fn folder_of(place: &Path) -> &Path {
+    let is_main_cf = place.file_name().is_some_and(|name| name == "main.cf");
+    place.parent().filter(|folder| is_main_cf && !folder.as_os_str().is_empty()).unwrap_or(place)
 }

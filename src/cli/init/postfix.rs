@@ -1,14 +1,18 @@
 //! What Postfix says about the site, and the steps that tell it of Countersign's milter and map.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use ipnet::IpNet;
 
+use super::argv::Argv;
 use super::fit::Fit;
+use super::postfix_facts::facts;
 use super::server::{Server, group_of};
-use super::step::{Argv, Stage, Step};
-use crate::cli::mta::postfix::{MasterService, Postfix, days, milters, networks, tables_of};
+use super::setting::{Setting, in_master_cf};
+use super::step::{Action, Stage, Step};
+use crate::cli::mta::lists::{MilterEntry, milters, tables_of};
+use crate::cli::mta::postfix::{MasterService, Postfix};
 use crate::cli::mta::tools::names;
 use crate::config::{Config, Endpoint};
 use crate::recipes::Mta;
@@ -66,12 +70,25 @@ impl Fit for FittedPostfix {
         (!config.mta_services.iter().any(|it| it.listen == milter)).then(|| format!("no milter on {milter}"))
     }
 
-    fn changes(&self, config: &Config, srs_domain: Option<&str>) -> Result<Vec<Step>> {
+    fn changes(&self, config: &Config) -> Result<Vec<Step>> {
         let names = config.policy.domains.local.names();
         // The machine's own name seldom has people.
         let has_people = |name: &&String| !name.starts_with('.') && *name != self.postfix.get("myhostname");
         let domain = names.iter().find(has_people).or(names.first()).map(String::as_str).unwrap_or_default();
-        steps(&self.postfix, srs_domain.map(|srs| (srs, domain)))
+        let srs = config.policy.domains.srs.names();
+        steps(&self.postfix, srs.first().map(|srs| (srs.as_str(), domain)))
+    }
+
+    fn greets_at(&self) -> Vec<SocketAddr> {
+        let has_tls = |service: &&MasterService| self.postfix.of(service, "smtpd_tls_wrappermode") == "yes";
+        let services = self.postfix.running("smtpd").chain(self.postfix.running("postscreen"));
+        let plain = services.filter(|service| service.is_inet() && !has_tls(service));
+        let address = |service: &MasterService| {
+            let host = service.name.rsplit_once(':').map_or("127.0.0.1", |(host, _)| host.trim_matches(['[', ']']));
+            let ip = host.parse().ok().filter(|ip: &IpAddr| !ip.is_unspecified()).unwrap_or(Ipv4Addr::LOCALHOST.into());
+            Some(SocketAddr::new(ip, service.port()?.parse().ok()?))
+        };
+        plain.filter_map(address).collect()
     }
 
     fn reload(&self) -> Vec<Step> {
@@ -82,45 +99,6 @@ impl Fit for FittedPostfix {
         }
         steps
     }
-}
-
-/// Reads domains, networks, times and ports.
-fn facts(postfix: &Postfix) -> Server {
-    let mut server = Server::default();
-    for setting in ["mydestination", "virtual_mailbox_domains", "virtual_alias_domains"] {
-        for entry in tables_of(postfix.get(setting)) {
-            let is_table = entry.contains(':') || entry.starts_with('/');
-            match is_table.then(|| postfix.keys(entry)) {
-                None => server.add_local(entry.trim_start_matches('!'), setting),
-                // Of a table of aliases, the keys without a local part are domains.
-                Some(Some(keys)) => {
-                    keys.iter().filter(|key| !key.contains('@')).for_each(|key| server.add_local(key, setting));
-                }
-                // Tables of aliases hold domains only where a setting says so.
-                Some(None) if setting == "virtual_alias_domains" && !postfix.set.contains_key(setting) => {}
-                Some(None) => server.unlisted.push(format!("{setting} = {entry}")),
-            }
-        }
-    }
-    // The machine's own name last: it seldom has people.
-    server.local.sort_by_key(|(name, _)| name == postfix.get("myhostname"));
-    for entry in tables_of(postfix.get("relay_domains")) {
-        let is_table = entry.contains(':') || entry.starts_with('/');
-        let names = if is_table { postfix.keys(entry).unwrap_or_default() } else { vec![entry.to_owned()] };
-        let known =
-            |name: &String| server.local.iter().any(|(local, _)| local == name) || name.starts_with("localhost");
-        server.relay.extend(names.into_iter().map(|name| name.to_ascii_lowercase()).filter(|name| !known(name)));
-    }
-    // ::ffff:127.0.0.0/104 is IPv4 by another name, which is listed as such, too.
-    let is_mapped = |net: &IpNet| net.addr().is_ipv6() && net.addr().to_canonical().is_ipv4();
-    server.networks = networks(postfix.get("mynetworks")).filter(|net| !is_mapped(net)).collect();
-    let is_network = |word: &str| networks(word).next().is_some();
-    let words = tables_of(postfix.get("mynetworks")).into_iter();
-    server.other_networks = words.filter(|word| !is_network(word)).map(str::to_owned).collect();
-    let longest = ["maximal_queue_lifetime", "bounce_queue_lifetime"];
-    server.queue_days = longest.into_iter().filter_map(|name| days(postfix.get(name))).max().unwrap_or(5).max(1);
-    server.ports = postfix.services.iter().filter_map(|service| service.port()?.parse().ok()).collect();
-    server
 }
 
 /// The folder of the sockets, as a path of this machine.
@@ -139,31 +117,32 @@ impl<'a> Changes<'a> {
         Self { postfix, steps: Vec::new() }
     }
 
-    fn postconf(&self, option: &str, what: &str) -> Argv {
-        of_instance("postconf", self.postfix, [option, what])
-    }
-
-    /// Sets a parameter in main.cf.
-    fn set(&mut self, why: &str, name: &str, value: &str) {
-        let undo = match self.postfix.set.get(name) {
-            Some(old) => self.postconf("-e", &format!("{name} = {old}")),
-            None => self.postconf("-X", name),
-        };
-        self.push(why, self.postconf("-e", &format!("{name} = {value}")), undo);
+    /// Sets a parameter in main.cf. `entry`: what of it is ours, if it is a list.
+    fn set(&mut self, why: &str, name: &str, value: &str, entry: Option<&str>) {
+        let old = self.postfix.set.get(name).cloned();
+        self.push(why, Setting { service: None, old, ..self.setting(name, value, entry) });
     }
 
     /// Sets a parameter of one service in master.cf.
-    fn set_of(&mut self, why: &str, service: &MasterService, name: &str, value: &str) {
-        let key = format!("{}/{name}", service.key());
-        let undo = match service.raw.get(name) {
-            Some(old) => self.postconf("-P", &format!("{key}={old}")),
-            None => self.postconf("-PX", &key),
-        };
-        self.push(why, self.postconf("-P", &format!("{key}={value}")), undo);
+    fn set_of(&mut self, why: &str, service: &MasterService, name: &str, value: &str, entry: Option<&str>) {
+        let old = service.raw.get(name).cloned();
+        self.push(why, Setting { service: Some(service.key()), old, ..self.setting(name, value, entry) });
     }
 
-    fn push(&mut self, why: &str, run: Argv, undo: Argv) {
-        self.steps.push(Step::run(Stage::Configure, why, run, Some(undo)));
+    fn setting(&self, name: &str, value: &str, entry: Option<&str>) -> Setting {
+        let place = self.postfix.place.display().to_string();
+        Setting {
+            place: (place != USUAL).then_some(place),
+            service: None,
+            name: name.to_owned(),
+            value: value.to_owned(),
+            old: None,
+            entry: entry.map(str::to_owned),
+        }
+    }
+
+    fn push(&mut self, why: &str, setting: Setting) {
+        self.steps.push(Step { stage: Stage::Configure, why: why.to_owned(), action: Action::Set(setting) });
     }
 }
 
@@ -173,39 +152,34 @@ fn steps(postfix: &Postfix, srs: Option<(&str, &str)>) -> Result<Vec<Step>> {
     let mut changes = Changes::new(postfix);
     let socket = |name: &str| Endpoint::Unix(Path::new(&socket_folder(postfix)).join(name));
     let (milter, map) = (socket("milter"), socket("map"));
-    let asks = |setting: &str| milters(setting).iter().any(|entry| names(entry.endpoint, &milter));
-    let entry = milter_entry(postfix);
-    if !asks(postfix.get("smtpd_milters")) {
-        let list = appended(postfix.as_written("smtpd_milters"), &entry);
-        changes.set("All smtpd services ask the milter, after the milters that are there", "smtpd_milters", &list);
+    let asked = Asked { milter: &milter, entry: milter_entry(postfix), postfix };
+    if !asked.is_in(postfix.get("smtpd_milters")) {
+        let list = asked.added_to(postfix.as_written("smtpd_milters"));
+        let why = "All smtpd services ask the milter, after the milters that are there";
+        changes.set(why, "smtpd_milters", &list, Some(&asked.entry));
     }
     // Where it names smtpd_milters, it follows.
     let written = postfix.as_written("non_smtpd_milters");
-    if !asks(postfix.get("non_smtpd_milters"))
-        && !written.contains("$smtpd_milters")
-        && !written.contains("{smtpd_milters")
-    {
-        let list = appended(written, &entry);
-        changes.set("So does mail of programs on this machine", "non_smtpd_milters", &list);
+    let follows = written.contains("$smtpd_milters") || written.contains("{smtpd_milters");
+    if !asked.is_in(postfix.get("non_smtpd_milters")) && !follows {
+        let list = asked.added_to(written);
+        changes.set("So does mail of programs on this machine", "non_smtpd_milters", &list, Some(&asked.entry));
     }
     for service in postfix.running("smtpd") {
-        of_service(service, &asks, &entry, &mut changes);
+        of_service(service, &asked, &mut changes);
     }
     if !names(postfix.get("recipient_canonical_maps"), &map) {
         let others = postfix.as_written("recipient_canonical_maps");
         let list = if others.is_empty() { MAP.to_owned() } else { format!("{MAP}, {others}") };
         let why = "Tagged recipients are looked up as the users whom they lead to";
-        changes.set(why, "recipient_canonical_maps", &list);
-        if postfix.get("recipient_canonical_classes") != "envelope_recipient" {
-            changes.set(
-                "The map is for envelopes, not for headers",
-                "recipient_canonical_classes",
-                "envelope_recipient",
-            );
-        }
+        changes.set(why, "recipient_canonical_maps", &list, Some(MAP));
+    }
+    if postfix.get("recipient_canonical_classes") != "envelope_recipient" {
+        let why = "The map is for envelopes, not for headers";
+        changes.set(why, "recipient_canonical_classes", "envelope_recipient", None);
     }
     if !matches!(postfix.get("in_flow_delay"), "0" | "0s") {
-        changes.set("Refused bounces do not slow other mail down", "in_flow_delay", "0");
+        changes.set("Refused bounces do not slow other mail down", "in_flow_delay", "0", None);
     }
     if let Some((srs, domain)) = srs {
         srs_domain(srs, domain, &mut changes);
@@ -234,14 +208,36 @@ fn obstacles(postfix: &Postfix) -> Result<()> {
              docs/mta/postfix.md#maps-and-policy-service says how to move from it"
         );
     }
-    let has_filter = |service: &&&MasterService| !postfix.of(service, "smtpd_proxy_filter").is_empty();
-    if let Some(service) = postfix.facing_strangers().iter().find(has_filter) {
+    let has_proxy = |service: &&MasterService| !postfix.of(service, "smtpd_proxy_filter").is_empty();
+    if let Some(service) = postfix.running("smtpd").find(has_proxy) {
         bail!(
             "{} hands its sessions to {} (smtpd_proxy_filter), and a milter in front of that sees no content. Put the milter into the \
              smtpd behind the filter by hand: docs/mta/postfix.md#milter",
             service.name,
             postfix.of(service, "smtpd_proxy_filter")
         );
+    }
+    if postfix.has_filter()
+        && let Some(service) = postfix.running("smtpd").find(|it| is_unclear(it, postfix))
+    {
+        let key = service.key();
+        bail!(
+            "mail passes a content filter here, and {} is on loopback: does the filter hand mail back there, or do programs of yours \
+             submit there? For the first: postconf -P {key}/smtpd_milters={} ; for the second: postconf -P \
+             {key}/milter_macro_daemon_name=ORIGINATING ; then run this again",
+            service.name,
+            in_master_cf(postfix.as_written("smtpd_milters"))
+        );
+    }
+    let of_cleanup = ["non_smtpd_milters", "recipient_canonical_maps"];
+    for service in postfix.running("cleanup") {
+        if let Some(name) = of_cleanup.into_iter().find(|name| service.own.contains_key(*name)) {
+            bail!(
+                "{} has {name} of its own in master.cf, so mail through it would miss Countersign's: put it in there by hand, \
+                 docs/mta/postfix.md#milter, or remove that line; then run this again",
+                service.name
+            );
+        }
     }
     let classes = postfix.get("recipient_canonical_classes");
     let maps = postfix.as_written("recipient_canonical_maps");
@@ -253,6 +249,19 @@ fn obstacles(postfix: &Postfix) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Whether it cannot be known what an smtpd on loopback is for: mail that a filter hands back must not be judged twice, and
+/// mail of programs must be signed.
+fn is_unclear(service: &MasterService, postfix: &Postfix) -> bool {
+    let is_settled = service.takes_mail_back()
+        || service.own.contains_key("smtpd_milters")
+        || service.own.contains_key("milter_macro_daemon_name")
+        || postfix.of(service, "receive_override_options").contains("no_milters");
+    service.is_inet()
+        && service.is_on_loopback()
+        && !is_settled
+        && !matches!(service.port(), Some("25" | "465" | "587"))
 }
 
 /// The milter in a list: with settings of its own where those for all milters do not fit.
@@ -271,52 +280,79 @@ fn appended(list: &str, entry: &str) -> String {
     if list.is_empty() { entry.to_owned() } else { format!("{list}, {entry}") }
 }
 
+/// Our milter in lists of milters.
+struct Asked<'a> {
+    milter: &'a Endpoint,
+    /// The entry of it.
+    entry: String,
+    postfix: &'a Postfix,
+}
+
+impl Asked<'_> {
+    fn is_ours(&self, entry: &str) -> bool {
+        milters(entry).iter().any(|it| names(it.endpoint, self.milter))
+    }
+
+    /// Whether a list has our milter, with settings under which no mail leaves unsigned.
+    fn is_in(&self, list: &str) -> bool {
+        let mut ours = milters(list).into_iter().filter(|it| names(it.endpoint, self.milter));
+        let value =
+            |it: &MilterEntry<'_>, own: &str, of_all: &str| it.own(own).unwrap_or(self.postfix.get(of_all)).to_owned();
+        ours.next().is_some_and(|it| {
+            let protocol = value(&it, "protocol", "milter_protocol").parse::<u32>();
+            let is_new = protocol.is_ok_and(|version| version >= 6);
+            value(&it, "default_action", "milter_default_action") == "tempfail" && is_new
+        })
+    }
+
+    /// A list with our milter last; an entry of ours that does not fit is replaced.
+    fn added_to(&self, list: &str) -> String {
+        if !tables_of(list).into_iter().any(|it| self.is_ours(it)) {
+            return appended(list, &self.entry);
+        }
+        let others: Vec<&str> = tables_of(list).into_iter().filter(|it| !self.is_ours(it)).collect();
+        appended(&others.join(", "), &self.entry)
+    }
+}
+
 /// Services in master.cf with milters of their own, and those where mail comes back from a filter.
-fn of_service(service: &MasterService, asks: &impl Fn(&str) -> bool, entry: &str, changes: &mut Changes<'_>) {
+fn of_service(service: &MasterService, asked: &Asked<'_>, changes: &mut Changes<'_>) {
     let postfix = changes.postfix;
-    let comes_back = service.is_on_loopback()
-        && (service.own.contains_key("content_filter") || is_behind_a_filter(service, postfix));
+    let comes_back = service.takes_mail_back();
     let has_none = postfix.of(service, "receive_override_options").contains("no_milters");
     match service.own.get("smtpd_milters") {
         // What a filter hands back has passed the milter before.
         _ if comes_back && has_none => {}
         None if comes_back => {
-            changes.set_of(
-                "Mail that a filter hands back has been signed or judged before",
-                service,
-                "smtpd_milters",
-                "",
-            );
+            // The milters that are there stay: one may sign with DKIM here.
+            let others = in_master_cf(postfix.as_written("smtpd_milters"));
+            let why = "Mail that a filter hands back has been signed or judged before";
+            changes.set_of(why, service, "smtpd_milters", &others, None);
         }
-        Some(own) if !own.is_empty() && !comes_back && !asks(own) => {
-            // White space would need another form in master.cf.
-            let list = service.raw.get("smtpd_milters").unwrap_or(own).split_whitespace().collect::<Vec<_>>().join(",");
+        Some(own) if !own.is_empty() && !comes_back && !asked.is_in(own) => {
+            let list = in_master_cf(&asked.added_to(service.raw.get("smtpd_milters").unwrap_or(own)));
             let why = format!("{} has milters of its own", service.name);
-            changes.set_of(&why, service, "smtpd_milters", &format!("{list},{}", entry.replace(' ', "")));
+            changes.set_of(&why, service, "smtpd_milters", &list, Some(&in_master_cf(&asked.entry)));
         }
         _ => {}
     }
 }
 
-/// Whether some content filter is in use, and this is a port of loopback other than those of the clients.
-fn is_behind_a_filter(service: &MasterService, postfix: &Postfix) -> bool {
-    let filters = !postfix.get("content_filter").is_empty()
-        || postfix.services.iter().any(|it| it.own.get("content_filter").is_some_and(|filter| !filter.is_empty()));
-    filters && !matches!(service.port(), Some("25" | "465" | "587"))
-}
-
-/// Postfix takes mail for the SRS domain, which has no users but two.
+/// Postfix takes mail for the SRS domain, which has no users but two. As a domain of aliases it has no subdomains:
+/// `relay_domains` would take mail for them, too.
 fn srs_domain(srs: &str, domain: &str, changes: &mut Changes<'_>) {
     let postfix = changes.postfix;
     let has = |list: &str| postfix.get(list).split([' ', ',', '\t']).any(|word| word.eq_ignore_ascii_case(srs));
-    if !["mydestination", "relay_domains", "virtual_mailbox_domains"].into_iter().any(has) {
-        let list = appended(postfix.as_written("relay_domains"), srs);
-        changes.set("Postfix takes mail for the SRS domain", "relay_domains", &list);
+    let lists = ["mydestination", "relay_domains", "virtual_mailbox_domains", "virtual_alias_domains"];
+    if !lists.into_iter().any(has) {
+        let old = postfix.set.get("virtual_alias_domains").map_or("$virtual_alias_maps", String::as_str);
+        let list = appended(old, srs);
+        changes.set("Postfix takes mail for the SRS domain", "virtual_alias_domains", &list, Some(srs));
     }
     if !postfix.get("virtual_alias_maps").contains(&format!("postmaster@{srs}")) {
         let aliases =
             format!("inline:{{ {{postmaster@{srs} = postmaster@{domain}}}, {{abuse@{srs} = postmaster@{domain}}} }}");
         let list = appended(postfix.as_written("virtual_alias_maps"), &aliases);
-        changes.set("whose only users are postmaster and abuse", "virtual_alias_maps", &list);
+        changes.set("whose only users are postmaster and abuse", "virtual_alias_maps", &list, Some(&aliases));
     }
 }

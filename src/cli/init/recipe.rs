@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use super::argv::quoted;
 use super::files::{make_ring, print_to_do, write_new};
 use crate::cli::colours::{BOLD, DIM, GREEN};
 use crate::config::Config;
@@ -61,7 +62,9 @@ pub(super) fn run(args: &Recipe<'_>) -> Result<bool> {
     write_new(&config_path, &config)?;
     anstream::println!("{GREEN}Wrote {}.{GREEN:#}", config_path.display());
     anstream::println!(
-        "\nWhat follows is added to what {} has: where a list or table is there already, its entries stay.",
+        "\nFirst: countersign check -c {0}, and start the daemon: countersign serve -c {0}. While it does not run, {1} puts mail off.\n\
+         What follows is for {1}. Where a list is there already, add ours to it: pasted as it stands, it would replace yours.",
+        quoted(&config_path.display().to_string()),
         args.mta
     );
     for piece in pieces {
@@ -107,7 +110,10 @@ impl Recipe<'_> {
             anstream::println!("Where {first} stands in these lines, {} belongs, too.", others.join(", "));
         }
         anstream::println!("{DIM}What each line is for, and what else to mind: docs/mta/{}.md{DIM:#}", self.mta);
-        anstream::println!("Then: countersign check -c {0}\n      countersign serve -c {0}", config.display());
+        anstream::println!(
+            "Does it fit? countersign check -c {} --mta-config …",
+            quoted(&config.display().to_string())
+        );
     }
 }
 

@@ -70,6 +70,23 @@ impl Exim {
         Some(entries.split(separator).map(whole).filter(|entry| !entry.is_empty()).collect())
     }
 
+    /// The transports that send by SMTP to other servers, each with its options.
+    pub(in crate::cli) fn smtp_transports(&self) -> Vec<(&str, Vec<&str>)> {
+        let section = self.lines.iter().skip_while(|line| *line != "begin transports").skip(1);
+        let mut all: Vec<(&str, Vec<&str>)> = Vec::new();
+        for line in section.take_while(|line| !line.starts_with("begin ")) {
+            match (line.strip_suffix(':').filter(|name| !name.contains(' ')), all.last_mut()) {
+                (Some(name), _) => all.push((name, Vec::new())),
+                (None, Some((_, options))) => options.push(line),
+                (None, None) => {}
+            }
+        }
+        let has =
+            |options: &[&str], wanted: &str| options.iter().any(|option| option.replace([' ', '\t'], "") == wanted);
+        let is_out = |options: &[&str]| has(options, "driver=smtp") && !has(options, "protocol=lmtp");
+        all.into_iter().filter(|(_, options)| is_out(options)).collect()
+    }
+
     /// Whether a word occurs anywhere: a port, a domain, the name of a program.
     pub(in crate::cli) fn mentions(&self, word: &str) -> bool {
         let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');

@@ -2,6 +2,7 @@
 //! do for the mail server.
 
 pub(super) mod exim;
+pub(super) mod lists;
 pub(super) mod postfix;
 pub(super) mod tools;
 

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::lists::tables_of;
 use super::tools::{ask, names, program};
 use crate::config::Endpoint;
 
 /// The parameters that are read.
-const PARAMETERS: [&str; 53] = [
+const PARAMETERS: [&str; 55] = [
     "access_map_reject_code",
     "bounce_queue_lifetime",
     "cleanup_service_name",
@@ -58,7 +59,9 @@ const PARAMETERS: [&str; 53] = [
     "smtpd_recipient_restrictions",
     "smtpd_reject_unlisted_recipient",
     "smtpd_relay_restrictions",
+    "smtpd_tls_wrappermode",
     "transport_maps",
+    "parent_domain_matches_subdomains",
     "queue_directory",
     "virtual_alias_domains",
     "virtual_alias_maps",
@@ -112,6 +115,16 @@ impl MasterService {
     /// Whether only programs of this machine reach it.
     pub(in crate::cli) fn is_on_loopback(&self) -> bool {
         ["127.", "[::1]", "localhost:"].iter().any(|local| self.name.starts_with(local))
+    }
+
+    /// Whether it is known that a content filter hands mail back here: it is on loopback, sends nothing to a filter itself,
+    /// and leaves out what has been done before.
+    pub(in crate::cli) fn takes_mail_back(&self) -> bool {
+        let is_empty = |name: &str| self.own.get(name).is_some_and(String::is_empty);
+        let leaves_out = self.own.contains_key("receive_override_options")
+            || is_empty("local_recipient_maps")
+            || self.own.contains_key("smtpd_authorized_xforward_hosts");
+        self.is_on_loopback() && is_empty("content_filter") && leaves_out
     }
 
     /// The port on which the service listens; `None` if it does not use TCP.
@@ -183,7 +196,13 @@ impl Postfix {
             lines.map(pair).collect()
         };
         match table.split_once(':') {
-            None if table.starts_with('/') => std::fs::read_to_string(table).ok().map(|text| pairs(&text)),
+            // A file of names: any number of them in a line (postconf(5), mydestination).
+            None if table.starts_with('/') => {
+                let text = std::fs::read_to_string(table).ok()?;
+                let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+                let names = lines.flat_map(|line| line.split([',', ' ', '\t'])).filter(|name| !name.is_empty());
+                Some(names.map(|name| (name.to_owned(), String::new())).collect())
+            }
             Some(("texthash", file)) => std::fs::read_to_string(file).ok().map(|text| pairs(&text)),
             Some(("inline", inner)) => {
                 let entries = inner.trim_matches(['{', '}', ' ']).split(['{', '}', ',']);
@@ -208,6 +227,13 @@ impl Postfix {
     /// A parameter as it is written in main.cf, with `$` in it; its default where main.cf does not set it.
     pub(in crate::cli) fn as_written(&self, parameter: &str) -> &str {
         self.set.get(parameter).map_or_else(|| self.get(parameter), String::as_str)
+    }
+
+    /// Whether this instance runs.
+    pub(in crate::cli) fn is_running(&self) -> bool {
+        let status =
+            program(&["postfix"]).map(|it| ask(&it, ["-c".as_ref(), self.place.as_os_str(), "status".as_ref()]));
+        status.is_some_and(|status| status.is_ok())
     }
 
     /// The value of a parameter for one service.
@@ -247,6 +273,15 @@ impl Postfix {
         others.filter(|service| !is_for_users(service)).collect()
     }
 
+    /// Whether some content filter is in use, by `content_filter` or by an access table that says FILTER.
+    pub(in crate::cli) fn has_filter(&self) -> bool {
+        let is_set = |value: Option<&String>| value.is_some_and(|filter| !filter.is_empty());
+        let says_filter = |value: &String| value.contains("FILTER");
+        !self.get("content_filter").is_empty()
+            || self.services.iter().any(|it| is_set(it.own.get("content_filter")))
+            || self.set.values().chain(self.services.iter().flat_map(|it| it.own.values())).any(says_filter)
+    }
+
     /// Whether an smtpd queries a milter. `no_milters` is for ports where mail returns from a filter.
     pub(in crate::cli) fn asks_milter(&self, service: &MasterService, listen: &Endpoint) -> bool {
         names(self.of(service, "smtpd_milters"), listen)
@@ -258,20 +293,6 @@ impl Postfix {
     pub(in crate::cli) fn is_where_mail_comes_in(&self) -> bool {
         self.running("smtpd").any(|service| service.port().is_some_and(|port| ["25", "465", "587"].contains(&port)))
     }
-}
-
-/// The tables in a setting. White space and commas within braces belong to a table.
-pub(in crate::cli) fn tables_of(setting: &str) -> Vec<&str> {
-    let mut depth = 0_usize;
-    let parts = setting.split(move |c: char| {
-        match c {
-            '{' => depth += 1,
-            '}' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        depth == 0 && matches!(c, ' ' | ',' | '\t')
-    });
-    parts.filter(|table| !table.is_empty()).collect()
 }
 
 /// Parameters that master.cf overrides, by service.
@@ -287,32 +308,6 @@ fn overridden(text: &str) -> Overridden {
         }
     }
     all
-}
-
-/// A milter in `smtpd_milters` or `non_smtpd_milters`, with the settings that Postfix 3.0 and later take in braces.
-pub(in crate::cli) struct MilterEntry<'a> {
-    /// Where it listens, as Postfix writes it.
-    pub endpoint: &'a str,
-    settings: Vec<(&'a str, &'a str)>,
-}
-
-impl MilterEntry<'_> {
-    /// A setting of its own, such as `default_action`.
-    pub(in crate::cli) fn own(&self, name: &str) -> Option<&str> {
-        self.settings.iter().find(|(key, _)| *key == name).map(|(_, value)| *value)
-    }
-}
-
-/// The milters in a setting.
-pub(in crate::cli) fn milters(setting: &str) -> Vec<MilterEntry<'_>> {
-    let one = |word| {
-        let bare: &str = word;
-        let inner = bare.strip_prefix('{').and_then(|it| it.strip_suffix('}')).unwrap_or(bare);
-        let mut words = inner.split([' ', ',', '\t']).filter(|word| !word.is_empty());
-        let endpoint = words.next().unwrap_or_default();
-        MilterEntry { endpoint, settings: words.filter_map(|word| word.split_once('=')).collect() }
-    };
-    tables_of(setting).into_iter().map(one).collect()
 }
 
 fn settings(text: &str) -> BTreeMap<String, String> {
@@ -334,76 +329,4 @@ fn services(text: &str) -> Vec<MasterService> {
         })
     };
     text.lines().filter(|line| !line.starts_with(' ')).filter_map(service).collect()
-}
-
-/// Whether a setting contains a domain as a whole word.
-pub(in crate::cli) fn has_domain(setting: &str, domain: &str) -> bool {
-    setting
-        .split(|c: char| !(c.is_alphanumeric() || matches!(c, '.' | '-' | '_')))
-        .any(|word| word.eq_ignore_ascii_case(domain))
-}
-
-/// The networks and addresses in a list. Entries of other forms, such as tables, are skipped.
-pub(in crate::cli) fn networks(list: &str) -> impl Iterator<Item = ipnet::IpNet> {
-    list.split([' ', ',', '\t']).filter_map(|word| {
-        let bare = word.replace(['[', ']'], "");
-        bare.parse().ok().or_else(|| bare.parse::<IpAddr>().ok().map(Into::into))
-    })
-}
-
-/// Parses a time such as `5d` or `120h` into whole days, rounded up. Without a unit, it is in days.
-pub(in crate::cli) fn days(text: &str) -> Option<u16> {
-    let (number, unit) = text.split_at_checked(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()))?;
-    let seconds = match unit.trim() {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "" | "d" => 86_400,
-        "w" => 604_800,
-        _ => return None,
-    };
-    u16::try_from(number.parse::<u64>().ok()?.checked_mul(seconds)?.div_ceil(86_400)).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn milters_have_settings_of_their_own() {
-        let all =
-            milters("inet:localhost:8891, {unix:countersign/milter,default_action=tempfail} { inet:a:1, protocol=6 }");
-        let named: Vec<(&str, Option<&str>)> = all.iter().map(|it| (it.endpoint, it.own("default_action"))).collect();
-        assert_eq!(
-            named,
-            [("inet:localhost:8891", None), ("unix:countersign/milter", Some("tempfail")), ("inet:a:1", None)]
-        );
-        assert_eq!(all[2].own("protocol"), Some("6"));
-        assert!(milters("").is_empty());
-    }
-
-    #[test]
-    fn tables_are_told_apart() {
-        assert_eq!(
-            tables_of("inline:{ {a@b = c}, {d = e} }, hash:/etc/x  static:all"),
-            ["inline:{ {a@b = c}, {d = e} }", "hash:/etc/x", "static:all"]
-        );
-        assert!(tables_of("").is_empty());
-    }
-
-    #[test]
-    fn times_are_days() {
-        for (text, want) in
-            [("5d", Some(5)), ("1w", Some(7)), ("25h", Some(2)), ("0", Some(0)), ("x", None), ("", None)]
-        {
-            assert_eq!(days(text), want, "{text}");
-        }
-    }
-
-    #[test]
-    fn networks_are_read_as_postfix_writes_them() {
-        let found: Vec<String> =
-            networks("127.0.0.0/8 [::1]/128, 192.0.2.1 hash:/etc/x !10.0.0.1").map(|net| net.to_string()).collect();
-        assert_eq!(found, ["127.0.0.0/8", "::1/128", "192.0.2.1/32"]);
-    }
 }

@@ -31,6 +31,9 @@ fn of(config: &Config, exim: &Exim) -> Vec<Finding> {
         let (name, listen) = (mta_service.protocol.name(), &mta_service.listen);
         found.push(Wrong(format!("nobody asks the {name} on {listen}: ${{readsocket{{inet:{listen}}}{{…}}}}")));
     }
+    if config.listeners.is_empty() {
+        unsigned_transports(exim, &mut found);
+    }
     let by_run = exim.lines.iter().any(|line| line.contains("${run{") && line.contains(" sign "));
     if config.listeners.is_empty() && config.mta_services.is_empty() && !by_run {
         found.push(Finding::wrong(
@@ -59,6 +62,22 @@ fn of(config: &Config, exim: &Exim) -> Vec<Finding> {
         )));
     }
     found
+}
+
+/// Transports that send to the world and do not ask for a signed sender, where others do.
+fn unsigned_transports(exim: &Exim, found: &mut Vec<Finding>) {
+    let signs = |options: &[&str]| options.iter().any(|it| it.starts_with("return_path") && it.contains("CS_SIGN"));
+    // With macros resolved, the name of the macro is gone.
+    let asks = |options: &[&str]| {
+        options.iter().any(|it| it.starts_with("return_path") && it.contains("${readsocket") || it.contains("${run"))
+    };
+    let (signing, others): (Vec<_>, Vec<_>) =
+        exim.smtp_transports().into_iter().partition(|(_, it)| signs(it) || asks(it));
+    for (name, _) in others.into_iter().filter(|_| !signing.is_empty()) {
+        found.push(Wrong(format!(
+            "mail through the transport {name} leaves unsigned: return_path = CS_SIGN in it, too"
+        )));
+    }
 }
 
 fn outbound(listener: &Listener, exim: &Exim, found: &mut Vec<Finding>) {

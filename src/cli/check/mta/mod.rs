@@ -35,6 +35,9 @@ pub(super) struct MtaFindings {
 
 /// Finds what is missing or dangerous.
 pub(super) fn find(config: &Config, place: &Path) -> Result<MtaFindings> {
+    // The file itself may be named, too.
+    let is_main_cf = place.file_name().is_some_and(|name| name == "main.cf");
+    let place = place.parent().filter(|folder| is_main_cf && !folder.as_os_str().is_empty()).unwrap_or(place);
     let (name, all) = if place.join("main.cf").exists() {
         ("Postfix", postfix::findings(config, place)?)
     } else if let Some(file) = config_file(place) {

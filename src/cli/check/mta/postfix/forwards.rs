@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use crate::cli::check::mta::finding::Finding::{self, Careful};
-use crate::cli::mta::postfix::{Postfix, tables_of};
+use crate::cli::mta::lists::tables_of;
+use crate::cli::mta::postfix::Postfix;
 use crate::config::Config;
 use crate::envelope::printable::printable;
 

@@ -21,7 +21,8 @@ use self::relays::relays;
 use super::dkim::{over_evidence, signers};
 use super::finding::Finding::{self, Careful, Wrong};
 use crate::cli::check::rights;
-use crate::cli::mta::postfix::{Postfix, days};
+use crate::cli::mta::lists::{days, tables_of};
+use crate::cli::mta::postfix::Postfix;
 use crate::config::{Config, Role, ServiceProtocol};
 
 /// All findings, in the order in which a message passes the settings.
@@ -53,6 +54,7 @@ pub(super) fn findings(config: &Config, place: &Path) -> Result<Vec<Finding>> {
         nobody_listens(next_hop, "inbound.srs_next_hop", &postfix, &mut found);
     }
     domains(config, &postfix, &mut found);
+    subdomains(config, &postfix, &mut found);
     reflects(config, &postfix, &mut found);
     relays(&postfix, &mut found);
     forwards(config, &postfix, &mut found);
@@ -78,12 +80,37 @@ fn ports_of_ours(config: &Config, postfix: &Postfix, found: &mut Vec<Finding>) {
     }
 }
 
+/// Finds an SRS domain whose subdomains Postfix takes mail for, too.
+fn subdomains(config: &Config, postfix: &Postfix, found: &mut Vec<Finding>) {
+    let has =
+        |list: &str, word: &str| postfix.get(list).split([' ', ',', '\t']).any(|it| it.eq_ignore_ascii_case(word));
+    let matches_all = has("parent_domain_matches_subdomains", "relay_domains");
+    for name in config.policy.domains.srs.names().into_iter().filter(|name| matches_all && has("relay_domains", name)) {
+        found.push(Careful(format!(
+            "relay_domains has {name}, and so takes mail for all of its subdomains (parent_domain_matches_subdomains), which nobody judges: \
+             take it out, and write virtual_alias_domains = $virtual_alias_maps, {name}"
+        )));
+    }
+}
+
 /// Compares the domains in the config with those of Postfix.
 fn domains(config: &Config, postfix: &Postfix, found: &mut Vec<Finding>) {
     let mut lists = vec!["mydestination", "relay_domains", "virtual_mailbox_domains"];
     // Its default is virtual_alias_maps, whose keys are mostly addresses.
     lists.extend(postfix.set.contains_key("virtual_alias_domains").then_some("virtual_alias_domains"));
-    let words: Vec<&str> = lists.into_iter().flat_map(|list| postfix.get(list).split([' ', ',', '\t'])).collect();
+    let (tables, mut words): (Vec<&str>, Vec<String>) = lists
+        .into_iter()
+        .flat_map(|list| tables_of(postfix.get(list)))
+        .fold((Vec::new(), Vec::new()), |(mut tables, mut words), entry| {
+            match entry.contains(':') || entry.starts_with('/') {
+                true => tables.push(entry),
+                false => words.push(entry.to_owned()),
+            }
+            (tables, words)
+        });
+    let listed: Vec<Option<Vec<String>>> = tables.into_iter().map(|table| postfix.keys(table)).collect();
+    let is_unknown = listed.iter().any(Option::is_none);
+    words.extend(listed.into_iter().flatten().flatten());
     let mailboxes = ["mydestination", "virtual_mailbox_domains"].into_iter();
     for name in mailboxes.flat_map(|list| postfix.get(list).split([' ', ',', '\t'])) {
         let table = name.contains(':') || name.contains('/') || name.is_empty();
@@ -96,13 +123,13 @@ fn domains(config: &Config, postfix: &Postfix, found: &mut Vec<Finding>) {
         }
     }
     // The contents of tables are not read.
-    if words.iter().any(|word| word.contains(':') || word.starts_with('/')) {
+    if is_unknown {
         return;
     }
     for name in config.policy.domains.srs.names() {
         if !words.iter().any(|word| word.eq_ignore_ascii_case(&name)) {
             found.push(Wrong(format!(
-                "Postfix takes no mail for {name}, so bounces of forwarded mail are refused: relay_domains = {name}"
+                "Postfix takes no mail for {name}, so bounces of forwarded mail are refused: virtual_alias_domains = $virtual_alias_maps, {name}"
             )));
         }
     }

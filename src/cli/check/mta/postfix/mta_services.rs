@@ -1,9 +1,12 @@
 //! Checks of a Postfix that queries Countersign: milter, maps, policy service.
 
+use std::os::unix::net::UnixStream;
+
 use super::flow::flow_delay;
 use crate::cli::check::mta::dkim::Signer;
 use crate::cli::check::mta::finding::Finding::{self, Careful, Wrong};
-use crate::cli::mta::postfix::{MasterService, MilterEntry, Postfix, milters, networks};
+use crate::cli::mta::lists::{MilterEntry, milters, networks, tables_of};
+use crate::cli::mta::postfix::{MasterService, Postfix};
 use crate::cli::mta::tools::names;
 use crate::config::{Config, Endpoint, MtaService, ServiceProtocol, Side};
 
@@ -24,6 +27,8 @@ pub(super) fn milter(
     }
     who_does_not_ask(config, postfix, found);
     who_asks_after(mta_service, &asking, postfix, signers, found);
+    of_cleanup(listen, postfix, found);
+    nobody_answers(listen, postfix, found);
     if mta_service.side != Side::Outbound {
         found.extend(flow_delay(postfix));
     }
@@ -37,8 +42,6 @@ pub(super) fn milter(
     if mta_service.side == Side::Outbound {
         return;
     }
-    let filters = !postfix.get("content_filter").is_empty()
-        || postfix.services.iter().any(|service| service.own.contains_key("content_filter"));
     for service in &asking {
         let looks_up = postfix.of(service, "smtpd_reject_unlisted_recipient") != "no";
         let maps = postfix.of(service, "recipient_canonical_maps");
@@ -55,14 +58,17 @@ pub(super) fn milter(
                 service.name
             )));
         }
-        // A port for mail that returns from a filter.
-        if filters
-            && mta_service.side == Side::Auto
-            && service.is_on_loopback()
+        // A port for mail that returns from a filter, or one that may be that.
+        let is_settled = service.own.contains_key("milter_macro_daemon_name");
+        let may_be = postfix.has_filter() && service.is_on_loopback() && !is_settled;
+        if mta_service.side == Side::Auto
+            && (service.takes_mail_back() || may_be)
             && mta_service.outbound_clients.contains([127, 0, 0, 1].into())
         {
+            let unless = if service.takes_mail_back() { "" } else { ". Unless programs of yours submit there:" };
             found.push(Careful(format!(
-                "{} asks the milter, too: what a filter hands back there counts as mail that leaves. -o smtpd_milters=",
+                "{} asks the milter, too: what a filter hands back there counts as mail that leaves{unless} -o smtpd_milters= with the \
+                 other milters alone",
                 service.name
             )));
         }
@@ -99,6 +105,41 @@ fn who_does_not_ask(config: &Config, postfix: &Postfix, found: &mut Vec<Finding>
                 service.name
             )));
         }
+    }
+}
+
+/// Warns about cleanup services with settings of their own, which do not ask.
+fn of_cleanup(listen: &Endpoint, postfix: &Postfix, found: &mut Vec<Finding>) {
+    for service in postfix.running("cleanup") {
+        if service.own.get("non_smtpd_milters").is_some_and(|own| !names(own, listen)) {
+            found.push(Careful(format!(
+                "{} has non_smtpd_milters of its own: mail of programs on this machine that passes it leaves unsigned",
+                service.name
+            )));
+        }
+        if service
+            .own
+            .get("recipient_canonical_maps")
+            .is_some_and(|own| !own.contains(":strip") && !own.contains(":verify"))
+        {
+            found.push(Careful(format!(
+                "{} has recipient_canonical_maps of its own: tagged recipients that pass it are unknown users",
+                service.name
+            )));
+        }
+    }
+}
+
+/// Says that Postfix runs and asks a milter that does not.
+fn nobody_answers(listen: &Endpoint, postfix: &Postfix, found: &mut Vec<Finding>) {
+    let Endpoint::Unix(path) = listen else { return };
+    // Others may not look.
+    let is_silent = nix::unistd::geteuid().is_root() && UnixStream::connect(path).is_err();
+    if is_silent && postfix.is_running() {
+        found.push(Wrong(format!(
+            "Postfix asks the milter on {listen}, and nobody answers there, so all mail is put off: start Countersign, systemctl start \
+             countersign"
+        )));
     }
 }
 
@@ -155,8 +196,9 @@ fn as_milter(listen: &Endpoint) -> String {
 
 fn a_map_finds(config: &Config, setting: &str) -> bool {
     let mut maps = config.mta_services.iter().filter(|mta_service| mta_service.protocol == ServiceProtocol::Socketmap);
-    let known = [":verify", ":reverse", ":strip"].iter().any(|map| setting.contains(map));
-    known && maps.any(|map| names(setting, &map.listen))
+    let is_known = |word: &&str| ["verify", "reverse", "strip"].contains(&word.rsplit(':').next().unwrap_or_default());
+    let words: Vec<&str> = tables_of(setting).into_iter().filter(is_known).collect();
+    maps.any(|map| words.iter().any(|word| names(word, &map.listen)))
 }
 
 /// Checks which services query the map, and about which addresses.
@@ -202,7 +244,7 @@ pub(super) fn maps(config: &Config, mta_service: &MtaService, postfix: &Postfix,
         ));
     }
     // What a filter hands back has passed a map before it.
-    let comes_back = |service: &MasterService| service.is_on_loopback() && service.own.contains_key("content_filter");
+    let comes_back = |service: &MasterService| service.takes_mail_back();
     let unmapped = |service: &&MasterService| {
         postfix.of(service, "receive_override_options").contains("no_address_mappings") && !comes_back(service)
     };

@@ -2,7 +2,8 @@
 
 use super::flow::flow_delay;
 use crate::cli::check::mta::finding::Finding::{self, Careful, Wrong};
-use crate::cli::mta::postfix::{MasterService, Postfix, has_domain, networks};
+use crate::cli::mta::lists::{has_domain, networks};
+use crate::cli::mta::postfix::{MasterService, Postfix};
 use crate::cli::mta::tools::names;
 use crate::config::{Config, Endpoint, Listener, Role, TlsMode};
 

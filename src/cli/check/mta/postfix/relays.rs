@@ -2,7 +2,8 @@
 
 use crate::cli::check::mta::finding::Finding;
 use crate::cli::mta::WIDEST;
-use crate::cli::mta::postfix::{MasterService, Postfix, networks};
+use crate::cli::mta::lists::networks;
+use crate::cli::mta::postfix::{MasterService, Postfix};
 
 /// Finds open relays: networks that are trusted and hold everybody, and restrictions that permit before they refuse.
 pub(super) fn relays(postfix: &Postfix, found: &mut Vec<Finding>) {
