@@ -475,3 +475,29 @@ fn a_listener_that_moves_in_the_file_is_the_same() {
     let said = text(&run(folder.path(), &["check", "-c", "other.toml"]));
     assert!(said.contains("A daemon runs with another file: ") && !said.contains("is equal to"), "{said}");
 }
+
+/// One line, for monitoring systems.
+#[test]
+fn status_is_a_line_for_monitoring() {
+    let folder = folder();
+    run_ok(folder.path(), &["keys", "init"]);
+    let form = |form: &str| {
+        let output = run(folder.path(), &["status", "--check", form]);
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let hop = Sink::start();
+    let config = format!(
+        "domains.local = [\"our.example\"]\n[[listener]]\nrole = \"inbound\"\nlisten = \"127.0.0.1:0\"\nnext_hop = \"127.0.0.1:{}\"\n\
+         [[listener]]\nrole = \"outbound\"\nlisten = \"127.0.0.1:0\"\nnext_hop = \"127.0.0.1:{}\"\n",
+        hop.port, hop.port
+    );
+    let daemon = Daemon::start(folder.path(), &config);
+    let (status, line) = form("nagios");
+    assert!(line.starts_with("COUNTERSIGN ") && line.contains(" | uptime=") && line.lines().count() == 1, "{line}");
+    assert!(status == Some(0) || status == Some(1), "{line}");
+    let (_, line) = form("checkmk");
+    assert!(line.contains(" Countersign uptime=") && line.contains("|sessions=0|"), "{line}");
+    drop(daemon);
+    let (status, line) = form("nagios");
+    assert!(status == Some(2) && line.starts_with("COUNTERSIGN CRITICAL - no running daemon answers"), "{line}");
+}

@@ -304,6 +304,18 @@ fn services_that_only_a_person_knows_are_asked_about() {
         ),
         (vec![&["-P", "smtp/inet/smtpd_proxy_filter=127.0.0.1:10025"]], "smtp hands its sessions to 127.0.0.1:10025"),
         (vec![&["-P", "cleanup/unix/non_smtpd_milters="]], "cleanup has non_smtpd_milters of its own in master.cf"),
+        (vec![&["-P", "smtp/inet/smtpd_milter_maps=inline:{{127.0.0.1=DISABLE}}"]], "smtp has smtpd_milter_maps = "),
+        // What a person has answered stays.
+        (
+            vec![
+                filter.as_slice(),
+                &["-Me", back],
+                &["-P", "127.0.0.1:20025/inet/content_filter=", "127.0.0.1:20025/inet/smtpd_milters=inet:a:1"],
+            ],
+            "Wrote ",
+        ),
+        // Where one list names the other, ours is in it once.
+        (vec![&["-e", "smtpd_milters = $non_smtpd_milters"]], "'non_smtpd_milters = unix:countersign/milter'"),
         (
             vec![&["-P", "smtp/inet/smtpd_milters={inet:a:1,{connect_timeout=5s}}"]],
             "smtp/inet/smtpd_milters={inet:a:1,{connect_timeout=5s}},unix:countersign/milter'",
@@ -320,7 +332,33 @@ fn services_that_only_a_person_knows_are_asked_about() {
         }
         let words = said(&stock.init(&[]));
         assert!(words.contains(want), "`{want}` is not in\n{words}");
+        assert!(
+            !words.contains("20025/inet/smtpd_milters=inet:a:1,") && !words.contains("-e 'smtpd_milters = $non"),
+            "{words}"
+        );
     }
+}
+
+#[test]
+fn every_srs_domain_and_every_domain_of_aliases_is_set_up() {
+    if !can_run(&["postconf"], "init --from, domains") {
+        return;
+    }
+    let stock = Stock::new("debian");
+    let names = stock.folder.path().join("names");
+    fs::write(&names, "# domains\na.example, b.example\n").unwrap();
+    stock.postconf(&["-e", &format!("virtual_alias_domains = {}, !no.example", names.display())]);
+    assert!(stock.init(&["--srs-domain", "srs.our.example"]).status.success());
+    let config = stock.folder.path().join("countersign.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    assert!(
+        text.contains("\"a.example\",") && text.contains("\"b.example\",") && !text.contains("no.example"),
+        "{text}"
+    );
+    let table = "domains.srs_domain = { \"a.example\" = \"srs.a.example\", \"*\" = \"srs.our.example\" }";
+    fs::write(&config, text.replace("domains.srs_domain = \"srs.our.example\"", table)).unwrap();
+    let words = said(&stock.init(&[]));
+    assert!(words.contains("srs.a.example, srs.our.example'") && words.contains("{abuse@srs.a.example = "), "{words}");
 }
 
 #[test]

@@ -245,7 +245,14 @@ fn ask<T: DeserializeOwned>(socket: &Socket, method: &str, path: &str, body: &st
             Err(error) => failed.push(format!("{}: {error}", place.display())),
         }
     }
-    Err(bad_config.unwrap_or_else(|| NoDaemon(format!("no running daemon answers ({})", failed.join("; "))).into()))
+    let failed = failed.join("; ");
+    let words = match failed.contains(STRANGER) {
+        true => format!("a daemon runs, and does not answer this user ({failed}). Run this as root"),
+        false => format!(
+            "no running daemon answers ({failed}). Start it: systemctl start countersign, or countersign serve; its log says why it ended"
+        ),
+    };
+    Err(bad_config.unwrap_or_else(|| NoDaemon(words).into()))
 }
 
 fn request(place: &Path, method: &str, path: &str, body: &str) -> std::io::Result<String> {

@@ -27,6 +27,9 @@ pub(super) fn in_our_words(message: &str, text: &str, line: Option<usize>) -> St
     if message == "duplicate key" {
         return format!("{message}{}", begun_before(typed, text, line));
     }
+    if typed.starts_with("mode") && message.contains("leading zero") {
+        return format!("{message}; write it in quotes: mode = \"0660\"");
+    }
     let hint = match message.rsplit_once("expected ") {
         Some((_, "u8" | "u16" | "u32" | "usize")) if message.starts_with("invalid value") => {
             "; write a number that is neither negative nor that large".to_owned()
@@ -132,6 +135,7 @@ mod tests {
                 "inbound stands in line 2 already",
             ),
             (format!("{ours}inbound.mod = \"observe\"\n"), 2, "unknown key `mod`; did you mean `mode`?"),
+            (format!("{ours}{listener}mode = 0660\n"), 6, "write it in quotes: mode = \"0660\""),
         ] {
             let error = Config::parse(Path::new("countersign.toml"), &text).unwrap_err().to_string();
             assert!(error.contains(says) && error.starts_with(&format!("countersign.toml:{line}:")), "{text}\n{error}");

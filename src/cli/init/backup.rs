@@ -1,6 +1,6 @@
 //! Changes of a mail server's configuration that can be taken back: copies of its files, and the steps.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, lchown};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,9 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::argv::Argv;
 use super::marks;
+use super::setting::Setting;
 use super::step::{Stage, Step};
 use crate::cli::colours::{DIM, GREEN, YELLOW};
 
@@ -102,16 +104,18 @@ impl Record {
     }
 }
 
-/// Refuses a folder that another user could have written: its commands are run as root.
+/// Refuses a folder that another user could write to: what stands in it is run as root.
 fn is_private(folder: &Path) -> Result<()> {
     let own = rustix::process::geteuid().as_raw();
     let parent = folder.parent().filter(|it| !it.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    for path in [folder, &folder.join(RECORD), parent] {
+    for path in [parent, folder, &folder.join(RECORD)] {
         let Ok(about) = fs::symlink_metadata(path) else { continue };
-        let is_open = about.permissions().mode() & 0o022 != 0 && about.permissions().mode() & 0o1000 == 0;
+        let mode = about.permissions().mode();
+        let is_open = mode & 0o022 != 0 && mode & 0o1000 == 0;
         if (about.uid() != own && about.uid() != 0) || is_open || about.is_symlink() {
             bail!(
-                "{} can be written by other users, so its commands are not run. Take the mail server's settings back by hand",
+                "{0} can be written by other users, and what stands in it is run as root: nothing was done. chown root {0} && chmod go-w {0}, \
+                 if what is in it is yours",
                 path.display()
             );
         }
@@ -126,7 +130,7 @@ fn hash(path: &Path) -> Result<String> {
 
 /// Writes a file that is not there yet, readable by its owner only.
 fn write_new(path: &Path, content: &[u8]) -> Result<()> {
-    let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(path);
+    let mut file = File::options().write(true).create_new(true).mode(0o600).open(path);
     let file = file.as_mut().map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
     file.write_all(content)?;
     file.sync_all().with_context(|| path.display().to_string())
@@ -142,18 +146,27 @@ fn make_folder(folder: &Path) -> Result<()> {
     is_private(folder)
 }
 
-/// Says that an earlier change is in force or was interrupted.
+/// Whether a change can be made now; keeps others from making one until it is dropped.
 ///
 /// # Errors
-/// It was interrupted: what it has done is not known before it is taken back.
-pub(super) fn is_whole(dir: &Path) -> Result<()> {
+/// Another one is being made, an earlier one was interrupted, or the folder of the config is open to other users.
+pub(super) fn ready(dir: &Path) -> Result<File> {
+    let lock = lock(dir)?;
+    is_private(dir)?;
     match Record::read(&dir.join(FOLDER))? {
         Some(record) if !record.is_complete && !record.files.is_empty() => bail!(
             "an earlier --apply was interrupted. Take it back first: countersign init --undo --dir {}",
             dir.display()
         ),
-        _ => Ok(()),
+        _ => Ok(lock),
     }
+}
+
+/// Locks the folder of the config.
+fn lock(dir: &Path) -> Result<File> {
+    let folder = File::open(dir).with_context(|| dir.display().to_string())?;
+    folder.try_lock().map_err(|_| anyhow::anyhow!("another countersign init is at work in {}", dir.display()))?;
+    Ok(folder)
 }
 
 /// Remembers steps that were taken before the mail server can be changed.
@@ -189,15 +202,15 @@ pub(super) fn change(dir: &Path, place: &str, files: &[PathBuf], prepared: Vec<S
     })?;
     let mut record = Record { place: place.to_owned(), files, steps, is_complete: false };
     record.write(&folder)?;
-    for step in changes {
-        if let Err(error) = taken(step, &mut record, &folder) {
+    for group in groups(changes) {
+        if let Err(error) = taken(group, &mut record, &folder) {
             put_back(&folder, &record)?;
             // It reads again what it was.
             reload(&record);
             fs::remove_dir_all(&folder)?;
             return Err(error.context(format!("a step failed, and {place} is as it was")));
         }
-        anstream::println!("{DIM}{}{DIM:#}", step.shown());
+        group.iter().for_each(|step| anstream::println!("{DIM}{}{DIM:#}", step.shown()));
     }
     record.is_complete = true;
     record.write(&folder)?;
@@ -205,8 +218,30 @@ pub(super) fn change(dir: &Path, place: &str, files: &[PathBuf], prepared: Vec<S
     Ok(())
 }
 
-fn taken(step: &Step, record: &mut Record, folder: &Path) -> Result<()> {
-    step.take()?;
+/// Steps that one command takes, and the others by themselves.
+fn groups(steps: &[Step]) -> Vec<&[Step]> {
+    let fits = |group: &[Step]| command(group).is_some();
+    let (mut groups, mut rest) = (Vec::new(), steps);
+    while !rest.is_empty() {
+        let most = (1..=rest.len()).rev().find(|n| rest.get(..*n).is_some_and(fits)).unwrap_or(1);
+        let (group, others) = rest.split_at(most);
+        groups.push(group);
+        rest = others;
+    }
+    groups
+}
+
+/// The one command for all of these steps.
+fn command(steps: &[Step]) -> Option<Argv> {
+    let settings: Option<Vec<&Setting>> = steps.iter().map(Step::setting).collect();
+    Setting::together(&settings?)
+}
+
+fn taken(group: &[Step], record: &mut Record, folder: &Path) -> Result<()> {
+    match command(group) {
+        Some(command) => command.run()?,
+        None => group.iter().try_for_each(Step::take)?,
+    }
     for file in &mut record.files {
         file.restore_rights()?;
         file.now = hash(&file.path)?;
@@ -236,6 +271,13 @@ fn put_back(folder: &Path, record: &Record) -> Result<()> {
 /// Takes back what [`change`] has changed: the files as they were, or if somebody has changed them since, each step by
 /// itself. `false`: something could not be taken back, and the record stays.
 pub(super) fn undo(dir: &Path) -> Result<bool> {
+    let dir = &fs::canonicalize(dir).with_context(|| dir.display().to_string())?;
+    let _lock = lock(dir)?;
+    taken_back(dir)
+}
+
+/// The same, for who holds the lock.
+pub(super) fn taken_back(dir: &Path) -> Result<bool> {
     let folder = dir.join(FOLDER);
     let Some(record) = Record::read(&folder)? else {
         bail!(
@@ -251,6 +293,9 @@ pub(super) fn undo(dir: &Path) -> Result<bool> {
     } else {
         anstream::println!("{} has been changed since, so each step is taken back by itself:", record.place);
         undone.take_back(&record, Stage::Configure);
+        for file in &record.files {
+            undone.report("modes and owners", file.restore_rights());
+        }
     }
     // The mail server reads what it was, in the order in which it was told.
     for step in record.steps.iter().filter(|step| step.stage == Stage::Reload) {

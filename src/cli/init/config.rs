@@ -97,13 +97,14 @@ impl Draft<'_> {
 
 #[cfg(test)]
 mod tests {
+    #![cfg(feature = "milter")]
+
     use std::path::Path;
 
     use super::*;
     use crate::config::Config;
     use crate::recipes::Mta;
 
-    #[cfg(feature = "milter")]
     #[test]
     fn a_config_holds_what_the_server_says() {
         let mut server = Server { queue_days: 7, ..Server::default() };

@@ -157,8 +157,12 @@ impl Fit for FittedExim {
         let pid_file =
             option(&self.file, "pid_file_path").into_iter().chain(usual).find(|path| Path::new(path).is_file());
         if let Some(path) = pid_file {
-            let hang_up = format!("kill -HUP \"$(cat {})\"", quoted(&path));
-            steps.push(Step::run(Stage::Reload, "and reads it", Argv::of(["sh", "-c", &hang_up]), None));
+            let pid = format!("\"$(cat {})\"", quoted(&path));
+            let hang_up = Argv::of(["sh", "-c", &format!("kill -HUP {pid}")]);
+            // The number may be of another program by now.
+            let test = Argv::of(["sh", "-c", &format!("grep -q '^exim' /proc/{pid}/comm")]);
+            let action = Action::IfRunning(hang_up, test);
+            steps.push(Step { stage: Stage::Reload, why: "and reads it".to_owned(), action });
         }
         steps
     }

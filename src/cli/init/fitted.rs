@@ -1,5 +1,6 @@
 //! `init --from`: a config that fits a mail server, and the changes of the mail server's own configuration.
 
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -47,7 +48,8 @@ pub(super) fn run(args: &Fitted<'_>) -> Result<bool> {
     // Commands that are pasted elsewhere need whole paths.
     let whole = |path: &Path| std::fs::canonicalize(path).with_context(|| path.display().to_string());
     let place = whole(args.place)?;
-    std::fs::create_dir_all(args.dir).with_context(|| args.dir.display().to_string())?;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(args.dir);
+    made.with_context(|| args.dir.display().to_string())?;
     let dir = whole(args.dir)?;
     let args = Fitted { place: &place, dir: &dir, ..*args };
     if place.join("main.cf").exists() {
@@ -90,9 +92,7 @@ fn fit(args: &Fitted<'_>, mta: &dyn Fit) -> Result<bool> {
         new_config(args, mta, &config_path)?
     };
     make_ring(&config.ring, args.user)?;
-    if args.apply {
-        backup::is_whole(args.dir)?;
-    }
+    let _lock = if args.apply { Some(backup::ready(args.dir)?) } else { None };
     let mut steps = preparations(args.user, args.dir, mta)?;
     let changes = mta.changes(&config)?;
     if !changes.is_empty() {
@@ -200,7 +200,7 @@ fn print(args: &Fitted<'_>, mta: &dyn Fit, config: &Path, steps: &[Step], is_run
         }
         anstream::println!("{DIM}# {}{DIM:#}", step.why);
         match &step.action {
-            Action::Run(..) | Action::Set(_) => anstream::println!("{}", step.shown()),
+            Action::Run(..) | Action::Set(_) | Action::IfRunning(..) => anstream::println!("{}", step.shown()),
             Action::Edit(path, blocks) => {
                 for block in blocks {
                     anstream::println!(
@@ -276,7 +276,7 @@ fn apply(args: &Fitted<'_>, mta: &dyn Fit, config: &Config, steps: &[Step]) -> R
         backup::change(args.dir, &args.place.display().to_string(), &mta.files(), prepared, &changes)?;
         let still = greetings::that_greet(&greeted);
         if let Some(silent) = greeted.iter().find(|address| !still.contains(address)) {
-            backup::undo(args.dir)?;
+            backup::taken_back(args.dir)?;
             bail!("{name} did not greet clients at {silent} any more; its log says why. The change was taken back");
         }
         anstream::println!(

@@ -75,8 +75,7 @@ impl Fit for FittedPostfix {
         // The machine's own name seldom has people.
         let has_people = |name: &&String| !name.starts_with('.') && *name != self.postfix.get("myhostname");
         let domain = names.iter().find(has_people).or(names.first()).map(String::as_str).unwrap_or_default();
-        let srs = config.policy.domains.srs.names();
-        steps(&self.postfix, srs.first().map(|srs| (srs.as_str(), domain)))
+        steps(&self.postfix, &config.policy.domains.srs.names(), domain)
     }
 
     fn greets_at(&self) -> Vec<SocketAddr> {
@@ -93,11 +92,11 @@ impl Fit for FittedPostfix {
 
     fn reload(&self) -> Vec<Step> {
         let command = |word| of_instance("postfix", &self.postfix, [word]);
-        let mut steps = vec![Step::run(Stage::Reload, "Postfix looks at its configuration", command("check"), None)];
-        if command("status").run().is_ok() {
-            steps.push(Step::run(Stage::Reload, "and reads it", command("reload"), None));
-        }
-        steps
+        let action = Action::IfRunning(command("reload"), command("status"));
+        vec![
+            Step::run(Stage::Reload, "Postfix looks at its configuration", command("check"), None),
+            Step { stage: Stage::Reload, why: "and, if it runs, reads it".to_owned(), action },
+        ]
     }
 }
 
@@ -125,7 +124,7 @@ impl<'a> Changes<'a> {
 
     /// Sets a parameter of one service in master.cf.
     fn set_of(&mut self, why: &str, service: &MasterService, name: &str, value: &str, entry: Option<&str>) {
-        let old = service.raw.get(name).cloned();
+        let old = service.raw.get(name).map(|old| in_master_cf(old));
         self.push(why, Setting { service: Some(service.key()), old, ..self.setting(name, value, entry) });
     }
 
@@ -146,24 +145,27 @@ impl<'a> Changes<'a> {
     }
 }
 
-/// The steps in Postfix's own configuration. `srs`: the SRS domain, and the domain of its postmaster.
-fn steps(postfix: &Postfix, srs: Option<(&str, &str)>) -> Result<Vec<Step>> {
+/// The steps in Postfix's own configuration. `srs`: the SRS domains; `domain`: the one of their postmaster.
+fn steps(postfix: &Postfix, srs: &[String], domain: &str) -> Result<Vec<Step>> {
     obstacles(postfix)?;
     let mut changes = Changes::new(postfix);
     let socket = |name: &str| Endpoint::Unix(Path::new(&socket_folder(postfix)).join(name));
     let (milter, map) = (socket("milter"), socket("map"));
     let asked = Asked { milter: &milter, entry: milter_entry(postfix), postfix };
-    if !asked.is_in(postfix.get("smtpd_milters")) {
-        let list = asked.added_to(postfix.as_written("smtpd_milters"));
-        let why = "All smtpd services ask the milter, after the milters that are there";
-        changes.set(why, "smtpd_milters", &list, Some(&asked.entry));
-    }
-    // Where it names smtpd_milters, it follows.
-    let written = postfix.as_written("non_smtpd_milters");
-    let follows = written.contains("$smtpd_milters") || written.contains("{smtpd_milters");
-    if !asked.is_in(postfix.get("non_smtpd_milters")) && !follows {
-        let list = asked.added_to(written);
-        changes.set("So does mail of programs on this machine", "non_smtpd_milters", &list, Some(&asked.entry));
+    // Where one list names the other, it follows.
+    let follows = |list: &str, other: &str| {
+        let written = postfix.as_written(list);
+        written.contains(&format!("${other}")) || written.contains(&format!("{{{other}"))
+    };
+    let lists = [
+        ("smtpd_milters", "non_smtpd_milters", "All smtpd services ask the milter, after the milters that are there"),
+        ("non_smtpd_milters", "smtpd_milters", "So does mail of programs on this machine"),
+    ];
+    for (name, other, why) in lists {
+        if !asked.is_in(postfix.get(name)) && !follows(name, other) {
+            let list = asked.added_to(postfix.as_written(name));
+            changes.set(why, name, &list, Some(&asked.entry));
+        }
     }
     for service in postfix.running("smtpd") {
         of_service(service, &asked, &mut changes);
@@ -181,9 +183,9 @@ fn steps(postfix: &Postfix, srs: Option<(&str, &str)>) -> Result<Vec<Step>> {
     if !matches!(postfix.get("in_flow_delay"), "0" | "0s") {
         changes.set("Refused bounces do not slow other mail down", "in_flow_delay", "0", None);
     }
-    if let Some((srs, domain)) = srs {
-        srs_domain(srs, domain, &mut changes);
-    }
+    srs_domains(srs, domain, &mut changes);
+    // main.cf first, then master.cf: each file is written once.
+    changes.steps.sort_by_key(|step| step.setting().is_some_and(|it| it.service.is_some()));
     Ok(changes.steps)
 }
 
@@ -220,13 +222,26 @@ fn obstacles(postfix: &Postfix) -> Result<()> {
     if postfix.has_filter()
         && let Some(service) = postfix.running("smtpd").find(|it| is_unclear(it, postfix))
     {
-        let key = service.key();
+        let milter = Endpoint::Unix(Path::new(&socket_folder(postfix)).join("milter"));
+        let asked = Asked { milter: &milter, entry: String::new(), postfix };
+        let command = |name: &str, value: &str| {
+            of_instance("postconf", postfix, ["-P", &format!("{}/{name}={value}", service.key())])
+        };
         bail!(
             "mail passes a content filter here, and {} is on loopback: does the filter hand mail back there, or do programs of yours \
-             submit there? For the first: postconf -P {key}/smtpd_milters={} ; for the second: postconf -P \
-             {key}/milter_macro_daemon_name=ORIGINATING ; then run this again",
+             submit there? For the first: {} ; for the second: {} ; then run this again",
             service.name,
-            in_master_cf(postfix.as_written("smtpd_milters"))
+            command("smtpd_milters", &asked.others()),
+            command("milter_macro_daemon_name", "ORIGINATING")
+        );
+    }
+    let has_maps = |service: &&MasterService| !postfix.of(service, "smtpd_milter_maps").is_empty();
+    if let Some(service) = postfix.running("smtpd").find(has_maps) {
+        bail!(
+            "{} has smtpd_milter_maps = {}: for some clients it replaces the list of milters, so their mail would leave unsigned. Put {MILTER} \
+             into its lists by hand: docs/mta/postfix.md#milter",
+            service.name,
+            postfix.of(service, "smtpd_milter_maps")
         );
     }
     let of_cleanup = ["non_smtpd_milters", "recipient_canonical_maps"];
@@ -305,6 +320,13 @@ impl Asked<'_> {
         })
     }
 
+    /// The other milters of main.cf, as master.cf takes them.
+    fn others(&self) -> String {
+        let all = self.postfix.get("smtpd_milters");
+        let others: Vec<&str> = tables_of(all).into_iter().filter(|it| !self.is_ours(it)).collect();
+        in_master_cf(&others.join(", "))
+    }
+
     /// A list with our milter last; an entry of ours that does not fit is replaced.
     fn added_to(&self, list: &str) -> String {
         if !tables_of(list).into_iter().any(|it| self.is_ours(it)) {
@@ -325,10 +347,12 @@ fn of_service(service: &MasterService, asked: &Asked<'_>, changes: &mut Changes<
         _ if comes_back && has_none => {}
         None if comes_back => {
             // The milters that are there stay: one may sign with DKIM here.
-            let others = in_master_cf(postfix.as_written("smtpd_milters"));
+            let others = asked.others();
             let why = "Mail that a filter hands back has been signed or judged before";
             changes.set_of(why, service, "smtpd_milters", &others, None);
         }
+        // Beside a filter, a list of its own on loopback is how a person has settled what the port is for.
+        Some(_) if service.is_on_loopback() && postfix.has_filter() => {}
         Some(own) if !own.is_empty() && !comes_back && !asked.is_in(own) => {
             let list = in_master_cf(&asked.added_to(service.raw.get("smtpd_milters").unwrap_or(own)));
             let why = format!("{} has milters of its own", service.name);
@@ -338,20 +362,28 @@ fn of_service(service: &MasterService, asked: &Asked<'_>, changes: &mut Changes<
     }
 }
 
-/// Postfix takes mail for the SRS domain, which has no users but two. As a domain of aliases it has no subdomains:
+/// Postfix takes mail for the SRS domains, which have no users but two. As domains of aliases they have no subdomains:
 /// `relay_domains` would take mail for them, too.
-fn srs_domain(srs: &str, domain: &str, changes: &mut Changes<'_>) {
+fn srs_domains(srs: &[String], domain: &str, changes: &mut Changes<'_>) {
     let postfix = changes.postfix;
-    let has = |list: &str| postfix.get(list).split([' ', ',', '\t']).any(|word| word.eq_ignore_ascii_case(srs));
+    let has =
+        |list: &str, name: &str| postfix.get(list).split([' ', ',', '\t']).any(|it| it.eq_ignore_ascii_case(name));
     let lists = ["mydestination", "relay_domains", "virtual_mailbox_domains", "virtual_alias_domains"];
-    if !lists.into_iter().any(has) {
+    let missing: Vec<&str> =
+        srs.iter().map(String::as_str).filter(|name| !lists.into_iter().any(|list| has(list, name))).collect();
+    if !missing.is_empty() {
         let old = postfix.set.get("virtual_alias_domains").map_or("$virtual_alias_maps", String::as_str);
-        let list = appended(old, srs);
-        changes.set("Postfix takes mail for the SRS domain", "virtual_alias_domains", &list, Some(srs));
+        let ours = missing.join(", ");
+        let why = "Postfix takes mail for the SRS domain";
+        changes.set(why, "virtual_alias_domains", &appended(old, &ours), Some(&ours));
     }
-    if !postfix.get("virtual_alias_maps").contains(&format!("postmaster@{srs}")) {
-        let aliases =
-            format!("inline:{{ {{postmaster@{srs} = postmaster@{domain}}}, {{abuse@{srs} = postmaster@{domain}}} }}");
+    let of_maps = postfix.get("virtual_alias_maps");
+    let unknown = srs.iter().filter(|name| !of_maps.contains(&format!("postmaster@{name}")));
+    let pairs: Vec<String> = unknown
+        .flat_map(|name| ["postmaster", "abuse"].map(|user| format!("{{{user}@{name} = postmaster@{domain}}}")))
+        .collect();
+    if !pairs.is_empty() {
+        let aliases = format!("inline:{{ {} }}", pairs.join(", "));
         let list = appended(postfix.as_written("virtual_alias_maps"), &aliases);
         changes.set("whose only users are postmaster and abuse", "virtual_alias_maps", &list, Some(&aliases));
     }

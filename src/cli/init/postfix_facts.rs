@@ -15,7 +15,10 @@ pub(super) fn facts(postfix: &Postfix) -> Server {
             match is_table.then(|| postfix.keys(entry)) {
                 None if entry.starts_with('!') => {}
                 None => server.add_local(entry, setting),
-                Some(Some(keys)) => domains_of(&keys, setting).for_each(|key| server.add_local(key, setting)),
+                Some(Some(keys)) => {
+                    let has_aliases = tables_of(postfix.get("virtual_alias_maps")).contains(&entry);
+                    domains_of(&keys, has_aliases).for_each(|key| server.add_local(key, setting));
+                }
                 // Tables of aliases hold domains only where a setting says so.
                 Some(None) if setting == "virtual_alias_domains" && !postfix.set.contains_key(setting) => {}
                 Some(None) => server.unlisted.push(format!("{setting} = {entry}")),
@@ -40,10 +43,9 @@ pub(super) fn facts(postfix: &Postfix) -> Server {
 
 /// The domains among the keys of a table. In a table of aliases, a domain has addresses, too: others may be names of users
 /// with a dot in them.
-fn domains_of<'a>(keys: &'a [String], setting: &str) -> impl Iterator<Item = &'a String> {
-    let is_of_aliases = setting == "virtual_alias_domains";
+fn domains_of(keys: &[String], has_aliases: bool) -> impl Iterator<Item = &String> {
     let has_addresses = |name: &str| keys.iter().any(|key| key.rsplit_once('@').is_some_and(|(_, of)| of == name));
-    keys.iter().filter(move |key| !key.contains(['@', '!']) && (!is_of_aliases || has_addresses(key)))
+    keys.iter().filter(move |key| !key.contains(['@', '!']) && (!has_aliases || has_addresses(key)))
 }
 
 /// Reads `mynetworks`. A network of which a part is taken out is left to a person.

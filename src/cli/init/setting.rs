@@ -53,6 +53,24 @@ impl Setting {
         self.to(&self.value)
     }
 
+    /// Whether another setting can be made by the same command.
+    fn is_beside(&self, other: &Self) -> bool {
+        self.place == other.place && self.service.is_some() == other.service.is_some()
+    }
+
+    /// The command that sets several: Postfix's tools wait until a file that was changed is a second old.
+    pub(super) fn together(settings: &[&Self]) -> Option<Argv> {
+        let (first, others) = settings.split_first()?;
+        if !others.iter().all(|other| first.is_beside(other)) {
+            return None;
+        }
+        let pairs: Vec<String> = settings.iter().map(|it| format!("{}={}", it.key(), it.value)).collect();
+        let option = if first.service.is_some() { "-P" } else { "-e" };
+        let place = first.place.as_deref().map(|place| ["-c", place]);
+        let words = ["postconf"].into_iter().chain(place.into_iter().flatten()).chain([option]);
+        Some(Argv::of(words.chain(pairs.iter().map(String::as_str))))
+    }
+
     /// The command that takes it back, if nobody has changed it since.
     pub(super) fn undo(&self) -> Argv {
         self.old.as_ref().map_or_else(|| self.unset(), |old| self.to(old))
@@ -77,7 +95,8 @@ impl Setting {
     /// It has another value now, in which there is nothing of ours: it is left as it is.
     pub(super) fn take_back(&self) -> Result<()> {
         let now = self.now()?;
-        if now == self.old {
+        // A service that is gone has no setting of ours.
+        if now == self.old || (now.is_none() && self.service.is_some()) {
             return Ok(());
         }
         if now.as_deref() == Some(self.value.as_str()) {
@@ -161,7 +180,11 @@ mod tests {
         };
         assert_eq!(setting.command().to_string(), "postconf -c /etc/postfix-in -P smtp/inet/smtpd_milters=a,b");
         assert_eq!(setting.undo().to_string(), "postconf -c /etc/postfix-in -PX smtp/inet/smtpd_milters");
+        let other = Setting { name: "content_filter".into(), value: String::new(), ..setting.clone() };
+        let both = Setting::together(&[&setting, &other]).unwrap().to_string();
+        assert_eq!(both, "postconf -c /etc/postfix-in -P smtp/inet/smtpd_milters=a,b smtp/inet/content_filter=");
         let main = Setting { place: None, service: None, old: Some("x y".into()), ..setting };
+        assert_eq!(Setting::together(&[&other, &main]), None);
         assert_eq!(main.command().to_string(), "postconf -e 'smtpd_milters = a,b'");
         assert_eq!(main.undo().to_string(), "postconf -e 'smtpd_milters = x y'");
     }

@@ -30,6 +30,8 @@ pub(super) enum Action {
     Run(Argv, Option<Argv>),
     /// A parameter of Postfix.
     Set(Setting),
+    /// A command that is only for a mail server that runs, and the one that finds out.
+    IfRunning(Argv, Argv),
     /// Blocks that are put into a file, between marks by which they are found again.
     Edit(PathBuf, Vec<Block>),
 }
@@ -49,11 +51,23 @@ impl Step {
         Self { stage, why: why.to_owned(), action: Action::Run(run, undo) }
     }
 
+    /// The parameter that it sets.
+    pub(super) fn setting(&self) -> Option<&Setting> {
+        if let Action::Set(setting) = &self.action { Some(setting) } else { None }
+    }
+
     /// Takes the step.
     pub(super) fn take(&self) -> Result<()> {
         match &self.action {
             Action::Run(command, _) => command.run(),
             Action::Set(setting) => setting.command().run(),
+            Action::IfRunning(command, test) => {
+                if test.run().is_ok() {
+                    command.run()
+                } else {
+                    Ok(())
+                }
+            }
             Action::Edit(path, blocks) => marks::put(path, blocks),
         }
     }
@@ -63,6 +77,7 @@ impl Step {
         match &self.action {
             Action::Run(_, undo) => undo.as_ref().map(Argv::run),
             Action::Set(setting) => Some(setting.take_back()),
+            Action::IfRunning(..) => None,
             Action::Edit(path, _) => Some(marks::remove(path)),
         }
     }
@@ -70,7 +85,7 @@ impl Step {
     /// What it does, in a line.
     pub(super) fn shown(&self) -> String {
         match &self.action {
-            Action::Run(command, _) => command.to_string(),
+            Action::Run(command, _) | Action::IfRunning(command, _) => command.to_string(),
             Action::Set(setting) => setting.command().to_string(),
             Action::Edit(path, _) => format!("lines for Countersign put into {}", path.display()),
         }
@@ -81,6 +96,7 @@ impl Step {
         match &self.action {
             Action::Run(_, undo) => undo.as_ref().map(ToString::to_string),
             Action::Set(setting) => Some(setting.undo().to_string()),
+            Action::IfRunning(..) => None,
             Action::Edit(path, _) => Some(format!("remove these lines from {}", path.display())),
         }
     }

@@ -11,7 +11,7 @@ use super::tools::{ask, names, program};
 use crate::config::Endpoint;
 
 /// The parameters that are read.
-const PARAMETERS: [&str; 55] = [
+const PARAMETERS: [&str; 56] = [
     "access_map_reject_code",
     "bounce_queue_lifetime",
     "cleanup_service_name",
@@ -53,6 +53,7 @@ const PARAMETERS: [&str; 55] = [
     "smtpd_authorized_xclient_hosts",
     "smtpd_client_connection_count_limit",
     "smtpd_client_restrictions",
+    "smtpd_milter_maps",
     "smtpd_milters",
     "smtpd_proxy_filter",
     "smtpd_proxy_options",

@@ -65,9 +65,9 @@ pub(super) fn milter(
             && (service.takes_mail_back() || may_be)
             && mta_service.outbound_clients.contains([127, 0, 0, 1].into())
         {
-            let unless = if service.takes_mail_back() { "" } else { ". Unless programs of yours submit there:" };
+            let unless = if service.takes_mail_back() { "" } else { ", unless programs of yours submit there" };
             found.push(Careful(format!(
-                "{} asks the milter, too: what a filter hands back there counts as mail that leaves{unless} -o smtpd_milters= with the \
+                "{} asks the milter, too: what a filter hands back there counts as mail that leaves{unless}: -o smtpd_milters= with the \
                  other milters alone",
                 service.name
             )));
@@ -95,6 +95,13 @@ fn who_does_not_ask(config: &Config, postfix: &Postfix, found: &mut Vec<Finding>
     };
     for service in postfix.running("smtpd") {
         let list = postfix.of(service, "smtpd_milters");
+        let maps = postfix.of(service, "smtpd_milter_maps");
+        if !maps.is_empty() && !list.is_empty() {
+            found.push(Careful(format!(
+                "{} has smtpd_milter_maps = {maps}: clients that it names ask other milters. Are they all to leave unsigned, and unjudged?",
+                service.name
+            )));
+        }
         // A port for mail that comes back from a filter, or one from which the site has taken all milters.
         let clients = postfix.of(service, "smtpd_client_restrictions");
         let is_inside = list.is_empty() && clients.contains("permit_mynetworks") && clients.contains("reject");
