@@ -243,7 +243,7 @@ fn what_only_a_person_can_decide_is_asked() {
         ("mydestination = localhost", &[], "this Postfix has no domain of its own. Name yours"),
         ("", &["--srs-domain", "our.example"], "--srs-domain our.example is one of the domains"),
         ("", &["--srs-domain", "OUR.example", "--domain", "our.example"], "is one of the domains"),
-        ("", &["--method", "proxy"], "--from fits Postfix by the method `milter`, not `proxy`"),
+        ("", &["--method", "tunnel"], "there is no method `tunnel` for postfix"),
         ("", &["--domain", "our..example"], "our..example"),
     ];
     for (line, more, want) in cases {
@@ -270,6 +270,42 @@ fn what_only_a_person_can_decide_is_asked() {
     let nowhere = run(stock.folder.path(), &["init", "--from", "/no/such/place"]);
     assert!(said(&nowhere).contains("/no/such/place: No such file"), "{}", said(&nowhere));
     assert!(!stock.folder.path().join("countersign.toml").exists());
+}
+
+#[test]
+fn other_methods_get_a_config_that_fits_and_their_lines() {
+    if !can_run(&["postconf"], "init --from, other methods") {
+        return;
+    }
+    let stock = Stock::new("docker-mailserver");
+    stock.postconf(&["-Me", "127.0.0.1:10226/inet=127.0.0.1:10226 inet n - n - - smtpd"]);
+    let early = stock.init(&["--method", "proxy", "--apply"]);
+    assert!(
+        early.status.code() == Some(2) && said(&early).contains("Those of `proxy` are printed without --apply"),
+        "{}",
+        said(&early)
+    );
+    let words = said(&stock.init(&["--method", "proxy", "--srs-domain", "srs.our.example"]));
+    for want in [
+        "postmulti -I postfix-out -G mta -e create",
+        "relayhost = [127.0.0.1]:10225",
+        "{other.example = smtp:[127.0.0.1]:10227}",
+        "127.0.0.1:10232 inet n - n - - smtpd",
+        "virtual_alias_domains = $virtual_alias_maps, srs.our.example",
+    ] {
+        assert!(words.contains(want), "`{want}` is not in\n{words}");
+    }
+    assert!(!words.contains("127.0.0.1:10226"), "{words}");
+    let text = fs::read_to_string(stock.folder.path().join("countersign.toml")).unwrap();
+    assert!(text.contains("next_hop = \"127.0.0.1:10232\"") && text.contains("\"other.example\","), "{text}");
+    let checked = run(stock.folder.path(), &["check", "--no-connect"]);
+    assert!(checked.status.success(), "{}", said(&checked));
+    let again = stock.init(&["--method", "proxy"]);
+    assert!(
+        again.status.code() == Some(2) && said(&again).contains("is there already: nothing was changed"),
+        "{}",
+        said(&again)
+    );
 }
 
 /// What is changed in master.cf, and what is said.

@@ -97,16 +97,15 @@ impl Draft<'_> {
 
 #[cfg(test)]
 mod tests {
-    #![cfg(feature = "milter")]
-
-    use std::path::Path;
-
-    use super::*;
-    use crate::config::Config;
-    use crate::recipes::Mta;
-
     #[test]
+    #[cfg(feature = "milter")]
     fn a_config_holds_what_the_server_says() {
+        use std::path::Path;
+
+        use super::*;
+        use crate::config::Config;
+        use crate::recipes::Mta;
+
         let mut server = Server { queue_days: 7, ..Server::default() };
         for (name, source) in
             [("Our.Example", "mydestination"), ("localhost.our.example", "mydestination"), ("b.example", "x")]

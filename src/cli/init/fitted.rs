@@ -10,37 +10,20 @@ use nix::unistd::geteuid;
 
 use super::argv::{Argv, quoted};
 use super::backup;
-use super::config::Draft;
 use super::exim::FittedExim;
-use super::files::{make_ring, print_to_do, write_new};
+use super::files::{make_ring, print_to_do};
 use super::fit::Fit;
 use super::greetings;
+use super::new_config::{self, is_in_it};
 use super::postfix::FittedPostfix;
 use super::prepare::preparations;
-use super::recipe::same_domain;
-use super::server::Server;
+use super::recipe::Recipe;
+use super::request::Fitted;
 use super::step::{Action, Stage, Step};
 use crate::cli::check;
 use crate::cli::colours::{BOLD, DIM, GREEN, YELLOW};
 use crate::cli::mta::exim::config_file;
 use crate::config::{Config, Endpoint};
-
-/// What `init --from` is asked for.
-#[derive(Clone, Copy)]
-pub(super) struct Fitted<'a> {
-    /// The mail server's configuration.
-    pub place: &'a Path,
-    pub method: Option<&'a str>,
-    /// Domains that were named on the command line.
-    pub domains: &'a [String],
-    pub srs_domain: Option<&'a str>,
-    /// The folder of the config.
-    pub dir: &'a Path,
-    /// As whom the daemon runs.
-    pub user: &'a str,
-    /// Whether the mail server is changed.
-    pub apply: bool,
-}
 
 /// Reads the mail server, writes config and ring, and prints the changes or makes them. `false`: the daemon has to be
 /// started first.
@@ -68,11 +51,7 @@ pub(super) fn run(args: &Fitted<'_>) -> Result<bool> {
 fn fit(args: &Fitted<'_>, mta: &dyn Fit) -> Result<bool> {
     let (kind, method) = mta.method();
     if let Some(other) = args.method.filter(|other| *other != method) {
-        bail!(
-            "--from fits {} by the method `{method}`, not `{other}`. For that one, name your domains: countersign init --domain our.example \
-             --mta {kind} --method {other}",
-            mta.name()
-        );
+        return by_recipe(args, mta, other);
     }
     let config_path = args.dir.join("countersign.toml");
     let config = if config_path.exists() {
@@ -89,7 +68,7 @@ fn fit(args: &Fitted<'_>, mta: &dyn Fit) -> Result<bool> {
         is_in_it(args, &config)?;
         config
     } else {
-        new_config(args, mta, &config_path)?
+        new_config::write(args, mta, method, &config_path)?.config
     };
     make_ring(&config.ring, args.user)?;
     let _lock = if args.apply { Some(backup::ready(args.dir)?) } else { None };
@@ -110,67 +89,27 @@ fn fit(args: &Fitted<'_>, mta: &dyn Fit) -> Result<bool> {
     }
 }
 
-/// Whether a config that is there already has the domains of the command line.
-fn is_in_it(args: &Fitted<'_>, config: &Config) -> Result<()> {
-    let (domains, path) = (&config.policy.domains, config.path.display());
-    if let Some(name) = args.domains.iter().find(|name| !domains.is_local(name)) {
-        bail!("{name} is not in {path}: add it to domains.local there, and run this again");
+/// Another method than the one whose steps are known: a config that fits, and the recipe's lines.
+fn by_recipe(args: &Fitted<'_>, mta: &dyn Fit, method: &str) -> Result<bool> {
+    let (kind, usual) = mta.method();
+    if !kind.built_methods().contains(&method) {
+        bail!("there is no method `{method}` for {kind}; there are: {}", kind.built_methods().join(", "));
     }
-    if let Some(srs) = args.srs_domain.filter(|srs| !domains.srs.contains(srs)) {
-        bail!("{srs} is not in {path}: write domains.srs_domain = \"{srs}\" there, and run this again");
-    }
-    Ok(())
-}
-
-fn new_config(args: &Fitted<'_>, mta: &dyn Fit, path: &Path) -> Result<Config> {
-    let (from, name, server) = (args.place.display().to_string(), mta.name(), mta.facts());
-    let draft = Draft { server: &server, named: args.domains, from: &from };
-    let domains = draft.domains();
-    if !server.unlisted.is_empty() && args.domains.is_empty() {
-        let found = if domains.is_empty() { String::new() } else { format!(" (found so far: {})", domains.join(", ")) };
+    if args.apply {
         bail!(
-            "the domains of this {name} are in a table that cannot be listed: {}. Name each of them{found}: countersign init --from {from} \
-             --domain our.example",
-            server.unlisted.join("; ")
+            "--apply takes the steps of the method `{usual}`. Those of `{method}` are printed without --apply, for you to paste"
         );
     }
-    let Some(first) = domains.first() else {
-        bail!("this {name} has no domain of its own. Name yours: countersign init --from {from} --domain our.example");
-    };
-    if let Some(srs) = args.srs_domain.filter(|srs| domains.iter().any(|name| name.eq_ignore_ascii_case(srs))) {
-        bail!("{}", same_domain(srs));
+    let path = args.dir.join("countersign.toml");
+    if path.exists() {
+        bail!("{} is there already: nothing was changed", path.display());
     }
-    let (kind, method) = mta.method();
-    if !kind.built_methods().contains(&method) {
-        bail!("this countersign was built without milters; build it with the feature `milter`");
-    }
-    let recipe = kind.recipe(method, args.srs_domain.is_some());
-    let recipe = recipe.into_iter().find(|piece| piece.file == "countersign.toml").map(|piece| piece.text);
-    // A domain of the user may have the example's name in it.
-    const SRS: &str = "\u{1}";
-    let recipe = recipe
-        .unwrap_or_default()
-        .replace("srs.our.example", SRS)
-        .replace("our.example", first)
-        .replace(SRS, args.srs_domain.unwrap_or_default());
-    let text = draft.text(&mta.recipe(&recipe));
-    let config = Config::parse(path, &text)?;
-    write_new(path, &text)?;
-    anstream::println!("{GREEN}Wrote {}{GREEN:#}: {}.", path.display(), about(&domains, &server));
-    Ok(config)
-}
-
-fn about(domains: &[String], server: &Server) -> String {
-    let first: Vec<&str> = domains.iter().take(5).map(String::as_str).collect();
-    let more = domains.len().saturating_sub(first.len());
-    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-    let days = server.queue_days;
-    let networks = match server.networks.len() {
-        0 => String::new(),
-        1 => ", and of 1 network".to_owned(),
-        n => format!(", and of {n} networks"),
-    };
-    format!("mail of {}{more}{networks}; it waits up to {days} days in the queue", first.join(", "))
+    let new = new_config::write(args, mta, method, &path)?;
+    make_ring(&new.config.ring, args.user)?;
+    let (domains, srs_domain) = (new.domains.as_slice(), args.srs_domain);
+    let recipe = Recipe { mta: kind, method: Some(method), domains, srs_domain, dir: args.dir, user: args.user };
+    recipe.print(method, &|text| new_config::with_ports(&mta.recipe(text), &new.ports));
+    Ok(true)
 }
 
 fn print(args: &Fitted<'_>, mta: &dyn Fit, config: &Path, steps: &[Step], is_running: bool) {

@@ -11,10 +11,12 @@ mod fit;
 mod fitted;
 mod greetings;
 mod marks;
+mod new_config;
 mod postfix;
 mod postfix_facts;
 mod prepare;
 mod recipe;
+mod request;
 mod server;
 mod setting;
 mod step;
@@ -25,8 +27,8 @@ use anyhow::{Context, Result, bail};
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 
-use self::fitted::Fitted;
 use self::recipe::{Recipe, same_domain};
+use self::request::Fitted;
 use crate::recipes::Mta;
 
 /// `countersign init`
@@ -72,7 +74,7 @@ Examples:
   countersign init --domain our.example --domain other.example --mta exim --dir /etc/countersign
 
 Methods: postfix milter, proxy, edge, maps; exim proxy, map, run; opensmtpd proxy; sendmail milter;
-exchange proxy. docs/mta says what each is for, and what every line does. --from uses milter and map.
+exchange proxy. docs/mta says what each is for, and what every line does. --from --apply knows milter and map.
 Nothing that exists is overwritten. A key ring that is there already stays in use.";
 
 impl ValueEnum for Mta {

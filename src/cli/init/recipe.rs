@@ -1,7 +1,7 @@
 //! A recipe of docs/mta with the domains of this site: the config is written, the mail server's lines are printed.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -9,7 +9,7 @@ use super::argv::quoted;
 use super::files::{make_ring, print_to_do, write_new};
 use crate::cli::colours::{BOLD, DIM, GREEN};
 use crate::config::Config;
-use crate::recipes::{Mta, RecipePiece};
+use crate::recipes::Mta;
 
 /// What a recipe is filled in with.
 pub(super) struct Recipe<'a> {
@@ -46,10 +46,9 @@ pub(super) fn run(args: &Recipe<'_>) -> Result<bool> {
         bail!("this countersign was built without milters; build it with the feature `milter`{instead}");
     }
     let pieces = args.mta.recipe(method, args.srs_domain.is_some());
-    let (config, pieces): (Vec<RecipePiece>, Vec<RecipePiece>) =
-        pieces.into_iter().partition(|piece| piece.file == "countersign.toml");
-    let config_path = args.dir.join("countersign.toml");
-    let config = config.into_iter().map(|piece| with_domains(&args.in_words(&piece.text), args.domains));
+    let config = pieces.iter().filter(|piece| piece.file == "countersign.toml");
+    let config_path = args.config_path();
+    let config = config.map(|piece| with_domains(&args.in_words(&piece.text), args.domains));
     let config = args.heading(method) + &config.collect::<String>();
     // Parsing the config also finds invalid domains.
     let parsed = Config::parse(&config_path, &config)?;
@@ -61,23 +60,34 @@ pub(super) fn run(args: &Recipe<'_>) -> Result<bool> {
     make_ring(&parsed.ring, args.user)?;
     write_new(&config_path, &config)?;
     anstream::println!("{GREEN}Wrote {}.{GREEN:#}", config_path.display());
-    anstream::println!(
-        "\nFirst: countersign check -c {0}, and start the daemon: countersign serve -c {0}. While it does not run, {1} puts mail off.\n\
-         What follows is for {1}. Where a list is there already, add ours to it: pasted as it stands, it would replace yours.",
-        quoted(&config_path.display().to_string()),
-        args.mta
-    );
-    for piece in pieces {
-        let heading = if piece.file == "shell" { "Once, as root".into() } else { format!("Into {}", piece.file) };
-        anstream::println!("\n{BOLD}{heading}:{BOLD:#}");
-        anstream::println!("\n{}", args.in_words(&piece.text).trim_end());
-    }
-    print_to_do(&config_path);
-    args.what_is_next();
+    args.print(method, &str::to_owned);
     Ok(true)
 }
 
 impl Recipe<'_> {
+    fn config_path(&self) -> PathBuf {
+        self.dir.join("countersign.toml")
+    }
+
+    /// Prints the lines for the mail server. `fit`: what else of them is other at this site.
+    pub(super) fn print(&self, method: &str, fit: &dyn Fn(&str) -> String) {
+        let config_path = self.config_path();
+        anstream::println!(
+            "\nFirst: countersign check -c {0}, and start the daemon: countersign serve -c {0}. While it does not run, {1} puts mail off.\n\
+             What follows is for {1}. Where a list is there already, add ours to it: pasted as it stands, it would replace yours.",
+            quoted(&config_path.display().to_string()),
+            self.mta
+        );
+        let pieces = self.mta.recipe(method, self.srs_domain.is_some());
+        for piece in pieces.into_iter().filter(|piece| piece.file != "countersign.toml") {
+            let heading = if piece.file == "shell" { "Once, as root".into() } else { format!("Into {}", piece.file) };
+            anstream::println!("\n{BOLD}{heading}:{BOLD:#}");
+            anstream::println!("\n{}", fit(&self.in_words(&piece.text)).trim_end());
+        }
+        print_to_do(&config_path);
+        self.what_is_next();
+    }
+
     /// The first line of the config: the recipe that it comes from.
     fn heading(&self, method: &str) -> String {
         format!(

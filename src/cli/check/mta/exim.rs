@@ -69,7 +69,8 @@ fn unsigned_transports(exim: &Exim, found: &mut Vec<Finding>) {
     let signs = |options: &[&str]| options.iter().any(|it| it.starts_with("return_path") && it.contains("CS_SIGN"));
     // With macros resolved, the name of the macro is gone.
     let asks = |options: &[&str]| {
-        options.iter().any(|it| it.starts_with("return_path") && it.contains("${readsocket") || it.contains("${run"))
+        let asks = |it: &str| it.contains("${readsocket") || it.contains("${run");
+        options.iter().any(|it| it.starts_with("return_path") && asks(it))
     };
     let (signing, others): (Vec<_>, Vec<_>) =
         exim.smtp_transports().into_iter().partition(|(_, it)| signs(it) || asks(it));
@@ -144,5 +145,30 @@ fn inbound(listener: &Listener, exim: &Exim, found: &mut Vec<Finding>) {
             )));
         }
         (_, Some(_)) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transport_that_does_not_sign_is_named_beside_one_that_does() {
+        let config = |of_second: &str| {
+            let text = format!(
+                "begin transports\nremote_smtp:\ndriver = smtp\nreturn_path = ${{readsocket{{/run/countersign/map}}{{sign}}}}\n\
+                 smarthost:\ndriver = smtp\n{of_second}\nlocal:\ndriver = appendfile\nmda:\ndriver = smtp\nprotocol = lmtp\nbegin retry\n"
+            );
+            let mut found = Vec::new();
+            unsigned_transports(&Exim::of(&text), &mut found);
+            found
+        };
+        let wrong = "mail through the transport smarthost leaves unsigned: return_path = CS_SIGN in it, too";
+        assert_eq!(config("port = 26"), [Wrong(wrong.to_owned())]);
+        assert_eq!(config("return_path = ${run{/usr/local/bin/countersign sign}}"), []);
+        // Without any, something else says that nothing is signed.
+        let mut found = Vec::new();
+        unsigned_transports(&Exim::of("begin transports\na:\ndriver = smtp\n"), &mut found);
+        assert_eq!(found, []);
     }
 }
