@@ -327,6 +327,8 @@ impl Story {
         std::fs::write(&dsn_file, dsn(BOB))?;
         let config = self.stage.config.path.display();
         let dsn_file = dsn_file.display();
+        // Before the line that says so: what passes at once is shown, too.
+        live::begin();
         say(&format!(
             "{BOLD}Still running. Try these in another terminal, and end with Ctrl-C:{BOLD:#}\n\n\
              \x20 a message that leaves     swaks -s 127.0.0.1 -p {outbound} -f {ANN} -t {BOB}\n\
@@ -338,7 +340,6 @@ impl Story {
              \x20 an audit                  countersign probe 127.0.0.1:{inbound} --user {ANN} --sender {BOB} -c {config}\n\n\
              {BOLD}What passes:{BOLD:#}"
         ));
-        live::begin();
         runtime::control()?.block_on(async {
             let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
             tokio::select! {
