@@ -62,7 +62,7 @@ pub(super) struct Check {
     /// Do not connect to next hops
     #[arg(long, conflicts_with = "connect")]
     no_connect: bool,
-    /// Check what this user may read and write, as whom the daemon runs [default: as root, countersign if there is one]
+    /// The daemon's user, whose rights are checked [default: the user countersign, if root runs this]
     #[arg(long, value_name = "USER")]
     as_user: Option<String>,
     /// Exit with 1 if there is a warning
