@@ -190,7 +190,9 @@ fn apply(args: &Fitted<'_>, mta: &dyn Fit, config: &Config, steps: &[Step]) -> R
         bail!("--apply changes the mail server's configuration, and needs root for that");
     }
     let changes: Vec<Step> = steps.iter().filter(|it| it.stage >= Stage::Configure).cloned().collect();
-    let before: Vec<&Step> = steps.iter().filter(|it| it.stage < Stage::Configure).collect();
+    // Where nothing is left to do, a daemon that answers is not started again.
+    let is_done = changes.is_empty() && silent(config, Duration::ZERO).is_none();
+    let before: Vec<&Step> = steps.iter().filter(|it| it.stage < Stage::Configure && !is_done).collect();
     for step in &before {
         step.take()?;
         anstream::println!("{DIM}{}{DIM:#}", step.shown());
@@ -215,8 +217,11 @@ fn apply(args: &Fitted<'_>, mta: &dyn Fit, config: &Config, steps: &[Step]) -> R
         backup::change(args.dir, &args.place.display().to_string(), &mta.files(), prepared, &changes)?;
         let still = greetings::that_greet(&greeted);
         if let Some(silent) = greeted.iter().find(|address| !still.contains(address)) {
-            backup::taken_back(args.dir)?;
-            bail!("{name} did not greet clients at {silent} any more; its log says why. The change was taken back");
+            let result = match backup::taken_back(args.dir)? {
+                true => "The change was taken back",
+                false => "Not all of the change could be taken back; see above",
+            };
+            bail!("{name} did not greet clients at {silent} any more; its log says why. {result}");
         }
         anstream::println!(
             "Taken back by: countersign init --undo --dir {}\n",

@@ -60,7 +60,7 @@ pub(super) struct Init {
     /// The folder for countersign.toml and keys/ring.toml
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     dir: PathBuf,
-    /// The user as whom the daemon will run
+    /// The user that will run the daemon
     #[arg(long, value_name = "USER", default_value = "countersign")]
     user: String,
 }

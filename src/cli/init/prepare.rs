@@ -33,9 +33,9 @@ pub(super) fn preparations(user: &str, dir: &Path, mta: &dyn Fit) -> Result<Vec<
     let mut push = |why: &str, run: Argv, undo: Option<Argv>| steps.push(Step::run(Stage::Prepare, why, run, undo));
     if known.is_none() {
         let run = Argv::of(["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", user]);
-        push("The user as whom Countersign runs", run, None);
+        push("The user that runs Countersign", run, None);
         let ring = dir.join("keys").display().to_string();
-        push("to whom the key ring belongs", Argv::of(["chown", "-R", &format!("{user}:"), &ring]), None);
+        push("and that owns the key ring", Argv::of(["chown", "-R", &format!("{user}:"), &ring]), None);
     }
     if let Some(folder) = mta.socket_folder().filter(|folder| !Path::new(folder).is_dir()) {
         let run = Argv::of(["install", "-d", "-m", "2710", "-o", user, "-g", &group, &folder]);
