@@ -84,6 +84,7 @@ pub mod state;
 
 mod cli;
 mod drive;
+mod html;
 mod probe;
 mod wire;
 

@@ -66,6 +66,12 @@ fn the_logs_of_others_are_read_elsewhere() {
 }
 
 #[test]
+fn pages_share_a_look_and_nothing_else() {
+    forbid("html", &IMPURE);
+    forbid("html", &["crate::envelope", "crate::wire", "crate::drive", "crate::state", "crate::service", "crate::cli"]);
+}
+
+#[test]
 fn the_checks_of_a_probe_know_no_world() {
     forbid("probe", &IMPURE);
     forbid("probe", &["clap"]);

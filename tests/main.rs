@@ -43,6 +43,7 @@ mod side_by_side;
 mod smtp_features;
 mod snapshots;
 mod socketmap;
+mod status_page;
 mod unit;
 mod vectors;
 mod verdict_table;

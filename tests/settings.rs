@@ -286,6 +286,9 @@ fn the_page_of_settings_has_each_key_and_its_default() {
         config.state.path =
             config.state.path.and_then(|path| path.strip_prefix(path.ancestors().nth(2)?).ok().map(Into::into));
         config.state.is_default = true;
+        let token = config.status_token.path;
+        config.status_token.path = token.strip_prefix(token.ancestors().nth(2).unwrap()).unwrap().into();
+        config.status_token.is_default = true;
         config.settings.clear();
         config.control.path =
             config.control.path.and_then(|path| path.strip_prefix(path.ancestors().nth(2)?).ok().map(Into::into));
@@ -377,6 +380,8 @@ const OTHERS: &[(&str, &str)] = &[
     ("log.level", "\"debug\""),
     ("status.listen", "\"127.0.0.1:13\""),
     ("status.hosts", "[\"mail.our.example\"]"),
+    ("status.token_file", "\"secret/token\""),
+    ("status.token_for", "\"all\""),
     ("state.path", "\"none\""),
     ("state.max_size", "\"1 MiB\""),
     ("state.decisions", "7"),

@@ -1,4 +1,4 @@
-//! Pages of HTML that need no script and no other file.
+//! Pages of HTML in a file, which need no script and no other file.
 
 use std::fs::Permissions;
 use std::io::Write as _;
@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use maud::{Markup, PreEscaped, html};
 
-const STYLE: &str = include_str!("page.css");
+use crate::html::STYLE;
 
 /// The head of a page.
 pub(super) fn head(title: &str) -> Markup {
@@ -19,15 +19,6 @@ pub(super) fn head(title: &str) -> Markup {
             meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'";
             title { (title) }
             style { (PreEscaped(STYLE)) }
-        }
-    }
-}
-
-/// A text in which commands stand between backticks.
-pub(super) fn with_code(text: &str) -> Markup {
-    html! {
-        @for (n, part) in text.split('`').enumerate() {
-            @if n % 2 == 1 { code { (part) } } @else { (part) }
         }
     }
 }

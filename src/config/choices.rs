@@ -215,6 +215,16 @@ impl AddressDetail {
     }
 }
 
+/// Who has to know the secret of the status page in order to read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TokenFor {
+    /// All readers, if the listener can be reached from other machines; otherwise nobody.
+    #[default]
+    Elsewhere,
+    /// All readers.
+    All,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

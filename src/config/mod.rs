@@ -22,7 +22,7 @@ use std::time::Duration;
 use self::choices::LocatedError;
 pub use self::choices::{
     Access, AddressDetail, Certificate, HopTls, LogFormat, Protocol, ProxyUnknown, Role, SendProxy, ServiceProtocol,
-    Side, StrayNewline, SyncMode, TlsMode,
+    Side, StrayNewline, SyncMode, TlsMode, TokenFor,
 };
 pub use self::limits::Limits;
 pub use self::listeners::Listener;
@@ -80,6 +80,8 @@ pub struct Config {
     pub status: Option<Endpoint>,
     /// Host names by which clients may ask it, in addition to IP addresses and the name of this machine.
     pub status_hosts: Vec<String>,
+    /// The secret of its page.
+    pub status_token: StatusToken,
     /// Where the daemon keeps what must survive a restart.
     pub state: StateFile,
     /// The socket by which commands reach the running daemon.
@@ -108,6 +110,17 @@ pub struct ControlSocket {
 impl ControlSocket {
     /// The path where the config names none, relative to its folder.
     pub const DEFAULT: &str = "run/countersign.sock";
+}
+
+/// The file with the secret of the status page.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusToken {
+    /// Its path.
+    pub path: PathBuf,
+    /// Whether the config names no path, so that a folder that the service manager gives goes first.
+    pub is_default: bool,
+    /// Who has to know it in order to read the page.
+    pub needed_by: TokenFor,
 }
 
 /// The file in which the daemon keeps what must survive a restart.
@@ -429,6 +442,11 @@ fn build(raw: Raw, path: &Path, folder: &Path) -> Result<Config, LocatedError> {
         limits,
         status: raw.status.listen.map(toml::Spanned::into_inner),
         status_hosts: raw.status.hosts.into_iter().map(|name| name.0).collect(),
+        status_token: StatusToken {
+            is_default: raw.status.token_file.is_none(),
+            path: folder.join(raw.status.token_file.as_deref().unwrap_or("state/status-token")),
+            needed_by: raw.status.token_for.unwrap_or_default(),
+        },
         state: StateFile {
             is_default: raw.state.path.is_none(),
             path: match raw.state.path.as_deref() {

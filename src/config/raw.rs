@@ -7,6 +7,7 @@ use toml::Spanned;
 
 use super::choices::{
     AddressDetail, ListenerProtocol, LogFormat, ProxyUnknown, SendProxy, Side, StrayNewline, SyncMode, TlsMode,
+    TokenFor,
 };
 use super::recipients::RawRecipients;
 use super::words::{self, AddressEntry, Delay, Endpoint, Name, NetworkWord, NextHops, Size, Span};
@@ -99,6 +100,9 @@ pub(super) struct RawListener {
 pub(super) struct RawStatus {
     pub listen: Option<Spanned<Endpoint>>,
     pub hosts: Vec<Name>,
+    pub token_file: Option<String>,
+    #[serde(deserialize_with = "words::token_for")]
+    pub token_for: Option<TokenFor>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -291,7 +291,7 @@ macro_rules! words {
 
 use super::choices::{
     AddressDetail, ListenerProtocol, LogFormat, Protocol, ProxyUnknown, SendProxy, ServiceProtocol, Side, StrayNewline,
-    SyncMode, TlsMode,
+    SyncMode, TlsMode, TokenFor,
 };
 use crate::envelope::site_policy::{
     FailureAction, InboundMode, LongSrs, Mixed, OutboundMode, Overflow, OwnBouncePolicy, RejectAt,
@@ -331,6 +331,7 @@ words!(srs_stays -> bool { "proxy" => false, "mta" => true });
 words!(mac -> MacLength { "short" => MacLength::Short, "long" => MacLength::Long });
 words!(separator -> char { "=" => '=', "+" => '+', "-" => '-' });
 words!(address_detail -> AddressDetail { "full" => AddressDetail::Full, "masked" => AddressDetail::Masked, "none" => AddressDetail::None });
+words!(token_for -> TokenFor { "elsewhere" => TokenFor::Elsewhere, "all" => TokenFor::All });
 words!(log_format -> LogFormat { "text" => LogFormat::Text, "json" => LogFormat::Json });
 
 /// The words as text: `a`, `b` or `c`.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
@@ -36,6 +36,8 @@ pub(crate) struct AppState {
     pub metrics: Metrics,
     /// When the process started.
     pub started: Timestamp,
+    /// The same, by a clock that nobody sets.
+    steady_start: Instant,
     /// When the config in force was read, in seconds since 1970.
     config_read: AtomicI64,
     /// What was seen of ramps, for the rules; replaced as a whole.
@@ -76,6 +78,7 @@ impl AppState {
             clients: Arc::default(),
             metrics,
             started,
+            steady_start: Instant::now(),
             config_read: AtomicI64::new(started.0),
             ramps: ArcSwap::default(),
             memory: Mutex::new(Memory::since(started)),
@@ -120,6 +123,13 @@ impl AppState {
     #[must_use]
     pub(crate) fn now(&self) -> Timestamp {
         clock()
+    }
+
+    /// How far the clock was set since the start, in seconds; more than 0: forward. The time that a machine sleeps counts
+    /// as such.
+    pub(crate) fn clock_set(&self) -> i64 {
+        let passed = i64::try_from(self.steady_start.elapsed().as_secs()).unwrap_or(i64::MAX);
+        self.now().0.saturating_sub(self.started.0).saturating_sub(passed)
     }
 
     /// The memory of the rules: tag guesses, bounce replays, surges.

@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::session_id::SessionId;
 use crate::envelope::address::{Address, ReversePath};
+use crate::envelope::tag::masked;
 use crate::envelope::time::Timestamp;
 
 /// The most decisions that wait to be written. More than that in a second are counted, and left out.
@@ -39,6 +40,21 @@ pub(crate) struct Decision {
     pub returned_message_id: Option<String>,
     /// The recipient that the bounce is about.
     pub final_recipient: Option<String>,
+    /// What the content shows, if it was inspected.
+    pub content: Option<Content>,
+}
+
+/// What the content of an inspected message shows. All of it is what its sender claims.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Content {
+    /// The signs for its kind, in words.
+    pub signs: Vec<&'static str>,
+    /// The lines of its header that say what it is.
+    pub header: Vec<String>,
+    /// The lines of the returned original's header that say where that comes from.
+    pub original: Vec<String>,
+    /// What its evidence of being genuine is worth, in words; `None`: there is none.
+    pub evidence: Option<&'static str>,
 }
 
 /// Decisions that are not written yet.
@@ -76,7 +92,7 @@ impl Decisions {
 /// A sender as it is kept.
 #[must_use]
 pub(crate) fn sender(path: &ReversePath) -> String {
-    path.address().map(crate::envelope::tag::masked).unwrap_or_default()
+    path.address().map(masked).unwrap_or_default()
 }
 
 /// Whether a kept address is about the address that somebody asks for: the same mailbox, or a tagged form of it.
@@ -86,10 +102,20 @@ pub(crate) fn is_about(kept: &str, asked: &Address) -> bool {
     if kept.same_mailbox(asked) {
         return true;
     }
-    let content = kept.content();
-    let core = content.strip_prefix("prvs=").and_then(|rest| rest.split_once('=')).map(|(_, core)| core);
-    core.and_then(|core| Address::parse(&format!("{core}@{}", kept.domain())).ok())
-        .is_some_and(|core| core.same_mailbox(asked))
+    without_tag(&kept).and_then(|core| Address::parse(&core).ok()).is_some_and(|core| core.same_mailbox(asked))
+}
+
+/// The address behind a BATV tag, whether that is valid or not; `None`: there is none.
+fn without_tag(address: &Address) -> Option<String> {
+    let content = address.content();
+    let (_, core) = content.strip_prefix("prvs=")?.split_once('=')?;
+    Some(format!("{core}@{}", address.domain()))
+}
+
+/// The mailbox that an address means, for lists of mailboxes: without its tag, or without the hash of that.
+#[must_use]
+pub(crate) fn mailbox(address: &Address) -> String {
+    without_tag(address).unwrap_or_else(|| masked(address))
 }
 
 #[cfg(test)]
@@ -104,6 +130,17 @@ mod tests {
         }
         for kept in ["", "<>", "bob@our.example", "prvs=1786~=bob@our.example", "ann@else.example", "…@our.example"] {
             assert!(!is_about(kept, &ann), "{kept}");
+        }
+    }
+
+    #[test]
+    fn a_mailbox_is_named_without_its_tag() {
+        for (address, expected) in [
+            ("ann@our.example", "ann@our.example"),
+            ("prvs=1786a1b2c3=ann@our.example", "ann@our.example"),
+            ("SRS0=a1b2c3=XY=else.example=bob@srs.our.example", "SRS0=~=XY=else.example=bob@srs.our.example"),
+        ] {
+            assert_eq!(mailbox(&Address::parse(address).unwrap()), expected);
         }
     }
 
@@ -123,6 +160,7 @@ mod tests {
             message_id: None,
             returned_message_id: None,
             final_recipient: None,
+            content: None,
         };
         for _ in 0..MAX_WAITING + 7 {
             decisions.note(decision.clone());

@@ -1,7 +1,7 @@
 //! Listeners: bind, accept, hand over. The acceptor passes sockets on before any runtime registers them.
 
 use std::io;
-use std::net::ToSocketAddrs as _;
+use std::net::{IpAddr, ToSocketAddrs as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -128,6 +128,12 @@ impl Bound {
             Some(address) => Endpoint::Tcp { host: address.ip().to_string(), port: address.port() },
             None => self.endpoint.clone(),
         }
+    }
+
+    /// The IP address on which it listens, if it does.
+    #[must_use]
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        Some(self.socket.local_addr().ok()?.as_socket()?.ip())
     }
 
     /// The socket, for another owner that accepts from it.

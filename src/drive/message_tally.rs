@@ -90,9 +90,10 @@ impl Evaluator {
         if let Some(signed) = &signed {
             let now = self.app.now();
             let is_srs = srs::looks_tagged(&signed.content());
-            let mut history = self.app.history();
-            let hour = history.now(now);
-            *(if is_srs { &mut hour.rewritten } else { &mut hour.signed }) += 1;
+            self.app.history().count(now, |counts| match is_srs {
+                true => counts.rewritten += 1,
+                false => counts.signed += 1,
+            });
         }
         if signed.is_none() && evidence.is_none() {
             return;
@@ -144,7 +145,7 @@ impl Evaluator {
             unsigned_path = path,
         );
         let now = self.app.now();
-        self.app.history().now(now).observe(reason);
+        self.app.history().observe(now, reason);
         self.app.metrics.would_refuse(reason, self.client, genuine, path);
     }
 }

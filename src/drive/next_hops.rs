@@ -8,8 +8,8 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::io::AsyncWriteExt as _;
 use tracing::{info, warn};
@@ -42,6 +42,23 @@ struct NextHop {
     busy: AtomicBool,
     /// The number of open connections of sessions to it.
     open: Arc<AtomicUsize>,
+    /// The time until its last greeting, in microseconds; 0: it has not greeted yet.
+    greeting: AtomicU64,
+}
+
+/// What is known of a next hop.
+#[derive(Debug)]
+pub(crate) struct HopDetails<'a> {
+    /// Its address.
+    pub endpoint: &'a Endpoint,
+    /// Whether it can be reached.
+    pub is_up: bool,
+    /// Whether it refuses connections in its greeting.
+    pub is_refusing: bool,
+    /// The time from the connection to its last greeting; `None`: it has not greeted yet.
+    pub greeting: Option<Duration>,
+    /// The number of open connections of sessions to it.
+    pub open: usize,
 }
 
 /// Counts an open connection to a next hop, until it is dropped.
@@ -137,6 +154,7 @@ impl NextHops {
             greeted: AtomicBool::new(false),
             busy: AtomicBool::new(false),
             open: Arc::default(),
+            greeting: AtomicU64::new(0),
         };
         Self { hops: hops.iter().map(hop).collect(), implicit, send_proxy, timeout }
     }
@@ -158,6 +176,17 @@ impl NextHops {
         self.hops
             .iter()
             .map(|hop| (&hop.endpoint, !hop.down.load(Ordering::Relaxed), hop.refusing.load(Ordering::Relaxed)))
+    }
+
+    /// What is known of each next hop.
+    pub(crate) fn details(&self) -> impl Iterator<Item = HopDetails<'_>> {
+        self.hops.iter().map(|hop| HopDetails {
+            endpoint: &hop.endpoint,
+            is_up: !hop.down.load(Ordering::Relaxed),
+            is_refusing: hop.refusing.load(Ordering::Relaxed),
+            greeting: Some(hop.greeting.load(Ordering::Relaxed)).filter(|time| *time > 0).map(Duration::from_micros),
+            open: hop.open.load(Ordering::Relaxed),
+        })
     }
 
     /// The next hops that are down.
@@ -258,9 +287,14 @@ impl NextHops {
     }
 
     async fn try_one(&self, hop: &NextHop, passed: ProxyAddresses) -> Result<Reached, Failure> {
-        let accepted = AtomicBool::new(false);
+        let (accepted, begun) = (AtomicBool::new(false), Instant::now());
         match tokio::time::timeout(self.timeout, self.connect(hop, passed, &accepted)).await {
-            Ok(connected) => Ok(connected?),
+            Ok(connected) => {
+                let reached = connected?;
+                let time = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+                hop.greeting.store(time.max(1), Ordering::Relaxed);
+                Ok(reached)
+            }
             Err(_) if accepted.into_inner() => Err(Failure::Silent("it did not greet in time")),
             Err(_) => Err(Failure::Silent("no connection in time")),
         }

@@ -13,11 +13,11 @@ use axum::serve::Listener;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::decision_log::find;
 use super::listeners::Listeners;
-use super::ramp_words::describe;
+use super::pause::pause;
 use super::reload::{Reload, reload_config};
 use super::report::Report;
 use crate::config::{Access, ConfigChanges, ControlSocket, Endpoint};
@@ -26,12 +26,9 @@ use crate::drive::listener::{Bound, Inherited};
 use crate::drive::stream::{Accepted, Plain};
 use crate::envelope::time::Timestamp;
 use crate::state::store::Store;
-use crate::state::time_format::rfc3339;
 
 /// The number of connections that may wait until they are served.
 const WAITING: usize = 16;
-/// The longest that all domains may be observed by command, in seconds: 31 days.
-pub(crate) const LONGEST_PAUSE: i64 = 31 * 86_400;
 
 /// The daemon, as far as commands reach it.
 #[derive(Clone)]
@@ -151,27 +148,10 @@ pub(crate) struct Answer {
 }
 
 async fn observe(State(daemon): State<Daemon>, Json(asked): Json<Observe>) -> (StatusCode, Json<Answer>) {
-    let app = &daemon.app;
-    let now = app.now();
-    if asked.until.is_some_and(|until| until <= now.0 || until > now.0 + LONGEST_PAUSE) {
-        let text = "the time must be in the future, and at most 31 days from now".to_owned();
-        return (StatusCode::BAD_REQUEST, Json(Answer { text }));
+    match pause(&daemon.app, asked.until.map(Timestamp)) {
+        Ok(text) => (StatusCode::OK, Json(Answer { text })),
+        Err(text) => (StatusCode::BAD_REQUEST, Json(Answer { text })),
     }
-    app.pause_ramps(asked.until.map(Timestamp));
-    let text = match asked.until {
-        Some(until) => {
-            let until = rfc3339(Timestamp(until));
-            warn!(until, "all domains are observed, by command: false bounces are only marked");
-            format!("All domains are observed until {until}; false bounces are only marked.")
-        }
-        None => {
-            info!("domains are enforced again as their ramps say, by command");
-            let states = super::ramp::states(app).into_iter();
-            let states = states.map(|(name, ramp)| format!("\n  {name}: {}", describe(&ramp, &name, true)));
-            format!("Domains are enforced again as their ramps say.{}", states.collect::<String>())
-        }
-    };
-    (StatusCode::OK, Json(Answer { text }))
 }
 
 async fn reload_now(State(daemon): State<Daemon>) -> (StatusCode, Json<Answer>) {

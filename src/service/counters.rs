@@ -105,7 +105,7 @@ impl Counters {
         }
         changes.extend(app.memory().replay.take_changes().iter().map(change_of));
         for (hour, counts) in app.history().take_changes() {
-            changes.push(Change { table: Table::History, key: key(hour), value: serde_json::to_vec(&counts).ok() });
+            changes.push(Change { table: Table::History, key: key(hour), value: serde_json::to_vec(&*counts).ok() });
             self.hours.insert(hour);
         }
         let oldest = number(app.now()).saturating_sub(HOURS);

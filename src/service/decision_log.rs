@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use super::decision_words::in_words;
 use crate::config::AddressDetail;
 use crate::drive::decisions::{Decision, is_about};
 use crate::envelope::address::Address;
@@ -57,7 +58,22 @@ pub(crate) struct StoredDecision {
     /// The recipient that the bounce is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub final_recipient: Option<String>,
+    /// The signs for the kind of the message, in words, if its content was inspected.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub signs: Vec<String>,
+    /// The lines of its header that say what it is.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub header: Vec<String>,
+    /// The lines of the returned original's header that say where that comes from.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub original: Vec<String>,
+    /// What its evidence of being genuine is worth, in words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<String>,
 }
+
+/// A decision in the store, with its number there.
+pub(super) type Numbered = (u64, StoredDecision);
 
 impl DecisionLog {
     /// Reads which decisions the store has.
@@ -152,22 +168,70 @@ impl About {
 /// The text is none of these, or the store cannot be read: in words.
 pub(super) fn find(store: &dyn Store, about: &str, since: Timestamp) -> Result<Vec<StoredDecision>, String> {
     let about = About::parse(about)?;
-    let mut found = VecDeque::new();
-    let read = store.scan(Table::Decision, &mut |_, value| {
-        let Ok(stored) = serde_json::from_slice::<StoredDecision>(value) else { return };
-        if stored.at >= since.0 && about.fits(&stored) {
-            found.push_back(stored);
-            if found.len() > MAX_SHOWN {
-                found.pop_front();
-            }
+    let found = newest(store, since, MAX_SHOWN, |decision| about.fits(decision))?;
+    Ok(found.into_iter().rev().map(|(_, decision)| decision).collect())
+}
+
+/// At most this many decisions about an address, a client or a Message-ID, the newest first.
+///
+/// # Errors
+/// As [`find`].
+pub(super) fn search(store: &dyn Store, about: &str, most: usize) -> Result<Vec<Numbered>, String> {
+    let about = About::parse(about)?;
+    newest(store, Timestamp(i64::MIN), most, |decision| about.fits(decision))
+}
+
+/// At most this many decisions, the newest first.
+///
+/// # Errors
+/// The store cannot be read: in words.
+pub(super) fn latest(store: &dyn Store, most: usize) -> Result<Vec<Numbered>, String> {
+    newest(store, Timestamp(i64::MIN), most, |_| true)
+}
+
+/// The decision with this number, if it is still kept.
+///
+/// # Errors
+/// The store cannot be read: in words.
+pub(super) fn one(store: &dyn Store, number: u64) -> Result<Option<StoredDecision>, String> {
+    let value = store.get(Table::Decision, &number.to_be_bytes()).map_err(|error| unreadable(&error))?;
+    Ok(value.and_then(|value| serde_json::from_slice(&value).ok()))
+}
+
+fn newest(
+    store: &dyn Store,
+    since: Timestamp,
+    most: usize,
+    is_wanted: impl Fn(&StoredDecision) -> bool,
+) -> Result<Vec<Numbered>, String> {
+    let mut found = Vec::new();
+    let read = store.scan_back(Table::Decision, &mut |key, value| {
+        let number = <[u8; 8]>::try_from(key).map(u64::from_be_bytes);
+        let (Ok(number), Ok(stored)) = (number, serde_json::from_slice::<StoredDecision>(value)) else { return true };
+        // The clock may have been set back a little, but not for long.
+        if stored.at < since.0.saturating_sub(SECONDS_PER_DAY) {
+            return false;
         }
+        if stored.at >= since.0 && is_wanted(&stored) {
+            found.push((number, stored));
+        }
+        found.len() < most
     });
-    read.map_err(|error| format!("the state file cannot be read: {error}"))?;
-    Ok(found.into())
+    read.map_err(|error| unreadable(&error))?;
+    Ok(found)
+}
+
+fn unreadable(error: &StoreError) -> String {
+    format!("the state file cannot be read: {error}")
 }
 
 impl StoredDecision {
     fn of(decision: &Decision, detail: AddressDetail) -> Self {
+        let content = decision.content.clone().unwrap_or_default();
+        let lines = |lines: &[String]| {
+            let shown = lines.iter().filter(|line| detail == AddressDetail::Full || !Self::is_personal(line));
+            shown.map(|line| clean(line)).collect()
+        };
         Self {
             at: decision.at.0,
             session: decision.session.to_string(),
@@ -181,7 +245,16 @@ impl StoredDecision {
             message_id: decision.message_id.as_deref().map(clean),
             returned_message_id: decision.returned_message_id.as_deref().map(clean),
             final_recipient: decision.final_recipient.as_deref().map(|address| clean(&detail.shown(address))),
+            signs: content.signs.iter().map(|sign| (*sign).to_owned()).collect(),
+            header: lines(&content.header),
+            original: lines(&content.original),
+            evidence: content.evidence.map(str::to_owned),
         }
+    }
+
+    /// Whether a line of a header may name a person.
+    pub(super) fn is_personal(line: &str) -> bool {
+        line.contains('@') || ["From:", "Subject:"].iter().any(|name| line.starts_with(name))
     }
 
     /// One line for a person.
@@ -209,45 +282,10 @@ fn clean(text: &str) -> String {
     text.chars().take(MAX_TEXT).map(|c| if is_dangerous(c) { '?' } else { c }).collect()
 }
 
-/// What was done, and why.
-pub(crate) fn in_words(event: &str, found: &str, action: &str, reason: &str) -> String {
-    let why = match reason {
-        "valid" => "the tag is valid",
-        "forged" => "the tag was not made here",
-        "expired" => "the tag has expired",
-        "future" => "the tag is dated in the future",
-        "unknown-key" => "the tag names a key that is not in the ring",
-        "untagged-ndr" => "a bounce without a tag",
-        "daemon-ndr" => "a bounce without a tag, from MAILER-DAEMON",
-        "text-ndr" => "a bounce in words, without a tag",
-        "doubtful-ndr" => "a notice in words that shows nothing of its original",
-        "overflow" => "a bounce to an address that is too long to be signed",
-        "guessing" => "too many bad tags from this network",
-        "replayed" => "too many bounces to this tag",
-        "surge" => "a surge of false bounces",
-        "own-sender" => "a sender of ours from outside, without a tag",
-        "relaying-denied" => "not a domain of ours",
-        "candidate" => "no tag, so the content decides",
-        "evidence" => "the original was sent by this site",
-        other => other,
-    };
-    let did = match action {
-        "deliver" => "delivered",
-        "mark" => "delivered with a mark",
-        "reject" => "refused",
-        "defer" => "deferred",
-        "discard" => "discarded",
-        "quarantine" => "quarantined",
-        "rescue" => "delivered, rescued by evidence",
-        "content" => "inspected",
-        other => other,
-    };
-    if event == "content" { format!("{did}: {why} ({found})") } else { format!("{did}: {why}") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::drive::decisions::Content;
     use crate::drive::session_id::SessionId;
     use crate::state::store;
 
@@ -265,6 +303,12 @@ mod tests {
             reason: "untagged-ndr",
             returned_message_id: Some("<1@x.example>".into()),
             final_recipient: Some("bob@third.example".into()),
+            content: Some(Content {
+                signs: vec!["delivery status"],
+                header: vec!["Content-Type: multipart/report".into(), "Subject: Undelivered".into()],
+                original: vec!["From: eve@our.example".into(), "Received: from bot.example".into()],
+                evidence: None,
+            }),
         }
     }
 

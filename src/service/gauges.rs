@@ -63,7 +63,8 @@ fn ramps(app: &AppState) {
     }
 }
 
-fn state_of(ramp: &Ramp) -> &'static str {
+/// The word for a ramp in metrics and JSON.
+pub(super) fn state_of(ramp: &Ramp) -> &'static str {
     match ramp {
         Ramp::NotStarted => "not-started",
         Ramp::Waiting(Waiting { hold: Some(_), .. }) => "held",

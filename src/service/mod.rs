@@ -7,12 +7,16 @@ mod catch_all;
 pub(crate) mod control;
 mod counters;
 pub(crate) mod decision_log;
+pub(crate) mod decision_words;
 pub(crate) mod fd_limit;
 mod file_version;
 mod gauges;
 mod listeners;
 pub(crate) mod logs;
 mod notices;
+mod page;
+pub(crate) mod parts;
+mod pause;
 mod port_holder;
 mod ramp;
 pub(crate) mod ramp_words;
@@ -123,8 +127,8 @@ impl Service {
         listeners.start(self.listeners);
         if let Some(status) = self.status {
             info!(listen = %status.endpoint(), "status");
-            let app = Arc::clone(&self.app);
-            helpers.spawn(status::serve(status, app, Arc::clone(&shared), listeners.draining()));
+            let (app, listeners_now) = (Arc::clone(&self.app), Arc::clone(&shared));
+            helpers.spawn(status::serve(status, app, listeners_now, Arc::clone(&store), listeners.draining()));
         }
         let daemon = Daemon {
             app: Arc::clone(&self.app),

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::gauges::signing_key;
+use super::parts::{DomainRamp, Parts};
 use super::ramp::states;
 use super::ramp_words::describe;
 use crate::config::Config;
 use crate::drive::app_state::AppState;
-use crate::drive::history::{HOURS, Hour};
+use crate::drive::history::{HOURS, Hour, number, sum_of};
 use crate::drive::metrics::{AliasLabels, SenderLabels};
 use crate::drive::proxy_listener::ProxyListener;
 use crate::envelope::rules::{OutboundReason, Ramp, Waiting};
@@ -44,6 +45,9 @@ pub(crate) struct Report {
     pub mode: String,
     /// The ramp of each domain, in words.
     pub ramps: Vec<(String, String)>,
+    /// The same, for programs.
+    #[serde(default)]
+    pub domains: Vec<DomainRamp>,
     /// Listeners: role, address, the main next hop, and whether it is up.
     pub listeners: Vec<(String, String, String, bool)>,
     /// Open sessions.
@@ -86,6 +90,15 @@ pub(crate) struct Report {
     /// Client networks that have found out about too many unknown recipients in this hour.
     #[serde(default)]
     pub harvest_networks: usize,
+    /// The name of this machine.
+    #[serde(default)]
+    pub host: String,
+    /// Keys, next hops, certificates and the state file.
+    #[serde(default)]
+    pub parts: Parts,
+    /// Domains in a surge of false bounces.
+    #[serde(default)]
+    pub surges: Vec<String>,
     /// What an administrator should look at, in words.
     pub attention: Vec<String>,
 }
@@ -101,6 +114,9 @@ pub(crate) struct Figures {
     pub genuine: u64,
     /// Bounces without a tag that evidence has rescued.
     pub rescued: u64,
+    /// Other messages without a sender that were inspected and delivered.
+    #[serde(default)]
+    pub replies: u64,
     /// Refused recipients and messages, by reason.
     pub refused: Vec<(String, u64)>,
     /// The same by client network.
@@ -114,11 +130,12 @@ pub(crate) struct Figures {
 impl Figures {
     fn of(sum: &Hour) -> Self {
         Self {
-            signed: sum.signed,
-            rewritten: sum.rewritten,
-            genuine: sum.genuine,
-            rescued: sum.rescued,
-            refused: listed(&sum.refused),
+            signed: sum.counts.signed,
+            rewritten: sum.counts.rewritten,
+            genuine: sum.counts.genuine,
+            rescued: sum.counts.rescued,
+            replies: sum.counts.replies,
+            refused: listed(&sum.counts.refused),
             networks: sum.networks.first(20),
             domains: sum.domains.first(20),
             observed: listed(&sum.observed),
@@ -144,10 +161,13 @@ impl Report {
             let surges: Vec<String> = memory.surges.in_surge().map(str::to_owned).collect();
             (memory.guesses.chance_of_one(), surges, memory.harvests.networks(limit, now))
         };
-        let (day, week, by_hour) = {
-            let history = app.history();
-            (history.last(now, 24), history.last(now, HOURS), history.refused_by_hour(now, 24))
-        };
+        let this_hour = number(now);
+        let hours = app.history().hours(this_hour - HOURS + 1, this_hour);
+        let first_of_day = hours.partition_point(|(hour, _)| *hour <= this_hour - 24);
+        let (day, week) = (sum_of(hours.get(first_of_day..).unwrap_or_default()), sum_of(&hours));
+        let refused_in =
+            |asked: i64| hours.iter().find(|(hour, _)| *hour == asked).map_or(0, |(_, hour)| hour.counts.all_refused());
+        let by_hour = (this_hour - 23..=this_hour).map(refused_in).collect();
         let ring = app.ring.load();
         let ramps = states(app);
         let newer = Config::load(&app.config().path);
@@ -179,14 +199,15 @@ impl Report {
             config_error: newer.as_ref().err().map(ToString::to_string),
             mode: app.config().policy.inbound.mode.name().to_owned(),
             ramps: ramps.iter().map(|(name, ramp)| (name.clone(), describe(ramp, name, true))).collect(),
+            domains: ramps.iter().map(|(name, ramp)| DomainRamp::of(name, ramp, describe(ramp, name, true))).collect(),
             listeners: proxy_listeners.iter().map(|listener| line_of(listener)).collect(),
             sessions: app.metrics.sessions.get(),
             signing_key: ring.own_signer().map(|key| key.id.to_string()).unwrap_or_default(),
-            signed: day.signed,
-            rewritten: day.rewritten,
-            genuine: day.genuine,
-            rescued: day.rescued,
-            refused: listed(&day.refused),
+            signed: day.counts.signed,
+            rewritten: day.counts.rewritten,
+            genuine: day.counts.genuine,
+            rescued: day.counts.rescued,
+            refused: listed(&day.counts.refused),
             refused_networks: day.networks.first(20),
             refused_domains: day.domains.first(20),
             refused_by_hour: by_hour,
@@ -196,6 +217,9 @@ impl Report {
             forgery_chance: chance,
             catch_all,
             harvest_networks: harvesters,
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            parts: Parts::of(app, proxy_listeners),
+            surges,
             attention,
         }
     }

@@ -224,7 +224,7 @@ pub(super) fn signs_here(config: &Config) -> bool {
 }
 
 /// The state file. Without one in the config, it is in the folder that systemd gives (`StateDirectory=`), if it gives one.
-fn place(config: &StateFile) -> Option<PathBuf> {
+pub(super) fn place(config: &StateFile) -> Option<PathBuf> {
     let given = std::env::var_os("STATE_DIRECTORY").filter(|_| config.is_default);
     // Several folders are separated by colons; the first is ours.
     let given = given.as_ref().and_then(|folders| folders.to_str()?.split(':').next());

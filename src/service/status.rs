@@ -1,10 +1,11 @@
-//! The HTTP status listener, for load balancers, Prometheus and people: `/healthz`, `/readyz`, `/metrics`, `/observed`.
+//! The HTTP status listener, for load balancers, Prometheus and people: `/healthz`, `/readyz`, `/metrics`, `/observed`,
+//! and the page.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::header::{ACCEPT, CONTENT_TYPE, HOST};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{self, Next};
@@ -19,12 +20,17 @@ use tracing::warn;
 use super::capped_listener::CappedListener;
 use super::gauges;
 use super::listeners::SharedListeners;
+use super::page::{self, Page};
 use super::ramp_words::describe;
 use crate::drive::app_state::AppState;
 use crate::drive::listener::Bound;
 use crate::drive::next_hops::NextHops;
+use crate::state::store::Store;
 use crate::state::time_format::rfc3339;
 use crate::wire::message::NextHopChoice;
+
+/// The most octets of a request's body.
+const MAX_BODY: usize = 4096;
 
 #[derive(Clone)]
 struct StatusContext {
@@ -35,15 +41,24 @@ struct StatusContext {
 }
 
 /// Serves requests, without end.
-pub(super) async fn serve(bound: Bound, app: Arc<AppState>, listeners: SharedListeners, draining: CancellationToken) {
+pub(super) async fn serve(
+    bound: Bound,
+    app: Arc<AppState>,
+    listeners: SharedListeners,
+    store: Arc<dyn Store>,
+    draining: CancellationToken,
+) {
     let registry = Arc::new(app.metrics.registry());
+    let page = Page { app: Arc::clone(&app), listeners: Arc::clone(&listeners), store, listens: bound.address() };
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/observed", get(observed))
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), only_known_names))
-        .with_state(StatusContext { app, registry, listeners, draining });
+        .with_state(StatusContext { app: Arc::clone(&app), registry, listeners, draining })
+        .merge(page::router(page))
+        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(middleware::from_fn_with_state(app, only_known_names));
     let served = async {
         let listener = TcpListener::from_std(bound.into_std())?;
         axum::serve(CappedListener::new(listener), router).await

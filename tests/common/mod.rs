@@ -1,6 +1,7 @@
 //! Helpers of whole-program tests: a folder, a daemon, a scripted next hop, and a client.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod browser;
 pub mod cases;
 pub mod delivery;
 pub mod guard;

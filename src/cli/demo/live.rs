@@ -11,7 +11,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::cli::colours::{DIM, GREEN, YELLOW};
 use crate::envelope::printable::printable;
-use crate::service::decision_log::in_words;
+use crate::service::decision_words::in_words;
 
 /// Shows each decision from now on.
 pub(super) fn begin() {

@@ -66,6 +66,7 @@ struct Stage {
     config: Config,
     outbound: SocketAddr,
     inbound: SocketAddr,
+    status: Endpoint,
     world: MailSink,
     ours: MailSink,
     reload: Reload,
@@ -83,7 +84,8 @@ impl Stage {
             "[domains]\nlocal = [\"our.example\"]\nsrs_domain = \"srs.our.example\"\n[keys]\nring = \"ring.toml\"\n\
              [inbound]\nmode = \"enforce\"\nsrs_next_hop = \"{ours}\"\n\
              [[listener]]\nrole = \"outbound\"\nlisten = \"127.0.0.1:0\"\nnext_hop = \"{world}\"\n\
-             [[listener]]\nrole = \"inbound\"\nlisten = \"127.0.0.1:0\"\nnext_hop = \"{ours}\"\n",
+             [[listener]]\nrole = \"inbound\"\nlisten = \"127.0.0.1:0\"\nnext_hop = \"{ours}\"\n\
+             [status]\nlisten = \"127.0.0.1:0\"\n",
             world = world.address,
             ours = ours.address,
         );
@@ -97,7 +99,7 @@ impl Stage {
         let daemon = std::thread::spawn(move || -> Result<()> {
             runtime::control()?.block_on(async {
                 let service = Service::bind(daemon_config.clone(), ring_file::load(&daemon_config.ring)?)?;
-                ready.send((service.addresses(), service.reload()))?;
+                ready.send((service.addresses(), service.status_address(), service.reload()))?;
                 let stop = async {
                     let _ = stopped.await;
                 };
@@ -105,10 +107,12 @@ impl Stage {
                 Ok(())
             })
         });
-        let (addresses, reload) = started.recv_timeout(Duration::from_secs(5)).context("the proxies did not start")?;
+        let (addresses, status, reload) =
+            started.recv_timeout(Duration::from_secs(5)).context("the proxies did not start")?;
         let of = |role| address_of(&addresses, role);
         let (outbound, inbound) = (of(Role::Outbound)?, of(Role::Inbound)?);
-        Ok(Self { folder, config, outbound, inbound, world, ours, reload, stop, daemon })
+        let status = status.context("the status listener is missing")?;
+        Ok(Self { folder, config, outbound, inbound, status, world, ours, reload, stop, daemon })
     }
 
     fn clear(self) -> Result<()> {
@@ -322,6 +326,7 @@ impl Story {
 
     fn stay(&self) -> Result<()> {
         let (outbound, inbound) = (self.stage.outbound.port(), self.stage.inbound.port());
+        let status = &self.stage.status;
         let signed = self.stage.world.last()?.from;
         let dsn_file = self.stage.folder.path().join("bounce.eml");
         std::fs::write(&dsn_file, dsn(BOB))?;
@@ -337,6 +342,7 @@ impl Story {
              \x20 an ordinary message       swaks -s 127.0.0.1 -p {inbound} -f {BOB} -t {ANN}\n\
              \x20 what a tag says           countersign explain -c {config} '{signed}'\n\
              \x20 another key               countersign keys rotate -c {config}\n\
+             \x20 the status page           http://{status}/\n\
              \x20 an audit                  countersign probe 127.0.0.1:{inbound} --user {ANN} --sender {BOB} -c {config}\n\n\
              {BOLD}What passes:{BOLD:#}"
         ));

@@ -3,7 +3,9 @@
 use maud::{DOCTYPE, Markup, html};
 
 use super::text::{age, percent, size};
-use crate::cli::page::{head, with_code};
+use crate::cli::page::head;
+use crate::html::chart::as_f64;
+use crate::html::{bar, with_code};
 use crate::mail_log::figures::{Backscatter, HarvestSummary, HourOfMail, Named, Reflector, Summary, Unsigned};
 use crate::mail_log::published::Published;
 use crate::mail_log::stamp::Wall;
@@ -140,21 +142,6 @@ fn backscatter(found: &Backscatter) -> Markup {
 
 fn rows(list: &[Named]) -> Markup {
     html! { @for it in list { tr { td { (it.name) } td.n { (grouped(it.count)) } } } }
-}
-
-/// A bar in a table.
-fn bar(class: &str, part: u64, all: u64) -> Markup {
-    let width = format!("{:.1}", as_f64(part) / as_f64(all.max(1)) * 100.0);
-    html! {
-        svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true" {
-            rect class=(class) width=(width) height="10" {}
-        }
-    }
-}
-
-fn as_f64(number: u64) -> f64 {
-    // A chart needs no more than 52 bits.
-    u32::try_from(number).map_or(f64::from(u32::MAX), f64::from)
 }
 
 /// Hours that share a bar.

@@ -3,7 +3,7 @@
 use tracing::info;
 
 use super::evaluator::Evaluator;
-use crate::drive::decisions::{self, Decision};
+use crate::drive::decisions::{self, Content, Decision};
 use crate::drive::limited_warn;
 use crate::drive::metrics::{ContentLabels, RecipientLabels, SenderLabels};
 use crate::envelope::address::{Address, ReversePath};
@@ -41,6 +41,7 @@ impl Evaluator {
                 message_id: None,
                 returned_message_id: None,
                 final_recipient: None,
+                content: None,
             });
         }
     }
@@ -48,6 +49,7 @@ impl Evaluator {
     /// Keeps a decision about the content of a message for `trace`.
     pub(super) fn note_content(
         &self,
+        rules: &Rules<'_>,
         case: Candidate<'_>,
         found: &Findings,
         content: &ContentVerdict,
@@ -70,6 +72,12 @@ impl Evaluator {
             message_id: message_id.map(str::to_owned),
             returned_message_id: found.returned.message_ids.first().cloned(),
             final_recipient: final_recipient(found),
+            content: Some(Content {
+                signs: found.reasons.clone(),
+                header: found.header.clone(),
+                original: found.returned.lines(),
+                evidence: rules.evidence_says(case.recipient, found),
+            }),
         });
     }
 
@@ -77,8 +85,8 @@ impl Evaluator {
     pub(super) fn count_mapped(&self, outbound: &Outbound) {
         let now = self.app.now();
         match &outbound.action {
-            OutboundAction::Sign(_) => self.app.history().now(now).signed += 1,
-            OutboundAction::Rewrite(_) => self.app.history().now(now).rewritten += 1,
+            OutboundAction::Sign(_) => self.app.history().count(now, |counts| counts.signed += 1),
+            OutboundAction::Rewrite(_) => self.app.history().count(now, |counts| counts.rewritten += 1),
             OutboundAction::Pass | OutboundAction::Reject(_) => {}
         }
     }

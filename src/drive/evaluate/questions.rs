@@ -9,6 +9,8 @@ use super::alarms::Alarms;
 use super::evaluator::Evaluator;
 use super::log::key_of;
 use crate::drive::bounce_reservation::Reservation;
+use crate::drive::decisions::mailbox;
+use crate::drive::history::Refused;
 use crate::drive::metrics::RecipientLabels;
 use crate::drive::nonce;
 use crate::envelope::abuse::Memory;
@@ -104,7 +106,7 @@ impl Evaluator {
         }
         if inbound.reason == InboundReason::Valid && *sender == ReversePath::Null {
             let now = self.app.now();
-            self.app.history().now(now).genuine += 1;
+            self.app.history().count(now, |counts| counts.genuine += 1);
         }
         let has_line = if refused { self.shows_refused() } else { self.shows_accepted() };
         self.log_recipient(sender, &inbound, has_line);
@@ -134,7 +136,7 @@ impl Evaluator {
         self.ask(|rules| {
             if content != ContentVerdict::Later {
                 self.log_content(rules, case, found, &content, message_id.as_deref());
-                self.note_content(case, found, &content, message_id.as_deref());
+                self.note_content(rules, case, found, &content, message_id.as_deref());
             }
             if matches!(
                 content,
@@ -142,10 +144,13 @@ impl Evaluator {
             ) {
                 self.count_refusal(content.reason(), case.recipient);
             }
+            let now = self.app.now();
+            if content == ContentVerdict::Deliver && case.check != ContentCheck::OwnBounce {
+                self.app.history().count(now, |counts| counts.replies += 1);
+            }
             if matches!(content, ContentVerdict::Rescue(_)) {
                 self.app.metrics.rescued.inc();
-                let now = self.app.now();
-                self.app.history().now(now).rescued += 1;
+                self.app.history().count(now, |counts| counts.rescued += 1);
             }
             if let ContentVerdict::Mark(mark) = &content
                 && mark.observed
@@ -159,7 +164,9 @@ impl Evaluator {
 
     fn count_refusal(&self, reason: &'static str, recipient: &Address) {
         let now = self.app.now();
-        self.app.history().now(now).refuse(reason, self.client, recipient.domain());
+        let shown = self.app.config().state.addresses.shown(&mailbox(recipient));
+        let refused = Refused { reason, client: self.client, domain: recipient.domain(), recipient: &shown };
+        self.app.history().refuse(now, refused);
     }
 
     /// The evidence header of a message, if it gets one.

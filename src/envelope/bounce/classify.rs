@@ -26,6 +26,7 @@ pub(super) fn classify(seen: &Seen) -> Findings {
         kind,
         doubtful,
         reasons,
+        header: seen.heads.shown.clone(),
         recipients,
         returned: seen.returned.clone(),
         trace: seen.trace.trace(),

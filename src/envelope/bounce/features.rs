@@ -5,7 +5,7 @@ use super::dsn::DsnStatus;
 use super::findings::InboundMark;
 use super::lines::{Lines, Piece};
 use super::mime::{Entity, EntitySink, Media};
-use super::original::{Finder, Returned};
+use super::original::{Finder, Returned, shown_line};
 use super::text_excerpt::TextExcerpt;
 use super::trace::TraceReader;
 
@@ -15,6 +15,9 @@ const MAX_TEXT: usize = 8 << 10;
 const MAX_PARTS: usize = 4;
 /// Maximum number of recipient headers that are kept.
 const MAX_ADDRESSES: usize = 8;
+/// The fields that say what a message is.
+const SHOWN: [&str; 6] =
+    ["Content-Type", "From", "Subject", "Auto-Submitted", "X-Failed-Recipients", "X-MS-Journal-Report"];
 /// The reason in our own mark of a bounce to a reversed SRS address.
 const FORWARDED_BOUNCE: &str = "reason=srs-bounce";
 
@@ -43,6 +46,18 @@ pub(super) struct HeaderFields {
     pub journal: bool,
     /// Our own mark.
     pub inbound_mark: Option<InboundMark>,
+    /// The fields that say what the message is, as they are shown to people.
+    pub shown: Vec<String>,
+}
+
+impl HeaderFields {
+    /// Keeps a field for people: the first of its name, shortened.
+    fn show(&mut self, name: &str, value: &str) {
+        let is_new = !self.shown.iter().any(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(':')));
+        if is_new {
+            self.shown.push(shown_line(name, value));
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -141,6 +156,9 @@ impl Seen {
     fn top_header(&mut self, name: &[u8], value: &[u8]) {
         let heads = &mut self.heads;
         let lower = || fold(&words(value));
+        if let Some(name) = SHOWN.into_iter().find(|shown| shown.as_bytes().eq_ignore_ascii_case(name)) {
+            heads.show(name, &words(value));
+        }
         match name {
             b"from" => {
                 heads.from.get_or_insert_with(|| words(value));

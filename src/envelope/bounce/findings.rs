@@ -96,6 +96,9 @@ pub struct Findings {
     pub doubtful: bool,
     /// The signs for this kind, as words for logs, in the order in which they were found.
     pub reasons: Vec<&'static str>,
+    /// The lines of its header that say what it is, shortened: its type, who sent it, its subject, and whether it was sent
+    /// automatically.
+    pub header: Vec<String>,
     /// The status of each recipient, if there are fields of RFC 3464; at most twenty.
     pub recipients: Vec<DsnRecipient>,
     /// Headers of the original that the message returns.
@@ -113,6 +116,7 @@ impl Default for Findings {
             kind: MessageKind::Ordinary,
             doubtful: false,
             reasons: Vec::new(),
+            header: Vec::new(),
             recipients: Vec::new(),
             returned: Returned::default(),
             trace: Trace::default(),

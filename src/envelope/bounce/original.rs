@@ -6,6 +6,7 @@
 use super::lines::Piece;
 use super::trace::hosts_after_by;
 use crate::envelope::evidence::message_id;
+use crate::envelope::tag::masked_text;
 
 /// Maximum number of values of each header.
 const MAX_KEPT: usize = 8;
@@ -38,7 +39,37 @@ pub struct ReceivedHop {
     pub by: Option<String>,
 }
 
+/// The most Received lines that are shown.
+const MAX_HOPS_SHOWN: usize = 4;
+/// The most characters of a header line that is shown.
+const MAX_SHOWN: usize = 160;
+
+/// A header line for people: on one line, and shortened.
+pub(super) fn shown_line(name: &str, value: &str) -> String {
+    let words = value.split_ascii_whitespace().collect::<Vec<_>>().join(" ");
+    let mut line = format!("{name}: {words}");
+    if let Some((cut, _)) = line.char_indices().nth(MAX_SHOWN) {
+        line.truncate(cut);
+        line.push('…');
+    }
+    line
+}
+
 impl Returned {
+    /// The headers that say where the original comes from, as lines for people. Hashes of tags are masked.
+    #[must_use]
+    pub fn lines(&self) -> Vec<String> {
+        let path = self.return_path.iter().map(|path| shown_line("Return-Path", &format!("<{}>", masked_text(path))));
+        let from = self.from.iter().map(|from| shown_line("From", from));
+        let id = self.message_ids.iter().take(1).map(|id| shown_line("Message-ID", id));
+        let hops = self.received.iter().map(|hop| {
+            let from = hop.from.iter().map(|host| format!("from {host}"));
+            let by = hop.by.iter().map(|host| format!("by {host}"));
+            shown_line("Received", &from.chain(by).collect::<Vec<_>>().join(" "))
+        });
+        path.chain(from).chain(id).chain(hops.take(MAX_HOPS_SHOWN)).collect()
+    }
+
     /// The names of the headers that were found: `message-id`, `return-path`, `received`, `dkim`, `evidence`.
     #[must_use]
     pub fn names(&self) -> Vec<&'static str> {

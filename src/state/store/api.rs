@@ -8,6 +8,12 @@ pub(crate) trait Store: Send + Sync {
     /// The store cannot be read.
     fn scan(&self, table: Table, each: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), StoreError>;
 
+    /// As [`scan`](Self::scan) in descending order, until `each` returns `false`.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn scan_back(&self, table: Table, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StoreError>;
+
     /// The value of a key.
     ///
     /// # Errors

@@ -122,6 +122,20 @@ impl Store for Embedded {
         Ok(scan()?)
     }
 
+    fn scan_back(&self, table: Table, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StoreError> {
+        let mut scan = || -> Result<(), redb::Error> {
+            let read = self.database.begin_read()?;
+            for entry in read.open_table(definition(table))?.iter()?.rev() {
+                let (key, value) = entry?;
+                if !each(key.value(), value.value()) {
+                    break;
+                }
+            }
+            Ok(())
+        };
+        Ok(scan()?)
+    }
+
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let get = || -> Result<Option<Vec<u8>>, redb::Error> {
             let read = self.database.begin_read()?;

@@ -20,6 +20,14 @@ impl Store for InMemory {
         Ok(())
     }
 
+    fn scan_back(&self, table: Table, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StoreError> {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut newest = all.iter().rev().filter(|((of, _), _)| *of == table);
+        // What is left is not read.
+        let _ = newest.all(|((_, key), value)| each(key, value));
+        Ok(())
+    }
+
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(all.get(&(table, key.to_vec())).cloned())
