@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use aho_corasick::AhoCorasick;
 use serde::{Deserialize, Serialize};
 
 use super::decision_words::in_words;
@@ -147,6 +148,16 @@ impl About {
             .map_err(|error| format!("`{text}` is no client's address, no Message-ID in <>, and no address: {error}"))
     }
 
+    /// What every fitting decision has in its JSON, in some case; `None`: it may be written in other ways.
+    fn needle(&self) -> Option<AhoCorasick> {
+        let text = match self {
+            Self::Client(text) | Self::MessageId(text) => clean(text),
+            Self::Address(address) => address.content().into_owned(),
+        };
+        let is_plain = text.chars().all(|c| !matches!(c, '"' | '\\') && !c.is_control());
+        is_plain.then(|| AhoCorasick::builder().ascii_case_insensitive(true).build([text]).ok()).flatten()
+    }
+
     fn fits(&self, decision: &StoredDecision) -> bool {
         match self {
             Self::Client(client) => decision.client.as_ref() == Some(client),
@@ -168,7 +179,7 @@ impl About {
 /// The text is none of these, or the store cannot be read: in words.
 pub(super) fn find(store: &dyn Store, about: &str, since: Timestamp) -> Result<Vec<StoredDecision>, String> {
     let about = About::parse(about)?;
-    let found = newest(store, since, MAX_SHOWN, |decision| about.fits(decision))?;
+    let found = newest(store, since, MAX_SHOWN, Some(&about))?;
     Ok(found.into_iter().rev().map(|(_, decision)| decision).collect())
 }
 
@@ -178,7 +189,7 @@ pub(super) fn find(store: &dyn Store, about: &str, since: Timestamp) -> Result<V
 /// As [`find`].
 pub(super) fn search(store: &dyn Store, about: &str, most: usize) -> Result<Vec<Numbered>, String> {
     let about = About::parse(about)?;
-    newest(store, Timestamp(i64::MIN), most, |decision| about.fits(decision))
+    newest(store, Timestamp(i64::MIN), most, Some(&about))
 }
 
 /// At most this many decisions, the newest first.
@@ -186,7 +197,7 @@ pub(super) fn search(store: &dyn Store, about: &str, most: usize) -> Result<Vec<
 /// # Errors
 /// The store cannot be read: in words.
 pub(super) fn latest(store: &dyn Store, most: usize) -> Result<Vec<Numbered>, String> {
-    newest(store, Timestamp(i64::MIN), most, |_| true)
+    newest(store, Timestamp(i64::MIN), most, None)
 }
 
 /// The decision with this number, if it is still kept.
@@ -198,21 +209,24 @@ pub(super) fn one(store: &dyn Store, number: u64) -> Result<Option<StoredDecisio
     Ok(value.and_then(|value| serde_json::from_slice(&value).ok()))
 }
 
-fn newest(
-    store: &dyn Store,
-    since: Timestamp,
-    most: usize,
-    is_wanted: impl Fn(&StoredDecision) -> bool,
-) -> Result<Vec<Numbered>, String> {
+fn newest(store: &dyn Store, since: Timestamp, most: usize, about: Option<&About>) -> Result<Vec<Numbered>, String> {
     let mut found = Vec::new();
+    let needle = about.and_then(About::needle);
+    // Most decisions are about others, and are not parsed. A quoted local part may have its letters behind backslashes.
+    let may_fit = |value: &[u8]| {
+        needle.as_ref().is_none_or(|needle| needle.is_match(value) || memchr::memmem::find(value, br"\\").is_some())
+    };
     let read = store.scan_back(Table::Decision, &mut |key, value| {
+        if !may_fit(value) {
+            return true;
+        }
         let number = <[u8; 8]>::try_from(key).map(u64::from_be_bytes);
         let (Ok(number), Ok(stored)) = (number, serde_json::from_slice::<StoredDecision>(value)) else { return true };
         // The clock may have been set back a little, but not for long.
         if stored.at < since.0.saturating_sub(SECONDS_PER_DAY) {
             return false;
         }
-        if stored.at >= since.0 && is_wanted(&stored) {
+        if stored.at >= since.0 && about.is_none_or(|about| about.fits(&stored)) {
             found.push((number, stored));
         }
         found.len() < most
@@ -339,6 +353,21 @@ mod tests {
             "1970-01-01T00:05:00Z  192.0.2.9  <> → eve@our.example  refused: a bounce without a tag (dsn-failed) \
              (about bob@third.example, original <1@x.example>)  session=00000000-0"
         );
+    }
+
+    #[test]
+    fn a_search_finds_every_spelling() {
+        let opened = store::open(None, 0, "");
+        let store = &*opened.store;
+        let spellings = ["ann@our.example", "ANN@Our.Example", r#""ann"@our.example"#, r#""a\nn"@our.example"#];
+        let others = ["anna@our.example", "ann@else.example"];
+        let all = spellings.iter().chain(&others).map(|to| decision(1, to));
+        store.commit(&DecisionLog::default().changes(all.collect(), AddressDetail::Full, 100, Timestamp(1))).unwrap();
+        for asked in spellings {
+            let found = find(store, asked, Timestamp(0)).unwrap();
+            let to: Vec<&str> = found.iter().map(|stored| stored.to.as_str()).collect();
+            assert_eq!(to, spellings, "{asked}");
+        }
     }
 
     #[test]
