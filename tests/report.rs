@@ -7,9 +7,10 @@ use std::process::Output;
 
 use serde_json::Value;
 
+use crate::abuse_counters::Site;
 use crate::common::name_server::{NameServer, Record};
 use crate::common::postfix::{Postfix, Role};
-use crate::common::{Client, Sink, can_run, countersign, folder, mail_log, mtas, poll_for, reserved_port, run};
+use crate::common::{Client, Sink, can_run, countersign, dsn, folder, mail_log, mtas, poll_for, reserved_port, run};
 
 fn report(folder: &Path, arguments: &[&str]) -> Output {
     run(folder, &[&["report"], arguments].concat())
@@ -92,6 +93,29 @@ fn is_right(found: &Value, place: &str) {
     assert_eq!(reflector["verdict"]["level"], "this-week");
     assert_eq!(counts(&found["harvest"]["networks"]), named(&[("198.51.100.0/24", 30)]));
     assert_eq!(found["unsigned"]["verdict"]["level"], "unknown");
+}
+
+#[test]
+fn the_log_of_a_daemon_names_hosts_that_do_not_sign() {
+    let original = "--b\r\nContent-Type: message/rfc822\r\n\r\nReceived: from web7.our.example by mx.third.example; now\r\n\
+                    Received: from localhost by web7.our.example; now\r\nFrom: Ann <ann@our.example>\r\nMessage-ID: <1@x>\r\n\r\nx\r\n--b--\r\n";
+    let bounce = dsn("failed").replace("--b--\r\n", original);
+    // Spam in our name has passed no host of ours.
+    let spam = bounce.replace("web7.our.example", "pc7.dyn.example");
+    for mode in ["observe", "enforce"] {
+        let site = Site::start(&format!("inbound.mode = \"{mode}\""), Some("2026-01-01T00:00:00Z"));
+        for message in [&bounce, &bounce, &spam] {
+            let reply = site.inbound().send("", "ann@our.example", message.trim_end()).unwrap();
+            assert!(reply.starts_with(if mode == "observe" { "250" } else { "550" }), "{mode}: {reply}");
+        }
+        let lines = site.daemon.log.wait_with("three decisions", |lines| {
+            (lines.iter().filter(|line| line.contains("\"event\":\"content\"")).count() == 3).then(|| lines.join("\n"))
+        });
+        std::fs::write(site.folder.path().join("daemon.log"), lines + "\n").unwrap();
+        let found = json(site.folder.path(), &["daemon.log"]);
+        assert_eq!(counts(&found["unsigned"]["hosts"]), named(&[("web7.our.example", 2)]), "{mode}: {found}");
+        assert_eq!(found["unsigned"]["verdict"]["level"], "this-week", "{mode}");
+    }
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub(super) struct Fields<'a> {
     #[serde(borrow)]
     reply: Option<Cow<'a, str>>,
     #[serde(borrow)]
-    unsigned_path: Option<Cow<'a, str>>,
+    unsigned_host: Option<Cow<'a, str>>,
 }
 
 /// Whether a text is a line of this program: `INFO …` behind the time, or `INFO` behind the name of the program.
@@ -68,7 +68,7 @@ impl<'a> Fields<'a> {
                 "reason" => fields.reason = Some(found),
                 "command" => fields.command = Some(found),
                 "reply" => fields.reply = Some(found),
-                "unsigned_path" => fields.unsigned_path = Some(found),
+                "unsigned_host" => fields.unsigned_host = Some(found),
                 _ => {}
             }
         }
@@ -104,7 +104,7 @@ impl<'a> Fields<'a> {
             to: self.to.unwrap_or_default(),
             result,
             reason: self.reason.unwrap_or_default(),
-            unsigned_host: self.unsigned_path,
+            unsigned_host: self.unsigned_host,
         }))
     }
 }

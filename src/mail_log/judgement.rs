@@ -178,7 +178,7 @@ pub(super) fn unsigned(hosts: &[UnsignedHost], has_ours: bool) -> Verdict {
         n => {
             let plural = if n == 1 { "host" } else { "hosts" };
             Verdict::new(Level::ThisWeek, format!("{n} {plural} of yours"))
-                .advise("send their mail through Countersign, or name them in outbound.exempt_clients or inbound.exempt_senders")
+                .advise("send their mail through Countersign, or add their senders to outbound.exempt_senders")
         }
     }
 }

@@ -151,6 +151,14 @@ impl Evaluator {
         message_id: Option<&str>,
     ) {
         let (kind, action, reason) = (found.kind.name(), content.name(), content.reason());
+        // What is against the bounce may be that its original was not signed.
+        let unsigned_host = match content {
+            ContentVerdict::Deliver | ContentVerdict::Rescue(_) | ContentVerdict::Later => None,
+            ContentVerdict::Mark(_)
+            | ContentVerdict::Quarantine(..)
+            | ContentVerdict::Discard(_)
+            | ContentVerdict::Refuse(_) => rules.unsigned_own_host(found),
+        };
         info!(
             session = %self.id,
             client = self.who(),
@@ -162,6 +170,7 @@ impl Evaluator {
             message_id,
             returned_message_id = found.returned.message_ids.first(),
             final_recipient = final_recipient(found),
+            unsigned_host,
             action,
             reason
         );
