@@ -11,7 +11,7 @@ use crate::config::{Config, Endpoint, Listener, MtaService, Protocol, Role, Serv
 use crate::envelope::address::Address;
 use crate::envelope::keyring::Keyring;
 use crate::envelope::rules::{Ramp, Rules};
-use crate::envelope::site_policy::{InboundMode, OutboundMode, Policy, RejectAt};
+use crate::envelope::site_policy::{InboundMode, Mixed, OutboundMode, Policy, RejectAt};
 use crate::state::ownership::{daemon_user, make_folder};
 
 pub(in crate::cli) fn all(config: &Config, ring: &Keyring) -> Vec<String> {
@@ -38,6 +38,13 @@ pub(in crate::cli) fn all(config: &Config, ring: &Keyring) -> Vec<String> {
     }
     if policy.outbound.mode == OutboundMode::Pilot && policy.outbound.pilot.is_empty() {
         warnings.push("outbound.mode is \"pilot\" and outbound.pilot is empty: nothing is signed".into());
+    }
+    if policy.outbound.mixed == Mixed::Sign && !policy.outbound.exempt_recipients.is_empty() {
+        warnings.push(
+            "outbound.exempt_recipients has no effect, because outbound.mixed is \"sign\": every recipient gets the signed sender. \
+             Remove outbound.mixed to exempt them"
+                .into(),
+        );
     }
     if policy.inbound.exempt_clients.contains([127, 0, 0, 1].into()) {
         warnings.push(
