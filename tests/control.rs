@@ -497,7 +497,11 @@ fn status_is_a_line_for_monitoring() {
     assert!(status == Some(0) || status == Some(1), "{line}");
     let (_, line) = form("checkmk");
     assert!(line.contains(" Countersign uptime=") && line.contains("|sessions=0|"), "{line}");
+    // It has something to look at, a ramp that has not begun, and is as healthy as it can be.
+    let (status, line) = form("container");
+    assert!(status == Some(0) && line.lines().count() == 1, "{status:?} {line}");
     drop(daemon);
+    assert_eq!(form("container").0, Some(1));
     let (status, line) = form("nagios");
     assert!(status == Some(2) && line.starts_with("COUNTERSIGN CRITICAL - no running daemon answers"), "{line}");
 }

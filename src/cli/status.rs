@@ -57,7 +57,7 @@ struct Socket {
 #[command(after_help = "\
 Examples:
   countersign status                     for you
-  countersign status --check nagios      for Nagios, Icinga or Naemon; or: checkmk
+  countersign status --check nagios      for Nagios, Icinga or Naemon; or: checkmk, container
 
 Exit status: 0 all well, 1 something needs attention, 2 wrong usage or config, 3 no daemon answers.")]
 pub(super) struct Status {
@@ -137,7 +137,11 @@ pub(super) fn status(args: &Status) -> Result<bool> {
         let report = ask(&args.socket, "GET", "/status", "").map_err(|error| format!("{error:#}"));
         let (line, health) = monitoring::line(form, &report);
         anstream::println!("{line}");
-        return if health == Health::Down { Err(Told.into()) } else { Ok(health == Health::Well) };
+        return match (form, health) {
+            (Form::Container, health) => Ok(health != Health::Down),
+            (_, Health::Down) => Err(Told.into()),
+            (_, health) => Ok(health == Health::Well),
+        };
     }
     let report: Report = ask(&args.socket, "GET", "/status", "")?;
     if args.json {
@@ -233,7 +237,10 @@ fn places(socket: &Socket) -> Result<(Vec<PathBuf>, Option<anyhow::Error>)> {
 /// The socket of a package belongs to the daemon with the config of the package: a command for another daemon must not
 /// reach it.
 fn or_packaged(own: PathBuf, folder: &Path) -> Vec<PathBuf> {
-    if folder == Path::new(PACKAGED_CONFIG) { vec![PACKAGED.into(), own] } else { vec![own] }
+    // A config in the current folder has no folder in its name.
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let is_packaged = std::fs::canonicalize(folder).is_ok_and(|folder| folder == Path::new(PACKAGED_CONFIG));
+    if is_packaged { vec![PACKAGED.into(), own] } else { vec![own] }
 }
 
 fn ask<T: DeserializeOwned>(socket: &Socket, method: &str, path: &str, body: &str) -> Result<T> {
