@@ -204,3 +204,43 @@ fn a_state_file_that_is_full_stops_no_mail() {
     site.send();
     assert!(site.rcpt(&mut client, "", &forged).starts_with("250"));
 }
+
+#[test]
+fn a_state_file_that_could_not_be_written_is_used_again() {
+    let site = Site::start("", None);
+    let (folder, hop) = (site.folder, site.sink.port);
+    drop(site.daemon);
+    // The signal of a file that is too long is ignored: writing fails, as on a full disk.
+    let mut command = Command::new("bash");
+    command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\"", crate::common::PROGRAM]);
+    let daemon = Site::daemon_by(command, folder.path(), hop, site.status, "");
+    let site = Site { folder, sink: site.sink, daemon, status: site.status };
+    let pid = rustix::process::Pid::from_child(&site.daemon.child);
+    let limit = |octets: Option<u64>| {
+        let limit = rustix::process::Rlimit { current: octets, maximum: None };
+        rustix::process::prlimit(Some(pid), rustix::process::Resource::Fsize, limit).unwrap();
+    };
+    let tag = site.tag(false);
+    limit(Some(1));
+    // Counted while nothing can be written.
+    assert!(site.rcpt(&mut site.inbound(), "", &tag).starts_with("250"));
+    site.daemon.log.wait("the failure", 0, |line| line.contains("the state file cannot be written"));
+    assert_eq!(site.metric("countersign_state_written "), Some(0.0));
+    limit(None);
+    site.daemon.log.wait("the end of the failure", 0, |line| line.contains("the state file can be written again"));
+    assert_eq!(site.metric("countersign_state_written "), Some(1.0));
+    // It is in the file: a killed daemon has no other chance to write it.
+    let Site { folder, sink, daemon, status } = site;
+    poll_for("the bounce in the file", || {
+        let copy = folder.path().join("copy.db");
+        fs::copy(folder.path().join("state/countersign.db"), &copy).unwrap();
+        String::from_utf8_lossy(&fs::read(copy).unwrap()).contains("\"genuine\":1").then_some(())
+    });
+    daemon.signal(Signal::KILL);
+    daemon.wait();
+    let daemon = Site::daemon(folder.path(), sink.port, status, "");
+    let site = Site { folder, sink, daemon, status };
+    let report = run(site.folder.path(), &["status", "--json"]);
+    let report: serde_json::Value = serde_json::from_slice(&report.stdout).unwrap();
+    assert_eq!(report["genuine"], 1, "{report}");
+}

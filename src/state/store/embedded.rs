@@ -4,6 +4,8 @@ use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use redb::{
     Database, DatabaseError, Durability, ReadableDatabase as _, ReadableTable as _, StorageError, TableDefinition,
@@ -14,9 +16,15 @@ use super::api::{Change, Found, Removed, Store, StoreError, Table};
 /// Octets of the file that are cached in memory.
 const CACHE: usize = 4 << 20;
 
+/// Time after which a file that could not be used is opened anew.
+const RETRY: Duration = Duration::from_secs(5);
+
 /// A store in one file.
 pub(super) struct Embedded {
-    database: Database,
+    /// `None` after an error of the system, until the file is opened anew: redb uses no file again that has failed.
+    database: Mutex<Option<Arc<Database>>>,
+    /// When it has failed.
+    failed: Mutex<Option<Instant>>,
     path: PathBuf,
     max_size: u64,
 }
@@ -64,7 +72,37 @@ impl Embedded {
                 database(path).map_err(|error| failed("cannot make", &error))?
             }
         };
-        Ok((Self { database, path: path.to_owned(), max_size }, found))
+        let database = Mutex::new(Some(Arc::new(database)));
+        Ok((Self { database, failed: Mutex::default(), path: path.to_owned(), max_size }, found))
+    }
+}
+
+impl Embedded {
+    /// The open file.
+    fn open_file(&self) -> Result<Arc<Database>, redb::Error> {
+        let mut open = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(database) = &*open {
+            return Ok(Arc::clone(database));
+        }
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if failed.is_some_and(|at| at.elapsed() < RETRY) {
+            return Err(redb::Error::PreviousIo);
+        }
+        *failed = Some(Instant::now());
+        let database = Arc::new(database(&self.path)?);
+        *open = Some(Arc::clone(&database));
+        Ok(database)
+    }
+
+    /// Closes the file after an error of the system, to open it anew later: a full disk gets room again.
+    fn note<T>(&self, result: Result<T, redb::Error>) -> Result<T, StoreError> {
+        if let Err(redb::Error::Io(_) | redb::Error::PreviousIo) = &result {
+            let closed = self.database.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if closed.is_some() {
+                *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            }
+        }
+        Ok(result?)
     }
 }
 
@@ -112,19 +150,19 @@ impl From<redb::Error> for StoreError {
 impl Store for Embedded {
     fn scan(&self, table: Table, each: &mut dyn FnMut(&[u8], &[u8])) -> Result<(), StoreError> {
         let mut scan = || -> Result<(), redb::Error> {
-            let read = self.database.begin_read()?;
+            let read = self.open_file()?.begin_read()?;
             for entry in read.open_table(definition(table))?.iter()? {
                 let (key, value) = entry?;
                 each(key.value(), value.value());
             }
             Ok(())
         };
-        Ok(scan()?)
+        self.note(scan())
     }
 
     fn scan_back(&self, table: Table, each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), StoreError> {
         let mut scan = || -> Result<(), redb::Error> {
-            let read = self.database.begin_read()?;
+            let read = self.open_file()?.begin_read()?;
             for entry in read.open_table(definition(table))?.iter()?.rev() {
                 let (key, value) = entry?;
                 if !each(key.value(), value.value()) {
@@ -133,20 +171,20 @@ impl Store for Embedded {
             }
             Ok(())
         };
-        Ok(scan()?)
+        self.note(scan())
     }
 
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let get = || -> Result<Option<Vec<u8>>, redb::Error> {
-            let read = self.database.begin_read()?;
+            let read = self.open_file()?.begin_read()?;
             Ok(read.open_table(definition(table))?.get(key)?.map(|value| value.value().to_vec()))
         };
-        Ok(get()?)
+        self.note(get())
     }
 
     fn remove_before(&self, table: Table, bound: &[u8], most: usize) -> Result<Removed, StoreError> {
         let found = || -> Result<Vec<(Vec<u8>, usize)>, redb::Error> {
-            let read = self.database.begin_read()?;
+            let read = self.open_file()?.begin_read()?;
             let table = read.open_table(definition(table))?;
             let found = table.range::<&[u8]>(..bound)?.take(most).map(|entry| {
                 let (key, value) = entry?;
@@ -154,7 +192,7 @@ impl Store for Embedded {
             });
             found.collect()
         };
-        let found = found()?;
+        let found = self.note(found())?;
         let removed = Removed { keys: found.len(), octets: found.iter().map(|(_, octets)| octets).sum() };
         let changes: Vec<Change> = found.into_iter().map(|(key, _)| Change { table, key, value: None }).collect();
         if !changes.is_empty() {
@@ -167,7 +205,7 @@ impl Store for Embedded {
         // Pages that are free again are used again, and the file does not get smaller while it is open. Copy on write needs
         // room beside what is stored.
         let used = || -> Result<u64, redb::Error> {
-            let read = self.database.begin_write()?;
+            let read = self.open_file()?.begin_write()?;
             let stats = read.stats()?;
             read.abort()?;
             Ok(stats.stored_bytes())
@@ -178,7 +216,7 @@ impl Store for Embedded {
 
     fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
         let commit = || -> Result<(), redb::Error> {
-            let mut write = self.database.begin_write()?;
+            let mut write = self.open_file()?.begin_write()?;
             write.set_durability(Durability::Immediate)?;
             for Change { table, key, value } in changes {
                 let mut table = write.open_table(definition(*table))?;
@@ -190,6 +228,6 @@ impl Store for Embedded {
             write.commit()?;
             Ok(())
         };
-        Ok(commit()?)
+        self.note(commit())
     }
 }
