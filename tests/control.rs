@@ -5,8 +5,10 @@ use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::abuse_counters::Site;
+use crate::common::next_hop::Does::SaysAndCloses;
+use crate::common::tls::certificate_for_days;
 use crate::common::wait::wait_for_state;
-use crate::common::{Client, Daemon, Sink, dsn, folder, poll_for, reserved_port, run, run_ok, skip, tcp};
+use crate::common::{At, Client, Daemon, NextHop, Sink, dsn, folder, poll_for, reserved_port, run, run_ok, skip, tcp};
 use rustix::process::Signal;
 
 const ENFORCED: &str = "2026-01-01T00:00:00Z";
@@ -504,4 +506,52 @@ fn status_is_a_line_for_monitoring() {
     assert_eq!(form("container").0, Some(1));
     let (status, line) = form("nagios");
     assert!(status == Some(2) && line.starts_with("COUNTERSIGN CRITICAL - no running daemon answers"), "{line}");
+}
+
+#[test]
+fn status_names_a_next_hop_that_refuses_and_a_certificate_that_expires() {
+    let refusing = NextHop::script().on(At::Greeting, SaysAndCloses("421 4.3.2 too many connections")).start();
+    for (days, expected) in [(5, "the certificate of 127.0.0.1:0 expires at "), (-1, "has expired: renew it"), (60, "")]
+    {
+        let folder = folder();
+        run_ok(folder.path(), &["keys", "init"]);
+        certificate_for_days(folder.path(), days);
+        // Two listeners with the same next hop: it is named once.
+        let listener = |role: &str| {
+            format!(
+                "[[listener]]\nrole = \"{role}\"\nlisten = \"127.0.0.1:0\"\nnext_hop = \"127.0.0.1:{}\"\ntls = \"may\"\n\
+                 certificate = \"chain.pem\"\nprivate_key = \"key.pem\"\n",
+                refusing.port
+            )
+        };
+        let config = format!(
+            "domains.local = [\"our.example\"]\nstatus.listen = \"127.0.0.1:{}\"\n{}{}",
+            reserved_port(),
+            listener("outbound"),
+            listener("inbound")
+        );
+        let _daemon = Daemon::start(folder.path(), &config);
+        let refuses = format!("→ the next hop 127.0.0.1:{} refuses connections in its greeting", refusing.port);
+        let shown = poll_for("the next hop", || {
+            Some(text(&run(folder.path(), &["status"]))).filter(|shown| shown.contains(&refuses))
+        });
+        assert_eq!(shown.matches(&refuses).count(), 1, "{shown}");
+        assert_eq!(shown.contains("certificate"), !expected.is_empty(), "{days}: {shown}");
+        assert!(shown.contains(expected), "{days}: {shown}");
+    }
+}
+
+#[test]
+fn a_decision_about_a_ramp_that_has_no_effect_says_so() {
+    let folder = folder();
+    run_ok(folder.path(), &["keys", "init"]);
+    for (mode, has_effect) in [("ramp", true), ("enforce", false), ("observe", false)] {
+        let config = format!(
+            "domains.local = [\"our.example\"]\ninbound.mode = \"{mode}\"\n[[listener]]\nrole = \"inbound\"\n\
+             listen = \"127.0.0.1:9\"\nnext_hop = \"127.0.0.1:10\"\n"
+        );
+        std::fs::write(folder.path().join("countersign.toml"), config).unwrap();
+        let said = text(&run(folder.path(), &["ramp", "observe", "our.example"]));
+        assert_eq!(said.contains(&format!("no effect now: inbound.mode is \"{mode}\"")), !has_effect, "{said}");
+    }
 }

@@ -7,6 +7,7 @@ use super::keys::{RingChoice, RingTarget, ramp_domain};
 use crate::cli::colours::YELLOW;
 use crate::envelope::keyring::RampDecision;
 use crate::envelope::rules::Rules;
+use crate::envelope::site_policy::InboundMode;
 use crate::service::ramp_words::describe;
 use crate::state::ring_file::{self, Changed};
 
@@ -63,6 +64,14 @@ pub(super) fn run(command: &RampCommand) -> Result<bool> {
         },
     };
     anstream::println!("{domain}: {state}.");
+    if let Some(mode) =
+        target.policy.as_ref().map(|policy| policy.inbound.mode).filter(|mode| *mode != InboundMode::Ramp)
+    {
+        anstream::eprintln!(
+            "{YELLOW}warning:{YELLOW:#} this has no effect now: inbound.mode is \"{}\" for all domains, and only \"ramp\" decides for each",
+            mode.name()
+        );
+    }
     if !target.knows(&domain) {
         anstream::eprintln!(
             "{YELLOW}warning:{YELLOW:#} the config does not name {domain} in domains.local or as srs_domain, so nothing asks for it"

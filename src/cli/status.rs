@@ -345,8 +345,9 @@ fn lines(report: &Report) -> Vec<String> {
     ));
     if report.harvest_networks > 0 {
         lines.push(format!(
-            "  {} client networks have tried too many unknown recipients, and are deferred for up to an hour",
-            report.harvest_networks
+            "  {} client network{} tried too many unknown recipients; deferred for up to an hour",
+            report.harvest_networks,
+            if report.harvest_networks == 1 { " has" } else { "s have" }
         ));
     }
     if report.forgery_chance > 0.0 {

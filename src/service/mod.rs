@@ -2,6 +2,7 @@
 
 mod accept;
 mod aliases;
+mod attention;
 mod capped_listener;
 mod catch_all;
 pub(crate) mod control;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::gauges::signing_key;
+use super::attention::attention;
 use super::parts::{DomainRamp, Parts};
 use super::ramp::states;
 use super::ramp_words::describe;
@@ -14,11 +14,8 @@ use crate::drive::app_state::AppState;
 use crate::drive::history::{HOURS, Hour, number, sum_of};
 use crate::drive::metrics::{AliasLabels, SenderLabels};
 use crate::drive::proxy_listener::ProxyListener;
-use crate::envelope::rules::{OutboundReason, Ramp, Waiting};
+use crate::envelope::rules::OutboundReason;
 use crate::state::time_format::rfc3339;
-
-/// The chance of a guessed tag from which on an administrator should do something.
-const FORGERY_CHANCE: f64 = 0.001;
 
 /// The state of a daemon.
 #[derive(Debug, Serialize, Deserialize)]
@@ -237,51 +234,4 @@ fn line_of(listener: &ProxyListener) -> (String, String, String, bool) {
     let hops = listener.hops(crate::wire::message::NextHopChoice::Main);
     let next = listener.listener.next_hop.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     (listener.listener.role.name().to_owned(), listener.listener.listen.to_string(), next, hops.is_up())
-}
-
-fn attention(
-    app: &AppState,
-    proxy_listeners: &[Arc<ProxyListener>],
-    ramps: &[(String, Ramp)],
-    surges: &[String],
-    chance: f64,
-) -> Vec<String> {
-    let mut list = Vec::new();
-    for hops in proxy_listeners.iter().flat_map(|listener| listener.all_hops()) {
-        list.extend(
-            hops.down()
-                .into_iter()
-                .map(|hop| format!("the next hop {hop} is down; unless another one is up, its mail is deferred")),
-        );
-    }
-    for (name, ramp) in ramps {
-        if let Ramp::Waiting(Waiting { hold: Some(hold), .. }) = ramp {
-            list.push(format!(
-                "{} sends mail of {name} unsigned, which holds the ramp: send it through Countersign, or decide: countersign ramp enforce {name}",
-                hold.host
-            ));
-        }
-    }
-    if let Some(until) = app.ramps.load().paused_until.filter(|until| app.now() < *until) {
-        let until = rfc3339(until);
-        list.push(format!("all domains are only observed until {until}; end that with: countersign observe off"));
-    }
-    list.extend(
-        surges.iter().map(|domain| format!("a surge of false bounces to {domain}; untagged ones are deferred")),
-    );
-    if chance >= FORGERY_CHANCE {
-        list.push(format!("tags are guessed: with a chance of {chance:.4}, one guess was valid; rotate the key: countersign keys rotate"));
-    }
-    if app.metrics.gauges.ring_loaded.get() == 0 {
-        list.push("the key ring cannot be read; the last good one is in use; see: countersign check".to_owned());
-    }
-    let refused = app.recipients.refusals().into_iter();
-    list.extend(refused.map(|why| format!("a list of recipients is not in force, the one before is: {why}")));
-    if app.metrics.gauges.state_written.get() == 0 {
-        list.push("the state file cannot be written; what it should keep is in memory; see the log".to_owned());
-    }
-    if signing_key(app).is_some_and(|(_, due)| due < app.now()) {
-        list.push("the signing key has signed for more than a year: countersign keys rotate".to_owned());
-    }
-    list
 }

@@ -22,6 +22,17 @@ pub fn certificate(folder: &Path) {
     std::fs::write(folder.join("chain.pem"), made.cert.pem()).unwrap();
 }
 
+/// As [`certificate`], one that expires after so many days; less than 0: it has expired.
+pub fn certificate_for_days(folder: &Path, days: i64) {
+    let mut parameters = rcgen::CertificateParams::new(vec![NAME.to_owned()]).unwrap();
+    let now = std::time::SystemTime::now();
+    let span = std::time::Duration::from_secs(86_400 * days.unsigned_abs());
+    parameters.not_after = if days < 0 { now - span } else { now + span }.into();
+    let key = rcgen::KeyPair::generate().unwrap();
+    std::fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
+    std::fs::write(folder.join("chain.pem"), parameters.self_signed(&key).unwrap().pem()).unwrap();
+}
+
 /// Performs the TLS handshake on a connection. The certificate in the folder is the only trusted one.
 pub fn secure(folder: &Path, stream: TcpStream) -> std::io::Result<StreamOwned<ClientConnection, TcpStream>> {
     let mut roots = RootCertStore::empty();

@@ -95,7 +95,9 @@ fn backscatter(found: &Backscatter) -> Vec<String> {
             0 => String::new(),
             n => format!("; {} names that do not exist", grouped(n as u64)),
         };
-        lines.push(format!("  forged as  {}{unknown}", with_shares(&found.forged_as, refused)));
+        // Bounces that were only marked count, too.
+        let forged = refused.max(found.forged_as.iter().map(|named| named.count).sum());
+        lines.push(format!("  forged as  {}{unknown}", with_shares(&found.forged_as, forged)));
     }
     if !found.sent_by.is_empty() {
         let shown: Vec<String> = found
