@@ -47,7 +47,7 @@ fn token_of(site: &Site) -> String {
 }
 
 /// A site where a genuine bounce came, an automatic reply, and false bounces of two networks.
-fn busy_site(config: &str) -> Site {
+pub(crate) fn busy_site(config: &str) -> Site {
     let site = Site::start(config, Some(ENFORCED));
     site.send();
     let bounce = dsn("failed").replace(
@@ -160,11 +160,11 @@ fn the_token_shows_whole_addresses_and_changes_what_is_enforced() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {code}")), "{headers} {body}: {answer}");
     }
     assert!(get(port, "/observe").starts_with("HTTP/1.1 405"));
-    assert!(!get(port, "/").contains("End watching only"), "nothing has changed");
+    assert!(!get(port, "/").contains("Stop observing only"), "nothing has changed");
     let origin = format!("Origin: http://127.0.0.1:{port}\r\n");
     assert!(observe(port, &origin, &format!("time=24h&token={token}")).starts_with("HTTP/1.1 303"));
     let page = get(port, "/");
-    assert!(page.contains("End watching only") && page.contains("all domains are only observed until"), "{page}");
+    assert!(page.contains("Stop observing only") && page.contains("all domains are only observed until"), "{page}");
     assert!(site.rcpt(&mut site.inbound(), "", &site.tag(true)).starts_with("250"), "it is only observed");
     assert!(observe(port, &with_token(&token), "time=off").starts_with("HTTP/1.1 303"));
     assert!(site.rcpt(&mut site.inbound(), "", &site.tag(true)).starts_with("550"));

@@ -105,10 +105,10 @@ pub(crate) struct Explanation {
 pub(crate) fn explained(reason: &str) -> Explanation {
     let (meaning, if_genuine) = match reason {
         "untagged-ndr" | "daemon-ndr" | "text-ndr" => (
-            "Mail of this domain leaves with a signed sender, so a genuine bounce comes back to a signed address. This one \
-             came to the plain address: the mail that it returns was not sent through here.",
+            "Mail of this domain leaves with a signed sender, so a genuine bounce comes back to a signed address. This one came \
+             to the plain address: its original was not signed by this site.",
             "Its original left through a host that does not sign. Compare the Received lines below with your hosts: send mail \
-             of that host through Countersign, or name the host in outbound.exempt_clients. Until then: `countersign ramp \
+             of that host through Countersign, or add its senders to outbound.exempt_senders. Until then: `countersign ramp \
              observe DOMAIN`.",
         ),
         "doubtful-ndr" => (
@@ -117,37 +117,37 @@ pub(crate) fn explained(reason: &str) -> Explanation {
             "Decide with inbound.actions.doubtful-ndr what becomes of such notices.",
         ),
         "forged" => (
-            "The address has the form of a signed one, and no key of the ring has made this signature. Somebody has made it up, \
-             or copied it and changed it.",
+            "The address has the form of a signed address, and its hash was not made by any key of the ring. Somebody has \
+             made it up, or changed a copied address.",
             "Is the ring the same on all your hosts? `countersign keys list` on each of them shows it.",
         ),
         "expired" => (
-            "The signature is genuine and too old. Bounces come within a few days; spammers keep addresses for longer.",
+            "The tag is genuine, and too old. Bounces arrive within a few days; spammers keep addresses for longer.",
             "If genuine bounces come late, batv.lifetime must be longer than the mail server keeps mail in its queue.",
         ),
         "future" => (
-            "The signature is genuine, and its day has not come yet: the clock of this host or of the one that signed is wrong.",
+            "The tag is genuine, and dated in the future. The clock of this host or of the one that signed is wrong.",
             "Compare the clocks of your hosts: `timedatectl`.",
         ),
         "unknown-key" => (
-            "The address names a key that is not in the ring of this host.",
+            "The tag names a key that is not in the ring of this host.",
             "Copy the ring to this host, and run `countersign reload`.",
         ),
         "guessing" => (
-            "This network has tried many signatures that were not made here, so for a while none of its signatures is looked at.",
+            "This network has sent many tags that were not made here. For a while, its tags are not verified.",
             "A server that relays for you belongs into inbound.trusted_relays.",
         ),
         "replayed" => (
-            "More bounces came to this signed address than its mail had recipients. Somebody may have copied the address.",
+            "This signed address has received more bounces than its mail had recipients. Somebody may have copied it.",
             "A message to a large list outside may cause this: see inbound.replay.",
         ),
         "surge" => (
-            "Far more bounces than usual came to this domain, so those without a signature were put off at RCPT.",
-            "Nothing: genuine servers try again.",
+            "This domain receives far more bounces than usual, so those without a tag are deferred at RCPT.",
+            "Wait: genuine servers try again.",
         ),
         "own-sender" => (
-            "The sender is in a domain of yours, and came from outside without a signature.",
-            "A service that sends in your name belongs into inbound.trusted_relays, or its mail must pass Countersign.",
+            "The sender is in a domain of yours. The mail came from outside, and the sender has no tag.",
+            "Send mail of that service through Countersign, or add its senders to inbound.exempt_senders.",
         ),
         "relaying-denied" => (
             "The recipient is in no domain of yours, so this would have been relaying.",
@@ -160,35 +160,32 @@ pub(crate) fn explained(reason: &str) -> Explanation {
         ),
         "unknown-recipient" | "no-mailbox" => ("There is no such mailbox.", ""),
         "recipient-undecided" => (
-            "The server that knows the recipients gave no answer, so the message was put off.",
+            "The server that knows the recipients gave no answer, so the message was deferred.",
             "See that the server in inbound.recipients answers.",
         ),
         "srs-no-bounce" | "srs-sender" => {
             ("This is the return address of forwarded mail, and takes bounces and reports only.", "")
         }
         "unknown-alias" => (
-            "The signature is genuine, and the sender that it stands for is not stored here: another host has made it, or the \
-             state file was lost.",
+            "The tag is genuine, and the sender that it stands for is not stored here: another host has made the alias, or \
+             the state file was lost.",
             "",
         ),
         "own-bounce" | "own-bounce-unverified" | "own-bounce-limit" => (
-            "This is a bounce that your own mail server made. It was not sent, because the sender of its original may be forged, \
-             and would have got it for nothing.",
+            "Your own mail server made this bounce. It was not sent, because the sender of its original may be forged.",
             "See outbound.ndr in the config.",
         ),
         "overflow" => (
             "The address is too long to be signed, so a bounce to it needs evidence, and this one had none.",
             "Decide with inbound.actions.overflow what becomes of such bounces.",
         ),
-        "valid" => ("The address was signed here, and its time is not over.", ""),
-        "evidence" => (
-            "It came without a tag, and the original that it returns carries a header that only this site can have made.",
-            "",
-        ),
-        "no-bounce" | "not-a-bounce" => (
-            "It says of no message that it was not delivered: it is a reply, a receipt, a report or ordinary mail.",
-            "",
-        ),
+        "valid" => ("The address was signed by this site, and its tag has not expired.", ""),
+        "evidence" => {
+            ("It came without a tag, and the original that it returns carries an evidence header of this site.", "")
+        }
+        "no-bounce" | "not-a-bounce" => {
+            ("It does not say that mail was not delivered. It is a reply, a receipt, a report or ordinary mail.", "")
+        }
         _ => ("", ""),
     };
     Explanation { meaning, if_genuine }

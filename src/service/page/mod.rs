@@ -232,11 +232,11 @@ fn footer(page: &Page, report: &Report, reader: Reader) -> Markup {
                     label for="token" { "Token" }
                     input #token name="token" type="password" required size="16" autocomplete="current-password" aria-describedby="token-help";
                 }
-                @if is_paused { button name="time" value="off" { "End watching only" } }
-                @else { button name="time" value="24h" { "Watch only for 24 hours" } }
+                @if is_paused { button name="time" value="off" { "Stop observing only" } }
+                @else { button name="time" value="24h" { "Only observe for 24 hours" } }
             }
             p #token-help .quiet {
-                "Watching only, false bounces are delivered with a mark, to all domains. The same: "
+                "Until then, false bounces to all domains are delivered with a mark. The same in a terminal: "
                 code { "countersign observe " (if is_paused { "off" } else { "24h" }) }
                 @if reader != Reader::WithToken {
                     ". The token is in " code { (access::place(&config.status_token).display()) }

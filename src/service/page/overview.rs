@@ -52,7 +52,7 @@ impl Health {
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::Working => "Working",
-            Self::Attention => "Working, look",
+            Self::Attention => "Needs attention",
             Self::Down => "Mail is deferred",
         }
     }
@@ -88,10 +88,10 @@ fn sentence(report: &Report, health: Health) -> String {
         Health::Attention => format!("Working, but {} things need attention.", report.attention.len()),
         Health::Working if all == enforced => "Working. False bounces are refused.".to_owned(),
         Health::Working if enforced == 0 => {
-            "Working. It only watches so far, and refuses nothing for want of a tag.".to_owned()
+            "Working. Domains are only observed: false bounces are marked, not refused.".to_owned()
         }
         Health::Working => {
-            format!("Working. False bounces to {enforced} of {all} domains are refused, to others only marked.")
+            format!("Working. False bounces to {enforced} of {all} domains are refused; the others are observed.")
         }
     }
 }
@@ -126,9 +126,9 @@ fn card(report: &Report, domain: &DomainRamp) -> Markup {
     let (word, class) = match (is_enforced(report, domain), domain.state.as_str()) {
         (true, _) => ("enforced", "calm"),
         (false, "held") => ("held", "week"),
-        (false, "waiting") => ("watching", "unknown"),
-        (false, "paused") => ("watching, by command", "week"),
-        (false, _) => ("watching", "unknown"),
+        (false, "waiting") => ("observed", "unknown"),
+        (false, "paused") => ("observed, by command", "week"),
+        (false, _) => ("observed", "unknown"),
     };
     html! {
         li class=(class) {
@@ -162,7 +162,7 @@ pub(super) fn who(figures: &Figures, report: &Report, reader: Reader) -> Markup 
                 (list("Users hit", &recipients, names.recipients.len(), all))
             }
             @if report.harvest_networks > 0 {
-                p { (report.harvest_networks) " networks have tried too many unknown recipients, and are deferred for up to an hour." }
+                p { (report.harvest_networks) " networks have tried too many unknown recipients. They are deferred for up to an hour." }
             }
         }
     }
