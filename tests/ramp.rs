@@ -29,6 +29,13 @@ pub(crate) fn in_days(days: u32) -> Command {
     program
 }
 
+/// A command that runs the program so many seconds later, or earlier.
+pub(crate) fn at_offset(seconds: i64) -> Command {
+    let mut program = in_days(0);
+    program.env("FAKETIME", format!("{seconds:+}"));
+    program
+}
+
 /// A command that runs the program with a date that passes so many times faster.
 pub(crate) fn faster(times: u32) -> Command {
     let mut program = in_days(0);

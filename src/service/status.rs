@@ -14,6 +14,7 @@ use axum::routing::get;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
@@ -49,7 +50,13 @@ pub(super) async fn serve(
     draining: CancellationToken,
 ) {
     let registry = Arc::new(app.metrics.registry());
-    let page = Page { app: Arc::clone(&app), listeners: Arc::clone(&listeners), store, listens: bound.address() };
+    let page = Page {
+        app: Arc::clone(&app),
+        listeners: Arc::clone(&listeners),
+        store,
+        listens: bound.address(),
+        turns: Arc::new(Semaphore::new(page::AT_A_TIME)),
+    };
     let router = Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))

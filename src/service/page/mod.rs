@@ -24,6 +24,7 @@ use data_encoding::BASE64;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
 use tracing::warn;
 
 use self::access::Reader;
@@ -76,7 +77,12 @@ pub(super) struct Page {
     pub store: Arc<dyn Store>,
     /// The address of the status listener.
     pub listens: Option<IpAddr>,
+    /// Who may make a page now. Those who are gone by then take no time.
+    pub turns: Arc<Semaphore>,
 }
+
+/// The number of pages that are made at a time: a search reads the whole list of decisions, and mail goes first.
+pub(super) const AT_A_TIME: usize = 1;
 
 /// The routes of the page.
 pub(super) fn router(page: Page) -> Router {
@@ -158,16 +164,27 @@ fn document(title: &str, body: &Markup) -> String {
     page.into_string()
 }
 
-/// What takes a moment is not done on the thread that serves other requests.
-async fn rendered(make: impl FnOnce() -> Response + Send + 'static) -> Response {
-    tokio::task::spawn_blocking(make)
+/// What takes a moment is not done on the thread that serves other requests, and not by many at a time.
+async fn rendered(turns: &Arc<Semaphore>, make: impl FnOnce() -> Response + Send + 'static) -> Response {
+    let Ok(turn) = Arc::clone(turns).acquire_owned().await else {
+        return failed(StatusCode::SERVICE_UNAVAILABLE, "The daemon stops.");
+    };
+    let made = move || {
+        let made = make();
+        drop(turn);
+        made
+    };
+    tokio::task::spawn_blocking(made)
         .await
         .unwrap_or_else(|error| failed(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()))
 }
 
 async fn overview(State(page): State<Page>, UrlQuery(query): UrlQuery<Query>, request: HeaderMap) -> Response {
     match reader(&page, &request) {
-        Ok(reader) => rendered(move || (headers(), overview_of(&page, &query, reader)).into_response()).await,
+        Ok(reader) => {
+            let turns = Arc::clone(&page.turns);
+            rendered(&turns, move || (headers(), overview_of(&page, &query, reader)).into_response()).await
+        }
         Err(refused) => *refused,
     }
 }
@@ -256,7 +273,8 @@ async fn why(State(page): State<Page>, Path(number): Path<u64>, request: HeaderM
         Ok(reader) => reader,
         Err(refused) => return *refused,
     };
-    rendered(move || match decision_log::one(&*page.store, number) {
+    let turns = Arc::clone(&page.turns);
+    rendered(&turns, move || match decision_log::one(&*page.store, number) {
         Ok(Some(decision)) => {
             let body = html! { main { h1.hidden { "Why" } (decisions::why(&decision, reader)) } };
             (headers(), document("Why · Countersign", &body)).into_response()
@@ -278,7 +296,10 @@ async fn full(State(page): State<Page>, request: HeaderMap) -> Response {
 
 async fn as_json(State(page): State<Page>, request: HeaderMap) -> Response {
     match reader(&page, &request) {
-        Ok(_) => rendered(move || Json(Report::of(&page.app, &page.listeners.load())).into_response()).await,
+        Ok(_) => {
+            let turns = Arc::clone(&page.turns);
+            rendered(&turns, move || Json(Report::of(&page.app, &page.listeners.load())).into_response()).await
+        }
         Err(refused) => *refused,
     }
 }
