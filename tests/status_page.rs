@@ -201,6 +201,36 @@ fn elsewhere_and_where_the_config_says_so_nothing_is_shown_without_the_token() {
     drop(daemon);
 }
 
+#[test]
+fn many_searches_take_one_thread() {
+    let site = Site::start(
+        "limits.refused_recipients = 0\nlimits.commands = 1000000\ninbound.guesses_per_minute = 0",
+        Some(ENFORCED),
+    );
+    let (mut client, forged) = (site.inbound(), site.tag(true));
+    for _ in 0..3000 {
+        assert!(site.rcpt(&mut client, "", &forged).starts_with("550"));
+    }
+    poll_for("the decisions", || Some(()).filter(|()| get(site.status, "/?q=127.0.0.1").contains("newest 50")));
+    let status = format!("/proc/{}/status", site.daemon.child.id());
+    let threads = || -> usize {
+        let text = std::fs::read_to_string(&status).unwrap();
+        text.lines().find_map(|line| line.strip_prefix("Threads:")).unwrap().trim().parse().unwrap()
+    };
+    let before = threads();
+    let mut most = before;
+    for _ in 0..300 {
+        let mut stream = tcp(site.status).unwrap();
+        let host = format!("Host: 127.0.0.1:{}", site.status);
+        write!(stream, "GET /?q=nobody@our.example HTTP/1.1\r\n{host}\r\n\r\n").unwrap();
+        // It does not wait for the answer.
+        drop(stream);
+        most = most.max(threads());
+    }
+    assert!(most <= before + 4, "{before} threads became {most}");
+    assert!(get(site.status, "/").starts_with("HTTP/1.1 200"));
+}
+
 /// The script of axe-core, which finds what keeps people from using a page; from the registry of npm.
 fn axe(folder: &Path) -> Option<String> {
     let mut npm = Command::new("npm");

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::decision_words::in_words;
 use crate::config::AddressDetail;
-use crate::drive::decisions::{Decision, is_about};
+use crate::drive::decisions::{Decision, is_about, mailbox};
 use crate::envelope::address::Address;
 use crate::envelope::printable::is_dangerous;
 use crate::envelope::time::{SECONDS_PER_DAY, Timestamp};
@@ -144,6 +144,8 @@ impl About {
             return Ok(Self::MessageId(text.to_owned()));
         }
         Address::parse(text)
+            // Somebody may ask for the signed address, of which no hash is kept.
+            .and_then(|address| Address::parse(&mailbox(&address)))
             .map(Self::Address)
             .map_err(|error| format!("`{text}` is no client's address, no Message-ID in <>, and no address: {error}"))
     }
@@ -367,6 +369,18 @@ mod tests {
             let found = find(store, asked, Timestamp(0)).unwrap();
             let to: Vec<&str> = found.iter().map(|stored| stored.to.as_str()).collect();
             assert_eq!(to, spellings, "{asked}");
+        }
+    }
+
+    #[test]
+    fn a_signed_address_is_found_as_the_log_of_others_has_it() {
+        let opened = store::open(None, 0, "");
+        let store = &*opened.store;
+        let all =
+            ["prvs=1786~=ann@our.example", "SRS0=~=XY=else.example=bob@srs.our.example"].map(|to| decision(1, to));
+        store.commit(&DecisionLog::default().changes(all.into(), AddressDetail::Full, 100, Timestamp(1))).unwrap();
+        for asked in ["prvs=1786a1b2c3=ann@our.example", "SRS0=a1b2c3=XY=else.example=bob@srs.our.example"] {
+            assert_eq!(find(store, asked, Timestamp(0)).unwrap().len(), 1, "{asked}");
         }
     }
 
