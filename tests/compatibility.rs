@@ -261,9 +261,10 @@ fn state_files_of_earlier_versions_are_read() {
         );
         // The page shows them, too.
         let mut stream = tcp(status).unwrap();
-        std::io::Write::write_all(&mut stream, b"GET /why/0 HTTP/1.0\r\nHost: localhost\r\n\r\n").unwrap();
+        std::io::Write::write_all(&mut stream, b"GET /why/0 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .unwrap();
         let page = std::io::read_to_string(stream).unwrap();
-        assert!(page.starts_with("HTTP/1.0 200"), "{page}");
+        assert!(page.starts_with("HTTP/1.1 200"), "{page}");
         drop(daemon);
     }
 }

@@ -90,7 +90,7 @@ fn the_page_says_what_was_done_and_why() {
         "content-security-policy: default-src 'none'; style-src 'sha256-",
         "frame-ancestors 'none'",
         "cache-control: no-store",
-        "referrer-policy: no-referrer",
+        "referrer-policy: same-origin",
         "x-content-type-options: nosniff",
         "x-frame-options: DENY",
     ] {
@@ -101,10 +101,10 @@ fn the_page_says_what_was_done_and_why() {
     assert!(!page.replace("http://www.w3.org/2000/svg", "").contains("http://"), "{page}");
 
     let found = get(port, "/?q=198.51.100.7");
-    assert!(found.contains("What is known of 198.51.100.7") && found.contains("3: 2 delivered, 1 refused."), "{found}");
-    assert!(get(port, "/?q=ann%40our.example").contains("8: 2 delivered, 6 refused."));
-    assert!(get(port, "/?q=zoe@our.example").contains("in the last 14 days. If one was expected"));
-    assert!(get(port, "/?q=%3Cscript%3E").contains("No bounce and nothing to a signed address about &lt;script&gt;"));
+    assert!(found.contains("What is known of 198.51.100.7") && found.contains("3: 2 passed on, 1 refused."), "{found}");
+    assert!(get(port, "/?q=ann%40our.example").contains("8: 2 passed on, 6 refused."));
+    assert!(get(port, "/?q=zoe@our.example").contains("Nothing about zoe@our.example is kept; the list goes back to"));
+    assert!(get(port, "/?q=%3Cscript%3E").contains("Nothing about &lt;script&gt; is kept"));
     assert!(
         get(port, "/?q=nothing").contains("is no client&#39;s address")
             || get(port, "/?q=nothing").contains("no client's address")
@@ -123,7 +123,7 @@ fn the_page_says_what_was_done_and_why() {
         "delivery status, action failed",
         "Content-Type: multipart/report; report-type=delivery-status",
         "Received: from pc-17.dyn.example by mx.example",
-        "carries no evidence header",
+        "none: the original has no evidence header",
         "Should it have come?",
     ] {
         assert!(why.contains(part), "{part}: {why}");
@@ -152,6 +152,7 @@ fn the_token_shows_whole_addresses_and_changes_what_is_enforced() {
         ("", "time=24h".to_owned(), 403),
         ("", "time=24h&token=wrong".to_owned(), 403),
         ("Origin: http://evil.example\r\n", format!("time=24h&token={token}"), 403),
+        ("Origin: null\r\n", format!("time=24h&token={token}"), 403),
         ("", format!("time=10y&token={token}"), 400),
         ("", format!("token={token}"), 422),
         ("", format!("time=24h&token={}", "x".repeat(5000)), 413),
@@ -190,6 +191,20 @@ fn elsewhere_and_where_the_config_says_so_nothing_is_shown_without_the_token() {
     let site = Site::start("", None);
     let passed_on = ask(site.status, "GET", "/", "X-Forwarded-For: 192.0.2.1\r\n", "");
     assert!(passed_on.starts_with("HTTP/1.1 401"), "{passed_on}");
+    // As nginx asks, unless it is told otherwise.
+    let mut stream = tcp(site.status).unwrap();
+    write!(stream, "GET / HTTP/1.0\r\nHost: 127.0.0.1:{}\r\n\r\n", site.status).unwrap();
+    let mut old = String::new();
+    stream.read_to_string(&mut old).unwrap();
+    assert!(old.starts_with("HTTP/1.0 401"), "{old}");
+    // A picture of another site's page; and a link there, which leads here.
+    let other = "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\n";
+    assert!(ask(site.status, "GET", "/?q=x@y.example", other, "").starts_with("HTTP/1.1 403"));
+    let link = "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\n";
+    assert!(ask(site.status, "GET", "/", link, "").starts_with("HTTP/1.1 200"));
+    // The script of the page is told that it needs the token; the browser does not ask the user for it.
+    let renewed = ask(site.status, "GET", "/", &format!("{}X-Countersign-Renews: 1\r\n", with_token("old")), "");
+    assert!(renewed.starts_with("HTTP/1.1 401") && !renewed.contains("www-authenticate"), "{renewed}");
     let folder = site.folder.path();
     let text = std::fs::read_to_string(folder.join("countersign.toml")).unwrap();
     let open = text.replace(&format!("127.0.0.1:{}", site.status), &format!("0.0.0.0:{}", site.status));
@@ -199,6 +214,27 @@ fn elsewhere_and_where_the_config_says_so_nothing_is_shown_without_the_token() {
     assert!(get(status, "/").starts_with("HTTP/1.1 401"));
     assert!(get(status, "/readyz").starts_with("HTTP/1.1 200"));
     drop(daemon);
+}
+
+#[test]
+fn the_page_says_what_each_mode_does() {
+    for (mode, sentence, marked) in [
+        ("observe", "Working. inbound.mode is \"observe\": false bounces are marked, not refused.", 2),
+        ("enforce", "Working. False bounces are refused.", 0),
+        ("ramp", "Working. Domains are only observed: false bounces are marked, not refused.", 2),
+    ] {
+        let site = Site::start(&format!("inbound.mode = \"{mode}\""), None);
+        for _ in 0..2 {
+            let _ = site.inbound().send("", "ann@our.example", dsn("failed").trim_end()).unwrap();
+        }
+        let page = get(site.status, "/").replace("&quot;", "\"");
+        assert!(page.contains(sentence), "{mode}: {page}");
+        assert_eq!(
+            page.contains(&format!("<dt>would be refused</dt><dd>{marked}<small>")),
+            marked > 0,
+            "{mode}: {page}"
+        );
+    }
 }
 
 #[test]
@@ -328,6 +364,19 @@ fn it_renews_itself_and_a_time_can_be_drawn(site: &Site, browser: &Browser, base
         title.as_str().filter(|title| title.contains("ann@our.example")).map(str::to_owned)
     });
     assert_eq!(found, "What is known of ann@our.example");
+
+    // The button, with the token and without another word.
+    browser.open(&format!("{base}/"));
+    let token = token_of(site);
+    browser.run(&format!(
+        "document.querySelector('#token').value = '{token}'; document.querySelector('footer button').click()"
+    ));
+    poll_for("the end of the pause", || {
+        let button = browser.run("return document.querySelector('footer button')?.textContent");
+        (button == "Stop observing only").then_some(())
+    });
+    let said = browser.run("return document.querySelector('#state').textContent");
+    assert!(said.as_str().unwrap().contains("all domains are only observed until"), "{said}");
 
     // What cannot be reached is said.
     browser.open(&format!("{base}/"));

@@ -207,7 +207,8 @@ impl AddressDetail {
             Self::Masked => {
                 let mut letters = local.chars();
                 match (letters.next(), letters.next_back()) {
-                    (Some(first), Some(last)) => format!("{first}…{last}@{domain}"),
+                    // Of two letters, nothing would be hidden.
+                    (Some(first), Some(last)) if letters.next().is_some() => format!("{first}…{last}@{domain}"),
                     _ => format!("…@{domain}"),
                 }
             }
@@ -235,6 +236,7 @@ mod tests {
         assert_eq!(shown(AddressDetail::Full, "ann@our.example"), "ann@our.example");
         assert_eq!(shown(AddressDetail::Masked, "ann@our.example"), "a…n@our.example");
         assert_eq!(shown(AddressDetail::Masked, "a@our.example"), "…@our.example");
+        assert_eq!(shown(AddressDetail::Masked, "jo@our.example"), "…@our.example");
         assert_eq!(shown(AddressDetail::None, "ann@our.example"), "…@our.example");
         assert_eq!(shown(AddressDetail::None, ""), "");
     }

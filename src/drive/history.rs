@@ -34,6 +34,8 @@ pub(crate) struct Counts {
     pub rescued: u64,
     /// Other messages without a sender that were inspected and delivered: receipts, absence notices, reports.
     pub replies: u64,
+    /// Recipients and messages that were only marked, because their domain is observed.
+    pub marked: u64,
     /// Refused recipients and messages, by the name of the reason.
     pub refused: BTreeMap<String, u64>,
 }
@@ -46,6 +48,7 @@ impl Counts {
         self.genuine += other.genuine;
         self.rescued += other.rescued;
         self.replies += other.replies;
+        self.marked += other.marked;
         add_all(&mut self.refused, &other.refused);
     }
 
@@ -126,6 +129,8 @@ impl History {
     fn now(&mut self, now: Timestamp) -> &mut Hour {
         let hour = number(now);
         if !self.hours.contains_key(&hour) {
+            // The clock was ahead: what it counted then is in no week any more.
+            self.hours.split_off(&(hour + 2));
             while self.hours.len() >= usize::try_from(HOURS).unwrap_or(usize::MAX) {
                 self.hours.pop_first();
             }
@@ -161,6 +166,7 @@ impl History {
 
     /// Counts what enforcing would have refused.
     pub(crate) fn observe(&mut self, now: Timestamp, reason: &str) {
+        self.count(now, |counts| counts.marked += 1);
         count(&mut self.now(now).observed, reason, 1);
     }
 
@@ -246,6 +252,10 @@ mod tests {
             history.refuse(at(hour), refused(None));
         }
         assert_eq!(history.hours.len(), 168);
+        // The clock is set back.
+        history.refuse(at(500), refused(None));
+        history.refuse(at(501), refused(None));
+        assert_eq!(by_hour(&history, 0, 1000), [(500, 1), (501, 1)]);
     }
 
     #[test]

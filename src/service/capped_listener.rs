@@ -62,7 +62,8 @@ impl Listener for CappedListener {
             match self.listener.accept().await {
                 Ok((stream, address)) => {
                     let (ends, last) = (Box::pin(sleep(HEAD)), Some(Instant::now() + LASTS));
-                    return (Connection { stream, ends, last, kept: self.admit(address.ip()), over: false }, address);
+                    let (kept, head) = (self.admit(address.ip()), Vec::new());
+                    return (Connection { stream, ends, last, kept, over: false, head }, address);
                 }
                 Err(_) => sleep(PAUSE).await,
             }
@@ -79,14 +80,29 @@ impl Listener for CappedListener {
 pub(super) struct Connection {
     stream: TcpStream,
     ends: Pin<Box<Sleep>>,
-    /// Time limit for the connection once a response is written; `None` if that has begun.
+    /// Time limit for the connection once the head of a request is read; `None` if it is.
     last: Option<Instant>,
     /// Ready when the connection has to make room for another.
     kept: oneshot::Receiver<()>,
     over: bool,
+    /// The last octets that were read, until the head of the request is there.
+    head: Vec<u8>,
 }
 
 impl Connection {
+    /// Once the head of a request is there, its answer may take until the last time limit.
+    fn has_read(&mut self, octets: &[u8]) {
+        if self.last.is_none() {
+            return;
+        }
+        self.head.extend_from_slice(octets);
+        let is_whole = self.head.windows(4).any(|four| four == b"\r\n\r\n");
+        self.head.drain(..self.head.len().saturating_sub(3));
+        if let Some(last) = self.last.take_if(|_| is_whole) {
+            self.ends.as_mut().reset(last);
+        }
+    }
+
     fn is_over(&mut self, cx: &mut Context<'_>) -> bool {
         self.over = self.over || self.ends.as_mut().poll(cx).is_ready() || Pin::new(&mut self.kept).poll(cx).is_ready();
         self.over
@@ -98,7 +114,10 @@ impl AsyncRead for Connection {
         if self.is_over(cx) {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        self.has_read(buffer.filled().get(before..).unwrap_or_default());
+        read
     }
 }
 

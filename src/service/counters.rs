@@ -83,7 +83,7 @@ impl Counters {
         store.scan(Table::History, &mut |name, value| {
             let hour = name.try_into().ok().map(i64::from_be_bytes);
             counters.hours.extend(hour);
-            let hour = hour.filter(|hour| *hour > oldest);
+            let hour = hour.filter(|hour| *hour > oldest && *hour <= number(app.now()) + 1);
             if let Some((hour, counts)) = hour.zip(serde_json::from_slice::<Hour>(value).ok()) {
                 history.restore(hour, counts);
             }

@@ -1,6 +1,7 @@
 //! Recent decisions in the store: written with the other changes, the oldest removed, and read for `countersign trace`.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 use aho_corasick::AhoCorasick;
 use serde::{Deserialize, Serialize};
@@ -130,15 +131,15 @@ fn change(number: u64, value: Option<Vec<u8>>) -> Change {
 enum About {
     Address(Address),
     MessageId(String),
-    Client(String),
+    Client(IpAddr),
 }
 
 impl About {
     /// An address of a client, a Message-ID in angle brackets, or an address.
     fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
-        if text.parse::<std::net::IpAddr>().is_ok() {
-            return Ok(Self::Client(text.to_owned()));
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Ok(Self::Client(address.to_canonical()));
         }
         if text.starts_with('<') && text.ends_with('>') {
             return Ok(Self::MessageId(text.to_owned()));
@@ -153,7 +154,9 @@ impl About {
     /// What every fitting decision has in its JSON, in some case; `None`: it may be written in other ways.
     fn needle(&self) -> Option<AhoCorasick> {
         let text = match self {
-            Self::Client(text) | Self::MessageId(text) => clean(text),
+            // An address may be written in another form.
+            Self::Client(_) => return None,
+            Self::MessageId(text) => clean(text),
             Self::Address(address) => address.content().into_owned(),
         };
         let is_plain = text.chars().all(|c| !matches!(c, '"' | '\\') && !c.is_control());
@@ -162,7 +165,10 @@ impl About {
 
     fn fits(&self, decision: &StoredDecision) -> bool {
         match self {
-            Self::Client(client) => decision.client.as_ref() == Some(client),
+            Self::Client(client) => {
+                let kept = decision.client.as_ref().and_then(|kept| kept.parse::<IpAddr>().ok());
+                kept.is_some_and(|kept| kept.to_canonical() == *client)
+            }
             Self::MessageId(id) => {
                 let id = clean(id);
                 [&decision.message_id, &decision.returned_message_id].into_iter().flatten().any(|kept| *kept == id)
@@ -237,6 +243,18 @@ fn newest(store: &dyn Store, since: Timestamp, most: usize, about: Option<&About
     Ok(found)
 }
 
+/// When the oldest decision was made that is kept; `None`: there is none.
+pub(super) fn oldest(store: &dyn Store) -> Option<Timestamp> {
+    let mut last = None;
+    store
+        .scan_back(Table::Decision, &mut |key, _| {
+            last = <[u8; 8]>::try_from(key).ok().map(u64::from_be_bytes);
+            true
+        })
+        .ok()?;
+    one(store, last?).ok()?.map(|decision| Timestamp(decision.at))
+}
+
 fn unreadable(error: &StoreError) -> String {
     format!("the state file cannot be read: {error}")
 }
@@ -245,22 +263,25 @@ impl StoredDecision {
     fn of(decision: &Decision, detail: AddressDetail) -> Self {
         let content = decision.content.clone().unwrap_or_default();
         let lines = |lines: &[String]| {
-            let shown = lines.iter().filter(|line| detail == AddressDetail::Full || !Self::is_personal(line));
-            shown.map(|line| clean(line)).collect()
+            let shown = lines.iter().filter_map(|line| match detail {
+                AddressDetail::Full => Some(clean(line)),
+                AddressDetail::Masked | AddressDetail::None => Self::without_names(&clean(line)),
+            });
+            shown.collect()
         };
         Self {
             at: decision.at.0,
             session: decision.session.to_string(),
             client: decision.client.map(|client| client.to_string()),
             event: decision.event.to_owned(),
-            from: clean(&detail.shown(&decision.from)),
-            to: clean(&detail.shown(&decision.to)),
+            from: kept(&decision.from, detail),
+            to: kept(&decision.to, detail),
             found: decision.found.to_owned(),
             action: decision.action.to_owned(),
             reason: decision.reason.to_owned(),
             message_id: decision.message_id.as_deref().map(clean),
             returned_message_id: decision.returned_message_id.as_deref().map(clean),
-            final_recipient: decision.final_recipient.as_deref().map(|address| clean(&detail.shown(address))),
+            final_recipient: decision.final_recipient.as_deref().map(|address| kept(address, detail)),
             signs: content.signs.iter().map(|sign| (*sign).to_owned()).collect(),
             header: lines(&content.header),
             original: lines(&content.original),
@@ -268,9 +289,21 @@ impl StoredDecision {
         }
     }
 
-    /// Whether a line of a header may name a person.
-    pub(super) fn is_personal(line: &str) -> bool {
-        line.contains('@') || ["From:", "Subject:"].iter().any(|name| line.starts_with(name))
+    /// A line of a header without what may name a person: the type of a message, whether it was sent automatically, and the
+    /// hosts that it passed. `None`: nothing is left.
+    pub(super) fn without_names(line: &str) -> Option<String> {
+        let (name, value) = line.split_once(": ")?;
+        match name {
+            "Content-Type" => {
+                let parts = value.split(';').map(str::trim);
+                let kept = parts.enumerate().filter(|(n, part)| *n == 0 || part.starts_with("report-type="));
+                let kept: Vec<&str> = kept.map(|(_, part)| part).collect();
+                Some(format!("{name}: {}", kept.join("; ")))
+            }
+            "Auto-Submitted" => Some(format!("{name}: {}", value.split([' ', ';', '(']).next().unwrap_or_default())),
+            "Received" if !line.contains('@') => Some(line.to_owned()),
+            _ => None,
+        }
     }
 
     /// One line for a person.
@@ -291,6 +324,23 @@ impl StoredDecision {
             self.session
         )
     }
+}
+
+/// An address as it is kept: with so much detail, and with its domain if it is too long.
+fn kept(address: &str, detail: AddressDetail) -> String {
+    let (local, domain) = match address.rsplit_once('@') {
+        Some((local, domain)) => (local, domain),
+        // What is no address may be a name.
+        None if detail != AddressDetail::Full && !address.is_empty() => return "…".to_owned(),
+        None => return clean(address),
+    };
+    if address.chars().count() <= MAX_TEXT {
+        return clean(&detail.shown(address));
+    }
+    let most = MAX_TEXT.saturating_sub(domain.chars().count() + 2).max(20);
+    let cut: String = local.chars().take(most).collect();
+    let domain: String = domain.chars().take(MAX_TEXT).collect();
+    clean(&detail.shown(&format!("{cut}…@{domain}")))
 }
 
 /// Text that a stranger may have written, for a file and a terminal: without control characters, and not too long.
@@ -346,6 +396,8 @@ mod tests {
         assert_eq!(times("ann@our.example", 0), [100, 200]);
         assert_eq!(times("ann@our.example", 150), [200]);
         assert_eq!(times("192.0.2.9", 0), [100, 200, 300]);
+        assert_eq!(times("::ffff:192.0.2.9", 0), [100, 200, 300], "another form of the address");
+        assert_eq!(oldest(store), Some(Timestamp(100)));
         assert_eq!(times("<1@x.example>", 250), [300]);
         assert_eq!(times("bob@third.example", 0), [100, 200, 300], "the recipient of the original");
         assert!(find(store, "no address", Timestamp(0)).unwrap_err().contains("no Message-ID in <>"));
@@ -355,6 +407,25 @@ mod tests {
             "1970-01-01T00:05:00Z  192.0.2.9  <> → eve@our.example  refused: a bounce without a tag (dsn-failed) \
              (about bob@third.example, original <1@x.example>)  session=00000000-0"
         );
+    }
+
+    #[test]
+    fn names_are_left_out_of_header_lines() {
+        for (line, expected) in [
+            (
+                "Content-Type: multipart/report; report-type=delivery-status; boundary=ann",
+                Some("Content-Type: multipart/report; report-type=delivery-status"),
+            ),
+            ("Auto-Submitted: auto-replied (Ann Smith is ill)", Some("Auto-Submitted: auto-replied")),
+            ("Received: from pc.dyn.example by mx.example", Some("Received: from pc.dyn.example by mx.example")),
+            ("Received: from ann@pc", None),
+            ("Return-Path: <annsmith>", None),
+            ("From: Ann Smith", None),
+            ("Subject: Ann is ill", None),
+            ("X-Failed-Recipients: aaaaaaaa…", None),
+        ] {
+            assert_eq!(StoredDecision::without_names(line).as_deref(), expected, "{line}");
+        }
     }
 
     #[test]
@@ -392,6 +463,13 @@ mod tests {
         let stored = StoredDecision::of(&evil, AddressDetail::Full);
         assert_eq!(stored.returned_message_id.as_deref(), Some("<?[2J???@x>"));
         assert_eq!(stored.final_recipient.map(|text| text.len()), Some(MAX_TEXT));
+        // The domain of a long address stays, so that it can be masked.
+        evil.to = format!("{}@our.example", "y".repeat(5000));
+        let to = |detail| StoredDecision::of(&evil, detail).to;
+        assert!(
+            to(AddressDetail::Full).ends_with("y…@our.example") && to(AddressDetail::Full).chars().count() <= MAX_TEXT
+        );
+        assert_eq!(to(AddressDetail::Masked), "y……@our.example");
     }
 
     #[test]

@@ -107,7 +107,7 @@ pub(crate) fn explained(reason: &str) -> Explanation {
         "untagged-ndr" | "daemon-ndr" | "text-ndr" => (
             "Mail of this domain leaves with a signed sender, so a genuine bounce comes back to a signed address. This one came \
              to the plain address: its original was not signed by this site.",
-            "Its original left through a host that does not sign. Compare the Received lines below with your hosts: send mail \
+            "Its original left through a host that does not sign. Compare the Received lines above with your hosts: send mail \
              of that host through Countersign, or add its senders to outbound.exempt_senders. Until then: `countersign ramp \
              observe DOMAIN`.",
         ),

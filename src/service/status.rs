@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::header::{ACCEPT, CONTENT_TYPE, HOST};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::header::{ACCEPT, CONTENT_TYPE, HOST, VIA};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Version};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -148,8 +148,12 @@ fn plain_metrics(text: &str) -> String {
 
 /// Refuses requests for unknown host names, against DNS rebinding: a page of `evil.example`, with a name that resolves
 /// to this machine, could otherwise read the answers in a browser.
-async fn only_known_names(State(app): State<Arc<AppState>>, request: Request, next: Next) -> Response {
-    let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+async fn only_known_names(State(app): State<Arc<AppState>>, mut request: Request, next: Next) -> Response {
+    // Browsers speak HTTP/1.1; proxies may not, and say nothing else of themselves.
+    if request.version() == Version::HTTP_10 {
+        request.headers_mut().insert(VIA, HeaderValue::from_static("1.0 unknown"));
+    }
+    let host = request.headers().get(HOST).map_or("", |host| host.to_str().unwrap_or("unreadable"));
     let mut names = app.config().status_hosts.clone();
     names.push(rustix::system::uname().nodename().to_string_lossy().into_owned());
     if is_known(host, &names) {
@@ -164,7 +168,10 @@ async fn only_known_names(State(app): State<Arc<AppState>>, request: Request, ne
 /// header.
 fn is_known(host: &str, names: &[String]) -> bool {
     let name = match host.strip_prefix('[') {
-        Some(literal) => literal.split(']').next().unwrap_or_default(),
+        Some(literal) => match literal.split_once(']') {
+            Some((address, port)) if port.is_empty() || port.starts_with(':') => address,
+            _ => "unreadable",
+        },
         None => host.split(':').next().unwrap_or_default(),
     };
     name.is_empty()

@@ -17,6 +17,7 @@ use crate::envelope::abuse::Memory;
 use crate::envelope::address::{Address, ReversePath};
 use crate::envelope::bounce::Findings;
 use crate::envelope::evidence;
+use crate::envelope::printable::printable;
 use crate::envelope::rules::Rules;
 use crate::envelope::rules::{
     Caller, Candidate, ContentCheck, ContentVerdict, Disposition, Inbound, InboundReason, MapAnswer, MappedRecipient,
@@ -164,7 +165,9 @@ impl Evaluator {
 
     fn count_refusal(&self, reason: &'static str, recipient: &Address) {
         let now = self.app.now();
-        let shown = self.app.config().state.addresses.shown(&mailbox(recipient));
+        // One mailbox in all its spellings. Its sender may have written what shows the page in another order.
+        let shown = mailbox(recipient).to_lowercase();
+        let shown = self.app.config().state.addresses.shown(&printable(&shown));
         let refused = Refused { reason, client: self.client, domain: recipient.domain(), recipient: &shown };
         self.app.history().refuse(now, refused);
     }

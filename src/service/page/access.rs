@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use axum::http::HeaderMap;
 use axum::http::header::{AUTHORIZATION, FORWARDED, HOST, ORIGIN, VIA};
 use data_encoding::{BASE32_NOPAD, BASE64};
+use rustix::fs::OFlags;
 use subtle::ConstantTimeEq as _;
 
 use crate::config::{StatusToken, TokenFor};
@@ -26,7 +27,8 @@ pub(super) fn place(config: &StatusToken) -> PathBuf {
     let given = std::env::var_os("STATE_DIRECTORY").filter(|_| config.is_default);
     // Several folders are separated by colons; the first is ours.
     let given = given.as_ref().and_then(|folders| folders.to_str()?.split(':').next());
-    given.map_or_else(|| config.path.clone(), |folder| Path::new(folder).join("status-token"))
+    let place = given.map_or_else(|| config.path.clone(), |folder| Path::new(folder).join("status-token"));
+    std::path::absolute(&place).unwrap_or(place)
 }
 
 /// Makes the token if there is none.
@@ -53,12 +55,21 @@ pub(super) fn make(path: &Path) -> Result<(), String> {
 ///
 /// # Errors
 /// It cannot be read, other users can read it, or it is too short: in words.
-fn read(path: &Path) -> Result<String, String> {
+pub(super) fn read(path: &Path) -> Result<String, String> {
     let named = |what: String| format!("{}: {what}", path.display());
-    let file = fs::File::open(path).map_err(|error| named(error.to_string()))?;
-    let mode = file.metadata().map_err(|error| named(error.to_string()))?.mode();
-    if mode & 0o077 != 0 {
-        return Err(named(format!("other users can read it (mode {:o}); run: chmod 600", mode & 0o777)));
+    // A pipe would keep the daemon waiting.
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = file.map_err(|error| named(error.to_string()))?;
+    let found = file.metadata().map_err(|error| named(error.to_string()))?;
+    if !found.is_file() {
+        return Err(named("it is not a file".to_owned()));
+    }
+    if found.mode() & 0o077 != 0 {
+        return Err(named(format!("other users can read it (mode {:o}); run: chmod 600", found.mode() & 0o777)));
+    }
+    if found.uid() != 0 && found.uid() != rustix::process::geteuid().as_raw() {
+        return Err(named(format!("it belongs to another user (uid {})", found.uid())));
     }
     let mut text = String::new();
     io::Read::read_to_string(&mut io::Read::take(file, MAX_FILE), &mut text)
@@ -103,8 +114,12 @@ pub(super) fn reader(config: &StatusToken, listens: Option<IpAddr>, headers: &He
     }
     let is_here = listens.is_some_and(|address| address.is_loopback());
     // A proxy may pass requests of anybody on.
-    let is_passed_on =
-        headers.contains_key(FORWARDED) || headers.contains_key(VIA) || headers.contains_key("x-forwarded-for");
+    let is_passed_on = headers.keys().any(|name| {
+        name == FORWARDED
+            || name == VIA
+            || name == "x-real-ip"
+            || ["x-forwarded-", "cf-"].iter().any(|begin| name.as_str().starts_with(begin))
+    });
     match config.needed_by {
         TokenFor::Elsewhere if is_here && !is_passed_on => Ok(Reader::Anyone),
         TokenFor::Elsewhere | TokenFor::All => Ok(Reader::Refused),
@@ -172,6 +187,7 @@ mod tests {
             .unwrap();
         assert!(read(&short).unwrap_err().contains("at least 16"));
         assert!(read(&folder.path().join("none")).is_err());
+        assert!(read(folder.path()).unwrap_err().ends_with("it is not a file"));
     }
 
     #[test]
@@ -193,6 +209,9 @@ mod tests {
             (&usual, None, &[], Reader::Refused),
             (&usual, local, &[("x-forwarded-for", "192.0.2.1")], Reader::Refused),
             (&usual, local, &[("via", "1.1 proxy")], Reader::Refused),
+            (&usual, local, &[("x-real-ip", "192.0.2.1")], Reader::Refused),
+            (&usual, local, &[("x-forwarded-proto", "https")], Reader::Refused),
+            (&usual, local, &[("cf-connecting-ip", "192.0.2.1")], Reader::Refused),
             (&config(path.clone(), TokenFor::All), local, &[], Reader::Refused),
             (&usual, all, &[("authorization", &*basic)], Reader::WithToken),
             (&usual, all, &[("authorization", &*bearer)], Reader::WithToken),

@@ -3,6 +3,7 @@
 use maud::{Markup, html};
 
 use super::access::Reader;
+use super::figures::View;
 use super::when::{local, recent};
 use crate::config::AddressDetail;
 use crate::drive::decisions::mailbox;
@@ -19,6 +20,8 @@ pub(super) fn shown(reader: Reader, text: &str) -> String {
     }
     let plain = Address::parse(text).map_or_else(|_| text.to_owned(), |address| mailbox(&address));
     match reader {
+        // What is no address may be a name.
+        Reader::Anyone | Reader::Refused if !plain.contains('@') => "…".to_owned(),
         Reader::WithToken => plain,
         Reader::Anyone | Reader::Refused => AddressDetail::Masked.shown(&plain),
     }
@@ -34,9 +37,11 @@ fn outcome(action: &str) -> &'static str {
     }
 }
 
-/// What was done, and why, without the kind of the message, which stands beside it.
+/// What was done, and why, without the kind of the message, which stands beside it. Whether a message that was passed on
+/// was delivered, is known to the mail server.
 fn did(decision: &StoredDecision) -> String {
-    in_words("recipient", &decision.found, &decision.action, &decision.reason)
+    let words = in_words("recipient", &decision.found, &decision.action, &decision.reason);
+    words.strip_prefix("delivered").map_or(words.clone(), |rest| format!("passed on{rest}"))
 }
 
 /// The answer to a search.
@@ -47,27 +52,37 @@ pub(super) struct Answer<'a> {
     pub found: &'a Result<Vec<Numbered>, String>,
     /// Whether there is more than was found.
     pub is_cut: bool,
+    /// The time of the oldest decision that is kept, if nothing was found.
+    pub oldest: Option<Timestamp>,
+    /// How much of addresses is kept.
+    pub detail: AddressDetail,
 }
 
 /// The section with decisions.
-pub(super) fn section(answer: &Answer<'_>, reader: Reader, now: Timestamp, view: &str) -> Markup {
+pub(super) fn section(answer: &Answer<'_>, reader: Reader, now: Timestamp, view: View) -> Markup {
     html! {
         section #decisions aria-labelledby="decisions-title" {
             div.head {
                 h2 #decisions-title { @if answer.asked.is_empty() { "Last decisions" } @else { "What is known of " (answer.asked) } }
                 form method="get" action="/" role="search" {
-                    @if !view.is_empty() { input type="hidden" name="time" value=(view); }
+                    @match view {
+                        View::Between(from, to) => {
+                            input type="hidden" name="from" value=(from);
+                            input type="hidden" name="to" value=(to);
+                        }
+                        named => { input type="hidden" name="time" value=(named.name()); }
+                    }
                     label for="q" { "Where is my bounce?" }
                     input #q name="q" type="search" value=(answer.asked) placeholder="ann@our.example" size="26"
                         aria-describedby="q-help" autocomplete="off" spellcheck="false";
                     button { "Search" }
-                    @if !answer.asked.is_empty() { a href={ "/?time=" (view) } { "all" } }
+                    @if !answer.asked.is_empty() { a href={ "/?time=" (view.name()) } { "all" } }
                 }
             }
-            p #q-help .quiet { "An address, a client's IP address, or a Message-ID in <>." }
+            p #q-help .quiet { "An address (plain or signed), a client's IP address, or the Message-ID of a bounce without a tag, in <>." }
             @match answer.found {
                 Err(why) => p role="alert" { (why) },
-                Ok(list) if list.is_empty() => p { (nothing(answer.asked)) },
+                Ok(list) if list.is_empty() => p { (nothing(answer)) },
                 Ok(list) => {
                     @if !answer.asked.is_empty() { p { (summary(list, answer.is_cut)) } }
                     (table(list, reader, now))
@@ -77,25 +92,30 @@ pub(super) fn section(answer: &Answer<'_>, reader: Reader, now: Timestamp, view:
     }
 }
 
-fn nothing(asked: &str) -> String {
-    if asked.is_empty() {
-        return "No bounce, and nothing to a signed address, has come yet.".to_owned();
-    }
+fn nothing(answer: &Answer<'_>) -> String {
+    let Some(oldest) = answer.oldest else { return "No decision is kept yet.".to_owned() };
+    let since = local(oldest, "%a %-d %b %H:%M");
+    let asked = answer.asked;
+    let masked = match answer.detail {
+        AddressDetail::Full => "",
+        AddressDetail::Masked | AddressDetail::None => {
+            " Addresses are not kept as a whole (state.addresses), so search for the client."
+        }
+    };
     format!(
-        "No bounce and nothing to a signed address about {asked} has come in the last 14 days. If one was expected: look \
-         whether the message left (the mail server's log), and whether it left through Countersign (outbound lines of its \
-         log). Mail that no rule is about is not listed here."
+        "Nothing about {asked} is kept; the list goes back to {since}.{masked} If a bounce was expected: did the message leave \
+         (the mail server's log), and did it leave through Countersign (lines with event=sender in its log)?"
     )
 }
 
 fn summary(list: &[Numbered], is_cut: bool) -> String {
     let count =
         |actions: &[&str]| list.iter().filter(|(_, decision)| actions.contains(&decision.action.as_str())).count();
-    let (delivered, refused) = (count(&["deliver", "rescue", "mark"]), count(&["reject", "discard"]));
-    let others = list.len() - delivered - refused;
+    let (passed, refused) = (count(&["deliver", "rescue", "mark"]), count(&["reject", "discard"]));
+    let others = list.len() - passed - refused;
     let first = if is_cut { "The newest " } else { "" };
     let others = if others == 0 { String::new() } else { format!(", {others} deferred or set aside") };
-    format!("{first}{}: {delivered} delivered, {refused} refused{others}.", list.len())
+    format!("{first}{}: {passed} passed on, {refused} refused{others}.", list.len())
 }
 
 fn table(list: &[Numbered], reader: Reader, now: Timestamp) -> Markup {
@@ -124,11 +144,14 @@ pub(super) fn why(decision: &StoredDecision, reader: Reader) -> Markup {
     let is_content = decision.event == "content";
     let from = shown(reader, &decision.from);
     let lines = |lines: &[String]| -> Vec<String> {
-        let is_shown = |line: &&String| reader == Reader::WithToken || !StoredDecision::is_personal(line);
-        lines.iter().filter(is_shown).cloned().collect()
+        let shown = lines.iter().filter_map(|line| match reader {
+            Reader::WithToken => Some(line.clone()),
+            Reader::Anyone | Reader::Refused => StoredDecision::without_names(line),
+        });
+        shown.collect()
     };
     let (header, original) = (lines(&decision.header), lines(&decision.original));
-    let hidden = header.len() + original.len() < decision.header.len() + decision.original.len();
+    let has_more = reader != Reader::WithToken && decision.header.len() + decision.original.len() > 0;
     html! {
         section class={ "why " (outcome(&decision.action)) } {
             p { a href="/" { "← all decisions" } }
@@ -154,9 +177,10 @@ pub(super) fn why(decision: &StoredDecision, reader: Reader) -> Markup {
                 p.quiet { "As the bounce shows it. A stranger could have written this." }
                 pre tabindex="0" { (original.join("\n")) }
             }
-            @if hidden { p.quiet { "Addresses and the subject are shown to those who " a href="/full" { "know the token" } "." } }
+            @if has_more { p.quiet { "Addresses and the subject are shown to those who " a href="/full" { "know the token" } "." } }
             @if !explained.if_genuine.is_empty() && outcome(&decision.action) != "calm" {
                 h3 { "Should it have come?" }
+                @if original.is_empty() && is_content { p { "The bounce shows no hosts that its original passed." } }
                 p { (with_code(explained.if_genuine)) }
             }
             p.quiet {
@@ -169,8 +193,9 @@ pub(super) fn why(decision: &StoredDecision, reader: Reader) -> Markup {
 
 fn evidence(decision: &StoredDecision) -> String {
     match &decision.evidence {
-        None => "the original carries no evidence header, as all mail that leaves through here does".to_owned(),
-        Some(worth) => format!("the original carries an evidence header: {worth}"),
+        None if decision.original.is_empty() => "none: no original is returned".to_owned(),
+        None => "none: the original has no evidence header, as mail that leaves through here has".to_owned(),
+        Some(worth) => format!("the original has an evidence header: {worth}"),
     }
 }
 
@@ -213,7 +238,7 @@ mod tests {
             "multipart/report",
             "from bot.example",
             "a…n@our.example",
-            "carries no evidence",
+            "no evidence header",
         ] {
             assert!(page.contains(part), "{part}: {page}");
         }

@@ -16,7 +16,7 @@ use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, LOCATION, REFERRER_POLICY, WWW_AUTHENTICATE,
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -35,7 +35,6 @@ use super::decision_log;
 use super::listeners::SharedListeners;
 use super::pause::pause;
 use super::report::Report;
-use crate::config::Config;
 use crate::drive::app_state::AppState;
 use crate::envelope::time::Timestamp;
 use crate::html::STYLE;
@@ -48,6 +47,8 @@ const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'
 /// Decisions on the page, and of a search.
 const LATEST: usize = 15;
 const MOST_FOUND: usize = 50;
+/// A header of requests by which the page renews itself.
+const RENEWS: &str = "x-countersign-renews";
 /// The most octets of a search.
 const MOST_ASKED: usize = 320;
 
@@ -107,9 +108,14 @@ pub(super) fn router(page: Page) -> Router {
 /// # Errors
 /// The answer to a reader who may see nothing.
 fn reader(page: &Page, headers: &HeaderMap) -> Result<Reader, Box<Response>> {
+    // A page of another site may lead here, and not load anything from here.
+    let is = |name, value: &str| headers.get(name).is_some_and(|found| found == value);
+    if is("sec-fetch-site", "cross-site") && !is("sec-fetch-mode", "navigate") {
+        return Err(Box::new(failed(StatusCode::FORBIDDEN, "This page is not for other sites.")));
+    }
     let config = page.app.config();
     match access::reader(&config.status_token, page.listens, headers) {
-        Ok(Reader::Refused) => Err(Box::new(challenge(&config))),
+        Ok(Reader::Refused) => Err(Box::new(challenge(!headers.contains_key(RENEWS)))),
         Ok(reader) => Ok(reader),
         Err(why) => {
             Err(Box::new(failed(StatusCode::SERVICE_UNAVAILABLE, &format!("There is no token to compare with: {why}"))))
@@ -117,16 +123,14 @@ fn reader(page: &Page, headers: &HeaderMap) -> Result<Reader, Box<Response>> {
     }
 }
 
-/// Asks a browser for the token.
-fn challenge(config: &Config) -> Response {
-    let path = access::place(&config.status_token);
-    let text =
-        format!("The token is the password; the name does not matter. It is in {} on this machine.", path.display());
-    let mut response = failed(StatusCode::UNAUTHORIZED, &text);
-    response.headers_mut().insert(
-        WWW_AUTHENTICATE,
-        axum::http::HeaderValue::from_static("Basic realm=\"Countersign\", charset=\"UTF-8\""),
-    );
+/// Asks for the token. `asks_user`: the browser is to ask for it, and not only a script of the page.
+fn challenge(asks_user: bool) -> Response {
+    let text = "The token is the password; the name does not matter. It is in the file that status.token_file names.";
+    let mut response = failed(StatusCode::UNAUTHORIZED, text);
+    if asks_user {
+        let scheme = HeaderValue::from_static("Basic realm=\"Countersign\", charset=\"UTF-8\"");
+        response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+    }
     response
 }
 
@@ -140,7 +144,8 @@ fn headers() -> [(axum::http::HeaderName, String); 6] {
         (CONTENT_TYPE, "text/html; charset=utf-8".to_owned()),
         (CONTENT_SECURITY_POLICY, POLICY.clone()),
         (CACHE_CONTROL, "no-store".to_owned()),
-        (REFERRER_POLICY, "no-referrer".to_owned()),
+        // With "no-referrer", a browser would hide where the form of this page comes from.
+        (REFERRER_POLICY, "same-origin".to_owned()),
         (X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
         (X_FRAME_OPTIONS, "DENY".to_owned()),
     ]
@@ -198,7 +203,9 @@ fn overview_of(page: &Page, query: &Query, reader: Reader) -> String {
     let figures = Figures::of(&hours, view, now);
     let asked = query.q.as_deref().unwrap_or_default().trim();
     let (found, is_cut) = found(&*page.store, asked);
-    let answer = Answer { asked, found: &found, is_cut };
+    let is_empty = found.as_ref().is_ok_and(Vec::is_empty);
+    let oldest = if is_empty { decision_log::oldest(&*page.store) } else { None };
+    let answer = Answer { asked, found: &found, is_cut, oldest, detail: page.app.config().state.addresses };
     let rest = if asked.is_empty() { String::new() } else { format!("&q={}", for_link(asked)) };
     let body = html! {
         (overview::state(&report, now))
@@ -206,7 +213,7 @@ fn overview_of(page: &Page, query: &Query, reader: Reader) -> String {
             (overview::domains(&report))
             (charts::section(&figures, view, &rest))
             div.pair { (overview::who(&figures, &report, reader)) (overview::parts(&report, now)) }
-            (decisions::section(&answer, reader, now, view.name()))
+            (decisions::section(&answer, reader, now, view))
         }
         (footer(page, &report, reader))
     };
@@ -253,7 +260,7 @@ fn footer(page: &Page, report: &Report, reader: Reader) -> Markup {
                 @else { button name="time" value="24h" { "Only observe for 24 hours" } }
             }
             p #token-help .quiet {
-                "Until then, false bounces to all domains are delivered with a mark. The same in a terminal: "
+                "False bounces to all domains are then delivered with a mark. The same in a terminal: "
                 code { "countersign observe " (if is_paused { "off" } else { "24h" }) }
                 @if reader != Reader::WithToken {
                     ". The token is in " code { (access::place(&config.status_token).display()) }
@@ -289,7 +296,7 @@ async fn why(State(page): State<Page>, Path(number): Path<u64>, request: HeaderM
 async fn full(State(page): State<Page>, request: HeaderMap) -> Response {
     match reader(&page, &request) {
         Ok(Reader::WithToken) => (StatusCode::SEE_OTHER, [(LOCATION, "/")]).into_response(),
-        Ok(Reader::Anyone | Reader::Refused) => challenge(&page.app.config()),
+        Ok(Reader::Anyone | Reader::Refused) => challenge(true),
         Err(refused) => *refused,
     }
 }

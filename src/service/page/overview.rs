@@ -66,7 +66,7 @@ pub(super) fn state(report: &Report, now: Timestamp) -> Markup {
             p.where {
                 b { "Countersign" } " on " (report.host) " "
                 span.quiet {
-                    "version " (report.version) ", up " (span(report.uptime)) ", config of " (local_of(&report.config_read, "%-d %b %H:%M"))
+                    "version " (report.version) ", up " (span(report.uptime.max(0))) ", config of " (local_of(&report.config_read, "%-d %b %H:%M"))
                     @if report.config_error.is_none() && report.config_changes.0.is_empty() && report.config_changes.1.is_empty() { ", as in the file" }
                     ". It is " (local(now, "%H:%M:%S %Z"))
                 }
@@ -86,7 +86,11 @@ fn sentence(report: &Report, health: Health) -> String {
         Health::Down => format!("Mail of {} is deferred: no next hop can be reached.", down.join(", ")),
         Health::Attention if report.attention.len() == 1 => "Working, but one thing needs attention.".to_owned(),
         Health::Attention => format!("Working, but {} things need attention.", report.attention.len()),
-        Health::Working if all == enforced => "Working. False bounces are refused.".to_owned(),
+        Health::Working if report.mode == "enforce" => "Working. False bounces are refused.".to_owned(),
+        Health::Working if report.mode == "observe" => {
+            "Working. inbound.mode is \"observe\": false bounces are marked, not refused.".to_owned()
+        }
+        Health::Working if all > 0 && all == enforced => "Working. False bounces are refused.".to_owned(),
         Health::Working if enforced == 0 => {
             "Working. Domains are only observed: false bounces are marked, not refused.".to_owned()
         }
@@ -110,7 +114,6 @@ pub(super) fn domains(report: &Report) -> Markup {
         @if !report.domains.is_empty() {
             section #domains aria-labelledby="domains-title" {
                 h2 #domains-title { "Domains" }
-                @if report.mode != "ramp" { p { "inbound.mode is \"" (report.mode) "\" for all domains." } }
                 ul.cards {
                     @for domain in report.domains.iter().take(MOST_DOMAINS) { (card(report, domain)) }
                 }

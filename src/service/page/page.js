@@ -4,13 +4,18 @@
   const every = 10_000;
   const chosen = new URLSearchParams(location.search).has("from");
   let drawing = false;
+  let begun = null;
+  let timer = 0;
 
   async function renew() {
-    if (document.hidden || drawing) return;
+    if (document.hidden || begun) return;
     try {
-      const answer = await fetch(location.href, { cache: "no-store", signal: AbortSignal.timeout(every) });
+      const headers = { "X-Countersign-Renews": "1" };
+      const answer = await fetch(location.href, { cache: "no-store", headers, signal: AbortSignal.timeout(every) });
+      if (answer.status === 401) clearInterval(timer);
       if (!answer.ok) throw new Error(answer.statusText);
       const next = new DOMParser().parseFromString(await answer.text(), "text/html");
+      if (begun) return;
       document.title = next.title;
       for (const fresh of next.querySelectorAll("#state, #domains, #time, #who, #parts, #decisions")) {
         const old = document.getElementById(fresh.id);
@@ -29,12 +34,11 @@
   }
 
   if (document.getElementById("state") && !chosen) {
-    setInterval(renew, every);
+    timer = setInterval(renew, every);
     document.addEventListener("visibilitychange", renew);
   }
 
   // Bars: the first and the last one between two points.
-  let begun = null;
   const barAt = (chart, event) => {
     const box = chart.getBoundingClientRect();
     const { width } = chart.viewBox.baseVal;
@@ -46,8 +50,11 @@
     const [first, each] = [Number(chart.dataset.first), Number(chart.dataset.each)];
     return [first + Math.min(a, b) * each, first + (Math.max(a, b) + 1) * each];
   };
-  const shown = (seconds) =>
-    new Date(seconds * 1000).toLocaleString(undefined, { weekday: "short", hour: "2-digit", minute: "2-digit" });
+  // As the rest of the page: in the time zone of the server.
+  const shown = (chart, seconds) => {
+    const at = new Date((seconds + Number(chart.dataset.offset)) * 1000);
+    return at.toLocaleString("en-GB", { timeZone: "UTC", weekday: "short", hour: "2-digit", minute: "2-digit" });
+  };
 
   document.addEventListener("pointerdown", (event) => {
     const chart = event.target.closest?.("svg.chart");
@@ -67,7 +74,7 @@
     rect.setAttribute("x", Math.min(bar, last) * wide);
     rect.setAttribute("width", (Math.abs(bar - last) + 1) * wide);
     const [from, to] = times(chart, bar, last);
-    chart.closest("figure").querySelector(".selection").textContent = `${shown(from)} to ${shown(to)}`;
+    chart.closest("figure").querySelector(".selection").textContent = `${shown(chart, from)} to ${shown(chart, to)}`;
   });
   const end = () => {
     document.querySelectorAll(".chart .selected").forEach((rect) => rect.setAttribute("width", 0));
@@ -88,6 +95,7 @@
     }
     end();
   });
+  document.addEventListener("pointercancel", end);
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") end(); });
   // A click that ends a drawing is no click on a bar.
   document.addEventListener("click", (event) => { if (drawing) event.preventDefault(); }, true);

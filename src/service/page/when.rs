@@ -10,6 +10,11 @@ pub(super) fn local(at: Timestamp, format: &str) -> String {
     moment.to_zoned(TimeZone::system()).strftime(format).to_string()
 }
 
+/// How far local time is ahead of UTC at a moment, in seconds.
+pub(super) fn offset(at: Timestamp) -> i32 {
+    TimeZone::system().to_offset(jiff::Timestamp::from_second(at.0).unwrap_or_default()).seconds()
+}
+
 /// A moment as RFC 3339 has it, in local time.
 pub(super) fn local_of(text: &str, format: &str) -> String {
     text.parse::<jiff::Timestamp>().map_or_else(|_| text.to_owned(), |at| local(Timestamp(at.as_second()), format))
