@@ -245,7 +245,7 @@ fn mistakes_are_told_with_what_would_be_right() {
     for (arguments, want) in [
         (&["sign", "ann@our.example"][..], "--local our.example"),
         (&["sign", "--local", "our.example", "ann@our.example"], "keys/ring.toml: there is no key ring"),
-        (&["keys", "rotate"], "there is no key ring; is the name right? A new one is made with: countersign keys init"),
+        (&["keys", "rotate"], "there is no key ring; is the name right? If it was lost, restore your copy"),
         (&["serve"], "name one with -c FILE"),
         (&["check", "-c", "nowhere.toml"], "nowhere.toml: cannot be read"),
         (&["verify", "--at", "yesterday", "x@y.example"], "2026-11-22T12:00:00Z"),
@@ -742,4 +742,22 @@ fn man_pages_and_completions_know_every_command() {
 fn walk(folder: &Path) -> usize {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.map(|path| if path.is_dir() { walk(&path) } else { 1 }).sum()
+}
+
+#[test]
+fn a_new_ring_belongs_to_the_user_of_its_folder() {
+    use std::os::unix::fs::{MetadataExt as _, chown};
+    if !rustix::process::geteuid().is_root() {
+        return crate::common::skip::skip_for_good("a_new_ring_belongs_to_the_user_of_its_folder", "it needs root");
+    }
+    let folder = folder();
+    let keys = folder.path().join("keys");
+    fs::create_dir(&keys).unwrap();
+    chown(&keys, Some(65_534), Some(65_534)).unwrap();
+    run_ok(folder.path(), &["keys", "init"]);
+    for file in ["ring.toml", "ring.toml.lock"] {
+        let about = fs::metadata(keys.join(file)).unwrap();
+        assert_eq!((about.uid(), about.gid()), (65_534, 65_534), "{file}");
+    }
+    assert_eq!(fs::metadata(keys.join("ring.toml")).unwrap().mode() & 0o777, 0o600);
 }

@@ -163,7 +163,14 @@ fn what_is_wrong_around_the_milter() {
                 "main",
                 "\nsmtpd_milters = unix:countersign/milter",
                 "\nsmtpd_milters = inet:127.0.0.1:8891",
-                "wrong: no smtpd asks the milter: smtpd_milters = unix:/var/spool/postfix/countersign/milter",
+                "wrong: no smtpd asks the milter: smtpd_milters = unix:countersign/milter",
+            ),
+            // Where smtpd is in a chroot, this value stops all mail.
+            (
+                "main",
+                "smtpd_milters = unix:countersign/milter",
+                "smtpd_milters = unix:/var/spool/postfix/countersign/milter",
+                "careful: smtp asks unix:/var/spool/postfix/countersign/milter, which a service in a chroot does not find, and mail then waits: smtpd_milters = unix:countersign/milter",
             ),
             (
                 "master",
@@ -545,7 +552,7 @@ fn what_is_wrong_around_maps_and_policy() {
                 "config",
                 "countersign/map",
                 "countersign/other",
-                "wrong: bounces to tagged addresses are refused as unknown users: recipient_canonical_maps = socketmap:unix:/var/spool/postfix/countersign/other:verify",
+                "wrong: bounces to tagged addresses are refused as unknown users: recipient_canonical_maps = socketmap:unix:countersign/other:verify",
             ),
         ],
     );

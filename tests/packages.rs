@@ -46,7 +46,7 @@ fn the_package_has_what_it_names() {
         let last = folder.rsplit('/').next().unwrap();
         assert!(script.contains(last) || last.starts_with("man"), "{from}: scripts/package makes no {last}");
     }
-    for file in ["packaging/deb/postinst", "packaging/deb/postrm"] {
+    for file in ["packaging/deb/postinst", "packaging/deb/prerm", "packaging/deb/postrm"] {
         assert!(text(file).contains("#DEBHELPER#"), "{file}: nothing would handle the unit");
     }
     let unit = text("packaging/countersign.service");

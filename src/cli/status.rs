@@ -256,7 +256,7 @@ fn ask<T: DeserializeOwned>(socket: &Socket, method: &str, path: &str, body: &st
     let words = match failed.contains(STRANGER) {
         true => format!("a daemon runs, and does not answer this user ({failed}). Run this as root"),
         false => format!(
-            "no running daemon answers ({failed}). Start it: systemctl start countersign, or countersign serve; its log says why it ended"
+            "no running daemon answers ({failed}). Start it: systemctl start countersign (without a unit: countersign serve). Its log says why it ended"
         ),
     };
     Err(bad_config.unwrap_or_else(|| NoDaemon(words).into()))
@@ -331,7 +331,7 @@ fn lines(report: &Report) -> Vec<String> {
     }
     if !report.would_refuse.is_empty() {
         lines.push(format!(
-            "  would have refused {} in 7 days that were only observed: {}",
+            "  in the last 7 days, {} were passed on marked that enforcing would refuse: {}",
             total(&report.would_refuse),
             listed(&report.would_refuse)
         ));

@@ -71,7 +71,6 @@ fn list(typed: &str) -> String {
 
 /// Where a table or key stands already.
 fn begun_before(typed: &str, text: &str, line: Option<usize>) -> String {
-    const ONCE: &str = "; a table is begun once: a line such as inbound.mode = … begins [inbound], and its other keys are lines of that form, too";
     let name = typed.trim_matches(['[', ']']).split(['=', '.']).next().unwrap_or_default().trim();
     let is_of = |it: &str| {
         let it = it.trim();
@@ -80,8 +79,11 @@ fn begun_before(typed: &str, text: &str, line: Option<usize>) -> String {
     };
     let first = text.lines().position(is_of).map(|n| n + 1).filter(|first| line.is_some_and(|line| *first < line));
     match first {
-        Some(first) if !name.is_empty() => format!("; {name} stands in line {first} already{ONCE}"),
-        _ => ONCE.to_owned(),
+        Some(first) if !name.is_empty() => format!(
+            "; {name} stands in line {first} already. A table is begun once: where the file has lines such as {name}.mode = …, write all of \
+             its keys in that form, above the first [[listener]]"
+        ),
+        _ => "; a table is begun once, and a line such as inbound.mode = … begins [inbound]".to_owned(),
     }
 }
 

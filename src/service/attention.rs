@@ -8,6 +8,7 @@ use crate::drive::next_hops::NextHops;
 use crate::drive::proxy_listener::ProxyListener;
 use crate::drive::tls::Acceptor;
 use crate::envelope::rules::{Ramp, Waiting};
+use crate::envelope::site_policy::OutboundMode;
 use crate::envelope::time::SECONDS_PER_DAY;
 use crate::state::time_format::rfc3339;
 
@@ -25,6 +26,9 @@ pub(super) fn attention(
     chance: f64,
 ) -> Vec<String> {
     let mut list = next_hops(proxy_listeners);
+    if app.config().policy.outbound.mode == OutboundMode::Off {
+        list.push("nothing is signed, because outbound.mode is \"off\"".to_owned());
+    }
     list.extend(certificates(app, proxy_listeners));
     for (name, ramp) in ramps {
         if let Ramp::Waiting(Waiting { hold: Some(hold), .. }) = ramp {

@@ -28,10 +28,10 @@ pub(super) fn pause(app: &AppState, until: Option<Timestamp>) -> Result<String, 
             format!("All domains are observed until {until}; false bounces are only marked.")
         }
         None => {
-            info!("domains are enforced again as their ramps say, by command");
+            info!("the command to observe all domains is lifted; domains are as their ramps say");
             let states = states(app).into_iter();
             let states = states.map(|(name, ramp)| format!("\n  {name}: {}", describe(&ramp, &name, true)));
-            format!("Domains are enforced again as their ramps say.{}", states.collect::<String>())
+            format!("The command is lifted. Each domain is now as its ramp says:{}", states.collect::<String>())
         }
     })
 }

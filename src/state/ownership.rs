@@ -4,6 +4,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+/// The daemon's user where packages and `scripts/install` have made it.
+const DAEMON: &str = "countersign";
+
 /// What a process wanted of a file or folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wanted {
@@ -30,8 +33,8 @@ pub(crate) fn user_name(uid: u32) -> String {
 /// As whom the daemon runs, as far as this process can know: root asks for the user of the unit.
 pub(crate) fn daemon_user() -> String {
     let own = own_name();
-    let has_user = || matches!(nix::unistd::User::from_name("countersign"), Ok(Some(_)));
-    if own == "root" && has_user() { "countersign".to_owned() } else { own }
+    let has_user = || matches!(nix::unistd::User::from_name(DAEMON), Ok(Some(_)));
+    if own == "root" && has_user() { DAEMON.to_owned() } else { own }
 }
 
 /// The name of the user as whom this process runs.
@@ -82,12 +85,34 @@ pub(crate) fn refused(path: &Path, wanted: Wanted, error: &io::Error) -> Option<
     let remedy = match (closed.is_some(), is_ours(obstacle)) {
         (true, false) => format!("run: setfacl -m u:{asker}:x {shown}"),
         (false, false) if wanted == Wanted::WriteIn => "use a folder of its own".to_owned(),
+        // Nobody has to guess which of the two is the daemon.
+        _ if asker == DAEMON => format!("run: chown {asker} {shown}"),
+        _ if owner == DAEMON => "run this as root".to_owned(),
         _ => {
             let or_root = if owner == "root" { "" } else { " or root" };
             format!("run this as {owner}{or_root}; or if the daemon is to run as {asker}, run: chown {asker} {shown}")
         }
     };
     Some(format!("{shown} belongs to {owner}, and this runs as {asker}, who may not {may} it; {remedy}"))
+}
+
+/// Gives new files of root to the user who owns their folder, as the daemon does that of its keys.
+///
+/// # Errors
+/// The error of the system.
+pub(crate) fn give_as_folder(files: &[&Path]) -> io::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        return Ok(());
+    }
+    for path in files.iter().filter(|path| path.exists()) {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let owner = std::fs::metadata(folder)?;
+        if owner.uid() != 0 {
+            // The user may put a link there, which is not followed.
+            std::os::unix::fs::lchown(path, Some(owner.uid()), Some(owner.gid()))?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -22,7 +22,9 @@ pub struct RingFileError {
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     /// The file does not exist.
-    #[error("there is no key ring; is the name right? A new one is made with: countersign keys init")]
+    #[error(
+        "there is no key ring; is the name right? If it was lost, restore your copy: a new one, made by `countersign keys init`, verifies no mail that was signed before"
+    )]
     Missing,
     /// The file exists already.
     #[error("there is a key ring already; it was left as it is")]

@@ -14,6 +14,7 @@ use crate::envelope::keyring::{Algorithm, KeyId, Keyring, NewKey, Secret};
 use crate::envelope::site_policy::Policy;
 use crate::envelope::tag::batv::MacLength;
 use crate::envelope::time::Timestamp;
+use crate::state::ownership::give_as_folder;
 use crate::state::ring_file::{self, Changed};
 
 /// The ring that is meant.
@@ -136,6 +137,8 @@ pub(super) fn init(target: &RingTarget) -> Result<()> {
     target.make_folder()?;
     let ring = Keyring::create(target.new_key()?, target.now)?;
     ring_file::create(&target.path, &ring)?;
+    let lock = target.path.with_extension("toml.lock");
+    give_as_folder(&[&target.path, &lock]).with_context(|| target.path.display().to_string())?;
     say(&format!("Wrote {}: key 1 signs from now on.", target.path.display()));
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Checks of a Postfix that queries Countersign: milter, maps, policy service.
 
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use super::flow::flow_delay;
 use crate::cli::check::mta::dkim::Signer;
@@ -22,8 +23,19 @@ pub(super) fn milter(
     let asking: Vec<&MasterService> =
         postfix.running("smtpd").filter(|service| postfix.asks_milter(service, listen)).collect();
     if asking.is_empty() {
-        found.push(Wrong(format!("no smtpd asks the milter: smtpd_milters = {}", as_milter(listen))));
+        found.push(Wrong(format!("no smtpd asks the milter: smtpd_milters = {}", as_milter(listen, postfix))));
         return;
+    }
+    for service in &asking {
+        let (written, absolute) = (postfix.of(service, "smtpd_milters"), listen.to_string());
+        let is_absolute = written.split([',', ' ', '\t']).any(|word| word == absolute);
+        if is_absolute && as_milter(listen, postfix) != absolute {
+            found.push(Careful(format!(
+                "{} asks {absolute}, which a service in a chroot does not find, and mail then waits: smtpd_milters = {}",
+                service.name,
+                as_milter(listen, postfix)
+            )));
+        }
     }
     who_does_not_ask(config, postfix, found);
     who_asks_after(mta_service, &asking, postfix, signers, found);
@@ -36,7 +48,7 @@ pub(super) fn milter(
     if mta_service.side != Side::Inbound && !names(postfix.get("non_smtpd_milters"), listen) {
         found.push(Careful(format!(
             "mail that programs here hand to `sendmail` leaves unsigned: non_smtpd_milters = {}",
-            as_milter(listen)
+            as_milter(listen, postfix)
         )));
     }
     if mta_service.side == Side::Outbound {
@@ -185,7 +197,7 @@ fn while_it_is_down(listen: &Endpoint, asking: &[&MasterService], postfix: &Post
         found.push(Wrong(format!(
             "milter_default_action = accept: while Countersign is down, mail leaves unsigned, and its bounces are refused later; set it to \
              tempfail, or for this milter alone: {{ {}, default_action=tempfail }}",
-            as_milter(listen)
+            as_milter(listen, postfix)
         )));
     }
     let versions = value("protocol", "milter_protocol");
@@ -194,10 +206,17 @@ fn while_it_is_down(listen: &Endpoint, asking: &[&MasterService], postfix: &Post
     }
 }
 
-fn as_milter(listen: &Endpoint) -> String {
+/// The milter as Postfix writes it: a socket below its queue folder without that, as it is found inside and outside of a
+/// chroot.
+fn as_milter(listen: &Endpoint, postfix: &Postfix) -> String {
+    let queue = Path::new(postfix.get("queue_directory"));
     match listen {
         Endpoint::Tcp { .. } => format!("inet:{listen}"),
-        other => other.to_string(),
+        Endpoint::Unix(path) => match path.strip_prefix(queue) {
+            Ok(inside) if !queue.as_os_str().is_empty() => format!("unix:{}", inside.display()),
+            _ => listen.to_string(),
+        },
+        Endpoint::Systemd(_) => listen.to_string(),
     }
 }
 
@@ -239,7 +258,7 @@ pub(super) fn maps(config: &Config, mta_service: &MtaService, postfix: &Postfix,
     if alone && !a_map_finds(config, postfix.get("recipient_canonical_maps")) {
         found.push(Wrong(format!(
             "bounces to tagged addresses are refused as unknown users: recipient_canonical_maps = socketmap:{}:verify",
-            as_milter(listen)
+            as_milter(listen, postfix)
         )));
     }
     if alone {
@@ -285,7 +304,7 @@ fn who_signs(listen: &Endpoint, postfix: &Postfix, found: &mut Vec<Finding>) {
     if !signing {
         found.push(Wrong(format!(
             "nothing is signed: no cleanup that is in use has sender_canonical_maps = socketmap:{}:sign",
-            as_milter(listen)
+            as_milter(listen, postfix)
         )));
     }
 }
@@ -299,7 +318,7 @@ pub(super) fn policy(mta_service: &MtaService, postfix: &Postfix, found: &mut Ve
     let Some(list) = postfix.running("smtpd").flat_map(restrictions).find(asks) else {
         found.push(Wrong(format!(
             "no smtpd asks the policy service: smtpd_recipient_restrictions = …, check_policy_service {}",
-            as_milter(listen)
+            as_milter(listen, postfix)
         )));
         return;
     };
