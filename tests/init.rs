@@ -176,6 +176,29 @@ fn what_was_changed_since_stays() {
 }
 
 #[test]
+fn a_daemon_with_another_config_is_not_asked_by_mistake() {
+    if !can_run(&["postconf", "postfix"], "init --apply beside another config") {
+        return;
+    }
+    let stock = Stock::new("debian");
+    assert!(stock.init(&[]).status.success());
+    let _daemon = stock.daemon();
+    // The same sockets, and another key ring.
+    let (here, other) = (stock.folder.path(), stock.folder.path().join("other"));
+    fs::create_dir(&other).unwrap();
+    let config = fs::read_to_string(here.join("countersign.toml")).unwrap();
+    let control = format!("control.listen = \"unix:{}/run/countersign.sock\"\n", here.display());
+    fs::write(other.join("countersign.toml"), control + &config).unwrap();
+    let before = stock.files();
+    let refused = stock.init(&["--dir", other.to_str().unwrap(), "--apply"]);
+    let words = said(&refused);
+    assert!(refused.status.code() == Some(2) && words.contains("a daemon answers that runs with"), "{words}");
+    assert!(words.contains(&format!("{}/countersign.toml", here.display())), "{words}");
+    assert_eq!(stock.files(), before);
+    assert!(stock.init(&["--apply"]).status.success());
+}
+
+#[test]
 fn a_step_that_fails_leaves_the_server_as_it_was() {
     if !can_run(&["postconf", "postfix"], "init --apply that fails") {
         return;

@@ -160,6 +160,15 @@ pub(super) fn running(config: &Config) -> Option<Report> {
     ask(&socket, "GET", "/status", "").ok()
 }
 
+/// The config of a daemon that answers where this config's, or a package's, would, and runs with another one.
+pub(super) fn other_config(config: &Config) -> Option<String> {
+    let same = |path: &str| std::fs::canonicalize(path).ok() == std::fs::canonicalize(&config.path).ok();
+    let places = config.control.path.iter().cloned().chain([PathBuf::from(PACKAGED)]);
+    let reports = places.filter_map(|place| answer::<Report>(&request(&place, "GET", "/status", "").ok()?).ok());
+    let configs: Vec<String> = reports.map(|report| report.config).collect();
+    if configs.iter().any(|path| same(path)) { None } else { configs.into_iter().next() }
+}
+
 /// Whether the daemon runs with this config file as it is now, for people.
 pub(super) fn compared(report: &Report, config: &Config) -> String {
     let same = |path: &Path| std::fs::canonicalize(path).ok();

@@ -23,6 +23,7 @@ use super::step::{Action, Stage, Step};
 use crate::cli::check;
 use crate::cli::colours::{BOLD, DIM, GREEN, YELLOW};
 use crate::cli::mta::exim::config_file;
+use crate::cli::status::other_config;
 use crate::config::{Config, Endpoint};
 
 /// Reads the mail server, writes config and ring, and prints the changes or makes them. `false`: the daemon has to be
@@ -122,7 +123,7 @@ fn print(args: &Fitted<'_>, mta: &dyn Fit, config: &Path, steps: &[Step], is_run
         return;
     }
     anstream::println!(
-        "\nRun these as root, in this order. Under each stands what takes it back. Or let this program do it, after a backup:\n\n  \
+        "\nRun these as root, in this order. Below most of them stands the undo. Or let this program do it, after a backup:\n\n  \
          {BOLD}{}{BOLD:#}\n",
         apply_command(args)
     );
@@ -132,8 +133,8 @@ fn print(args: &Fitted<'_>, mta: &dyn Fit, config: &Path, steps: &[Step], is_run
             is_started = true;
             // As comments: pasted as they are, they would wait for the daemon's end.
             anstream::println!(
-                "{DIM}# Start Countersign now, and leave it running: {name} puts mail off while it is down. A server does that by its unit,\n\
-                 # systemctl enable --now countersign; to try it, run this in another window:{DIM:#}\n# {}\n",
+                "{DIM}# Start Countersign now, and leave it running: {name} defers mail while it is down:\n\
+                 # systemctl enable --now countersign. Only to try it out, in another window:{DIM:#}\n# {}\n",
                 serve(args, config)
             );
         }
@@ -208,6 +209,13 @@ fn apply(args: &Fitted<'_>, mta: &dyn Fit, config: &Config, steps: &[Step]) -> R
             serve(args, &config.path)
         );
         return Ok(false);
+    }
+    if let Some(other) = other_config(config).filter(|_| !changes.is_empty()) {
+        bail!(
+            "a daemon answers that runs with {other}, and not with {}: nothing was changed in {}. Run this in that folder, or name it with --dir",
+            config.path.display(),
+            args.place.display()
+        );
     }
     if changes.is_empty() {
         anstream::println!("{name} in {} asks Countersign already: nothing was changed.", args.place.display());

@@ -73,7 +73,7 @@ impl Recipe<'_> {
     pub(super) fn print(&self, method: &str, fit: &dyn Fn(&str) -> String) {
         let config_path = self.config_path();
         anstream::println!(
-            "\nFirst: countersign check -c {0}, and start the daemon: countersign serve -c {0}. While it does not run, {1} puts mail off.\n\
+            "\nFirst: countersign check -c {0}, and start the daemon: countersign serve -c {0}. While it does not run, {1} defers mail.\n\
              What follows is for {1}. Where a list is there already, add ours to it: pasted as it stands, it would replace yours.",
             quoted(&config_path.display().to_string()),
             self.mta

@@ -166,7 +166,7 @@ fn retire(target: &RingTarget, id: &KeyId, force: bool) -> Result<()> {
     })?;
     match lost {
         Some(until) => say(&format!(
-            "Key {id} is retired. Bounces to mail signed with it are refused from now on; genuine ones could have come until {}.",
+            "Key {id} is retired. Bounces to mail signed with it are refused from now on (where a domain is observed, marked); genuine ones could have come until {}.",
             rfc3339(until)
         )),
         None => say(&format!("Key {id} is retired. Remove it with: countersign keys prune")),
