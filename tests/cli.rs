@@ -761,3 +761,19 @@ fn a_new_ring_belongs_to_the_user_of_its_folder() {
     }
     assert_eq!(fs::metadata(keys.join("ring.toml")).unwrap().mode() & 0o777, 0o600);
 }
+
+#[test]
+fn check_warns_of_an_exemption_that_has_no_effect() {
+    let folder = folder();
+    run_ok(folder.path(), &["keys", "init"]);
+    for (mixed, warns) in [("sign", true), ("split", false)] {
+        let config = format!(
+            "domains.local = [\"our.example\"]\noutbound.mixed = \"{mixed}\"\noutbound.exempt_recipients = [\"lists.example\"]\n\
+             [[listener]]\nrole = \"outbound\"\nlisten = \"127.0.0.1:9\"\nnext_hop = \"127.0.0.1:10\"\n"
+        );
+        fs::write(folder.path().join("countersign.toml"), config).unwrap();
+        let said = run(folder.path(), &["check"]);
+        let said = String::from_utf8_lossy(&[said.stdout, said.stderr].concat()).into_owned();
+        assert_eq!(said.contains("outbound.exempt_recipients has no effect"), warns, "{mixed}: {said}");
+    }
+}

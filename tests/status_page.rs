@@ -170,6 +170,16 @@ fn the_token_shows_whole_addresses_and_changes_what_is_enforced() {
     assert!(observe(port, &with_token(&token), "time=off").starts_with("HTTP/1.1 303"));
     assert!(site.rcpt(&mut site.inbound(), "", &site.tag(true)).starts_with("550"));
 
+    // The log says so at the start, and not only to those who try it.
+    let path = site.folder.path().join("state/status-token");
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o640)).unwrap();
+    let (folder, sink) = (site.folder, site.sink);
+    drop(site.daemon);
+    let daemon = Site::daemon(folder.path(), sink.port, site.status, "");
+    daemon
+        .log
+        .wait("the warning", 0, |line| line.contains("no token for the status page") && line.contains("chmod 600"));
+    let site = Site { folder, sink, daemon, status: site.status };
     // A token that others can read is none.
     std::fs::set_permissions(site.folder.path().join("state/status-token"), PermissionsExt::from_mode(0o644)).unwrap();
     let answer = observe(port, "", &format!("time=24h&token={token}"));

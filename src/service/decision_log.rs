@@ -230,10 +230,6 @@ fn newest(store: &dyn Store, since: Timestamp, most: usize, about: Option<&About
         }
         let number = <[u8; 8]>::try_from(key).map(u64::from_be_bytes);
         let (Ok(number), Ok(stored)) = (number, serde_json::from_slice::<StoredDecision>(value)) else { return true };
-        // The clock may have been set back a little, but not for long.
-        if stored.at < since.0.saturating_sub(SECONDS_PER_DAY) {
-            return false;
-        }
         if stored.at >= since.0 && about.is_none_or(|about| about.fits(&stored)) {
             found.push((number, stored));
         }
@@ -426,6 +422,19 @@ mod tests {
         ] {
             assert_eq!(StoredDecision::without_names(line).as_deref(), expected, "{line}");
         }
+    }
+
+    #[test]
+    fn a_clock_that_was_behind_for_a_while_hides_nothing() {
+        let opened = store::open(None, 0, "");
+        let store = &*opened.store;
+        // As after a start before the clock was set.
+        let all = [1_000_000, 5, 6, 1_000_100].map(|at| decision(at, "ann@our.example"));
+        store
+            .commit(&DecisionLog::default().changes(all.into(), AddressDetail::Full, 100, Timestamp(1_000_100)))
+            .unwrap();
+        let found = find(store, "ann@our.example", Timestamp(999_000)).unwrap();
+        assert_eq!(found.iter().map(|stored| stored.at).collect::<Vec<_>>(), [1_000_000, 1_000_100]);
     }
 
     #[test]

@@ -45,8 +45,11 @@ pub(super) fn make(path: &Path) -> Result<(), String> {
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
-        let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        writeln!(file, "{}", BASE32_NOPAD.encode(&random).to_ascii_lowercase())
+        // Under its name there is all of it, or nothing. The mode of a temporary file is 0600.
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        writeln!(file, "{}", BASE32_NOPAD.encode(&random).to_ascii_lowercase())?;
+        file.persist_noclobber(path).map(drop).map_err(|error| error.error)
     };
     made().map_err(|error| format!("{}: {error}", path.display()))
 }

@@ -88,7 +88,7 @@ pub(super) const AT_A_TIME: usize = 1;
 /// The routes of the page.
 pub(super) fn router(page: Page) -> Router {
     let token = access::place(&page.app.config().status_token);
-    if let Err(error) = access::make(&token) {
+    if let Err(error) = access::make(&token).and_then(|()| access::read(&token)) {
         warn!(
             error,
             "no token for the status page: nothing can be changed by it, and it is shown on this machine only"

@@ -7,12 +7,21 @@
   let begun = null;
   let timer = 0;
 
+  function say(text) {
+    document.title = "No answer · Countersign";
+    document.getElementById("state").className = "today";
+    document.querySelector("#state h1").textContent = text;
+  }
+
   async function renew() {
     if (document.hidden || begun) return;
     try {
       const headers = { "X-Countersign-Renews": "1" };
       const answer = await fetch(location.href, { cache: "no-store", headers, signal: AbortSignal.timeout(every) });
-      if (answer.status === 401) clearInterval(timer);
+      if (answer.status === 401) {
+        clearInterval(timer);
+        return say("The token has changed. Load the page again.");
+      }
       if (!answer.ok) throw new Error(answer.statusText);
       const next = new DOMParser().parseFromString(await answer.text(), "text/html");
       if (begun) return;
@@ -26,10 +35,7 @@
         document.getElementById(fresh.id).querySelectorAll("details").forEach((one, n) => { one.open = open[n] ?? false; });
       }
     } catch {
-      document.title = "No answer · Countersign";
-      const title = document.querySelector("#state h1");
-      document.getElementById("state").className = "today";
-      title.textContent = "The daemon does not answer. The page shows what was last known.";
+      say("The daemon does not answer. The page shows what was last known.");
     }
   }
 

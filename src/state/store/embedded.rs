@@ -89,6 +89,14 @@ impl Embedded {
             return Err(redb::Error::PreviousIo);
         }
         *failed = Some(Instant::now());
+        // If the file is gone, a new one is for its owner alone, too.
+        OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&self.path)
+            .map_err(redb::Error::Io)?;
         let database = Arc::new(database(&self.path)?);
         *open = Some(Arc::clone(&database));
         Ok(database)
